@@ -1,0 +1,51 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each sets up .venv by itself.
+#
+# PYTHON       the interpreter to build on, 3.11 or newer
+# TORCH_INDEX  a wheel index for torch. Without one, Linux gets PyPI's wheel, which brings several GB of CUDA libraries;
+#              on a machine without a GPU: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# Where results of `make benchmark-*` are written.
+RESULTS ?= docs/results
+
+.PHONY: demo test check benchmark-prediction benchmark-startup clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/commprof study configs/study-demo.yaml
+
+test: $(VENV)/installed-dev
+	$(VENV)/bin/pytest
+
+check: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/shellcheck .ci/run
+
+benchmark-prediction: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/prediction_error.py --out $(RESULTS)
+
+benchmark-startup: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/startup.py --out $(RESULTS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "commprof needs Python 3.11 or newer; name one with make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "python3 cannot make virtual environments; apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""Measure the wire: collectives, links and the machine they run on. Stands alone."""

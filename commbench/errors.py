@@ -1,0 +1,31 @@
+"""What can go wrong, in words for users.
+
+Every error a user can cause or must act on is a CommprofError: one line that names the culprit and the mend.
+The command line prints that line and leaves with the class's exit code; anything else is a bug and shows its traceback.
+"""
+
+
+class CommprofError(Exception):
+    """Something failed that the user can understand from one line."""
+
+    exit_code = 1
+
+
+class BadInput(CommprofError):
+    """A flag, a file or a configuration value is wrong; nothing was started or written."""
+
+    exit_code = 2
+
+
+class UnusableData(BadInput):
+    """The data are well-formed but cannot answer the question asked of them."""
+
+
+class RunFailed(CommprofError):
+    """A run started and did not finish; what it measured until then stays readable."""
+
+
+class Interrupted(CommprofError):
+    """The user, or the scheduler on the user's behalf, stopped the run (SIGINT, SIGTERM)."""
+
+    exit_code = 130

@@ -1,0 +1,162 @@
+"""Who am I among the ranks, and how do the ranks agree?
+
+Ranks come from torchrun's environment; without it there is one process and no process group. Text travels between ranks
+as UTF-8 bytes in tensors: torch's own object collectives would pickle it.
+"""
+
+import ctypes
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+
+from commbench.errors import BadInput, Interrupted, RunFailed
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankContext:
+    """One rank's place in the job. `num_nodes` assumes equally filled nodes, as torchrun makes them."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    local_world_size: int
+    launcher: str
+
+    @property
+    def num_nodes(self) -> int:
+        return -(-self.world_size // self.local_world_size)
+
+
+def detect_rank(environ: Mapping[str, str]) -> RankContext:
+    """Read torchrun's variables; a process that torchrun did not start is a world of its own."""
+    if "TORCHELASTIC_RUN_ID" not in environ and not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= environ.keys():
+        return RankContext(rank=0, local_rank=0, world_size=1, local_world_size=1, launcher="single")
+    try:
+        return RankContext(
+            rank=int(environ["RANK"]),
+            local_rank=int(environ.get("LOCAL_RANK", "0")),
+            world_size=int(environ["WORLD_SIZE"]),
+            local_world_size=int(environ.get("LOCAL_WORLD_SIZE", "1")),
+            launcher="torchrun",
+        )
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"torchrun's environment is incomplete ({error}); start through torchrun or --nproc") from None
+
+
+def resolve_backend(name: str) -> str:
+    """Turn `auto` into nccl where CUDA works, else gloo; refuse nccl where it cannot run."""
+    if name == "auto":
+        return "nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    if name == "nccl" and not torch.cuda.is_available():
+        raise BadInput("backend nccl needs a CUDA device and this machine shows none; use gloo")
+    return name
+
+
+def rank_device(context: RankContext, backend: str) -> torch.device:
+    """Pick and select this rank's device: its own GPU under NCCL, the host under gloo."""
+    if backend != "nccl":
+        return torch.device("cpu")
+    if context.local_rank >= torch.cuda.device_count():
+        raise BadInput(
+            f"rank {context.rank} is number {context.local_rank} on its node, which shows {torch.cuda.device_count()} GPUs; "
+            "start at most one rank a GPU"
+        )
+    torch.cuda.set_device(context.local_rank)
+    return torch.device("cuda", context.local_rank)
+
+
+@contextmanager
+def process_group(context: RankContext, backend: str, timeout_s: float) -> Iterator[None]:
+    """Open the process group; every collective in it fails after `timeout_s` instead of waiting for a lost rank.
+
+    A rank that loses its peers raises RunFailed. The group is destroyed only when all went well: after a failure
+    the other side is gone and tearing down in order would be one more wait.
+    """
+    _die_with_launcher(context)
+    timeout = timedelta(seconds=timeout_s)
+    try:
+        store = torch._C._distributed_c10d.HashStore() if context.launcher == "single" else None
+        dist.init_process_group(backend, rank=context.rank, world_size=context.world_size, timeout=timeout, store=store)
+        yield
+        dist.destroy_process_group()
+    except dist.DistError as error:
+        raise RunFailed(f"rank {context.rank}: {_first_line(error)}") from None
+    except RuntimeError as error:
+        if not _lost_a_peer(error):
+            raise
+        message = f"rank {context.rank} lost a peer, or waited over {timeout_s:g} s for one: {_first_line(error)}"
+        raise RunFailed(message) from None
+
+
+def broadcast_text(text: str, device: torch.device) -> str:
+    """Return rank 0's text on every rank."""
+    return gather_text(text, device)[0]
+
+
+def gather_text(text: str, device: torch.device) -> list[str]:
+    """Return every rank's text, in rank order, on every rank."""
+    if not dist.is_initialized():
+        return [text]
+    raw = text.encode()
+    lengths = [int(length) for (length,) in gather_values([float(len(raw))], device)]
+    padded = torch.zeros(max(*lengths, 1), dtype=torch.uint8)
+    padded[: len(raw)] = torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else padded[:0]
+    padded = padded.to(device)
+    gathered = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(gathered, padded)
+    return [bytes(row[:length].tolist()).decode() for row, length in zip(gathered, lengths, strict=True)]
+
+
+def gather_values(values: list[float], device: torch.device) -> list[list[float]]:
+    """Return every rank's list of numbers (all of one length), in rank order, on every rank."""
+    if not dist.is_initialized():
+        return [values]
+    own = torch.tensor(values, dtype=torch.float64, device=device)
+    gathered = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, own)
+    return [row.tolist() for row in gathered]
+
+
+def sum_over_ranks(value: float, device: torch.device) -> float:
+    """Return the sum of every rank's number on every rank."""
+    return sum(row[0] for row in gather_values([value], device))
+
+
+def barrier() -> None:
+    """Wait for all ranks, where there are others."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def raise_on_sigterm() -> None:
+    """Turn SIGTERM, a scheduler's way to stop a job, into Interrupted, so that the run is marked before it ends."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(f"stopped by {signal.Signals(signum).name}")
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _die_with_launcher(context: RankContext) -> None:
+    """Ask Linux to end this rank with torchrun: its ranks have sessions of their own and would outlive it."""
+    if context.launcher == "torchrun" and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _lost_a_peer(error: RuntimeError) -> bool:
+    """Recognise gloo's errors: it raises plain RuntimeError for a peer that died or stalled."""
+    text = str(error).lower()
+    return "gloo" in text or "connection" in text or "timed out" in text
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,59 @@
+"""Sizes, times and rates as people type and read them.
+
+Inputs follow nccl-tests: `64M` is 64 * 2^20 bytes. Outputs follow it too: GB/s is 1e9 bytes per second.
+A byte count for people is binary and says so (MiB). Inside the program there are only bytes and seconds.
+"""
+
+import re
+from collections.abc import Iterator
+
+from commbench.errors import BadInput
+
+_SUFFIX_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def parse_bytes(text: str) -> int:
+    """Turn `8`, `64M` or `1.5G` into bytes, K/M/G/T being powers of 1024; raise BadInput otherwise."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise BadInput(f"size {text!r} is not a number with K, M, G or T; write for example 64M for 64 * 2^20 bytes")
+    return int(float(match[1]) * _SUFFIX_BYTES[match[2].upper()])
+
+
+def sweep_sizes(min_bytes: int, max_bytes: int, *, factor: int | None = None, step_bytes: int | None = None) -> Iterator[int]:
+    """Yield the message sizes of a sweep, both ends included as nccl-tests does, by a factor or by a fixed step."""
+    assert (factor is None) != (step_bytes is None)
+    assert 0 < min_bytes <= max_bytes and (factor is None or factor > 1) and (step_bytes is None or step_bytes > 0)
+    size = min_bytes
+    while size <= max_bytes:
+        yield size
+        size = size * factor if factor is not None else size + (step_bytes or 0)
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Write bytes for people: 25 MiB, 1.5 KiB."""
+    for suffix in ("B", "KiB", "MiB", "GiB"):
+        if abs(num_bytes) < 1024:
+            return f"{num_bytes:.4g} {suffix}"
+        num_bytes /= 1024
+    return f"{num_bytes:.4g} TiB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a duration for people with three significant digits: 12.3 us, 4.56 ms, 7.89 s."""
+    for scale, unit in ((1e-6, "us"), (1e-3, "ms")):
+        if abs(seconds) < 999.5 * scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds:.3g} s" if abs(seconds) < 999.5 else f"{seconds:.0f} s"
+
+
+def format_rate(bytes_per_s: float) -> str:
+    """Write a bandwidth in decimal GB/s, as nccl-tests does, or MB/s below 0.1 GB/s."""
+    return f"{bytes_per_s / 1e9:.3g} GB/s" if bytes_per_s >= 1e8 else f"{bytes_per_s / 1e6:.3g} MB/s"
+
+
+def printable(text: str) -> str:
+    """Make text from outside safe for a terminal: control and direction characters become visible escapes."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

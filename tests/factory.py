@@ -1,0 +1,157 @@
+"""Small records and run folders for tests; every value that matters to a test is an argument."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from commbench.records import (
+    SCHEMA_VERSION,
+    CollectiveMeasurement,
+    GradientTimeline,
+    ParameterTiming,
+    RankInfo,
+    RunInfo,
+    RunKind,
+    RunStatus,
+    SoftwareInfo,
+    StepMeasurement,
+    Workload,
+)
+from commbench.rundir import RecordWriter, create_run, write_document
+
+MIB = 2**20
+
+
+def run_info(
+    kind: RunKind = "bench",
+    *,
+    world_size: int = 2,
+    status: RunStatus = "completed",
+    backend: str = "gloo",
+    workload: Workload | None = None,
+    cores: int = 8,
+    threads: int = 1,
+    run_id: str = "run",
+    hostname: str = "host",
+    started_at: str = "2026-01-01T00:00:00+00:00",
+) -> RunInfo:
+    return RunInfo(
+        schema_version=SCHEMA_VERSION,
+        run_id=run_id,
+        kind=kind,
+        status=status,
+        started_at=started_at,
+        command=("commprof", kind),
+        backend=backend,
+        world_size=world_size,
+        num_nodes=1,
+        launcher="torchrun",
+        cores_per_node=cores,
+        threads_per_rank=threads,
+        ranks=tuple(RankInfo(rank=r, local_rank=r, hostname=hostname, device_name="cpu") for r in range(world_size)),
+        software=SoftwareInfo(python="3.11", torch="2.13"),
+        environ={},
+        workload=workload,
+    )
+
+
+def workload(*, synchronised: bool = True, experiment: str = "small", samples_per_rank: int = 32) -> Workload:
+    return Workload(
+        experiment=experiment,
+        num_parameters=1_000_000,
+        gradient_bytes=4_000_000,
+        samples_per_rank=samples_per_rank,
+        sequence_length=128,
+        first_bucket_bytes=MIB,
+        bucket_cap_bytes=25 * MIB,
+        synchronised=synchronised,
+    )
+
+
+def step(
+    index: int,
+    *,
+    forward_s: float = 0.04,
+    backward_s: float = 0.06,
+    step_s: float | None = None,
+    warmup: bool = False,
+    profiled: bool = False,
+) -> StepMeasurement:
+    return StepMeasurement(
+        step=index,
+        data_s=0.001,
+        forward_s=forward_s,
+        backward_s=backward_s,
+        optimizer_s=0.002,
+        step_s=step_s if step_s is not None else 0.003 + forward_s + backward_s,
+        num_samples=32,
+        loss=1.0,
+        warmup=warmup,
+        profiled=profiled,
+        synchronised=True,
+    )
+
+
+def collective(
+    message_bytes: int,
+    seconds: Sequence[float],
+    *,
+    world_size: int = 2,
+    in_place: bool = True,
+    num_wrong: int | None = 0,
+    cpu_s: float | None = None,
+) -> CollectiveMeasurement:
+    return CollectiveMeasurement(
+        op="all_reduce",
+        dtype="float32",
+        message_bytes=message_bytes,
+        world_size=world_size,
+        mode="isolated",
+        in_place=in_place,
+        warmup_iterations=5,
+        slowest_rank_s=tuple(seconds),
+        fastest_rank_s=tuple(seconds),
+        timer="fake",
+        num_wrong=num_wrong,
+        cpu_s=cpu_s,
+    )
+
+
+def timeline(ready: Sequence[tuple[str, int, float]], backward_s: float) -> GradientTimeline:
+    """Parameters as (name, bytes, ready_s), in the order they become ready."""
+    return GradientTimeline(
+        rank=0,
+        num_steps=10,
+        backward_s=backward_s,
+        parameters=tuple(ParameterTiming(name=name, num_bytes=size, ready_s=at) for name, size, at in ready),
+        buckets=(),
+    )
+
+
+def write_training_run(
+    path: Path,
+    steps: Sequence[StepMeasurement],
+    *,
+    world_size: int = 1,
+    synchronised: bool = True,
+    gradients: GradientTimeline | None = None,
+    **info: object,
+) -> Path:
+    """Write a training run in which every rank took the same steps."""
+    own = workload(synchronised=synchronised)
+    create_run(path, run_info("train", world_size=world_size, run_id=path.name, **{"workload": own, **info}))  # type: ignore[arg-type]
+    for rank in range(world_size):
+        with RecordWriter(path / f"steps.rank{rank:05d}.jsonl") as writer:
+            for record in steps:
+                writer.append(record)
+    if gradients is not None:
+        write_document(path / "gradients.json", gradients)
+    return path
+
+
+def write_bench_run(path: Path, latency_s: float, bandwidth: float, *, world_size: int = 2, **info: object) -> Path:
+    """Write a bench run whose times lie exactly on latency + bytes/bandwidth."""
+    create_run(path, run_info("bench", world_size=world_size, run_id=path.name, **info))  # type: ignore[arg-type]
+    with RecordWriter(path / "collectives.jsonl") as writer:
+        for size in (2**k for k in range(3, 28)):
+            writer.append(collective(size, [latency_s + size / bandwidth] * 5, world_size=world_size))
+    return path
