@@ -1,0 +1,34 @@
+"""The classifier learns from real articles: small, 6,600 to train, 1,000 to evaluate, at least 0.80 right."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from commbench.records import EvaluationMeasurement
+from commbench.rundir import read_records
+
+REPO = Path(__file__).parents[2]
+ARTICLES = REPO.parent / "shared" / "data" / "ag_news_csv" / "test.csv"
+TIME_LIMIT_S = 240
+
+pytestmark = [
+    pytest.mark.field,
+    pytest.mark.skipif(not ARTICLES.exists(), reason="real AG News articles are not at ../shared/data/ag_news_csv"),
+]
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2])
+def test_small_learns_ag_news(tmp_path: Path, num_ranks: int) -> None:
+    where = [f"data.train_csv={ARTICLES}", f"data.eval_csv={ARTICLES}", f"data.cache_dir={tmp_path / 'cache'}"]
+    ranks = ["--nproc", str(num_ranks)] if num_ranks > 1 else []
+    done = subprocess.run(
+        [Path(sys.executable).parent / "commprof", "train", REPO / "configs" / "small.yaml", *ranks, "--folder", "run",
+         "data.source=csv", "data.train_first=6600", "data.eval_last=1000", *where],
+        cwd=tmp_path, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *_, last = read_records(tmp_path / "run" / "evaluations.jsonl", EvaluationMeasurement)
+    assert last.num_samples == 1000
+    assert last.accuracy >= 0.80

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from commbench.errors import BadInput
+from train.config import TrainConfig, dump_config, load_train_config
+
+REPO = Path(__file__).parents[2]
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> TrainConfig:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return load_train_config(path, overrides)
+
+
+def test_the_command_line_beats_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
+    config = load(tmp_path, "training: {batch_size: 16, epochs: 3}", "training.batch_size=64")
+    assert (config.training.batch_size, config.training.epochs, config.training.learning_rate) == (64, 3, 1e-3)
+
+
+def test_the_saved_configuration_makes_the_same_run(tmp_path: Path) -> None:
+    config = load(tmp_path, "model: {d_model: 64}", "data.train_first=100")
+    assert load(tmp_path, dump_config(config)) == config
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_the_shipped_configurations_load(name: str) -> None:
+    assert load_train_config(REPO / "configs" / f"{name}.yaml").experiment_name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("model: {dmodel: 64}", (), "unknown key model.dmodel; did you mean model.d_model"),
+        ("", ("training.batchsize=8",), "the command line: unknown key training.batchsize; did you mean training.batch_size"),
+        ("zzz: 1", (), "unknown key zzz; known are"),
+        ("model: {d_model: wide}", (), "model.d_model: Value 'wide'"),
+        ("model: {d_model: 1.5}", (), "model.d_model: Value '1.5'"),
+        ("model: {d_model: null}", (), "model.d_model: Incompatible value 'None'"),
+        ("model: 3", (), "model is a section"),
+        ("model: {d_model: 100}", (), "model.d_model=100 is not divisible by model.heads=8; try heads=5"),
+        ("training: {batch_size: 0}", (), "training.batch_size=0 must be above zero"),
+        ("model: {dropout: 1.0}", (), "model.dropout=1.0"),
+        ("data: {source: web}", (), "data.source='web' is not one of csv, synthetic"),
+        ("profiling: {warmup_steps: -1}", (), "profiling.warmup_steps=-1 must not be negative"),
+        ("", ("training.epochs",), "is not key=value"),
+        ("[1, 2]", (), "must be a mapping of sections"),
+        ("model: [", (), "is not valid YAML"),
+        ("\x00", (), "is not valid YAML"),
+        ("a: &a [1]\nb: *a", (), "aliases"),
+        ("experiment_name: ${oc.env:HOME}", (), "interpolation"),
+        ("", ("experiment_name=${oc.env:HOME}",), "interpolation"),
+        ("experiment_name: !!python/object/apply:os.system ['true']", (), "is not valid YAML"),
+        ("[" * 5000, (), "is not valid YAML"),
+    ],
+)
+def test_a_wrong_configuration_is_refused_by_name(tmp_path: Path, text: str, overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(tmp_path, text, *overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_or_huge_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot read the configuration"):
+        load_train_config(tmp_path / "none.yaml")
+    (tmp_path / "huge.yaml").write_bytes(b"#" * (2**20 + 1))
+    with pytest.raises(BadInput, match="not a configuration"):
+        load_train_config(tmp_path / "huge.yaml")

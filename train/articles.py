@@ -1,0 +1,174 @@
+"""Where the articles come from: AG News' own CSV files, fetched where that is wanted, or synthetic text of their shape.
+
+A CSV line is `"class from 1","title","description"`, quotes doubled and line ends written as backslash n
+(readme.txt of the data set). Files and downloads are read as untrusted.
+"""
+
+import csv
+import hashlib
+import os
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO
+from urllib.error import HTTPError
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commbench.errors import BadInput, CommprofError
+from commbench.rundir import replacing
+from commbench.units import format_bytes, printable
+from train.config import DataConfig
+from train.synthetic import synthetic_articles
+
+_MIN_EVALUATION_ARTICLES = 100
+_MAX_CSV_BYTES = 2**30
+_MAX_LINE_BYTES = 2**20
+_MAX_DOWNLOAD_BYTES = 256 * 2**20
+_DOWNLOAD_TIMEOUT_S = 30
+# The published files and their MD5 sums (torchtext/datasets/ag_news.py).
+_PUBLISHED = {
+    "train_csv": ("train.csv", "b1a00f826fdfbd249f79597b59e1dc12"),
+    "eval_csv": ("test.csv", "d52ea96a97a2d943681189a97654912d"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Articles:
+    """Articles as people read them, and where they came from, for error messages."""
+
+    texts: Sequence[str]
+    labels: NDArray[np.int64]
+    origin: str
+
+
+def source_identity(data: DataConfig) -> str:
+    """Return what decides which articles a configuration gives: the files' content and cuts, or the generator's options.
+
+    Downloads missing files where the user wants that. Raises BadInput naming a file that cannot be used.
+    """
+    if data.source == "csv":
+        return f"csv {_csv_identity(data)}"
+    return f"synthetic {data.synthetic_articles} {data.synthetic_seed}"
+
+
+def read_articles(data: DataConfig) -> tuple[Articles, Articles]:
+    """Return the training and the evaluation articles that the configuration asks for."""
+    if data.source == "csv":
+        first, last = data.train_first, data.eval_last
+        training = _read_csv(Path(data.train_csv), "data.train_first", first, slice(first))
+        evaluation = _read_csv(Path(data.eval_csv), "data.eval_last", last, slice(-last if last else None, None))
+        return training, evaluation
+    num_training = data.synthetic_articles
+    counts = (num_training, max(_MIN_EVALUATION_ARTICLES, num_training // 10))
+    training, evaluation = (
+        Articles(texts=texts, labels=labels, origin=f"data.synthetic_articles={num_training}")
+        for texts, labels in (synthetic_articles(count, data.synthetic_seed, part) for part, count in enumerate(counts))
+    )
+    return training, evaluation
+
+
+def download(url: str, path: Path, md5: str) -> None:
+    """Fetch a file of at most 256 MiB by http or https; `path` appears with the right MD5 sum or not at all.
+
+    Raises BadInput for any other kind of URL and for a file with another sum, CommprofError where the transfer fails.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise BadInput(f"data.url: {url} is not an http:// or https:// address; give one that serves AG News' CSV files")
+    by_hand = f"or put the file at {path} yourself"
+    try:
+        with replacing(path) as file:
+            found = _stream(url, file)
+            if found != md5:
+                raise BadInput(f"{url} has MD5 sum {found}, the published file has {md5}; try again, {by_hand}")
+    except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
+        reason = printable(str(error))
+        raise CommprofError(f"cannot download {url}: {reason}; check data.url and the network, {by_hand}") from None
+
+
+def _stream(url: str, file: IO[bytes]) -> str:
+    """Copy a URL's content into an open file and return its MD5 sum."""
+    digest = hashlib.md5(usedforsecurity=False)
+    num_bytes = 0
+    with urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_S) as response:  # noqa: S310  the caller checked the scheme
+        while chunk := response.read(2**16):
+            num_bytes += len(chunk)
+            if num_bytes > _MAX_DOWNLOAD_BYTES:
+                raise BadInput(f"{url} is larger than {format_bytes(_MAX_DOWNLOAD_BYTES)}; data.url does not serve AG News")
+            digest.update(chunk)
+            file.write(chunk)
+    return digest.hexdigest()
+
+
+def _csv_identity(data: DataConfig) -> str:
+    """Return what decides which articles two CSV files give: their content and where they are cut."""
+    digests = " ".join(_csv_digest(data, key) for key in _PUBLISHED)
+    return f"{digests} {data.train_first} {data.eval_last}"
+
+
+def _csv_digest(data: DataConfig, key: str) -> str:
+    """Return the SHA-256 of one of the CSV files, downloaded first where it is missing and the user wants that."""
+    path = Path(getattr(data, key))
+    if data.download and not os.path.exists(path):
+        file_name, md5 = _PUBLISHED[key]
+        download(f"{data.url.rstrip('/')}/{file_name}", path, md5)
+    try:
+        if path.exists() and not path.is_file():
+            raise BadInput(f"data.{key}: {path} is not a file; name AG News' CSV file")
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > _MAX_CSV_BYTES:
+                raise BadInput(f"{path} is larger than {format_bytes(_MAX_CSV_BYTES)}; point data.{key} at AG News' CSV file")
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise BadInput(f"{path} is missing; point data.{key} at your copy, or set data.download=true") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"data.{key}: cannot read {str(path)!r}: {error}") from None
+
+
+def _read_csv(path: Path, key: str, count: int | None, part: slice) -> Articles:
+    """Read a file of AG News' format and keep a part of it, `count` articles long as asked for by `key`.
+
+    Raises BadInput naming file and line where the format is not kept, and the key where there are too few articles.
+    """
+    articles: list[tuple[str, int]] = []
+    with path.open("rb") as file:
+        while line := file.readline(_MAX_LINE_BYTES):
+            try:
+                articles.append(_parse_line(line))
+            except (ValueError, csv.Error) as error:
+                expected = 'expected on one line, in UTF-8: "class from 1 to 4","title","description"'
+                raise BadInput(f"{path}:{len(articles) + 1}: {error}; {expected}") from None
+    if not articles:
+        raise BadInput(f"{path} is empty; restore AG News' CSV file")
+    if count is not None and count > len(articles):
+        raise BadInput(f"{key}={count} is more than the {len(articles)} articles of {path}; use at most {len(articles)}")
+    texts, labels = zip(*articles[part], strict=True)
+    return Articles(texts=texts, labels=np.array(labels, dtype=np.int64), origin=f"{len(texts):,} articles of {path}")
+
+
+def _parse_line(line: bytes) -> tuple[str, int]:
+    """Return an article's text and its label from 0; raise ValueError or csv.Error saying what is wrong.
+
+    New lines inside the text are escaped, so a record is a line and an open quote cannot swallow the lines below.
+    """
+    if len(line) >= _MAX_LINE_BYTES:
+        raise ValueError(f"the line is longer than {format_bytes(_MAX_LINE_BYTES)}")
+    if b"\0" in line:
+        raise ValueError("the line has a NUL byte")
+    if line.count(b'"') % 2:
+        raise ValueError("a quote is not closed, or one inside the text is not doubled")
+    columns = next(csv.reader((line.decode("utf-8"),), strict=True))
+    if len(columns) != 3:
+        raise ValueError(f"the line has {len(columns)} columns")
+    number, title, description = columns
+    if number not in {"1", "2", "3", "4"}:
+        raise ValueError(f"the class is {number[:20]!r}")
+    text = f"{title} {description}".replace("\\", " ")  # a backslash is an escaped line end: 'a second\team'
+    if not text.strip():
+        raise ValueError("the article has no text")  # a row of nothing but padding makes attention NaN
+    return text, int(number) - 1

@@ -1,0 +1,115 @@
+"""`commprof train CONFIG key=value ...`: one training run, measured.
+
+The configuration and the data are checked before a process group opens, so that a wrong key or a malformed article costs
+a second and not an allocation.
+"""
+
+import argparse
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from commbench.hardware import usable_cores
+from commbench.records import EvaluationMeasurement, StepMeasurement, Workload
+from commbench.rundir import read_info, read_records, write_text
+from commbench.units import format_seconds
+from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments
+from train.config import TrainConfig, dump_config, load_train_config
+from train.data import prepare_data
+from train.schedule import count_steps
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_FIRST_BUCKET_BYTES = 2**20  # torch.distributed._DEFAULT_FIRST_BUCKET_BYTES
+_BUCKET_CAP_BYTES = 25 * 2**20  # DistributedDataParallel's bucket_cap_mb default
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, for example configs/small.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example training.batch_size=64")
+    add_launch_arguments(parser)
+
+
+def check_train(args: argparse.Namespace) -> None:
+    """Raise BadInput for a wrong configuration or unusable data; encodes the data into the cache on the way."""
+    check_launch_arguments(args)
+    config = load_train_config(args.config, args.overrides)
+    training, _ = prepare_data(config.data, config.model)
+    count_steps(len(training.labels), config, args.nproc or int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def train_verb(args: argparse.Namespace) -> int:
+    """Train as one rank; rank 0 prints a summary. Returns 0."""
+    import torch
+
+    from commbench.runtime import detect_rank, process_group, rank_device, resolve_backend
+    from commbench.session import open_run
+    from train.loop import build_trainee, train
+
+    config = load_train_config(args.config, args.overrides)
+    training, evaluation = prepare_data(config.data, config.model)
+    context = detect_rank(os.environ)
+    torch.set_num_threads(config.distributed.threads_per_rank or max(1, usable_cores() // context.local_world_size))
+    backend = resolve_backend(config.distributed.backend)
+    device = rank_device(context, backend)
+    alone = context.launcher == "single"
+    with nullcontext() if alone else process_group(context, backend, config.distributed.timeout_s):
+        trainee = build_trainee(config, device)
+        workload = _workload(config, trainee.model)
+        with open_run("train", context, device, backend=backend, root=args.out, path=args.folder, workload=workload) as run:
+            if context.rank == 0:
+                write_text(run / "config.yaml", dump_config(config))
+            train(config, trainee, training, evaluation, context, run)
+    if context.rank == 0:
+        sys.stdout.write(_summary(run) + "\n")
+    return 0
+
+
+def _workload(config: TrainConfig, model: "nn.Module") -> Workload:
+    from train.model import count_parameters, gradient_bytes
+
+    cap_mb = config.distributed.bucket_cap_mb
+    return Workload(
+        experiment=config.experiment_name,
+        num_parameters=count_parameters(model),
+        gradient_bytes=gradient_bytes(model),
+        samples_per_rank=config.training.batch_size,
+        sequence_length=config.model.sequence_length,
+        first_bucket_bytes=_FIRST_BUCKET_BYTES if cap_mb is None else int(cap_mb * 2**20),
+        bucket_cap_bytes=_BUCKET_CAP_BYTES if cap_mb is None else int(cap_mb * 2**20),
+        synchronised=config.distributed.synchronise,
+    )
+
+
+def _summary(run: Path) -> str:
+    info = read_info(run)
+    steps = [step for step in read_records(run / "steps.rank00000.jsonl", StepMeasurement) if step.counts]
+    step_s = median(step.step_s for step in steps)
+    phases = "  ".join(
+        f"{name} {format_seconds(median(getattr(step, f'{name}_s') for step in steps))}"
+        for name in ("data", "forward", "backward", "optimizer")
+    )
+    lines = [
+        f"step {format_seconds(step_s)} (median of {len(steps)})  {phases}",
+        f"throughput {info.world_size * steps[0].num_samples / step_s:.4g} samples/s on {info.world_size} ranks",
+    ]
+    if (run / "evaluations.jsonl").exists():
+        *_, last = read_records(run / "evaluations.jsonl", EvaluationMeasurement)
+        lines.append(f"accuracy {last.accuracy:.4f} on {last.num_samples} articles after {last.elapsed_s:.0f} s")
+    return "\n".join([*lines, f"run: {run}"])
+
+
+TRAIN = Verb(
+    summary="train the text classifier under DDP (plain on one process), recording steps, gradients and traces",
+    examples=(
+        "commprof train configs/small.yaml --nproc 2 training.max_steps=60",
+        "torchrun --nproc-per-node 4 --no-python commprof train configs/large.yaml distributed.backend=nccl",
+    ),
+    add_arguments=add_train_arguments,
+    check=check_train,
+    run=train_verb,
+)

@@ -1,0 +1,40 @@
+"""How many steps a run takes, and which of them are warm-up, measured, or under the profiler.
+
+    | warm-up | measured ........ | profiler starts | traced |
+
+The traced steps come last, so that nothing the profiler leaves behind can slow a step that counts.
+"""
+
+from commbench.errors import BadInput
+from train.config import TrainConfig
+
+
+def steps_per_epoch(num_articles: int, batch_size: int, world_size: int) -> int:
+    """Return the full batches that every rank gets; raise BadInput when there is none."""
+    steps = num_articles // world_size // batch_size
+    if steps == 0:
+        raise BadInput(
+            f"{num_articles} training articles do not fill a batch of {batch_size} on each of {world_size} ranks; "
+            "lower training.batch_size or take more articles"
+        )
+    return steps
+
+
+def count_steps(num_articles: int, config: TrainConfig, world_size: int) -> int:
+    """Return the steps of the whole run; raise BadInput when warm-up and tracing leave none to measure."""
+    training, profiling = config.training, config.profiling
+    steps = steps_per_epoch(num_articles, training.batch_size, world_size) * training.epochs
+    if training.max_steps is not None:
+        steps = min(steps, training.max_steps)
+    if first_profiled_step(steps, profiling.trace_steps) <= profiling.warmup_steps:
+        needed = profiling.warmup_steps + 1 + (profiling.trace_steps + 1 if profiling.trace_steps else 0)
+        raise BadInput(
+            f"{steps} steps are too few: {profiling.warmup_steps} warm up and {profiling.trace_steps} are traced; "
+            f"run at least {needed} (training.max_steps, training.epochs) or lower profiling.warmup_steps"
+        )
+    return steps
+
+
+def first_profiled_step(num_steps: int, trace_steps: int) -> int:
+    """Return the first step the profiler touches, the one that starts it; `num_steps` when it touches none."""
+    return num_steps - trace_steps - 1 if trace_steps else num_steps
