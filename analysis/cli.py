@@ -1,0 +1,175 @@
+"""`commprof fit`, `predict` and `report`: files in, answers out. No torch, no measuring."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from commbench.errors import BadInput
+from commbench.records import CostModel, PredictionSet
+from commbench.rundir import read_info, write_document
+from commbench.units import format_bytes, format_rate, format_seconds
+from commbench.verbs import Verb
+
+_MAX_RANKS = 65_536
+
+
+def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="bench runs, or a study's folder")
+    parser.add_argument(
+        "--times", nargs="+", metavar="N=S", help="explain seconds for the same work on N ranks: 1=19.53 4=42.34"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def check_fit(args: argparse.Namespace) -> None:
+    """Raise BadInput unless there is exactly one thing to fit."""
+    if bool(args.runs) == bool(args.times):
+        raise BadInput("give bench runs to fit the wire, or --times 1=19.53 4=42.34 to explain a speedup; one of the two")
+    if args.times:
+        parse_times(args.times)
+
+
+def fit(args: argparse.Namespace) -> int:
+    """Fit the wire from bench runs (and keep fit.json), or explain a speedup from its times."""
+    from analysis.load import load_runs
+    from analysis.scaling import scalings_of
+    from analysis.situation import fit_costs
+
+    if args.times:
+        found = scalings_of(parse_times(args.times))
+        _print("\n\n".join(scaling.explain() for scaling in found))
+        return 0
+    runs = load_runs(args.runs)
+    costs = list(fit_costs(runs).values())
+    if not costs:
+        raise BadInput(f"no bench run among {', '.join(map(str, args.runs))}; make one with commprof bench --nproc 2")
+    write_document(args.runs[0] / "analysis" / "fit.json", costs)
+    _print(msgspec.json.encode(costs).decode() if args.json else fit_table(costs))
+    return 0
+
+
+def parse_times(words: Sequence[str]) -> dict[int, float]:
+    """Turn `1=19.53` words into seconds by rank count; raise BadInput for anything else."""
+    times = {}
+    for word in words:
+        ranks, _, seconds = word.partition("=")
+        try:
+            times[int(ranks)] = float(seconds)
+        except ValueError:
+            raise BadInput(f"--times {word!r} is not N=SECONDS; write for example 4=42.34") from None
+    return times
+
+
+def fit_table(costs: Sequence[CostModel]) -> str:
+    """Lay out the fitted lines, 80 columns, 95 % intervals in brackets."""
+    lines = ["all-reduce on p ranks: t = latency + S / bandwidth   (ring: latency = 2(p-1) alpha)", ""]
+    lines.append(f"{'ranks':>5}  {'latency':>24}  {'bandwidth (algbw)':>26}  {'busbw':>9}  half-size")
+    for cost in costs:
+        low, high = cost.latency_interval_s.low, cost.latency_interval_s.high
+        latency = f"{format_seconds(cost.latency_s)} [{format_seconds(low)}, {format_seconds(high)}]"
+        slow, fast = cost.bandwidth_interval.low / 1e9, cost.bandwidth_interval.high / 1e9
+        bandwidth = f"{format_rate(cost.bandwidth_bytes_per_s)} [{slow:.3g}, {fast:.3g}]"
+        lines.append(
+            f"{cost.world_size:>5}  {latency:>24}  {bandwidth:>26}  {format_rate(cost.busbw_bytes_per_s):>9}  "
+            f"{format_bytes(cost.half_bandwidth_bytes)}"
+        )
+    lines += [f"{cost.world_size:>5} ranks, {cost.num_samples} samples: {cost.verdict}" for cost in costs]
+    return "\n".join(lines)
+
+
+def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a one-rank training run and bench runs, or a study")
+    parser.add_argument("-n", "--ranks", nargs="+", type=int, default=[], metavar="N", help="world sizes (those benched)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def check_predict(args: argparse.Namespace) -> None:
+    """Raise BadInput for world sizes that mean nothing and folders that are not runs."""
+    for world_size in args.ranks:
+        if not 2 <= world_size <= _MAX_RANKS:
+            raise BadInput(f"-n {world_size}: predict 2 to {_MAX_RANKS} ranks")
+    for run in args.runs:
+        read_info(run)
+
+
+def predict_verb(args: argparse.Namespace) -> int:
+    """Predict, keep predictions.json in the first folder's analysis/, and print the table."""
+    from analysis.load import load_runs
+    from analysis.predict import predict
+
+    predicted = predict(load_runs(args.runs), args.ranks)
+    path = args.runs[0] / "analysis" / "predictions.json"
+    write_document(path, predicted)
+    _print(msgspec.json.encode(predicted).decode() if args.json else prediction_table(predicted))
+    return 0
+
+
+def prediction_table(predicted: PredictionSet) -> str:
+    """Lay out every model's prediction, 80 columns."""
+    lines = [
+        f"one rank: {format_seconds(predicted.single_step_s)} per step; speedup is in samples/s (fixed batch per rank)",
+        "",
+    ]
+    columns = f"{'ranks':>5}  {'model':8}  {'step':>8}  {'95 % interval':>20}  {'speedup':>7}"
+    lines.append(f"{columns}  {'effic.':>6}  {'exposed':>8}  {'R':>5}")
+    for p in predicted.predictions:
+        span = "-" if p.interval_s is None else f"{format_seconds(p.interval_s.low)} - {format_seconds(p.interval_s.high)}"
+        lines.append(
+            f"{p.world_size:>5}  {p.model:8}  {format_seconds(p.step_s):>8}  {span:>20}  {p.speedup:>6.2f}x  "
+            f"{p.efficiency:>6.1%}  {format_seconds(p.exposed_s):>8}  {p.ratio_compute_to_comm:>5.3g}"
+        )
+    for p in predicted.predictions:
+        if p.assumptions:
+            lines += ["", f"{p.world_size} ranks assume:", *(f"  - {assumption}" for assumption in p.assumptions)]
+    lines += ["", "R = T_compute / T_comm; linear T_1; formulas:"]
+    lines += sorted({f"  {p.model:8}  {p.formula}" for p in predicted.predictions})
+    return "\n".join(lines)
+
+
+def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a study's folder, or the runs to report on")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (RUN/analysis/report.html)")
+
+
+def check_report(args: argparse.Namespace) -> None:
+    """Raise BadInput for folders that are not runs."""
+    for run in args.runs:
+        read_info(run)
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write report.html and print its path."""
+    from analysis.report import write_report
+
+    _print(str(write_report(args.runs, args.out)))
+    return 0
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+FIT = Verb(
+    summary="fit latency (s) and bandwidth (B/s) of the wire, or explain a speedup from its times",
+    examples=("commprof fit runs/demo", "commprof fit --times 1=19.53 4=42.34"),
+    add_arguments=add_fit_arguments,
+    check=check_fit,
+    run=fit,
+)
+PREDICT = Verb(
+    summary="predict the training step at N ranks from a one-rank profile and a bench",
+    examples=("commprof predict runs/demo", "commprof predict runs/PROFILE runs/BENCH -n 2 4 8"),
+    add_arguments=add_predict_arguments,
+    check=check_predict,
+    run=predict_verb,
+)
+REPORT = Verb(
+    summary="write one self-contained HTML file about a study or some runs",
+    examples=("commprof report runs/demo", "commprof report runs/PROFILE runs/BENCH --out report.html"),
+    add_arguments=add_report_arguments,
+    check=check_report,
+    run=report,
+)

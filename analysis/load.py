@@ -1,0 +1,132 @@
+"""Run folders -> runs in memory, and the refusal to mix what cannot be mixed.
+
+A run still in progress, failed or interrupted loads with what it has measured so far.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+from commbench.errors import BadInput, UnusableData
+from commbench.records import (
+    CollectiveMeasurement,
+    EvaluationMeasurement,
+    GradientTimeline,
+    RunInfo,
+    StepMeasurement,
+    Workload,
+)
+from commbench.rundir import RUN_FILE, read_document, read_info, read_records
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run folder. `steps[rank]` are all its steps, the marked ones included."""
+
+    path: Path
+    info: RunInfo
+    collectives: tuple[CollectiveMeasurement, ...]
+    steps: dict[int, tuple[StepMeasurement, ...]]
+    gradients: GradientTimeline | None
+    evaluations: tuple[EvaluationMeasurement, ...]
+
+    @property
+    def world_size(self) -> int:
+        return self.info.world_size
+
+    @property
+    def synchronised(self) -> bool:
+        """Whether this is a training run as users run it, not a compute-only one."""
+        return self.info.workload is not None and self.info.workload.synchronised
+
+    @property
+    def traces(self) -> list[Path]:
+        return sorted((self.path / "traces").glob("rank*.trace.json.gz"))
+
+    def counted_steps(self) -> list[StepMeasurement]:
+        """Return the steps of all ranks that are neither warm-up nor profiled; raise UnusableData without any."""
+        counted = [step for steps in self.steps.values() for step in steps if step.counts]
+        if not counted:
+            raise UnusableData(f"{self.path} has no step beyond warm-up and profiling; run it longer")
+        return counted
+
+    def median_step_s(self) -> float:
+        return median(step.step_s for step in self.counted_steps())
+
+
+def load_run(path: Path) -> Run:
+    """Read a run folder; raise BadInput where it is not one or a file in it is malformed."""
+    info = read_info(path)
+    return Run(
+        path=path,
+        info=info,
+        collectives=tuple(_records(path / "collectives.jsonl", CollectiveMeasurement)),
+        steps={
+            rank: tuple(read_records(path / f"steps.rank{rank:05d}.jsonl", StepMeasurement))
+            for rank in range(info.world_size)
+            if (path / f"steps.rank{rank:05d}.jsonl").exists()
+        },
+        gradients=_gradients(path / "gradients.json"),
+        evaluations=tuple(_records(path / "evaluations.jsonl", EvaluationMeasurement)),
+    )
+
+
+def load_runs(paths: Sequence[Path]) -> list[Run]:
+    """Read run folders; a study's folder stands for the runs inside it. Each run is loaded once, in the order given."""
+    folders: dict[Path, None] = {}
+    for path in paths:
+        if read_info(path).kind == "study":
+            folders.update(dict.fromkeys(sorted(child.parent.resolve() for child in path.glob(f"*/{RUN_FILE}"))))
+        else:
+            folders[path.resolve()] = None
+    return [load_run(folder) for folder in folders]
+
+
+def check_combinable(runs: Sequence[Run]) -> None:
+    """Raise BadInput unless the runs share one backend, and the training runs one model, batch and buckets."""
+    if not runs:
+        raise BadInput("no run given; name run folders below runs/")
+    distributed = [run for run in runs if run.world_size > 1]
+    for run in distributed[1:]:
+        if run.info.backend != distributed[0].info.backend:
+            raise BadInput(
+                f"{run.path} ran on {run.info.backend}, {distributed[0].path} on {distributed[0].info.backend}; "
+                "runs of different backends cannot be combined"
+            )
+    training = [run for run in runs if run.info.workload is not None]
+    for run in training[1:]:
+        difference = _different_workload(training[0].info.workload, run.info.workload)
+        if difference:
+            raise BadInput(f"{run.path} and {training[0].path} differ in {difference}; compare runs of one workload")
+
+
+def select(runs: Sequence[Run], *, kind: str, world_size: int | None = None, synchronised: bool | None = None) -> list[Run]:
+    """Return the runs of a kind, world size and synchronisation that have measured something."""
+    return [
+        run
+        for run in runs
+        if run.info.kind == kind
+        and world_size in (None, run.world_size)
+        and synchronised in (None, run.synchronised)
+        and (run.collectives or any(step.counts for steps in run.steps.values() for step in steps))
+    ]
+
+
+def _different_workload(left: Workload | None, right: Workload | None) -> str | None:
+    for field in ("experiment", "num_parameters", "samples_per_rank", "sequence_length", "bucket_cap_bytes"):
+        ours, theirs = getattr(left, field), getattr(right, field)
+        if ours != theirs:
+            return f"{field} ({ours} and {theirs})"
+    return None
+
+
+def _records(path: Path, record_type: type[T]) -> list[T]:
+    return list(read_records(path, record_type)) if path.exists() else []
+
+
+def _gradients(path: Path) -> GradientTimeline | None:
+    return read_document(path, GradientTimeline) if path.exists() else None

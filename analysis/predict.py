@@ -1,0 +1,137 @@
+"""The training step at N ranks, before N ranks are paid for.
+
+From one rank's profile: when each gradient is ready during backward. From a bench at N: what each bucket costs on the wire.
+From a compute-only run at N, where there is one: how fast the ranks compute side by side; else one rank's own times. A step
+of N ranks is then simulated many times, every rank drawing a step it really took: a bucket leaves when the slowest rank has
+it ready, and the step ends when the last bucket has landed. The prediction is the median; its interval is where the median
+of a real run of as many steps should fall, by bootstrap over the steps and over the bench's samples.
+
+Beside it stand three simple models, so that the gain of the elaborate one can be seen:
+
+    linear     T_N = T_1
+    Amdahl     T_N = T_1 (1 + e (N-1)), e = T_comm(N_0)/T_1 at the smallest world size N_0 that was benched, over N_0 - 1
+    ring       T_N = T_1 + 2(N-1) alpha + 2(N-1)/N S/B, nothing hidden
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from analysis.advise import changes
+from analysis.cost import cost_s, resample, ring_s
+from analysis.ddp import NO_CONTENTION
+from analysis.load import Run
+from analysis.scaling import amdahl_step_s, weak_speedup
+from analysis.situation import ComputePool, Situation, fit_costs, median_schedule, profile_run, simulate, situations
+from commbench.records import CostModel, Interval, Model, Overhead, Prediction, PredictionSet
+from commbench.rundir import now_utc
+
+_BOOTSTRAPS = 200
+
+
+def predict(runs: Sequence[Run], world_sizes: Sequence[int] = ()) -> PredictionSet:
+    """Predict the step at each world size, by default at every one that was benched.
+
+    Synchronised runs on several ranks among `runs` are not looked at: they are what predictions are checked against.
+    Raises UnusableData without a single-rank profile or a bench, BadInput for runs that cannot be combined.
+    """
+    costs = fit_costs(runs)
+    known = situations(runs, sorted(set(world_sizes)) or list(costs))
+    profile = profile_run(runs)
+    single_s = profile.median_step_s()
+    predictions = [p for situation in known for p in predict_all(situation, single_s, costs[min(costs)])]
+    steps_s = {p.world_size: p.step_s for p in predictions if p.model == "schedule"}
+    return PredictionSet(
+        created_at=now_utc(),
+        single_step_s=single_s,
+        profile_run_id=profile.info.run_id,
+        run_ids=tuple(run.info.run_id for run in runs if not (run.synchronised and run.world_size > 1)),
+        predictions=tuple(predictions),
+        overheads=tuple(overhead_of(situation, single_s, steps_s[situation.world_size]) for situation in known),
+        schedules=tuple(median_schedule(situation) for situation in known),
+        changes=tuple(change for situation in known for change in changes(situation, profile, single_s)),
+    )
+
+
+def bootstrap(situation: Situation, rng: np.random.Generator) -> tuple[float, Interval]:
+    """Return the predicted median step and the 95 % interval for the median of a real run."""
+    medians = []
+    for _ in range(_BOOTSTRAPS):
+        resampled = replace(situation, pool=_resample_pool(situation.pool, rng), cost=_resample_cost(situation, rng))
+        medians.append(np.median(simulate(resampled, rng).step_s))
+    low, middle, high = np.percentile(medians, [2.5, 50, 97.5])
+    return float(middle), Interval(low=float(low), high=float(high))
+
+
+def predict_all(situation: Situation, single_s: float, anchor: CostModel) -> list[Prediction]:
+    """Return the four models' predictions for one world size. `anchor` is the smallest world size's cost."""
+    n, cost = situation.world_size, situation.cost
+    bucket_bytes = [bucket.num_bytes for bucket in situation.buckets]
+    comm_s = sum(cost_s(cost, size) for size in bucket_bytes)
+    step_s, interval = bootstrap(situation, np.random.default_rng(n))
+    ring_comm_s = sum(ring_s(cost, size, n) for size in bucket_bytes)
+    serial = sum(cost_s(anchor, size) for size in bucket_bytes) / single_s / (anchor.world_size - 1)
+    naive: dict[Model, tuple[str, float]] = {
+        "ring": ("T_1 + sum over buckets of 2(N-1) alpha + 2(N-1)/N S/B", single_s + ring_comm_s),
+        "amdahl": (f"T_1 (1 + e (N-1)), e = {serial:.3g}", amdahl_step_s(single_s, serial, n)),
+        "linear": ("T_1", single_s),
+    }
+    ratio = situation.pool.median_step_s / comm_s
+
+    def prediction(model: Model, formula: str, seconds: float, interval: Interval | None) -> Prediction:
+        return Prediction(
+            model=model,
+            formula=formula,
+            world_size=n,
+            step_s=seconds,
+            interval_s=interval,
+            exposed_s=max(0.0, seconds - (situation.pool.median_step_s if model == "schedule" else single_s)),
+            speedup=weak_speedup(single_s, seconds, n),
+            efficiency=weak_speedup(single_s, seconds, n) / n,
+            ratio_compute_to_comm=ratio,
+            extrapolated=situation.extrapolated,
+            assumptions=tuple(_assumptions(situation)) if model == "schedule" else (),
+        )
+
+    schedule = prediction("schedule", "DDP's bucket schedule, simulated", step_s, interval)
+    return [schedule, *(prediction(model, formula, seconds, None) for model, (formula, seconds) in naive.items())]
+
+
+def overhead_of(situation: Situation, single_s: float, step_s: float) -> Overhead:
+    """Split the predicted step into one rank's step, slower computation, waiting and exposed communication."""
+    alone_s = situation.pool.median_step_s
+    slowest_s = float(np.median(simulate(situation, np.random.default_rng(0)).compute_s))
+    return Overhead(
+        world_size=situation.world_size,
+        single_step_s=single_s,
+        compute_s=alone_s - single_s,
+        waiting_s=slowest_s - alone_s,
+        exposed_s=step_s - slowest_s,
+    )
+
+
+def _resample_pool(pool: ComputePool, rng: np.random.Generator) -> ComputePool:
+    picks = [rng.integers(len(samples), size=len(samples)) for samples in pool.backward_s]
+    return replace(
+        pool,
+        outside_s=tuple(samples[pick] for samples, pick in zip(pool.outside_s, picks, strict=True)),
+        backward_s=tuple(samples[pick] for samples, pick in zip(pool.backward_s, picks, strict=True)),
+    )
+
+
+def _resample_cost(situation: Situation, rng: np.random.Generator) -> CostModel:
+    if not situation.samples:
+        return situation.cost
+    return replace(situation.cost, median_s=resample(situation.samples, rng))
+
+
+def _assumptions(situation: Situation) -> list[str]:
+    notes = ["the batch per rank stays as it is (weak scaling)", "copying gradients into and out of buckets is free"]
+    if not situation.pool.measured_at_n:
+        notes.append(f"{situation.world_size} ranks compute as fast as one alone; no compute-only run at this size was given")
+    if situation.extrapolated:
+        notes.append(f"no bench on {situation.world_size} ranks; the wire is carried over by the ring's formula")
+    if situation.contention != NO_CONTENTION:
+        notes.append(f"computation runs at {situation.contention.compute_rate:.0%} while gloo's threads need cores")
+    return notes

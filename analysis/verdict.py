@@ -1,0 +1,120 @@
+"""A study in a few plain sentences: predicted and measured speedup, what holds it back, what to try first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.load import Run, select
+from analysis.scaling import karp_flatt, weak_speedup
+from commbench.records import Change, Interval, Overhead, Prediction, PredictionSet
+from commbench.units import format_seconds
+
+_GOOD_EFFICIENCY = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One prediction beside the run that checked it. Speedups are in samples per second over one rank's."""
+
+    prediction: Prediction
+    measured_step_s: float
+    measured_interval_s: Interval
+    measured_speedup: float
+    run_id: str
+
+    @property
+    def relative_error(self) -> float:
+        """(predicted - measured) / measured."""
+        return self.prediction.step_s / self.measured_step_s - 1
+
+
+def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
+    """Pair every prediction with the synchronised run of its world size, where there is one."""
+    found = []
+    for prediction in predicted.predictions:
+        for run in select(runs, kind="train", world_size=prediction.world_size, synchronised=True)[-1:]:
+            steps = sorted(step.step_s for step in run.counted_steps())
+            measured_s = run.median_step_s()
+            found.append(
+                Outcome(
+                    prediction=prediction,
+                    measured_step_s=measured_s,
+                    measured_interval_s=Interval(low=steps[len(steps) // 10], high=steps[-1 - len(steps) // 10]),
+                    measured_speedup=weak_speedup(predicted.single_step_s, measured_s, prediction.world_size),
+                    run_id=run.info.run_id,
+                )
+            )
+    return found
+
+
+def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> list[str]:
+    """Return the sentences, most important first."""
+    sentences = []
+    for prediction in (p for p in predicted.predictions if p.model == "schedule"):
+        check = next((outcome for outcome in measured if outcome.prediction == prediction), None)
+        sentences.append(_answer(prediction, check))
+    overhead = predicted.overheads[-1]
+    sentences.append(_hindrance(overhead, predicted, runs))
+    sentences.append(_first_try([c for c in predicted.changes if c.world_size == overhead.world_size], overhead, runs))
+    return sentences
+
+
+def laws(outcome: Outcome) -> str:
+    """Say what Karp and Flatt's fraction makes of a measured speedup."""
+    n, speedup = outcome.prediction.world_size, outcome.measured_speedup
+    fraction = karp_flatt(speedup, n)
+    if fraction > 1:
+        return f"{n} ranks: e = {fraction:.2f} is above 1, so no Amdahl fraction can describe this slowdown."
+    if fraction < 0:
+        return f"{n} ranks: e = {fraction:.3f} is below 0, faster than {n} times one rank; look at the single-rank run."
+    return f"{n} ranks: e = {fraction:.3f} is the serial fraction Amdahl's law would need for {speedup:.2f}x."
+
+
+def _answer(prediction: Prediction, check: Outcome | None) -> str:
+    n = prediction.world_size
+    span = ""
+    if prediction.interval_s is not None:
+        work = prediction.speedup * prediction.step_s  # N T_1
+        span = f" ({work / prediction.interval_s.high:.2f} to {work / prediction.interval_s.low:.2f})"
+    text = f"{n} ranks: predicted {prediction.speedup:.2f}x{span} the throughput of one"
+    if check is None:
+        return f"{text}; no run at this size has checked it yet."
+    side = "long" if check.relative_error > 0 else "short"
+    error = f"the step was predicted {abs(check.relative_error):.1%} too {side}"
+    return f"{text}, measured {check.measured_speedup:.2f}x; {error}."
+
+
+def _hindrance(overhead: Overhead, predicted: PredictionSet, runs: Sequence[Run]) -> str:
+    n = overhead.world_size
+    parts = {"compute": overhead.compute_s, "waiting": overhead.waiting_s, "exposed": overhead.exposed_s}
+    name, seconds = max(parts.items(), key=lambda part: part[1])
+    total = overhead.single_step_s + sum(parts.values())
+    if overhead.single_step_s / total >= _GOOD_EFFICIENCY:
+        return f"Little holds {n} ranks back: {overhead.single_step_s / total:.0%} of each step is one rank's own computation."
+    share = f"{format_seconds(seconds)} of each {format_seconds(total)} step ({seconds / total:.0%})"
+    if name == "compute":
+        cause = "cores shared by more threads than there are" if _oversubscribed(runs, n) else "memory and caches they share"
+        return f"What holds {n} ranks back is computation that slows down side by side, {share}: {cause}."
+    if name == "waiting":
+        return f"What holds {n} ranks back is waiting for the slowest of them, {share}: their step times differ."
+    schedule = next(s for s in predicted.schedules if s.world_size == n)
+    last = schedule.buckets[-1]
+    return (
+        f"What holds {n} ranks back is communication that nothing hides, {share}: the last bucket "
+        f"({last.num_bytes / 2**20:.1f} MiB) waits for {last.last_parameter}, whose gradient comes last."
+    )
+
+
+def _first_try(options: Sequence[Change], overhead: Overhead, runs: Sequence[Run]) -> str:
+    if _oversubscribed(runs, overhead.world_size):
+        return "Try first: no more ranks than cores; the largest world size here shares cores between ranks."
+    if not options:
+        return "Try first: nothing simulated here saves more than 1 % of the step; a faster computation is the way on."
+    best = options[0]
+    return (
+        f"Try first: {best.what} ({best.setting}), predicted to bring {best.speedup:.2f}x on {best.world_size} ranks, "
+        f"{format_seconds(best.seconds_saved)} less per batch."
+    )
+
+
+def _oversubscribed(runs: Sequence[Run], world_size: int) -> bool:
+    return any(run.info.oversubscribed for run in select(runs, kind="train", world_size=world_size))

@@ -1,0 +1,1 @@
+"""The roof: one door for every verb, the launcher and the study."""

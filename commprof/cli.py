@@ -1,0 +1,85 @@
+"""The door: the first word names a verb, whose module is imported only then. Returns the exit code.
+
+0 ok, 1 failed, 2 usage or input, 130 interrupted. Results go to standard output, everything else to standard error.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+
+from commbench.errors import CommprofError
+from commbench.units import printable
+from commbench.verbs import Verb
+
+VERBS = {
+    "bench": ("commbench.cli", "BENCH", "measure the wire: a collective over message sizes"),
+    "train": ("train.cli", "TRAIN", "run the reference training and record its steps, gradients and traces"),
+    "fit": ("analysis.cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),
+    "predict": ("analysis.cli", "PREDICT", "the training step at N ranks, from one rank's profile and a bench"),
+    "report": ("analysis.cli", "REPORT", "one HTML file: verdict, wire, step, prediction beside measurement"),
+    "study": ("commprof.study", "STUDY", "all of it: bench, profile, predict, verify, report"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code; a user's error becomes one line on standard error."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(argv)
+    except CommprofError as error:
+        sys.stderr.write(f"commprof: error: {printable(str(error))}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("commprof: interrupted\n")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; it wants no message either
+        return 1
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        sys.stdout.write(_overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        sys.stdout.write(f"commprof {metadata.version('commprof')}\n")
+        return 0
+    name = argv[0]
+    if name not in VERBS:
+        import difflib
+
+        close = difflib.get_close_matches(name, VERBS, n=1)
+        mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(VERBS)}"
+        sys.stderr.write(f"commprof: error: unknown verb {printable(name)!r}; {mend}\n")
+        return 2
+    module, attribute, _ = VERBS[name]
+    verb: Verb = getattr(import_module(module), attribute)
+    args = _parser(name, verb).parse_intermixed_args(argv[1:])
+    verb.check(args)
+    if getattr(args, "nproc", None) is None:
+        return verb.run(args)
+    from commprof.launch import run_verb
+
+    return run_verb(name, argv[1:], args)
+
+
+def _parser(name: str, verb: Verb) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"commprof {name}",
+        description=verb.summary,
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in verb.examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_arguments(parser)
+    return parser
+
+
+def _overview() -> str:
+    lines = [f"  {name:9}{summary}" for name, (_, _, summary) in VERBS.items()]
+    return (
+        "usage: commprof VERB ...\n\n"
+        "Will N GPUs make this training faster, by how much, what holds it back, and what should change?\n\n"
+        + "\n".join(lines)
+        + "\n\ncommprof VERB --help shows a verb's flags, units and examples.\n"
+    )

@@ -1,0 +1,73 @@
+"""Real processes: gloo ranks under torchrun, started as users start them, each with a deadline of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+DEADLINE_S = 120
+SCRIPT = Path(sys.executable).parent / "commprof"
+
+Commprof = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def commprof(tmp_path: Path) -> Commprof:
+    """Run `commprof ARGS` in an empty folder and return what it printed and its exit code."""
+
+    def run(*args: str | Path) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [SCRIPT, *map(str, args)], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> "Callable[..., subprocess.Popen[str]]":
+    """Start `commprof ARGS` in an empty folder, as its own process group, and return the process."""
+
+    def run(*args: str | Path) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [SCRIPT, *map(str, args)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    return run
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A training configuration whose step takes milliseconds, with a cache of its own."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"""
+experiment_name: tiny
+model: {{vocabulary: 300, sequence_length: 16, d_model: 16, layers: 1, heads: 2, feed_forward: 32}}
+data: {{synthetic_articles: 600, cache_dir: {tmp_path / "cache"}}}
+training: {{batch_size: 8, max_steps: 20}}
+distributed: {{threads_per_rank: 1, timeout_s: 20}}
+profiling: {{warmup_steps: 3, trace_steps: 2}}
+"""
+    )
+    return path
+
+
+def processes_with(text: str) -> Sequence[int]:
+    """Return the ids of live processes whose command line holds `text`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if text in (entry / "cmdline").read_text():
+                    found.append(int(entry.name))
+            except OSError:
+                continue  # it ended while we looked
+    return found

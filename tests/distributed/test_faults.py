@@ -1,0 +1,144 @@
+"""A rank that dies, a rank that stalls, a user who loses patience: nothing hangs, nothing measured is lost, nothing stays."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from commbench.rundir import RUN_FILE, read_info
+from tests.distributed.conftest import DEADLINE_S, processes_with
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+def wait_until(what: str, happened: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not happened():
+        assert time.monotonic() < deadline_s, f"waited {DEADLINE_S} s for {what}"
+        time.sleep(0.05)
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def ranks(run: Path) -> list[int]:
+    """Return the process ids of the run's ranks: the console script with the run's folder, not torchrun's own line."""
+    found = []
+    for pid in processes_with(str(run)):
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        if "torch.distributed.run" not in words and "--nproc" not in words:
+            found.append(pid)
+    return sorted(found)
+
+
+def begin_training(start: Start, tmp_path: Path, tiny: Path) -> tuple["subprocess.Popen[str]", Path]:
+    run = tmp_path / "r"
+    process = start("train", tiny, "training.max_steps=100000", "training.epochs=100000", "--nproc", "2", "--folder", run)
+    wait_until("the tenth step", lambda: lines(run / "steps.rank00001.jsonl") >= 10)
+    assert len(ranks(run)) == 2
+    return process, run
+
+
+def test_a_killed_rank_ends_the_run_and_what_it_measured_stays(start: Start, tmp_path: Path, tiny: Path) -> None:
+    process, run = begin_training(start, tmp_path, tiny)
+    os.kill(ranks(run)[-1], signal.SIGKILL)
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    assert "was killed (SIGKILL)" in output.splitlines()[-1]
+    assert "ChildFailedError" not in output
+    info = read_info(run)
+    assert info.status == "failed"
+    assert "was killed (SIGKILL)" in (info.failure or "")
+    assert lines(run / "steps.rank00000.jsonl") >= 10
+    assert ranks(run) == []
+
+
+def test_a_stalled_rank_is_given_up_within_the_timeout(start: Start, tmp_path: Path, tiny: Path) -> None:
+    tiny.write_text(tiny.read_text().replace("timeout_s: 20", "timeout_s: 3"))
+    process, run = begin_training(start, tmp_path, tiny)
+    stalled = ranks(run)[-1]
+    os.kill(stalled, signal.SIGSTOP)
+    began_s = time.monotonic()
+    wait_until("the run to be marked", lambda: read_info(run).status == "failed")
+    assert time.monotonic() - began_s < 20
+    os.kill(stalled, signal.SIGCONT)
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    assert "waited over 3 s" in output
+    assert ranks(run) == []
+
+
+def test_ctrl_c_ends_every_rank_and_marks_the_run(start: Start, tmp_path: Path, tiny: Path) -> None:
+    process, run = begin_training(start, tmp_path, tiny)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal sends to its foreground process group
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+    assert output.splitlines()[-1] == "commprof: interrupted"
+    assert "Traceback" not in output
+    assert read_info(run).status == "interrupted"
+    assert ranks(run) == []
+
+
+def test_ranks_do_not_outlive_a_killed_launcher(start: Start, tmp_path: Path, tiny: Path) -> None:
+    process, run = begin_training(start, tmp_path, tiny)
+    (torchrun,) = [
+        pid
+        for pid in processes_with(str(run))
+        if "torch.distributed.run" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    ]
+    os.kill(torchrun, signal.SIGKILL)
+    wait_until("the ranks to end", lambda: ranks(run) == [])
+    process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1
+    assert read_info(run).status != "running"
+
+
+def test_sigterm_marks_a_plain_run(start: Start, tmp_path: Path, tiny: Path) -> None:
+    run = tmp_path / "r"
+    process = start("train", tiny, "training.max_steps=100000", "training.epochs=100000", "--folder", run)
+    wait_until("the tenth step", lambda: lines(run / "steps.rank00000.jsonl") >= 10)
+    os.kill(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+    assert "stopped by SIGTERM" in output
+    assert read_info(run).status == "interrupted"
+
+
+def test_an_interrupted_study_goes_on_with_what_is_missing(start: Start, tmp_path: Path, tiny: Path) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        "name: s\ntrain: tiny.yaml\nworld_sizes: [1, 2]\nbench: {max_bytes: 64K, iterations: 5}\n"
+        "overrides: [training.evaluate=false]\n"
+    )
+    folder = tmp_path / "runs" / "s"
+    process = start("study", study)
+    wait_until("the bench to begin", lambda: lines(folder / "bench-n2" / "collectives.jsonl") >= 1)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130, output
+    assert read_info(folder).status == "interrupted"
+    assert read_info(folder / "profile-n1").status == "completed"
+    profiled_at = (folder / "profile-n1" / RUN_FILE).stat().st_mtime_ns
+
+    process = start("study", study)
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, output
+    assert "profile-n1: already measured" in output
+    assert (folder / "profile-n1" / RUN_FILE).stat().st_mtime_ns == profiled_at
+    assert read_info(folder).status == "completed"
+    assert read_info(folder / "incomplete" / "bench-n2-1").status == "interrupted"
+    for name in ("bench-n2", "compute-n2", "train-n2"):
+        assert read_info(folder / name).status == "completed"
+    predictions, checked = folder / "analysis" / "predictions.json", folder / "train-n2" / "steps.rank00000.jsonl"
+    assert predictions.stat().st_mtime_ns < checked.stat().st_mtime_ns
+    assert "2 ranks: predicted" in output
+    assert output.splitlines()[-1].endswith("report.html")
+
+    study.write_text(study.read_text().replace("iterations: 5", "iterations: 6"))
+    process = start("study", study)
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 2
+    assert "holds another study" in output

@@ -1,0 +1,123 @@
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from analysis.ddp import assign_buckets
+from commbench.records import EvaluationMeasurement, GradientTimeline, StepMeasurement
+from commbench.rundir import read_document, read_info, read_records
+from tests.distributed.conftest import Commprof
+
+
+def steps_of(run: Path, rank: int = 0) -> list[StepMeasurement]:
+    return list(read_records(run / f"steps.rank{rank:05d}.jsonl", StepMeasurement))
+
+
+@pytest.fixture
+def trained(commprof: Commprof, tmp_path: Path, tiny: Path) -> Path:
+    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "distributed.bucket_cap_mb=0.002")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "r"
+
+
+def test_a_two_rank_run_leaves_all_it_should(trained: Path) -> None:
+    info = read_info(trained)
+    assert (info.status, info.kind, info.threads_per_rank) == ("completed", "train", 1)
+    assert info.workload is not None
+    assert info.workload.bucket_cap_bytes == int(0.002 * 2**20)
+    for rank in range(2):
+        steps = steps_of(trained, rank)
+        assert [s.step for s in steps] == list(range(20))
+        assert [s.step for s in steps if s.counts] == list(range(3, 17))
+        for s in steps:
+            assert s.data_s + s.forward_s + s.backward_s + s.optimizer_s <= s.step_s
+    check_trace(trained, world_size=2)
+    check_buckets(trained)
+    (evaluation,) = read_records(trained / "evaluations.jsonl", EvaluationMeasurement)
+    assert evaluation.num_samples == 100  # a tenth of 600 articles would be 60; synthetic evaluation has at least 100
+
+
+def check_trace(run: Path, world_size: int) -> None:
+    for rank in range(world_size):
+        with gzip.open(run / "traces" / f"rank{rank:05d}.trace.json.gz") as file:
+            trace = json.load(file)
+        names = [event.get("name") for event in trace["traceEvents"] if event.get("ph") == "X"]
+        for phase in ("data", "forward", "backward", "optimizer"):
+            assert names.count(phase) == 2, phase
+        assert trace["distributedInfo"]["rank"] == rank
+        assert "gloo:all_reduce" in names
+
+
+def check_buckets(run: Path) -> None:
+    """DDP's own buckets, as its hook saw them, are those our rules give from the ready order."""
+    timeline = read_document(run / "gradients.json", GradientTimeline)
+    info = read_info(run)
+    assert info.workload is not None
+    assert timeline.num_steps == 14
+    expected = assign_buckets(timeline.parameters, info.workload.first_bucket_bytes, info.workload.bucket_cap_bytes)
+    assert len(timeline.buckets) > 1
+    assert [bucket.num_bytes for bucket in timeline.buckets] == [bucket.num_bytes for bucket in expected]
+    assert sum(p.num_bytes for p in timeline.parameters) == info.workload.gradient_bytes
+    for bucket in timeline.buckets:
+        assert 0 <= bucket.ready_s <= bucket.launched_s <= bucket.done_s
+
+
+def test_compute_only_ranks_send_nothing(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
+    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "distributed.synchronise=false")
+    assert done.returncode == 0, done.stderr
+    timeline = read_document(tmp_path / "r" / "gradients.json", GradientTimeline)
+    assert timeline.buckets == ()
+    assert len(timeline.parameters) > 10
+    assert not any(s.synchronised for s in steps_of(tmp_path / "r"))
+    assert read_info(tmp_path / "r").workload.synchronised is False  # type: ignore[union-attr]
+
+
+def test_one_process_trains_without_ddp_and_the_same_way_twice(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
+    losses = []
+    for name in ("a", "b"):
+        done = commprof("train", tiny, "--folder", name)
+        assert done.returncode == 0, done.stderr
+        losses.append([s.loss for s in steps_of(tmp_path / name)])
+    assert losses[0] == losses[1]
+    assert read_info(tmp_path / "a").launcher == "single"
+    assert (tmp_path / "a" / "traces" / "rank00000.trace.json.gz").exists()
+
+
+def test_a_users_own_modules_are_not_imported_instead(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
+    for name in ("train", "analysis", "commbench", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    done = commprof("train", tiny, "--nproc", "2", "--folder", "r")
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.dmodel=3"], "unknown key model.dmodel; did you mean model.d_model?"),
+        (["model.vocabulary=500000"], "model.vocabulary=500000 is larger than the data give"),
+        (["training.max_steps=4"], "4 steps are too few"),
+        (["training.batch_size=9999"], "do not fill a batch of 9999"),
+        (["data.source=csv", "data.train_csv=none.csv"], "none.csv"),
+        (["--nproc", "0"], "--nproc 0 starts nothing"),
+    ],
+)
+def test_bad_input_costs_one_line_and_leaves_nothing(
+    commprof: Commprof, tmp_path: Path, tiny: Path, arguments: list[str], message: str
+) -> None:
+    nproc = [] if "--nproc" in arguments else ["--nproc", "2"]
+    done = commprof("train", tiny, *nproc, *arguments)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("commprof: error: ")
+    assert message in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_malformed_article_is_named_before_any_process_starts(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "bad.csv").write_text('"1","fine","text"\n"7","wrong","class"\n')
+    done = commprof("train", tiny, "data.source=csv", "data.train_csv=bad.csv", "data.eval_csv=bad.csv", "--nproc", "2")
+    assert done.returncode == 2
+    assert "bad.csv:2" in done.stderr
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)

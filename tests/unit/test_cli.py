@@ -1,0 +1,100 @@
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analysis.cli import FIT, PREDICT
+from commbench.errors import BadInput
+from commbench.verbs import Verb
+from commprof.cli import VERBS, main
+from tests.factory import step, timeline, write_bench_run, write_training_run
+
+SCRIPT = Path(sys.executable).parent / "commprof"
+
+
+def parse(verb: Verb, *words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in VERBS)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verbs_help_has_two_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([name, "--help"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.count(f"commprof {name} ") >= 3  # the usage line and two examples
+
+
+def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benhc"]) == 2
+    assert "did you mean bench?" in capsys.readouterr().err
+    assert main([]) == 2
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import commprof.cli; commprof.cli.main(['--help'])",
+        "import analysis.report, analysis.predict, analysis.cli",
+        "import commbench.errors, commbench.records, commbench.rundir, commbench.units, commbench.cli",
+        "import commprof.study, commprof.launch, train.cli",
+    ],
+)
+def test_what_people_wait_for_does_not_load_torch(code: str) -> None:
+    assert run_python(f"{code}; import sys; print('torch' in sys.modules)").endswith("False")
+
+
+def test_an_error_is_one_line_and_the_exit_code_says_whose(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "-b", "12Q"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["report", "/nowhere"]) == 2
+    assert "/nowhere is not a run folder" in capsys.readouterr().err
+
+
+def test_a_hostile_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "x\x1b[2J\ny"]) == 2
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    piped = subprocess.run(f"{SCRIPT} fit --times 1=1 2=2 | true", shell=True, capture_output=True, text=True, timeout=60)
+    assert piped.stderr == ""
+
+
+def test_fit_explains_four_times(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--times", "1=19.53", "4=42.34"]) == 0
+    assert "speedup 0.46x, efficiency 11.5%" in capsys.readouterr().out
+
+
+def test_fit_and_predict_write_what_they_print(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = write_bench_run(tmp_path / "bench", 1e-4, 1e9)
+    gradients = timeline([("w", 2**20, 0.06)], backward_s=0.06)
+    profile = write_training_run(tmp_path / "profile", [step(i) for i in range(9)], gradients=gradients)
+    assert main(["fit", str(bench)]) == 0
+    assert "100 us [100 us, 100 us]" in capsys.readouterr().out
+    assert (bench / "analysis" / "fit.json").exists()
+    assert main(["predict", str(profile), str(bench), "-n", "2", "4"]) == 0
+    shown = capsys.readouterr().out
+    assert max(len(line) for line in shown.splitlines() if "formula" not in line) <= 100
+    assert (profile / "analysis" / "predictions.json").exists()
+
+
+@pytest.mark.parametrize(("verb", "words"), [(FIT, []), (FIT, ["x", "--times", "1=1"]), (PREDICT, ["x", "-n", "1"])])
+def test_arguments_that_make_no_sense_are_refused(verb: Verb, words: list[str]) -> None:
+    with pytest.raises(BadInput):
+        verb.check(parse(verb, *words))

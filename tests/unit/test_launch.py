@@ -1,0 +1,100 @@
+import io
+from pathlib import Path
+
+import pytest
+
+from commbench.errors import BadInput
+from commbench.rundir import create_run, read_info
+from commprof.launch import _explain, _forward, _without_launch_flags
+from commprof.study import StudyConfig, load_study, stages
+from tests.factory import run_info
+
+TORCHRUN_WORDS = """\
+W1122 08:21:32.123000 99 torch/distributed/run.py:766] Setting OMP_NUM_THREADS
+USDT:2026-11-22 profiler_start
+step 1/10  loss 1.2
+E1122 08:45:32.101000 99 torch/distributed/elastic/api.py:1010] failed (exitcode: -9) local_rank: 1 (pid: 7) of binary: x
+Traceback (most recent call last):
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+"""
+
+
+def test_ranks_words_pass_and_torchruns_stay() -> None:
+    shown, noise, seen = io.StringIO(), list[str](), list[str]()
+    _forward(io.StringIO(TORCHRUN_WORDS), shown, noise, seen.append)
+    assert shown.getvalue() == "step 1/10  loss 1.2\n" == "".join(seen)
+    assert "exitcode: -9" in noise[0]
+
+
+def test_a_flood_of_torchrun_words_stays_bounded() -> None:
+    noise = list[str]()
+    flood = TORCHRUN_WORDS + "x" * 10_000 + "\n" + "y\n" * 10_000
+    _forward(io.StringIO(flood), io.StringIO(), noise, None)
+    assert len(noise) == 500
+    assert max(map(len, noise)) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("noise", "reason"),
+    [
+        ("failed (exitcode: -9) local_rank: 1 (pid: 7)", "rank 1 was killed (SIGKILL)"),
+        ("failed (exitcode: 1) local_rank: 0 (pid: 7)", "rank 0 failed"),
+        ("", "could not be started"),
+    ],
+)
+def test_the_rank_that_died_is_named_and_the_run_marked(tmp_path: Path, noise: str, reason: str) -> None:
+    create_run(tmp_path / "r", run_info(status="running"))
+    error = _explain(noise, tmp_path / "r")
+    assert reason in str(error)
+    assert str(tmp_path / "r") in str(error)
+    assert reason in (read_info(tmp_path / "r").failure or "")
+
+
+def test_ranks_get_the_launchers_folder_and_no_launch_flags() -> None:
+    argv = ["CONFIG", "--nproc", "2", "a=b", "--out=x", "--folder", "y", "-n", "3"]
+    assert list(_without_launch_flags(argv)) == ["CONFIG", "a=b", "-n", "3"]
+
+
+def write_study(folder: Path, text: str) -> Path:
+    (folder / "tiny.yaml").write_text(
+        f"model: {{vocabulary: 300}}\ndata: {{synthetic_articles: 600, cache_dir: {folder / 'cache'}}}\n"
+        "training: {batch_size: 8, max_steps: 20}"
+    )
+    path = folder / "study.yaml"
+    path.write_text("train: tiny.yaml\n" + text)
+    return path
+
+
+def test_what_checks_a_prediction_runs_after_it(tmp_path: Path) -> None:
+    before, checking = stages(StudyConfig(world_sizes=(4, 1, 2)))
+    assert [s.name for s in before] == ["profile-n1", "bench-n2", "compute-n2", "bench-n4", "compute-n4"]
+    assert [s.name for s in checking] == ["train-n2", "train-n4"]
+    assert all("distributed.synchronise=True" in s.argv for s in checking)
+    assert "distributed.synchronise=False" in before[2].argv
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("world_sizes: [2, 4]", "must hold 1 and at least one larger size"),
+        ("world_sizes: [1]", "must hold 1 and at least one larger size"),
+        ("world_sizes: [0, 1]", "must hold 1"),
+        ("name: ../evil", "names a folder"),
+        ("launcher: cloud", "launcher 'cloud' is not known"),
+        ("threads_per_rank: 0", "threads_per_rank=0"),
+        ("bench: {max_bytes: 12Q}", "size '12Q'"),
+        ("bench: {min_bytes: 1M, max_bytes: 1K}", "min_bytes <= max_bytes"),
+        ("nmae: x", "unknown key nmae; did you mean name?"),
+        ("overrides: [model.dmodel=3]", "unknown key model.dmodel"),
+        ("overrides: [training.max_steps=3]", "3 steps are too few"),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_before_anything_starts(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load_study(write_study(tmp_path, text), ())
+    assert message in str(caught.value)
+
+
+def test_a_study_finds_its_configuration_beside_itself(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, "name: s"), ())
+    assert study.train == str(tmp_path / "tiny.yaml")

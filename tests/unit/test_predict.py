@@ -1,0 +1,200 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis.load import check_combinable, load_run, load_runs
+from analysis.predict import predict
+from analysis.situation import situations
+from analysis.verdict import laws, outcomes, verdict
+from commbench.errors import BadInput, UnusableData
+from commbench.records import Prediction, PredictionSet
+from commbench.rundir import create_run
+from tests.factory import MIB, run_info, step, timeline, workload, write_bench_run, write_training_run
+
+# Backward takes 60 ms; 1 MiB is ready at half of it, 8 MiB (the embedding) at its end.
+GRADIENTS = timeline([("head", MIB, 0.03), ("embedding", 8 * MIB, 0.06)], backward_s=0.06)
+LATENCY_S, BANDWIDTH = 100e-6, 1e9
+STEPS = [step(i) for i in range(20)]  # 103 ms each, all alike
+TAIL_S = LATENCY_S + 8 * MIB / BANDWIDTH  # what the last bucket costs after backward has ended
+
+
+def study(folder: Path, *, latency_s: float = LATENCY_S, world_size: int = 2, backend: str = "gloo") -> list[Path]:
+    return [
+        write_training_run(folder / "profile", STEPS, gradients=GRADIENTS, backend=backend),
+        write_bench_run(folder / "bench", latency_s, BANDWIDTH, world_size=world_size, backend=backend),
+    ]
+
+
+def by_model(predicted: PredictionSet) -> dict[str, Prediction]:
+    return {prediction.model: prediction for prediction in predicted.predictions}
+
+
+def test_a_step_worked_out_on_paper(tmp_path: Path) -> None:
+    """103 ms of computation; the first bucket (1.15 ms) hides in it, the last (8.49 ms) cannot."""
+    predicted = by_model(predict(load_runs(study(tmp_path))))
+    assert predicted["schedule"].step_s == pytest.approx(0.103 + TAIL_S, rel=1e-4)
+    assert predicted["schedule"].exposed_s == pytest.approx(TAIL_S, rel=1e-3)
+    assert predicted["schedule"].speedup == pytest.approx(2 * 0.103 / (0.103 + TAIL_S), rel=1e-4)
+    both_s = 2 * LATENCY_S + 9 * MIB / BANDWIDTH
+    assert predicted["ring"].step_s == pytest.approx(0.103 + both_s, rel=1e-4)
+    assert predicted["amdahl"].step_s == pytest.approx(0.103 + both_s, rel=1e-4)
+    assert predicted["linear"].step_s == pytest.approx(0.103)
+    assert predicted["schedule"].ratio_compute_to_comm == pytest.approx(0.103 / both_s, rel=1e-4)
+
+
+def test_steps_that_never_vary_leave_no_doubt(tmp_path: Path) -> None:
+    interval = by_model(predict(load_runs(study(tmp_path))))["schedule"].interval_s
+    assert interval is not None
+    assert interval.low == pytest.approx(interval.high, rel=1e-6)
+
+
+def test_ranks_that_vary_wait_for_the_slowest(tmp_path: Path) -> None:
+    """One rank takes 100 or 140 ms at even odds: two ranks take 140 three times in four."""
+    steps = [step(i, forward_s=0.0, backward_s=0.1 + 0.04 * (i % 2), step_s=0.1 + 0.04 * (i % 2)) for i in range(60)]
+    write_training_run(tmp_path / "profile", steps, gradients=timeline([("w", 8, 0.1)], 0.1), backend="nccl")
+    write_bench_run(tmp_path / "bench", 1e-6, 1e12, backend="nccl")
+    predicted = predict(load_runs([tmp_path / "profile", tmp_path / "bench"]))
+    assert by_model(predicted)["schedule"].step_s == pytest.approx(0.14, rel=1e-3)
+    assert predicted.overheads[0].waiting_s > 0
+
+
+def test_a_compute_only_run_at_n_replaces_the_assumption(tmp_path: Path) -> None:
+    folders = study(tmp_path)
+    assumed = by_model(predict(load_runs(folders)))["schedule"]
+    assert any("compute as fast as one alone" in note for note in assumed.assumptions)
+    slower = [step(i, forward_s=0.09, backward_s=0.06) for i in range(20)]
+    folders.append(write_training_run(tmp_path / "compute", slower, world_size=2, synchronised=False))
+    measured = predict(load_runs(folders))
+    schedule = by_model(measured)["schedule"]
+    assert schedule.step_s == pytest.approx(0.153 + TAIL_S, rel=1e-4)
+    assert not any("compute as fast as one alone" in note for note in schedule.assumptions)
+    assert measured.overheads[0].compute_s == pytest.approx(0.05)
+    assert measured.overheads[0].exposed_s == pytest.approx(TAIL_S, rel=1e-2)
+
+
+def test_the_overheads_parts_sum_to_the_step(tmp_path: Path) -> None:
+    predicted = predict(load_runs(study(tmp_path)))
+    part = predicted.overheads[0]
+    total = part.single_step_s + part.compute_s + part.waiting_s + part.exposed_s
+    assert total == pytest.approx(by_model(predicted)["schedule"].step_s)
+
+
+def test_the_run_that_checks_a_prediction_cannot_move_it(tmp_path: Path) -> None:
+    folders = study(tmp_path)
+    before = predict(load_runs(folders))
+    slow = [step(i, forward_s=1.0) for i in range(20)]
+    folders.append(write_training_run(tmp_path / "real", slow, world_size=2))
+    after = predict(load_runs(folders))
+    assert replace(after, created_at=before.created_at) == before
+
+
+def test_a_world_size_without_a_bench_is_carried_over_by_the_ring_and_flagged(tmp_path: Path) -> None:
+    predicted = predict(load_runs(study(tmp_path, backend="nccl")), [4]).predictions[0]
+    assert predicted.extrapolated
+    tail_s = 3 * LATENCY_S + 1.5 * 8 * MIB / BANDWIDTH
+    assert predicted.step_s == pytest.approx(0.103 + tail_s, rel=1e-3)
+
+
+def test_short_cores_slow_a_gloo_prediction(tmp_path: Path) -> None:
+    folders = study(tmp_path)
+    (_, fast) = (None, by_model(predict(load_runs(folders)))["schedule"])
+    runs = [replace(run, info=replace(run.info, cores_per_node=2)) for run in load_runs(folders)]
+    busy = [replace(m, cpu_s=m.fastest_rank_s[0]) for m in runs[1].collectives]
+    short = by_model(predict([runs[0], replace(runs[1], collectives=tuple(busy))]))["schedule"]
+    assert short.step_s > fast.step_s
+    assert any("gloo's threads need cores" in note for note in short.assumptions)
+
+
+def test_only_changes_that_help_are_proposed_best_first(tmp_path: Path) -> None:
+    predicted = predict(load_runs(study(tmp_path)))
+    saved = [change.seconds_saved for change in predicted.changes]
+    assert saved == sorted(saved, reverse=True)
+    assert predicted.changes[0].what == "accumulate gradients over 4 batches"
+    assert predicted.changes[0].seconds_saved == pytest.approx(0.75 * TAIL_S, rel=1e-2)
+    assert predict(load_runs(study(tmp_path / "fast", latency_s=1e-9))).changes != ()
+
+
+def test_free_communication_leaves_nothing_to_try(tmp_path: Path) -> None:
+    write_training_run(tmp_path / "profile", STEPS, gradients=timeline([("w", 8, 0.06)], 0.06))
+    write_bench_run(tmp_path / "bench", 1e-9, 1e12)
+    predicted = predict(load_runs([tmp_path / "profile", tmp_path / "bench"]))
+    assert predicted.changes == ()
+    assert "Little holds 2 ranks back" in verdict(predicted, [], [])[1]
+
+
+def test_the_verdict_names_prediction_measurement_cause_and_cure(tmp_path: Path) -> None:
+    folders = study(tmp_path, latency_s=0.05)
+    real = [step(i, forward_s=0.14) for i in range(20)]
+    folders.append(write_training_run(tmp_path / "real", real, world_size=2))
+    runs = load_runs(folders)
+    predicted = predict(runs)
+    measured = outcomes(predicted, runs)
+    assert {outcome.prediction.model for outcome in measured} == {"schedule", "ring", "amdahl", "linear"}
+    schedule = measured[0]
+    assert schedule.measured_step_s == pytest.approx(0.203)
+    assert schedule.measured_speedup == pytest.approx(2 * 0.103 / 0.203)
+    answer, hindrance, cure = verdict(predicted, measured, runs)
+    assert "2 ranks: predicted" in answer
+    assert "measured 1.01x" in answer
+    assert "communication that nothing hides" in hindrance
+    assert "embedding" in hindrance
+    assert "Try first: accumulate gradients" in cure
+
+
+def test_a_slowdown_is_beyond_amdahl(tmp_path: Path) -> None:
+    folders = study(tmp_path)
+    folders.append(write_training_run(tmp_path / "real", [step(i, forward_s=0.3) for i in range(20)], world_size=2))
+    runs = load_runs(folders)
+    assert "no Amdahl fraction can describe this slowdown" in laws(outcomes(predict(runs), runs)[0])
+
+
+def test_marked_steps_stay_out_of_every_statistic(tmp_path: Path) -> None:
+    slow = [step(90 + i, forward_s=9.0, warmup=i < 3, profiled=i >= 3) for i in range(6)]
+    write_training_run(tmp_path / "profile", [*slow[:3], *STEPS, *slow[3:]], gradients=GRADIENTS)
+    write_bench_run(tmp_path / "bench", LATENCY_S, BANDWIDTH)
+    predicted = predict(load_runs([tmp_path / "profile", tmp_path / "bench"]))
+    assert predicted.single_step_s == pytest.approx(0.103)
+    assert by_model(predicted)["schedule"].step_s == pytest.approx(0.103 + TAIL_S, rel=1e-4)
+
+
+def test_a_studys_folder_stands_for_its_runs(tmp_path: Path) -> None:
+    create_run(tmp_path / "s", run_info("study"))
+    study(tmp_path / "s")
+    (tmp_path / "s" / "incomplete").mkdir()
+    write_training_run(tmp_path / "s" / "incomplete" / "profile-1", STEPS[:1])
+    assert [run.path.name for run in load_runs([tmp_path / "s"])] == ["bench", "profile"]
+
+
+def test_a_run_in_progress_can_be_read(tmp_path: Path) -> None:
+    path = write_training_run(tmp_path / "r", STEPS[:3], status="running")
+    with (path / "steps.rank00000.jsonl").open("ab") as file:
+        file.write(b'{"step": 3, "data')
+    assert [s.step for s in load_run(path).steps[0]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"workload": workload(experiment="large")}, "differ in experiment"),
+        ({"workload": workload(samples_per_rank=64)}, "differ in samples_per_rank"),
+        ({"world_size": 2, "backend": "nccl"}, "runs of different backends cannot be combined"),
+    ],
+)
+def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    folders = [*study(tmp_path), write_training_run(tmp_path / "other", STEPS, **change)]  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match=message):
+        check_combinable(load_runs(folders))
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    profile, bench = study(tmp_path)
+    with pytest.raises(UnusableData, match="no bench run"):
+        predict(load_runs([profile]))
+    with pytest.raises(UnusableData, match="no finished single-rank training run"):
+        predict(load_runs([bench]))
+    with pytest.raises(BadInput, match="no run given"):
+        situations([], [2])
+    warm = write_training_run(tmp_path / "warm", [step(0, warmup=True)])
+    with pytest.raises(UnusableData, match="has no step beyond warm-up"):
+        load_run(warm).counted_steps()
