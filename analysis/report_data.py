@@ -1,0 +1,227 @@
+"""Runs -> the numbers a report draws: wire curves, step anatomies, and what a reader must be warned of. No words for pages.
+
+All times are seconds. Times of the wire are the fastest rank's, as in the fit: it arrived last and waited for nobody.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analysis.load import Run, check_combinable, load_runs, select
+from analysis.predict import predict
+from analysis.situation import fit_costs
+from analysis.verdict import Outcome, outcomes
+from commbench.errors import UnusableData
+from commbench.records import CostModel, PredictionSet, RunInfo, StepMeasurement
+from commbench.rundir import read_document, read_info
+
+PREDICTIONS_FILE = "predictions.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """All that one report can speak of. `refusals` are the questions these data cannot answer, in words."""
+
+    root: Path
+    runs: tuple[Run, ...]
+    studies: dict[Path, RunInfo]
+    predicted: PredictionSet | None
+    outcomes: tuple[Outcome, ...]
+    costs: dict[int, CostModel]
+    refusals: tuple[str, ...]
+
+    @property
+    def shared(self) -> dict[int, RunInfo]:
+        """The world sizes at which ranks share cores, each with a run that says so."""
+        return {run.world_size: run.info for run in self.runs if run.info.oversubscribed}
+
+    @property
+    def schedule_outcomes(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.prediction.model == "schedule"]
+
+    @property
+    def checking(self) -> list[Run]:
+        """The runs that predictions are checked against."""
+        ids = {outcome.run_id for outcome in self.outcomes}
+        return [run for run in self.runs if run.info.run_id in ids]
+
+    @property
+    def known(self) -> list[Run]:
+        """The runs that the prediction was made from."""
+        return [run for run in self.runs if self.predicted is not None and run.info.run_id in self.predicted.run_ids]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireCurve:
+    """The in-place all-reduce at one world size: per message size the median and the 10th and 90th percentile, seconds."""
+
+    world_size: int
+    message_bytes: tuple[int, ...]
+    median_s: tuple[float, ...]
+    low_s: tuple[float, ...]
+    high_s: tuple[float, ...]
+    num_samples: int
+    cost: CostModel | None
+
+    @property
+    def bus_factor(self) -> float:
+        """2(p-1)/p: bytes that each link carries per byte of payload."""
+        return 2 * (self.world_size - 1) / self.world_size
+
+    def bus_bandwidth(self, times_s: Sequence[float]) -> list[float]:
+        """Return B/s on each link for the times of this curve's sizes."""
+        return [self.bus_factor * size / time for size, time in zip(self.message_bytes, times_s, strict=True)]
+
+    def line_s(self) -> list[float]:
+        """Return the fitted line's times at this curve's sizes; empty where there is no fit."""
+        if self.cost is None:
+            return []
+        return [self.cost.latency_s + size / self.cost.bandwidth_bytes_per_s for size in self.message_bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anatomy:
+    """Where a run's step goes: mean seconds over the middle half of its steps by length, so that the parts add up.
+
+    Whole steps are averaged because medians of parts do not sum to the median step; only the middle half of them because
+    a mean over all would follow the few longest. `other_s` is what lies between the phases.
+    """
+
+    run: Run
+    data_s: float
+    forward_s: float
+    backward_s: float
+    optimizer_s: float
+    other_s: float
+    num_steps: int
+
+    @property
+    def kind(self) -> str:
+        if not self.run.synchronised:
+            return "compute only"
+        return "profile" if self.run.world_size == 1 else "synchronised"
+
+    @property
+    def step_s(self) -> float:
+        return self.data_s + self.forward_s + self.backward_s + self.optimizer_s + self.other_s
+
+
+def gather(paths: Sequence[Path]) -> Material:
+    """Load everything; a question that the data cannot answer becomes a refusal, input that is wrong raises BadInput."""
+    runs = load_runs(paths)
+    check_combinable(runs)
+    costs, refusals = _fits(runs)
+    predicted, refusal = _predictions(paths[0], runs)
+    infos = {path.resolve(): read_info(path) for path in paths}
+    return Material(
+        root=paths[0],
+        runs=tuple(sorted(runs, key=lambda run: (run.world_size, run.info.started_at))),
+        studies={path: info for path, info in infos.items() if info.kind == "study"},
+        predicted=predicted,
+        outcomes=tuple(outcomes(predicted, runs)) if predicted else (),
+        costs=costs,
+        refusals=(*refusals, *refusal),
+    )
+
+
+def wire_curves(material: Material) -> list[WireCurve]:
+    """Return one curve per benched world size above one, the samples of several benches pooled as in the fit."""
+    benches = [run for run in select(material.runs, kind="bench") if run.world_size > 1]
+    curves = []
+    for world_size in sorted({run.world_size for run in benches}):
+        samples: dict[int, list[float]] = {}
+        for measurement in (m for run in benches if run.world_size == world_size for m in run.collectives if m.in_place):
+            samples.setdefault(measurement.message_bytes, []).extend(measurement.fastest_rank_s)
+        if samples:
+            curves.append(_curve(world_size, dict(sorted(samples.items())), material.costs.get(world_size)))
+    return curves
+
+
+def anatomies(runs: Sequence[Run]) -> list[Anatomy]:
+    """Return the anatomy of every training run that has a counted step, compute-only before synchronised."""
+    training = select(runs, kind="train")
+    return [_anatomy(run) for run in sorted(training, key=lambda run: (run.world_size, run.synchronised))]
+
+
+def raw_files(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Name the raw files that a figure over these runs was drawn from, each once."""
+    names = (f"{run.path.name}/{'collectives.jsonl' if run.info.kind == 'bench' else 'steps.rank*.jsonl'}" for run in runs)
+    return tuple(dict.fromkeys(names))
+
+
+def count_steps(runs: Sequence[Run]) -> str:
+    """Say how many steps of how many runs a median is over."""
+    total = sum(len(run.counted_steps()) for run in runs)
+    return f"{total} steps of all ranks ({', '.join(f'{run.path.name} {len(run.counted_steps())}' for run in runs)})"
+
+
+def checked_too_early(material: Material) -> list[Run]:
+    """Return the checking runs that had started before the prediction was written.
+
+    Both stamps come from `now_utc`, whose fixed form in UTC sorts as text.
+    """
+    return [
+        run
+        for run in material.checking
+        if material.predicted is not None and material.predicted.created_at > run.info.started_at
+    ]
+
+
+def _fits(runs: Sequence[Run]) -> tuple[dict[int, CostModel], list[str]]:
+    costs: dict[int, CostModel] = {}
+    refusals = []
+    for world_size in sorted({run.world_size for run in select(runs, kind="bench") if run.world_size > 1}):
+        try:
+            costs |= fit_costs([run for run in runs if run.world_size == world_size])
+        except UnusableData as error:
+            refusals.append(f"No line fits the wire on {world_size} ranks: {error}.")
+    return costs, refusals
+
+
+def _predictions(root: Path, runs: Sequence[Run]) -> tuple[PredictionSet | None, list[str]]:
+    path = root / "analysis" / PREDICTIONS_FILE
+    if path.exists():
+        return read_document(path, PredictionSet), []
+    profiles = [run for run in select(runs, kind="train", world_size=1) if run.gradients is not None]
+    if not profiles or all(run.world_size == 1 for run in select(runs, kind="bench")):
+        return None, []
+    try:
+        return predict(runs), []
+    except UnusableData as error:
+        return None, [f"No prediction: {error}."]
+
+
+def _curve(world_size: int, samples: dict[int, list[float]], cost: CostModel | None) -> WireCurve:
+    low, middle, high = np.array([np.percentile(values, [10, 50, 90]) for values in samples.values()]).T
+    return WireCurve(
+        world_size=world_size,
+        message_bytes=tuple(samples),
+        median_s=tuple(middle.tolist()),
+        low_s=tuple(low.tolist()),
+        high_s=tuple(high.tolist()),
+        num_samples=sum(len(values) for values in samples.values()),
+        cost=cost,
+    )
+
+
+def _anatomy(run: Run) -> Anatomy:
+    steps = sorted(run.counted_steps(), key=lambda step: step.step_s)
+    quarter = len(steps) // 4
+    middle = np.array([_phases(step) for step in steps[quarter : len(steps) - quarter]])
+    data, forward, backward, optimizer, other = middle.mean(axis=0).tolist()
+    return Anatomy(
+        run=run,
+        data_s=data,
+        forward_s=forward,
+        backward_s=backward,
+        optimizer_s=optimizer,
+        other_s=other,
+        num_steps=len(steps),
+    )
+
+
+def _phases(step: StepMeasurement) -> tuple[float, float, float, float, float]:
+    named = (step.data_s, step.forward_s, step.backward_s, step.optimizer_s)
+    return (*named, step.step_s - sum(named))

@@ -1,0 +1,120 @@
+"""What a report says of what was measured: the wire, and the step's anatomy. None where the data hold nothing for it."""
+
+from collections.abc import Sequence
+
+from analysis import plots
+from analysis.load import select
+from analysis.plots import ranks
+from analysis.report_data import Anatomy, Material, WireCurve, anatomies, raw_files, wire_curves
+from analysis.report_page import Cell, Estimate, Picture, Section, Table, between
+from commbench.records import CostModel
+from commbench.units import format_bytes, format_rate, format_seconds
+
+
+def wire_section(material: Material) -> Section | None:
+    """Return bandwidth and latency over message size, and the fit."""
+    curves = wire_curves(material)
+    if not curves:
+        return None
+    return Section(
+        name="wire",
+        title="The wire",
+        sentences=(
+            "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody. The table that "
+            "commprof bench prints has the slowest rank's, as nccl-tests does; that includes waiting.",
+        ),
+        pictures=_wire_pictures(material, curves),
+        tables=(_fit_table([curve.cost for curve in curves if curve.cost is not None]),) if material.costs else (),
+    )
+
+
+def anatomy_section(material: Material, pictures: tuple[Picture, ...] = (), tables: tuple[Table, ...] = ()) -> Section | None:
+    """Return where a step's time goes at each world size; what is given stands beside what was measured."""
+    found = anatomies(material.runs)
+    if not found:
+        return None
+    measured = Picture(
+        name="anatomy",
+        title="Phases of a step",
+        figure=plots.anatomy_figure(found),
+        alt="Phases of a step. " + "; ".join(f"{ranks(a.run.world_size)} {a.kind}: {format_seconds(a.step_s)}" for a in found),
+        caption="Mean over the middle half of the steps by length, so that the parts add up. Other is the step less its four "
+        f"phases. Steps of all ranks: {', '.join(f'{a.run.path.name} {a.num_steps}' for a in found)}.",
+        sources=raw_files([anatomy.run for anatomy in found]),
+    )
+    return Section(
+        name="step",
+        title="The step's anatomy",
+        sentences=(
+            "A compute-only run sends nothing: it shows what ranks cost each other by computing side by side. What the "
+            "backward pass of a synchronised run takes beyond that is communication and waiting.",
+        ),
+        pictures=(measured, *pictures),
+        tables=(_anatomy_table(found), *tables),
+    )
+
+
+def _wire_pictures(material: Material, curves: Sequence[WireCurve]) -> tuple[Picture, ...]:
+    samples = ", ".join(f"{curve.num_samples} samples on {ranks(curve.world_size)}" for curve in curves)
+    caption = f"In-place all-reduce. Points are medians, bands the 10th to the 90th percentile; {samples}."
+    sources = raw_files([run for run in select(material.runs, kind="bench") if run.world_size > 1])
+    best = "; ".join(f"{ranks(c.world_size)} reach {format_rate(max(c.bus_bandwidth(c.median_s)))}" for c in curves)
+    least = "; ".join(f"{ranks(c.world_size)} need {format_seconds(min(c.median_s))} at least" for c in curves)
+    return (
+        Picture(
+            name="bandwidth",
+            title="Bus bandwidth over message size",
+            figure=plots.bandwidth_figure(curves),
+            alt=f"Bus bandwidth over message size, both logarithmic. {best}.",
+            caption=f"{caption} Bus bandwidth is 2(N-1)/N times size over time.",
+            sources=sources,
+        ),
+        Picture(
+            name="latency",
+            title="Time of one all-reduce over message size",
+            figure=plots.latency_figure(curves),
+            alt=f"Time of an all-reduce over message size, both logarithmic. {least}.",
+            caption=caption,
+            sources=sources,
+        ),
+    )
+
+
+def _fit_table(costs: Sequence[CostModel]) -> Table:
+    return Table(
+        title="Fit: time = latency + size / bandwidth",
+        note="Fitted on relative error to the medians. Ranges are 95 % intervals, by bootstrap over the samples. At the "
+        "half-bandwidth size latency and transfer weigh the same. Predictions use the measured medians, not the line.",
+        head=("Ranks", "Latency", "Bandwidth (algbw)", "busbw", "Half-bandwidth size", "Line off by", "Samples", "Verdict"),
+        rows=tuple(_fit_row(cost) for cost in costs),
+        words=frozenset({7}),
+    )
+
+
+def _fit_row(cost: CostModel) -> tuple[Cell, ...]:
+    latency, bandwidth = cost.latency_interval_s, cost.bandwidth_interval
+    return (
+        str(cost.world_size),
+        Estimate(
+            value=format_seconds(cost.latency_s),
+            interval=between(latency.low, latency.high, format_seconds),
+        ),
+        Estimate(
+            value=format_rate(cost.bandwidth_bytes_per_s),
+            interval=between(bandwidth.low, bandwidth.high, format_rate),
+        ),
+        format_rate(cost.busbw_bytes_per_s),
+        format_bytes(cost.half_bandwidth_bytes),
+        f"{cost.line_error:.0%}",
+        str(cost.num_samples),
+        cost.verdict,
+    )
+
+
+def _anatomy_table(found: Sequence[Anatomy]) -> Table:
+    rows = []
+    for a in found:
+        parts = (a.data_s, a.forward_s, a.backward_s, a.optimizer_s, a.other_s, a.step_s, a.run.median_step_s())
+        rows.append((a.run.path.name, a.kind, str(a.run.world_size), *map(format_seconds, parts), str(a.num_steps)))
+    head = ("Run", "Kind", "Ranks", "Data", "Forward", "Backward", "Optimizer", "Other", "Sum", "Median step", "Steps")
+    return Table(title="Phases in numbers", head=head, rows=tuple(rows), words=frozenset({0, 1}), folded=True)

@@ -1,0 +1,183 @@
+"""Where a report's numbers come from: warnings, environment, and every raw file with its size."""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from analysis.load import Run
+from analysis.plots import ranks
+from analysis.report_data import Material, checked_too_early
+from analysis.report_page import Cell, Link, Section, Table
+from commbench.records import RunInfo
+from commbench.units import format_bytes
+
+
+def warnings(material: Material) -> tuple[str, ...]:
+    """Return what a reader must know before believing a number, the gravest first."""
+    return (*_shared_cores(material), *_unfinished(material), *_doubts(material), *material.refusals)
+
+
+def environment_section(material: Material) -> Section:
+    """Return what ran where; a value that differs between runs names the runs it belongs to."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for run in material.runs:
+        for name, value in _facts(run.info):
+            values.setdefault(name, {}).setdefault(value, []).append(run.path.name)
+    rows = tuple((name, _told(by_value)) for name, by_value in values.items())
+    return Section(
+        name="environment",
+        title="Environment",
+        tables=(
+            Table(title="What was run, and on what", head=("What", "Value"), rows=rows, words=frozenset({0, 1})),
+            _run_table(material.runs),
+        ),
+    )
+
+
+def file_section(material: Material, page: Path) -> Section:
+    """Return every file below the runs, linked relative to the page."""
+    inside = {run.path for run in material.runs}
+    folders = {**material.studies, **{run.path: run.info for run in material.runs}}
+    tables = tuple(
+        _file_table(info, _files_below(folder, inside - {folder}, page), folder, page) for folder, info in folders.items()
+    )
+    return Section(
+        name="files",
+        title="Files",
+        sentences=(
+            "Traces (*.trace.json.gz) open in ui.perfetto.dev: choose Open trace file. It reads them in the browser and "
+            "sends them nowhere. The .jsonl files hold one record a line; units are the suffixes of the field names.",
+        ),
+        tables=tables,
+    )
+
+
+def _shared_cores(material: Material) -> Iterator[str]:
+    if not material.shared:
+        return
+    sizes, worst = sorted(material.shared), material.shared[max(material.shared)]
+    threads = "1 thread" if worst.threads_per_rank == 1 else f"{worst.threads_per_rank} threads"
+    yield (
+        f"{_listed(sizes)} ranks share too few cores: {worst.ranks_per_node} ranks of {threads} each run on "
+        f"{worst.cores_per_node} cores per host. They take turns, so no number at {_listed(sizes)} ranks tells what as many "
+        "real devices would do."
+    )
+
+
+def _listed(world_sizes: Sequence[int]) -> str:
+    *most, last = map(str, world_sizes)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _unfinished(material: Material) -> Iterator[str]:
+    stopped = [(path.name, info) for path, info in material.studies.items() if info.status in ("failed", "interrupted")]
+    for name, info in [*stopped, *((run.path.name, run.info) for run in material.runs)]:
+        why = f": {info.failure}" if info.failure else ""
+        if info.status == "running":
+            yield f"{name} is still running, or was killed. Only what it has measured so far is shown."
+        elif info.status != "completed":
+            yield f"{name} {'failed' if info.status == 'failed' else 'was interrupted'}{why}. What it measured before is shown."
+
+
+def _doubts(material: Material) -> Iterator[str]:
+    predicted = material.predicted
+    if predicted is None:
+        return
+    for world_size in sorted({p.world_size for p in predicted.predictions if p.extrapolated}):
+        yield f"The prediction for {ranks(world_size)} is extrapolated: no bench ran on {ranks(world_size)}."
+    for run in checked_too_early(material):
+        yield (
+            f"The prediction for {ranks(run.world_size)} was written at {predicted.created_at}, after {run.path.name}, which "
+            f"checks it, had started at {run.info.started_at}. It explains; it did not foresee."
+        )
+    if predicted.profile_run_id not in {run.info.run_id for run in material.runs}:
+        yield f"The predictions were made from {predicted.profile_run_id}, which is not among the runs shown here."
+
+
+def _facts(info: RunInfo) -> Iterator[tuple[str, str]]:
+    """Yield name and value of what decides how fast a run is; the same name twice where there are several values."""
+    yield from _workload_facts(info)
+    yield "Launcher", info.launcher
+    yield "Backend", info.backend
+    yield "Hosts", f"{info.num_nodes} with {info.cores_per_node} cores each"
+    yield "Threads per rank", str(info.threads_per_rank)
+    for host, device in dict.fromkeys((rank.hostname, rank.device_name) for rank in info.ranks):
+        yield "Devices", f"{host}: {device}"
+    for name in ("python", "torch", "cuda", "nccl", "driver"):
+        if (version := getattr(info.software, name)) is not None:
+            yield name, version
+    if info.git_commit is not None:
+        yield "Git commit", info.git_commit
+    for name, value in sorted(info.environ.items()):
+        yield name, value
+
+
+def _workload_facts(info: RunInfo) -> Iterator[tuple[str, str]]:
+    work = info.workload
+    if work is None:
+        return
+    yield "Training", f"{work.experiment}: {work.num_parameters:,} parameters, {format_bytes(work.gradient_bytes)} of gradients"
+    yield "Scaling", f"{work.scaling}: {work.samples_per_rank} samples per rank and step at every world size"
+    yield "Sequence length", f"{work.sequence_length} tokens"
+    first, others = format_bytes(work.first_bucket_bytes), format_bytes(work.bucket_cap_bytes)
+    yield "Buckets close at", f"{first} (first), {others} (others)"
+
+
+def _told(by_value: dict[str, list[str]]) -> str:
+    """Say a value alone where all runs that have one share it, else each value with its runs."""
+    having = {run for runs in by_value.values() for run in runs}
+    return "; ".join(
+        value if len(set(runs)) == len(having) else f"{value} ({', '.join(runs)})" for value, runs in by_value.items()
+    )
+
+
+def _run_table(runs: Iterable[Run]) -> Table:
+    rows = []
+    for run in runs:
+        info = run.info
+        counted = sum(step.counts for steps in run.steps.values() for step in steps)
+        held = f"{len(run.collectives)} measurements" if info.kind == "bench" else f"{counted} steps"
+        times = (_clock(info.started_at), _clock(info.ended_at or "-"))
+        rows.append((run.path.name, info.kind, str(info.world_size), info.status, *times, held))
+    head = ("Run", "Kind", "Ranks", "Status", "Started (UTC)", "Ended (UTC)", "Holds")
+    return Table(
+        title="Runs",
+        note="Steps are those of all ranks that count: neither warm-up nor profiled.",
+        head=head,
+        rows=tuple(rows),
+        words=frozenset({0, 1, 3, 4, 5}),
+    )
+
+
+def _clock(stamp: str) -> str:
+    """Shorten a stamp of `now_utc` for a column that says UTC."""
+    return stamp.removesuffix("+00:00").replace("T", " ")
+
+
+def _files_below(folder: Path, apart: Collection[Path], page: Path) -> list[Path]:
+    """Return the files below a folder, those below the folders in `apart` and the page itself left out.
+
+    Hidden ones are left out too: they are about to be renamed to what they will be. Links to folders are not followed.
+    """
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if Path(parent, name) not in apart]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path != page.resolve())
+
+
+def _file_table(info: RunInfo, files: Sequence[Path], folder: Path, page: Path) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for path in files:
+        relative = os.fsencode(os.path.relpath(path.absolute(), page.absolute().parent))
+        shown = os.fsencode(path.relative_to(folder)).decode(errors="replace")
+        rows.append((Link(text=shown, href=quote(relative)), format_bytes(path.lstat().st_size)))
+    return Table(
+        title=f"{folder.name}: {len(rows)} files",
+        note=f"Written by: {' '.join(info.command)}",
+        head=("File", "Size"),
+        rows=tuple(rows),
+        words=frozenset({0}),
+        folded=True,
+    )
