@@ -28,10 +28,10 @@ check: $(VENV)/installed-dev
 	$(VENV)/bin/shellcheck .ci/run
 
 benchmark-prediction: $(VENV)/installed
-	$(VENV)/bin/python benchmarks/prediction_error.py --out $(RESULTS)
+	$(VENV)/bin/python -m benchmarks.prediction_error --out $(RESULTS)
 
 benchmark-startup: $(VENV)/installed
-	$(VENV)/bin/python benchmarks/startup.py --out $(RESULTS)
+	$(VENV)/bin/python -m benchmarks.startup --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

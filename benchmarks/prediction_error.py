@@ -1,0 +1,90 @@
+"""How far is the predicted step at N=2 from the measured one? small and large, several repeats, interleaved.
+
+Every repeat is a whole study: profile at N=1, bench and compute-only run at N=2, prediction written, then the real run. Its
+error is that prediction's median step against the real run's median step. Repeats alternate between the models, so that a
+machine that drifts drifts for both. Nothing is tuned on what is measured here.
+
+    make benchmark-prediction          about 20 minutes on 2 cores; results in docs/results/prediction-error.md
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+
+from analysis.load import load_runs
+from analysis.verdict import Outcome, outcomes
+from benchmarks.machine import describe_machine
+from commbench.records import Model, PredictionSet
+from commbench.rundir import read_document, write_text
+
+REPO = Path(__file__).parents[1]
+STEPS = {"small": 54, "large": 30}
+MODELS: tuple[Model, ...] = ("schedule", "ring", "amdahl", "linear")
+
+
+def run_study(root: Path, name: str, repeat: int) -> list[Outcome]:
+    """Run one study of the model `name` and return every model's prediction beside the measurement."""
+    study = root / f"{name}-{repeat}.yaml"
+    study.write_text(
+        f"name: {name}-{repeat}\ntrain: {REPO / 'configs' / name}.yaml\nworld_sizes: [1, 2]\nthreads_per_rank: 1\n"
+        f"overrides: [training.max_steps={STEPS[name]}, training.evaluate=false, profiling.trace_steps=0, "
+        "profiling.warmup_steps=4]\nbench: {min_bytes: 1K, max_bytes: 64M}\n"
+    )
+    command = [str(Path(sys.executable).parent / "commprof"), "study", str(study), "--out", str(root)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    folder = root / f"{name}-{repeat}"
+    return outcomes(read_document(folder / "analysis" / "predictions.json", PredictionSet), load_runs([folder]))
+
+
+def table(found: dict[str, list[list[Outcome]]]) -> Iterable[str]:
+    """Yield one row a repeat, then each model's errors: signed per repeat, median of the absolute ones, range."""
+    yield "| model | repeat | predicted | 95 % interval | measured | error | inside |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, repeats in found.items():
+        for number, outcome in enumerate((pick(repeat, "schedule") for repeat in repeats), 1):
+            span = outcome.prediction.interval_s
+            assert span is not None
+            inside = span.low <= outcome.measured_step_s <= span.high
+            yield (
+                f"| {name} | {number} | {outcome.prediction.step_s * 1e3:.0f} ms | {span.low * 1e3:.0f} to "
+                f"{span.high * 1e3:.0f} ms | {outcome.measured_step_s * 1e3:.0f} ms | {outcome.relative_error:+.1%} | "
+                f"{'yes' if inside else 'no'} |"
+            )
+    yield ""
+    yield "| model | prediction by | median absolute error | range of the signed error |"
+    yield "|---|---|---|---|"
+    for name, repeats in found.items():
+        for model in MODELS:
+            errors = [pick(repeat, model).relative_error for repeat in repeats]
+            middle = median(map(abs, errors))
+            yield f"| {name} | {model} | {middle:.1%} | {min(errors):+.1%} to {max(errors):+.1%} |"
+
+
+def pick(repeat: list[Outcome], model: Model) -> Outcome:
+    return next(outcome for outcome in repeat if outcome.prediction.model == model)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="where the result goes")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="studies per model (5)")
+    parser.add_argument("--models", nargs="+", choices=STEPS, default=list(STEPS), help="which models (both)")
+    args = parser.parse_args()
+    found: dict[str, list[list[Outcome]]] = {name: [] for name in args.models}
+    with tempfile.TemporaryDirectory() as folder:
+        for repeat in range(args.repeats):
+            for name in args.models:
+                found[name].append(run_study(Path(folder), name, repeat))
+                error = pick(found[name][-1], "schedule").relative_error
+                sys.stderr.write(f"repeat {repeat + 1}/{args.repeats} {name}: {error:+.1%}\n")
+    lines = ["# Prediction error at N=2", "", describe_machine(), f"- command: {' '.join(sys.argv)}", "", *table(found)]
+    write_text(args.out / "prediction-error.md", "\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
