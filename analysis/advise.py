@@ -11,9 +11,9 @@ import numpy as np
 
 from analysis.ddp import assign_buckets
 from analysis.load import Run
+from analysis.results import Change
 from analysis.scaling import weak_speedup
 from analysis.situation import Situation, simulate
-from commbench.records import Change
 
 _ACCUMULATION = 4
 _BUCKET_CAPS_MB = (1, 4, 100)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from analysis.results import CostModel, PredictionSet
 from commbench.errors import BadInput
-from commbench.records import CostModel, PredictionSet
 from commbench.rundir import read_info, write_document
 from commbench.units import format_bytes, format_rate, format_seconds
 from commbench.verbs import Verb

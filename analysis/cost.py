@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import nnls
 
+from analysis.results import CostModel, Interval
 from commbench.errors import UnusableData
-from commbench.records import CollectiveMeasurement, CostModel, Interval
+from commbench.records import CollectiveMeasurement
 
 Floats = NDArray[np.float64]
 

@@ -32,9 +32,10 @@ from analysis.canvas import (
     time_unit,
 )
 from analysis.report_data import Anatomy, WireCurve
+from analysis.results import Interval, Overhead, PredictionSet, ScheduledStep
 from analysis.scaling import weak_speedup
 from analysis.verdict import Outcome
-from commbench.records import GradientTimeline, Interval, Overhead, PredictionSet, ScheduledStep
+from commbench.records import GradientTimeline
 from commbench.units import format_bytes, format_seconds
 
 MODELS = {"schedule": "bucket schedule", "ring": "ring", "amdahl": "Amdahl", "linear": "linear"}

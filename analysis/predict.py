@@ -22,9 +22,9 @@ from analysis.advise import changes
 from analysis.cost import cost_s, resample, ring_s
 from analysis.ddp import NO_CONTENTION
 from analysis.load import Run
+from analysis.results import CostModel, Interval, Model, Overhead, Prediction, PredictionSet
 from analysis.scaling import amdahl_step_s, weak_speedup
 from analysis.situation import ComputePool, Situation, fit_costs, median_schedule, profile_run, simulate, situations
-from commbench.records import CostModel, Interval, Model, Overhead, Prediction, PredictionSet
 from commbench.rundir import now_utc
 
 _BOOTSTRAPS = 200

@@ -16,8 +16,8 @@ from analysis.report_predicted import (
     prediction_section,
     proof,
 )
+from analysis.results import CheckedPrediction, Prediction
 from analysis.verdict import verdict
-from commbench.records import CheckedPrediction, Prediction
 from commbench.rundir import now_utc, write_document, write_text
 from commbench.units import format_bytes, format_rate, format_seconds
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from analysis.load import Run, check_combinable, load_runs, select
 from analysis.predict import predict
+from analysis.results import CostModel, PredictionSet
 from analysis.situation import fit_costs
 from analysis.verdict import Outcome, outcomes
 from commbench.errors import UnusableData
-from commbench.records import CostModel, PredictionSet, RunInfo, StepMeasurement
+from commbench.records import RunInfo, StepMeasurement
 from commbench.rundir import read_document, read_info
 
 PREDICTIONS_FILE = "predictions.json"

@@ -7,7 +7,7 @@ from analysis.load import select
 from analysis.plots import ranks
 from analysis.report_data import Anatomy, Material, WireCurve, anatomies, raw_files, wire_curves
 from analysis.report_page import Cell, Estimate, Picture, Section, Table, between
-from commbench.records import CostModel
+from analysis.results import CostModel
 from commbench.units import format_bytes, format_rate, format_seconds
 
 

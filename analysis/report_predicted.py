@@ -7,8 +7,9 @@ from analysis.load import Run, select
 from analysis.plots import MODELS, ranks
 from analysis.report_data import PREDICTIONS_FILE, Material, count_steps, raw_files
 from analysis.report_page import Picture, Section, Table, between
+from analysis.results import Prediction, PredictionSet, ScheduledStep
 from analysis.verdict import Outcome, laws
-from commbench.records import GradientTimeline, Prediction, PredictionSet, ScheduledStep
+from commbench.records import GradientTimeline
 from commbench.units import format_bytes, format_seconds
 
 _PREDICTIONS = f"analysis/{PREDICTIONS_FILE}"

@@ -13,16 +13,9 @@ from numpy.typing import NDArray
 from analysis.cost import cost_s, fit_cost, ring_s
 from analysis.ddp import NO_CONTENTION, Bucket, Contention, Timeline, assign_buckets, share_cores, simulate_step
 from analysis.load import Run, check_combinable, select
+from analysis.results import CostModel, ScheduledBucket, ScheduledStep
 from commbench.errors import UnusableData
-from commbench.records import (
-    CollectiveMeasurement,
-    CostModel,
-    GradientTimeline,
-    ScheduledBucket,
-    ScheduledStep,
-    StepMeasurement,
-    Workload,
-)
+from commbench.records import CollectiveMeasurement, GradientTimeline, StepMeasurement, Workload
 
 Floats = NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.load import Run, select
+from analysis.results import Change, Interval, Overhead, Prediction, PredictionSet
 from analysis.scaling import karp_flatt, weak_speedup
-from commbench.records import Change, Interval, Overhead, Prediction, PredictionSet
 from commbench.units import format_seconds
 
 _GOOD_EFFICIENCY = 0.9

@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 
 from analysis.load import load_runs
+from analysis.results import Model, PredictionSet
 from analysis.verdict import Outcome, outcomes
 from benchmarks.machine import describe_machine
-from commbench.records import Model, PredictionSet
 from commbench.rundir import read_document, write_text
 
 REPO = Path(__file__).parents[1]

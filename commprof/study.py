@@ -224,8 +224,8 @@ def _set_aside(folder: Path, run: Path) -> None:
 
 def _closing_words(folder: Path) -> str:
     from analysis.load import load_runs
+    from analysis.results import PredictionSet
     from analysis.verdict import outcomes, verdict
-    from commbench.records import PredictionSet
     from commbench.rundir import read_document
 
     runs = load_runs([folder])

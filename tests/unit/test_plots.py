@@ -13,21 +13,9 @@ from analysis.canvas import BLUE, VERMILLION, log_value_axis, new_axes, size_axi
 from analysis.load import Run
 from analysis.report_data import Anatomy, WireCurve
 from analysis.report_page import inline_svg
+from analysis.results import CostModel, Interval, Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep
 from analysis.verdict import Outcome
-from commbench.records import (
-    SCHEMA_VERSION,
-    BucketTiming,
-    CostModel,
-    GradientTimeline,
-    Interval,
-    Overhead,
-    Prediction,
-    PredictionSet,
-    RunInfo,
-    ScheduledBucket,
-    ScheduledStep,
-    SoftwareInfo,
-)
+from commbench.records import SCHEMA_VERSION, BucketTiming, GradientTimeline, RunInfo, SoftwareInfo
 from commbench.units import format_seconds
 
 STEPS_S = {2: {"schedule": 0.12, "linear": 0.1}, 4: {"schedule": 0.16, "linear": 0.1}}

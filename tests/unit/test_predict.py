@@ -5,10 +5,10 @@ import pytest
 
 from analysis.load import check_combinable, load_run, load_runs
 from analysis.predict import predict
+from analysis.results import Prediction, PredictionSet
 from analysis.situation import situations
 from analysis.verdict import laws, outcomes, verdict
 from commbench.errors import BadInput, UnusableData
-from commbench.records import Prediction, PredictionSet
 from commbench.rundir import create_run
 from tests.factory import MIB, run_info, step, timeline, workload, write_bench_run, write_training_run
 

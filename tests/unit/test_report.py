@@ -19,23 +19,25 @@ from analysis.report_data import gather, wire_curves
 from analysis.report_origin import environment_section, warnings
 from analysis.report_page import between, inline_svg
 from analysis.report_predicted import bucket_section, prediction_section
+from analysis.results import (
+    Change,
+    CheckedPrediction,
+    Interval,
+    Overhead,
+    Prediction,
+    PredictionSet,
+    ScheduledBucket,
+    ScheduledStep,
+)
 from commbench.errors import BadInput
 from commbench.records import (
     SCHEMA_VERSION,
     BucketTiming,
-    Change,
-    CheckedPrediction,
     CollectiveMeasurement,
     GradientTimeline,
-    Interval,
-    Overhead,
     ParameterTiming,
-    Prediction,
-    PredictionSet,
     RankInfo,
     RunInfo,
-    ScheduledBucket,
-    ScheduledStep,
     SoftwareInfo,
     StepMeasurement,
     Workload,

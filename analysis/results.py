@@ -1,0 +1,144 @@
+"""What analysis concludes and keeps in `<run>/analysis/`: fits, predictions, schedules, advice, verification.
+
+As in commbench.records: SI base units, the unit is the field's suffix. Everything here can be computed again from raw files.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A bootstrap interval; the level is 95 % wherever nothing else is said."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostModel:
+    """What a collective costs at one world size: a line for people, the measured medians for prediction.
+
+    `line_error` is the line's median relative error over the measured sizes; `verdict` says in words whether to trust it.
+    `comm_cores` is the CPU cores one rank keeps busy during the largest transfers (0 where GPUs do the work).
+    """
+
+    op: str
+    world_size: int
+    latency_s: float
+    latency_interval_s: Interval
+    bandwidth_bytes_per_s: float
+    bandwidth_interval: Interval
+    message_bytes: tuple[int, ...]
+    median_s: tuple[float, ...]
+    num_samples: int
+    line_error: float
+    comm_cores: float
+    verdict: str
+    run_ids: tuple[str, ...]
+
+    @property
+    def half_bandwidth_bytes(self) -> float:
+        """The size at which latency and transfer weigh the same."""
+        return self.latency_s * self.bandwidth_bytes_per_s
+
+    @property
+    def busbw_bytes_per_s(self) -> float:
+        return self.bandwidth_bytes_per_s * 2 * (self.world_size - 1) / self.world_size
+
+
+Model = Literal["linear", "amdahl", "ring", "schedule"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One model's answer for one world size; `speedup` is in samples per second over one rank's (weak scaling)."""
+
+    model: Model
+    formula: str
+    world_size: int
+    step_s: float
+    interval_s: Interval | None
+    exposed_s: float
+    speedup: float
+    efficiency: float
+    ratio_compute_to_comm: float
+    extrapolated: bool
+    assumptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overhead:
+    """Why a step at N takes longer than at one rank: parts in seconds whose sum with `single_step_s` is the step.
+
+    `compute_s`: the computation itself is slower at N. `waiting_s`: the slowest rank's lateness. `exposed_s`: communication
+    that nothing hides, contention for cores included.
+    """
+
+    world_size: int
+    single_step_s: float
+    compute_s: float
+    waiting_s: float
+    exposed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledBucket:
+    """One bucket in the simulated step: bytes, and seconds after the step began."""
+
+    num_bytes: int
+    ready_s: float
+    start_s: float
+    done_s: float
+    last_parameter: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledStep:
+    """The simulated median step at one world size. Seconds after the step began."""
+
+    world_size: int
+    backward_start_s: float
+    compute_end_s: float
+    step_s: float
+    buckets: tuple[ScheduledBucket, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Something to try: the seconds it is predicted to save per batch, and the speedup that leaves."""
+
+    what: str
+    setting: str
+    world_size: int
+    seconds_saved: float
+    speedup: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionSet:
+    """predictions.json: every model's prediction at every world size, from which runs, and when it was written."""
+
+    created_at: str
+    single_step_s: float
+    profile_run_id: str
+    run_ids: tuple[str, ...]
+    predictions: tuple[Prediction, ...]
+    overheads: tuple[Overhead, ...]
+    schedules: tuple[ScheduledStep, ...]
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedPrediction:
+    """An entry of verification.json: one model's step beside the median step of the run that checked it.
+
+    `relative_error` is (predicted - measured) / measured: below zero the model promised a shorter step.
+    """
+
+    world_size: int
+    model: Literal["linear", "amdahl", "ring", "schedule"]
+    predicted_step_s: float
+    measured_step_s: float
+    relative_error: float
+    run_id: str
