@@ -31,7 +31,7 @@ def fit_cost(measurements: Sequence[CollectiveMeasurement], run_ids: Sequence[st
     The time is the fastest rank's, which waited for nobody. Raises UnusableData with one rank, fewer than two sizes,
     wrong results, or times that do not grow with size.
     """
-    used = sorted((m for m in measurements if m.in_place), key=lambda m: m.message_bytes)
+    used = in_place_by_size(measurements)
     world_size = _one_world_size(used)
     wrong = [m.message_bytes for m in used if m.num_wrong]
     if wrong:
@@ -92,10 +92,15 @@ def ring_s(cost: CostModel, message_bytes: float, world_size: int) -> float:
     return 2 * (world_size - 1) * alpha_s + wire_bytes / cost.busbw_bytes_per_s
 
 
-def resample(measurements: Sequence[CollectiveMeasurement], rng: np.random.Generator) -> tuple[float, ...]:
-    """Return bootstrapped medians, one a size in ascending order: what another run of the same sweep might have given."""
-    _, samples = _group_by_size(sorted((m for m in measurements if m.in_place), key=lambda m: m.message_bytes))
-    return tuple(float(np.median(rng.choice(values, len(values)))) for values in samples)
+def resampled_medians(measurements: Sequence[CollectiveMeasurement], rng: np.random.Generator, count: int) -> Floats:
+    """Return `count` bootstrapped curves [count, sizes]: medians that other runs of the same sweep might have given."""
+    _, samples = _group_by_size(in_place_by_size(measurements))
+    return _resample(samples, rng, count)
+
+
+def in_place_by_size(measurements: Sequence[CollectiveMeasurement]) -> list[CollectiveMeasurement]:
+    """Return the measurements that the fit uses, smallest message first."""
+    return sorted((m for m in measurements if m.in_place), key=lambda m: m.message_bytes)
 
 
 @lru_cache(maxsize=1024)
@@ -121,11 +126,14 @@ def _group_by_size(measurements: Sequence[CollectiveMeasurement]) -> tuple[Float
     return np.array(list(by_size), dtype=float), [np.array(values) for values in by_size.values()]
 
 
+def _resample(samples: Sequence[Floats], rng: np.random.Generator, count: int) -> Floats:
+    columns = [np.median(values[rng.integers(len(values), size=(count, len(values)))], axis=1) for values in samples]
+    return np.column_stack(columns)
+
+
 def _bootstrap_line(sizes: Floats, samples: Sequence[Floats]) -> tuple[list[float], list[float]]:
-    rng = np.random.default_rng(0)
     fits = [fit_line(sizes, np.array([np.median(values) for values in samples]))]
-    for _ in range(_RESAMPLES):
-        times = np.array([np.median(rng.choice(values, len(values))) for values in samples])
+    for times in _resample(samples, np.random.default_rng(0), _RESAMPLES):
         with suppress(UnusableData):  # a draw of few samples may not grow with size although the data do
             fits.append(fit_line(sizes, times))
     return [latency for latency, _ in fits], [bandwidth for _, bandwidth in fits]

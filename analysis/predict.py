@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.advise import changes
-from analysis.cost import cost_s, resample, ring_s
+from analysis.cost import cost_s, resampled_medians, ring_s
 from analysis.ddp import NO_CONTENTION
 from analysis.load import Run
 from analysis.results import CostModel, Interval, Model, Overhead, Prediction, PredictionSet
@@ -57,8 +57,8 @@ def predict(runs: Sequence[Run], world_sizes: Sequence[int] = ()) -> PredictionS
 def bootstrap(situation: Situation, rng: np.random.Generator) -> tuple[float, Interval]:
     """Return the predicted median step and the 95 % interval for the median of a real run."""
     medians = []
-    for _ in range(_BOOTSTRAPS):
-        resampled = replace(situation, pool=_resample_pool(situation.pool, rng), cost=_resample_cost(situation, rng))
+    for cost in _resampled_costs(situation, rng):
+        resampled = replace(situation, pool=_resample_pool(situation.pool, rng), cost=cost)
         medians.append(np.median(simulate(resampled, rng).step_s))
     low, middle, high = np.percentile(medians, [2.5, 50, 97.5])
     return float(middle), Interval(low=float(low), high=float(high))
@@ -120,10 +120,11 @@ def _resample_pool(pool: ComputePool, rng: np.random.Generator) -> ComputePool:
     )
 
 
-def _resample_cost(situation: Situation, rng: np.random.Generator) -> CostModel:
+def _resampled_costs(situation: Situation, rng: np.random.Generator) -> list[CostModel]:
     if not situation.samples:
-        return situation.cost
-    return replace(situation.cost, median_s=resample(situation.samples, rng))
+        return [situation.cost] * _BOOTSTRAPS
+    curves = resampled_medians(situation.samples, rng, _BOOTSTRAPS)
+    return [replace(situation.cost, median_s=tuple(curve)) for curve in curves.tolist()]
 
 
 def _assumptions(situation: Situation) -> list[str]:

@@ -47,14 +47,15 @@ def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
 
 
 def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> list[str]:
-    """Return the sentences, most important first."""
+    """Return the sentences; cause and cure are those of the largest world size that has cores enough."""
     sentences = []
     for prediction in (p for p in predicted.predictions if p.model == "schedule"):
         check = next((outcome for outcome in measured if outcome.prediction == prediction), None)
         sentences.append(_answer(prediction, check))
-    overhead = predicted.overheads[-1]
+    roomy = [overhead for overhead in predicted.overheads if not _oversubscribed(runs, overhead.world_size)]
+    overhead = (roomy or list(predicted.overheads))[-1]
     sentences.append(_hindrance(overhead, predicted, runs))
-    sentences.append(_first_try([c for c in predicted.changes if c.world_size == overhead.world_size], overhead, runs))
+    sentences.append(_first_try([c for c in predicted.changes if c.world_size == overhead.world_size], roomy))
     return sentences
 
 
@@ -104,9 +105,9 @@ def _hindrance(overhead: Overhead, predicted: PredictionSet, runs: Sequence[Run]
     )
 
 
-def _first_try(options: Sequence[Change], overhead: Overhead, runs: Sequence[Run]) -> str:
-    if _oversubscribed(runs, overhead.world_size):
-        return "Try first: no more ranks than cores; the largest world size here shares cores between ranks."
+def _first_try(options: Sequence[Change], roomy: Sequence[Overhead]) -> str:
+    if not roomy:
+        return "Try first: no more ranks than cores; here ranks share cores at every world size."
     if not options:
         return "Try first: nothing simulated here saves more than 1 % of the step; a faster computation is the way on."
     best = options[0]

@@ -97,10 +97,12 @@ def software_info() -> SoftwareInfo:
 def git_commit(folder: Path) -> str | None:
     """Return the commit of the user's working tree, None outside a repository or without git."""
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(
+            ["git", "rev-parse", "--verify", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def gloo_ceiling(num_nodes: int, interface: str | None, sys_net: Path = Path("/sys/class/net")) -> Ceiling:

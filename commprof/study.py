@@ -136,7 +136,7 @@ def study_verb(args: argparse.Namespace) -> int:
         finish_run(folder, "failed", str(error))
         raise
     finish_run(folder, "completed")
-    sys.stdout.write(_closing_words(folder) + "\n")
+    sys.stdout.write(_report(folder) + "\n")
     return 0
 
 
@@ -144,7 +144,6 @@ def run_study(folder: Path, study: StudyConfig) -> None:
     """Do what is missing, in order: the prediction is on disk before the first run that checks it starts."""
     from analysis.load import load_runs
     from analysis.predict import predict
-    from analysis.report import write_report
 
     before, checking = stages(study)
     total = len(before) + len(checking)
@@ -155,7 +154,6 @@ def run_study(folder: Path, study: StudyConfig) -> None:
         write_document(predictions, predict(load_runs([folder])))
     for number, stage in enumerate(checking, len(before) + 1):
         _run_stage(folder, stage, f"[{number}/{total}]")
-    write_report([folder], None)
 
 
 def _train_stage(study: StudyConfig, name: str, world_size: int, *, synchronise: bool) -> Stage:
@@ -222,8 +220,10 @@ def _set_aside(folder: Path, run: Path) -> None:
     run.rename(aside / f"{run.name}-{number + 1}")
 
 
-def _closing_words(folder: Path) -> str:
+def _report(folder: Path) -> str:
+    """Write the report and return the words that close the study: its verdict, and where the report lies."""
     from analysis.load import load_runs
+    from analysis.report import write_report
     from analysis.results import PredictionSet
     from analysis.verdict import outcomes, verdict
     from commbench.rundir import read_document
@@ -231,7 +231,7 @@ def _closing_words(folder: Path) -> str:
     runs = load_runs([folder])
     predicted = read_document(folder / "analysis" / "predictions.json", PredictionSet)
     sentences = verdict(predicted, outcomes(predicted, runs), runs)
-    return "\n".join([*sentences, "", f"report: {folder / 'analysis' / 'report.html'}"])
+    return "\n".join([*sentences, "", f"report: {write_report([folder], None)}"])
 
 
 STUDY = Verb(
