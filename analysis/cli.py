@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from analysis.results import CostModel, PredictionSet
+from analysis.results import CostModel, Prediction, PredictionSet
+from analysis.scaling import karp_flatt, scalings_of
 from commbench.errors import BadInput
 from commbench.rundir import read_info, write_document
 from commbench.units import format_bytes, format_rate, format_seconds
@@ -35,7 +36,6 @@ def check_fit(args: argparse.Namespace) -> None:
 def fit(args: argparse.Namespace) -> int:
     """Fit the wire from bench runs (and keep fit.json), or explain a speedup from its times."""
     from analysis.load import load_runs
-    from analysis.scaling import scalings_of
     from analysis.situation import fit_costs
 
     if args.times:
@@ -110,7 +110,7 @@ def predict_verb(args: argparse.Namespace) -> int:
 def prediction_table(predicted: PredictionSet) -> str:
     """Lay out every model's prediction, 80 columns."""
     lines = [
-        f"one rank: {format_seconds(predicted.single_step_s)} per step; speedup is in samples/s (fixed batch per rank)",
+        f"one rank: {format_seconds(predicted.single_step_s)} per step; speedup S in samples/s, batch per rank fixed",
         "",
     ]
     columns = f"{'ranks':>5}  {'model':8}  {'step':>8}  {'95 % interval':>20}  {'speedup':>7}"
@@ -124,9 +124,21 @@ def prediction_table(predicted: PredictionSet) -> str:
     for p in predicted.predictions:
         if p.assumptions:
             lines += ["", f"{p.world_size} ranks assume:", *(f"  - {assumption}" for assumption in p.assumptions)]
-    lines += ["", "R = T_compute / T_comm; linear T_1; formulas:"]
+    lines += ["", *(break_even(p, predicted.single_step_s) for p in predicted.predictions if p.model == "schedule")]
+    lines += ["", "R = T_compute / T_comm, all buckets sent one by one; T_N of each model:"]
     lines += sorted({f"  {p.model:8}  {p.formula}" for p in predicted.predictions})
     return "\n".join(lines)
+
+
+def break_even(prediction: Prediction, single_s: float) -> str:
+    """Say whether N ranks pay at a fixed batch per rank, and the serial fraction Amdahl's law would need for it."""
+    n = prediction.world_size
+    extra_s, limit_s = prediction.step_s - single_s, (n - 1) * single_s
+    return (
+        f"{n} ranks {'pay' if extra_s < limit_s else 'do not pay'}: E_N = T_N - T_1 = {format_seconds(extra_s)}, break-even "
+        f"at (N-1) T_1 = {format_seconds(limit_s)};\n"
+        f"  Karp-Flatt e = (1/S - 1/N)/(1 - 1/N) = {karp_flatt(prediction.speedup, n):.3f}"
+    )
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,9 +2,11 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
+
+from commbench.units import printable
 
 _LINE_EVERY_S = 5.0
 
@@ -23,6 +25,19 @@ def progress(title: str, total: int, *, enabled: bool = True) -> Iterator[Report
         yield from _bar(title, total)
     else:
         yield _lines(title, total)
+
+
+@contextmanager
+def activity(title: str) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows the latest word of something under way: beside a spinner, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(escape(title)) as status:
+        yield lambda text: status.update(escape(f"{title}  {printable(text)[:60]}"))
 
 
 def _bar(title: str, total: int) -> Iterator[Report]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from commbench import hardware
 from commbench.errors import BadInput, CommprofError
-from commbench.progress import progress
+from commbench.progress import activity
 from commbench.records import SCHEMA_VERSION, RunInfo
 from commbench.rundir import (
     RUN_FILE,
@@ -205,9 +205,9 @@ def _run_stage(folder: Path, stage: Stage, count: str) -> None:
     log_path.parent.mkdir(exist_ok=True)
     plural = "rank" if stage.world_size == 1 else "ranks"
     sys.stderr.write(f"{count} {stage.name}: {stage.argv[0]} on {stage.world_size} {plural}\n")
-    with log_path.open("a") as log, progress(stage.name, 1, enabled=sys.stderr.isatty()) as report:
+    with log_path.open("a") as log, activity(stage.name) as show:
         argv = [*stage.argv, "--folder", str(run)]
-        launch(argv, stage.world_size, run, log=log, on_line=lambda line: report(0, line.strip()[:60]))
+        launch(argv, stage.world_size, run, log=log, on_line=lambda line: show(line.strip()))
 
 
 def _set_aside(folder: Path, run: Path) -> None:

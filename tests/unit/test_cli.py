@@ -90,7 +90,8 @@ def test_fit_and_predict_write_what_they_print(tmp_path: Path, capsys: pytest.Ca
     assert (bench / "analysis" / "fit.json").exists()
     assert main(["predict", str(profile), str(bench), "-n", "2", "4"]) == 0
     shown = capsys.readouterr().out
-    assert max(len(line) for line in shown.splitlines() if "formula" not in line) <= 100
+    assert max(map(len, shown.splitlines())) <= 90
+    assert "2 ranks pay: E_N = T_N - T_1" in shown
     assert (profile / "analysis" / "predictions.json").exists()
 
 
