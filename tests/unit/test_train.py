@@ -1,0 +1,113 @@
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from commbench.errors import BadInput
+from commbench.runtime import RankContext
+from train.config import TrainConfig, load_train_config
+from train.data import NUM_CLASSES, EncodedText
+from train.loop import Trainee, batches_of, build_trainee, endless, evaluate
+from train.model import TextClassifier, count_parameters, gradient_bytes, sinusoids
+from train.schedule import count_steps, first_profiled_step, steps_per_epoch
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+CPU = torch.device("cpu")
+
+
+def rank_of(rank: int, world_size: int) -> RankContext:
+    return RankContext(rank=rank, local_rank=rank, world_size=world_size, local_world_size=world_size, launcher="test")
+
+
+def configured(**training: object) -> TrainConfig:
+    base = TrainConfig()
+    return replace(base, training=replace(base.training, **training))  # type: ignore[arg-type]
+
+
+def articles(count: int) -> EncodedText:
+    tokens = np.tile(np.arange(1, 5, dtype=np.int32), (count, 1))
+    tokens[:, 0] = np.arange(1, count + 1)  # the first word numbers the article
+    return EncodedText(tokens=tokens, labels=np.arange(count, dtype=np.int64) % NUM_CLASSES)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("small", 1_933_060), ("large", 10_072_068)])
+def test_the_models_have_the_published_sizes(name: str, parameters: int) -> None:
+    """1.93 M and 10.07 M; every parameter is float32 and has a gradient."""
+    model = TextClassifier(load_train_config(CONFIGS / f"{name}.yaml").model, NUM_CLASSES)
+    assert count_parameters(model) == parameters
+    assert gradient_bytes(model) == 4 * parameters
+
+
+def test_padding_changes_nothing() -> None:
+    model = TextClassifier(TrainConfig().model, NUM_CLASSES).eval()
+    words = torch.randint(1, 12000, (2, 9))
+    padded = torch.zeros(2, 128, dtype=torch.long)
+    padded[:, :9] = words
+    assert torch.allclose(model(words), model(padded), atol=1e-5)
+
+
+def test_positions_are_sinusoids() -> None:
+    table = sinusoids(10, 6)
+    assert table[0].tolist() == [0, 1, 0, 1, 0, 1]
+    assert table[3, 0].item() == pytest.approx(np.sin(3))
+    assert table[3, 3].item() == pytest.approx(np.cos(3 / 10_000 ** (2 / 6)))
+
+
+def test_ranks_share_the_articles_and_every_epoch_is_shuffled_anew() -> None:
+    config = configured(batch_size=2)
+    seen = []
+    for rank in range(3):
+        loader = batches_of(articles(12), config, rank_of(rank, 3))
+        seen.append([tokens[:, 0].tolist() for tokens, _ in islice(endless(loader), 4)])
+    first_epoch = [number for batches in seen for batch in batches[:2] for number in batch]
+    assert sorted(first_epoch) == list(range(1, 13))
+    assert seen[0][:2] != seen[0][2:]
+
+
+class FirstWord(nn.Module):
+    """Says that article n has class (n - 1) mod 4, which is right, but is wrong for articles beyond 10."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        numbers = tokens[:, 0]
+        said = torch.where(numbers <= 10, (numbers - 1) % NUM_CLASSES, numbers % NUM_CLASSES)
+        return torch.nn.functional.one_hot(said, NUM_CLASSES).float()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_every_article_is_evaluated_once_whatever_the_remainder(world_size: int) -> None:
+    model = FirstWord()
+    trainee = Trainee(model=model, optimizer=torch.optim.SGD([nn.Parameter(torch.zeros(1))]), device=CPU)
+    results = [evaluate(trainee, articles(13), 4, rank_of(rank, world_size)) for rank in range(world_size)]
+    assert sum(count for _, _, count in results) == 13
+    assert sum(accuracy * count for _, accuracy, count in results) == pytest.approx(10)
+
+
+def test_the_seed_decides_the_model() -> None:
+    first, second, other = (build_trainee(configured(seed=seed), CPU).model.state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_steps_are_full_batches_up_to_the_limit() -> None:
+    assert steps_per_epoch(1000, 32, 2) == 15
+    assert count_steps(6600, configured(epochs=2), 2) == 206
+    assert count_steps(6600, configured(max_steps=50), 1) == 50
+    assert first_profiled_step(50, 3) == 46
+    assert first_profiled_step(50, 0) == 50
+
+
+@pytest.mark.parametrize(
+    ("articles_given", "training", "message"),
+    [(31, {}, "do not fill a batch of 32"), (6600, {"max_steps": 9}, "9 steps are too few"), (64, {}, "2 steps are too few")],
+)
+def test_a_run_with_nothing_to_measure_is_refused(articles_given: int, training: dict[str, int], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        count_steps(articles_given, configured(**training), 1)
+
+
+def test_one_step_more_than_warmup_and_tracing_is_enough() -> None:
+    assert count_steps(6600, configured(max_steps=10), 1) == 10
