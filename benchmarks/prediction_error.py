@@ -48,12 +48,14 @@ def table(found: dict[str, list[list[Outcome]]]) -> Iterable[str]:
         for number, outcome in enumerate((pick(repeat, "schedule") for repeat in repeats), 1):
             span = outcome.prediction.interval_s
             assert span is not None
-            inside = span.low <= outcome.measured_step_s <= span.high
             yield (
                 f"| {name} | {number} | {outcome.prediction.step_s * 1e3:.0f} ms | {span.low * 1e3:.0f} to "
                 f"{span.high * 1e3:.0f} ms | {outcome.measured_step_s * 1e3:.0f} ms | {outcome.relative_error:+.1%} | "
-                f"{'yes' if inside else 'no'} |"
+                f"{'yes' if inside(outcome) else 'no'} |"
             )
+    checks = [pick(repeat, "schedule") for repeats in found.values() for repeat in repeats]
+    yield ""
+    yield f"Measured medians inside the 95 % interval: {sum(map(inside, checks))} of {len(checks)}."
     yield ""
     yield "| model | prediction by | median absolute error | range of the signed error |"
     yield "|---|---|---|---|"
@@ -62,6 +64,11 @@ def table(found: dict[str, list[list[Outcome]]]) -> Iterable[str]:
             errors = [pick(repeat, model).relative_error for repeat in repeats]
             middle = median(map(abs, errors))
             yield f"| {name} | {model} | {middle:.1%} | {min(errors):+.1%} to {max(errors):+.1%} |"
+
+
+def inside(outcome: Outcome) -> bool:
+    span = outcome.prediction.interval_s
+    return span is not None and span.low <= outcome.measured_step_s <= span.high
 
 
 def pick(repeat: list[Outcome], model: Model) -> Outcome:
@@ -81,7 +88,7 @@ def main() -> None:
                 found[name].append(run_study(Path(folder), name, repeat))
                 error = pick(found[name][-1], "schedule").relative_error
                 sys.stderr.write(f"repeat {repeat + 1}/{args.repeats} {name}: {error:+.1%}\n")
-    lines = ["# Prediction error at N=2", "", describe_machine(), f"- command: {' '.join(sys.argv)}", "", *table(found)]
+    lines = ["# Prediction error at N=2", "", describe_machine(), f"- {args.repeats} studies per model", "", *table(found)]
     write_text(args.out / "prediction-error.md", "\n".join(lines) + "\n")
     sys.stdout.write("\n".join(lines) + "\n")
 
