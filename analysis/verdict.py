@@ -54,7 +54,10 @@ def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequenc
         sentences.append(_answer(prediction, check))
     roomy = [overhead for overhead in predicted.overheads if not _oversubscribed(runs, overhead.world_size)]
     overhead = (roomy or list(predicted.overheads))[-1]
-    sentences.append(_hindrance(overhead, predicted, runs))
+    check = next(
+        (o for o in measured if o.prediction.model == "schedule" and o.prediction.world_size == overhead.world_size), None
+    )
+    sentences.append(_hindrance(overhead, check, predicted, runs))
     sentences.append(_first_try([c for c in predicted.changes if c.world_size == overhead.world_size], roomy))
     return sentences
 
@@ -84,14 +87,21 @@ def _answer(prediction: Prediction, check: Outcome | None) -> str:
     return f"{text}, measured {check.measured_speedup:.2f}x; {error}."
 
 
-def _hindrance(overhead: Overhead, predicted: PredictionSet, runs: Sequence[Run]) -> str:
+def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionSet, runs: Sequence[Run]) -> str:
     n = overhead.world_size
     parts = {"compute": overhead.compute_s, "waiting": overhead.waiting_s, "exposed": overhead.exposed_s}
+    if check is not None:
+        parts["unexplained"] = check.measured_step_s - check.prediction.step_s
     name, seconds = max(parts.items(), key=lambda part: part[1])
     total = overhead.single_step_s + sum(parts.values())
     if overhead.single_step_s / total >= _GOOD_EFFICIENCY:
         return f"Little holds {n} ranks back: {overhead.single_step_s / total:.0%} of each step is one rank's own computation."
     share = f"{format_seconds(seconds)} of each {format_seconds(total)} step ({seconds / total:.0%})"
+    if name == "unexplained":
+        return (
+            f"What holds {n} ranks back most is not in the prediction, {share}: the machine changed its pace between the runs, "
+            "or computation and communication disturb each other more than either run alone shows."
+        )
     if name == "compute":
         cause = "cores shared by more threads than there are" if _oversubscribed(runs, n) else "memory and caches they share"
         return f"What holds {n} ranks back is computation that slows down side by side, {share}: {cause}."

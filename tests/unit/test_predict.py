@@ -142,6 +142,16 @@ def test_the_verdict_names_prediction_measurement_cause_and_cure(tmp_path: Path)
     assert "Try first: accumulate gradients" in cure
 
 
+def test_a_measured_step_far_from_the_prediction_is_not_explained_away(tmp_path: Path) -> None:
+    folders = study(tmp_path)
+    folders.append(write_training_run(tmp_path / "real", [step(i, forward_s=0.14) for i in range(20)], world_size=2))
+    runs = load_runs(folders)
+    predicted = predict(runs)
+    assert "Little holds 2 ranks back" in verdict(predicted, [], runs)[1]
+    hindrance = verdict(predicted, outcomes(predicted, runs), runs)[1]
+    assert "is not in the prediction, 91.5 ms of each 203 ms step (45%)" in hindrance
+
+
 def test_a_slowdown_is_beyond_amdahl(tmp_path: Path) -> None:
     folders = study(tmp_path)
     folders.append(write_training_run(tmp_path / "real", [step(i, forward_s=0.3) for i in range(20)], world_size=2))
