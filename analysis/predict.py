@@ -129,7 +129,12 @@ def _resampled_costs(situation: Situation, rng: np.random.Generator) -> list[Cos
 
 def _assumptions(situation: Situation) -> list[str]:
     notes = ["the batch per rank stays as it is (weak scaling)", "copying gradients into and out of buckets is free"]
-    if not situation.pool.measured_at_n:
+    if situation.pool.slowdown > 1:
+        notes.append(
+            f"{situation.world_size} ranks take {situation.pool.slowdown:.3g} times as long to compute, for want of cores; "
+            "profile with distributed.threads_per_rank as at that size, or give a compute-only run"
+        )
+    elif not situation.pool.measured_at_n:
         notes.append(f"{situation.world_size} ranks compute as fast as one alone; no compute-only run at this size was given")
     if situation.extrapolated:
         notes.append(f"no bench on {situation.world_size} ranks; the wire is carried over by the ring's formula")

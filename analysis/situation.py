@@ -30,6 +30,7 @@ class ComputePool:
     outside_s: tuple[Floats, ...]
     backward_s: tuple[Floats, ...]
     measured_at_n: bool
+    slowdown: float = 1.0  # assumed for ranks that would have to share cores; 1 where they were measured side by side
 
     @property
     def num_steps(self) -> int:
@@ -162,7 +163,7 @@ def _situation(
         contention = share_cores(info.cores_per_node, ranks_per_host, info.threads_per_rank, cost.comm_cores)
     return Situation(
         world_size=world_size,
-        pool=_pool(compute_only, profile, world_size),
+        pool=_pool(compute_only, profile, world_size, ranks_per_host if hosts.on_cpu else 0),
         buckets=buckets,
         backward_s=profile.gradients.backward_s,
         cost=cost,
@@ -173,16 +174,20 @@ def _situation(
     )
 
 
-def _pool(compute_only: Sequence[Run], profile: Run, world_size: int) -> ComputePool:
+def _pool(compute_only: Sequence[Run], profile: Run, world_size: int, ranks_on_cores: int) -> ComputePool:
+    """Collect the steps to draw from; one rank's own are stretched where `ranks_on_cores` of its kind lack cores."""
+    slowdown = 1.0
     if compute_only:
         per_rank = [_counted(steps) for run in compute_only for steps in run.steps.values()]
     else:
         per_rank = [_counted(profile.steps[0])] * world_size
+        slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
     per_rank = [steps for steps in per_rank if steps]
     return ComputePool(
-        outside_s=tuple(np.array([step.step_s - step.backward_s for step in steps]) for steps in per_rank),
-        backward_s=tuple(np.array([step.backward_s for step in steps]) for steps in per_rank),
+        outside_s=tuple(slowdown * np.array([step.step_s - step.backward_s for step in steps]) for steps in per_rank),
+        backward_s=tuple(slowdown * np.array([step.backward_s for step in steps]) for steps in per_rank),
         measured_at_n=bool(compute_only),
+        slowdown=slowdown,
     )
 
 

@@ -106,6 +106,16 @@ def test_short_cores_slow_a_gloo_prediction(tmp_path: Path) -> None:
     assert any("gloo's threads need cores" in note for note in short.assumptions)
 
 
+def test_one_rank_that_used_every_core_cannot_keep_its_pace_beside_another(tmp_path: Path) -> None:
+    """Two threads on two cores alone; two such ranks have half the cores each, so 206 ms instead of 103 ms."""
+    gradients = timeline([("w", 8, 0.06)], 0.06)
+    write_training_run(tmp_path / "profile", STEPS, gradients=gradients, cores=2, threads=2)
+    write_bench_run(tmp_path / "bench", 1e-9, 1e12)
+    schedule = by_model(predict(load_runs([tmp_path / "profile", tmp_path / "bench"])))["schedule"]
+    assert schedule.step_s == pytest.approx(0.206, rel=1e-3)
+    assert any("2 times as long to compute, for want of cores" in note for note in schedule.assumptions)
+
+
 def test_only_changes_that_help_are_proposed_best_first(tmp_path: Path) -> None:
     predicted = predict(load_runs(study(tmp_path)))
     saved = [change.seconds_saved for change in predicted.changes]
