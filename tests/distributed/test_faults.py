@@ -110,7 +110,7 @@ def test_sigterm_marks_a_plain_run(start: Start, tmp_path: Path, tiny: Path) -> 
 def test_an_interrupted_study_goes_on_with_what_is_missing(start: Start, tmp_path: Path, tiny: Path) -> None:
     study = tmp_path / "study.yaml"
     study.write_text(
-        "name: s\ntrain: tiny.yaml\nworld_sizes: [1, 2]\nbench: {max_bytes: 64K, iterations: 5}\n"
+        "name: s\ntrain: tiny.yaml\nworld_sizes: [1, 2]\nbench: {min_bytes: 64K, max_bytes: 16M, iterations: 5}\n"
         "overrides: [training.evaluate=false]\n"
     )
     folder = tmp_path / "runs" / "s"
