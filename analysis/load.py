@@ -12,7 +12,6 @@ from typing import TypeVar
 from commbench.errors import BadInput, UnusableData
 from commbench.records import (
     CollectiveMeasurement,
-    EvaluationMeasurement,
     GradientTimeline,
     RunInfo,
     StepMeasurement,
@@ -32,7 +31,6 @@ class Run:
     collectives: tuple[CollectiveMeasurement, ...]
     steps: dict[int, tuple[StepMeasurement, ...]]
     gradients: GradientTimeline | None
-    evaluations: tuple[EvaluationMeasurement, ...]
 
     @property
     def world_size(self) -> int:
@@ -42,10 +40,6 @@ class Run:
     def synchronised(self) -> bool:
         """Whether this is a training run as users run it, not a compute-only one."""
         return self.info.workload is not None and self.info.workload.synchronised
-
-    @property
-    def traces(self) -> list[Path]:
-        return sorted((self.path / "traces").glob("rank*.trace.json.gz"))
 
     def counted_steps(self) -> list[StepMeasurement]:
         """Return the steps of all ranks that are neither warm-up nor profiled; raise UnusableData without any."""
@@ -71,7 +65,6 @@ def load_run(path: Path) -> Run:
             if (path / f"steps.rank{rank:05d}.jsonl").exists()
         },
         gradients=_gradients(path / "gradients.json"),
-        evaluations=tuple(_records(path / "evaluations.jsonl", EvaluationMeasurement)),
     )
 
 

@@ -6,6 +6,7 @@ Parsing and checking need no torch, so a wrong flag is answered before any proce
 import argparse
 import os
 import sys
+from contextlib import nullcontext
 
 from commbench import hardware, table
 from commbench.errors import BadInput
@@ -88,13 +89,13 @@ def bench(args: argparse.Namespace) -> int:
         open_run("bench", context, device, backend=backend, root=args.out, path=args.folder) as run,
     ):
         say(table.header(read_info(run), _ceiling(backend, context.num_nodes, context.local_rank)))
-        writer = RecordWriter(run / "collectives.jsonl") if context.rank == 0 else None
-        for pair in measure_all_reduce(options, device, device_clock(device.type)):
-            measurements += pair
-            if writer is not None:
-                for measurement in pair:
-                    writer.append(measurement)
-            say(table.row(*pair))
+        with RecordWriter(run / "collectives.jsonl") if context.rank == 0 else nullcontext() as writer:
+            for pair in measure_all_reduce(options, device, device_clock(device.type)):
+                measurements += pair
+                if writer is not None:
+                    for measurement in pair:
+                        writer.append(measurement)
+                say(table.row(*pair))
     say(table.footer(measurements))
     say(f"# run: {run}")
     if context.rank == 0 and args.json:

@@ -126,11 +126,6 @@ def gather_values(values: list[float], device: torch.device) -> list[list[float]
     return [row.tolist() for row in gathered]
 
 
-def sum_over_ranks(value: float, device: torch.device) -> float:
-    """Return the sum of every rank's number on every rank."""
-    return sum(row[0] for row in gather_values([value], device))
-
-
 def barrier() -> None:
     """Wait for all ranks, where there are others."""
     if dist.is_initialized():

@@ -294,4 +294,4 @@ def run(world_size: int) -> Run:
         software=SoftwareInfo(python=""),
         environ={},
     )
-    return Run(path=Path("run"), info=info, collectives=(), steps={}, gradients=None, evaluations=())
+    return Run(path=Path("run"), info=info, collectives=(), steps={}, gradients=None)
