@@ -4,18 +4,18 @@ Files are JSON: one document (`run.json`, `gradients.json`) or one record a line
 do not know, so a new field with a default keeps old files and old readers alive; anything else raises SCHEMA_VERSION.
 
 History of the schema
-1  first version
+1  first version; since then added, with defaults: reductions, pipelined calls, rotating buffers, cold call, second tries
 """
 
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+from commbench.operations import DATA_TYPES, OPERATIONS
+
 SCHEMA_VERSION = 1
 
-ELEMENT_BYTES = {"float32": 4}
-
-RunKind = Literal["bench", "train", "study"]
+RunKind = Literal["bench", "links", "contention", "train", "study"]
 RunStatus = Literal["running", "completed", "failed", "interrupted"]
 
 
@@ -99,19 +99,33 @@ class RunInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remeasured:
+    """The second try of an iteration that was far out: which sample it repeats, and what it gave."""
+
+    iteration: int
+    slowest_rank_s: float
+    fastest_rank_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveMeasurement:
     """One collective at one size. Sample i of both lists is iteration i: its slowest and its fastest rank.
 
-    The fastest rank arrived last and waited for nobody, so its time is the wire's; the rest of the slowest rank's
-    time is waiting. `cpu_s` is CPU time per iteration of one rank (mean over ranks): on hosts without GPUs the
-    transfer itself needs a core that the computation would like to have.
+    Isolated: each call alone after a barrier. The fastest rank arrived last and waited for nobody, so its time is the
+    wire's; the rest of the slowest rank's time is waiting. Pipelined: `calls_per_sample` calls launched back to back and
+    one wait; a sample is their time over their number.
+
+    `message_bytes` is nccl-tests' size (operations.py). `hot`: one buffer, so that small messages come from the cache; else
+    the calls go round `num_buffers` of them. `cold_s` is the first call of this size, slowest rank. `cpu_s` is CPU
+    time per call of one rank (mean over ranks): on hosts without GPUs the transfer itself needs a core that the
+    computation would like to have.
     """
 
     op: str
     dtype: str
     message_bytes: int
     world_size: int
-    mode: Literal["isolated"]
+    mode: Literal["isolated", "pipelined"]
     in_place: bool
     warmup_iterations: int
     slowest_rank_s: tuple[float, ...]
@@ -119,10 +133,20 @@ class CollectiveMeasurement:
     timer: str
     num_wrong: int | None = None
     cpu_s: float | None = None
+    reduction: str | None = "sum"
+    root: int | None = None
+    calls_per_sample: int = 1
+    cuda_graph: bool = False
+    hot: bool = True
+    num_buffers: int = 1
+    cold_s: float | None = None
+    remeasured: tuple[Remeasured, ...] = ()
 
     @property
     def num_elements(self) -> int:
-        return self.message_bytes // ELEMENT_BYTES[self.dtype]
+        """Elements of one rank's share, nccl-tests' count."""
+        element_bytes = DATA_TYPES[self.dtype].num_bytes
+        return OPERATIONS[self.op].elements_per_rank(self.message_bytes, element_bytes, self.world_size)
 
     @property
     def median_s(self) -> float:
@@ -134,8 +158,91 @@ class CollectiveMeasurement:
 
     @property
     def busbw_bytes_per_s(self) -> float:
-        """All-reduce: algbw * 2(n-1)/n, comparable over world sizes (nccl-tests, doc/PERFORMANCE.md)."""
-        return self.algbw_bytes_per_s * 2 * (self.world_size - 1) / self.world_size
+        """algbw times the collective's factor (operations.py), comparable over world sizes and with a link's speed."""
+        return self.algbw_bytes_per_s * OPERATIONS[self.op].bus_factor(self.world_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurstMeasurement:
+    """DDP's buckets launched one after the other without waiting, as its reducer does, then waited for.
+
+    Sample i of all lists is iteration i. `done_s[i][b]` is when bucket b had landed on the slowest rank, in seconds after
+    that rank's first launch. `source` says where the sizes come from.
+    """
+
+    op: str
+    dtype: str
+    world_size: int
+    bucket_bytes: tuple[int, ...]
+    source: str
+    warmup_iterations: int
+    slowest_rank_s: tuple[float, ...]
+    fastest_rank_s: tuple[float, ...]
+    done_s: tuple[tuple[float, ...], ...]
+    timer: str
+    num_wrong: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeFailure:
+    """A size that could not be measured, such as one that no memory was left for."""
+
+    op: str
+    message_bytes: int
+    rank: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkMeasurement:
+    """One copy or message between two ends at one size. Ends are named "host", "gpu0", "rank3".
+
+    `pinned` and `peer_access` are None where they mean nothing. `connection` is what NVML says lies between two GPUs.
+    """
+
+    kind: Literal["host_to_device", "device_to_host", "device_to_device", "peer_to_peer", "send_recv"]
+    source: str
+    target: str
+    message_bytes: int
+    samples_s: tuple[float, ...]
+    timer: str
+    pinned: bool | None = None
+    peer_access: bool | None = None
+    connection: str | None = None
+
+    @property
+    def median_s(self) -> float:
+        return median(self.samples_s)
+
+    @property
+    def bandwidth_bytes_per_s(self) -> float:
+        return self.message_bytes / self.median_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentionMeasurement:
+    """A matrix product and an all-reduce, each alone and both at once; samples are the slowest rank's, interleaved.
+
+    While both run, each sample covers only time in which the other one was active too.
+    """
+
+    message_bytes: int
+    world_size: int
+    matrix_size: int
+    threads_per_rank: int
+    compute_alone_s: tuple[float, ...]
+    compute_with_comm_s: tuple[float, ...]
+    comm_alone_s: tuple[float, ...]
+    comm_with_compute_s: tuple[float, ...]
+    timer: str
+
+    @property
+    def compute_slowdown(self) -> float:
+        return median(self.compute_with_comm_s) / median(self.compute_alone_s)
+
+    @property
+    def comm_slowdown(self) -> float:
+        return median(self.comm_with_compute_s) / median(self.comm_alone_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
