@@ -5,51 +5,123 @@ Parsing and checking need no torch, so a wrong flag is answered before any proce
 
 import argparse
 import os
-import sys
-from contextlib import nullcontext
+from dataclasses import replace
 
-from commbench import hardware, table
+from commbench import hardware
 from commbench.errors import BadInput
-from commbench.records import CollectiveMeasurement
-from commbench.rundir import RecordWriter, read_info
+from commbench.operations import DATA_TYPES, OPERATIONS, REDUCTIONS, check_operation, data_type_name
+from commbench.plan import FAST, PLAN_FILE, RIGOROUS, STANDARD, BenchPlan, Cell, Effort, Mode, parse_buckets
+from commbench.rundir import read_document, read_info
 from commbench.units import format_bytes, parse_bytes, sweep_sizes
 from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments
 
 _MAX_SIZES = 10_000
+_MODES = ("isolated", "pipelined", "burst")
+_KEPT_ON_RESUME = ("resume", "nproc", "backend", "timeout", "json", "stats", "out", "folder")
 
 
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("op", nargs="?", default="all_reduce", choices=("all_reduce",), help="collective (all_reduce)")
-    parser.add_argument("-b", "--minbytes", default="8", metavar="SIZE", help="smallest message, K/M/G binary (8)")
-    parser.add_argument("-e", "--maxbytes", default="64M", metavar="SIZE", help="largest message (64M)")
-    steps = parser.add_mutually_exclusive_group()
-    steps.add_argument("-f", "--stepfactor", type=int, default=2, metavar="N", help="multiply the size by N (2)")
-    steps.add_argument("-i", "--stepbytes", metavar="SIZE", help="add SIZE instead")
-    parser.add_argument("-n", "--iters", type=int, default=20, metavar="N", help="timed iterations per size (20)")
-    parser.add_argument("-w", "--warmup-iters", type=int, default=5, metavar="N", help="untimed before them (5)")
-    parser.add_argument("-c", "--check", type=int, default=1, choices=(0, 1), help="verify each size's result (1)")
+    parser.add_argument("op", nargs="?", default="all_reduce", choices=tuple(OPERATIONS), help="collective (all_reduce)")
+    _add_message_arguments(parser.add_argument_group("what is sent"))
+    _add_timing_arguments(parser.add_argument_group("how it is timed"))
     parser.add_argument("--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto: nccl with CUDA")
     parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
+    parser.add_argument("--stats", action="store_true", help="also min, p95, p99, max and the median's 95 %% interval")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
+    parser.add_argument("--resume", type=str, metavar="RUN", help="go on with a sweep that ended early, after its last size")
     add_launch_arguments(parser)
+
+
+def _add_message_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-b", "--minbytes", default="8", metavar="SIZE", help="smallest message, K/M/G binary (8)")
+    group.add_argument("-e", "--maxbytes", default="64M", metavar="SIZE", help="largest message (64M)")
+    steps = group.add_mutually_exclusive_group()
+    steps.add_argument("-f", "--stepfactor", type=int, default=2, metavar="N", help="multiply the size by N (2)")
+    steps.add_argument("-i", "--stepbytes", metavar="SIZE", help="add SIZE instead")
+    types = ", ".join(DATA_TYPES)
+    group.add_argument("-d", "--datatype", default="float32", metavar="TYPE", help=f"{types}, or nccl-tests' names (float32)")
+    group.add_argument("-o", "--redop", default="sum", choices=REDUCTIONS, help="reduction (sum)")
+    group.add_argument("-r", "--root", type=int, default=0, metavar="RANK", help="of broadcast, reduce, gather, scatter (0)")
+    group.add_argument("--place", default="both", choices=("both", "in", "out"), help="in place, out of place, or both (both)")
+    group.add_argument("--hot", action="store_true", help="one buffer, warm in the cache (else larger than the cache, in turn)")
+    group.add_argument("-c", "--check", type=int, default=1, choices=(0, 1), help="verify each size's result (1)")
+    buckets = "sizes of a burst: a run or gradients.json, a list 1M,25M,13M, gradient bytes 178M, or with a cap 178M/10M"
+    group.add_argument("--buckets", metavar="FROM", help=buckets)
+
+
+def _add_timing_arguments(group: argparse._ArgumentGroup) -> None:
+    modes = "isolated: barrier, one call, wait; pipelined: calls back to back, one wait; burst: DDP's buckets at once"
+    group.add_argument("--mode", default="isolated", metavar="MODES", help=f"comma-separated; {modes} (isolated)")
+    effort = group.add_mutually_exclusive_group()
+    effort.add_argument("--fast", action="store_true", help="each median to 10 %%, 10 s in all")
+    effort.add_argument("--rigorous", action="store_true", help="each median to 0.5 %%, 600 s in all (else 2 %%, 45 s)")
+    effort.add_argument("-n", "--iters", type=int, metavar="N", help="exactly N samples per size instead")
+    group.add_argument("--seconds", type=float, metavar="S", help="time for the whole sweep, instead of the above")
+    group.add_argument(
+        "-w", "--warmup-iters", type=int, default=5, metavar="N", help="calls before timing, the first apart (5)"
+    )
+    group.add_argument("-G", "--cudagraph", action="store_true", help="replay pipelined calls from a CUDA graph (nccl)")
 
 
 def check_bench(args: argparse.Namespace) -> None:
     """Raise BadInput for flags that cannot be measured, before any process starts."""
     check_launch_arguments(args)
-    largest = bench_sizes(args)[-1]
-    if args.iters < 1 or args.warmup_iters < 0:
-        raise BadInput(f"-n {args.iters} -w {args.warmup_iters}: need at least 1 timed and 0 untimed iterations")
     if not args.timeout > 0:
         raise BadInput(f"--timeout {args.timeout:g} must be above 0 seconds")
+    plan = bench_plan(args)
+    if (plan.effort.iterations is not None and plan.effort.iterations < 1) or plan.warmup_iterations < 0:
+        raise BadInput(f"-n {args.iters} -w {args.warmup_iters}: need at least 1 timed and 0 untimed iterations")
+    if not plan.effort.budget_s > 0:
+        raise BadInput(f"--seconds {plan.effort.budget_s:g} must be above 0")
+    if plan.cuda_graph and args.backend == "gloo":
+        raise BadInput("-G captures NCCL's kernels; gloo has none, drop it")
+    check_operation(plan.op, plan.dtype, plan.reduction, args.backend)
+    ranks = args.nproc or int(os.environ.get("WORLD_SIZE", "1"))
+    if not 0 <= plan.root < ranks:
+        raise BadInput(f"-r {plan.root}: the ranks are 0 to {ranks - 1}")
+    _check_memory(args, plan)
+
+
+def _check_memory(args: argparse.Namespace, plan: BenchPlan) -> None:
+    largest = max((*plan.sizes, sum(plan.bucket_bytes)))
     ranks_here = args.nproc or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    needed = 4 * largest * ranks_here  # per rank: input, result, expected sum and the mask of wrong elements
+    needed = 4 * largest * ranks_here  # per rank: input, result, expected result and the mask of wrong elements
     available = hardware.available_memory_bytes()
     if args.backend == "gloo" and available is not None and needed > available:
         raise BadInput(
             f"-e {args.maxbytes} on {ranks_here} ranks of this host needs {format_bytes(needed)} of memory "
             f"and {format_bytes(available)} is free; lower -e"
         )
+
+
+def bench_plan(args: argparse.Namespace) -> BenchPlan:
+    """Return what the flags ask for, or with --resume what the run was asked for; raise BadInput where they make no sense."""
+    if args.resume is not None:
+        return _resumed_plan(args)
+    modes = tuple(dict.fromkeys(args.mode.split(",")))
+    unknown = [mode for mode in modes if mode not in _MODES]
+    if unknown:
+        raise BadInput(f"--mode {args.mode}: {unknown[0]!r} is not one of {', '.join(_MODES)}")
+    if ("burst" in modes) != (args.buckets is not None):
+        raise BadInput("--mode burst and --buckets go together; for example --mode isolated,burst --buckets 178M")
+    if "burst" in modes and args.op != "all_reduce":
+        raise BadInput(f"DDP's burst is of all-reduces, not {args.op}; drop burst from --mode")
+    bucket_bytes, source = parse_buckets(args.buckets) if args.buckets else ((), "")
+    return BenchPlan(
+        op=args.op,
+        dtype=data_type_name(args.datatype),
+        reduction=args.redop,
+        root=args.root,
+        sizes=tuple(bench_sizes(args)),
+        cells=tuple(_cells(args, modes)),
+        bucket_bytes=bucket_bytes,
+        bucket_source=source,
+        effort=_effort(args),
+        warmup_iterations=args.warmup_iters,
+        check=bool(args.check),
+        hot=args.hot,
+        cuda_graph=args.cudagraph,
+    )
 
 
 def bench_sizes(args: argparse.Namespace) -> list[int]:
@@ -68,62 +140,63 @@ def bench_sizes(args: argparse.Namespace) -> list[int]:
 
 
 def bench(args: argparse.Namespace) -> int:
-    """Measure as one rank; rank 0 writes collectives.jsonl and prints. Returns 1 when a result was wrong."""
-    import msgspec
+    """Measure as one rank; rank 0 writes and prints. Returns 1 when a result was wrong."""
+    from pathlib import Path
 
-    from commbench.runtime import detect_rank, process_group, rank_device, resolve_backend
-    from commbench.session import open_run
-    from commbench.sweep import SweepOptions, measure_all_reduce
-    from commbench.timing import device_clock
+    from commbench.bench import BenchRequest, run_bench
 
-    context = detect_rank(os.environ)
-    backend = resolve_backend(args.backend)
-    device = rank_device(context, backend)
-    options = SweepOptions(
-        sizes=bench_sizes(args), iterations=args.iters, warmup_iterations=args.warmup_iters, check=bool(args.check)
+    return run_bench(
+        BenchRequest(
+            plan=bench_plan(args),
+            backend=args.backend,
+            timeout_s=args.timeout,
+            root=args.out,
+            folder=Path(args.resume) if args.resume else args.folder,
+            resume=args.resume is not None,
+            json=args.json,
+            stats=args.stats,
+        )
     )
-    measurements: list[CollectiveMeasurement] = []
-    say = _print if context.rank == 0 and not args.json else _silent
-    with (
-        process_group(context, backend, args.timeout),
-        open_run("bench", context, device, backend=backend, root=args.out, path=args.folder) as run,
-    ):
-        say(table.header(read_info(run), _ceiling(backend, context.num_nodes, context.local_rank)))
-        with RecordWriter(run / "collectives.jsonl") if context.rank == 0 else nullcontext() as writer:
-            for pair in measure_all_reduce(options, device, device_clock(device.type)):
-                measurements += pair
-                if writer is not None:
-                    for measurement in pair:
-                        writer.append(measurement)
-                say(table.row(*pair))
-    say(table.footer(measurements))
-    say(f"# run: {run}")
-    if context.rank == 0 and args.json:
-        _print(msgspec.json.encode({"run": str(run), "measurements": measurements}).decode())
-    return 1 if any(measurement.num_wrong for measurement in measurements) else 0
 
 
-def _ceiling(backend: str, num_nodes: int, local_rank: int) -> hardware.Ceiling:
-    if backend == "nccl":
-        return hardware.gpu_ceiling(local_rank)
-    return hardware.gloo_ceiling(num_nodes, os.environ.get("GLOO_SOCKET_IFNAME"))
+def _resumed_plan(args: argparse.Namespace) -> BenchPlan:
+    from pathlib import Path
+
+    defaults = argparse.ArgumentParser()
+    add_bench_arguments(defaults)
+    for name, default in vars(defaults.parse_args([])).items():
+        if name not in _KEPT_ON_RESUME and getattr(args, name) != default:
+            raise BadInput(f"--resume takes the sweep's own flags from {args.resume}; drop {name}={getattr(args, name)}")
+    run = Path(args.resume)
+    if args.folder is not None:
+        raise BadInput("--resume names the run folder already; drop --folder")
+    if (info := read_info(run)).status == "completed":
+        raise BadInput(f"{run} is complete; there is nothing to go on with")
+    if args.nproc not in (None, info.world_size):
+        raise BadInput(f"{run} was measured on {info.world_size} ranks, not {args.nproc}; use --nproc {info.world_size}")
+    return read_document(run / PLAN_FILE, BenchPlan)
 
 
-def _print(text: str) -> None:
-    """Print now, so that a pipe shows each size as soon as it is measured."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+def _cells(args: argparse.Namespace, modes: tuple[str, ...]) -> list[Cell]:
+    operation = OPERATIONS[args.op]
+    if args.place == "in" and not operation.in_place:
+        raise BadInput(f"{args.op} has no in-place form; use --place out")
+    places = [False] * (args.place != "in") + [True] * (args.place != "out" and operation.in_place)
+    timed: tuple[Mode, ...] = ("isolated", "pipelined")
+    return [Cell(mode=mode, in_place=in_place) for mode in timed if mode in modes for in_place in places]
 
 
-def _silent(text: str) -> None:
-    """The other ranks have nothing to say."""
+def _effort(args: argparse.Namespace) -> Effort:
+    effort = FAST if args.fast else RIGOROUS if args.rigorous else STANDARD
+    seconds = effort.budget_s if args.seconds is None else args.seconds
+    return replace(effort, iterations=args.iters, budget_s=seconds)
 
 
 BENCH = Verb(
     summary="time a collective over message sizes: nccl-tests' flags, columns and units, any backend",
     examples=(
         "commprof bench all_reduce --nproc 2 -b 8 -e 64M -f 2",
-        "torchrun --nproc-per-node 8 --no-python commprof bench -b 1M -e 1G -n 50",
+        "torchrun --nproc-per-node 8 --no-python commprof bench -b 1M -e 1G --mode isolated,pipelined",
     ),
     add_arguments=add_bench_arguments,
     check=check_bench,

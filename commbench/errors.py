@@ -29,3 +29,11 @@ class Interrupted(CommprofError):
     """The user, or the scheduler on the user's behalf, stopped the run (SIGINT, SIGTERM)."""
 
     exit_code = 130
+
+
+class OutOfMemory(RunFailed):
+    """A rank had no memory left for a message size; every rank raises it, and the sizes before are on disk."""
+
+    def __init__(self, op: str, message_bytes: int, rank: int) -> None:
+        super().__init__(f"rank {rank} is out of memory for {op} of {message_bytes} bytes; lower -e; smaller sizes are kept")
+        self.op, self.message_bytes, self.rank = op, message_bytes, rank

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from commbench.records import SoftwareInfo
+from commbench.units import parse_bytes
 
 ALLOWED_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
@@ -73,6 +74,12 @@ def available_memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def last_level_cache_bytes(caches: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+    """Return the size of the first core's largest cache; 64 MiB, more than most, where Linux does not say."""
+    sizes = [(entry / "size").read_text().strip() for entry in caches.glob("index*") if (entry / "size").exists()]
+    return max((parse_bytes(size) for size in sizes), default=64 * 2**20)
 
 
 def device_name() -> str:

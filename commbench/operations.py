@@ -29,8 +29,12 @@ class Operation:
     out_of_place: bool = True
 
     def elements_per_rank(self, message_bytes: int, element_bytes: int, world_size: int) -> int:
-        """Return how many elements one rank's share has in a message of about this size; at least one."""
-        return max(1, message_bytes // (element_bytes * (world_size if self.shared else 1)))
+        """Return how many elements one rank's share has in a message of about this size; at least one, none of nothing."""
+        return max(1, message_bytes // (element_bytes * (world_size if self.shared else 1))) if message_bytes else 0
+
+    def message_bytes(self, count: int, element_bytes: int, world_size: int) -> int:
+        """Return the size of a message of `count` elements to a rank's share."""
+        return count * element_bytes * (world_size if self.shared else 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from typing import IO, Any, Self, TypeVar
 
 import msgspec
 
-from commbench.errors import BadInput
+from commbench.errors import BadInput, RunFailed
 from commbench.records import SCHEMA_VERSION, RunInfo, RunKind, RunStatus
 
 RUN_FILE = "run.json"
@@ -136,18 +136,36 @@ def read_records(path: Path, record_type: type[T]) -> Iterator[T]:
 
 
 class RecordWriter:
-    """Appends records to a JSONL file; each one is with the operating system as soon as `append` returns."""
+    """Appends records to a JSONL file; each one is with the operating system as soon as `append` returns.
+
+    Half a line at the end of an existing file, left by a crash, is cut off first.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab")
+        if path.exists():
+            _drop_half_line(path)
+        self._file = path.open("ab", buffering=0)
         self._encoder = msgspec.json.Encoder()
 
     def append(self, record: object) -> None:
-        self._file.write(self._encoder.encode(record) + b"\n")
-        self._file.flush()
+        """Write one record; raise RunFailed where the disk does not take it. Half a line may stay: readers leave it out."""
+        line = memoryview(self._encoder.encode(record) + b"\n")
+        try:
+            while line:  # a disk that fills up takes part of a line before it refuses
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise RunFailed(f"cannot write {self._file.name}: {error.strerror}; make room, what came before is kept") from None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._file.close()
+
+
+def _drop_half_line(path: Path) -> None:
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - _MAX_LINE_BYTES))
+        tail = file.read()
+        file.truncate(end - (len(tail) - (tail.rfind(b"\n") + 1)))

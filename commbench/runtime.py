@@ -4,21 +4,21 @@ Ranks come from torchrun's environment; without it there is one process and no p
 as UTF-8 bytes in tensors: torch's own object collectives would pickle it.
 """
 
-import ctypes
-import signal
-import sys
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType
 
 import torch
 import torch.distributed as dist
 
-from commbench.errors import BadInput, Interrupted, RunFailed
+from commbench.errors import BadInput, RunFailed
+from commbench.rollcall import RollCall, explain
+from commbench.stopping import die_with_parent
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_ROLL_S = 2.0
+_ROLL_SHARE = 0.25  # of a short timeout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,26 +75,51 @@ def rank_device(context: RankContext, backend: str) -> torch.device:
 
 
 @contextmanager
-def process_group(context: RankContext, backend: str, timeout_s: float) -> Iterator[None]:
-    """Open the process group; every collective in it fails after `timeout_s` instead of waiting for a lost rank.
+def process_group(context: RankContext, backend: str, timeout_s: float) -> Iterator[RollCall | None]:
+    """Open the process group and yield the roll call, None for one rank.
 
-    A rank that loses its peers raises RunFailed. The group is destroyed only when all went well: after a failure
-    the other side is gone and tearing down in order would be one more wait.
+    A collective that waits for a lost rank fails, and the roll is called, within `timeout_s`. A rank that loses its peers
+    raises RunFailed, which names them. The group is destroyed only when all went well: after a failure the other side is
+    gone and tearing down in order would be one more wait.
     """
-    _die_with_launcher(context)
-    timeout = timedelta(seconds=timeout_s)
+    if context.launcher == "torchrun":
+        die_with_parent()  # torchrun's ranks have sessions of their own and would outlive it
+    roll_s = min(_ROLL_S, _ROLL_SHARE * timeout_s)
+    _open_group(context, backend, timedelta(seconds=timeout_s - roll_s))
+    roll = _roll_call(context, roll_s)
+    try:
+        yield roll
+        dist.destroy_process_group()
+    except RuntimeError as error:  # torch's DistError is one too
+        if not isinstance(error, dist.DistError) and not _lost_a_peer(error):
+            raise
+        if roll is None:
+            raise RunFailed(_first_line(error)) from None
+        raise RunFailed(explain(roll.doing, roll.call(), context.world_size, _first_line(error))) from None
+
+
+def _open_group(context: RankContext, backend: str, timeout: timedelta) -> None:
     try:
         store = torch._C._distributed_c10d.HashStore() if context.launcher == "single" else None
         dist.init_process_group(backend, rank=context.rank, world_size=context.world_size, timeout=timeout, store=store)
-        yield
-        dist.destroy_process_group()
-    except dist.DistError as error:
-        raise RunFailed(f"rank {context.rank}: {_first_line(error)}") from None
-    except RuntimeError as error:
-        if not _lost_a_peer(error):
-            raise
-        message = f"rank {context.rank} lost a peer, or waited over {timeout_s:g} s for one: {_first_line(error)}"
-        raise RunFailed(message) from None
+    except (RuntimeError, ValueError) as error:
+        master = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise RunFailed(_why_not_open(error, context.rank, master, timeout.total_seconds())) from None
+
+
+def _why_not_open(error: Exception, rank: int, master: str, timeout_s: float) -> str:
+    text = str(error)
+    if "EADDRINUSE" in text or "address already in use" in text:
+        return f"the port of {master} is taken; set MASTER_PORT to a free one, or let torchrun --standalone choose"
+    if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
+        return f"rank {rank} did not meet the others at {master} within {timeout_s:g} s; check MASTER_ADDR, firewall, all ranks"
+    return f"rank {rank} cannot open the process group: {_first_line(error)}"
+
+
+def _roll_call(context: RankContext, wait_s: float) -> RollCall | None:
+    if context.world_size == 1:
+        return None
+    return RollCall(context.rank, context.world_size, dist.distributed_c10d._get_default_store(), wait_s)
 
 
 def broadcast_text(text: str, device: torch.device) -> str:
@@ -130,21 +155,6 @@ def barrier() -> None:
     """Wait for all ranks, where there are others."""
     if dist.is_initialized():
         dist.barrier()
-
-
-def raise_on_sigterm() -> None:
-    """Turn SIGTERM, a scheduler's way to stop a job, into Interrupted, so that the run is marked before it ends."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(signum).name}")
-
-    signal.signal(signal.SIGTERM, stop)
-
-
-def _die_with_launcher(context: RankContext) -> None:
-    """Ask Linux to end this rank with torchrun: its ranks have sessions of their own and would outlive it."""
-    if context.launcher == "torchrun" and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _lost_a_peer(error: RuntimeError) -> bool:

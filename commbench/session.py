@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,10 @@ import torch
 
 from commbench import hardware
 from commbench.errors import BadInput, CommprofError, Interrupted
-from commbench.records import SCHEMA_VERSION, RankInfo, RunInfo, RunKind, SoftwareInfo, Workload
-from commbench.rundir import create_run, finish_run, new_run_path, now_utc
-from commbench.runtime import RankContext, barrier, broadcast_text, gather_text, raise_on_sigterm
+from commbench.records import SCHEMA_VERSION, RankInfo, RunInfo, RunKind, RunStatus, SoftwareInfo, Workload
+from commbench.rundir import create_run, finish_run, new_run_path, now_utc, read_info, reopen_run
+from commbench.runtime import RankContext, barrier, broadcast_text, gather_text
+from commbench.stopping import raise_on_sigterm
 
 
 @contextmanager
@@ -28,32 +29,62 @@ def open_run(
     root: Path,
     path: Path | None = None,
     workload: Workload | None = None,
+    resume: bool = False,
 ) -> Iterator[Path]:
     """Make a run folder (at `path`, or named below `root`), yield it on every rank, and mark how it ended.
 
-    Raises BadInput on every rank when the folder cannot be made.
+    With `resume`, the folder at `path` is a run that ended early and is opened again. Raises BadInput on every rank when the
+    folder cannot be made, or the run is not one that these ranks can go on with.
     """
     raise_on_sigterm()
     info = _describe(kind, context, device, backend, workload)
-    path = _create_together(path or new_run_path(root, kind, context.world_size), info, context, device)
+    make = _reopen if resume else _create
+    path = _together(make, path or new_run_path(root, kind, context.world_size), info, context, device)
     try:
         yield path
         barrier()
     except (KeyboardInterrupt, Interrupted) as error:
-        finish_run(path, "interrupted", str(error) or "stopped by SIGINT")
+        _mark(path, "interrupted", str(error) or "stopped by SIGINT")
+        raise
+    except CommprofError as error:
+        _mark(path, "failed", str(error))
         raise
     except BaseException as error:
-        finish_run(path, "failed", f"rank {context.rank}: {type(error).__name__}: {error}"[:1000])
+        _mark(path, "failed", f"rank {context.rank}: {type(error).__name__}: {error}"[:1000])
         raise
     if context.rank == 0:
         finish_run(path, "completed")
 
 
-def _create_together(path: Path, info: RunInfo, context: RankContext, device: torch.device) -> Path:
+def _mark(path: Path, status: RunStatus, failure: str) -> None:
+    """Mark the run; a disk that cannot take the mark must not hide what ended the run."""
+    try:
+        finish_run(path, status, failure)
+    except OSError as error:
+        sys.stderr.write(f"commprof: {path} could not be marked {status} ({error.strerror})\n")
+
+
+def _create(path: Path, info: RunInfo) -> None:
+    create_run(path, replace(info, run_id=path.name))
+
+
+def _reopen(path: Path, info: RunInfo) -> None:
+    earlier = read_info(path)
+    for field in ("kind", "world_size", "backend"):
+        before, now = getattr(earlier, field), getattr(info, field)
+        if before != now:
+            raise BadInput(f"{path} has {field} {before}, not {now}; go on with it as it began")
+    reopen_run(path)
+
+
+def _together(
+    make: Callable[[Path, RunInfo], None], path: Path, info: RunInfo, context: RankContext, device: torch.device
+) -> Path:
+    """Let rank 0 make the folder; return its path as rank 0 sees it, or raise rank 0's BadInput on every rank."""
     failure = ""
     if context.rank == 0:
         try:
-            create_run(path, replace(info, run_id=path.name))
+            make(path, info)
         except CommprofError as error:
             failure = str(error)
     failure, shared_path = msgspec.json.decode(

@@ -1,98 +1,200 @@
-"""How long does one collective take, alone, at each size?
+"""How long does one collective take, at each size? When has a size been timed enough?
 
-Isolated timing: every iteration starts at a barrier and each rank times its own call. The slowest rank's time is what a
-caller waits; the fastest rank came last out of the barrier, so its time is the transfer. The difference is waiting.
-Ranks keep their samples to themselves while the clock runs and exchange them after the last iteration of a size.
+Calls are timed in chunks (timer.py). After each chunk all ranks hold the same samples and decide alike: whether the median
+is known well enough, whether the size's share of the time is used up, whether somebody asked to stop, and which samples were
+so far out that they are tried again. The first call of a size is timed apart: it pays for connections and page faults.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-import torch.distributed as dist
 
-from commbench.collectives import DTYPE, count_wrong, rank_input
-from commbench.records import CollectiveMeasurement
+from commbench.collectives import Collective
+from commbench.errors import OutOfMemory
+from commbench.operations import OPERATIONS
+from commbench.plan import BenchPlan, Cell, Effort
+from commbench.records import CollectiveMeasurement, Remeasured
 from commbench.runtime import gather_values
+from commbench.spread import quantile, relative_half_width
+from commbench.timer import CallTimer, Chunk
 from commbench.timing import Clock
+from commbench.units import format_bytes
+
+_LEAST_SAMPLES = 3  # taken whatever they cost
+_SETTLED_SAMPLES = 20  # fewer may agree by chance
+_MOST_SAMPLES = 5_000
+_CHUNK_SAMPLES = 500
+_CHUNK_S = 1.0  # nobody who asks to stop waits longer, unless one call takes longer
+_WARMUP_SHARE = 0.2  # of a cell's time
+_BATCH_S = 0.05  # long against the one wait at a batch's end
+_BATCH_CALLS = 20
+_MOST_REMEASURED = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SweepOptions:
-    """Sizes in bytes, both counts per size; `check` verifies the result at every size, outside the timed region."""
+class Bench:
+    """What all cells of a sweep share. `rotate_bytes` is the memory that the buffers go round (0: one buffer).
 
-    sizes: Sequence[int]
-    iterations: int
-    warmup_iterations: int
-    check: bool
+    `stop` says whether this rank was asked to stop; `announce` is told what this rank does next, in words."""
+
+    plan: BenchPlan
+    device: torch.device
+    clock: Clock
+    rotate_bytes: int
+    stop: Callable[[], bool]
+    announce: Callable[[str], None]
+    start_s: float = field(default_factory=time.monotonic)
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self.start_s
 
 
-def measure_all_reduce(
-    options: SweepOptions, device: torch.device, clock: Clock
-) -> Iterator[tuple[CollectiveMeasurement, CollectiveMeasurement]]:
-    """Yield (out of place, in place) for each size, on every rank the same.
+def measure(bench: Bench, cells: Sequence[tuple[int, Cell]]) -> Iterator[tuple[CollectiveMeasurement, bool]]:
+    """Yield the measurement of each size and cell, the same on every rank, and whether all agreed to stop after it.
 
-    torch.distributed reduces in place only, so out of place is what its callers do: copy, then reduce the copy.
+    Raises OutOfMemory on all ranks where one has no memory left for a size.
     """
-    for size in options.sizes:
-        num_elements = max(1, size // DTYPE.itemsize)
-        source = rank_input(dist.get_rank(), num_elements, device)
-        target = torch.empty_like(source)
-        num_wrong = count_wrong(target, dist.get_world_size()) if options.check else None
-
-        def reduce_copy(source: torch.Tensor = source, target: torch.Tensor = target) -> None:
-            target.copy_(source)
-            dist.all_reduce(target)
-
-        def reduce_in_place(target: torch.Tensor = target) -> None:
-            # The values grow by the world size each time and may reach infinity; arithmetic takes as long on those.
-            dist.all_reduce(target)
-
-        out_of_place = _measure(reduce_copy, num_elements, False, num_wrong, options, device, clock)
-        yield out_of_place, _measure(reduce_in_place, num_elements, True, num_wrong, options, device, clock)
+    for done, (size, cell) in enumerate(cells):
+        bench.announce(f"{bench.plan.op} of {format_bytes(size)}")
+        collective, elapsed_s = allocate(bench, size, cell)
+        left_s = max(0.0, bench.plan.effort.budget_s - elapsed_s)
+        measurement, stop = _measure_cell(bench, collective, cell, elapsed_s, left_s / (len(cells) - done))
+        yield measurement, stop
+        if stop:
+            return
 
 
-def _measure(
-    call: Callable[[], None],
-    num_elements: int,
-    in_place: bool,
-    num_wrong: int | None,
-    options: SweepOptions,
-    device: torch.device,
-    clock: Clock,
-) -> CollectiveMeasurement:
-    for _ in range(options.warmup_iterations):
-        call()
-    own_s, own_cpu_s = time_isolated(call, options.iterations, clock)
-    per_rank = gather_values([*own_s, own_cpu_s], device)
-    per_iteration = list(zip(*(row[:-1] for row in per_rank), strict=True))
-    return CollectiveMeasurement(
-        op="all_reduce",
-        dtype=str(DTYPE).removeprefix("torch."),
-        message_bytes=num_elements * DTYPE.itemsize,
-        world_size=dist.get_world_size(),
-        mode="isolated",
-        in_place=in_place,
-        warmup_iterations=options.warmup_iterations,
-        slowest_rank_s=tuple(max(row) for row in per_iteration),
-        fastest_rank_s=tuple(min(row) for row in per_iteration),
-        timer=clock.name,
-        num_wrong=num_wrong,
-        cpu_s=sum(row[-1] for row in per_rank) / len(per_rank) if device.type == "cpu" else None,
+def allocate(bench: Bench, size: int, cell: Cell) -> tuple[Collective, float]:
+    """Make a collective with its buffers on every rank, or raise OutOfMemory on every rank; also say what time it is."""
+    plan = bench.plan
+    collective = Collective(plan.op, plan.dtype, plan.reduction, plan.root, size, cell.in_place, bench.device)
+    # gloo works on two calls at a time, which must not be on one buffer.
+    at_least = 2 if cell.mode == "pipelined" and bench.device.type == "cpu" else 1
+    failed = False
+    try:
+        collective.allocate(bench.rotate_bytes, at_least)
+    except RuntimeError as error:  # torch.OutOfMemoryError on a GPU; on the host only its text tells
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        failed = True
+    rows = gather_values([float(failed), bench.elapsed()], bench.device)
+    without = [rank for rank, (flag, _) in enumerate(rows) if flag]
+    if without:
+        raise OutOfMemory(plan.op, collective.message_bytes, without[0])
+    return collective, rows[0][1]
+
+
+def next_count(slowest_s: Sequence[float], effort: Effort, left_s: float, sample_s: float) -> int:
+    """Return how many more samples to take before looking again; 0 when the size has been timed enough.
+
+    `left_s` is the time that remains for it and `sample_s` what one sample costs, waiting included.
+    """
+    taken = len(slowest_s)
+    if effort.iterations is not None:
+        return min(effort.iterations - taken, _CHUNK_SAMPLES)
+    if taken < _LEAST_SAMPLES:
+        return _LEAST_SAMPLES - taken
+    if taken >= _MOST_SAMPLES or (taken >= _SETTLED_SAMPLES and relative_half_width(slowest_s) <= effort.precision):
+        return 0
+    affordable = int(left_s / sample_s)
+    brief = max(1, int(_CHUNK_S / sample_s))
+    return max(0, min(affordable, brief, max(taken, _SETTLED_SAMPLES - taken), _CHUNK_SAMPLES, _MOST_SAMPLES - taken))
+
+
+def far_out(slowest_s: Sequence[float]) -> list[int]:
+    """Return the samples to try again: beyond the upper quartile by three interquartile ranges and half the median.
+
+    Tukey's outer fence. The second condition keeps samples that differ by the clock's resolution from counting. At most
+    the 16 slowest.
+    """
+    if len(slowest_s) < _LEAST_SAMPLES:
+        return []
+    lower, middle, upper = (quantile(slowest_s, q) for q in (0.25, 0.5, 0.75))
+    limit = max(upper + 3 * (upper - lower), 1.5 * middle)
+    worst_first = sorted(range(len(slowest_s)), key=lambda i: -slowest_s[i])
+    return sorted(i for i in worst_first[:_MOST_REMEASURED] if slowest_s[i] > limit)
+
+
+def _measure_cell(
+    bench: Bench, collective: Collective, cell: Cell, start_s: float, allowance_s: float
+) -> tuple[CollectiveMeasurement, bool]:
+    plan = bench.plan
+    timer = CallTimer(collective, bench.device, bench.clock, bench.elapsed, bench.stop)
+    cold = timer.isolated(1) if plan.warmup_iterations else None
+    warmups = _affordable_warmups(plan, cold, allowance_s)
+    warm = timer.isolated(warmups) if warmups else cold
+    take, calls = _sampler(timer, plan, cell, quantile(warm.slowest_s, 0.5) if warm else _BATCH_S)
+    slowest_s: list[float] = []
+    fastest_s: list[float] = []
+    cpu_s: list[float] = []
+    before_s, count = warm.elapsed_s if warm else start_s, next_count([], plan.effort, allowance_s, 1.0)
+    stop = False
+    while count and not stop:
+        chunk = take(count)
+        slowest_s += chunk.slowest_s
+        fastest_s += chunk.fastest_s
+        cpu_s += [chunk.cpu_s] * count
+        stop = chunk.stop
+        sample_s = (chunk.elapsed_s - before_s) / count
+        before_s = chunk.elapsed_s
+        count = next_count(slowest_s, plan.effort, start_s + allowance_s - chunk.elapsed_s, sample_s)
+    outliers = [] if stop else far_out(slowest_s)
+    measurement = CollectiveMeasurement(
+        op=plan.op,
+        dtype=plan.dtype,
+        message_bytes=collective.message_bytes,
+        world_size=collective.world_size,
+        mode=cell.mode,
+        in_place=cell.in_place,
+        warmup_iterations=warmups + (cold is not None),
+        slowest_rank_s=tuple(slowest_s),
+        fastest_rank_s=tuple(fastest_s),
+        timer=bench.clock.name,
+        num_wrong=count_wrong(collective, bench.device) if plan.check else None,
+        cpu_s=sum(cpu_s) / len(cpu_s) if bench.device.type == "cpu" else None,
+        reduction=collective.reduction,
+        root=plan.root if OPERATIONS[plan.op].rooted else None,
+        calls_per_sample=calls,
+        cuda_graph=plan.cuda_graph and cell.mode == "pipelined",
+        hot=plan.hot,
+        num_buffers=collective.num_buffers,
+        cold_s=cold.slowest_s[0] if cold else None,
+        remeasured=_again(take, outliers),
+    )
+    return measurement, stop
+
+
+def _affordable_warmups(plan: BenchPlan, cold: Chunk | None, allowance_s: float) -> int:
+    if cold is None:
+        return 0
+    wanted = plan.warmup_iterations - 1
+    if plan.effort.iterations is not None:
+        return wanted
+    return min(wanted, int(_WARMUP_SHARE * allowance_s / cold.slowest_s[0]))
+
+
+def _sampler(timer: CallTimer, plan: BenchPlan, cell: Cell, call_s: float) -> tuple[Callable[[int], Chunk], int]:
+    """Return what takes samples of this cell's kind, and how many calls each of them holds."""
+    if cell.mode == "isolated":
+        return timer.isolated, 1
+    calls = max(2, min(_BATCH_CALLS, int(_BATCH_S / call_s)))
+    return lambda count: (timer.replayed if plan.cuda_graph else timer.pipelined)(count, calls), calls
+
+
+def _again(take: Callable[[int], Chunk], outliers: Sequence[int]) -> tuple[Remeasured, ...]:
+    if not outliers:
+        return ()
+    second = take(len(outliers))
+    return tuple(
+        Remeasured(iteration=iteration, slowest_rank_s=slowest_s, fastest_rank_s=fastest_s)
+        for iteration, slowest_s, fastest_s in zip(outliers, second.slowest_s, second.fastest_s, strict=True)
     )
 
 
-def time_isolated(call: Callable[[], None], iterations: int, clock: Clock) -> tuple[list[float], float]:
-    """Return this rank's seconds of each call, every one after a barrier, and its mean CPU seconds per call."""
-    marks = []
-    cpu_s = 0.0
-    for _ in range(iterations):
-        dist.barrier()
-        clock.synchronize()
-        cpu_start_s = time.process_time()
-        start = clock.mark()
-        call()
-        marks.append((start, clock.mark()))
-        cpu_s += time.process_time() - cpu_start_s
-    return [clock.seconds(start, end) for start, end in marks], cpu_s / iterations
+def count_wrong(collective: Collective, device: torch.device) -> int | None:
+    """Return the wrong elements of a known input over all ranks; None where no exact result is known."""
+    own = collective.count_wrong()
+    per_rank = gather_values([-1.0 if own is None else float(own)], device)
+    return None if own is None else int(sum(count for (count,) in per_rank))

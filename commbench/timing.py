@@ -31,7 +31,7 @@ class MonotonicClock:
         return time.perf_counter_ns()
 
     def seconds(self, start: int, end: int) -> float:
-        return (end - start) * 1e-9
+        return (end - start) / 1e9  # correctly rounded: 1.2e-05 s, not 1.2000000000000002e-05 s
 
     def synchronize(self) -> None:
         """Host calls have done their work when they return."""

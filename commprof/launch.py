@@ -13,24 +13,35 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from commbench.errors import BadInput, CommprofError, RunFailed
-from commbench.rundir import RUN_FILE, finish_run, new_run_path
+from commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
+from commbench.records import RunKind
+from commbench.rundir import RUN_FILE, finish_run, new_run_path, read_info
+from commbench.stopping import die_with_parent, raise_on_sigterm
 from commbench.units import printable
 
+_KINDS: dict[str, RunKind] = {"bench": "bench", "links": "links", "contention": "contention", "train": "train"}
 _STOP_GRACE_S = 15.0  # torchrun forwards the signal, waits for its ranks, then kills them
+_DEFAULT_ENVIRON = {
+    "OMP_NUM_THREADS": "1",  # torchrun's own choice, made here without its warning
+    "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "10",  # s until torchrun kills a rank that does not end; its own choice is 30
+}
 # torchrun's own log, and the probe lines that Kineto prints when a profiler starts and stops.
 _CHATTER = re.compile(r"[WI]\d{4} .*torch/distributed/|USDT:")
 _TORCHRUN_FAILURE = re.compile(r"E\d{4} .*torch/distributed/")
+_WORDS = "commprof: error: "
 _DEAD_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 
 
 def run_verb(name: str, argv: Sequence[str], args: argparse.Namespace) -> int:
     """Start `commprof NAME ARGV` on args.nproc ranks and return the exit code; raise RunFailed when a rank died."""
-    run = args.folder or new_run_path(args.out, "bench" if name == "bench" else "train", args.nproc)
-    launch([name, *_without_launch_flags(argv), "--folder", str(run)], args.nproc, run)
+    resumed = getattr(args, "resume", None)
+    run = Path(resumed) if resumed else args.folder or new_run_path(args.out, _KINDS[name], args.nproc)
+    folder = [] if resumed else ["--folder", str(run)]
+    launch([name, *_without_launch_flags(argv), *folder], args.nproc, run)
     return 0
 
 
@@ -48,6 +59,7 @@ def launch(
     `on_line` sees each line of the ranks' standard error as it comes. On any failure the run folder, if it exists, is
     marked failed (interrupted on SIGINT). Raises RunFailed naming the rank that died, or KeyboardInterrupt.
     """
+    raise_on_sigterm()
     child = subprocess.Popen(
         torchrun_command(verb_argv, num_ranks) if num_ranks > 1 else [str(console_script()), *verb_argv],
         stdout=log,
@@ -55,23 +67,26 @@ def launch(
         text=True,
         errors="replace",
         start_new_session=True,
-        env={"OMP_NUM_THREADS": "1", **os.environ},  # torchrun's own choice, made here without its warning
+        preexec_fn=die_with_parent,  # noqa: PLW1509  one system call: a killed launcher must not leave torchrun behind
+        env={**_DEFAULT_ENVIRON, **os.environ},
     )
     assert child.stderr is not None
-    noise: list[str] = []
-    target = log or sys.stderr
-    reader = threading.Thread(target=_forward, args=(child.stderr, target, noise, on_line), daemon=True)
+    heard = _Heard()
+    reader = threading.Thread(target=_forward, args=(child.stderr, log or sys.stderr, heard, on_line), daemon=True)
     reader.start()
     try:
         code = child.wait()
-    except BaseException:
-        noise.append("interrupted\n")  # from here on the user knows why; torchrun's traceback adds nothing
+    except (KeyboardInterrupt, Interrupted) as error:
+        heard.noise.append("interrupted\n")  # from here on the user knows why; torchrun's traceback adds nothing
         _stop(child)
-        _mark(run, "interrupted", "stopped by SIGINT")
+        _mark(run, "interrupted", str(error) or "stopped by SIGINT")
+        raise
+    except BaseException:
+        _stop(child)
         raise
     reader.join(timeout=_STOP_GRACE_S)
     if code != 0:
-        raise _explain("".join(noise), run)
+        raise _explain(heard, run)
 
 
 def torchrun_command(verb_argv: Sequence[str], num_ranks: int) -> list[str]:
@@ -103,12 +118,23 @@ def _without_launch_flags(argv: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def _forward(source: IO[str], target: IO[str], noise: list[str], on_line: Callable[[str], None] | None) -> None:
-    """Copy lines until torchrun begins to explain a failure; keep its words in `noise` (bounded)."""
+@dataclass(slots=True)
+class _Heard:
+    """What the ranks' standard error held besides output: their own error lines, and torchrun's words (both bounded)."""
+
+    words: list[str] = field(default_factory=list)
+    noise: list[str] = field(default_factory=list)
+
+
+def _forward(source: IO[str], target: IO[str], heard: _Heard, on_line: Callable[[str], None] | None) -> None:
+    """Copy lines, but keep the ranks' error lines and, once it begins to explain a failure, all of torchrun's."""
     for line in source:
-        if noise or _TORCHRUN_FAILURE.match(line):
-            noise.append(line[:1000])
-            del noise[500:]
+        if line.startswith(_WORDS):
+            heard.words.append(line.removeprefix(_WORDS).strip()[:1000])
+            del heard.words[500:]
+        elif heard.noise or _TORCHRUN_FAILURE.match(line):
+            heard.noise.append(line[:1000])
+            del heard.noise[500:]
         elif not _CHATTER.match(line):
             target.write(line)
             target.flush()
@@ -116,16 +142,22 @@ def _forward(source: IO[str], target: IO[str], noise: list[str], on_line: Callab
                 on_line(line)
 
 
-def _explain(noise: str, run: Path) -> CommprofError:
-    dead = _DEAD_RANK.search(noise)
-    if dead is None:
-        reason = "the ranks could not be started or did not end well; their own words are above"
-    elif int(dead[1]) < 0:
+def _explain(heard: _Heard, run: Path) -> CommprofError:
+    """Put what ended the run into one line: the killed rank, or the ranks' own words, or torchrun's exit codes."""
+    dead = _DEAD_RANK.search("".join(heard.noise))
+    known = (run / RUN_FILE).exists()
+    where = f"; what was measured until then is in {run}" if known else ""
+    if known and (info := read_info(run)).status == "interrupted":
+        return Interrupted(f"{info.failure}{where}")
+    if dead is not None and int(dead[1]) < 0:
         reason = f"rank {dead[2]} was killed ({signal.Signals(-int(dead[1])).name})"
-    else:
+    elif heard.words:
+        reason = heard.words[0]
+    elif dead is not None:
         reason = f"rank {dead[2]} failed; its own words are above"
+    else:
+        reason = "the ranks could not be started or did not end well; their own words are above"
     _mark(run, "failed", reason)
-    where = f"; what was measured until then is in {run}" if (run / RUN_FILE).exists() else ""
     return RunFailed(f"{reason}{where}")
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from commbench import hardware
-from commbench.errors import BadInput, CommprofError
+from commbench.errors import BadInput, CommprofError, Interrupted
 from commbench.progress import activity
 from commbench.records import SCHEMA_VERSION, RunInfo
 from commbench.rundir import (
@@ -128,8 +128,8 @@ def study_verb(args: argparse.Namespace) -> int:
     _open_study(folder, study)
     try:
         run_study(folder, study)
-    except KeyboardInterrupt:
-        finish_run(folder, "interrupted", "stopped by SIGINT")
+    except (KeyboardInterrupt, Interrupted) as error:
+        finish_run(folder, "interrupted", str(error) or "stopped by SIGINT")
         sys.stderr.write(f"interrupted; the same command goes on where it stopped (in {folder})\n")
         raise
     except CommprofError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from commbench.records import (
     SCHEMA_VERSION,
@@ -9,6 +10,7 @@ from commbench.records import (
     GradientTimeline,
     ParameterTiming,
     RankInfo,
+    Remeasured,
     RunInfo,
     RunKind,
     RunStatus,
@@ -99,13 +101,17 @@ def collective(
     in_place: bool = True,
     num_wrong: int | None = 0,
     cpu_s: float | None = None,
+    op: str = "all_reduce",
+    mode: Literal["isolated", "pipelined"] = "isolated",
+    cold_s: float | None = None,
+    remeasured: tuple[Remeasured, ...] = (),
 ) -> CollectiveMeasurement:
     return CollectiveMeasurement(
-        op="all_reduce",
+        op=op,
         dtype="float32",
         message_bytes=message_bytes,
         world_size=world_size,
-        mode="isolated",
+        mode=mode,
         in_place=in_place,
         warmup_iterations=5,
         slowest_rank_s=tuple(seconds),
@@ -113,6 +119,8 @@ def collective(
         timer="fake",
         num_wrong=num_wrong,
         cpu_s=cpu_s,
+        cold_s=cold_s,
+        remeasured=remeasured,
     )
 
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from commbench.errors import BadInput
+from commbench.errors import BadInput, Interrupted
 from commbench.rundir import create_run, read_info
-from commprof.launch import _explain, _forward, _without_launch_flags
+from commprof.launch import _explain, _forward, _Heard, _without_launch_flags
 from commprof.study import StudyConfig, load_study, stages
 from tests.factory import run_info
 
@@ -20,34 +20,42 @@ torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
 
 
 def test_ranks_words_pass_and_torchruns_stay() -> None:
-    shown, noise, seen = io.StringIO(), list[str](), list[str]()
-    _forward(io.StringIO(TORCHRUN_WORDS), shown, noise, seen.append)
+    shown, heard, seen = io.StringIO(), _Heard(), list[str]()
+    _forward(io.StringIO(TORCHRUN_WORDS), shown, heard, seen.append)
     assert shown.getvalue() == "step 1/10  loss 1.2\n" == "".join(seen)
-    assert "exitcode: -9" in noise[0]
+    assert "exitcode: -9" in heard.noise[0]
 
 
 def test_a_flood_of_torchrun_words_stays_bounded() -> None:
-    noise = list[str]()
-    flood = TORCHRUN_WORDS + "x" * 10_000 + "\n" + "y\n" * 10_000
-    _forward(io.StringIO(flood), io.StringIO(), noise, None)
-    assert len(noise) == 500
-    assert max(map(len, noise)) <= 1000
+    heard = _Heard()
+    flood = TORCHRUN_WORDS + "x" * 10_000 + "\n" + "y\n" * 10_000 + "commprof: error: z\n" * 10_000
+    _forward(io.StringIO(flood), io.StringIO(), heard, None)
+    assert len(heard.noise) == len(heard.words) == 500
+    assert max(map(len, heard.noise)) <= 1000
 
 
 @pytest.mark.parametrize(
-    ("noise", "reason"),
+    ("noise", "words", "reason"),
     [
-        ("failed (exitcode: -9) local_rank: 1 (pid: 7)", "rank 1 was killed (SIGKILL)"),
-        ("failed (exitcode: 1) local_rank: 0 (pid: 7)", "rank 0 failed"),
-        ("", "could not be started"),
+        ("failed (exitcode: -9) local_rank: 1 (pid: 7)", ["rank 0 lost rank 1"], "rank 1 was killed (SIGKILL)"),
+        ("failed (exitcode: 1) local_rank: 0 (pid: 7)", ["no space left", "no space left"], "no space left"),
+        ("failed (exitcode: 1) local_rank: 0 (pid: 7)", [], "rank 0 failed"),
+        ("", [], "the ranks could not be started"),
     ],
 )
-def test_the_rank_that_died_is_named_and_the_run_marked(tmp_path: Path, noise: str, reason: str) -> None:
+def test_what_ended_the_run_is_one_line_and_marks_it(tmp_path: Path, noise: str, words: list[str], reason: str) -> None:
     create_run(tmp_path / "r", run_info(status="running"))
-    error = _explain(noise, tmp_path / "r")
-    assert reason in str(error)
+    error = _explain(_Heard(words=words, noise=[noise]), tmp_path / "r")
+    assert str(error).startswith(reason)
     assert str(tmp_path / "r") in str(error)
-    assert reason in (read_info(tmp_path / "r").failure or "")
+    assert (read_info(tmp_path / "r").failure or "").startswith(reason)
+
+
+def test_a_run_that_was_asked_to_stop_is_not_called_failed(tmp_path: Path) -> None:
+    create_run(tmp_path / "r", run_info(status="interrupted"))
+    error = _explain(_Heard(noise=["failed (exitcode: 130) local_rank: 0 (pid: 7)"]), tmp_path / "r")
+    assert isinstance(error, Interrupted)
+    assert read_info(tmp_path / "r").status == "interrupted"
 
 
 def test_ranks_get_the_launchers_folder_and_no_launch_flags() -> None:

@@ -1,0 +1,63 @@
+"""Which rank is missing? Asked when a collective fails, because its own error names no one.
+
+Every rank has a thread that waits at the store for the roll to be called and answers for it with what the rank is doing: also
+while the rank itself waits inside a collective for a peer. A rank that died or was stopped cannot answer. The store is
+torchrun's, or the first rank's; each thread has a connection of its own, since a waiting one blocks its connection.
+"""
+
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+
+from torch.distributed import DistError
+
+_FOREVER = timedelta(days=365)
+_POLL_S = 0.05
+
+
+class RollCall:
+    """One rank's part. `doing` is what this rank is at, in words; set it before each piece of work."""
+
+    def __init__(self, rank: int, world_size: int, store: Any, wait_s: float) -> None:  # noqa: ANN401  torch's store
+        self.doing = "starting"
+        self._rank, self._world_size, self._wait_s = rank, world_size, wait_s
+        self._own, self._watched = store.clone(), store.clone()
+        threading.Thread(target=self._answer, name="commprof-roll", daemon=True).start()
+
+    def call(self) -> dict[int, str]:
+        """Return what every rank that answers within the time is doing; a rank without an answer is missing."""
+        try:
+            self._own.set("roll", "called")
+            self._own.set(f"here/{self._rank}", self.doing)
+            waiting = set(range(self._world_size))
+            end_s = time.monotonic() + self._wait_s
+            while waiting and time.monotonic() < end_s:
+                waiting -= {rank for rank in waiting if self._own.check([f"here/{rank}"])}
+                time.sleep(_POLL_S)
+            here = set(range(self._world_size)) - waiting
+            return {rank: self._own.get(f"here/{rank}").decode() for rank in sorted(here)}
+        except (DistError, RuntimeError):  # the store went with the rank that held it
+            return {self._rank: self.doing}
+
+    def _answer(self) -> None:
+        try:
+            self._watched.wait(["roll"], _FOREVER)
+            self._watched.set(f"here/{self._rank}", self.doing)
+        except (DistError, RuntimeError):
+            return  # the store is gone: the run is over
+
+
+def explain(doing: str, answers: dict[int, str], world_size: int, error: str) -> str:
+    """Say in one line who is missing, or who was elsewhere, or else what the collective's own error was."""
+    missing = [str(rank) for rank in range(world_size) if rank not in answers]
+    if (missing and len(answers) > 1) or len(missing) == 1:
+        return f"{_ranks(missing)} died or stalls in {doing}"
+    elsewhere = [str(rank) for rank, other in answers.items() if other != doing]
+    if elsewhere and not missing:
+        return f"{_ranks(elsewhere)} did not come to {doing}, but is in {answers[int(elsewhere[0])]}"
+    return f"lost the other ranks in {doing}: {error}"
+
+
+def _ranks(ranks: list[str]) -> str:
+    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(ranks)}"
