@@ -49,7 +49,10 @@ class Ceiling:
 def collective_ceiling(
     host: HostInfo, *, backend: str, op: str, world_size: int, num_nodes: int, pci_bus_ids: Collection[str] = ()
 ) -> Ceiling:
-    """Return the ceiling of a collective; `pci_bus_ids` are the GPUs of this host's ranks, as RankInfo has them."""
+    """Return the ceiling of a collective; `pci_bus_ids` are the GPUs of this host's ranks, as RankInfo has them.
+
+    Hosts are taken to have the same links, and nodes to talk over network interfaces: NVLink between hosts is not recognised.
+    """
     if world_size < 2 or op == "barrier":
         return Ceiling(bytes_per_s=None, reason="one rank sends nothing" if world_size < 2 else "a barrier carries no data")
     if backend != "nccl":

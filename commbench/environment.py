@@ -169,7 +169,7 @@ def _field(label: str, text: str, label_width: int = _LABEL + 2) -> list[str]:
 
 ENV = Verb(
     summary="what would be recorded about this machine: GPUs, links, network, versions, variables",
-    examples=("commprof env", "commprof env --json > machine.json"),
+    examples=("commprof env", "commprof env --json > machine.json", "srun --ntasks-per-node 1 commprof env --json"),
     add_arguments=add_env_arguments,
     check=lambda args: None,
     run=env,

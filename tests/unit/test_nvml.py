@@ -1,7 +1,10 @@
+import re
 from pathlib import Path
 
+import pynvml
 import pytest
 
+import commbench
 from commbench.machine import PcieLink
 from commbench.nvml import GpuFacts, read_gpus
 from tests.fake_nvml import A100_LINK, H100_LINK, Card, FakeNvml, bus_id
@@ -91,3 +94,10 @@ def test_a_newer_nvlink_is_not_taken_for_an_older_one() -> None:
     found = facts(Card(links=[9]))
     assert found.gpus[0].nvlinks[0].version is None
     assert "code 9" in found.absent["gpu0.nvlinks.0.version"]
+
+
+def test_every_question_exists_in_nvidia_ml_py() -> None:
+    sources = (Path(commbench.__file__).parent / name for name in ("nvml.py", "telemetry.py"))
+    asked = {name for source in sources for name in re.findall(r"\bnvml[A-Z]\w+(?=[\"(])", source.read_text())}
+    assert len(asked) > 15
+    assert not [name for name in asked if not callable(getattr(pynvml, name, None))]
