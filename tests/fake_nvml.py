@@ -18,10 +18,13 @@ def bus_id(index: int) -> str:
 
 @dataclass(kw_only=True)
 class Card:
-    """One GPU. `links`: a version code for each NVLink, 0 for one that is down; `remote`: the bus id at their other end."""
+    """One GPU.
+
+    `links`: a version code for each NVLink, 0 for one that is down. `remote`: the bus id at their other end, or at each's.
+    """
 
     links: Sequence[int] = ()
-    remote: str = SWITCH
+    remote: str | Sequence[str] = SWITCH
     generation: int = 5
     width: int = 16
     max_generation: int = 5
@@ -76,7 +79,8 @@ class FakeNvml:
         return self._link(handle, link) or H100_LINK
 
     def nvmlDeviceGetNvLinkRemotePciInfo(self, handle: int, link: int) -> SimpleNamespace:
-        return SimpleNamespace(busId=self.cards[handle].remote)
+        remote = self.cards[handle].remote
+        return SimpleNamespace(busId=remote if isinstance(remote, str) else remote[link])
 
     def nvmlDeviceGetP2PStatus(self, handle: int, peer: int, index: int) -> int:
         assert index in (0, 2)  # pynvml's own constant for 0 is a tuple, which its C call refuses

@@ -101,6 +101,14 @@ def test_links_that_lead_elsewhere_do_not_count() -> None:
     assert "PCIe" in across.reason
 
 
+def test_a_ring_runs_over_nvlink_where_not_all_pairs_are_joined() -> None:
+    ends = [(1, 3), (0, 2), (1, 3), (2, 0)]
+    square = host([Card(links=[A100_LINK] * 2, remote=[bus_id(end) for end in pair]) for pair in ends])
+    assert square.topology[0] == ("X", "NV1", "SYS", "NV1")
+    assert nccl(square, 0, 1, 2, 3).bytes_per_s == pytest.approx(2 * 25e9)
+    assert nccl(square, 0, 1).bytes_per_s == pytest.approx(25e9)
+
+
 def test_the_slowest_gpu_bounds_the_ring() -> None:
     one_down = [Card(links=[H100_LINK] * 17 + [0]), *H100[:3]]
     assert nccl(host(one_down), *range(4)).bytes_per_s == pytest.approx(17 * 25e9)

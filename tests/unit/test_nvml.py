@@ -56,6 +56,8 @@ def test_direct_links_join_only_the_gpus_at_their_ends() -> None:
 def test_a_link_that_is_down_is_listed_and_not_counted() -> None:
     found = facts(Card(links=[H100_LINK] * 17 + [0]), Card(links=[H100_LINK] * 18))
     assert found.topology[1][0] == "NV17"
+    bridged = facts(*[Card(links=[A100_LINK] * 3 + [0], remote=bus_id(other)) for other in (1, 0)])
+    assert bridged.topology[0][1] == "NV3"
     assert [link.link for link in found.gpus[0].nvlinks if not link.active] == [17]
 
 
