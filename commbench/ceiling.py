@@ -89,7 +89,7 @@ def wire_bytes_per_s(
 
 
 def share_reached(measurement: CollectiveMeasurement, ceiling: Ceiling) -> float | None:
-    """Return the measured wire speed over the ceiling, 0 to 1; None where either is unknown."""
+    """Return the measured wire speed over the ceiling; above 1 it cannot have been that algorithm. None: one is unknown."""
     if ceiling.bytes_per_s is None or ceiling.algorithm is None:
         return None
     wire = wire_bytes_per_s(
