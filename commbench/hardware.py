@@ -1,19 +1,26 @@
-"""What machine is this, and how fast could its links be at best?
+"""What machine is this?
 
-PCIe and NVLink are decided by what NVML reports, never guessed from a card's name. The environment is read through an
-allow-list: a job's variables can hold credentials.
+GPUs are read in nvml, network interfaces in network; this module adds the processor, the memory and the software, and puts
+them together. The environment is read through an allow-list: a job's variables can hold credentials.
 """
 
 import os
 import platform
+import re
 import socket
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import import_module, metadata
+from dataclasses import replace
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from commbench.ceiling import Ceiling as Ceiling  # the bench and its table look for it here
+from commbench.ceiling import gloo_link, gpu_link
+from commbench.machine import HostInfo
+from commbench.network import read_interfaces
+from commbench.nvml import driver_version, read_gpus
 from commbench.records import SoftwareInfo
 from commbench.units import parse_bytes
 
@@ -42,19 +49,6 @@ ALLOWED_VARIABLES = (
     "TORCH_NCCL_ASYNC_ERROR_HANDLING",
 )
 
-# One direction, payload before protocol overhead, bytes/s. PCIe per lane by generation (PCI-SIG line rates after 128b/130b);
-# NVLink per link by version: NVLink 1 20, 2 to 4 25, 5 50 GB/s (NVIDIA architecture white papers).
-_PCIE_LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
-_NVLINK_BYTES_PER_S = {1: 20e9, 2: 25e9, 3: 25e9, 4: 25e9, 5: 50e9}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ceiling:
-    """The most a link can carry in one direction, and where that figure comes from. None: the machine does not say."""
-
-    bytes_per_s: float | None
-    reason: str
-
 
 def allowed_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that change how collectives run; nothing else is ever recorded."""
@@ -68,10 +62,14 @@ def usable_cores() -> int:
 
 def available_memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
     """Return the memory that can still be taken without swapping; None where Linux does not say."""
+    return _meminfo_bytes("MemAvailable:", meminfo)
+
+
+def _meminfo_bytes(name: str, meminfo: Path) -> int | None:
     if not meminfo.exists():
         return None
     for line in meminfo.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(name):
             return int(line.split()[1]) * 1024
     return None
 
@@ -96,9 +94,78 @@ def hostname() -> str:
     return socket.gethostname()
 
 
+def host_info(
+    environ: Mapping[str, str] | None = None,
+    nvml: Any = None,  # noqa: ANN401  the pynvml module, or a test's stand-in
+    sys: Path = Path("/sys"),
+) -> HostInfo:
+    """Collect everything that is recorded about this host, without torch: tens of milliseconds, and a few more a GPU."""
+    facts = read_gpus(nvml, sys)
+    interfaces, silent = read_interfaces(sys)
+    software = replace(_torch_software(), driver=facts.driver)
+    kernel = {
+        "numa_nodes": len(list((sys / "devices/system/node").glob("node[0-9]*"))) or None,
+        "memory_bytes": _meminfo_bytes("MemTotal:", Path("/proc/meminfo")),
+    }
+    unstated = {name: "Linux does not state it" for name, value in kernel.items() if value is None}
+    return HostInfo(
+        hostname=hostname(),
+        processor=device_name(),
+        cores_usable=usable_cores(),
+        cores_total=os.cpu_count() or usable_cores(),
+        numa_nodes=kernel["numa_nodes"],
+        memory_bytes=kernel["memory_bytes"],
+        software=software,
+        gpus=facts.gpus,
+        topology=facts.topology,
+        interfaces=interfaces,
+        environ=allowed_environment(os.environ if environ is None else environ),
+        absent=unstated | _missing_software(software) | facts.absent | silent,
+        driver_cuda=facts.driver_cuda,
+    )
+
+
 def software_info() -> SoftwareInfo:
-    """Collect versions without importing torch; a rank that has it loaded adds CUDA's and NCCL's."""
-    return SoftwareInfo(python=platform.python_version(), torch=metadata.version("torch"), driver=_driver_version())
+    """Collect versions without importing torch; a rank that has it loaded knows CUDA's and NCCL's from torch itself."""
+    return replace(_torch_software(), driver=driver_version())
+
+
+def _torch_software() -> SoftwareInfo:
+    cuda = _torch_cuda()
+    return SoftwareInfo(
+        python=platform.python_version(),
+        torch=_installed("torch"),
+        cuda=cuda,
+        nccl=_installed(f"nvidia-nccl-cu{cuda.partition('.')[0]}") if cuda else None,
+    )
+
+
+def _missing_software(software: SoftwareInfo) -> dict[str, str]:
+    """Say why a version is missing; the driver's reason is NVML's."""
+    if software.torch is None:
+        return dict.fromkeys(("software.torch", "software.cuda", "software.nccl"), "torch is not installed")
+    if software.cuda is None:
+        return dict.fromkeys(("software.cuda", "software.nccl"), f"torch {software.torch} was built without CUDA")
+    if software.nccl is None:
+        return {"software.nccl": "no package names the version of torch's NCCL"}
+    return {}
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _torch_cuda() -> str | None:
+    """Return the CUDA that torch was built with, from the file that says so: importing torch takes over a second."""
+    spec = find_spec("torch")
+    file = Path(spec.origin).with_name("version.py") if spec is not None and spec.origin is not None else None
+    if file is None or not file.is_file():
+        return None
+    stated = re.search(r"^cuda\b[^=\n]*= *'([\d.]+)'", file.read_text(), re.MULTILINE)
+    return stated[1] if stated else None
 
 
 def git_commit(folder: Path) -> str | None:
@@ -112,65 +179,17 @@ def git_commit(folder: Path) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def gloo_ceiling(num_nodes: int, interface: str | None, sys_net: Path = Path("/sys/class/net")) -> Ceiling:
+def gloo_ceiling(num_nodes: int, interface: str | None, sys: Path = Path("/sys")) -> Ceiling:
     """Return the line rate under gloo: the network card's, where ranks are on several nodes and the card is real."""
-    if num_nodes == 1:
-        return Ceiling(bytes_per_s=None, reason="ranks share one host and talk through its memory; no link to read")
-    if interface is None:
-        return Ceiling(bytes_per_s=None, reason="set GLOO_SOCKET_IFNAME to have the interface's speed read")
-    card = sys_net / interface
-    if not (card / "device").exists():
-        return Ceiling(bytes_per_s=None, reason=f"{interface} is a virtual interface and states no true speed")
-    try:
-        megabits = int((card / "speed").read_text())
-    except (OSError, ValueError):
-        megabits = -1
-    if megabits <= 0:
-        return Ceiling(bytes_per_s=None, reason=f"{interface} reports no speed; is its cable in?")
-    return Ceiling(bytes_per_s=megabits * 1e6 / 8, reason=f"{interface} runs at {megabits / 1e3:g} Gbit/s")
+    interfaces, _ = read_interfaces(sys)
+    return gloo_link(interfaces, num_nodes, interface)
 
 
 def gpu_ceiling(index: int, nvml: Any = None) -> Ceiling:  # noqa: ANN401  the pynvml module, or a test's stand-in
-    """Return one direction of a GPU's fastest peer link: NVLink where links are up, else PCIe as trained now."""
-    if nvml is None:
-        nvml = import_module("pynvml")
-    try:
-        nvml.nvmlInit()
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        return _nvlink_ceiling(nvml, handle) or _pcie_ceiling(nvml, handle)
-    except nvml.NVMLError as error:
-        return Ceiling(bytes_per_s=None, reason=f"NVML does not say: {error}")
-
-
-def _nvlink_ceiling(nvml: Any, handle: Any) -> Ceiling | None:  # noqa: ANN401
-    versions = []
-    for link in range(nvml.NVML_NVLINK_MAX_LINKS):
-        try:
-            if nvml.nvmlDeviceGetNvLinkState(handle, link):
-                versions.append(int(nvml.nvmlDeviceGetNvLinkVersion(handle, link)))
-        except nvml.NVMLError:
-            break  # the card has no more links; NVML has no call that counts them
-    known = [_NVLINK_BYTES_PER_S[version] for version in versions if version in _NVLINK_BYTES_PER_S]
-    if not known:
-        return None
-    return Ceiling(bytes_per_s=sum(known), reason=f"{len(known)} NVLinks of version {max(versions)}")
-
-
-def _pcie_ceiling(nvml: Any, handle: Any) -> Ceiling:  # noqa: ANN401
-    generation = int(nvml.nvmlDeviceGetCurrPcieLinkGeneration(handle))
-    width = int(nvml.nvmlDeviceGetCurrPcieLinkWidth(handle))
-    lane = _PCIE_LANE_BYTES_PER_S.get(generation)
-    if lane is None:
-        return Ceiling(bytes_per_s=None, reason=f"PCIe generation {generation} is unknown")
-    return Ceiling(bytes_per_s=lane * width, reason=f"PCIe generation {generation}, {width} lanes, as trained now")
-
-
-def _driver_version() -> str | None:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        version = pynvml.nvmlSystemGetDriverVersion()
-    except pynvml.NVMLError:
-        return None
-    return version.decode() if isinstance(version, bytes) else str(version)
+    """Return one direction of a GPU's fastest peer link: NVLink where links are up, else PCIe as its slot allows."""
+    facts = read_gpus(nvml)
+    for gpu in facts.gpus:
+        if gpu.index == index:
+            return gpu_link(gpu)
+    why = facts.absent.get(f"gpu{index}") or facts.absent.get("gpus") or f"NVML lists no GPU {index}"
+    return Ceiling(bytes_per_s=None, reason=why)

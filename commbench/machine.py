@@ -63,7 +63,10 @@ class InterfaceInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostInfo:
-    """One host. `topology[i][j]` is the closest connection of GPUs i and j as NVML names it, NVLink counted ("NV12")."""
+    """One host. `topology[i][j]` is the closest connection of GPUs i and j as NVML names it, NVLink counted ("NV12").
+
+    `driver_cuda` is the newest CUDA that the driver runs; `software.cuda` the one that torch was built with.
+    """
 
     hostname: str
     processor: str
@@ -77,6 +80,7 @@ class HostInfo:
     interfaces: tuple[InterfaceInfo, ...]
     environ: dict[str, str]
     absent: dict[str, str]
+    driver_cuda: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

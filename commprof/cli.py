@@ -13,6 +13,7 @@ from commbench.units import printable
 from commbench.verbs import Verb
 
 VERBS = {
+    "env": ("commbench.environment", "ENV", "what would be recorded about this machine"),
     "bench": ("commbench.cli", "BENCH", "measure the wire: a collective over message sizes"),
     "train": ("train.cli", "TRAIN", "run the reference training and record its steps, gradients and traces"),
     "fit": ("analysis.cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),

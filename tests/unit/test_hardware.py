@@ -1,74 +1,31 @@
+import json
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 
+import msgspec
 import pytest
 
-from commbench.hardware import allowed_environment, available_memory_bytes, gloo_ceiling, gpu_ceiling, usable_cores
-
-
-class NVMLError(Exception):
-    pass
-
-
-def fake_nvml(*, links: list[int], generation: int = 4, width: int = 16) -> SimpleNamespace:
-    """NVML with `links` as the version of each NVLink, 0 for one that is down; asking beyond them fails as NVML does."""
-
-    def link_of(handle: object, index: int) -> int:
-        if index >= len(links):
-            raise NVMLError("Not Supported")
-        return links[index]
-
-    return SimpleNamespace(
-        NVMLError=NVMLError,
-        NVML_NVLINK_MAX_LINKS=18,
-        nvmlInit=lambda: None,
-        nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetNvLinkState=lambda handle, index: link_of(handle, index) > 0,
-        nvmlDeviceGetNvLinkVersion=link_of,
-        nvmlDeviceGetCurrPcieLinkGeneration=lambda handle: generation,
-        nvmlDeviceGetCurrPcieLinkWidth=lambda handle: width,
-    )
+from commbench import hardware
+from commbench.hardware import allowed_environment, available_memory_bytes, gloo_ceiling, gpu_ceiling, host_info, usable_cores
+from commbench.machine import HostInfo
+from tests.fake_nvml import A100_LINK, Card, FakeNvml
+from tests.unit.test_network import net
 
 
 def test_nvlink_counts_only_links_that_are_up() -> None:
-    ceiling = gpu_ceiling(0, fake_nvml(links=[4] * 11 + [0]))
+    ceiling = gpu_ceiling(0, FakeNvml(cards=[Card(links=[A100_LINK] * 11 + [0])]))
     assert ceiling.bytes_per_s == pytest.approx(11 * 25e9)
-    assert "11 NVLinks" in ceiling.reason
-
-
-def test_without_nvlink_the_pcie_link_as_trained_counts() -> None:
-    assert gpu_ceiling(0, fake_nvml(links=[], generation=3, width=8)).bytes_per_s == pytest.approx(8 * 0.985e9)
+    assert ceiling.reason == "11 NVLinks of version 3"
 
 
 def test_what_nvml_does_not_say_is_not_guessed() -> None:
-    nvml = fake_nvml(links=[])
-    nvml.nvmlDeviceGetHandleByIndex = lambda index: (_ for _ in ()).throw(NVMLError("Driver Not Loaded"))
-    ceiling = gpu_ceiling(0, nvml)
-    assert ceiling.bytes_per_s is None
-    assert "Driver Not Loaded" in ceiling.reason
+    assert "Driver Not Loaded" in gpu_ceiling(0, FakeNvml(driver=False)).reason
+    assert gpu_ceiling(3, FakeNvml(cards=[Card()])).bytes_per_s is None
 
 
-def interface(root: Path, name: str, *, real: bool, speed: str) -> Path:
-    (root / name).mkdir(parents=True)
-    (root / name / "speed").write_text(speed)
-    if real:
-        (root / name / "device").mkdir()
-    return root
-
-
-def test_gloo_knows_a_real_cards_rate_and_only_across_hosts(tmp_path: Path) -> None:
-    interface(tmp_path, "eth0", real=True, speed="25000\n")
+def test_gloo_reads_the_interface_it_is_told(tmp_path: Path) -> None:
+    net(tmp_path, "eth0")
     assert gloo_ceiling(2, "eth0", tmp_path).bytes_per_s == pytest.approx(25e9 / 8)
-    assert gloo_ceiling(1, "eth0", tmp_path).bytes_per_s is None
-    assert gloo_ceiling(2, None, tmp_path).bytes_per_s is None
-
-
-def test_a_virtual_or_silent_interface_states_no_speed(tmp_path: Path) -> None:
-    interface(tmp_path, "veth0", real=False, speed="10000\n")
-    interface(tmp_path, "eth1", real=True, speed="-1\n")
-    assert "virtual" in gloo_ceiling(2, "veth0", tmp_path).reason
-    assert "cable" in gloo_ceiling(2, "eth1", tmp_path).reason
-    assert gloo_ceiling(2, "gone", tmp_path).bytes_per_s is None
 
 
 def test_no_variable_beyond_the_list_is_recorded() -> None:
@@ -81,3 +38,32 @@ def test_the_host_says_its_memory_and_cores(tmp_path: Path) -> None:
     assert available_memory_bytes(tmp_path / "meminfo") == 2 * 2**20
     assert available_memory_bytes(tmp_path / "none") is None
     assert usable_cores() >= 1
+
+
+def test_one_document_holds_every_fact_or_its_reason(tmp_path: Path) -> None:
+    net(tmp_path, "eth0", speed="-1")
+    host = host_info(
+        {"NCCL_ALGO": "Ring", "HF_TOKEN": "secret"}, FakeNvml(cards=[Card(missing=("nvmlDeviceGetName",))]), tmp_path
+    )
+    document = msgspec.json.encode(host)
+    assert msgspec.json.decode(document, type=HostInfo) == host
+    assert b"secret" not in document
+    assert b"HF_TOKEN" not in document
+    unstated = {name for name, value in json.loads(document).items() if value is None}
+    unstated |= {f"software.{name}" for name, value in json.loads(document)["software"].items() if value is None}
+    assert unstated <= host.absent.keys()
+    assert {"gpu0.name", "gpu0.numa_node", "eth0.speed_bits_per_s", "numa_nodes"} <= host.absent.keys()
+
+
+@pytest.mark.parametrize(
+    ("stated", "cuda"), [("cuda: Optional[str] = '13.0'", "13.0"), ("cuda = None", None), ("xcuda = '1.0'", None)]
+)
+def test_torchs_cuda_is_read_without_importing_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: str, cuda: str | None
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "torch/version.py").write_text(f"__version__ = '1'\n{stated}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert hardware.software_info().cuda == cuda
