@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import IO
 
 from commbench.errors import BadInput, CommprofError, RunFailed
+from commbench.records import RunKind
 from commbench.rundir import RUN_FILE, finish_run, new_run_path
 from commbench.units import printable
 
+_KINDS: dict[str, RunKind] = {"bench": "bench", "links": "links", "contention": "contention", "train": "train"}
 _STOP_GRACE_S = 15.0  # torchrun forwards the signal, waits for its ranks, then kills them
 # torchrun's own log, and the probe lines that Kineto prints when a profiler starts and stops.
 _CHATTER = re.compile(r"[WI]\d{4} .*torch/distributed/|USDT:")
@@ -29,7 +31,7 @@ _DEAD_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 
 def run_verb(name: str, argv: Sequence[str], args: argparse.Namespace) -> int:
     """Start `commprof NAME ARGV` on args.nproc ranks and return the exit code; raise RunFailed when a rank died."""
-    run = args.folder or new_run_path(args.out, "bench" if name == "bench" else "train", args.nproc)
+    run = args.folder or new_run_path(args.out, _KINDS[name], args.nproc)
     launch([name, *_without_launch_flags(argv), "--folder", str(run)], args.nproc, run)
     return 0
 
