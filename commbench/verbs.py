@@ -68,7 +68,9 @@ def check_sweep(args: argparse.Namespace, largest: str, *, buffers: int) -> None
     needed = buffers * sizes[-1] * (args.nproc or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     free = hardware.available_memory_bytes()
     if free is not None and needed > free:
-        raise BadInput(f"-e {args.maxbytes} needs {format_bytes(needed)} of memory and {format_bytes(free)} is free; lower -e")
+        raise BadInput(
+            f"-e {args.maxbytes or largest} needs {format_bytes(needed)} of memory, {format_bytes(free)} is free; lower -e"
+        )
 
 
 def swept_sizes(args: argparse.Namespace, largest: str) -> list[int]:

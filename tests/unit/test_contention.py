@@ -1,8 +1,10 @@
 import pytest
 
+from commbench import hardware
 from commbench.contention import inside, matrix_size_for, mean_s
 from commbench.contention_cli import row
 from commbench.records import ContentionMeasurement
+from commprof.cli import main
 from tests.factory import MIB
 
 
@@ -27,3 +29,21 @@ def test_a_row_shows_both_sides() -> None:
         compute_alone_s=(0.01, 0.01, 0.5), compute_with_comm_s=(0.0125,), comm_alone_s=(0.1,), comm_with_compute_s=(0.3, 0.3),
     )  # fmt: skip
     assert row(measured).split() == ["4", "MiB", "10", "ms", "12.5", "ms", "1.25x", "25/20", "100", "ms", "300", "ms", "3.00x"]
+
+
+@pytest.mark.parametrize("verb", ["links", "contention"])
+def test_flags_that_measure_nothing_are_refused_before_anything_starts(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hardware, "available_memory_bytes", lambda: 40 * MIB)
+    for words, message in (
+        (("-b", "2G", "-e", "1G"), "-b 2G -e 1G: need 0 < smallest size <= largest size"),
+        (("-f", "1"), "-f 1 never reaches"),
+        (("-n", "0"), "need at least 1 sample"),
+        (("--timeout", "0"), "must be above 0 seconds"),
+        ((), "40 MiB is free; lower -e"),
+    ):
+        assert main([verb, "--nproc", "2", *words]) == 2
+        shown = capsys.readouterr().err
+        assert message in shown
+        assert shown.count("\n") == 1
