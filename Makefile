@@ -12,7 +12,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --c
 # Where results of `make benchmark-*` are written.
 RESULTS ?= docs/results
 
-.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry clean
+.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -35,6 +35,10 @@ benchmark-startup: $(VENV)/installed
 
 benchmark-telemetry: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.telemetry_cost --out $(RESULTS)
+
+# Needs a GPU.
+benchmark-copies: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.host_device_copies --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

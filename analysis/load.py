@@ -12,7 +12,9 @@ from typing import TypeVar
 from commbench.errors import BadInput, UnusableData
 from commbench.records import (
     CollectiveMeasurement,
+    ContentionMeasurement,
     GradientTimeline,
+    LinkMeasurement,
     RunInfo,
     StepMeasurement,
     Workload,
@@ -31,6 +33,8 @@ class Run:
     collectives: tuple[CollectiveMeasurement, ...]
     steps: dict[int, tuple[StepMeasurement, ...]]
     gradients: GradientTimeline | None
+    contention: tuple[ContentionMeasurement, ...] = ()
+    links: tuple[LinkMeasurement, ...] = ()
 
     @property
     def world_size(self) -> int:
@@ -65,6 +69,8 @@ def load_run(path: Path) -> Run:
             if (path / f"steps.rank{rank:05d}.jsonl").exists()
         },
         gradients=_gradients(path / "gradients.json"),
+        contention=tuple(_records(path / "contention.jsonl", ContentionMeasurement)),
+        links=tuple(_records(path / "links.jsonl", LinkMeasurement)),
     )
 
 
@@ -105,7 +111,9 @@ def select(runs: Sequence[Run], *, kind: str, world_size: int | None = None, syn
         if run.info.kind == kind
         and world_size in (None, run.world_size)
         and synchronised in (None, run.synchronised)
-        and (run.collectives or any(step.counts for steps in run.steps.values() for step in steps))
+        and (
+            run.collectives or run.contention or run.links or any(step.counts for steps in run.steps.values() for step in steps)
+        )
     ]
 
 

@@ -1,7 +1,8 @@
 """The training step at N ranks, before N ranks are paid for.
 
 From one rank's profile: when each gradient is ready during backward. From a bench at N: what each bucket costs on the wire.
-From a compute-only run at N, where there is one: how fast the ranks compute side by side; else one rank's own times. A step
+From a compute-only run at N, where there is one: how fast the ranks compute side by side; else one rank's own times. From a
+contention run at N, where there is one: how much the two slow each other; else on hosts from their cores. A step
 of N ranks is then simulated many times, every rank drawing a step it really took: a bucket leaves when the slowest rank has
 it ready, and the step ends when the last bucket has landed. The prediction is the median; its interval is where the median
 of a real run of as many steps should fall, by bootstrap over the steps and over the bench's samples.
@@ -26,6 +27,7 @@ from analysis.results import CostModel, Interval, Model, Overhead, Prediction, P
 from analysis.scaling import amdahl_step_s, weak_speedup
 from analysis.situation import ComputePool, Situation, fit_costs, median_schedule, profile_run, simulate, situations
 from commbench.rundir import now_utc
+from commbench.units import format_bytes
 
 _BOOTSTRAPS = 200
 
@@ -138,6 +140,12 @@ def _assumptions(situation: Situation) -> list[str]:
         notes.append(f"{situation.world_size} ranks compute as fast as one alone; no compute-only run at this size was given")
     if situation.extrapolated:
         notes.append(f"no bench on {situation.world_size} ranks; the wire is carried over by the ring's formula")
-    if situation.contention != NO_CONTENTION:
+    if situation.contention_bytes is not None:
+        rates = situation.contention
+        notes.append(
+            f"while both are active, computation runs at {rates.compute_rate:.0%} and communication at {rates.comm_rate:.0%} "
+            f"of its speed alone, as measured with messages of {format_bytes(situation.contention_bytes)}"
+        )
+    elif situation.contention != NO_CONTENTION:
         notes.append(f"computation runs at {situation.contention.compute_rate:.0%} while gloo's threads need cores")
     return notes

@@ -137,7 +137,8 @@ def _run_table(runs: Iterable[Run]) -> Table:
     for run in runs:
         info = run.info
         counted = sum(step.counts for steps in run.steps.values() for step in steps)
-        held = f"{len(run.collectives)} measurements" if info.kind == "bench" else f"{counted} steps"
+        measured = len(run.collectives) + len(run.contention) + len(run.links)
+        held = f"{counted} steps" if info.kind == "train" else f"{measured} measurements"
         times = (_clock(info.started_at), _clock(info.ended_at or "-"))
         rows.append((run.path.name, info.kind, str(info.world_size), info.status, *times, held))
     head = ("Run", "Kind", "Ranks", "Status", "Started (UTC)", "Ended (UTC)", "Holds")

@@ -55,6 +55,7 @@ class Situation:
     samples: tuple[CollectiveMeasurement, ...]
     workers: int
     contention: Contention
+    contention_bytes: int | None = None  # the message size at which it was measured; None where it is worked out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +159,11 @@ def _situation(
     compute_only = select(runs, kind="train", world_size=world_size, synchronised=False)
     info = compute_only[0].info if compute_only else profile.info
     ranks_per_host = -(-world_size // hosts.num_nodes)
-    contention = NO_CONTENTION
-    if hosts.on_cpu:
+    contention, contention_bytes = NO_CONTENTION, None
+    measured = _measured_contention(runs, world_size, info.threads_per_rank, buckets)
+    if measured is not None:
+        contention, contention_bytes = measured
+    elif hosts.on_cpu:
         contention = share_cores(info.cores_per_node, ranks_per_host, info.threads_per_rank, cost.comm_cores)
     return Situation(
         world_size=world_size,
@@ -171,7 +175,31 @@ def _situation(
         samples=() if extrapolated else tuple(_collectives(benches, world_size)),
         workers=_GLOO_WORKERS if hosts.on_cpu else 1,
         contention=contention,
+        contention_bytes=contention_bytes,
     )
+
+
+def _measured_contention(
+    runs: Sequence[Run], world_size: int, threads_per_rank: int, buckets: tuple[Bucket, ...]
+) -> tuple[Contention, int] | None:
+    """Return the slowdown measured with the message nearest the median bucket, and that message's size; None without any.
+
+    Raises UnusableData where only ranks with another number of threads were measured: on hosts those contend otherwise.
+    """
+    contended = select(runs, kind="contention", world_size=world_size)
+    alike = [m for run in contended for m in run.contention if m.threads_per_rank == threads_per_rank or not run.info.on_cpu]
+    if contended and not alike:
+        raise UnusableData(
+            f"{contended[0].path} measured contention with {contended[0].info.threads_per_rank} threads a rank, the training "
+            f"used {threads_per_rank}; measure again with OMP_NUM_THREADS={threads_per_rank}, or leave that run out"
+        )
+    if not alike:
+        return None
+    bucket_bytes = float(np.median([bucket.num_bytes for bucket in buckets]))
+    nearest = min(alike, key=lambda m: abs(np.log(m.message_bytes / bucket_bytes)))
+    # Below 1 is noise: nothing runs faster for company.
+    compute_rate, comm_rate = 1 / max(1.0, nearest.compute_slowdown), 1 / max(1.0, nearest.comm_slowdown)
+    return Contention(compute_rate=compute_rate, comm_rate=comm_rate), nearest.message_bytes
 
 
 def _pool(compute_only: Sequence[Run], profile: Run, world_size: int, ranks_on_cores: int) -> ComputePool:

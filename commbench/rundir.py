@@ -9,6 +9,7 @@
 Readers may look while the run is in progress: a last line without its newline is not there yet.
 """
 
+import errno
 import os
 import secrets
 import tempfile
@@ -55,10 +56,19 @@ def create_run(path: Path, info: RunInfo) -> None:
 
 
 def finish_run(path: Path, status: RunStatus, failure: str | None = None, *, override: bool = False) -> None:
-    """Mark a run as ended. The first verdict stands unless `override`: one rank's failure reaches all the others."""
+    """Mark a run as ended. The first verdict stands unless `override`: one rank's failure reaches all the others.
+
+    On a full disk, where no second file has room, the mark overwrites the first one in its place.
+    """
     info = read_info(path)
     if info.status == "running" or (override and info.status != "completed"):
-        write_document(path / RUN_FILE, replace(info, status=status, failure=failure, ended_at=now_utc()))
+        ended = replace(info, status=status, failure=failure, ended_at=now_utc())
+        try:
+            write_document(path / RUN_FILE, ended)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            (path / RUN_FILE).write_bytes(msgspec.json.encode(ended) + b"\n")  # compact, so no longer than before
 
 
 def reopen_run(path: Path) -> None:

@@ -5,6 +5,8 @@ as UTF-8 bytes in tensors: torch's own object collectives would pickle it.
 """
 
 import os
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,11 +102,31 @@ def process_group(context: RankContext, backend: str, timeout_s: float) -> Itera
 
 def _open_group(context: RankContext, backend: str, timeout: timedelta) -> None:
     try:
-        store = torch._C._distributed_c10d.HashStore() if context.launcher == "single" else None
-        dist.init_process_group(backend, rank=context.rank, world_size=context.world_size, timeout=timeout, store=store)
+        with _torch_words_on_success():
+            store = torch._C._distributed_c10d.HashStore() if context.launcher == "single" else None
+            dist.init_process_group(backend, rank=context.rank, world_size=context.world_size, timeout=timeout, store=store)
     except (RuntimeError, ValueError) as error:
         master = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise RunFailed(_why_not_open(error, context.rank, master, timeout.total_seconds())) from None
+
+
+@contextmanager
+def _torch_words_on_success() -> Iterator[None]:
+    """Hold back standard error, and show it only if the block succeeds.
+
+    On a failure torch's C++ prints a stack trace for each of its tries; the error that it raises says the same.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        own = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(own, 2)
+            os.close(own)
+        held.seek(0)
+        sys.stderr.write(held.read().decode(errors="replace"))
 
 
 def _why_not_open(error: Exception, rank: int, master: str, timeout_s: float) -> str:

@@ -1,11 +1,15 @@
 """What the door needs to know of a verb, and the arguments that verbs share."""
 
 import argparse
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from commbench import hardware
 from commbench.errors import BadInput
+from commbench.units import format_bytes, parse_bytes, sweep_sizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,3 +40,56 @@ def check_launch_arguments(args: argparse.Namespace) -> None:
         raise BadInput(f"--nproc {args.nproc} starts nothing; give the number of ranks, 1 or more")
     if args.folder is not None and args.folder.exists() and args.nproc is not None:
         raise BadInput(f"--folder {args.folder} already exists; a run never overwrites another, choose a new folder")
+
+
+def add_sweep_arguments(parser: argparse.ArgumentParser, *, smallest: str, largest: str, factor: int) -> None:
+    """Add a sweep over sizes by a factor, how often each is timed, and on what; nccl-tests' letters where it has them.
+
+    `largest` is for people: the verb passes its own default for -e to `swept_sizes`.
+    """
+    add = parser.add_argument
+    add("-b", "--minbytes", default=smallest, metavar="SIZE", help=f"smallest message, K/M/G binary ({smallest})")
+    add("-e", "--maxbytes", metavar="SIZE", help=f"largest message ({largest})")
+    add("-f", "--stepfactor", type=int, default=factor, metavar="N", help=f"multiply the size by N ({factor})")
+    add("-n", "--iters", type=int, default=20, metavar="N", help="samples per size (20)")
+    add("-w", "--warmup-iters", type=int, default=3, metavar="N", help="untimed before them (3)")
+    add("--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto: nccl with CUDA")
+    add("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
+    add("--json", action="store_true", help="print one JSON document instead of text")
+
+
+def check_sweep(args: argparse.Namespace, largest: str, *, buffers: int) -> None:
+    """Raise BadInput for a sweep that cannot be measured with `buffers` times its largest message in each rank's memory."""
+    sizes = swept_sizes(args, largest)
+    if args.iters < 1 or args.warmup_iters < 0:
+        raise BadInput(f"-n {args.iters} -w {args.warmup_iters}: need at least 1 sample and 0 untimed iterations")
+    if not args.timeout > 0:
+        raise BadInput(f"--timeout {args.timeout:g} must be above 0 seconds")
+    needed = buffers * sizes[-1] * (args.nproc or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    free = hardware.available_memory_bytes()
+    if free is not None and needed > free:
+        raise BadInput(
+            f"-e {args.maxbytes or largest} needs {format_bytes(needed)} of memory, {format_bytes(free)} is free; lower -e"
+        )
+
+
+def swept_sizes(args: argparse.Namespace, largest: str) -> list[int]:
+    """Return the message sizes in bytes, up to `largest` where -e does not say; raise BadInput for flags that make none."""
+    last = args.maxbytes or largest
+    min_bytes, max_bytes = parse_bytes(args.minbytes), parse_bytes(last)
+    if not 0 < min_bytes <= max_bytes:
+        raise BadInput(f"-b {args.minbytes} -e {last}: need 0 < smallest size <= largest size")
+    if args.stepfactor < 2:
+        raise BadInput(f"-f {args.stepfactor} never reaches {last}; use 2 or more")
+    return list(sweep_sizes(min_bytes, max_bytes, factor=args.stepfactor))
+
+
+def printer(*, enabled: bool) -> Callable[[str], None]:
+    """Return what prints a line now, so that a pipe shows each result as it comes; or nothing, on ranks that have no say."""
+
+    def show(text: str) -> None:
+        if enabled:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+
+    return show

@@ -15,6 +15,8 @@ from commbench.verbs import Verb
 VERBS = {
     "env": ("commbench.environment", "ENV", "what would be recorded about this machine"),
     "bench": ("commbench.cli", "BENCH", "measure the wire: a collective over message sizes"),
+    "links": ("commbench.links_cli", "LINKS", "one link at a time: copies to, from and between GPUs, messages between ranks"),
+    "contention": ("commbench.contention_cli", "CONTENTION", "computation and communication slowed by each other"),
     "train": ("train.cli", "TRAIN", "run the reference training and record its steps, gradients and traces"),
     "fit": ("analysis.cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),
     "predict": ("analysis.cli", "PREDICT", "the training step at N ranks, from one rank's profile and a bench"),
@@ -79,7 +81,7 @@ def _parser(name: str, verb: Verb) -> argparse.ArgumentParser:
 
 
 def _overview() -> str:
-    lines = [f"  {name:9}{summary}" for name, (_, _, summary) in VERBS.items()]
+    lines = [f"  {name:12}{summary}" for name, (_, _, summary) in VERBS.items()]
     return (
         "usage: commprof VERB ...\n\n"
         "Will N GPUs make this training faster, by how much, what holds it back, and what should change?\n\n"

@@ -25,10 +25,7 @@ from commbench.units import printable
 
 _KINDS: dict[str, RunKind] = {"bench": "bench", "links": "links", "contention": "contention", "train": "train"}
 _STOP_GRACE_S = 15.0  # torchrun forwards the signal, waits for its ranks, then kills them
-_DEFAULT_ENVIRON = {
-    "OMP_NUM_THREADS": "1",  # torchrun's own choice, made here without its warning
-    "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "10",  # s until torchrun kills a rank that does not end; its own choice is 30
-}
+_REAP_GRACE_S = 5.0  # for the other ranks once one has failed; torchrun would wait 30 s for one that was stopped
 # torchrun's own log, and the probe lines that Kineto prints when a profiler starts and stops.
 _CHATTER = re.compile(r"[WI]\d{4} .*torch/distributed/|USDT:")
 _TORCHRUN_FAILURE = re.compile(r"E\d{4} .*torch/distributed/")
@@ -68,14 +65,14 @@ def launch(
         errors="replace",
         start_new_session=True,
         preexec_fn=die_with_parent,  # noqa: PLW1509  one system call: a killed launcher must not leave torchrun behind
-        env={**_DEFAULT_ENVIRON, **os.environ},
+        env={"OMP_NUM_THREADS": "1", **os.environ},  # torchrun's own choice, made here without its warning
     )
     assert child.stderr is not None
     heard = _Heard()
     reader = threading.Thread(target=_forward, args=(child.stderr, log or sys.stderr, heard, on_line), daemon=True)
     reader.start()
     try:
-        code = child.wait()
+        code = _wait(child, heard)
     except (KeyboardInterrupt, Interrupted) as error:
         heard.noise.append("interrupted\n")  # from here on the user knows why; torchrun's traceback adds nothing
         _stop(child)
@@ -124,6 +121,7 @@ class _Heard:
 
     words: list[str] = field(default_factory=list)
     noise: list[str] = field(default_factory=list)
+    failure: threading.Event = field(default_factory=threading.Event)
 
 
 def _forward(source: IO[str], target: IO[str], heard: _Heard, on_line: Callable[[str], None] | None) -> None:
@@ -132,9 +130,11 @@ def _forward(source: IO[str], target: IO[str], heard: _Heard, on_line: Callable[
         if line.startswith(_WORDS):
             heard.words.append(line.removeprefix(_WORDS).strip()[:1000])
             del heard.words[500:]
+            heard.failure.set()
         elif heard.noise or _TORCHRUN_FAILURE.match(line):
             heard.noise.append(line[:1000])
             del heard.noise[500:]
+            heard.failure.set()
         elif not _CHATTER.match(line):
             target.write(line)
             target.flush()
@@ -163,8 +163,29 @@ def _explain(heard: _Heard, run: Path) -> CommprofError:
 
 def _mark(run: Path, status: str, reason: str) -> None:
     assert status in ("failed", "interrupted")
-    if (run / RUN_FILE).exists():
+    if (run / RUN_FILE).is_file():
         finish_run(run, "failed" if status == "failed" else "interrupted", printable(reason), override=True)
+
+
+def _wait(child: subprocess.Popen[str], heard: _Heard) -> int:
+    """Wait for torchrun to end; once a rank has failed, kill those that have not ended within the grace."""
+    while (code := child.poll()) is None:
+        if heard.failure.wait(timeout=0.2):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.wait(timeout=_REAP_GRACE_S)
+            for rank in _children(child.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(rank, signal.SIGKILL)
+            return child.wait()
+    return code
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes that a process has started; none where the system does not tell (it is not Linux)."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def _stop(child: subprocess.Popen[str]) -> None:

@@ -7,7 +7,9 @@ from typing import Literal
 from commbench.records import (
     SCHEMA_VERSION,
     CollectiveMeasurement,
+    ContentionMeasurement,
     GradientTimeline,
+    LinkMeasurement,
     ParameterTiming,
     RankInfo,
     Remeasured,
@@ -162,4 +164,44 @@ def write_bench_run(path: Path, latency_s: float, bandwidth: float, *, world_siz
     with RecordWriter(path / "collectives.jsonl") as writer:
         for size in (2**k for k in range(3, 28)):
             writer.append(collective(size, [latency_s + size / bandwidth] * 5, world_size=world_size))
+    return path
+
+
+def message(source: int, target: int, seconds: Sequence[float], *, message_bytes: int = MIB) -> LinkMeasurement:
+    return LinkMeasurement(
+        kind="send_recv",
+        source=f"rank{source}",
+        target=f"rank{target}",
+        message_bytes=message_bytes,
+        samples_s=tuple(seconds),
+        timer="fake",
+    )
+
+
+def write_contention_run(
+    path: Path,
+    slowdowns: Sequence[tuple[int, float, float]],
+    *,
+    world_size: int = 2,
+    threads: int = 1,
+    backend: str = "gloo",
+) -> Path:
+    """Write a contention run: message size, slowdown of the product and slowdown of the all-reduce."""
+    info = run_info("contention", world_size=world_size, threads=threads, backend=backend, run_id=path.name)
+    create_run(path, info)
+    with RecordWriter(path / "contention.jsonl") as writer:
+        for size, compute, comm in slowdowns:
+            writer.append(
+                ContentionMeasurement(
+                    message_bytes=size,
+                    world_size=world_size,
+                    matrix_size=64,
+                    threads_per_rank=threads,
+                    compute_alone_s=(0.001,),
+                    compute_with_comm_s=(0.001 * compute,),
+                    comm_alone_s=(0.01,),
+                    comm_with_compute_s=(0.01 * comm,),
+                    timer="fake",
+                )
+            )
     return path

@@ -49,8 +49,8 @@ def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) ->
     [
         "import commprof.cli; commprof.cli.main(['--help'])",
         "import analysis.report, analysis.predict, analysis.cli",
-        "import commbench.errors, commbench.records, commbench.rundir, commbench.units, commbench.cli",
-        "import commprof.study, commprof.launch, train.cli",
+        "import commbench.errors, commbench.records, commbench.rundir, commbench.units, commbench.cli, commbench.links_cli",
+        "import commprof.study, commprof.launch, commbench.contention_cli, train.cli",
     ],
 )
 def test_what_people_wait_for_does_not_load_torch(code: str) -> None:

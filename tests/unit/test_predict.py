@@ -10,7 +10,16 @@ from analysis.situation import situations
 from analysis.verdict import laws, outcomes, verdict
 from commbench.errors import BadInput, UnusableData
 from commbench.rundir import create_run
-from tests.factory import MIB, run_info, step, timeline, workload, write_bench_run, write_training_run
+from tests.factory import (
+    MIB,
+    run_info,
+    step,
+    timeline,
+    workload,
+    write_bench_run,
+    write_contention_run,
+    write_training_run,
+)
 
 # Backward takes 60 ms; 1 MiB is ready at half of it, 8 MiB (the embedding) at its end.
 GRADIENTS = timeline([("head", MIB, 0.03), ("embedding", 8 * MIB, 0.06)], backward_s=0.06)
@@ -114,6 +123,33 @@ def test_one_rank_that_used_every_core_cannot_keep_its_pace_beside_another(tmp_p
     schedule = by_model(predict(load_runs([tmp_path / "profile", tmp_path / "bench"])))["schedule"]
     assert schedule.step_s == pytest.approx(0.206, rel=1e-3)
     assert any("2 times as long to compute, for want of cores" in note for note in schedule.assumptions)
+
+
+@pytest.mark.parametrize("backend", ["gloo", "nccl"])
+def test_measured_contention_replaces_what_cores_would_say(tmp_path: Path, backend: str) -> None:
+    """The head's 1.15 ms take 2.30 ms beside computation, of which 2.30/1.5 is computed: 0.77 ms are lost.
+
+    4 MiB is nearest the median bucket of 4.5 MiB; the other size, and other world sizes, must not be looked at.
+    """
+    folders = study(tmp_path, backend=backend)
+    folders.append(write_contention_run(tmp_path / "c2", [(64, 9.0, 9.0), (4 * MIB, 1.5, 2.0)], backend=backend))
+    folders.append(write_contention_run(tmp_path / "c4", [(4 * MIB, 8.0, 8.0)], world_size=4, backend=backend))
+    schedule = by_model(predict(load_runs(folders)))["schedule"]
+    head_s = LATENCY_S + MIB / BANDWIDTH
+    assert schedule.step_s == pytest.approx(0.103 + TAIL_S + 2 * head_s * (1 - 1 / 1.5), rel=1e-5)
+    assert [note for note in schedule.assumptions if "active" in note] == [
+        "while both are active, computation runs at 67% and communication at 50% of its speed alone, "
+        "as measured with messages of 4 MiB"
+    ]
+
+
+def test_contention_of_other_threads_is_refused_and_a_speedup_is_noise(tmp_path: Path) -> None:
+    folders = study(tmp_path)
+    other = write_contention_run(tmp_path / "other", [(MIB, 1.5, 2.0)], threads=4)
+    with pytest.raises(UnusableData, match="OMP_NUM_THREADS=1, or leave that run out"):
+        predict(load_runs([*folders, other]))
+    noise = write_contention_run(tmp_path / "noise", [(MIB, 0.9, 0.8)])
+    assert by_model(predict(load_runs([*folders, noise])))["schedule"].step_s == pytest.approx(0.103 + TAIL_S, rel=1e-5)
 
 
 def test_only_changes_that_help_are_proposed_best_first(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""`commprof contention`: computation and communication slowed by each other. Parsing and checking need no torch."""
+
+import argparse
+import os
+from contextlib import nullcontext
+from statistics import median
+
+from commbench.errors import BadInput
+from commbench.records import ContentionMeasurement
+from commbench.rundir import RecordWriter
+from commbench.units import format_bytes, format_seconds
+from commbench.verbs import (
+    Verb,
+    add_launch_arguments,
+    add_sweep_arguments,
+    check_launch_arguments,
+    check_sweep,
+    printer,
+    swept_sizes,
+)
+
+_LARGEST = "64M"
+
+COLUMNS = """\
+#
+#              ----------- matrix product -----------   ----------- all-reduce -----------
+#     size     alone  with comm  slowdown    GFLOP/s      alone  with compute     slowdown"""
+
+
+def add_contention_arguments(parser: argparse.ArgumentParser) -> None:
+    add_sweep_arguments(parser, smallest="1M", largest=_LARGEST, factor=4)
+    add_launch_arguments(parser)
+
+
+def check_contention(args: argparse.Namespace) -> None:
+    """Raise BadInput for flags that cannot be measured, before any process starts."""
+    check_launch_arguments(args)
+    check_sweep(args, _LARGEST, buffers=1)
+    if args.nproc == 1:
+        raise BadInput("--nproc 1: one rank sends nothing that could be slowed; start two or more")
+
+
+def contention(args: argparse.Namespace) -> int:
+    """Measure as one rank; rank 0 writes contention.jsonl and prints. Raises BadInput on one rank."""
+    import msgspec
+
+    from commbench.contention import ContentionOptions, measure_contention
+    from commbench.runtime import detect_rank, process_group, rank_device, resolve_backend
+    from commbench.session import open_run
+
+    context, backend = detect_rank(os.environ), resolve_backend(args.backend)
+    if context.world_size == 1:
+        raise BadInput("one rank sends nothing that could be slowed; start two or more with --nproc 2")
+    device = rank_device(context, backend)
+    options = ContentionOptions(sizes=swept_sizes(args, _LARGEST), rounds=args.iters, warmup_rounds=args.warmup_iters)
+    say = printer(enabled=context.rank == 0 and not args.json)
+    measured = []
+    with (
+        process_group(context, backend, args.timeout),
+        open_run("contention", context, device, backend=backend, root=args.out, path=args.folder) as run,
+        RecordWriter(run / "contention.jsonl") if context.rank == 0 else nullcontext() as writer,
+    ):
+        say(f"# commprof contention: {context.world_size} ranks, backend {backend}\n{COLUMNS}")
+        for measurement in measure_contention(options, device):
+            measured.append(measurement)
+            if writer is not None:
+                writer.append(measurement)
+            say(row(measurement))
+    say(f"#\n# times are medians over rounds, slowest rank; GFLOP/s alone and with communication\n# run: {run}")
+    if context.rank == 0 and args.json:
+        printer(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())
+    return 0
+
+
+def row(measured: ContentionMeasurement) -> str:
+    """Format one size."""
+    flop = 2 * measured.matrix_size**3
+    alone_s, with_comm_s = median(measured.compute_alone_s), median(measured.compute_with_comm_s)
+    rates = f"{flop / alone_s / 1e9:.3g}/{flop / with_comm_s / 1e9:.3g}"
+    product = f"{format_seconds(alone_s):>9}  {format_seconds(with_comm_s):>9}  {measured.compute_slowdown:>7.2f}x  {rates:>9}"
+    comm_s, with_compute_s = median(measured.comm_alone_s), median(measured.comm_with_compute_s)
+    reduce = f"{format_seconds(comm_s):>9}  {format_seconds(with_compute_s):>12}  {measured.comm_slowdown:>10.2f}x"
+    return f"{format_bytes(measured.message_bytes):>10} {product}  {reduce}"
+
+
+CONTENTION = Verb(
+    summary="time a matrix product and an all-reduce, each alone and both at once: how much they slow each other",
+    examples=(
+        "commprof contention --nproc 2",
+        "torchrun --nproc-per-node 8 --no-python commprof contention -b 1M -e 256M -f 4",
+    ),
+    add_arguments=add_contention_arguments,
+    check=check_contention,
+    run=contention,
+)
