@@ -5,7 +5,6 @@ memory - is agreed on by all ranks, so that all of them leave together.
 """
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,20 @@ import torch
 
 from commbench import hardware, table
 from commbench.burst import measure_burst
+from commbench.ceiling import Ceiling, collective_ceiling
 from commbench.errors import BadInput, Interrupted, OutOfMemory, RunFailed
+from commbench.machine import ENVIRONMENT_FILE, HostInfo
 from commbench.plan import PLAN_FILE, BenchPlan, Cell
 from commbench.records import BurstMeasurement, CollectiveMeasurement, SizeFailure
-from commbench.rundir import RecordWriter, read_info, read_records, write_document
+from commbench.rundir import RecordWriter, read_document, read_info, read_records, write_document
 from commbench.runtime import RankContext, broadcast_text, detect_rank, process_group, rank_device, resolve_backend
 from commbench.session import open_run
 from commbench.stopping import StopRequest
 from commbench.sweep import Bench, measure
 from commbench.timing import device_clock
+from commbench.verbs import printer
 
+_UNSEEN = Ceiling(bytes_per_s=None, reason="only rank 0 shows it")
 _ROTATE_CACHES = 2  # times the last-level cache: what one round of the buffers drives out of it
 
 
@@ -80,12 +83,13 @@ def run_bench(request: BenchRequest) -> int:
 
 
 def _sweep(bench: Bench, recorder: "Recorder", stop: StopRequest) -> None:
+    cells, burst_to_come = recorder.remaining()
     try:
-        for measurement, stopping in measure(bench, recorder.remaining()):
+        for measurement, stopping in measure(bench, cells):
             recorder.keep(measurement)
             if stopping:
                 raise Interrupted(stop.reason or "stopped with another rank")
-        if bench.plan.bucket_bytes and not recorder.has_burst:
+        if burst_to_come:
             burst, stopping = measure_burst(bench)
             recorder.keep_burst(burst)
             if stopping:
@@ -102,24 +106,25 @@ class Recorder:
 
     def __init__(self, run: Path, request: BenchRequest, context: RankContext, device: torch.device) -> None:
         self.run, self.request, self._context, self._device = run, request, context, device
-        self.measured = _read(run / "collectives.jsonl", CollectiveMeasurement) if request.resume else []
-        self.bursts = _read(run / "bursts.jsonl", BurstMeasurement) if request.resume else []
+        earlier = request.resume and context.rank == 0  # other hosts may not see the folder
+        self.measured = _read(run / "collectives.jsonl", CollectiveMeasurement) if earlier else []
+        self.bursts = _read(run / "bursts.jsonl", BurstMeasurement) if earlier else []
         self._row: dict[Cell, CollectiveMeasurement] = {}
+        self._ceiling = _ceiling(run, request.plan.op) if context.rank == 0 else _UNSEEN
+        self._say = printer(enabled=context.rank == 0 and not request.json)
 
-    @property
-    def has_burst(self) -> bool:
-        return bool(self.bursts)
-
-    def remaining(self) -> list[tuple[int, Cell]]:
-        """Return the cells that the run does not hold yet, in the order of the sweep."""
-        return self.request.plan.remaining(self._context.world_size, self.measured)
+    def remaining(self) -> tuple[list[tuple[int, Cell]], bool]:
+        """Return the cells that the run does not hold yet, in the order of the sweep, and whether the burst is to come."""
+        plan = self.request.plan
+        todo = plan.remaining(self._context.world_size, self.measured), bool(plan.bucket_bytes) and not self.bursts
+        text = broadcast_text(msgspec.json.encode(todo).decode(), self._device)
+        return msgspec.json.decode(text, type=tuple[list[tuple[int, Cell]], bool])
 
     def open(self) -> None:
         """Write the plan, then print the header and the rows that are there already."""
         plan = self.request.plan
         self._together(lambda: write_document(self.run / PLAN_FILE, plan))
-        ceiling = _ceiling(self.request.backend, self._context)
-        self._say(table.header(read_info(self.run), plan, ceiling, stats=self.request.stats))
+        self._say(table.header(read_info(self.run), plan, self._ceiling, stats=self.request.stats))
         for measurement in self.measured:
             self._show(measurement)
 
@@ -139,13 +144,13 @@ class Recorder:
     def close(self) -> int:
         """Print what closes the table, or everything as one JSON document; return the exit code."""
         self._flush_row()
-        self._say(table.footer(self.measured))
+        self._say(table.footer(self.measured, self._ceiling))
         for burst in self.bursts:
             self._say(table.burst_text(burst))
         self._say(f"# run: {self.run}")
         if self._context.rank == 0 and self.request.json:
             document = {"run": str(self.run), "measurements": self.measured, "bursts": self.bursts}
-            _print(msgspec.json.encode(document).decode())
+            printer(enabled=True)(msgspec.json.encode(document).decode())
         return 1 if any(each.num_wrong for each in (*self.measured, *self.bursts)) else 0
 
     def _show(self, measurement: CollectiveMeasurement) -> None:
@@ -180,10 +185,6 @@ class Recorder:
         if failure:
             raise RunFailed(failure)
 
-    def _say(self, text: str) -> None:
-        if self._context.rank == 0 and not self.request.json:
-            _print(text)
-
 
 def _read(path: Path, record_type: type) -> list:  # type: ignore[type-arg]
     return list(read_records(path, record_type)) if path.exists() else []
@@ -195,13 +196,10 @@ def _cache_bytes(device: torch.device) -> int:
     return hardware.last_level_cache_bytes()
 
 
-def _ceiling(backend: str, context: RankContext) -> hardware.Ceiling:
-    if backend == "nccl":
-        return hardware.gpu_ceiling(context.local_rank)
-    return hardware.gloo_ceiling(context.num_nodes, os.environ.get("GLOO_SOCKET_IFNAME"))
-
-
-def _print(text: str) -> None:
-    """Print now, so that a pipe shows each size as soon as it is measured."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+def _ceiling(run: Path, op: str) -> Ceiling:
+    """Work out the ceiling from what the run knows of its first host and ranks."""
+    info, host = read_info(run), read_document(run / ENVIRONMENT_FILE, list[HostInfo])[0]
+    here = [rank.pci_bus_id for rank in info.ranks if rank.hostname == host.hostname and rank.pci_bus_id]
+    return collective_ceiling(
+        host, backend=info.backend, op=op, world_size=info.world_size, num_nodes=info.num_nodes, pci_bus_ids=here
+    )

@@ -121,12 +121,6 @@ def possible_algorithms(host: HostInfo, gpus: Sequence[GpuInfo], op: str, num_no
     return _allowed(host.environ, op, ("ring", "tree", *nvls))
 
 
-def gpu_link(gpu: GpuInfo) -> Ceiling:
-    """Return one direction of a GPU's fastest link: NVLink where links are up, else PCIe."""
-    active = sum(link.active for link in gpu.nvlinks)
-    return _nvlink(gpu, active) if active else _pcie(gpu)
-
-
 def gloo_link(interfaces: Sequence[InterfaceInfo], num_nodes: int, name: str | None) -> Ceiling:
     """Return the line rate under gloo: the named interface's, where ranks are on several nodes and it is real."""
     if num_nodes == 1:

@@ -16,8 +16,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from commbench.ceiling import Ceiling as Ceiling  # the bench and its table look for it here
-from commbench.ceiling import gloo_link, gpu_link
 from commbench.machine import HostInfo
 from commbench.network import read_interfaces
 from commbench.nvml import driver_version, read_gpus
@@ -177,19 +175,3 @@ def git_commit(folder: Path) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def gloo_ceiling(num_nodes: int, interface: str | None, sys: Path = Path("/sys")) -> Ceiling:
-    """Return the line rate under gloo: the network card's, where ranks are on several nodes and the card is real."""
-    interfaces, _ = read_interfaces(sys)
-    return gloo_link(interfaces, num_nodes, interface)
-
-
-def gpu_ceiling(index: int, nvml: Any = None) -> Ceiling:  # noqa: ANN401  the pynvml module, or a test's stand-in
-    """Return one direction of a GPU's fastest peer link: NVLink where links are up, else PCIe as its slot allows."""
-    facts = read_gpus(nvml)
-    for gpu in facts.gpus:
-        if gpu.index == index:
-            return gpu_link(gpu)
-    why = facts.absent.get(f"gpu{index}") or facts.absent.get("gpus") or f"NVML lists no GPU {index}"
-    return Ceiling(bytes_per_s=None, reason=why)

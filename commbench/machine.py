@@ -9,6 +9,8 @@ from typing import Literal
 
 from commbench.records import SoftwareInfo
 
+ENVIRONMENT_FILE = "environment.json"  # in a run: a list of HostInfo, one a host
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PcieLink:
@@ -85,8 +87,9 @@ class HostInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuSample:
-    """One GPU at one moment; None where NVML does not say. PCIe rates are NVML's own averages over 20 ms.
+    """One GPU at one moment; None where NVML does not say.
 
+    PCIe rates are NVML's own averages over 20 ms; only one GPU a sample is asked for them, in turn.
     NVLink counters are bytes since the driver was loaded.
     """
 

@@ -19,8 +19,9 @@ from commbench.errors import BadInput, RunFailed
 from commbench.rollcall import RollCall, explain
 from commbench.stopping import die_with_parent
 
-_ROLL_S = 2.0
-_ROLL_SHARE = 0.25  # of a short timeout
+_RESERVE_S = 8.0  # of the timeout for what follows a lost rank: calling the roll, and the launcher's grace for the others
+_RESERVE_SHARE = 0.5  # at most
+_ROLL_SHARE = 0.25  # of the reserve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,15 +81,15 @@ def rank_device(context: RankContext, backend: str) -> torch.device:
 def process_group(context: RankContext, backend: str, timeout_s: float) -> Iterator[RollCall | None]:
     """Open the process group and yield the roll call, None for one rank.
 
-    A collective that waits for a lost rank fails, and the roll is called, within `timeout_s`. A rank that loses its peers
+    A collective that waits for a lost rank fails early enough for the run to be over within `timeout_s`. A rank that loses its peers
     raises RunFailed, which names them. The group is destroyed only when all went well: after a failure the other side is
     gone and tearing down in order would be one more wait.
     """
     if context.launcher == "torchrun":
         die_with_parent()  # torchrun's ranks have sessions of their own and would outlive it
-    roll_s = min(_ROLL_S, _ROLL_SHARE * timeout_s)
-    _open_group(context, backend, timedelta(seconds=timeout_s - roll_s))
-    roll = _roll_call(context, roll_s)
+    reserve_s = min(_RESERVE_S, _RESERVE_SHARE * timeout_s)
+    _open_group(context, backend, timedelta(seconds=timeout_s - reserve_s))
+    roll = _roll_call(context, _ROLL_SHARE * reserve_s)
     try:
         yield roll
         dist.destroy_process_group()

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ import torch
 
 from commbench import hardware
 from commbench.errors import BadInput, CommprofError, Interrupted
+from commbench.machine import ENVIRONMENT_FILE, HostInfo
 from commbench.records import SCHEMA_VERSION, RankInfo, RunInfo, RunKind, RunStatus, SoftwareInfo, Workload
-from commbench.rundir import create_run, finish_run, new_run_path, now_utc, read_info, reopen_run
+from commbench.rundir import create_run, finish_run, new_run_path, now_utc, read_info, reopen_run, write_document
 from commbench.runtime import RankContext, barrier, broadcast_text, gather_text
 from commbench.stopping import raise_on_sigterm
+from commbench.telemetry import telemetry, telemetry_file
 
 
 @contextmanager
@@ -33,6 +35,8 @@ def open_run(
 ) -> Iterator[Path]:
     """Make a run folder (at `path`, or named below `root`), yield it on every rank, and mark how it ended.
 
+    The first rank of each host describes it and samples it while the block runs.
+
     With `resume`, the folder at `path` is a run that ended early and is opened again. Raises BadInput on every rank when the
     folder cannot be made, or the run is not one that these ranks can go on with.
     """
@@ -40,9 +44,12 @@ def open_run(
     info = _describe(kind, context, device, backend, workload)
     make = _reopen if resume else _create
     path = _together(make, path or new_run_path(root, kind, context.world_size), info, context, device)
+    node, first_on_host = context.rank // context.local_world_size, context.local_rank == 0
+    _describe_hosts(path, context, device)
     try:
-        yield path
-        barrier()
+        with telemetry(telemetry_file(path, node)) if first_on_host else nullcontext():
+            yield path
+            barrier()
     except (KeyboardInterrupt, Interrupted) as error:
         _mark(path, "interrupted", str(error) or "stopped by SIGINT")
         raise
@@ -54,6 +61,14 @@ def open_run(
         raise
     if context.rank == 0:
         finish_run(path, "completed")
+
+
+def _describe_hosts(path: Path, context: RankContext, device: torch.device) -> None:
+    """Write environment.json: each host's facts, in the order of the nodes."""
+    own = msgspec.json.encode(hardware.host_info()).decode() if context.local_rank == 0 else ""
+    hosts = [msgspec.json.decode(text, type=HostInfo) for text in gather_text(own, device) if text]
+    if context.rank == 0:
+        write_document(path / ENVIRONMENT_FILE, hosts)
 
 
 def _mark(path: Path, status: RunStatus, failure: str) -> None:

@@ -4,7 +4,7 @@ Order statistics only: times of collectives have long tails, so means and standa
 """
 
 from collections.abc import Sequence
-from math import ceil, floor, sqrt
+from math import floor, sqrt
 
 _Z95 = 1.96  # two-sided 95 % of the normal distribution
 
@@ -28,9 +28,8 @@ def median_interval(samples: Sequence[float]) -> tuple[float, float]:
     assert samples
     ordered = sorted(samples)
     count = len(ordered)
-    half = _Z95 * sqrt(count) / 2
-    low, high = max(0, floor(count / 2 - half)), min(count - 1, ceil(count / 2 + half))
-    return ordered[low], ordered[high]
+    low = max(0, floor(count / 2 - _Z95 * sqrt(count) / 2))
+    return ordered[low], ordered[count - 1 - low]
 
 
 def relative_half_width(samples: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ the footer names the best bandwidth instead of nccl-tests' mean over all sizes, 
 
 from collections.abc import Mapping, Sequence
 
-from commbench.hardware import Ceiling
+from commbench.ceiling import Ceiling, share_reached
 from commbench.operations import DATA_TYPES
 from commbench.plan import BenchPlan, Cell
 from commbench.records import BurstMeasurement, CollectiveMeasurement, RunInfo
@@ -27,7 +27,7 @@ def header(run: RunInfo, plan: BenchPlan, ceiling: Ceiling, *, stats: bool) -> s
         f"[{printable(rank.pci_bus_id or 'host')}] {printable(rank.device_name)}"
         for rank in run.ranks
     ]
-    limit = f"{format_rate(ceiling.bytes_per_s)} busbw: " if ceiling.bytes_per_s else "unknown: "
+    limit = f"{format_rate(ceiling.bytes_per_s)} on the wire: " if ceiling.bytes_per_s else "unknown: "
     lines += ["#", f"# Theoretical ceiling {limit}{printable(ceiling.reason)}", f"# {_method(plan)}"]
     return "\n".join([*lines, "#", *_columns(plan.cells, stats)])
 
@@ -42,13 +42,15 @@ def row(plan: BenchPlan, measured: Mapping[Cell, CollectiveMeasurement], *, stat
     return "  ".join([left, *halves])
 
 
-def footer(measurements: Sequence[CollectiveMeasurement]) -> str:
-    """Close the table: wrong elements over all sizes, the best bandwidth, the first calls and the samples tried again."""
+def footer(measurements: Sequence[CollectiveMeasurement], ceiling: Ceiling) -> str:
+    """Close the table: wrong elements over all sizes, best bandwidth and its share of the ceiling, cold calls, second tries."""
     lines = [f"# Out of bounds values : {_wrong([m.num_wrong for m in measurements])}"]
     best = max(measurements, key=lambda m: m.busbw_bytes_per_s, default=None)
     if best is not None and best.message_bytes and best.world_size > 1:
         size = format_bytes(best.message_bytes)
-        lines.append(f"# Best bus bandwidth   : {format_rate(best.busbw_bytes_per_s)} at {size}")
+        share = share_reached(best, ceiling)
+        reached = f", {share:.0%} of the ceiling as a {ceiling.algorithm}" if share is not None else ""
+        lines.append(f"# Best bus bandwidth   : {format_rate(best.busbw_bytes_per_s)} at {size}{reached}")
     cold = max((m for m in measurements if m.cold_s), key=lambda m: (m.cold_s or 0) / m.median_s, default=None)
     if cold is not None and cold.cold_s is not None:
         times = f"{cold.cold_s / cold.median_s:.3g} times the median ({format_seconds(cold.cold_s)})"

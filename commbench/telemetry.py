@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from commbench.errors import BadInput
+from commbench.errors import BadInput, RunFailed
 from commbench.hardware import hostname
 from commbench.machine import GpuSample, TelemetrySample
 from commbench.network import read_counters
@@ -153,7 +153,7 @@ def _record(path: Path, interval_s: float, open_sampler: Callable[[], Sampler], 
             while not ended.wait(interval_s):
                 writer.append(sample())
             writer.append(sample())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RunFailed) as error:
         _say(f"stopped, the run goes on: {error}")
 
 

@@ -40,6 +40,15 @@ def check_launch_arguments(args: argparse.Namespace) -> None:
         raise BadInput(f"--nproc {args.nproc} starts nothing; give the number of ranks, 1 or more")
     if args.folder is not None and args.folder.exists() and args.nproc is not None:
         raise BadInput(f"--folder {args.folder} already exists; a run never overwrites another, choose a new folder")
+    check_interface(os.environ.get("GLOO_SOCKET_IFNAME", ""))
+
+
+def check_interface(names: str, cards: Path = Path("/sys/class/net")) -> None:
+    """Raise BadInput where GLOO_SOCKET_IFNAME holds a name that this host does not know; gloo takes a comma list."""
+    known = sorted(card.name for card in cards.iterdir()) if cards.exists() else []
+    for name in filter(None, names.split(",")):
+        if known and name not in known:
+            raise BadInput(f"GLOO_SOCKET_IFNAME={name} is no interface of this host; it has {', '.join(known)}")
 
 
 def add_sweep_arguments(parser: argparse.ArgumentParser, *, smallest: str, largest: str, factor: int) -> None:

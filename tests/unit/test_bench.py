@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from commbench import table
+from commbench.ceiling import Ceiling
 from commbench.cli import BENCH, bench_plan, bench_sizes
 from commbench.errors import BadInput
-from commbench.hardware import Ceiling
 from commbench.plan import STANDARD, Cell, parse_buckets
 from commbench.records import BucketTiming, Remeasured
 from commbench.rundir import create_run, write_document
@@ -134,23 +134,24 @@ def test_a_barrier_has_no_size_and_no_reduction() -> None:
 def test_the_header_shows_a_hostile_host_name_harmlessly() -> None:
     header = table.header(run_info(hostname="a\x1b[2Jb"), PLAN, Ceiling(bytes_per_s=25e9, reason="PCIe"), stats=False)
     assert "\x1b" not in header
-    assert "25 GB/s busbw: PCIe" in header
+    assert "25 GB/s on the wire: PCIe" in header
 
 
 def test_one_wrong_element_fails_the_table() -> None:
-    assert "1 FAILED" in table.footer([collective(8, [1e-5]), collective(8, [1e-5], num_wrong=1)])
-    assert "0 OK" in table.footer([collective(8, [1e-5])])
-    assert "not checked" in table.footer([collective(8, [1e-5], num_wrong=None)])
+    assert "1 FAILED" in table.footer([collective(8, [1e-5]), collective(8, [1e-5], num_wrong=1)], NO_CEILING)
+    assert "0 OK" in table.footer([collective(8, [1e-5])], NO_CEILING)
+    assert "not checked" in table.footer([collective(8, [1e-5], num_wrong=None)], NO_CEILING)
 
 
 def test_the_footer_names_the_cold_call_and_the_second_tries_and_averages_no_rate() -> None:
     again = (Remeasured(iteration=1, slowest_rank_s=1e-5, fastest_rank_s=1e-5),)
-    text = table.footer([collective(1000, [1e-5, 9e-5, 1e-5], cold_s=5e-5, remeasured=again), collective(2000, [1e-5])])
+    ring = Ceiling(bytes_per_s=0.8e9, reason="x", algorithm="ring")
+    text = table.footer([collective(1000, [1e-5, 9e-5, 1e-5], cold_s=5e-5, remeasured=again), collective(2000, [1e-5])], ring)
     assert "5 times the median (50 us) at 1000 B" in text
     assert "1 tried again, 1 of them were fast the second time" in text
-    assert "0.2 GB/s at 1.953 KiB" in text
+    assert "0.2 GB/s at 1.953 KiB, 25% of the ceiling as a ring" in text
     assert "Avg" not in text
-    assert "# Best" not in table.footer([])
+    assert "# Best" not in table.footer([], NO_CEILING)
 
 
 def test_sizes_are_whole_elements_and_each_once() -> None:

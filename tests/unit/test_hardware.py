@@ -6,26 +6,10 @@ import msgspec
 import pytest
 
 from commbench import hardware
-from commbench.hardware import allowed_environment, available_memory_bytes, gloo_ceiling, gpu_ceiling, host_info, usable_cores
+from commbench.hardware import allowed_environment, available_memory_bytes, host_info, usable_cores
 from commbench.machine import HostInfo
-from tests.fake_nvml import A100_LINK, Card, FakeNvml
+from tests.fake_nvml import Card, FakeNvml
 from tests.unit.test_network import net
-
-
-def test_nvlink_counts_only_links_that_are_up() -> None:
-    ceiling = gpu_ceiling(0, FakeNvml(cards=[Card(links=[A100_LINK] * 11 + [0])]))
-    assert ceiling.bytes_per_s == pytest.approx(11 * 25e9)
-    assert ceiling.reason == "11 NVLinks of version 3"
-
-
-def test_what_nvml_does_not_say_is_not_guessed() -> None:
-    assert "Driver Not Loaded" in gpu_ceiling(0, FakeNvml(driver=False)).reason
-    assert gpu_ceiling(3, FakeNvml(cards=[Card()])).bytes_per_s is None
-
-
-def test_gloo_reads_the_interface_it_is_told(tmp_path: Path) -> None:
-    net(tmp_path, "eth0")
-    assert gloo_ceiling(2, "eth0", tmp_path).bytes_per_s == pytest.approx(25e9 / 8)
 
 
 def test_no_variable_beyond_the_list_is_recorded() -> None:
