@@ -1,15 +1,21 @@
 """Is this run slower than that one, or is it noise?
 
-Per size, the ratio of medians of the slowest rank's times, with an interval from a circular block bootstrap: samples are
-drawn in blocks of the cube root of their number, because neighbours in time are alike. A sweep makes dozens of such
-comparisons, and at 95 % each one in twenty would be called different by chance. So all sizes and the geometric means
-over them share one critical value: the 95 % quantile, over bootstrap draws, of the largest deviation in standard errors
-(the studentised maximum, Westfall and Young 1993). All intervals together hold the truth with about 95 %.
+Per size, the ratio of medians of the slowest rank's times; over a series, the median of its sizes' ratios. Three kinds of
+noise widen their intervals:
+
+within a size    circular block bootstrap, blocks of the cube root of the samples: neighbours in time are alike
+between sizes    a size is measured within milliseconds, and a disturbance may hold for all of them. Its scale is that of
+                 the differences between neighbouring sizes' log ratios (median absolute, less the bootstrap's share):
+                 a real change bends the curve at a few sizes, disturbances roughen it all over. Tails of Student's t
+                 with four degrees of freedom, for disturbances are rare and large
+many questions   at 95 % each, one in twenty of the sizes would be called different by chance. All of them share one
+                 critical value c: the 95 % quantile, over the draws, of the largest deviation in standard errors
+                 (studentised maximum, Westfall and Young 1993); all intervals together hold the truth with about 95 %
 
     log ratio +- c * standard error;   slower = the whole interval lies above 1 + tolerance
 
-What one run cannot show is how runs differ from each other: clocks, placement, neighbours. The tolerance stands for that;
-choose it from two runs of the same thing.
+What two runs cannot show is what differs for a whole run: clocks, placement, neighbours. The tolerance stands for that;
+choose it from runs of the same thing. With few sizes the second kind of noise is not known either.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,12 +34,15 @@ Floats = NDArray[np.float64]
 
 _RESAMPLES = 2000
 _LEVEL = 0.95
+_DEGREES = 4
+_MIN_STEPS = 5
+_NORMAL_MEDIAN = 0.6745  # median of |x| for a standard normal x
 _MAX_DRAWN = 4_000_000  # samples held at once, 32 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """This run's time over the baseline's, 1 being no difference; `message_bytes` is None for the mean over sizes."""
+    """This run's time over the baseline's, 1 being no difference; `message_bytes` is None for a series' median ratio."""
 
     message_bytes: int | None
     value: float
@@ -47,7 +56,7 @@ class Ratio:
 
 
 def compare(evidence: Evidence, baseline: Evidence, tolerance: float) -> list[Verdict]:
-    """Return what changed around the runs, and per series two verdicts: on its mean over sizes and on single sizes.
+    """Return what changed around the runs, and per series two verdicts: on its sizes together and on single sizes.
 
     Raises BadInput where the runs have nothing that may be compared.
     """
@@ -66,9 +75,9 @@ def compare(evidence: Evidence, baseline: Evidence, tolerance: float) -> list[Ve
             why = f"a noise band takes {MIN_SAMPLES} samples at a size in both runs; raise -n"
             verdicts.append(unchecked(f"baseline {series.label}", why))
             continue
-        mean, *sizes = by_series[series]
+        typical, *sizes = by_series[series]
         left_out = len(matched) - len(sizes)
-        verdicts.append(_mean_verdict(series, mean, len(sizes), left_out, tolerance, changes))
+        verdicts.append(_typical_verdict(series, typical, len(sizes), left_out, tolerance, changes))
         verdicts.append(_sizes_verdict(series, sizes, tolerance, changes))
     return verdicts
 
@@ -76,16 +85,16 @@ def compare(evidence: Evidence, baseline: Evidence, tolerance: float) -> list[Ve
 def compare_times(
     pairs: Sequence[Sequence[tuple[Sequence[float], Sequence[float]]]], sizes: Sequence[Sequence[int]]
 ) -> list[list[Ratio]]:
-    """Return per series the ratio of the geometric mean, then those of its sizes, all with simultaneous 95 % intervals."""
+    """Return per series the median of its sizes' ratios, then those ratios, all with simultaneous 95 % intervals."""
     if not pairs:
         return []
     rng = np.random.default_rng(0)
-    observed, draws = [], []
-    for series in pairs:
-        values = np.array([_log_median(run) - _log_median(base) for run, base in series])
-        drawn = np.column_stack([_log_medians(run, rng) - _log_medians(base, rng) for run, base in series])
-        observed.append(np.concatenate([[values.mean()], values]))
-        draws.append(np.column_stack([drawn.mean(axis=1), drawn]))
+    values = [np.array([_log_median(run) - _log_median(base) for run, base in series]) for series in pairs]
+    drawn = [np.column_stack([_log_medians(run, rng) - _log_medians(base, rng) for run, base in series]) for series in pairs]
+    rough = _roughness(values, drawn)
+    drawn = [draws + rough * rng.standard_t(_DEGREES, size=draws.shape) for draws in drawn]
+    observed = [np.concatenate([[np.median(ratios)], ratios]) for ratios in values]
+    draws = [np.column_stack([np.median(of_sizes, axis=1), of_sizes]) for of_sizes in drawn]
     low, high = _simultaneous(np.concatenate(observed), np.column_stack(draws))
     ends = np.cumsum([len(values) for values in observed])[:-1]
     return [
@@ -95,6 +104,16 @@ def compare_times(
         ]
         for of, values, lows, highs in zip(sizes, observed, np.split(low, ends), np.split(high, ends), strict=True)
     ]
+
+
+def _roughness(values: Sequence[Floats], draws: Sequence[Floats]) -> float:
+    """Return the scale of what disturbs single sizes, in log ratios; 0 where too few sizes are there to show it."""
+    steps = np.concatenate([np.diff(ratios) for ratios in values])
+    if steps.size < _MIN_STEPS:
+        return 0.0
+    scale = float(np.median(np.abs(steps))) / _NORMAL_MEDIAN
+    explained = float(np.median(np.concatenate([of_sizes.var(axis=0) for of_sizes in draws])))
+    return float(np.sqrt(max(0.0, scale**2 / 2 - explained)))
 
 
 def _simultaneous(observed: Floats, draws: Floats) -> tuple[Floats, Floats]:
@@ -161,19 +180,17 @@ def _enough(pair: tuple[CollectiveMeasurement, CollectiveMeasurement]) -> bool:
     return all(len(m.slowest_rank_s) >= MIN_SAMPLES for m in pair)
 
 
-def _mean_verdict(
-    series: Series, mean: Ratio, num_sizes: int, left_out: int, tolerance: float, changes: Sequence[str]
+def _typical_verdict(
+    series: Series, typical: Ratio, num_sizes: int, left_out: int, tolerance: float, changes: Sequence[str]
 ) -> Verdict:
-    message = (
-        f"{_difference(mean)} over {num_sizes} sizes (geometric mean of the time ratios {mean}, tolerance {tolerance:.0%})"
-    )
+    message = f"{_difference(typical)} over {num_sizes} sizes (median of the time ratios {typical}, tolerance {tolerance:.0%})"
     message += f"; {left_out} sizes left out, under {MIN_SAMPLES} samples" if left_out else ""
-    fails = mean.slower(tolerance)
+    fails = typical.slower(tolerance)
     return Verdict(
         name=f"baseline {series.label}",
         ok=not fails,
-        note=not fails and mean.slower(0),
-        measured=mean.value,
+        note=not fails and typical.slower(0),
+        measured=typical.value,
         limit=1 + tolerance,
         unit="1",
         message=message + (_because(changes) if fails else ""),
