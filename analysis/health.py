@@ -1,16 +1,14 @@
 """Is this normal? What a run's own records say is wrong with it: how it ended, what it measured, the shape of its curve.
 
-A healthy curve has two properties that need no model: time grows with size, and bus bandwidth does not fall as messages
-grow. What breaks them is named with its size, and only beyond what the medians' own intervals explain.
+A healthy curve needs no model to be recognised: single sizes do not stand out, and the largest message has about the best
+bandwidth. What breaks them is named with its size, and only beyond what the medians' own intervals explain.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import exp, log
 
-from analysis.evidence import Evidence, Series, median_bounds_s, series_of, some
+from analysis.evidence import Evidence, median_bounds_s, series_of, some
 from analysis.results import Verdict
-from commbench.operations import OPERATIONS
 from commbench.records import CollectiveMeasurement
 from commbench.units import format_bytes, format_rate, format_seconds
 
@@ -64,7 +62,7 @@ def _ranks(evidence: Evidence) -> Iterator[Verdict]:
     if info.kind != "bench":
         return
     if info.world_size > 1:
-        yield Verdict(name="ranks", ok=True, message=f"{info.world_size} ranks on {info.num_nodes} hosts, {info.backend}")
+        yield Verdict(name="ranks", ok=True, message=f"{info.world_size} ranks, hosts: {info.num_nodes}, backend {info.backend}")
         return
     signs = list(_signs_of_more(evidence))
     message = f"one rank ({info.launcher}) measured no wire, so its busbw is 0"
@@ -101,49 +99,35 @@ def _cores(evidence: Evidence) -> Iterator[Verdict]:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fall:
-    """How much of the best smaller message's busbw a larger one lost, after the noise of both."""
-
-    share: float
-    series: Series
-    best: CollectiveMeasurement
-    worse: CollectiveMeasurement
-
-
 def _falling(evidence: Evidence) -> Iterator[Verdict]:
-    """Yield whether a larger message has clearly less bandwidth than a smaller one."""
-    falls = [fall for series, sizes in series_of(evidence.run.collectives).items() for fall in _falls(series, sizes)]
-    if not falls:
+    """Yield whether the largest message has clearly less bandwidth than the best one; dips between are spikes."""
+    ends = [
+        (_fall(sizes), series, max(sizes, key=lambda m: m.busbw_bytes_per_s), sizes[-1])
+        for series, sizes in series_of(evidence.run.collectives).items()
+        if series.world_size > 1 and len(sizes) > 1
+    ]
+    if not ends:
         return
-    fall = max(falls, key=lambda found: found.share)
-    if fall.share <= _MAX_FALL / 2:
-        message = f"busbw falls by {fall.share:.0%} at most as messages grow (limit {_MAX_FALL:.0%}, noise allowed for)"
-        yield Verdict(name="falling", ok=True, measured=fall.share, limit=_MAX_FALL, unit="1", message=message)
-        return
+    share, series, best, last = max(ends, key=lambda end: end[0])
     info = evidence.run.info
     caches = info.on_cpu and info.num_nodes == 1
-    message = (
-        f"busbw falls from {format_rate(fall.best.busbw_bytes_per_s)} at {format_bytes(fall.best.message_bytes)} to "
-        f"{format_rate(fall.worse.busbw_bytes_per_s)} at {format_bytes(fall.worse.message_bytes)} ({fall.series.label}), "
-        f"by {fall.share:.0%} even after noise"
-    )
-    message += "; on one host's processors large messages leave the caches" if caches else "; a wire does not slow with size"
-    fails = fall.share > _MAX_FALL and not caches
-    yield Verdict(name="falling", ok=not fails, note=not fails, measured=fall.share, limit=_MAX_FALL, unit="1", message=message)
+    message = f"busbw at the largest message is at most {share:.0%} below its best (limit {_MAX_FALL:.0%}, noise allowed for)"
+    if share > _MAX_FALL / 2:
+        message = (
+            f"busbw falls from {format_rate(best.busbw_bytes_per_s)} at {format_bytes(best.message_bytes)} to "
+            f"{format_rate(last.busbw_bytes_per_s)} at {format_bytes(last.message_bytes)} ({series.label}), by {share:.0%} "
+            f"even after noise; {'one host: large messages leave the caches' if caches else 'a wire does not slow with size'}"
+        )
+    fails = share > _MAX_FALL and not caches
+    noted = share > _MAX_FALL / 2 and not fails
+    yield Verdict(name="falling", ok=not fails, note=noted, measured=share, limit=_MAX_FALL, unit="1", message=message)
 
 
-def _falls(series: Series, sizes: Sequence[CollectiveMeasurement]) -> Iterator[_Fall]:
-    """Yield for each size but the first its fall below the best smaller one; none where no wire is measured."""
-    if series.world_size == 1 or OPERATIONS[series.op].bus_factor(series.world_size) <= 0:
-        return
-    best = sizes[0]
-    for measurement in sizes[1:]:
-        smallest_best = best.message_bytes / median_bounds_s(best)[1]
-        most_here = measurement.message_bytes / median_bounds_s(measurement)[0]
-        yield _Fall(share=max(0.0, 1 - most_here / smallest_best), series=series, best=best, worse=measurement)
-        if measurement.busbw_bytes_per_s > best.busbw_bytes_per_s:
-            best = measurement
+def _fall(sizes: Sequence[CollectiveMeasurement]) -> float:
+    """Return the share of the best busbw that the largest message lost, after the noise of both medians."""
+    best = max(m.message_bytes / median_bounds_s(m)[1] for m in sizes)
+    last = sizes[-1].message_bytes / median_bounds_s(sizes[-1])[0]
+    return max(0.0, 1 - last / best)
 
 
 def _spikes(evidence: Evidence) -> Iterator[Verdict]:
@@ -160,7 +144,7 @@ def _spikes(evidence: Evidence) -> Iterator[Verdict]:
             f"{format_bytes(m.message_bytes)} takes {format_seconds(m.median_s)}, {ratio:.1f}x ({series.label})"
             for ratio, m, series in spikes
         ]
-        message = f"{len(spikes)} sizes stand out from their neighbours: {some(named)}; cold or disturbed, measure again"
+        message = f"out of line with their neighbours: {some(named)}; cold or disturbed, measure again"
     yield Verdict(name="spikes", ok=not spikes, measured=worst, limit=_SPIKE, unit="1", message=message)
 
 
@@ -192,7 +176,7 @@ def _cold_calls(evidence: Evidence) -> Iterator[Verdict]:
     message = f"no first call of a size takes over {_COLD:.0f} medians"
     if cold:
         named = [f"{format_seconds(cold_s)} at {format_bytes(m.message_bytes)} ({ratio:.0f}x)" for ratio, cold_s, m in cold]
-        message = f"first calls of {len(cold)} sizes take over {_COLD:.0f} medians, kept out of the times: {some(named)}"
+        message = f"first calls over {_COLD:.0f} medians, kept out of the times: {some(named)}"
     worst = max(ratio for ratio, _, _ in timed)
     yield Verdict(name="cold", ok=True, note=bool(cold), measured=worst, limit=_COLD, unit="1", message=message)
 

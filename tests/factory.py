@@ -1,6 +1,7 @@
 """Small records and run folders for tests; every value that matters to a test is an argument."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from commbench.records import (
@@ -33,8 +34,9 @@ def run_info(
     run_id: str = "run",
     hostname: str = "host",
     started_at: str = "2026-01-01T00:00:00+00:00",
+    **fields: object,
 ) -> RunInfo:
-    return RunInfo(
+    info = RunInfo(
         schema_version=SCHEMA_VERSION,
         run_id=run_id,
         kind=kind,
@@ -52,6 +54,7 @@ def run_info(
         environ={},
         workload=workload,
     )
+    return replace(info, **fields)  # type: ignore[arg-type]
 
 
 def workload(*, synchronised: bool = True, experiment: str = "small", samples_per_rank: int = 32) -> Workload:
@@ -99,8 +102,9 @@ def collective(
     in_place: bool = True,
     num_wrong: int | None = 0,
     cpu_s: float | None = None,
+    **fields: object,
 ) -> CollectiveMeasurement:
-    return CollectiveMeasurement(
+    measurement = CollectiveMeasurement(
         op="all_reduce",
         dtype="float32",
         message_bytes=message_bytes,
@@ -114,6 +118,7 @@ def collective(
         num_wrong=num_wrong,
         cpu_s=cpu_s,
     )
+    return replace(measurement, **fields)  # type: ignore[arg-type]
 
 
 def timeline(ready: Sequence[tuple[str, int, float]], backward_s: float) -> GradientTimeline:
@@ -150,8 +155,15 @@ def write_training_run(
 
 def write_bench_run(path: Path, latency_s: float, bandwidth: float, *, world_size: int = 2, **info: object) -> Path:
     """Write a bench run whose times lie exactly on latency + bytes/bandwidth."""
-    create_run(path, run_info("bench", world_size=world_size, run_id=path.name, **info))  # type: ignore[arg-type]
+    times = {size: [latency_s + size / bandwidth] * 5 for size in (2**k for k in range(3, 28))}
+    measured = [collective(size, seconds, world_size=world_size) for size, seconds in times.items()]
+    return write_measurements(path, measured, world_size=world_size, **info)
+
+
+def write_measurements(path: Path, measurements: Iterable[CollectiveMeasurement], **info: object) -> Path:
+    """Write a bench run that holds these measurements."""
+    create_run(path, run_info("bench", run_id=path.name, **info))  # type: ignore[arg-type]
     with RecordWriter(path / "collectives.jsonl") as writer:
-        for size in (2**k for k in range(3, 28)):
-            writer.append(collective(size, [latency_s + size / bandwidth] * 5, world_size=world_size))
+        for measurement in measurements:
+            writer.append(measurement)
     return path
