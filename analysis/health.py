@@ -62,7 +62,9 @@ def _ranks(evidence: Evidence) -> Iterator[Verdict]:
     if info.kind != "bench":
         return
     if info.world_size > 1:
-        yield Verdict(name="ranks", ok=True, message=f"{info.world_size} ranks, hosts: {info.num_nodes}, backend {info.backend}")
+        yield Verdict(
+            name="ranks", ok=True, message=f"{info.world_size} ranks, hosts: {info.num_nodes}, backend {info.backend}"
+        )
         return
     signs = list(_signs_of_more(evidence))
     message = f"one rank ({info.launcher}) measured no wire, so its busbw is 0"
