@@ -74,7 +74,7 @@ def load_evidence(run: Run) -> Evidence:
     return Evidence(
         run=run,
         hosts=_document(run.path / "environment.json", tuple[HostInfo, ...]),
-        telemetry=_records(run.path / "telemetry.jsonl", TelemetrySample),
+        telemetry=_telemetry(run.path),
         bursts=_records(run.path / "bursts.jsonl", BurstMeasurement) or (),
         links=links,
     )
@@ -134,6 +134,12 @@ def _check_timed(path: Path, links: Sequence[LinkMeasurement]) -> None:
     for link in links:
         if link.message_bytes < 0 or not link.samples_s or min(link.samples_s) <= 0:
             raise BadInput(f"{path} has a link without times above 0 ({link.kind}, {link.source} to {link.target})")
+
+
+def _telemetry(folder: Path) -> tuple[TelemetrySample, ...] | None:
+    """Read every host's file: telemetry.jsonl, telemetry.node00001.jsonl and so on."""
+    files = sorted(folder.glob("telemetry*.jsonl"))
+    return tuple(sample for file in files for sample in read_records(file, TelemetrySample)) if files else None
 
 
 def _document(path: Path, document_type: type[T]) -> T | None:

@@ -16,7 +16,7 @@ from commbench.records import LinkMeasurement
 from commbench.units import format_rate
 
 _LOADED_CLOCK = 0.8  # of the highest SM clock: resting GPUs are at a fifth of it or below
-_FAILING_REASONS = ("thermal", "brake", "hwslowdown")
+_FAILING_REASONS = ("thermal", "brake", "hwslowdown", "hardwareslowdown")
 _NOTED_REASONS = ("powercap",)
 _SLOW_PAIR = 0.5  # of the median pair; four pairs or more, so that the median means something
 _MIN_PAIRS = 4
@@ -109,7 +109,7 @@ def _peers(evidence: Evidence) -> Iterator[Verdict]:
             connection = _connection(host, one, other)
             if access:
                 reachable += 1
-            elif connection.startswith(("NV", "PIX", "PXB")):
+            elif connection.startswith(("NV", "PSB", "PIX", "PXB")):
                 near.append(f"{host.hostname} GPU {one}-{other} ({connection})")
             else:
                 far.append(f"{host.hostname} GPU {one}-{other} ({connection})")

@@ -1,8 +1,8 @@
 """Did the traffic between hosts take the fastest interface? Which one it took is set, or its counters tell.
 
-NCCL's socket transport and gloo use the interface that NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME names. NCCL over
-InfiniBand verbs uses NCCL_SOCKET_IFNAME only to meet; NCCL_IB_DISABLE=1 forbids verbs and leaves sockets. Verbs pass by
-the kernel and its counters, so an interface whose bytes grow like the messages carried TCP.
+NCCL's socket transport and gloo use the interface that NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME names. NCCL over RDMA
+(InfiniBand, RoCE; ports named device:port) uses NCCL_SOCKET_IFNAME only to meet; NCCL_IB_DISABLE=1 forbids RDMA and leaves
+sockets. RDMA passes by the counters of network interfaces, so that one whose bytes grow like the messages carried TCP.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ _CARRIED = 0.25  # of all messages' bytes: every host sends each about once in a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Finding:
-    """The interface a host's traffic took, and what is wrong with it: surely, or only if NCCL did not use RoCE."""
+    """The interface a host's traffic took, and what is wrong with it: surely, or unless the traffic took another way."""
 
     taken: InterfaceInfo | None
     fault: str = ""
@@ -47,26 +47,28 @@ def wire(evidence: Evidence) -> Iterator[Verdict]:
 
 def _finding(evidence: Evidence, host: HostInfo) -> _Finding:
     info = evidence.run.info
-    fabric = next((i for i in host.interfaces if i.up and i.kind == "infiniband"), None)
+    fabric = _fabric(host)
     if info.backend == "nccl" and fabric is not None:
         return _beside_fabric(evidence, host, fabric)
     taken = _taken(evidence, host)
     if taken is None or not taken.speed_bits_per_s:
         return _Finding(taken=None)
-    best = max(_real(host), key=_bits_per_s, default=taken)
+    best = max(_cards(host), key=_bits_per_s, default=taken)
     if _bits_per_s(best) <= taken.speed_bits_per_s:
         return _Finding(taken=taken)
-    sure = info.backend == "gloo" or _verbs_forbidden(info)
+    sure = info.backend == "gloo" or _rdma_forbidden(info)
     fault = f"{host.hostname}: traffic over {taken.name} ({_speed(taken)}) while {best.name} ({_speed(best)}) is up; "
-    fault += f"set {_variable(info)}={best.name}" + ("" if sure else ", unless NCCL used RoCE")
+    fault += f"set {_variable(info)}={best.name}" + ("" if sure else ", unless a plugin of NCCL carried it")
     return _Finding(taken=taken, fault=fault, sure=sure)
 
 
 def _beside_fabric(evidence: Evidence, host: HostInfo, fabric: InterfaceInfo) -> _Finding:
-    """With InfiniBand up NCCL takes it, unless that is forbidden or the bytes went elsewhere."""
-    if _verbs_forbidden(evidence.run.info):
-        fault = f"{host.hostname}: NCCL_IB_DISABLE=1 while {fabric.name} (InfiniBand) is up; unset it"
-        return _Finding(taken=None, fault=fault, sure=True)
+    """With RDMA up NCCL takes it, unless that is forbidden or the bytes went elsewhere. RoCE also needs a network for it."""
+    sure = fabric.kind == "infiniband"
+    name = f"{fabric.name} ({'InfiniBand' if sure else 'RDMA'}, {_speed(fabric)})"
+    if _rdma_forbidden(evidence.run.info):
+        fault = f"{host.hostname}: NCCL_IB_DISABLE=1 while {name} is up; unset it"
+        return _Finding(taken=None, fault=fault, sure=sure)
     payload = sum(m.message_bytes * len(m.slowest_rank_s) * m.calls_per_sample for m in evidence.run.collectives)
     sent = _sent_bytes(evidence, host)
     carrier = max(sent, key=lambda name: sent[name], default="")
@@ -74,9 +76,9 @@ def _beside_fabric(evidence: Evidence, host: HostInfo, fabric: InterfaceInfo) ->
         return _Finding(taken=fabric)
     fault = (
         f"{host.hostname}: {carrier} sent {format_bytes(sent[carrier])} over TCP during the run, whose messages are "
-        f"{format_bytes(payload)}, while {fabric.name} (InfiniBand) is up; see NCCL_DEBUG=INFO for why NCCL left it"
+        f"{format_bytes(payload)}, while {name} is up; NCCL_DEBUG=INFO tells why NCCL left it"
     )
-    return _Finding(taken=None, fault=fault, sure=True)
+    return _Finding(taken=None, fault=fault, sure=sure)
 
 
 def _taken(evidence: Evidence, host: HostInfo) -> InterfaceInfo | None:
@@ -85,16 +87,16 @@ def _taken(evidence: Evidence, host: HostInfo) -> InterfaceInfo | None:
     if named := _named(setting, host.interfaces):
         return max(named, key=_bits_per_s)
     sent = _sent_bytes(evidence, host)
-    used = [interface for interface in _real(host) if sent.get(interface.name, 0) > 0]
+    used = [interface for interface in _cards(host) if sent.get(interface.name, 0) > 0]
     return max(used, key=lambda interface: sent[interface.name], default=None)
 
 
 def _sent_bytes(evidence: Evidence, host: HostInfo) -> dict[str, int]:
-    """Return what each real interface sent between the first and the last sample of a run."""
+    """Return what each card sent over sockets between the first and the last sample of a run."""
     samples = [sample for sample in evidence.telemetry or () if sample.hostname == host.hostname]
     if len(samples) < 2:
         return {}
-    real = {interface.name for interface in _real(host)}
+    real = {interface.name for interface in _cards(host)}
     before = {counter.name: counter.tx_bytes for counter in samples[0].interfaces if counter.name in real}
     return {c.name: c.tx_bytes - before[c.name] for c in samples[-1].interfaces if c.name in before}
 
@@ -109,11 +111,22 @@ def _named(setting: str, interfaces: Sequence[InterfaceInfo]) -> list[InterfaceI
     return [interface for interface in interfaces if interface.name.startswith(words)]
 
 
-def _real(host: HostInfo) -> list[InterfaceInfo]:
-    return [interface for interface in host.interfaces if interface.up and interface.kind in ("ethernet", "infiniband")]
+def _cards(host: HostInfo) -> list[InterfaceInfo]:
+    """Return the interfaces that are up, real and take sockets."""
+    return [i for i in host.interfaces if i.up and i.kind in ("ethernet", "infiniband") and not _is_rdma_port(i)]
 
 
-def _verbs_forbidden(info: RunInfo) -> bool:
+def _fabric(host: HostInfo) -> InterfaceInfo | None:
+    """Return the RDMA port NCCL would take: InfiniBand before RoCE, the fastest of them."""
+    ports = [i for i in host.interfaces if i.up and (_is_rdma_port(i) or i.kind == "infiniband")]
+    return max(ports, key=lambda port: (port.kind == "infiniband", _bits_per_s(port)), default=None)
+
+
+def _is_rdma_port(interface: InterfaceInfo) -> bool:
+    return ":" in interface.name  # device:port; no network interface may have a colon in its name
+
+
+def _rdma_forbidden(info: RunInfo) -> bool:
     return info.environ.get("NCCL_IB_DISABLE") == "1"
 
 

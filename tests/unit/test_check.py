@@ -7,9 +7,10 @@ from analysis.check_cli import check_text, parse_tolerance
 from analysis.results import Verdict
 from commbench.errors import BadInput
 from commbench.records import CollectiveMeasurement
-from commbench.rundir import write_document
+from commbench.rundir import RecordWriter, write_document
 from commprof.cli import main
 from tests.factory import collective, run_info, step, write_measurements, write_training_run
+from tests.unit.test_machine_health import gpu, host, telemetry
 
 SIZES = [2**k for k in range(10, 31, 2)]
 STEADY = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01, 0.99, 1.0]
@@ -106,6 +107,19 @@ def test_hostile_names_reach_neither_terminal_nor_verdict(tmp_path: Path, capsys
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert "\\x1b[2J\\x0aFAIL" in shown
+
+
+def test_hosts_and_telemetry_beside_the_run_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_measurements(tmp_path / "run", sweep(), backend="nccl", num_nodes=2)
+    name = "h\x1b[2J\nPASS"
+    write_document(run / "environment.json", (host(name, gpus=(gpu(0, width=8),)),))
+    with RecordWriter(run / "telemetry.node00001.jsonl") as writer:
+        for sample in telemetry({}, ("software thermal slowdown",)):
+            writer.append(sample)
+    assert main(["check", str(run)]) == 3
+    shown = capsys.readouterr().out
+    assert "FAIL  pcie: narrow: h\\x1b[2J\\x0aPASS GPU 0 8 of 16 lanes" in shown
+    assert "FAIL  throttling: clocks held down by software thermal slowdown in 1 of 3" in shown
 
 
 def test_several_runs_name_theirs_and_a_malformed_environment_is_2(

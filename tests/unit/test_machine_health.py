@@ -191,6 +191,7 @@ def test_peer_access_that_nccl_may_not_use_is_noted() -> None:
     ("reason", "ok", "note"),
     [
         ("hw_thermal_slowdown", False, False),
+        ("hardware slowdown", False, False),
         ("SwThermalSlowdown", False, False),
         ("hw_power_brake_slowdown", False, False),
         ("sw_power_cap", True, True),
@@ -248,7 +249,7 @@ WITH_FABRIC = host(gpus=(gpu(0),), interfaces=(card("eth0", 100), card("ib0", No
     [
         ({}, {"eth0": 10**6}, True, "ib0"),
         ({"NCCL_SOCKET_IFNAME": "eth0"}, {}, True, "ib0"),
-        ({"NCCL_IB_DISABLE": "1"}, {}, False, "NCCL_IB_DISABLE=1 while ib0 (InfiniBand) is up"),
+        ({"NCCL_IB_DISABLE": "1"}, {}, False, "NCCL_IB_DISABLE=1 while ib0 (InfiniBand, speed not stated) is up"),
         ({}, {"eth0": 10 * GIB}, False, "eth0 sent 10 GiB over TCP during the run, whose messages are 10 GiB"),
     ],
 )
@@ -270,6 +271,16 @@ def test_nccl_that_leaves_infiniband_is_found(environ: dict[str, str], sent: dic
 def test_a_slow_card_under_nccl_is_sure_only_without_verbs(environ: dict[str, str], ok: bool | None, note: bool) -> None:
     verdict = judged("network", evidence(TWO_CARDS, num_nodes=2, environ=environ))
     assert (verdict.ok, verdict.note) == (ok, note)
+
+
+def test_roce_that_lies_idle_is_noted_and_no_name_for_sockets() -> None:
+    roce = host(interfaces=(card("eth0", 100), card("mlx5_0:1", 400), card("mlx5_1:1", 200, "infiniband", up=False)))
+    forbidden = judged("network", evidence(roce, num_nodes=2, environ={"NCCL_IB_DISABLE": "1"}))
+    assert (forbidden.ok, forbidden.note) == (True, True)
+    assert "mlx5_0:1 (RDMA, 400 Gbit/s) is up" in forbidden.message
+    assert judged("network", evidence(roce, num_nodes=2)).message.startswith("mlx5_0:1 (400 Gbit/s)")
+    gloo = judged("network", evidence(roce, backend="gloo", num_nodes=2, environ={"GLOO_SOCKET_IFNAME": "eth0"}))
+    assert (gloo.ok, gloo.note) == (True, False)
 
 
 def test_a_pair_far_below_the_others_is_noted() -> None:
