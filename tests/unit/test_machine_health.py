@@ -265,7 +265,7 @@ def test_nccl_that_leaves_infiniband_is_found(environ: dict[str, str], sent: dic
         ({"NCCL_SOCKET_IFNAME": "eth0"}, True, True),
         ({"NCCL_SOCKET_IFNAME": "=eth0", "NCCL_IB_DISABLE": "1"}, False, False),
         ({"NCCL_SOCKET_IFNAME": "eth"}, True, False),
-        ({"NCCL_SOCKET_IFNAME": "^docker"}, None, False),
+        ({"NCCL_SOCKET_IFNAME": "^docker,eth0"}, None, False),
     ],
 )
 def test_a_slow_card_under_nccl_is_sure_only_without_verbs(environ: dict[str, str], ok: bool | None, note: bool) -> None:
