@@ -186,10 +186,12 @@ def _typical_verdict(
     message = f"{_difference(typical)} over {num_sizes} sizes (median of the time ratios {typical}, tolerance {tolerance:.0%})"
     message += f"; {left_out} sizes left out, under {MIN_SAMPLES} samples" if left_out else ""
     fails = typical.slower(tolerance)
+    open_ended = not fails and typical.interval.high > 1 + tolerance
+    message += f"; up to {typical.interval.high:.2f}x is not excluded, so raise -n or measure in quiet" if open_ended else ""
     return Verdict(
         name=f"baseline {series.label}",
         ok=not fails,
-        note=not fails and typical.slower(0),
+        note=open_ended or (not fails and typical.slower(0)),
         measured=typical.value,
         limit=1 + tolerance,
         unit="1",

@@ -69,6 +69,14 @@ def test_noise_alone_is_no_difference(seed: int) -> None:
     assert "no difference over 25 sizes" in found["typical"].message
 
 
+def test_a_band_wider_than_the_tolerance_says_what_it_cannot_exclude() -> None:
+    noisy = verdicts(evidence(sweep(1, noise=0.5)), evidence(sweep(2, noise=0.5)))["typical"]
+    assert (noisy.ok, noisy.note) == (True, True)
+    assert "is not excluded" in noisy.message
+    quiet = verdicts(evidence(sweep(1)), evidence(sweep(2)))["typical"]
+    assert (quiet.ok, quiet.note) == (True, False)
+
+
 def test_one_slow_size_is_named_and_the_others_are_cleared() -> None:
     found = verdicts(evidence(sweep(1, factor=1.5, only=2**20)), evidence(sweep(2)))
     assert found["typical"].ok
