@@ -6,16 +6,7 @@ from analysis.evidence import Evidence
 from analysis.load import Run
 from analysis.machine_health import machine_health
 from analysis.results import Verdict
-from commbench.machine import (
-    GpuInfo,
-    GpuSample,
-    HostInfo,
-    InterfaceInfo,
-    InterfaceSample,
-    NvLink,
-    PcieLink,
-    TelemetrySample,
-)
+from commbench.machine import GpuInfo, GpuSample, HostInfo, InterfaceInfo, InterfaceSample, NvLink, PcieLink, TelemetrySample
 from commbench.records import LinkMeasurement, RankInfo, SoftwareInfo
 from tests.factory import collective, run_info
 
@@ -81,7 +72,7 @@ def card(name: str, gbit: float | None, kind: str = "ethernet", *, up: bool = Tr
 
 
 def telemetry(sent: dict[str, int], reasons: tuple[str, ...] = ()) -> tuple[TelemetrySample, ...]:
-    """Two samples of one host: what its interfaces sent between them, its GPU's throttle reasons in the second."""
+    """Two samples: what interfaces sent between them, throttle reasons in the second."""
     return tuple(
         TelemetrySample(
             hostname="host",
