@@ -81,9 +81,9 @@ def rank_device(context: RankContext, backend: str) -> torch.device:
 def process_group(context: RankContext, backend: str, timeout_s: float) -> Iterator[RollCall | None]:
     """Open the process group and yield the roll call, None for one rank.
 
-    A collective that waits for a lost rank fails early enough for the run to be over within `timeout_s`. A rank that loses its peers
-    raises RunFailed, which names them. The group is destroyed only when all went well: after a failure the other side is
-    gone and tearing down in order would be one more wait.
+    A collective that waits for a lost rank fails early enough for the run to be over within `timeout_s`. A rank that loses
+    its peers raises RunFailed, which names them. The group is destroyed only when all went well: after a failure the other
+    side is gone and tearing down in order would be one more wait.
     """
     if context.launcher == "torchrun":
         die_with_parent()  # torchrun's ranks have sessions of their own and would outlive it

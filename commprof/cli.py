@@ -1,6 +1,7 @@
 """The door: the first word names a verb, whose module is imported only then. Returns the exit code.
 
-0 ok, 1 failed, 2 usage or input, 130 interrupted. Results go to standard output, everything else to standard error.
+0 ok, 1 failed, 2 usage or input, 3 `check` says no, 130 interrupted. Results go to standard output, everything else to
+standard error.
 """
 
 import argparse
@@ -20,6 +21,7 @@ VERBS = {
     "train": ("train.cli", "TRAIN", "run the reference training and record its steps, gradients and traces"),
     "fit": ("analysis.cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),
     "predict": ("analysis.cli", "PREDICT", "the training step at N ranks, from one rank's profile and a bench"),
+    "check": ("analysis.check_cli", "CHECK", "pass or fail: thresholds, a baseline with its noise, and what is not normal"),
     "report": ("analysis.cli", "REPORT", "one HTML file: verdict, wire, step, prediction beside measurement"),
     "study": ("commprof.study", "STUDY", "all of it: bench, profile, predict, verify, report"),
 }

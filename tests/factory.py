@@ -1,8 +1,8 @@
 """Small records and run folders for tests; every value that matters to a test is an argument."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from commbench.records import (
     SCHEMA_VERSION,
@@ -12,7 +12,6 @@ from commbench.records import (
     LinkMeasurement,
     ParameterTiming,
     RankInfo,
-    Remeasured,
     RunInfo,
     RunKind,
     RunStatus,
@@ -37,8 +36,9 @@ def run_info(
     run_id: str = "run",
     hostname: str = "host",
     started_at: str = "2026-01-01T00:00:00+00:00",
+    **fields: object,
 ) -> RunInfo:
-    return RunInfo(
+    info = RunInfo(
         schema_version=SCHEMA_VERSION,
         run_id=run_id,
         kind=kind,
@@ -56,6 +56,7 @@ def run_info(
         environ={},
         workload=workload,
     )
+    return replace(info, **fields)  # type: ignore[arg-type]
 
 
 def workload(*, synchronised: bool = True, experiment: str = "small", samples_per_rank: int = 32) -> Workload:
@@ -103,17 +104,14 @@ def collective(
     in_place: bool = True,
     num_wrong: int | None = 0,
     cpu_s: float | None = None,
-    op: str = "all_reduce",
-    mode: Literal["isolated", "pipelined"] = "isolated",
-    cold_s: float | None = None,
-    remeasured: tuple[Remeasured, ...] = (),
+    **fields: object,
 ) -> CollectiveMeasurement:
-    return CollectiveMeasurement(
-        op=op,
+    measurement = CollectiveMeasurement(
+        op="all_reduce",
         dtype="float32",
         message_bytes=message_bytes,
         world_size=world_size,
-        mode=mode,
+        mode="isolated",
         in_place=in_place,
         warmup_iterations=5,
         slowest_rank_s=tuple(seconds),
@@ -121,9 +119,8 @@ def collective(
         timer="fake",
         num_wrong=num_wrong,
         cpu_s=cpu_s,
-        cold_s=cold_s,
-        remeasured=remeasured,
     )
+    return replace(measurement, **fields)  # type: ignore[arg-type]
 
 
 def timeline(ready: Sequence[tuple[str, int, float]], backward_s: float) -> GradientTimeline:
@@ -160,10 +157,17 @@ def write_training_run(
 
 def write_bench_run(path: Path, latency_s: float, bandwidth: float, *, world_size: int = 2, **info: object) -> Path:
     """Write a bench run whose times lie exactly on latency + bytes/bandwidth."""
-    create_run(path, run_info("bench", world_size=world_size, run_id=path.name, **info))  # type: ignore[arg-type]
+    times = {size: [latency_s + size / bandwidth] * 5 for size in (2**k for k in range(3, 28))}
+    measured = [collective(size, seconds, world_size=world_size) for size, seconds in times.items()]
+    return write_measurements(path, measured, world_size=world_size, **info)
+
+
+def write_measurements(path: Path, measurements: Iterable[CollectiveMeasurement], **info: object) -> Path:
+    """Write a bench run that holds these measurements."""
+    create_run(path, run_info("bench", run_id=path.name, **info))  # type: ignore[arg-type]
     with RecordWriter(path / "collectives.jsonl") as writer:
-        for size in (2**k for k in range(3, 28)):
-            writer.append(collective(size, [latency_s + size / bandwidth] * 5, world_size=world_size))
+        for measurement in measurements:
+            writer.append(measurement)
     return path
 
 
