@@ -9,16 +9,19 @@ opposite order; a ratio is that of two neighbours, so that a machine that drifts
 
 What each tool calls the time of one call, and which figure of ours is alike
 - gloo's runner times every blocking call on rank 0 alone. Calls come back to back, no barrier between them, in place, one
-  buffer; p50 over calls. The ring itself keeps the ranks in step, so that a call waits for nobody. Our like is the *isolated
-  in-place call, fastest rank*: it left the barrier last, so it waited for nobody either.
+  buffer; p50 over calls. The ring itself keeps the ranks in step. Our like is the *isolated in-place call, fastest rank*:
+  it left the barrier last, so it waited for nobody either. It is the smaller of two times, which on a busy machine flatters
+  us: back to back, the same call then takes up to a seventh longer.
 - The *slowest rank* is what our table prints. It includes the time by which one rank left our barrier before the other.
-  gloo has no such barrier and no such time.
+  gloo has no such barrier and no such time, so this figure is an upper bound of the like.
 - *Pipelined* calls are launched together and waited for once. torch works on two of them at a time; gloo's runner never does.
 - PARAM's comms.py (blocking) also has a barrier before each call. A rank's figure is its mean over calls, and its p50 is taken
   over ranks, for two ranks their mean. Our like is the mean over isolated calls and over both ranks: no p50 at all.
 
-Two of gloo's algorithms: allreduce_ring_chunked (fixed buffers, set up once) and new_allreduce_ring, which is what torch
-calls, here without torch. So commprof over the second is what Python and torch add, and the second over the first is gloo's.
+Two of gloo's algorithms: allreduce_ring_chunked (fixed buffers, set up once: 7 messages a call and rank on 2 ranks) and
+new_allreduce_ring, which is what torch calls, here without torch (12 messages: ends announce every segment to each other).
+torch adds two hand-overs between threads, Python a few microseconds. Large messages turn it round: the chunked ring copies what
+it gathers out of an inbox, and the runner gives the new one an input apart from the output; torch receives in place.
 """
 
 import argparse
