@@ -79,12 +79,15 @@ def run_gloo(binary: Path, num_bytes: int, calls: int) -> Figures:
 
 def _gloo_output(binary: Path, algorithm: str, num_bytes: int, calls: int) -> str:
     interface = os.environ.get("GLOO_SOCKET_IFNAME")  # torch's gloo follows it
+    elements = num_bytes // 4
+    # Its check expects sums of 4 i + 1, which float32 cannot hold from 2^24 on, and calls the right result wrong there.
+    checked = 4 * elements <= 2**24
     with tempfile.TemporaryDirectory() as store:
         ranks = [
             [
                 *(str(binary), "--size", "2", "--rank", str(rank), "--shared-path", store, "--prefix", "peer"),
                 *("--transport", "tcp", *(("--tcp-device", interface) if interface else ()), "--nanos"),
-                *("--elements", str(num_bytes // 4), "--warmup-iters", str(WARMUPS)),
+                *("--elements", str(elements), "--warmup-iters", str(WARMUPS), *(() if checked else ("--no-verify",))),
                 *("--iteration-count", str(calls), algorithm),
             ]
             for rank in range(2)

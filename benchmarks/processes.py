@@ -18,7 +18,7 @@ _GRACE_S = 20.0  # what a launcher takes to end its ranks
 def run_together(commands: Sequence[list[str]], timeout_s: float, environ: dict[str, str] | None = None) -> str:
     """Run all commands at once, `environ` added to ours, and return the first one's standard output.
 
-    Raises RunFailed in one line (the last one of its standard error) when one fails or is not done after `timeout_s`.
+    Raises RunFailed in one line (the last one of its standard error, or else of its output) when one fails or is not done after `timeout_s`.
     """
     with ExitStack() as stack:
         logs = [
@@ -32,9 +32,11 @@ def run_together(commands: Sequence[list[str]], timeout_s: float, environ: dict[
                 subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True, env={**os.environ, **(environ or {})})
             )
         late = _wait(started, deadline_s)
-        for process, (_, err) in zip(started, logs, strict=True):
+        for process, (out, err) in zip(started, logs, strict=True):
             if process.poll():
-                raise RunFailed(f"{_name(process)} failed with code {process.returncode}: {_last_line(err)}")
+                raise RunFailed(
+                    f"{_name(process)} failed with code {process.returncode}: {_last_line(err) or _last_line(out) or 'it wrote no reason'}"
+                )
         if late is not None:
             raise RunFailed(f"{_name(late)} had not ended after {timeout_s:g} s")
         return _read(logs[0][0])
@@ -68,7 +70,7 @@ def _name(process: subprocess.Popen[bytes]) -> str:
 
 def _last_line(log: IO[bytes]) -> str:
     lines = _read(log).strip().splitlines()
-    return printable(lines[-1])[:300] if lines else "it wrote no reason"
+    return printable(lines[-1])[:300] if lines else ""
 
 
 def _read(log: IO[bytes]) -> str:
