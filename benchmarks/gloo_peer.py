@@ -162,9 +162,9 @@ def report(found: dict[str, list[Figures]]) -> Iterator[str]:
     ours = sorted(names - {*peers, OUR_MEAN})
     yield from _own_table(found, ours)
     for peer in peers:
-        yield from _ratio_table(found, [OUR_MEAN] if peer == PARAM else ours, peer)
+        yield from _ratio_table(found, [OUR_MEAN] if peer == PARAM else ours, peer, f"Beside {peer}")
     if set(GLOO_ALGORITHMS) <= names:
-        yield from _ratio_table(found, GLOO_ALGORITHMS[1:], GLOO_ALGORITHMS[0])
+        yield from _ratio_table(found, GLOO_ALGORITHMS[1:], GLOO_ALGORITHMS[0], "gloo's two algorithms")
 
 
 def _own_table(found: dict[str, list[Figures]], ours: Sequence[str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ _GRACE_S = 20.0  # what a launcher takes to end its ranks
 def run_together(commands: Sequence[list[str]], timeout_s: float, environ: dict[str, str] | None = None) -> str:
     """Run all commands at once, `environ` added to ours, and return the first one's standard output.
 
-    Raises RunFailed in one line (the last one of its standard error, or else of its output) when one fails or is not done after `timeout_s`.
+    Raises RunFailed when one fails or is not done after `timeout_s`: one line, with the last that it wrote.
     """
     with ExitStack() as stack:
         logs = [
@@ -34,9 +34,8 @@ def run_together(commands: Sequence[list[str]], timeout_s: float, environ: dict[
         late = _wait(started, deadline_s)
         for process, (out, err) in zip(started, logs, strict=True):
             if process.poll():
-                raise RunFailed(
-                    f"{_name(process)} failed with code {process.returncode}: {_last_line(err) or _last_line(out) or 'it wrote no reason'}"
-                )
+                reason = _last_line(err) or _last_line(out) or "it wrote no reason"
+                raise RunFailed(f"{_name(process)} failed with code {process.returncode}: {reason}")
         if late is not None:
             raise RunFailed(f"{_name(late)} had not ended after {timeout_s:g} s")
         return _read(logs[0][0])
