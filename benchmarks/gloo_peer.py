@@ -176,10 +176,10 @@ def _own_table(found: dict[str, list[Figures]], ours: Sequence[str]) -> Iterator
             yield f"| {name} | {_title(size)} | {format_seconds(median(times_s))} | {span} |"
 
 
-def _ratio_table(found: dict[str, list[Figures]], ours: Sequence[str], peer: str) -> Iterator[str]:
+def _ratio_table(found: dict[str, list[Figures]], ours: Sequence[str], peer: str, title: str) -> Iterator[str]:
     yield from (
         "",
-        f"## Beside {peer}",
+        f"## {title}",
         "",
         f"| statistic | size | time | {peer} | ratio | range |",
         "|---|---|---|---|---|---|",
