@@ -11,8 +11,11 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --c
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # Where results of `make benchmark-*` are written.
 RESULTS ?= docs/results
+# Peers of `make benchmark-gloo`: a checkout of gloo with its benchmark built, a checkout of PARAM. Both may be left out.
+GLOO ?=
+PARAM ?=
 
-.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies clean
+.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -39,6 +42,9 @@ benchmark-telemetry: $(VENV)/installed
 # Needs a GPU.
 benchmark-copies: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.host_device_copies --out $(RESULTS)
+
+benchmark-gloo: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.gloo_peer --out $(RESULTS) $(if $(GLOO),--gloo $(GLOO)) $(if $(PARAM),--param $(PARAM))
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -59,7 +59,14 @@ def run_bench(request: BenchRequest) -> int:
     with (
         process_group(context, backend, request.timeout_s) as roll,
         open_run(
-            "bench", context, device, backend=backend, root=request.root, path=request.folder, resume=request.resume
+            "bench",
+            context,
+            device,
+            roll=roll,
+            backend=backend,
+            root=request.root,
+            path=request.folder,
+            resume=request.resume,
         ) as run,
     ):
         stop = StopRequest()

@@ -56,8 +56,8 @@ def contention(args: argparse.Namespace) -> int:
     say = printer(enabled=context.rank == 0 and not args.json)
     measured = []
     with (
-        process_group(context, backend, args.timeout),
-        open_run("contention", context, device, backend=backend, root=args.out, path=args.folder) as run,
+        process_group(context, backend, args.timeout) as roll,
+        open_run("contention", context, device, roll=roll, backend=backend, root=args.out, path=args.folder) as run,
         RecordWriter(run / "contention.jsonl") if context.rank == 0 else nullcontext() as writer,
     ):
         say(f"# commprof contention: {context.world_size} ranks, backend {backend}\n{COLUMNS}")

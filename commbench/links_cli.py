@@ -61,8 +61,8 @@ def links(args: argparse.Namespace) -> int:
     say = printer(enabled=context.rank == 0 and not args.json)
     measured: list[LinkMeasurement] = []
     with (
-        process_group(context, backend, args.timeout),
-        open_run("links", context, device, backend=backend, root=args.out, path=args.folder) as run,
+        process_group(context, backend, args.timeout) as roll,
+        open_run("links", context, device, roll=roll, backend=backend, root=args.out, path=args.folder) as run,
         RecordWriter(run / "links.jsonl") if context.rank == 0 else nullcontext() as writer,
     ):
         say(links_table.header(read_info(run)))

@@ -7,6 +7,7 @@ torchrun's, or the first rank's; each thread has a connection of its own, since 
 
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -25,20 +26,21 @@ class RollCall:
         self._own, self._watched = store.clone(), store.clone()
         threading.Thread(target=self._answer, name="commprof-roll", daemon=True).start()
 
-    def call(self) -> dict[int, str]:
-        """Return what every rank that answers within the time is doing; a rank without an answer is missing."""
+    def call(self) -> dict[int, str | None]:
+        """Return what every rank is doing, None for one that does not answer within the time."""
+        answers: dict[int, str | None] = dict.fromkeys(range(self._world_size))
         try:
             self._own.set("roll", "called")
             self._own.set(f"here/{self._rank}", self.doing)
-            waiting = set(range(self._world_size))
             end_s = time.monotonic() + self._wait_s
-            while waiting and time.monotonic() < end_s:
-                waiting -= {rank for rank in waiting if self._own.check([f"here/{rank}"])}
+            while None in answers.values() and time.monotonic() < end_s:
+                for rank in (rank for rank, answer in answers.items() if answer is None):
+                    if self._own.check([f"here/{rank}"]):
+                        answers[rank] = self._own.get(f"here/{rank}").decode()
                 time.sleep(_POLL_S)
-            here = set(range(self._world_size)) - waiting
-            return {rank: self._own.get(f"here/{rank}").decode() for rank in sorted(here)}
         except (DistError, RuntimeError):  # the store went with the rank that held it
-            return {self._rank: self.doing}
+            answers[self._rank] = self.doing
+        return answers
 
     def _answer(self) -> None:
         try:
@@ -48,16 +50,16 @@ class RollCall:
             return  # the store is gone: the run is over
 
 
-def explain(doing: str, answers: dict[int, str], world_size: int, error: str) -> str:
+def explain(doing: str, answers: Mapping[int, str | None], error: str) -> str:
     """Say in one line who is missing, or who was elsewhere, or else what the collective's own error was."""
-    missing = [str(rank) for rank in range(world_size) if rank not in answers]
-    if (missing and len(answers) > 1) or len(missing) == 1:
+    missing = [rank for rank, answer in answers.items() if answer is None]
+    if 0 < len(missing) < len(answers):
         return f"{_ranks(missing)} died or stalls in {doing}"
-    elsewhere = [str(rank) for rank, other in answers.items() if other != doing]
-    if elsewhere and not missing:
-        return f"{_ranks(elsewhere)} did not come to {doing}, but is in {answers[int(elsewhere[0])]}"
-    return f"lost the other ranks in {doing}: {error}"
+    elsewhere = [rank for rank, answer in answers.items() if answer != doing]
+    if elsewhere:
+        return f"{_ranks(elsewhere)} did not come to {doing}, but is in {answers[elsewhere[0]]}"
+    return f"the ranks lost each other in {doing}: {error}"
 
 
-def _ranks(ranks: list[str]) -> str:
-    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(ranks)}"
+def _ranks(ranks: Sequence[int]) -> str:
+    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"

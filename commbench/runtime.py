@@ -90,15 +90,20 @@ def process_group(context: RankContext, backend: str, timeout_s: float) -> Itera
     reserve_s = min(_RESERVE_S, _RESERVE_SHARE * timeout_s)
     _open_group(context, backend, timedelta(seconds=timeout_s - reserve_s))
     roll = _roll_call(context, _ROLL_SHARE * reserve_s)
-    try:
+    with naming_lost_ranks(roll):
         yield roll
         dist.destroy_process_group()
+
+
+@contextmanager
+def naming_lost_ranks(roll: RollCall | None) -> Iterator[None]:
+    """Turn the error of a collective that lost a rank into RunFailed, which says who is missing and in what."""
+    try:
+        yield
     except RuntimeError as error:  # torch's DistError is one too
         if not isinstance(error, dist.DistError) and not _lost_a_peer(error):
             raise
-        if roll is None:
-            raise RunFailed(_first_line(error)) from None
-        raise RunFailed(explain(roll.doing, roll.call(), context.world_size, _first_line(error))) from None
+        raise RunFailed(_first_line(error) if roll is None else explain(roll.doing, roll.call(), _first_line(error))) from None
 
 
 def _open_group(context: RankContext, backend: str, timeout: timedelta) -> None:

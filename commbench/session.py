@@ -15,8 +15,9 @@ from commbench import hardware
 from commbench.errors import BadInput, CommprofError, Interrupted
 from commbench.machine import ENVIRONMENT_FILE, HostInfo
 from commbench.records import SCHEMA_VERSION, RankInfo, RunInfo, RunKind, RunStatus, SoftwareInfo, Workload
+from commbench.rollcall import RollCall
 from commbench.rundir import create_run, finish_run, new_run_path, now_utc, read_info, reopen_run, write_document
-from commbench.runtime import RankContext, barrier, broadcast_text, gather_text
+from commbench.runtime import RankContext, barrier, broadcast_text, gather_text, naming_lost_ranks
 from commbench.stopping import raise_on_sigterm
 from commbench.telemetry import telemetry, telemetry_file
 
@@ -27,6 +28,7 @@ def open_run(
     context: RankContext,
     device: torch.device,
     *,
+    roll: RollCall | None,
     backend: str,
     root: Path,
     path: Path | None = None,
@@ -44,10 +46,12 @@ def open_run(
     info = _describe(kind, context, device, backend, workload)
     make = _reopen if resume else _create
     path = _together(make, path or new_run_path(root, kind, context.world_size), info, context, device)
+    if roll is not None:
+        roll.doing = f"the {kind} run"
     node, first_on_host = context.rank // context.local_world_size, context.local_rank == 0
     _describe_hosts(path, context, device)
     try:
-        with telemetry(telemetry_file(path, node)) if first_on_host else nullcontext():
+        with telemetry(telemetry_file(path, node)) if first_on_host else nullcontext(), naming_lost_ranks(roll):
             yield path
             barrier()
     except (KeyboardInterrupt, Interrupted) as error:

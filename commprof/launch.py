@@ -83,7 +83,7 @@ def launch(
         raise
     reader.join(timeout=_STOP_GRACE_S)
     if code != 0:
-        raise _explain(heard, run)
+        raise _explain(heard, run, code)
 
 
 def torchrun_command(verb_argv: Sequence[str], num_ranks: int) -> list[str]:
@@ -142,15 +142,17 @@ def _forward(source: IO[str], target: IO[str], heard: _Heard, on_line: Callable[
                 on_line(line)
 
 
-def _explain(heard: _Heard, run: Path) -> CommprofError:
-    """Put what ended the run into one line: the killed rank, or the ranks' own words, or torchrun's exit codes."""
+def _explain(heard: _Heard, run: Path, code: int) -> CommprofError:
+    """Put what ended the run into one line: who was killed, or the ranks' own words, or torchrun's exit codes."""
     dead = _DEAD_RANK.search("".join(heard.noise))
     known = (run / RUN_FILE).exists()
     where = f"; what was measured until then is in {run}" if known else ""
-    if known and (info := read_info(run)).status == "interrupted":
-        return Interrupted(f"{info.failure}{where}")
-    if dead is not None and int(dead[1]) < 0:
+    if code < 0:
+        reason = f"torchrun was killed ({signal.Signals(-code).name})"
+    elif dead is not None and int(dead[1]) < 0:
         reason = f"rank {dead[2]} was killed ({signal.Signals(-int(dead[1])).name})"
+    elif known and (info := read_info(run)).status == "interrupted":
+        return Interrupted(f"{info.failure}{where}")
     elif heard.words:
         reason = heard.words[0]
     elif dead is not None:

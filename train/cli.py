@@ -57,10 +57,11 @@ def train_verb(args: argparse.Namespace) -> int:
     backend = resolve_backend(config.distributed.backend)
     device = rank_device(context, backend)
     alone = context.launcher == "single"
-    with nullcontext() if alone else process_group(context, backend, config.distributed.timeout_s):
+    with nullcontext() if alone else process_group(context, backend, config.distributed.timeout_s) as roll:
         trainee = build_trainee(config, device)
         workload = _workload(config, trainee.model)
-        with open_run("train", context, device, backend=backend, root=args.out, path=args.folder, workload=workload) as run:
+        folders = {"root": args.out, "path": args.folder}
+        with open_run("train", context, device, roll=roll, backend=backend, workload=workload, **folders) as run:
             if context.rank == 0:
                 write_text(run / "config.yaml", dump_config(config))
             train(config, trainee, training, evaluation, context, run)

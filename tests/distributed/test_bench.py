@@ -42,7 +42,7 @@ def test_torchrun_starts_it_as_well(tmp_path: Path) -> None:
 def test_one_process_is_a_world_of_its_own(commprof: Commprof) -> None:
     done = commprof("bench", "-e", "16", "-n", "2", "-c", "0")
     assert done.returncode == 0, done.stderr
-    assert "not checked (-c 0)" in done.stdout
+    assert "not checked" in done.stdout
 
 
 def test_a_taken_folder_is_refused_before_anything_starts(commprof: Commprof, tmp_path: Path) -> None:

@@ -45,15 +45,21 @@ def test_a_flood_of_torchrun_words_stays_bounded() -> None:
 )
 def test_what_ended_the_run_is_one_line_and_marks_it(tmp_path: Path, noise: str, words: list[str], reason: str) -> None:
     create_run(tmp_path / "r", run_info(status="running"))
-    error = _explain(_Heard(words=words, noise=[noise]), tmp_path / "r")
+    error = _explain(_Heard(words=words, noise=[noise]), tmp_path / "r", 1)
     assert str(error).startswith(reason)
     assert str(tmp_path / "r") in str(error)
     assert (read_info(tmp_path / "r").failure or "").startswith(reason)
 
 
+def test_ranks_that_ended_because_torchrun_was_killed_did_not_stop_by_themselves(tmp_path: Path) -> None:
+    create_run(tmp_path / "r", run_info(status="interrupted"))
+    assert str(_explain(_Heard(), tmp_path / "r", -9)).startswith("torchrun was killed (SIGKILL)")
+    assert read_info(tmp_path / "r").status == "failed"
+
+
 def test_a_run_that_was_asked_to_stop_is_not_called_failed(tmp_path: Path) -> None:
     create_run(tmp_path / "r", run_info(status="interrupted"))
-    error = _explain(_Heard(noise=["failed (exitcode: 130) local_rank: 0 (pid: 7)"]), tmp_path / "r")
+    error = _explain(_Heard(noise=["failed (exitcode: 130) local_rank: 0 (pid: 7)"]), tmp_path / "r", 1)
     assert isinstance(error, Interrupted)
     assert read_info(tmp_path / "r").status == "interrupted"
 
