@@ -15,6 +15,7 @@ import torch
 from commbench import hardware, table
 from commbench.burst import measure_burst
 from commbench.ceiling import Ceiling, collective_ceiling
+from commbench.collectives import Arena
 from commbench.errors import BadInput, Interrupted, OutOfMemory, RunFailed
 from commbench.machine import ENVIRONMENT_FILE, HostInfo
 from commbench.plan import PLAN_FILE, BenchPlan, Cell
@@ -82,6 +83,7 @@ def run_bench(request: BenchRequest) -> int:
             rotate_bytes=0 if plan.hot else _ROTATE_CACHES * _cache_bytes(device),
             stop=stop,
             announce=announce,
+            arena=Arena(device),
         )
         recorder = Recorder(run, request, context, device)
         recorder.open()

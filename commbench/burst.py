@@ -4,7 +4,7 @@ All buckets are launched in order without waiting and then waited for in order, 
 the wait for it, and for all before it, is over.
 """
 
-from commbench.collectives import Collective
+from commbench.collectives import Arena, Collective
 from commbench.plan import Cell
 from commbench.records import BurstMeasurement
 from commbench.runtime import barrier, gather_values
@@ -19,7 +19,9 @@ class Burst:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.buckets: list[Collective] = [allocate(bench, size, _CELL)[0] for size in bench.plan.bucket_bytes]
+        self.buckets: list[Collective] = [
+            allocate(bench, Arena(bench.device), size, _CELL)[0] for size in bench.plan.bucket_bytes
+        ]
         self.done_s: list[tuple[float, ...]] = []
         self.fastest_s: list[float] = []
         self.elapsed_s = 0.0

@@ -54,7 +54,7 @@ def _add_timing_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--mode", default="isolated", metavar="MODES", help=f"comma-separated; {modes} (isolated)")
     effort = group.add_mutually_exclusive_group()
     effort.add_argument("--fast", action="store_true", help="each median to 10 %%, 10 s in all")
-    effort.add_argument("--rigorous", action="store_true", help="each median to 0.5 %%, 600 s in all (else 2 %%, 45 s)")
+    effort.add_argument("--rigorous", action="store_true", help="each median to 0.5 %%, 600 s in all (else 2 %%, 50 s)")
     effort.add_argument("-n", "--iters", type=int, metavar="N", help="exactly N samples per size instead")
     group.add_argument("--seconds", type=float, metavar="S", help="time for the whole sweep, instead of the above")
     group.add_argument(

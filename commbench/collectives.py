@@ -17,6 +17,7 @@ from commbench.payload import Payload
 
 _MAX_BUFFERS = 4096
 _ALIGNMENT_BYTES = 256
+_FILL = 0x3F  # no data type reads these bytes as a NaN or a denormal, whose arithmetic can be slow
 _POISON = 113  # a value that no rank sends to itself, in every data type
 
 # torch 2.13 renamed both; the old names still work but warn.
@@ -42,6 +43,24 @@ class Buffers:
     receive: torch.Tensor
     send_parts: list[torch.Tensor]
     receive_parts: list[torch.Tensor]
+
+
+class Arena:
+    """Memory for one collective after the other: written once, so that every page exists before the clock runs."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._blocks: list[torch.Tensor] = []
+
+    def blocks(self, number: int, num_bytes: int) -> list[torch.Tensor]:
+        """Return so many blocks of at least so many bytes, uint8. Raises as torch does without memory."""
+        if len(self._blocks) < number or self._blocks[0].numel() < num_bytes:
+            self._blocks = []  # before the larger ones are made: both may not fit
+            self._blocks = [self._block(num_bytes) for _ in range(number)]
+        return self._blocks[:number]
+
+    def _block(self, num_bytes: int) -> torch.Tensor:
+        return torch.full((num_bytes,), _FILL, dtype=torch.uint8, device=self._device)
 
 
 class Collective:
@@ -71,18 +90,18 @@ class Collective:
     def num_buffers(self) -> int:
         return len(self._sets)
 
-    def allocate(self, rotate_bytes: int, at_least: int = 1) -> None:
-        """Make the buffers, spread over `rotate_bytes` where one message is smaller. Raises as torch does without memory."""
+    def allocate(self, arena: Arena, rotate_bytes: int, at_least: int = 1) -> None:
+        """Lay out the buffers, spread over `rotate_bytes` where one message is smaller. Raises as torch does without memory."""
         send, receive = self.payload.send_count, self.payload.receive_count
         dtype = self.payload.dtype
         largest_bytes = max(send, receive) * dtype.itemsize
         count = max(at_least, min(_MAX_BUFFERS, -(-rotate_bytes // max(1, largest_bytes))))
-        pitch = max(largest_bytes, rotate_bytes // count)
-        pitch = -(-pitch // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES // dtype.itemsize
-        # Written once, so that every page exists before the clock runs.
-        arenas = [torch.ones(pitch * count, dtype=dtype, device=self.device) for _ in range(1 if self.in_place else 2)]
+        pitch_bytes = max(largest_bytes, rotate_bytes // count, 1)
+        pitch_bytes = -(-pitch_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+        blocks = [block.view(dtype) for block in arena.blocks(1 if self.in_place else 2, pitch_bytes * count)]
+        pitch = pitch_bytes // dtype.itemsize
         self._sets = [
-            self._buffers(arenas[0][i * pitch :][:send], arenas[-1][i * pitch :][:receive], arenas[0][i * pitch :])
+            self._buffers(blocks[0][i * pitch :][:send], blocks[-1][i * pitch :][:receive], blocks[0][i * pitch :])
             for i in range(count)
         ]
 

@@ -43,7 +43,7 @@ class Effort:
 
 
 FAST = Effort(iterations=None, precision=0.10, budget_s=10.0)
-STANDARD = Effort(iterations=None, precision=0.02, budget_s=45.0)
+STANDARD = Effort(iterations=None, precision=0.02, budget_s=50.0)
 RIGOROUS = Effort(iterations=None, precision=0.005, budget_s=600.0)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from commbench.collectives import Collective
+from commbench.collectives import Arena, Collective
 from commbench.errors import OutOfMemory
 from commbench.operations import OPERATIONS
 from commbench.plan import BenchPlan, Cell, Effort
@@ -22,6 +22,7 @@ from commbench.timer import CallTimer, Chunk
 from commbench.timing import Clock
 from commbench.units import format_bytes
 
+_HEAVY_BYTES = 50e6  # a size of so many bytes gets twice the time of a small one: few calls, but long ones
 _LEAST_SAMPLES = 3  # taken whatever they cost
 _SETTLED_SAMPLES = 20  # fewer may agree by chance
 _MOST_SAMPLES = 5_000
@@ -45,6 +46,7 @@ class Bench:
     rotate_bytes: int
     stop: Callable[[], bool]
     announce: Callable[[str], None]
+    arena: Arena
     start_s: float = field(default_factory=time.monotonic)
 
     def elapsed(self) -> float:
@@ -56,17 +58,19 @@ def measure(bench: Bench, cells: Sequence[tuple[int, Cell]]) -> Iterator[tuple[C
 
     Raises OutOfMemory on all ranks where one has no memory left for a size.
     """
+    weights = [1 + size / _HEAVY_BYTES for size, _ in cells]
     for done, (size, cell) in enumerate(cells):
         bench.announce(f"{bench.plan.op} of {format_bytes(size)}")
-        collective, elapsed_s = allocate(bench, size, cell)
+        collective, elapsed_s = allocate(bench, bench.arena, size, cell)
         left_s = max(0.0, bench.plan.effort.budget_s - elapsed_s)
-        measurement, stop = _measure_cell(bench, collective, cell, elapsed_s, left_s / (len(cells) - done))
+        allowance_s = left_s * weights[done] / sum(weights[done:])
+        measurement, stop = _measure_cell(bench, collective, cell, elapsed_s, allowance_s)
         yield measurement, stop
         if stop:
             return
 
 
-def allocate(bench: Bench, size: int, cell: Cell) -> tuple[Collective, float]:
+def allocate(bench: Bench, arena: Arena, size: int, cell: Cell) -> tuple[Collective, float]:
     """Make a collective with its buffers on every rank, or raise OutOfMemory on every rank; also say what time it is."""
     plan = bench.plan
     collective = Collective(plan.op, plan.dtype, plan.reduction, plan.root, size, cell.in_place, bench.device)
@@ -74,7 +78,7 @@ def allocate(bench: Bench, size: int, cell: Cell) -> tuple[Collective, float]:
     at_least = 2 if cell.mode == "pipelined" and bench.device.type == "cpu" else 1
     failed = False
     try:
-        collective.allocate(bench.rotate_bytes, at_least)
+        collective.allocate(arena, bench.rotate_bytes, at_least)
     except RuntimeError as error:  # torch.OutOfMemoryError on a GPU; on the host only its text tells
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise

@@ -8,7 +8,7 @@ import os
 import torch
 import torch.distributed as dist
 
-from commbench.collectives import Collective
+from commbench.collectives import Arena, Collective
 from commbench.errors import BadInput
 from commbench.operations import DATA_TYPES, OPERATIONS, REDUCTIONS, check_operation
 from commbench.sweep import count_wrong
@@ -33,7 +33,7 @@ def main() -> None:
 def verify(op: str, dtype: str, reduction: str, in_place: bool) -> None:
     message_bytes = 0 if op == "barrier" else 3000 + 8 * 131
     collective = Collective(op, dtype, reduction, 1, message_bytes, in_place, CPU)
-    collective.allocate(rotate_bytes=20_000)
+    collective.allocate(Arena(CPU), rotate_bytes=20_000)
     clean = count_wrong(collective, CPU)
     sent = type(collective.payload).sent
     if dist.get_rank() == 1:
