@@ -15,7 +15,7 @@ RESULTS ?= docs/results
 GLOO ?=
 PARAM ?=
 
-.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo clean
+.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -42,6 +42,10 @@ benchmark-telemetry: $(VENV)/installed
 # Needs a GPU.
 benchmark-copies: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.host_device_copies --out $(RESULTS)
+
+# Takes a real-time priority for every second sweep where it may.
+benchmark-sweep: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.default_sweep --out $(RESULTS)
 
 benchmark-gloo: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.gloo_peer --out $(RESULTS) $(if $(GLOO),--gloo $(GLOO)) $(if $(PARAM),--param $(PARAM))

@@ -12,6 +12,7 @@ t threads on C cores, each transfer keeping u cores busy, everything proceeds at
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from commbench.buckets import group_gradients
 from commbench.records import ParameterTiming
 
 
@@ -47,14 +48,8 @@ NO_CONTENTION = Contention(compute_rate=1.0, comm_rate=1.0)
 
 def assign_buckets(parameters: Sequence[ParameterTiming], first_cap_bytes: int, cap_bytes: int) -> list[Bucket]:
     """Group parameters, given in the order their gradients are ready, as DDP does from its second iteration on."""
-    buckets: list[Bucket] = []
-    members: list[ParameterTiming] = []
-    for parameter in parameters:
-        members.append(parameter)
-        if sum(p.num_bytes for p in members) >= (cap_bytes if buckets else first_cap_bytes):
-            buckets.append(_close(members))
-            members = []
-    return [*buckets, _close(members)] if members else buckets
+    groups = group_gradients([parameter.num_bytes for parameter in parameters], first_cap_bytes, cap_bytes)
+    return [_close(parameters[group.start : group.stop]) for group in groups]
 
 
 def share_cores(cores: int, ranks: int, threads_per_rank: int, comm_cores: float) -> Contention:

@@ -45,6 +45,15 @@ class Run:
         """Whether this is a training run as users run it, not a compute-only one."""
         return self.info.workload is not None and self.info.workload.synchronised
 
+    @property
+    def all_reduces(self) -> tuple[CollectiveMeasurement, ...]:
+        """What prices DDP's buckets: float32 all-reduces, summed or averaged, each timed alone."""
+        return tuple(
+            m
+            for m in self.collectives
+            if (m.op, m.dtype, m.mode) == ("all_reduce", "float32", "isolated") and m.reduction in ("sum", "avg")
+        )
+
     def counted_steps(self) -> list[StepMeasurement]:
         """Return the steps of all ranks that are neither warm-up nor profiled; raise UnusableData without any."""
         counted = [step for steps in self.steps.values() for step in steps if step.counts]

@@ -133,7 +133,7 @@ def wire_curves(material: Material) -> list[WireCurve]:
     curves = []
     for world_size in sorted({run.world_size for run in benches}):
         samples: dict[int, list[float]] = {}
-        for measurement in (m for run in benches if run.world_size == world_size for m in run.collectives if m.in_place):
+        for measurement in (m for run in benches if run.world_size == world_size for m in run.all_reduces if m.in_place):
             samples.setdefault(measurement.message_bytes, []).extend(measurement.fastest_rank_s)
         if samples:
             curves.append(_curve(world_size, dict(sorted(samples.items())), material.costs.get(world_size)))

@@ -93,7 +93,7 @@ def profile_run(runs: Sequence[Run]) -> Run:
 
 def fit_costs(runs: Sequence[Run]) -> dict[int, CostModel]:
     """Fit the all-reduce at every world size above one that was benched; several benches of one size are pooled."""
-    benches = [run for run in select(runs, kind="bench") if run.world_size > 1]
+    benches = [run for run in select(runs, kind="bench") if run.world_size > 1 and run.all_reduces]
     return {
         world_size: fit_cost(_collectives(benches, world_size), [r.info.run_id for r in benches if r.world_size == world_size])
         for world_size in sorted({run.world_size for run in benches})
@@ -237,7 +237,7 @@ def _carry_cost(cost: CostModel, world_size: int) -> CostModel:
 
 
 def _collectives(benches: Sequence[Run], world_size: int) -> list[CollectiveMeasurement]:
-    return [m for run in benches if run.world_size == world_size for m in run.collectives]
+    return [m for run in benches if run.world_size == world_size for m in run.all_reduces]
 
 
 def _counted(steps: Sequence[StepMeasurement]) -> list[StepMeasurement]:

@@ -26,6 +26,7 @@ _DRIFT_SAMPLES = 10  # halves of five: the least that can be significant among d
 _MAX_DRIFTING = 0.1  # of the sizes
 # One sample in twenty; a mean over the 20 default iterations, which other tools report, then holds one.
 _MAX_OUTLIERS = 0.05
+_COPIED = ("all_reduce", "reduce", "broadcast")
 _MAX_DISAGREEMENT = 1.5  # both placements do the same work but for a copy; every published table that was read stays below
 
 
@@ -128,7 +129,12 @@ def _placements(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _pairs(evidence: Evidence) -> Iterator[tuple[CollectiveMeasurement, CollectiveMeasurement]]:
-    """Yield both placements of each size, the slower one first."""
+    """Yield both placements of each size, the slower one first.
+
+    Left out: on hosts without GPUs, where torch has only the in-place form, a slower call out of place. It holds a copy,
+    which there takes as long as a message of its size.
+    """
+    copied = _COPIED if evidence.run.info.on_cpu else ()
     grouped = series_of(evidence.run.collectives)
     for series, out_of_place in grouped.items():
         if series.in_place:
@@ -136,8 +142,9 @@ def _pairs(evidence: Evidence) -> Iterator[tuple[CollectiveMeasurement, Collecti
         in_place = {m.message_bytes: m for m in grouped.get(replace(series, in_place=True), [])}
         for measurement in out_of_place:
             if (other := in_place.get(measurement.message_bytes)) is not None:
-                pair = sorted((measurement, other), key=lambda m: m.median_s)
-                yield pair[1], pair[0]
+                faster, slower = sorted((measurement, other), key=lambda m: m.median_s)
+                if slower.in_place or slower.op not in copied:
+                    yield slower, faster
 
 
 def _sure_ratio(slower: CollectiveMeasurement, faster: CollectiveMeasurement) -> float:

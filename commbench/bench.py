@@ -18,6 +18,7 @@ from commbench.ceiling import Ceiling, collective_ceiling
 from commbench.collectives import Arena
 from commbench.errors import BadInput, Interrupted, OutOfMemory, RunFailed
 from commbench.machine import ENVIRONMENT_FILE, HostInfo
+from commbench.operations import check_operation
 from commbench.plan import PLAN_FILE, BenchPlan, Cell
 from commbench.records import BurstMeasurement, CollectiveMeasurement, SizeFailure
 from commbench.rundir import RecordWriter, read_document, read_info, read_records, write_document
@@ -55,6 +56,7 @@ def run_bench(request: BenchRequest) -> int:
     backend = resolve_backend(request.backend)
     device = rank_device(context, backend)
     plan = request.plan
+    check_operation(plan.op, plan.dtype, plan.reduction, backend)
     if plan.root >= context.world_size:
         raise BadInput(f"-r {plan.root}: the ranks are 0 to {context.world_size - 1}")
     with (

@@ -73,13 +73,15 @@ def check_bench(args: argparse.Namespace) -> None:
         raise BadInput(f"-n {args.iters} -w {args.warmup_iters}: need at least 1 timed and 0 untimed iterations")
     if not plan.effort.budget_s > 0:
         raise BadInput(f"--seconds {plan.effort.budget_s:g} must be above 0")
-    if plan.cuda_graph and args.backend == "gloo":
+    backend = "gloo" if args.backend == "auto" and not hardware.has_nvidia_driver() else args.backend
+    if plan.cuda_graph and backend == "gloo":
         raise BadInput("-G captures NCCL's kernels; gloo has none, drop it")
-    check_operation(plan.op, plan.dtype, plan.reduction, args.backend)
+    check_operation(plan.op, plan.dtype, plan.reduction, backend)
     ranks = args.nproc or int(os.environ.get("WORLD_SIZE", "1"))
     if not 0 <= plan.root < ranks:
         raise BadInput(f"-r {plan.root}: the ranks are 0 to {ranks - 1}")
-    _check_memory(args, plan)
+    if backend == "gloo":
+        _check_memory(args, plan)
 
 
 def _check_memory(args: argparse.Namespace, plan: BenchPlan) -> None:
@@ -87,7 +89,7 @@ def _check_memory(args: argparse.Namespace, plan: BenchPlan) -> None:
     ranks_here = args.nproc or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     needed = 4 * largest * ranks_here  # per rank: input, result, expected result and the mask of wrong elements
     available = hardware.available_memory_bytes()
-    if args.backend == "gloo" and available is not None and needed > available:
+    if available is not None and needed > available:
         raise BadInput(
             f"-e {args.maxbytes} on {ranks_here} ranks of this host needs {format_bytes(needed)} of memory "
             f"and {format_bytes(available)} is free; lower -e"

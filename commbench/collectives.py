@@ -85,7 +85,7 @@ class Collective:
         self._sets: list[Buffers] = []
         self._reduce_op = _REDUCE_OPS[reduction]
         self._options = dist.AllreduceOptions()
-        self._options.reduceOp = self._reduce_op
+        self._options.reduceOp = dist.ReduceOp(self._reduce_op)
         self._call: Callable[[Buffers, bool], Handle] = getattr(self, f"_{op}")
 
     @property

@@ -79,6 +79,11 @@ def last_level_cache_bytes(caches: Path = Path("/sys/devices/system/cpu/cpu0/cac
     return max((parse_bytes(size) for size in sizes), default=64 * 2**20)
 
 
+def has_nvidia_driver(proc: Path = Path("/proc/driver/nvidia")) -> bool:
+    """Say whether NCCL could run here at all, without asking torch."""
+    return proc.exists()
+
+
 def device_name() -> str:
     """Name the processor as the kernel does; used for ranks that compute on the host."""
     cpuinfo = Path("/proc/cpuinfo")

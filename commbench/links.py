@@ -22,24 +22,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from importlib import import_module
 from itertools import permutations
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 
 from commbench.errors import RunFailed
+from commbench.nvml import GpuFacts, read_gpus
 from commbench.records import LinkMeasurement
-from commbench.runtime import gather_values
+from commbench.runtime import gather_values, pci_bus_id
 from commbench.timing import Clock, CudaClock
 from commbench.units import format_bytes
 
 _PERIOD = 251  # prime, so it lines up with no segment size; fits a byte
 _RANK_STRIDE = 31
-
-# NVML's levels of topology, as nvidia-smi topo -m writes them.
-_TOPOLOGY = {0: "PIX", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +85,7 @@ def measure_copies(options: LinkOptions, waiting: dist.ProcessGroup) -> Iterator
 
 def list_routes(num_gpus: int) -> list[Route]:
     """Return every copy there is between the host and the GPUs that this process sees, and between those."""
+    facts = read_gpus()
     host, gpus = torch.device("cpu"), [torch.device("cuda", index) for index in range(num_gpus)]
     routes = []
     for gpu in gpus:
@@ -97,7 +95,7 @@ def list_routes(num_gpus: int) -> list[Route]:
         routes.append(Route(kind="device_to_device", source=gpu, target=gpu))
     for source, target in permutations(gpus, 2):
         peer = torch.cuda.can_device_access_peer(source, target)
-        between = connection(_bus_id(source), _bus_id(target), import_module("pynvml"))
+        between = connection(pci_bus_id(source), pci_bus_id(target), facts)
         route = partial(Route, kind="peer_to_peer", source=source, target=target, connection=between)
         routes.append(route(peer_access=peer))
         if peer:
@@ -105,18 +103,16 @@ def list_routes(num_gpus: int) -> list[Route]:
     return routes
 
 
-def connection(first_bus_id: str, second_bus_id: str, nvml: Any) -> str | None:  # noqa: ANN401  pynvml or a stand-in
+def connection(first_bus_id: str | None, second_bus_id: str | None, facts: GpuFacts) -> str | None:
     """Name what NVML says lies between two GPUs as nvidia-smi topo -m does ("NV12", "PHB"); None where it does not say.
 
-    By PCI bus, because CUDA and NVML may number GPUs differently. Links to a switch count: they lead to every GPU on it.
+    By PCI bus, because CUDA and NVML may number GPUs differently.
     """
-    try:
-        nvml.nvmlInit()
-        first, second = nvml.nvmlDeviceGetHandleByPciBusId(first_bus_id), nvml.nvmlDeviceGetHandleByPciBusId(second_bus_id)
-        links = _count_nvlinks(first, second, nvml)
-        return f"NV{links}" if links else _TOPOLOGY.get(int(nvml.nvmlDeviceGetTopologyCommonAncestor(first, second)))
-    except nvml.NVMLError:
+    positions = {gpu.pci_bus_id: position for position, gpu in enumerate(facts.gpus)}
+    if first_bus_id not in positions or second_bus_id not in positions:
         return None
+    name = facts.topology[positions[first_bus_id]][positions[second_bus_id]]
+    return None if name == "?" else name
 
 
 def measure_copy(route: Route, size: int, options: LinkOptions) -> LinkMeasurement:
@@ -235,32 +231,6 @@ def _staged(source: torch.Tensor, target: torch.Tensor) -> Callable[[], None]:
 
 def _buffer(size: int, device: torch.device, pinned: bool | None) -> torch.Tensor:
     return torch.zeros(size, dtype=torch.uint8, device=device, pin_memory=bool(pinned) and device.type == "cpu")
-
-
-def _count_nvlinks(first: Any, second: Any, nvml: Any) -> int:  # noqa: ANN401
-    """Count the links of the first GPU that are up and lead to the second or to a switch; 0 where NVLink joins them not."""
-    try:
-        joined = nvml.nvmlDeviceGetP2PStatus(first, second, nvml.NVML_P2P_CAPS_INDEX_NVLINK) == nvml.NVML_P2P_STATUS_OK
-    except nvml.NVMLError:
-        joined = False  # cards without NVLink may not know the question
-    if not joined:
-        return 0
-    other = nvml.nvmlDeviceGetPciInfo(second)
-    count = 0
-    for link in range(nvml.NVML_NVLINK_MAX_LINKS):
-        try:
-            if nvml.nvmlDeviceGetNvLinkState(first, link):
-                switch = nvml.nvmlDeviceGetNvLinkRemoteDeviceType(first, link) == nvml.NVML_NVLINK_DEVICE_TYPE_SWITCH
-                remote = nvml.nvmlDeviceGetNvLinkRemotePciInfo(first, link)
-                count += switch or (remote.domain, remote.bus, remote.device) == (other.domain, other.bus, other.device)
-        except nvml.NVMLError:
-            break  # the card has no more links; NVML has no call that counts them
-    return count
-
-
-def _bus_id(gpu: torch.device) -> str:
-    properties: Any = torch.cuda.get_device_properties(gpu)  # torch declares no types for the PCI numbers
-    return f"{properties.pci_domain_id:08x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
 
 
 def _name(device: torch.device) -> str:

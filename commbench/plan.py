@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from commbench.buckets import CAP_BYTES, FIRST_CAP_BYTES, group_gradients
 from commbench.errors import BadInput
 from commbench.operations import DATA_TYPES, OPERATIONS
 from commbench.records import CollectiveMeasurement, GradientTimeline
-from commbench.rundir import read_document
+from commbench.rundir import read_document, read_info
 from commbench.units import format_bytes, parse_bytes
 
 Mode = Literal["isolated", "pipelined"]
 
 PLAN_FILE = "bench.json"
 _MAX_BUCKETS = 10_000
-_DDP_FIRST_BYTES, _DDP_CAP_BYTES = 2**20, 25 * 2**20  # torch/csrc/distributed/c10d/reducer.hpp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,26 +83,35 @@ class BenchPlan:
 def parse_buckets(text: str) -> tuple[tuple[int, ...], str]:
     """Return a burst's sizes and where they come from.
 
-    `runs/x` or a gradients.json: a run's own buckets. `1M,25M,13M`: a list. `178M`: a model's gradient bytes in DDP's default
-    buckets (first 1 MiB, then 25 MiB). `178M/10M`: in buckets of that cap. Raises BadInput for anything else.
+    `runs/x` or a gradients.json: a run's own buckets, or those that DDP would make of its parameters. `1M,25M,13M`: a list.
+    `178M`: a model's gradient bytes in DDP's default buckets (first 1 MiB, then 25 MiB). `178M/10M`: in buckets of that cap.
+    Raises BadInput for anything else.
     """
-    path = Path(text)
-    if path.exists():
-        file = path / "gradients.json" if path.is_dir() else path
-        sizes = [bucket.num_bytes for bucket in read_document(file, GradientTimeline).buckets]
-        source = f"{len(sizes)} buckets of {file}"
+    if Path(text).exists():
+        sizes = _recorded_buckets(Path(text))
+        source = f"{len(sizes)} buckets of {text}"
     elif "," in text:
         sizes, source = [parse_bytes(word) for word in text.split(",") if word], f"list {text}"
     else:
         total, _, cap = text.partition("/")
-        first, rest = (parse_bytes(cap), parse_bytes(cap)) if cap else (_DDP_FIRST_BYTES, _DDP_CAP_BYTES)
+        first, rest = (parse_bytes(cap), parse_bytes(cap)) if cap else (FIRST_CAP_BYTES, CAP_BYTES)
         if not 0 < parse_bytes(total) <= _MAX_BUCKETS * max(1, rest):
             raise BadInput(f"--buckets {text}: need a size above 0 in at most {_MAX_BUCKETS} buckets")
         sizes = list(_fill(parse_bytes(total), first, rest))
         source = f"{format_bytes(parse_bytes(total))} of gradients, buckets of {format_bytes(rest)}"
     if not sizes or min(sizes) < 1 or len(sizes) > _MAX_BUCKETS:
-        raise BadInput(f"--buckets {text}: need 1 to {_MAX_BUCKETS} sizes above 0; was the run's model wrapped in DDP?")
+        raise BadInput(f"--buckets {text}: need 1 to {_MAX_BUCKETS} sizes above 0")
     return tuple(sizes), source
+
+
+def _recorded_buckets(path: Path) -> list[int]:
+    gradients = read_document(path / "gradients.json" if path.is_dir() else path, GradientTimeline)
+    if gradients.buckets:
+        return [bucket.num_bytes for bucket in gradients.buckets]
+    workload = read_info(path).workload if path.is_dir() else None
+    caps = (workload.first_bucket_bytes, workload.bucket_cap_bytes) if workload else (FIRST_CAP_BYTES, CAP_BYTES)
+    sizes = [parameter.num_bytes for parameter in gradients.parameters]
+    return [sum(sizes[group.start : group.stop]) for group in group_gradients(sizes, *caps)]
 
 
 def _fill(total_bytes: int, first_bytes: int, cap_bytes: int) -> Iterator[int]:

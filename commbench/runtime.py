@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -75,6 +76,14 @@ def rank_device(context: RankContext, backend: str) -> torch.device:
         )
     torch.cuda.set_device(context.local_rank)
     return torch.device("cuda", context.local_rank)
+
+
+def pci_bus_id(device: torch.device) -> str | None:
+    """Return a GPU's place on the PCI bus as GpuInfo has it ("0000:3b:00.0"); None for the host."""
+    if device.type != "cuda":
+        return None
+    properties: Any = torch.cuda.get_device_properties(device)  # torch declares no types for the PCI numbers
+    return f"{properties.pci_domain_id:04x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
 
 
 @contextmanager

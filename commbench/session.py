@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
@@ -17,7 +16,7 @@ from commbench.machine import ENVIRONMENT_FILE, HostInfo
 from commbench.records import SCHEMA_VERSION, RankInfo, RunInfo, RunKind, RunStatus, SoftwareInfo, Workload
 from commbench.rollcall import RollCall
 from commbench.rundir import create_run, finish_run, new_run_path, now_utc, read_info, reopen_run, write_document
-from commbench.runtime import RankContext, barrier, broadcast_text, gather_text, naming_lost_ranks
+from commbench.runtime import RankContext, barrier, broadcast_text, gather_text, naming_lost_ranks, pci_bus_id
 from commbench.stopping import raise_on_sigterm
 from commbench.telemetry import telemetry, telemetry_file
 
@@ -120,7 +119,7 @@ def _describe(kind: RunKind, context: RankContext, device: torch.device, backend
         local_rank=context.local_rank,
         hostname=hardware.hostname(),
         device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else hardware.device_name(),
-        pci_bus_id=_pci_bus_id(device),
+        pci_bus_id=pci_bus_id(device),
     )
     ranks = gather_text(msgspec.json.encode(own).decode(), device)
     return RunInfo(
@@ -148,10 +147,3 @@ def _software() -> SoftwareInfo:
     cuda = torch.version.cuda
     nccl = ".".join(map(str, torch.cuda.nccl.version())) if torch.cuda.is_available() else None  # type: ignore[no-untyped-call]
     return replace(hardware.software_info(), cuda=cuda, nccl=nccl)
-
-
-def _pci_bus_id(device: torch.device) -> str | None:
-    if device.type != "cuda":
-        return None
-    properties: Any = torch.cuda.get_device_properties(device)  # torch declares no types for the PCI numbers
-    return f"{properties.pci_domain_id:04x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"

@@ -12,7 +12,7 @@ from commbench.plan import STANDARD, Cell, parse_buckets
 from commbench.records import BucketTiming, Remeasured
 from commbench.rundir import create_run, write_document
 from commbench.sweep import far_out, next_count
-from tests.factory import collective, run_info, timeline
+from tests.factory import collective, run_info, timeline, write_training_run
 
 NO_CEILING = Ceiling(bytes_per_s=None, reason="none")
 
@@ -173,12 +173,16 @@ def test_a_burst_has_ddps_buckets(tmp_path: Path) -> None:
     buckets = tuple(BucketTiming(index=i, num_bytes=b, ready_s=0, launched_s=0, done_s=0) for i, b in enumerate((5, 7)))
     write_document(tmp_path / "gradients.json", replace(timeline([("w", 12, 0.1)], 0.1), buckets=buckets))
     assert parse_buckets(str(tmp_path))[0] == (5, 7)
+    write_document(tmp_path / "gradients.json", timeline([("w", 3 * mib, 0.1), ("v", 26 * mib, 0.2), ("u", mib, 0.3)], 0.4))
+    assert parse_buckets(str(tmp_path / "gradients.json"))[0] == (3 * mib, 26 * mib, mib)
+    run = write_training_run(tmp_path / "r", [], gradients=timeline([("w", 40, 0.1), ("v", 2 * mib, 0.2)], 0.4))
+    assert parse_buckets(str(run))[0] == (40 + 2 * mib,)
     for wrong in ("0", "1M,,x", "1T/1"):
         with pytest.raises(BadInput):
             parse_buckets(wrong)
-    write_document(tmp_path / "gradients.json", timeline([("w", 12, 0.1)], 0.1))
-    with pytest.raises(BadInput, match="wrapped in DDP"):
-        parse_buckets(str(tmp_path))
+    write_document(tmp_path / "gradients.json", timeline([], 0.1))
+    with pytest.raises(BadInput, match="need 1 to"):
+        parse_buckets(str(tmp_path / "gradients.json"))
 
 
 QUIET, NOISY = [1e-3 + 1e-6 * (i % 3) for i in range(20)], [1e-3 * (1 + i % 2) for i in range(20)]

@@ -194,9 +194,12 @@ def test_placements_that_disagree_fail() -> None:
     both = [at(size, in_place=in_place) for in_place in (True, False) for size in SIZES]
     assert judged("placements", evidence(both)).ok
     cold = [*both, at(2**8, 2.0, in_place=False), at(2**8)]
-    verdict = judged("placements", evidence(cold))
+    verdict = judged("placements", evidence(cold, backend="nccl"))
     assert verdict.ok is False
     assert "out of place but 10 us in place at 256 B" in verdict.message
+    assert judged("placements", evidence(cold, backend="gloo")).ok, "on the host the copy takes its time"
+    cold = [*both, at(2**8, in_place=False), at(2**8, 2.0)]
+    assert judged("placements", evidence(cold, backend="gloo")).ok is False
 
 
 def test_what_has_no_wire_or_no_size_is_not_judged() -> None:

@@ -1,13 +1,15 @@
+from dataclasses import replace
 from itertools import permutations
-from types import SimpleNamespace
 
 import pytest
 
 from commbench import links
 from commbench.links import connection
 from commbench.links_table import copy_row, describe_slowest, matrices, slowest_link
+from commbench.nvml import read_gpus
 from commbench.records import LinkMeasurement
 from tests.factory import message
+from tests.fake_nvml import A100_LINK, Card, FakeNvml
 
 STEADY = [0.98, 0.99, 1.0, 1.0, 1.0, 1.0, 1.0, 1.01, 1.02, 1.03]
 
@@ -86,64 +88,21 @@ def test_a_copy_shows_its_smallest_latency_and_its_largest_rate() -> None:
     assert row.split() == ["gpu0", "gpu1", "-", "no", "NV4\\x1b[2J", "5.00", "10.00"]
 
 
-class NVMLError(Exception):
-    pass
-
-
-def fake_nvml(*, remotes: list[str], ancestor: int = 30, nvlink: bool = True) -> SimpleNamespace:
-    """Two GPUs on buses 1 and 2. `remotes` is where each link of GPU 1 goes: "gpu2", "gpu3", "switch" or "down"."""
-
-    def remote(link: int) -> str:
-        if link >= len(remotes):
-            raise NVMLError("Not Supported")
-        return remotes[link]
-
-    def bus(number: int) -> SimpleNamespace:
-        return SimpleNamespace(domain=0, bus=number, device=0)
-
-    return SimpleNamespace(
-        NVMLError=NVMLError,
-        NVML_NVLINK_MAX_LINKS=18,
-        NVML_NVLINK_DEVICE_TYPE_SWITCH=2,
-        NVML_P2P_CAPS_INDEX_NVLINK=2,
-        NVML_P2P_STATUS_OK=0,
-        nvmlInit=lambda: None,
-        nvmlDeviceGetHandleByPciBusId=lambda text: int(text.split(":")[1], 16),
-        nvmlDeviceGetPciInfo=bus,
-        nvmlDeviceGetP2PStatus=lambda first, second, index: 0 if nvlink else 5,
-        nvmlDeviceGetNvLinkState=lambda handle, link: remote(link) != "down",
-        nvmlDeviceGetNvLinkRemoteDeviceType=lambda handle, link: 2 if remote(link) == "switch" else 0,
-        nvmlDeviceGetNvLinkRemotePciInfo=lambda handle, link: bus({"gpu2": 2, "gpu3": 3}.get(remote(link), 9)),
-        nvmlDeviceGetTopologyCommonAncestor=lambda first, second: ancestor,
-    )
-
-
-@pytest.mark.parametrize(
-    ("nvml", "expected"),
-    [
-        (fake_nvml(remotes=["gpu2", "down", "gpu3", "gpu2"]), "NV2"),
-        (fake_nvml(remotes=["switch"] * 18), "NV18"),
-        (fake_nvml(remotes=["gpu3", "gpu3"]), "PHB"),
-        (fake_nvml(remotes=[], ancestor=50, nvlink=False), "SYS"),
-        (fake_nvml(remotes=["gpu2"], ancestor=10, nvlink=False), "PIX"),
-    ],
-)
-def test_nvml_says_what_lies_between_two_gpus(nvml: SimpleNamespace, expected: str) -> None:
-    assert connection("0000:01:00.0", "0000:02:00.0", nvml) == expected
-
-
-def test_what_nvml_does_not_say_is_not_guessed() -> None:
-    nvml = fake_nvml(remotes=[])
-    nvml.nvmlInit = lambda: (_ for _ in ()).throw(NVMLError("Driver Not Loaded"))
-    assert connection("0000:01:00.0", "0000:02:00.0", nvml) is None
+def test_nvml_says_what_lies_between_two_gpus_and_nothing_is_guessed() -> None:
+    cards = [Card(links=[A100_LINK] * 12), Card(links=[A100_LINK] * 12)]
+    facts = read_gpus(FakeNvml(cards=cards))
+    first, second = (gpu.pci_bus_id for gpu in facts.gpus)
+    assert connection(first, second, facts) == facts.topology[0][1]
+    assert connection(first, "0000:77:00.0", facts) is None
+    assert connection(first, second, replace(facts, topology=(("X", "?"), ("?", "X")))) is None
 
 
 @pytest.mark.parametrize("peer", [True, False])
 def test_copies_between_gpus_go_with_and_without_peer_access(monkeypatch: pytest.MonkeyPatch, peer: bool) -> None:
     """Staging by hand stands for a copy without peer access only where torch's own copy would have it."""
     monkeypatch.setattr(links.torch.cuda, "can_device_access_peer", lambda source, target: peer)
-    monkeypatch.setattr(links, "_bus_id", str)
-    monkeypatch.setattr(links, "connection", lambda first, second, nvml: f"{first}-{second}")
+    monkeypatch.setattr(links, "pci_bus_id", str)
+    monkeypatch.setattr(links, "connection", lambda first, second, facts: f"{first}-{second}")
     routes = links.list_routes(2)
     assert len([route for route in routes if "host" in route.kind]) == 8
     between = [(route.peer_access, route.staged, route.connection) for route in routes if route.kind == "peer_to_peer"]

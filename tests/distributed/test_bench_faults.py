@@ -1,0 +1,177 @@
+"""A bench that goes wrong: what was measured is on disk, nobody waits for ever, and one line says what happened."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from commbench.records import CollectiveMeasurement, SizeFailure
+from commbench.rundir import read_info, read_records
+from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof
+from tests.distributed.test_faults import Start, ranks, wait_until
+
+ENDLESS = ("bench", "--nproc", "2", "-b", "64K", "-e", "1M", "-n", "100000", "--folder")
+
+
+def begin(start: Start, run: Path, *flags: str) -> "subprocess.Popen[str]":
+    """Start a bench that will not end by itself and wait until its first size is being measured."""
+    process = start(*ENDLESS, run, *flags)
+    wait_until("the plan to be written", (run / "bench.json").exists)
+    return process
+
+
+def end(process: "subprocess.Popen[str]") -> str:
+    """Return the bench's last line."""
+    output, _ = process.communicate(timeout=DEADLINE_S)
+    assert "Traceback" not in output
+    return output.splitlines()[-1]
+
+
+def test_a_stalled_rank_is_named_with_the_size_within_the_timeout(start: Start, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    process = begin(start, run, "--timeout", "16")
+    stalled = ranks(run)[-1]
+    os.kill(stalled, signal.SIGSTOP)
+    began_s = time.monotonic()
+    line = end(process)
+    assert time.monotonic() - began_s < 16
+    assert "rank 1 died or stalls in all_reduce of 64 KiB" in line
+    assert process.returncode == 1
+    assert (read_info(run).status, ranks(run)) == ("failed", [])
+
+
+def test_a_killed_rank_is_named(start: Start, tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    process = begin(start, run)
+    os.kill(ranks(run)[-1], signal.SIGKILL)
+    assert "rank 1 was killed (SIGKILL)" in end(process)
+    assert (process.returncode, read_info(run).status, ranks(run)) == (1, "failed", [])
+
+
+def test_without_the_launcher_the_survivor_names_the_rank_that_died(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    environ = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    run, words = (
+        tmp_path / "r",
+        ["bench", "-b", "64K", "-e", "1M", "-n", "100000", "--timeout", "20", "--folder", tmp_path / "r"],
+    )
+    survivor, victim = (
+        subprocess.Popen([SCRIPT, *words], env={**environ, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in ("0", "1")
+    )
+    wait_until("the plan to be written", (run / "bench.json").exists)
+    victim.kill()
+    _, errors = survivor.communicate(timeout=DEADLINE_S)
+    victim.communicate(timeout=DEADLINE_S)
+    assert errors.splitlines()[-1] == "commprof: error: rank 1 died or stalls in all_reduce of 64 KiB"
+    assert (survivor.returncode, read_info(run).failure) == (1, "rank 1 died or stalls in all_reduce of 64 KiB")
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM to one rank", "SIGTERM to the launcher"])
+def test_the_size_in_hand_is_finished_and_the_sweep_goes_on_later(
+    start: Start, commprof: Commprof, tmp_path: Path, how: str
+) -> None:
+    run = tmp_path / "r"
+    process = start("bench", "--nproc", "2", "-b", "64K", "-e", "256K", "--seconds", "200", "--rigorous", "--folder", run)
+    wait_until("the plan to be written", (run / "bench.json").exists)
+    if how == "Ctrl-C":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        os.kill(ranks(run)[-1] if how == "SIGTERM to one rank" else process.pid, signal.SIGTERM)
+    end(process)
+    assert process.returncode == 130
+    assert (read_info(run).status, ranks(run)) == ("interrupted", [])
+    (kept,) = read_records(run / "collectives.jsonl", CollectiveMeasurement)
+    assert (kept.message_bytes, kept.in_place, kept.num_wrong) == (65536, False, 0)
+    plan = (run / "bench.json").read_text().replace('"precision": 0.005', '"precision": 1.0')
+    (run / "bench.json").write_text(plan)  # the rest need not be rigorous here
+
+    done = commprof("bench", "--resume", run, "--nproc", "2")
+    assert done.returncode == 0, done.stderr
+    measured = list(read_records(run / "collectives.jsonl", CollectiveMeasurement))
+    assert measured[0] == kept
+    assert [(m.message_bytes, m.in_place) for m in measured] == [(s, p) for s in (65536, 131072, 262144) for p in (False, True)]
+    assert [line.split()[0] for line in done.stdout.splitlines() if line[:1] == " "] == ["65536", "131072", "262144"]
+    assert read_info(run).status == "completed"
+
+
+def test_a_full_disk_ends_the_run_with_one_line(commprof: Commprof, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", disk], capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        done = commprof("bench", "--nproc", "2", "-e", "1M", "-n", "200", "--folder", disk / "r")
+        assert done.returncode == 1
+        (line,) = [line for line in done.stderr.splitlines() if "telemetry" not in line]
+        assert "collectives.jsonl: No space left on device" in line
+        assert read_info(disk / "r").status == "failed"
+        assert list(read_records(disk / "r" / "collectives.jsonl", CollectiveMeasurement))
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_size_without_memory_is_recorded_and_the_smaller_ones_stay(start: Start, tmp_path: Path) -> None:
+    """The address space is limited rather than the memory: torch alone takes about 3 GB of it."""
+    run = tmp_path / "r"
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, limits[1]))
+    try:
+        flags = ("-b", "1M", "-e", "4G", "-f", "4096", "-n", "1", "-w", "0", "-c", "0", "--place", "in")
+        process = start("bench", "--nproc", "2", *flags, "--folder", run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    line = end(process)
+    if "lower -e" in line and "is free" in line:
+        pytest.skip("this machine has less memory than the sizes need")
+    assert "out of memory for all_reduce of 4294967296 bytes" in line
+    (failure,) = read_records(run / "failures.jsonl", SizeFailure)
+    assert (failure.message_bytes, failure.reason) == (4 * 2**30, "out of memory")
+    (kept,) = read_records(run / "collectives.jsonl", CollectiveMeasurement)
+    assert kept.message_bytes == 2**20
+
+
+def alone(tmp_path: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Run one rank of two as torchrun would, in an environment that does not work."""
+    words = [SCRIPT, "bench", "-e", "16", "--timeout", "4"]
+    return subprocess.run(
+        words, env={**os.environ, **environ}, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = alone(tmp_path, RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"commprof: error: the port of 127.0.0.1:{port} is taken; "
+        "set MASTER_PORT to a free one, or let torchrun --standalone choose\n"
+    )
+
+
+def test_an_unreachable_master_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    done = alone(tmp_path, RANK="1", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"commprof: error: rank 1 did not meet the others at 127.0.0.1:{port} within ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_wrong_interface_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    done = alone(tmp_path, GLOO_SOCKET_IFNAME="nope7")
+    assert done.returncode == 2
+    assert done.stderr.startswith("commprof: error: GLOO_SOCKET_IFNAME=nope7 is no interface of this host; it has ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
