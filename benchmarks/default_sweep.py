@@ -2,10 +2,10 @@
 
     make benchmark-sweep      about 6 minutes; results in docs/results/default-sweep.md
 
-`commprof bench --nproc 2` as users start it, 8 B to 64 MiB, in and out of place, whole command timed. Every second sweep runs under
-`chrt -r 5` where the system allows it: a real-time priority lets a woken thread run at once, so the difference between the two
-is what the scheduler does to ranks, each with four threads, that share cores. A size counts as known when the 95 % interval
-of its median is within 2 % of the median, in every placement.
+`commprof bench --nproc 2` as users start it, 8 B to 64 MiB, in and out of place, whole command timed. Every second sweep runs
+under `chrt -r 5` where the system allows it: a real-time priority lets a woken thread run at once, so the difference between
+the two is what the scheduler does to ranks, each with four threads, that share cores. A size counts as known when the 95 %
+interval of its median is within 2 % of the median, in every placement.
 """
 
 import argparse
@@ -59,7 +59,9 @@ def sweep(prefix: tuple[str, ...]) -> Sweep:
 
 def real_time_allowed() -> bool:
     """Say whether this user may take a real-time priority."""
-    return shutil.which("chrt") is not None and subprocess.run([*REAL_TIME, "true"], capture_output=True).returncode == 0
+    if shutil.which("chrt") is None:
+        return False
+    return subprocess.run([*REAL_TIME, "true"], capture_output=True, check=False).returncode == 0
 
 
 def report(found: dict[str, list[Sweep]]) -> Iterator[str]:

@@ -3,8 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from commbench.records import CollectiveMeasurement
-from commbench.rundir import read_info, read_records
+from commbench.machine import HostInfo, TelemetrySample
+from commbench.records import BurstMeasurement, CollectiveMeasurement
+from commbench.rundir import read_document, read_info, read_records
+from commbench.spread import relative_half_width
 from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof
 
 
@@ -25,6 +27,48 @@ def test_two_ranks_measure_every_size_and_keep_every_sample(commprof: Commprof, 
     info = read_info(tmp_path / "r")
     assert (info.status, info.world_size, info.backend, info.launcher) == ("completed", 2, "gloo", "torchrun")
     assert [rank.rank for rank in info.ranks] == [0, 1]
+
+
+def test_all_three_modes_in_one_run_stand_side_by_side(commprof: Commprof, tmp_path: Path) -> None:
+    modes = ("--mode", "isolated,pipelined,burst", "--buckets", "300K/128K", "--stats", "-d", "half", "-o", "avg")
+    done = commprof("bench", "--nproc", "2", "-b", "1K", "-e", "2K", "-n", "6", "-w", "2", *modes, "--folder", "r")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(" ")]
+    assert [len(row) for row in rows] == [5 + 4 * 9] * 2 + [4] * 3
+    measured = list(read_records(tmp_path / "r" / "collectives.jsonl", CollectiveMeasurement))
+    for m in measured:
+        assert (m.dtype, m.reduction, m.num_wrong, len(m.slowest_rank_s)) == ("float16", "avg", 0, 6)
+        assert m.cold_s is not None
+        assert not m.hot
+        assert m.num_buffers > 100
+        assert m.calls_per_sample == 1 if m.mode == "isolated" else m.calls_per_sample > 1
+    (burst,) = read_records(tmp_path / "r" / "bursts.jsonl", BurstMeasurement)
+    assert burst.bucket_bytes == (128 * 1024, 128 * 1024, 44 * 1024)
+    assert burst.num_wrong == 0
+    assert all(list(done_s) == sorted(done_s) for done_s in burst.done_s)
+    assert [done_s[-1] for done_s in burst.done_s] == list(burst.slowest_rank_s)
+
+
+def test_a_size_ends_when_its_median_is_known(commprof: Commprof, tmp_path: Path) -> None:
+    done = commprof("bench", "--nproc", "2", "-b", "1K", "-e", "1K", "--fast", "--seconds", "20", "--hot", "--folder", "r")
+    assert done.returncode == 0, done.stderr
+    for m in read_records(tmp_path / "r" / "collectives.jsonl", CollectiveMeasurement):
+        assert relative_half_width(m.slowest_rank_s) <= 0.10
+        assert (m.hot, m.num_buffers) == (True, 1)
+
+
+def test_a_run_knows_its_hosts_and_how_they_fared(commprof: Commprof, tmp_path: Path) -> None:
+    done = commprof("bench", "--nproc", "2", "-e", "64", "-n", "5", "--folder", "r")
+    assert done.returncode == 0, done.stderr
+    (host,) = read_document(tmp_path / "r" / "environment.json", list[HostInfo])
+    assert host.cores_usable >= 1
+    samples = list(read_records(tmp_path / "r" / "telemetry.jsonl", TelemetrySample))
+    assert len(samples) >= 2
+    assert {"lo"} <= {interface.name for interface in samples[-1].interfaces}
+    checked = commprof("check", "r", "--json")
+    assert checked.returncode in (0, 3), checked.stderr
+    verdicts = {verdict["name"]: verdict["ok"] for verdict in json.loads(checked.stdout)}
+    assert verdicts["ending"] is verdicts["results"] is True
 
 
 def test_torchrun_starts_it_as_well(tmp_path: Path) -> None:
