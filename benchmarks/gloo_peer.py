@@ -4,8 +4,9 @@
 
 GLOO is gloo's benchmark (built with cmake -DBUILD_BENCHMARK=1) or the checkout it was built in, PARAM a checkout. Without
 them only our figures are taken. Two processes on this host, sum of float32, over TCP on the interface of the host's name,
-the same number of calls. A repeat runs every tool once at one size, one right after the other, and the next repeat in the
-opposite order; a ratio is that of two neighbours, so that a machine that drifts drifts for both.
+the same number of calls, after warm-ups long enough for the second or so in which freshly started processes are slower. A
+repeat runs every tool once at one size, one right after the other, and the next repeat in the opposite order; a ratio is
+that of two neighbours, so that a machine that drifts drifts for both.
 
 What each tool calls the time of one call, and which figure of ours is alike
 - gloo's runner times every blocking call on rank 0 alone. Calls come back to back, no barrier between them, in place, one
@@ -20,8 +21,10 @@ What each tool calls the time of one call, and which figure of ours is alike
 
 Two of gloo's algorithms: allreduce_ring_chunked (fixed buffers, set up once: 7 messages a call and rank on 2 ranks) and
 new_allreduce_ring, which is what torch calls, here without torch (12 messages: ends announce every segment to each other).
-torch adds two hand-overs between threads, Python a few microseconds. Large messages turn it round: the chunked ring copies what
-it gathers out of an inbox, and the runner gives the new one an input apart from the output; torch receives in place.
+torch adds two hand-overs between threads, Python a few microseconds. A hand-over is cheap when the woken thread runs at
+once, which --real-time grants to all tools alike (chrt -r 5, for root); else it waits where two processes of four threads
+share two cores. Large messages turn it round: the chunked ring copies what it gathers out of an inbox, and the runner gives
+the new one an input apart from the output; torch receives in place.
 """
 
 import argparse
@@ -29,6 +32,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -42,24 +46,35 @@ from commbench.rundir import read_records, write_text
 from commbench.units import format_bytes, format_seconds, parse_bytes
 
 CALLS = {"4K": 500, "64K": 500, "1M": 300, "4M": 100, "16M": 40, "64M": 15}
-WARMUPS = 10
+WARMUPS = {"4K": 1000, "64K": 1000, "1M": 300, "4M": 50, "16M": 10, "64M": 5}
+REAL_TIME = ("chrt", "-r", "5")
 TIMEOUT_S = 300.0
 GLOO_ALGORITHMS = ("allreduce_ring_chunked", "new_allreduce_ring")
 PARAM = "comms.py"
 OUR_MEAN = "isolated, mean of calls and ranks"
 
 Figures = dict[str, float]  # name of a statistic -> seconds per call
-Tool = Callable[[int, int], Figures]  # bytes, calls -> what it says of them
+Tool = Callable[["Size"], Figures]  # what a tool says of one call
 
 
-def run_commprof(num_bytes: int, calls: int) -> Figures:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """One message size, how often it is timed and warmed up, and what is put before every command."""
+
+    num_bytes: int
+    calls: int
+    warmups: int
+    prefix: tuple[str, ...]
+
+
+def run_commprof(size: Size) -> Figures:
     """Bench one size in place and return each mode's medians over calls, for the fastest and for the slowest rank."""
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "run"
-        size = ("-b", str(num_bytes), "-e", str(num_bytes), "-n", str(calls), "-w", str(WARMUPS))
+        sweep = ("-b", str(size.num_bytes), "-e", str(size.num_bytes), "-n", str(size.calls), "-w", str(size.warmups))
         bench = (str(Path(sys.executable).parent / "commprof"), "bench", "all_reduce", "--nproc", "2", "--backend", "gloo")
         alike = ("--place", "in", "--hot", "--mode", "isolated,pipelined")  # gloo's runner has one buffer
-        run_together([[*bench, *alike, *size, "--folder", str(folder)]], TIMEOUT_S)
+        run_together([[*size.prefix, *bench, *alike, *sweep, "--folder", str(folder)]], TIMEOUT_S)
         records = list(read_records(folder / "collectives.jsonl", CollectiveMeasurement))
     figures: Figures = {}
     for record in records:
@@ -70,25 +85,23 @@ def run_commprof(num_bytes: int, calls: int) -> Figures:
     return figures
 
 
-def run_gloo(binary: Path, num_bytes: int, calls: int) -> Figures:
+def run_gloo(binary: Path, size: Size) -> Figures:
     """Run both algorithms on two processes and return rank 0's p50."""
-    return {
-        algorithm: gloo_p50_s(_gloo_output(binary, algorithm, num_bytes, calls), num_bytes) for algorithm in GLOO_ALGORITHMS
-    }
+    return {algorithm: gloo_p50_s(_gloo_output(binary, algorithm, size), size.num_bytes) for algorithm in GLOO_ALGORITHMS}
 
 
-def _gloo_output(binary: Path, algorithm: str, num_bytes: int, calls: int) -> str:
+def _gloo_output(binary: Path, algorithm: str, size: Size) -> str:
     interface = os.environ.get("GLOO_SOCKET_IFNAME")  # torch's gloo follows it
-    elements = num_bytes // 4
+    elements = size.num_bytes // 4
     # Its check expects sums of 4 i + 1, which float32 cannot hold from 2^24 on, and calls the right result wrong there.
     checked = 4 * elements <= 2**24
     with tempfile.TemporaryDirectory() as store:
         ranks = [
             [
-                *(str(binary), "--size", "2", "--rank", str(rank), "--shared-path", store, "--prefix", "peer"),
+                *(*size.prefix, str(binary), "--size", "2", "--rank", str(rank), "--shared-path", store, "--prefix", "peer"),
                 *("--transport", "tcp", *(("--tcp-device", interface) if interface else ()), "--nanos"),
-                *("--elements", str(elements), "--warmup-iters", str(WARMUPS), *(() if checked else ("--no-verify",))),
-                *("--iteration-count", str(calls), algorithm),
+                *("--elements", str(elements), "--warmup-iters", str(size.warmups), *(() if checked else ("--no-verify",))),
+                *("--iteration-count", str(size.calls), algorithm),
             ]
             for rank in range(2)
         ]
@@ -103,18 +116,19 @@ def gloo_p50_s(output: str, num_bytes: int) -> float:
     raise RunFailed(f"gloo's benchmark printed no row for {num_bytes} bytes; build it from a current checkout")
 
 
-def run_param(checkout: Path, num_bytes: int, calls: int) -> Figures:
+def run_param(checkout: Path, size: Size) -> Figures:
     """Run comms.py, blocking, on two ranks and return its p50."""
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / "param_bench").symlink_to(checkout.absolute())  # the name its modules import each other by
         command = [
+            *size.prefix,
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
             *("-m", "param_bench.train.comms.pt.comms", "--collective", "all_reduce", "--backend", "gloo", "--device", "cpu"),
-            *("--begin-size", str(num_bytes), "--end-size", str(num_bytes), "--blocking", "1"),
-            *("--num_iters", str(calls), "--w", str(WARMUPS)),
+            *("--begin-size", str(size.num_bytes), "--end-size", str(size.num_bytes), "--blocking", "1"),
+            *("--num_iters", str(size.calls), "--w", str(size.warmups)),
         ]
         output = run_together([command], TIMEOUT_S, {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"})
-    return {PARAM: param_p50_s(output, num_bytes)}
+    return {PARAM: param_p50_s(output, size.num_bytes)}
 
 
 def param_p50_s(output: str, num_bytes: int) -> float:
@@ -140,13 +154,13 @@ def param_checkout(path: Path) -> Path:
     return path
 
 
-def measure(tools: list[Tool], sizes: list[str], repeats: int) -> Iterator[tuple[str, Figures]]:
+def measure(tools: list[Tool], sizes: list[str], repeats: int, prefix: tuple[str, ...]) -> Iterator[tuple[str, Figures]]:
     """Yield (size, all tools' figures) once a repeat and size."""
     for repeat in range(repeats):
         for size in sizes:
             figures: Figures = {}
             for tool in tools if repeat % 2 == 0 else reversed(tools):
-                figures |= tool(parse_bytes(size), CALLS[size])
+                figures |= tool(Size(num_bytes=parse_bytes(size), calls=CALLS[size], warmups=WARMUPS[size], prefix=prefix))
             sys.stderr.write(f"repeat {repeat + 1}/{repeats}, {size}: {_brief(figures)}\n")
             yield size, figures
 
@@ -202,8 +216,9 @@ def _settings(args: argparse.Namespace) -> Iterator[str]:
     yield describe_machine()
     load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
     yield f"- 2 processes, {args.repeats} interleaved repeats, load before them {load} (1, 5, 15 minutes)"
-    calls = ", ".join(f"{CALLS[size]} at {_title(size)}" for size in args.sizes)
-    yield f"- calls per run: {calls}; {WARMUPS} untimed before them"
+    calls = ", ".join(f"{CALLS[size]} at {_title(size)} ({WARMUPS[size]})" for size in args.sizes)
+    yield f"- calls per run (untimed before them): {calls}"
+    yield f"- scheduling: {'chrt -r 5 for every tool' if args.real_time else 'as started'}"
     for name, path in (("gloo", args.gloo), ("PARAM", args.param)):
         if path is not None:
             folder = path if path.is_dir() else path.parent
@@ -217,7 +232,9 @@ def main() -> int:
     parser.add_argument("--sizes", nargs="+", choices=CALLS, default=list(CALLS), metavar="SIZE", help="which sizes (all)")
     parser.add_argument("--gloo", type=Path, metavar="PATH", help="gloo's benchmark, or the checkout it was built in")
     parser.add_argument("--param", type=Path, metavar="DIR", help="a checkout of PARAM")
+    parser.add_argument("--real-time", action="store_true", help="run every tool under chrt -r 5, which needs root")
     args = parser.parse_args()
+    prefix = REAL_TIME if args.real_time else ()
     try:
         tools: list[Tool] = [run_commprof]
         if args.gloo is not None:
@@ -226,14 +243,14 @@ def main() -> int:
             tools.append(partial(run_param, param_checkout(args.param)))
         lines = ["# All-reduce on 2 processes beside gloo's own benchmark", "", *_settings(args)]
         found: dict[str, list[Figures]] = {size: [] for size in args.sizes}
-        for size, figures in measure(tools, args.sizes, args.repeats):
+        for size, figures in measure(tools, args.sizes, args.repeats, prefix):
             found[size].append(figures)
     except CommprofError as error:
         sys.stderr.write(f"gloo_peer: error: {error}\n")
         return error.exit_code
     lines += report(found)
     if args.out is not None:
-        write_text(args.out / "gloo-peer.md", "\n".join(lines) + "\n")
+        write_text(args.out / f"gloo-peer{'-real-time' if args.real_time else ''}.md", "\n".join(lines) + "\n")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 

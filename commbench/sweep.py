@@ -130,21 +130,8 @@ def _measure_cell(
     warmups = _affordable_warmups(plan, cold, allowance_s)
     warm = timer.isolated(warmups) if warmups else cold
     take, calls = _sampler(timer, plan, cell, quantile(warm.slowest_s, 0.5) if warm else _BATCH_S)
-    slowest_s: list[float] = []
-    fastest_s: list[float] = []
-    cpu_s: list[float] = []
-    before_s, count = warm.elapsed_s if warm else start_s, next_count([], plan.effort, allowance_s, 1.0)
-    stop = False
-    while count and not stop:
-        chunk = take(count)
-        slowest_s += chunk.slowest_s
-        fastest_s += chunk.fastest_s
-        cpu_s += [chunk.cpu_s] * count
-        stop = chunk.stop
-        sample_s = (chunk.elapsed_s - before_s) / count
-        before_s = chunk.elapsed_s
-        count = next_count(slowest_s, plan.effort, start_s + allowance_s - chunk.elapsed_s, sample_s)
-    outliers = [] if stop else far_out(slowest_s)
+    samples = _sample(take, plan.effort, warm.elapsed_s if warm else start_s, start_s + allowance_s)
+    outliers = [] if samples.stop else far_out(samples.slowest_s)
     measurement = CollectiveMeasurement(
         op=plan.op,
         dtype=plan.dtype,
@@ -153,11 +140,11 @@ def _measure_cell(
         mode=cell.mode,
         in_place=cell.in_place,
         warmup_iterations=warmups + (cold is not None),
-        slowest_rank_s=tuple(slowest_s),
-        fastest_rank_s=tuple(fastest_s),
+        slowest_rank_s=samples.slowest_s,
+        fastest_rank_s=samples.fastest_s,
         timer=bench.clock.name,
         num_wrong=count_wrong(collective, bench.device) if plan.check else None,
-        cpu_s=sum(cpu_s) / len(cpu_s) if bench.device.type == "cpu" else None,
+        cpu_s=samples.cpu_s if bench.device.type == "cpu" else None,
         reduction=collective.reduction,
         root=plan.root if OPERATIONS[plan.op].rooted else None,
         calls_per_sample=calls,
@@ -167,7 +154,27 @@ def _measure_cell(
         cold_s=cold.slowest_s[0] if cold else None,
         remeasured=_again(take, outliers),
     )
-    return measurement, stop
+    return measurement, samples.stop
+
+
+def _sample(take: Callable[[int], Chunk], effort: Effort, before_s: float, end_s: float) -> Chunk:
+    """Take chunk after chunk until there are enough, the time is up or a rank was asked to stop; return all as one."""
+    chunks: list[Chunk] = []
+    slowest_s: tuple[float, ...] = ()
+    count = next_count(slowest_s, effort, end_s - before_s, 1.0)
+    while count and not (chunks and chunks[-1].stop):
+        chunk = take(count)
+        chunks.append(chunk)
+        slowest_s += chunk.slowest_s
+        sample_s, before_s = (chunk.elapsed_s - before_s) / count, chunk.elapsed_s
+        count = next_count(slowest_s, effort, end_s - chunk.elapsed_s, sample_s)
+    return Chunk(
+        slowest_s=slowest_s,
+        fastest_s=tuple(seconds for chunk in chunks for seconds in chunk.fastest_s),
+        cpu_s=sum(chunk.cpu_s * len(chunk.slowest_s) for chunk in chunks) / len(slowest_s),
+        elapsed_s=before_s,
+        stop=chunks[-1].stop,
+    )
 
 
 def _affordable_warmups(plan: BenchPlan, cold: Chunk | None, allowance_s: float) -> int:

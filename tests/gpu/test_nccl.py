@@ -1,5 +1,7 @@
 """NCCL and CUDA events on one GPU: a world of one, which every machine with a GPU can hold."""
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from commbench.operations import OPERATIONS
 from commbench.records import CollectiveMeasurement, GradientTimeline, StepMeasurement
 from commbench.rundir import read_document, read_info, read_records
 from commbench.timing import CudaClock
@@ -45,6 +48,48 @@ def test_one_nccl_rank_measures_and_verifies(tmp_path: Path) -> None:
     assert len(measured) == 6
     assert all(m.num_wrong == 0 and m.timer == "cuda_event" and m.cpu_s is None for m in measured)
     assert read_info(tmp_path / "r").software.nccl is not None
+
+
+@pytest.mark.parametrize("op", [name for name in OPERATIONS if name not in ("send_recv", "barrier")])
+def test_every_collective_is_right_on_one_rank_in_both_modes(tmp_path: Path, op: str) -> None:
+    flags = ("-b", "64K", "-e", "64K", "-n", "3", "-d", "bfloat16", "--mode", "isolated,pipelined", "--folder", "r")
+    commprof(tmp_path, "bench", op, "--backend", "nccl", *flags)
+    measured = list(read_records(tmp_path / "r" / "collectives.jsonl", CollectiveMeasurement))
+    assert len(measured) == (4 if OPERATIONS[op].in_place else 2)
+    assert all(m.num_wrong == 0 and m.timer == "cuda_event" for m in measured)
+
+
+def test_a_cuda_graph_takes_the_launches_out_of_small_calls(tmp_path: Path) -> None:
+    sizes = ("bench", "--backend", "nccl", "-b", "1K", "-e", "1K", "-n", "20", "--mode", "pipelined", "--place", "in")
+    commprof(tmp_path, *sizes, "--folder", "launched")
+    commprof(tmp_path, *sizes, "-G", "--folder", "replayed")
+    (launched,), (replayed,) = (
+        list(read_records(tmp_path / name / "collectives.jsonl", CollectiveMeasurement)) for name in ("launched", "replayed")
+    )
+    assert (launched.cuda_graph, replayed.cuda_graph) == (False, True)
+    assert replayed.median_s < launched.median_s
+
+
+def test_two_ranks_share_one_gpu_where_nccl_lets_them(tmp_path: Path) -> None:
+    """NCCL refuses two ranks on one GPU of one host; with a host id each it takes them for two hosts."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = {**os.environ, "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    words = (SCRIPT, "bench", "--backend", "nccl", "-b", "1M", "-e", "4M", "-n", "5", "--timeout", "60", "--folder", "r")
+    ranks = [
+        subprocess.Popen(
+            words, cwd=tmp_path, env={**common, "RANK": rank, "NCCL_HOSTID": f"host{rank}", "MASTER_PORT": port},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    errors = [rank.communicate(timeout=240)[1] for rank in ranks]
+    if any("Duplicate GPU" in error for error in errors):
+        pytest.skip("this NCCL does not take two ranks on one GPU")
+    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    measured = list(read_records(tmp_path / "r" / "collectives.jsonl", CollectiveMeasurement))
+    assert all(m.world_size == 2 and m.num_wrong == 0 for m in measured)
 
 
 def test_training_on_a_gpu_records_device_times(tmp_path: Path) -> None:
