@@ -2,11 +2,12 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gloo_peer import gloo_p50_s, measure, param_p50_s, report
+from benchmarks.gloo_peer import Size, gloo_p50_s, measure, param_p50_s, report
 from benchmarks.processes import run_together
 from commbench.errors import RunFailed
 
@@ -35,12 +36,12 @@ def test_a_missing_row_is_an_error_and_not_another_size() -> None:
 def test_tools_take_turns_in_opposite_order() -> None:
     order: list[str] = []
 
-    def tool(name: str, num_bytes: int, calls: int) -> dict[str, float]:
-        order.append(f"{name} {num_bytes}")
+    def tool(name: str, size: Size) -> dict[str, float]:
+        order.append(f"{name} {size.num_bytes}")
         return {name: 1.0}
 
-    tools = [lambda size, calls: tool("ours", size, calls), lambda size, calls: tool("theirs", size, calls)]
-    assert [size for size, _ in measure(tools, ["4K"], 2)] == ["4K", "4K"]
+    tools = [partial(tool, "ours"), partial(tool, "theirs")]
+    assert [size for size, _ in measure(tools, ["4K"], 2, ())] == ["4K", "4K"]
     assert order == ["ours 4096", "theirs 4096", "theirs 4096", "ours 4096"]
 
 
