@@ -79,6 +79,8 @@ def check_bench(args: argparse.Namespace) -> None:
         raise BadInput("-G captures NCCL's kernels; gloo has none, drop it")
     check_operation(plan.op, plan.dtype, plan.reduction, backend)
     ranks = args.nproc or int(os.environ.get("WORLD_SIZE", "1"))
+    if plan.op == "send_recv" and ranks == 1:
+        raise BadInput("send_recv sends to the next rank, and one rank has none; start two or more with --nproc 2")
     if not 0 <= plan.root < ranks:
         raise BadInput(f"-r {plan.root}: the ranks are 0 to {ranks - 1}")
     if backend == "gloo":
@@ -88,7 +90,9 @@ def check_bench(args: argparse.Namespace) -> None:
 def _check_memory(args: argparse.Namespace, plan: BenchPlan) -> None:
     largest = max((*plan.sizes, sum(plan.bucket_bytes)))
     ranks_here = args.nproc or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    needed = 4 * largest * ranks_here  # per rank: input, result, expected result and the mask of wrong elements
+    buffers = 1 if all(cell.in_place for cell in plan.cells) else 2
+    buffers += 2 if plan.check else 0  # the expected result and the mask of wrong elements
+    needed = buffers * largest * ranks_here
     available = hardware.available_memory_bytes()
     if available is not None and needed > available:
         raise BadInput(

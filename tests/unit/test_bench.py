@@ -48,6 +48,7 @@ def test_sizes_follow_nccl_tests_letters() -> None:
         (["-d", "fp8"], "'fp8' is not a data type"),
         (["--backend", "gloo", "-d", "int32", "-o", "avg"], "gloo has no avg of int32"),
         (["all_to_all", "--place", "in"], "all_to_all has no in-place form"),
+        (["send_recv"], "one rank has none"),
         (["broadcast", "--nproc", "2", "-r", "2"], "the ranks are 0 to 1"),
         (["--backend", "gloo", "-G"], "gloo has none"),
         (["--seconds", "0"], "--seconds 0 must be above 0"),
