@@ -65,6 +65,7 @@ def measure(bench: Bench, cells: Sequence[tuple[int, Cell]]) -> Iterator[tuple[C
         left_s = max(0.0, bench.plan.effort.budget_s - elapsed_s)
         allowance_s = left_s * weights[done] / sum(weights[done:])
         measurement, stop = _measure_cell(bench, collective, cell, elapsed_s, allowance_s)
+        del collective  # and its hold on the arena: the next size may need a larger one
         yield measurement, stop
         if stop:
             return
