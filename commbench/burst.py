@@ -19,12 +19,11 @@ class Burst:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.buckets: list[Collective] = [
-            allocate(bench, Arena(bench.device), size, _CELL)[0] for size in bench.plan.bucket_bytes
-        ]
+        allocated = [allocate(bench, Arena(bench.device), size, _CELL) for size in bench.plan.bucket_bytes]
+        self.buckets: list[Collective] = [collective for collective, _ in allocated]
         self.done_s: list[tuple[float, ...]] = []
         self.fastest_s: list[float] = []
-        self.elapsed_s = 0.0
+        self.elapsed_s = allocated[-1][1]
         self.stop = False
 
     def shoot(self) -> None:
@@ -64,7 +63,7 @@ def measure_burst(bench: Bench) -> tuple[BurstMeasurement, bool]:
     burst.fastest_s.clear()
     start_s, limit_s = burst.elapsed_s, _TIME_SHARE * plan.effort.budget_s
     count = 1
-    while count and not burst.stop:
+    while count and not (burst.stop and burst.done_s):
         burst.shoot()
         taken_s = burst.elapsed_s - start_s
         totals_s = [done[-1] for done in burst.done_s]

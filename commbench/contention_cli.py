@@ -21,10 +21,11 @@ from commbench.verbs import (
 
 _LARGEST = "64M"
 
-COLUMNS = """\
-#
-#              ----------- matrix product -----------   ----------- all-reduce -----------
-#     size     alone  with comm  slowdown    GFLOP/s      alone  with compute     slowdown"""
+_ROW = "{:>9}  {:>8} {:>9} {:>8} {:>9}  {:>8} {:>12} {:>8}"
+
+_NAMES = ("size", "alone", "with comm", "slowdown", "GFLOP/s", "alone", "with compute", "slowdown")
+
+COLUMNS = f"#{'':>10}{' matrix product ':-^37}  {' all-reduce ':-^30}\n" + _ROW.format(*_NAMES).replace(" ", "#", 1)
 
 
 def add_contention_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,10 +78,10 @@ def row(measured: ContentionMeasurement) -> str:
     flop = 2 * measured.matrix_size**3
     alone_s, with_comm_s = median(measured.compute_alone_s), median(measured.compute_with_comm_s)
     rates = f"{flop / alone_s / 1e9:.3g}/{flop / with_comm_s / 1e9:.3g}"
-    product = f"{format_seconds(alone_s):>9}  {format_seconds(with_comm_s):>9}  {measured.compute_slowdown:>7.2f}x  {rates:>9}"
     comm_s, with_compute_s = median(measured.comm_alone_s), median(measured.comm_with_compute_s)
-    reduce = f"{format_seconds(comm_s):>9}  {format_seconds(with_compute_s):>12}  {measured.comm_slowdown:>10.2f}x"
-    return f"{format_bytes(measured.message_bytes):>10} {product}  {reduce}"
+    product = (format_seconds(alone_s), format_seconds(with_comm_s), f"{measured.compute_slowdown:.2f}x", rates)
+    reduce = (format_seconds(comm_s), format_seconds(with_compute_s), f"{measured.comm_slowdown:.2f}x")
+    return _ROW.format(format_bytes(measured.message_bytes), *product, *reduce)
 
 
 CONTENTION = Verb(
