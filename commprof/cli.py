@@ -5,6 +5,7 @@ standard error.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -31,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code; a user's error becomes one line on standard error."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(argv)
+        code = _run(argv)
+        sys.stdout.flush()  # here, where a reader that has gone can still be caught
+        return code
     except CommprofError as error:
         sys.stderr.write(f"commprof: error: {printable(str(error))}\n")
         return error.exit_code
@@ -39,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("commprof: interrupted\n")
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; it wants no message either
+        # The reader of our output has gone and wants no message; Python would still try to hand over the rest at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
