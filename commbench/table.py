@@ -29,7 +29,7 @@ def header(run: RunInfo, plan: BenchPlan, ceiling: Ceiling, *, stats: bool) -> s
     ]
     limit = f"{format_rate(ceiling.bytes_per_s)} on the wire: " if ceiling.bytes_per_s else "unknown: "
     lines += ["#", f"# Theoretical ceiling {limit}{printable(ceiling.reason)}", f"# {_method(plan)}"]
-    return "\n".join([*lines, "#", *_columns(plan.cells, stats)])
+    return "\n".join([*lines, "#", *(_columns(plan.cells, stats) if plan.cells else [])])
 
 
 def row(plan: BenchPlan, measured: Mapping[Cell, CollectiveMeasurement], *, stats: bool) -> str:
@@ -44,6 +44,8 @@ def row(plan: BenchPlan, measured: Mapping[Cell, CollectiveMeasurement], *, stat
 
 def footer(measurements: Sequence[CollectiveMeasurement], ceiling: Ceiling) -> str:
     """Close the table: wrong elements over all sizes, best bandwidth and its share of the ceiling, cold calls, second tries."""
+    if not measurements:
+        return "#"
     lines = [f"# Out of bounds values : {_wrong([m.num_wrong for m in measurements])}"]
     best = max(measurements, key=lambda m: m.busbw_bytes_per_s, default=None)
     if best is not None and best.message_bytes and best.world_size > 1:
@@ -110,7 +112,7 @@ def _method(plan: BenchPlan) -> str:
         else f"each median to {effort.precision:.2g} of itself (95 % interval), {effort.budget_s:g} s in all"
     )
     buffers = "one buffer (hot)" if plan.hot else "buffers larger than the cache in turn"
-    modes = " and ".join(dict.fromkeys(cell.mode for cell in plan.cells))
+    modes = " and ".join([*dict.fromkeys(cell.mode for cell in plan.cells), *(["burst"] if plan.bucket_bytes else [])])
     return f"Timing {modes}, {enough}, {plan.warmup_iterations} warm-up calls at most, {buffers}"
 
 
