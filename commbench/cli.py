@@ -16,6 +16,7 @@ from commbench.units import format_bytes, parse_bytes, sweep_sizes
 from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments
 
 _MAX_SIZES = 10_000
+_MAX_ITERATIONS = 50_000  # two numbers of some 10 bytes each; a line may have 4 MiB
 _MODES = ("isolated", "pipelined", "burst")
 _KEPT_ON_RESUME = ("resume", "nproc", "backend", "timeout", "json", "stats", "out", "folder")
 
@@ -72,6 +73,8 @@ def check_bench(args: argparse.Namespace) -> None:
     plan = bench_plan(args)
     if (plan.effort.iterations is not None and plan.effort.iterations < 1) or plan.warmup_iterations < 0:
         raise BadInput(f"-n {args.iters} -w {args.warmup_iters}: need at least 1 timed and 0 untimed iterations")
+    if plan.effort.iterations is not None and plan.effort.iterations > _MAX_ITERATIONS:
+        raise BadInput(f"-n {args.iters} makes records that nobody can read; use at most {_MAX_ITERATIONS}")
     if not plan.effort.budget_s > 0:
         raise BadInput(f"--seconds {plan.effort.budget_s:g} must be above 0")
     backend = "gloo" if args.backend == "auto" and not hardware.has_nvidia_driver() else args.backend

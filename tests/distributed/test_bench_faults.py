@@ -60,10 +60,8 @@ def test_without_the_launcher_the_survivor_names_the_rank_that_died(tmp_path: Pa
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     environ = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    run, words = (
-        tmp_path / "r",
-        ["bench", "-b", "64K", "-e", "1M", "-n", "100000", "--timeout", "20", "--folder", tmp_path / "r"],
-    )
+    run = tmp_path / "r"
+    words = ["bench", *LONG, "--timeout", "20", "--folder", run]
     survivor, victim = (
         subprocess.Popen([SCRIPT, *words], env={**environ, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
         for rank in ("0", "1")

@@ -38,6 +38,7 @@ def test_sizes_follow_nccl_tests_letters() -> None:
         (["-i", "0"], "-i 0 makes over"),
         (["-i", "1", "-e", "1G"], "use a larger step"),
         (["-n", "0"], "at least 1 timed"),
+        (["-n", "50001"], "use at most 50000"),
         (["-w", "-1"], "0 untimed"),
         (["--timeout", "0"], "above 0 seconds"),
         (["--nproc", "0"], "--nproc 0 starts nothing"),
