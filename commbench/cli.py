@@ -13,7 +13,7 @@ from commbench.operations import DATA_TYPES, OPERATIONS, REDUCTIONS, check_opera
 from commbench.plan import FAST, PLAN_FILE, RIGOROUS, STANDARD, BenchPlan, Cell, Effort, Mode, parse_buckets
 from commbench.rundir import read_document, read_info
 from commbench.units import format_bytes, parse_bytes, sweep_sizes
-from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments
+from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments, size_bounds, swept_sizes
 
 _MAX_SIZES = 10_000
 _MAX_ITERATIONS = 50_000  # two numbers of some 10 bytes each; a line may have 4 MiB
@@ -136,17 +136,13 @@ def bench_plan(args: argparse.Namespace) -> BenchPlan:
 
 def bench_sizes(args: argparse.Namespace) -> list[int]:
     """Return the sweep's message sizes in bytes; raise BadInput for flags that make none or too many."""
-    smallest, largest = parse_bytes(args.minbytes), parse_bytes(args.maxbytes)
-    if not 0 < smallest <= largest:
-        raise BadInput(f"-b {args.minbytes} -e {args.maxbytes}: need 0 < smallest size <= largest size")
-    if args.stepbytes is not None:
-        step_bytes = parse_bytes(args.stepbytes)
-        if step_bytes == 0 or (largest - smallest) // step_bytes >= _MAX_SIZES:
-            raise BadInput(f"-i {args.stepbytes} makes over {_MAX_SIZES} sizes; use a larger step, or -f 2")
-        return list(sweep_sizes(smallest, largest, step_bytes=step_bytes))
-    if args.stepfactor < 2:
-        raise BadInput(f"-f {args.stepfactor} never reaches {args.maxbytes}; use 2 or more")
-    return list(sweep_sizes(smallest, largest, factor=args.stepfactor))
+    if args.stepbytes is None:
+        return swept_sizes(args, args.maxbytes)
+    smallest, largest = size_bounds(args.minbytes, args.maxbytes)
+    step_bytes = parse_bytes(args.stepbytes)
+    if step_bytes == 0 or (largest - smallest) // step_bytes >= _MAX_SIZES:
+        raise BadInput(f"-i {args.stepbytes} makes over {_MAX_SIZES} sizes; use a larger step, or -f 2")
+    return list(sweep_sizes(smallest, largest, step_bytes=step_bytes))
 
 
 def bench(args: argparse.Namespace) -> int:

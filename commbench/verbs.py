@@ -85,12 +85,18 @@ def check_sweep(args: argparse.Namespace, largest: str, *, buffers: int) -> None
 def swept_sizes(args: argparse.Namespace, largest: str) -> list[int]:
     """Return the message sizes in bytes, up to `largest` where -e does not say; raise BadInput for flags that make none."""
     last = args.maxbytes or largest
-    min_bytes, max_bytes = parse_bytes(args.minbytes), parse_bytes(last)
-    if not 0 < min_bytes <= max_bytes:
-        raise BadInput(f"-b {args.minbytes} -e {last}: need 0 < smallest size <= largest size")
+    min_bytes, max_bytes = size_bounds(args.minbytes, last)
     if args.stepfactor < 2:
         raise BadInput(f"-f {args.stepfactor} never reaches {last}; use 2 or more")
     return list(sweep_sizes(min_bytes, max_bytes, factor=args.stepfactor))
+
+
+def size_bounds(smallest: str, largest: str) -> tuple[int, int]:
+    """Return the ends of a sweep in bytes; raise BadInput where they enclose no size."""
+    min_bytes, max_bytes = parse_bytes(smallest), parse_bytes(largest)
+    if not 0 < min_bytes <= max_bytes:
+        raise BadInput(f"-b {smallest} -e {largest}: need 0 < smallest size <= largest size")
+    return min_bytes, max_bytes
 
 
 def printer(*, enabled: bool) -> Callable[[str], None]:
