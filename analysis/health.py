@@ -92,8 +92,8 @@ def _cores(evidence: Evidence) -> Iterator[Verdict]:
     info = evidence.run.info
     if not info.on_cpu:
         return
-    asked = info.ranks_per_node * info.threads_per_rank
-    message = f"{info.ranks_per_node} ranks a host with {info.threads_per_rank} threads each on {info.cores_per_node} cores"
+    asked = info.ranks_per_machine * info.threads_per_rank
+    message = f"{info.ranks_per_machine} ranks a machine with {info.threads_per_rank} threads each on {info.cores_per_node} cores"
     if info.oversubscribed:
         message += ": they take turns, and the times hold that waiting; start fewer ranks or lower OMP_NUM_THREADS"
     yield Verdict(

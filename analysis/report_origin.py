@@ -59,8 +59,8 @@ def _shared_cores(material: Material) -> Iterator[str]:
     sizes, worst = sorted(material.shared), material.shared[max(material.shared)]
     threads = "1 thread" if worst.threads_per_rank == 1 else f"{worst.threads_per_rank} threads"
     yield (
-        f"{_listed(sizes)} ranks share too few cores: {worst.ranks_per_node} ranks of {threads} each run on "
-        f"{worst.cores_per_node} cores per host. They take turns, so no number at {_listed(sizes)} ranks tells what as many "
+        f"{_listed(sizes)} ranks share too few cores: {worst.ranks_per_machine} ranks of {threads} each run on "
+        f"{worst.cores_per_node} cores per machine. They take turns, so no number at {_listed(sizes)} ranks tells what as many "
         "real devices would do."
     )
 

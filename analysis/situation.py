@@ -158,16 +158,16 @@ def _situation(
     hosts = next(run for run in benches if run.world_size == nearest).info
     compute_only = select(runs, kind="train", world_size=world_size, synchronised=False)
     info = compute_only[0].info if compute_only else profile.info
-    ranks_per_host = -(-world_size // hosts.num_nodes)
+    ranks_per_machine = -(-world_size // (hosts.num_machines or hosts.num_nodes))
     contention, contention_bytes = NO_CONTENTION, None
     measured = _measured_contention(runs, world_size, info.threads_per_rank, buckets)
     if measured is not None:
         contention, contention_bytes = measured
     elif hosts.on_cpu:
-        contention = share_cores(info.cores_per_node, ranks_per_host, info.threads_per_rank, cost.comm_cores)
+        contention = share_cores(info.cores_per_node, ranks_per_machine, info.threads_per_rank, cost.comm_cores)
     return Situation(
         world_size=world_size,
-        pool=_pool(compute_only, profile, world_size, ranks_per_host if hosts.on_cpu else 0),
+        pool=_pool(compute_only, profile, world_size, ranks_per_machine if hosts.on_cpu else 0),
         buckets=buckets,
         backward_s=profile.gradients.backward_s,
         cost=cost,

@@ -59,6 +59,11 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
+    """Name the kernel that runs here: hosts of one testbed, or containers side by side, share it; empty without Linux."""
+    return path.read_text().strip() if path.exists() else ""
+
+
 def available_memory_bytes(meminfo: Path = Path("/proc/meminfo")) -> int | None:
     """Return the memory that can still be taken without swapping; None where Linux does not say."""
     return _meminfo_bytes("MemAvailable:", meminfo)

@@ -4,7 +4,8 @@ Files are JSON: one document (`run.json`, `gradients.json`) or one record a line
 do not know, so a new field with a default keeps old files and old readers alive; anything else raises SCHEMA_VERSION.
 
 History of the schema
-1  first version; since then added, with defaults: reductions, pipelined calls, rotating buffers, cold call, second tries
+1  first version; since then added, with defaults: reductions, pipelined calls, rotating buffers, cold call, second tries,
+   strong scaling, the machines behind the nodes, the emulated wire
 """
 
 from dataclasses import dataclass
@@ -45,8 +46,9 @@ class SoftwareInfo:
 class Workload:
     """What a training run computed: enough to tell whether two runs may be compared.
 
-    `samples_per_rank` is fixed over world sizes (weak scaling). A bucket closes when its size reaches its cap;
-    the first bucket has a cap of its own. `synchronised` is False for a compute-only run (every step in `no_sync`).
+    Weak scaling keeps `samples_per_rank` over world sizes, strong scaling its product with the world size. A bucket closes
+    when its size reaches its cap; the first bucket has a cap of its own. `synchronised` is False for a compute-only run
+    (every step in `no_sync`).
     """
 
     experiment: str
@@ -57,12 +59,16 @@ class Workload:
     first_bucket_bytes: int
     bucket_cap_bytes: int
     synchronised: bool
-    scaling: Literal["weak"] = "weak"
+    scaling: Literal["weak", "strong"] = "weak"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """The identity card of a run folder (run.json)."""
+    """The identity card of a run folder (run.json).
+
+    `num_machines` counts kernels: the nodes of a testbed, or two node daemons started on one host, share one machine's cores.
+    `wire` names the emulated wire ("1gbit"); None is the machine's own.
+    """
 
     schema_version: int
     run_id: str
@@ -83,15 +89,17 @@ class RunInfo:
     git_commit: str | None = None
     failure: str | None = None
     workload: Workload | None = None
+    num_machines: int | None = None
+    wire: str | None = None
 
     @property
-    def ranks_per_node(self) -> int:
-        return -(-self.world_size // self.num_nodes)
+    def ranks_per_machine(self) -> int:
+        return -(-self.world_size // (self.num_machines or self.num_nodes))
 
     @property
     def oversubscribed(self) -> bool:
-        """Whether CPU ranks ask for more threads than their host has cores, so that they slow each other."""
-        return self.on_cpu and self.ranks_per_node * self.threads_per_rank > self.cores_per_node
+        """Whether CPU ranks ask for more threads than their machine has cores, so that they slow each other."""
+        return self.on_cpu and self.ranks_per_machine * self.threads_per_rank > self.cores_per_node
 
     @property
     def on_cpu(self) -> bool:

@@ -20,6 +20,8 @@ from commbench.runtime import RankContext, barrier, broadcast_text, gather_text,
 from commbench.stopping import raise_on_sigterm
 from commbench.telemetry import telemetry, telemetry_file
 
+WIRE_VARIABLE = "COMMPROF_WIRE"  # set by whoever emulates the wire, read into the run's card
+
 
 @contextmanager
 def open_run(
@@ -122,6 +124,7 @@ def _describe(kind: RunKind, context: RankContext, device: torch.device, backend
         pci_bus_id=pci_bus_id(device),
     )
     ranks = gather_text(msgspec.json.encode(own).decode(), device)
+    kernels = gather_text(hardware.boot_id(), device)
     return RunInfo(
         schema_version=SCHEMA_VERSION,
         run_id="",
@@ -140,6 +143,8 @@ def _describe(kind: RunKind, context: RankContext, device: torch.device, backend
         software=_software(),
         environ=hardware.allowed_environment(os.environ),
         workload=workload,
+        num_machines=len(set(kernels)) if all(kernels) else None,
+        wire=os.environ.get(WIRE_VARIABLE),
     )
 
 
