@@ -422,7 +422,7 @@ def test_a_failed_study_is_flagged_and_one_that_is_writing_its_report_is_not(tmp
 
 def test_shared_cores_are_flagged_and_kept_out_of_the_headline(tmp_path: Path) -> None:
     page = report(add_study(tmp_path / "demo", cores_per_node=2))
-    assert "4 ranks share too few cores: 4 ranks of 1 thread each run on 2 cores per host." in page.text
+    assert "4 ranks share too few cores: 4 ranks of 1 thread each run on 2 cores per machine." in page.text
     assert "1.82x the samples per second of one rank, measured on 2 ranks" in page.text
     assert "ranks share cores" in page.text
 
