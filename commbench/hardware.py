@@ -22,6 +22,8 @@ from commbench.nvml import driver_version, read_gpus
 from commbench.records import SoftwareInfo
 from commbench.units import parse_bytes
 
+WIRE_VARIABLE = "COMMPROF_WIRE"  # the name of the emulated wire, set for each rank by whoever emulates it
+
 ALLOWED_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "GLOO_SOCKET_IFNAME",

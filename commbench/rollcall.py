@@ -2,12 +2,14 @@
 
 Every rank has a thread that waits at the store for the roll to be called and answers for it with what the rank is doing: also
 while the rank itself waits inside a collective for a peer. A rank that died or was stopped cannot answer. The store is
-torchrun's, or the first rank's; each thread has a connection of its own, since a waiting one blocks its connection.
+torchrun's, or the first rank's; each thread has a connection of its own, since a waiting one blocks its connection. A thread
+still waiting there when its process ends, or when the store goes with the first rank, would end in an abort: it is dismissed.
 """
 
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +17,8 @@ from torch.distributed import DistError
 
 _FOREVER = timedelta(days=365)
 _POLL_S = 0.05
+_DISMISSAL_S = 5.0
+_CALLED = b"called"
 
 
 class RollCall:
@@ -24,14 +28,17 @@ class RollCall:
         self.doing = "starting"
         self._rank, self._world_size, self._wait_s = rank, world_size, wait_s
         self._own, self._watched = store.clone(), store.clone()
-        threading.Thread(target=self._answer, name="commprof-roll", daemon=True).start()
+        self._thread = threading.Thread(target=self._answer, name="commprof-roll", daemon=True)
+        self._thread.start()
 
     def call(self) -> dict[int, str | None]:
         """Return what every rank is doing, None for one that does not answer within the time."""
         answers: dict[int, str | None] = dict.fromkeys(range(self._world_size))
         try:
-            self._own.set("roll", "called")
             self._own.set(f"here/{self._rank}", self.doing)
+            if self._own.add("callers", 1) == 1:  # one caller is enough: N of them would ask N^2 times
+                for rank in answers:
+                    self._own.set(f"roll/{rank}", _CALLED)
             end_s = time.monotonic() + self._wait_s
             while None in answers.values() and time.monotonic() < end_s:
                 for rank in (rank for rank, answer in answers.items() if answer is None):
@@ -42,10 +49,17 @@ class RollCall:
             answers[self._rank] = self.doing
         return answers
 
+    def dismiss(self) -> None:
+        """End this rank's thread; it answers no more."""
+        with suppress(DistError, RuntimeError):  # a store that is gone has ended it already
+            self._own.set(f"roll/{self._rank}", b"dismissed")
+        self._thread.join(_DISMISSAL_S)
+
     def _answer(self) -> None:
         try:
-            self._watched.wait(["roll"], _FOREVER)
-            self._watched.set(f"here/{self._rank}", self.doing)
+            self._watched.wait([f"roll/{self._rank}"], _FOREVER)
+            if self._watched.get(f"roll/{self._rank}") == _CALLED:
+                self._watched.set(f"here/{self._rank}", self.doing)
         except (DistError, RuntimeError):
             return  # the store is gone: the run is over
 

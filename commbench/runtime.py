@@ -99,9 +99,21 @@ def process_group(context: RankContext, backend: str, timeout_s: float) -> Itera
     reserve_s = min(_RESERVE_S, _RESERVE_SHARE * timeout_s)
     _open_group(context, backend, timedelta(seconds=timeout_s - reserve_s))
     roll = _roll_call(context, _ROLL_SHARE * reserve_s)
-    with naming_lost_ranks(roll):
+    with dismissing(roll), naming_lost_ranks(roll):
         yield roll
-        dist.destroy_process_group()
+    with naming_lost_ranks(None):
+        barrier()  # the first rank, whose process may hold the store, leaves only when nobody waits there any more
+    dist.destroy_process_group()
+
+
+@contextmanager
+def dismissing(roll: RollCall | None) -> Iterator[None]:
+    """End the rank's thread at the store, whatever ends the block."""
+    try:
+        yield
+    finally:
+        if roll is not None:
+            roll.dismiss()
 
 
 @contextmanager

@@ -20,8 +20,6 @@ from commbench.runtime import RankContext, barrier, broadcast_text, gather_text,
 from commbench.stopping import raise_on_sigterm
 from commbench.telemetry import telemetry, telemetry_file
 
-WIRE_VARIABLE = "COMMPROF_WIRE"  # set by whoever emulates the wire, read into the run's card
-
 
 @contextmanager
 def open_run(
@@ -144,7 +142,7 @@ def _describe(kind: RunKind, context: RankContext, device: torch.device, backend
         environ=hardware.allowed_environment(os.environ),
         workload=workload,
         num_machines=len(set(kernels)) if all(kernels) else None,
-        wire=os.environ.get(WIRE_VARIABLE),
+        wire=os.environ.get(hardware.WIRE_VARIABLE),
     )
 
 

@@ -11,6 +11,8 @@ from commbench.errors import BadInput
 
 _SUFFIX_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_LINE_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([kmg])bit", re.IGNORECASE)
+_BITS = {"k": 1e3, "m": 1e6, "g": 1e9}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -52,6 +54,20 @@ def format_seconds(seconds: float) -> str:
 def format_rate(bytes_per_s: float) -> str:
     """Write a bandwidth in decimal GB/s, as nccl-tests does, or MB/s below 0.1 GB/s."""
     return f"{bytes_per_s / 1e9:.3g} GB/s" if bytes_per_s >= 1e8 else f"{bytes_per_s / 1e6:.3g} MB/s"
+
+
+def parse_line_rate(text: str) -> float:
+    """Turn `200mbit` or `2.5gbit`, as tc writes them (decimal), into bits per second; raise BadInput otherwise."""
+    match = _LINE_RATE.fullmatch(text.strip())
+    if match is None or not float(match[1]) > 0:
+        raise BadInput(f"rate {text!r} is not a number above 0 with kbit, mbit or gbit; write for example 200mbit or 2.5gbit")
+    return float(match[1]) * _BITS[match[2].lower()]
+
+
+def format_line_rate(bits_per_s: float) -> str:
+    """Write a line's rate as tc takes it: 200mbit, 2.5gbit."""
+    prefix = "g" if bits_per_s >= 1e9 else "m" if bits_per_s >= 1e6 else "k"
+    return f"{bits_per_s / _BITS[prefix]:.6g}{prefix}bit"
 
 
 def printable(text: str) -> str:

@@ -28,9 +28,10 @@ class Shared(HashStore):
 
 def test_a_rank_answers_while_it_waits_and_a_dead_one_does_not() -> None:
     store = Shared()
-    here, there = (RollCall(rank, 3, store, wait_s=0.3) for rank in (0, 1))
+    here, there, gone = (RollCall(rank, 4, store, wait_s=0.3) for rank in (0, 1, 2))
+    gone.dismiss()
     here.doing = there.doing = "all_reduce of 4 MiB"
-    assert here.call() == {0: "all_reduce of 4 MiB", 1: "all_reduce of 4 MiB", 2: None}
+    assert here.call() == {0: "all_reduce of 4 MiB", 1: "all_reduce of 4 MiB", 2: None, 3: None}
     answering = [thread for thread in threading.enumerate() if thread.name == "commprof-roll"]
     for thread in answering:
         thread.join(5)
