@@ -12,7 +12,7 @@ import numpy as np
 from analysis.ddp import assign_buckets
 from analysis.load import Run
 from analysis.results import Change
-from analysis.scaling import weak_speedup
+from analysis.scaling import work_s
 from analysis.situation import Situation, simulate
 
 _ACCUMULATION = 4
@@ -22,6 +22,8 @@ _WORTH_TRYING = 0.01  # of the step; less than that drowns in a run's own spread
 
 def changes(situation: Situation, profile: Run, single_s: float) -> list[Change]:
     """Return what is predicted to shorten the time per batch by more than 1 %, the best first."""
+    assert profile.info.workload is not None
+    work = work_s(single_s, situation.world_size, profile.info.workload.scaling)
     step_s = _median_step_s(situation)
     found = [
         Change(
@@ -29,7 +31,7 @@ def changes(situation: Situation, profile: Run, single_s: float) -> list[Change]
             setting=setting,
             world_size=situation.world_size,
             seconds_saved=step_s - changed_s,
-            speedup=weak_speedup(single_s, changed_s, situation.world_size),
+            speedup=work / changed_s,
         )
         for what, setting, changed_s in _candidates(situation, profile, step_s)
         if step_s - changed_s > _WORTH_TRYING * step_s

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from analysis.results import CostModel, Prediction, PredictionSet
+from analysis.results import BreakEven, CostModel, Prediction, PredictionSet
 from analysis.scaling import karp_flatt, scalings_of
 from commbench.errors import BadInput
 from commbench.rundir import read_info, write_document
@@ -109,34 +109,37 @@ def predict_verb(args: argparse.Namespace) -> int:
 
 def prediction_table(predicted: PredictionSet) -> str:
     """Lay out every model's prediction, 80 columns."""
+    fixed = "batch per rank fixed" if predicted.scaling == "weak" else "batch in all fixed"
     lines = [
-        f"one rank: {format_seconds(predicted.single_step_s)} per step; speedup S in samples/s, batch per rank fixed",
+        f"one rank: {format_seconds(predicted.single_step_s)} per step; speedup S in samples/s; {fixed}",
         "",
     ]
     columns = f"{'ranks':>5}  {'model':8}  {'step':>8}  {'95 % interval':>20}  {'speedup':>7}"
-    lines.append(f"{columns}  {'effic.':>6}  {'exposed':>8}  {'R':>5}")
+    lines.append(f"{columns}  {'effic.':>6}  {'exposed':>8}")
     for p in predicted.predictions:
         span = "-" if p.interval_s is None else f"{format_seconds(p.interval_s.low)} - {format_seconds(p.interval_s.high)}"
         lines.append(
             f"{p.world_size:>5}  {p.model:8}  {format_seconds(p.step_s):>8}  {span:>20}  {p.speedup:>6.2f}x  "
-            f"{p.efficiency:>6.1%}  {format_seconds(p.exposed_s):>8}  {p.ratio_compute_to_comm:>5.3g}"
+            f"{p.efficiency:>6.1%}  {format_seconds(p.exposed_s):>8}"
         )
     for p in predicted.predictions:
         if p.assumptions:
             lines += ["", f"{p.world_size} ranks assume:", *(f"  - {assumption}" for assumption in p.assumptions)]
-    lines += ["", *(break_even(p, predicted.single_step_s) for p in predicted.predictions if p.model == "schedule")]
-    lines += ["", "R = T_compute / T_comm, all buckets sent one by one; T_N of each model:"]
+    schedules = {p.world_size: p for p in predicted.predictions if p.model == "schedule"}
+    lines += ["", *(break_even(law, schedules[law.world_size]) for law in predicted.break_evens)]
+    lines += ["", "R = W / T_comm: one rank's time for the step's samples over all buckets one by one"]
+    lines += ["T_N of each model:"]
     lines += sorted({f"  {p.model:8}  {p.formula}" for p in predicted.predictions})
     return "\n".join(lines)
 
 
-def break_even(prediction: Prediction, single_s: float) -> str:
-    """Say whether N ranks pay at a fixed batch per rank, and the serial fraction Amdahl's law would need for it."""
-    n = prediction.world_size
-    extra_s, limit_s = prediction.step_s - single_s, (n - 1) * single_s
+def break_even(law: BreakEven, prediction: Prediction) -> str:
+    """Say whether N ranks pay, what R is and had to be, and the serial fraction Amdahl's law would need."""
+    n = law.world_size
     return (
-        f"{n} ranks {'pay' if extra_s < limit_s else 'do not pay'}: E_N = T_N - T_1 = {format_seconds(extra_s)}, break-even "
-        f"at (N-1) T_1 = {format_seconds(limit_s)};\n"
+        f"{n} ranks {'pay' if prediction.step_s < law.work_s else 'do not pay'}: a step takes "
+        f"{format_seconds(prediction.step_s)}, one rank {format_seconds(law.work_s)} for as many samples;\n"
+        f"  R = {law.ratio:.3g}, needed with nothing hidden: {law.ratio_needed:.3g}\n"
         f"  Karp-Flatt e = (1/S - 1/N)/(1 - 1/N) = {karp_flatt(prediction.speedup, n):.3f}"
     )
 

@@ -46,6 +46,11 @@ class Run:
         return self.info.workload is not None and self.info.workload.synchronised
 
     @property
+    def sends(self) -> bool:
+        """Whether the wire matters to what was measured: not to one rank, and not to a compute-only run."""
+        return self.world_size > 1 and (self.info.workload is None or self.info.workload.synchronised)
+
+    @property
     def all_reduces(self) -> tuple[CollectiveMeasurement, ...]:
         """What prices DDP's buckets: float32 all-reduces, summed or averaged, each timed alone."""
         return tuple(
@@ -95,19 +100,25 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def check_combinable(runs: Sequence[Run]) -> None:
-    """Raise BadInput unless the runs share one backend, and the training runs one model, batch and buckets."""
+    """Raise BadInput unless the runs share one backend and one wire, and the training runs one model, batch and buckets."""
     if not runs:
         raise BadInput("no run given; name run folders below runs/")
-    distributed = [run for run in runs if run.world_size > 1]
+    distributed = sorted((run for run in runs if run.world_size > 1), key=lambda run: not run.sends)
     for run in distributed[1:]:
         if run.info.backend != distributed[0].info.backend:
             raise BadInput(
                 f"{run.path} ran on {run.info.backend}, {distributed[0].path} on {distributed[0].info.backend}; "
                 "runs of different backends cannot be combined"
             )
+    for run in distributed[1:]:
+        if run.sends and run.info.wire != distributed[0].info.wire:
+            raise BadInput(
+                f"{run.path} ran on the wire {run.info.wire or 'of the machine'}, {distributed[0].path} on "
+                f"{distributed[0].info.wire or 'that of the machine'}; runs on different wires cannot be combined"
+            )
     training = [run for run in runs if run.info.workload is not None]
     for run in training[1:]:
-        difference = _different_workload(training[0].info.workload, run.info.workload)
+        difference = _different_workload(training[0].info.workload, run.info.workload) or _different_batch(training[0], run)
         if difference:
             raise BadInput(f"{run.path} and {training[0].path} differ in {difference}; compare runs of one workload")
 
@@ -127,11 +138,20 @@ def select(runs: Sequence[Run], *, kind: str, world_size: int | None = None, syn
 
 
 def _different_workload(left: Workload | None, right: Workload | None) -> str | None:
-    for field in ("experiment", "num_parameters", "samples_per_rank", "sequence_length", "bucket_cap_bytes"):
+    for field in ("experiment", "num_parameters", "scaling", "sequence_length", "bucket_cap_bytes"):
         ours, theirs = getattr(left, field), getattr(right, field)
         if ours != theirs:
             return f"{field} ({ours} and {theirs})"
     return None
+
+
+def _different_batch(left: Run, right: Run) -> str | None:
+    """Compare what the kind of scaling keeps the same: the batch per rank, or the batch in all."""
+    sizes = [run.info.workload.samples_per_rank for run in (left, right) if run.info.workload is not None]
+    if left.info.workload is not None and left.info.workload.scaling == "strong":
+        totals = [size * run.world_size for size, run in zip(sizes, (left, right), strict=True)]
+        return None if totals[0] == totals[1] else f"the batch in all ({totals[0]} and {totals[1]})"
+    return None if sizes[0] == sizes[1] else f"samples_per_rank ({sizes[0]} and {sizes[1]})"
 
 
 def _records(path: Path, record_type: type[T]) -> list[T]:

@@ -33,7 +33,7 @@ from analysis.canvas import (
 )
 from analysis.report_data import Anatomy, WireCurve
 from analysis.results import Interval, Overhead, PredictionSet, ScheduledStep
-from analysis.scaling import weak_speedup
+from analysis.scaling import work_s
 from analysis.verdict import Outcome
 from commbench.records import GradientTimeline
 from commbench.units import format_bytes, format_seconds
@@ -60,7 +60,7 @@ def speedup_figure(predicted: PredictionSet, measured: Sequence[Outcome], shared
     figure, axes = new_axes(250, left=52, legend_rows=2)
 
     def speedup(step_s: float, world_size: int) -> float:
-        return weak_speedup(predicted.single_step_s, step_s, world_size)
+        return work_s(predicted.single_step_s, world_size, predicted.scaling) / step_s
 
     axes.axhline(1, color=INK, linewidth=0.8, alpha=0.5)
     _draw_scaling(axes, predicted, measured, speedup, "{:.2f}x".format)

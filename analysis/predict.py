@@ -12,6 +12,8 @@ Beside it stand three simple models, so that the gain of the elaborate one can b
     linear     T_N = T_1
     Amdahl     T_N = T_1 (1 + e (N-1)), e = T_comm(N_0)/T_1 at the smallest world size N_0 that was benched, over N_0 - 1
     ring       T_N = T_1 + 2(N-1) alpha + 2(N-1)/N S/B, nothing hidden
+
+at a fixed batch per rank; where the batch is fixed in all (strong scaling), T_1/N takes the place of T_1 in what is added to.
 """
 
 from collections.abc import Sequence
@@ -23,8 +25,8 @@ from analysis.advise import changes
 from analysis.cost import cost_s, resampled_medians, ring_s
 from analysis.ddp import NO_CONTENTION
 from analysis.load import Run
-from analysis.results import CostModel, Interval, Model, Overhead, Prediction, PredictionSet
-from analysis.scaling import amdahl_step_s, weak_speedup
+from analysis.results import BreakEven, CostModel, Interval, Model, Overhead, Prediction, PredictionSet
+from analysis.scaling import ScalingKind, amdahl_step_s, compute_share_s, work_s
 from analysis.situation import ComputePool, Situation, fit_costs, median_schedule, profile_run, simulate, situations
 from commbench.rundir import now_utc
 from commbench.units import format_bytes
@@ -42,7 +44,9 @@ def predict(runs: Sequence[Run], world_sizes: Sequence[int] = ()) -> PredictionS
     known = situations(runs, sorted(set(world_sizes)) or list(costs))
     profile = profile_run(runs)
     single_s = profile.median_step_s()
-    predictions = [p for situation in known for p in predict_all(situation, single_s, costs[min(costs)])]
+    assert profile.info.workload is not None
+    kind = profile.info.workload.scaling
+    predictions = [p for situation in known for p in predict_all(situation, single_s, costs[min(costs)], kind)]
     steps_s = {p.world_size: p.step_s for p in predictions if p.model == "schedule"}
     return PredictionSet(
         created_at=now_utc(),
@@ -50,9 +54,11 @@ def predict(runs: Sequence[Run], world_sizes: Sequence[int] = ()) -> PredictionS
         profile_run_id=profile.info.run_id,
         run_ids=tuple(run.info.run_id for run in runs if not (run.synchronised and run.world_size > 1)),
         predictions=tuple(predictions),
-        overheads=tuple(overhead_of(situation, single_s, steps_s[situation.world_size]) for situation in known),
+        overheads=tuple(overhead_of(situation, single_s, steps_s[situation.world_size], kind) for situation in known),
         schedules=tuple(median_schedule(situation) for situation in known),
         changes=tuple(change for situation in known for change in changes(situation, profile, single_s)),
+        scaling=kind,
+        break_evens=tuple(break_even_of(situation, single_s, kind) for situation in known),
     )
 
 
@@ -66,18 +72,21 @@ def bootstrap(situation: Situation, rng: np.random.Generator) -> tuple[float, In
     return float(middle), Interval(low=float(low), high=float(high))
 
 
-def predict_all(situation: Situation, single_s: float, anchor: CostModel) -> list[Prediction]:
+def predict_all(situation: Situation, single_s: float, anchor: CostModel, kind: ScalingKind) -> list[Prediction]:
     """Return the four models' predictions for one world size. `anchor` is the smallest world size's cost."""
     n, cost = situation.world_size, situation.cost
     bucket_bytes = [bucket.num_bytes for bucket in situation.buckets]
     comm_s = sum(cost_s(cost, size) for size in bucket_bytes)
     step_s, interval = bootstrap(situation, np.random.default_rng(n))
     ring_comm_s = sum(ring_s(cost, size, n) for size in bucket_bytes)
-    serial = sum(cost_s(anchor, size) for size in bucket_bytes) / single_s / (anchor.world_size - 1)
+    share_s, work = compute_share_s(single_s, n, kind), work_s(single_s, n, kind)
+    anchored = work_s(single_s, anchor.world_size, kind) * (1 - 1 / anchor.world_size)
+    serial = sum(cost_s(anchor, size) for size in bucket_bytes) / anchored
+    term, amdahl = ("T_1", "T_1 (1 + e (N-1))") if kind == "weak" else ("T_1/N", "T_1 (e + (1-e)/N)")
     naive: dict[Model, tuple[str, float]] = {
-        "ring": ("T_1 + sum over buckets of 2(N-1) alpha + 2(N-1)/N S/B", single_s + ring_comm_s),
-        "amdahl": (f"T_1 (1 + e (N-1)), e = {serial:.3g}", amdahl_step_s(single_s, serial, n)),
-        "linear": ("T_1", single_s),
+        "ring": (f"{term} + sum over buckets of 2(N-1) alpha + 2(N-1)/N S/B", share_s + ring_comm_s),
+        "amdahl": (f"{amdahl}, e = {serial:.3g}", amdahl_step_s(single_s, serial, n, kind)),
+        "linear": (term, share_s),
     }
     ratio = situation.pool.median_step_s / comm_s
 
@@ -88,28 +97,39 @@ def predict_all(situation: Situation, single_s: float, anchor: CostModel) -> lis
             world_size=n,
             step_s=seconds,
             interval_s=interval,
-            exposed_s=max(0.0, seconds - (situation.pool.median_step_s if model == "schedule" else single_s)),
-            speedup=weak_speedup(single_s, seconds, n),
-            efficiency=weak_speedup(single_s, seconds, n) / n,
+            exposed_s=max(0.0, seconds - (situation.pool.median_step_s if model == "schedule" else share_s)),
+            speedup=work / seconds,
+            efficiency=work / seconds / n,
             ratio_compute_to_comm=ratio,
             extrapolated=situation.extrapolated,
-            assumptions=tuple(_assumptions(situation)) if model == "schedule" else (),
+            assumptions=tuple(_assumptions(situation, kind)) if model == "schedule" else (),
         )
 
     schedule = prediction("schedule", "DDP's bucket schedule, simulated", step_s, interval)
     return [schedule, *(prediction(model, formula, seconds, None) for model, (formula, seconds) in naive.items())]
 
 
-def overhead_of(situation: Situation, single_s: float, step_s: float) -> Overhead:
-    """Split the predicted step into one rank's step, slower computation, waiting and exposed communication."""
+def overhead_of(situation: Situation, single_s: float, step_s: float, kind: ScalingKind) -> Overhead:
+    """Split the predicted step into one rank's share, slower computation, waiting and exposed communication."""
+    share_s = compute_share_s(single_s, situation.world_size, kind)
     alone_s = situation.pool.median_step_s
     slowest_s = float(np.median(simulate(situation, np.random.default_rng(0)).compute_s))
     return Overhead(
         world_size=situation.world_size,
-        single_step_s=single_s,
-        compute_s=alone_s - single_s,
+        single_step_s=share_s,
+        compute_s=alone_s - share_s,
         waiting_s=slowest_s - alone_s,
         exposed_s=step_s - slowest_s,
+    )
+
+
+def break_even_of(situation: Situation, single_s: float, kind: ScalingKind) -> BreakEven:
+    """Return the three times that decide whether these ranks pay, before any of them is simulated."""
+    return BreakEven(
+        world_size=situation.world_size,
+        work_s=work_s(single_s, situation.world_size, kind),
+        compute_s=situation.pool.median_step_s,
+        comm_s=sum(cost_s(situation.cost, bucket.num_bytes) for bucket in situation.buckets),
     )
 
 
@@ -129,8 +149,9 @@ def _resampled_costs(situation: Situation, rng: np.random.Generator) -> list[Cos
     return [replace(situation.cost, median_s=tuple(curve)) for curve in curves.tolist()]
 
 
-def _assumptions(situation: Situation) -> list[str]:
-    notes = ["the batch per rank stays as it is (weak scaling)", "copying gradients into and out of buckets is free"]
+def _assumptions(situation: Situation, kind: ScalingKind) -> list[str]:
+    fixed = "the batch per rank stays as it is (weak scaling)" if kind == "weak" else "one batch is shared out (strong scaling)"
+    notes = [fixed, "copying gradients into and out of buckets is free"]
     if situation.pool.slowdown > 1:
         notes.append(
             f"{situation.world_size} ranks take {situation.pool.slowdown:.3g} times as long to compute, for want of cores; "

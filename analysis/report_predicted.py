@@ -252,22 +252,22 @@ def _formula_table(predicted: PredictionSet) -> Table:
 
 
 def _law_table(material: Material, predicted: PredictionSet) -> Table:
-    steps_s = {o.prediction.world_size: o.measured_step_s for o in material.schedule_outcomes}
-    single_s = predicted.single_step_s
+    measured_s = {o.prediction.world_size: o.measured_step_s for o in material.schedule_outcomes}
+    predicted_s = {p.world_size: p.step_s for p in predicted.predictions if p.model == "schedule"}
     rows = []
-    for p in (p for p in predicted.predictions if p.model == "schedule"):
-        n = p.world_size
-        extra_s = steps_s.get(n, p.step_s) - single_s
-        limit_s = (n - 1) * single_s
-        pays = "pays" if extra_s < limit_s else "does not pay"
-        known = "measured" if n in steps_s else "predicted"
-        ratio, needed = f"{p.ratio_compute_to_comm:.3g}", f"{n / (n - 1):.3g}"
-        rows.append((str(n), ratio, needed, f"{format_seconds(extra_s)} {known}", format_seconds(limit_s), pays))
+    for law in predicted.break_evens:
+        n = law.world_size
+        step_s = measured_s.get(n, predicted_s[n])
+        times = (format_seconds(seconds) for seconds in (law.work_s, law.compute_s, law.comm_s))
+        step = f"{format_seconds(step_s)} {'measured' if n in measured_s else 'predicted'}"
+        ratios = (f"{law.ratio:.3g}", f"{law.ratio_needed:.3g}")
+        rows.append((str(n), *times, *ratios, step, "pays" if step_s < law.work_s else "does not pay"))
     return Table(
         title="Break-even",
-        note="R = T_compute / T_comm, all buckets sent one by one. With a fixed batch per rank N ranks pay while "
-        "E_N = T_N - T_1 < (N-1) T_1. The same total batch on N ranks (strong scaling) pays only if R > N/(N-1).",
-        head=("Ranks", "R", "N/(N-1)", "E_N", "(N-1) T_1", "At a fixed batch per rank"),
+        note="W: one rank alone for the samples of one step of N ranks. T_comm: all buckets sent one by one. R = W / T_comm; "
+        "with nothing hidden N ranks pay if R > 1 / (1 - T_compute/W), which is N/(N-1) where they compute undisturbed. With "
+        "overlap they pay if T_N < W.",
+        head=("Ranks", "W", "T_compute", "T_comm", "R", "R needed", "T_N", "N ranks"),
         rows=tuple(rows),
-        words=frozenset({5}),
+        words=frozenset({7}),
     )

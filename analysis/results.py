@@ -116,6 +116,33 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BreakEven:
+    """Whether N ranks pay, from three times, seconds per step of N ranks, nothing hidden.
+
+    `work_s` W: one rank alone for the same samples (N T_1 at a fixed batch per rank, T_1 at a fixed batch in all).
+    `compute_s`: N ranks side by side with nothing sent. `comm_s`: all buckets sent one by one.
+
+        S = W / (compute + comm) = 1 / (compute/W + 1/R),  R = W/comm;  S > 1 needs R > 1 / (1 - compute/W)
+
+    which is N/(N-1) where N ranks compute undisturbed.
+    """
+
+    world_size: int
+    work_s: float
+    compute_s: float
+    comm_s: float
+
+    @property
+    def ratio(self) -> float:
+        return self.work_s / self.comm_s
+
+    @property
+    def ratio_needed(self) -> float:
+        """Infinite where N ranks would be slower than one even with nothing to send."""
+        return 1 / (1 - self.compute_s / self.work_s) if self.compute_s < self.work_s else float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionSet:
     """predictions.json: every model's prediction at every world size, from which runs, and when it was written."""
 
@@ -127,6 +154,8 @@ class PredictionSet:
     overheads: tuple[Overhead, ...]
     schedules: tuple[ScheduledStep, ...]
     changes: tuple[Change, ...]
+    scaling: Literal["weak", "strong"] = "weak"
+    break_evens: tuple[BreakEven, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

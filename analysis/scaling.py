@@ -14,8 +14,11 @@ and Amdahl's law allows 0 <= e <= 1 only: a slowdown (S < 1) gives e > 1, which 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from commbench.errors import BadInput
+
+ScalingKind = Literal["weak", "strong"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +86,22 @@ def karp_flatt(speedup: float, world_size: int) -> float:
     return (1 / speedup - 1 / world_size) / (1 - 1 / world_size)
 
 
-def amdahl_step_s(single_s: float, serial_fraction: float, world_size: int) -> float:
-    """Return the step at N with a fixed batch per rank when a fraction of T_1 is serial: T_1 (1 + e (N-1))."""
-    return single_s * (1 + serial_fraction * (world_size - 1))
+def amdahl_step_s(single_s: float, serial_fraction: float, world_size: int, kind: ScalingKind = "weak") -> float:
+    """Return the step at N when a fraction e of T_1 is serial: W (e + (1-e)/N), W being the work of a step on one rank.
+
+    With a fixed batch per rank (weak scaling) W = N T_1, so that it is T_1 (1 + e (N-1)).
+    """
+    return work_s(single_s, world_size, kind) * (serial_fraction + (1 - serial_fraction) / world_size)
 
 
-def weak_speedup(single_s: float, step_s: float, world_size: int) -> float:
-    """Return samples per second on N ranks over one rank's: N T_1/T_N."""
-    return world_size * single_s / step_s
+def work_s(single_s: float, world_size: int, kind: ScalingKind) -> float:
+    """Return the seconds one rank takes for the samples of one step of N ranks: N T_1 under weak scaling, else T_1."""
+    return world_size * single_s if kind == "weak" else single_s
+
+
+def compute_share_s(single_s: float, world_size: int, kind: ScalingKind) -> float:
+    """Return one rank's computation in a step of N ranks that do not disturb each other: T_1, or T_1/N of the same batch."""
+    return work_s(single_s, world_size, kind) / world_size
 
 
 def scalings_of(times_s: Mapping[int, float]) -> list[Scaling]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from analysis.load import Run, select
 from analysis.results import Change, Interval, Overhead, Prediction, PredictionSet
-from analysis.scaling import karp_flatt, weak_speedup
+from analysis.scaling import karp_flatt, work_s
 from commbench.units import format_seconds
 
 _GOOD_EFFICIENCY = 0.9
@@ -39,7 +39,7 @@ def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
                     prediction=prediction,
                     measured_step_s=measured_s,
                     measured_interval_s=Interval(low=steps[len(steps) // 10], high=steps[-1 - len(steps) // 10]),
-                    measured_speedup=weak_speedup(predicted.single_step_s, measured_s, prediction.world_size),
+                    measured_speedup=work_s(predicted.single_step_s, prediction.world_size, predicted.scaling) / measured_s,
                     run_id=run.info.run_id,
                 )
             )
@@ -77,7 +77,7 @@ def _answer(prediction: Prediction, check: Outcome | None) -> str:
     n = prediction.world_size
     span = ""
     if prediction.interval_s is not None:
-        work = prediction.speedup * prediction.step_s  # N T_1
+        work = prediction.speedup * prediction.step_s
         span = f" ({work / prediction.interval_s.high:.2f} to {work / prediction.interval_s.low:.2f})"
     text = f"{n} ranks: predicted {prediction.speedup:.2f}x{span} the throughput of one"
     if check is None:

@@ -20,6 +20,7 @@ from analysis.report_origin import environment_section, warnings
 from analysis.report_page import between, inline_svg
 from analysis.report_predicted import bucket_section, prediction_section
 from analysis.results import (
+    BreakEven,
     Change,
     CheckedPrediction,
     Interval,
@@ -184,6 +185,7 @@ def predictions(*world_sizes: int, created_at: str = DURING, extrapolated: bool 
             )
             for n in world_sizes
         ),
+        break_evens=tuple(BreakEven(world_size=n, work_s=0.1 * n, compute_s=0.101, comm_s=0.02 * n) for n in world_sizes),
         schedules=tuple(
             ScheduledStep(
                 world_size=n,
@@ -301,7 +303,7 @@ def test_every_model_stands_beside_the_measurement_with_formula_and_error(page: 
 
 
 def test_the_laws_give_break_even_and_karp_flatt(page: Page) -> None:
-    assert page.row("4 7.25 1.33 25 ms measured 300 ms pays")
+    assert page.row("4 400 ms 101 ms 80 ms 5 1.34 125 ms measured pays")
     assert "Karp-Flatt, 4 ranks: e = 0.083 is the serial fraction Amdahl's law would need for 3.20x." in page.text
 
 
@@ -309,7 +311,8 @@ def test_a_slowdown_does_not_pay(tmp_path: Path) -> None:
     root = add_study(tmp_path / "demo")
     add_train(root / "zz-n2", 2, 0.25, started_at=AFTER)
     section = prediction_section(gather([root]), predictions(2, 4))
-    assert section.tables[-1].rows[0] == ("2", "7.25", "2", "150 ms measured", "100 ms", "does not pay")
+    law = ("2", "200 ms", "101 ms", "40 ms", "5", "2.02", "250 ms measured", "does not pay")
+    assert section.tables[-1].rows[0] == law
     assert any("so no Amdahl fraction can describe this slowdown" in remark for remark in section.remarks)
 
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.cli import parse_times
-from analysis.scaling import Scaling, amdahl_step_s, karp_flatt, scalings_of, weak_speedup
+from analysis.scaling import Scaling, amdahl_step_s, karp_flatt, scalings_of, work_s
 from commbench.errors import BadInput
 
 
@@ -48,9 +48,10 @@ def test_perfect_scaling_has_no_ratio_to_fear() -> None:
 
 
 def test_a_fixed_batch_per_rank_counts_samples() -> None:
-    assert weak_speedup(0.1, 0.1, 4) == pytest.approx(4)
-    assert weak_speedup(0.1, 0.2, 4) == pytest.approx(2)
+    assert work_s(0.1, 4, "weak") / 0.2 == pytest.approx(2)
+    assert work_s(0.1, 4, "strong") / 0.2 == pytest.approx(0.5)
     assert amdahl_step_s(0.1, 0.5, 3) == pytest.approx(0.2)
+    assert amdahl_step_s(0.3, 0.5, 3, "strong") == pytest.approx(0.2)
 
 
 def test_times_are_read_from_the_command_line() -> None:
