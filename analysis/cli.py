@@ -158,8 +158,15 @@ def check_report(args: argparse.Namespace) -> None:
 def report(args: argparse.Namespace) -> int:
     """Write report.html and print its path."""
     from analysis.report import write_report
+    from analysis.study_report import has_grid, write_study_report
 
-    _print(str(write_report(args.runs, args.out)))
+    if len(args.runs) == 1 and has_grid(args.runs[0]):
+        if args.out is not None:
+            raise BadInput(f"--out: {args.runs[0]} holds several experiments, whose pages lie together in its analysis/")
+        _, page = write_study_report(args.runs[0])
+    else:
+        page = write_report(args.runs, args.out)
+    _print(str(page))
     return 0
 
 

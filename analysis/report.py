@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.experiment import Cell
 from analysis.plots import ranks
-from analysis.report_data import Material, anatomies, checked_too_early, gather, wire_curves
+from analysis.report_data import Material, anatomies, cell_material, checked_too_early, gather, wire_curves
 from analysis.report_measured import anatomy_section, wire_section
 from analysis.report_origin import environment_section, file_section, warnings
 from analysis.report_page import Headline, Report, Section, render
@@ -28,8 +29,17 @@ def write_report(paths: Sequence[Path], out: Path | None) -> Path:
     The page goes to `out`, by default to analysis/report.html in the first folder; verification.json goes to that analysis/
     whenever a prediction has been checked. Raises BadInput where a folder is no run or the runs cannot be combined.
     """
-    material = gather(paths)
-    derived = paths[0] / "analysis"
+    return _write(gather(paths), paths[0] / "analysis", out)
+
+
+def write_cell_report(root: Path, cell: Cell, folder: Path) -> Path:
+    """Report on one cell of the study at `root` in a folder of its own and return the page's path."""
+    if folder == root / "analysis":
+        return write_report([root], None)
+    return _write(cell_material(cell.runs, folder), folder, None)
+
+
+def _write(material: Material, derived: Path, out: Path | None) -> Path:
     page = out if out is not None else derived / "report.html"
     if material.outcomes:
         write_document(derived / "verification.json", verification(material))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.experiment import read_predictions
 from analysis.load import Run, check_combinable, load_runs, select
 from analysis.predict import predict
 from analysis.results import CostModel, PredictionSet
@@ -16,9 +17,7 @@ from analysis.situation import fit_costs
 from analysis.verdict import Outcome, outcomes
 from commbench.errors import UnusableData
 from commbench.records import RunInfo, StepMeasurement
-from commbench.rundir import read_document, read_info
-
-PREDICTIONS_FILE = "predictions.json"
+from commbench.rundir import read_info
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +110,24 @@ class Anatomy:
 
 def gather(paths: Sequence[Path]) -> Material:
     """Load everything; a question that the data cannot answer becomes a refusal, input that is wrong raises BadInput."""
-    runs = load_runs(paths)
+    infos = {path.resolve(): read_info(path) for path in paths}
+    studies = {path: info for path, info in infos.items() if info.kind == "study"}
+    return _material(load_runs(paths), paths[0], paths[0] / "analysis", studies)
+
+
+def cell_material(runs: Sequence[Run], folder: Path) -> Material:
+    """Put together what belongs to one cell of a study, whose predictions lie in `folder`."""
+    return _material(runs, folder, folder, {})
+
+
+def _material(runs: Sequence[Run], root: Path, derived: Path, studies: dict[Path, RunInfo]) -> Material:
     check_combinable(runs)
     costs, refusals = _fits(runs)
-    predicted, refusal = _predictions(paths[0], runs)
-    infos = {path.resolve(): read_info(path) for path in paths}
+    predicted, refusal = _predictions(derived, runs)
     return Material(
-        root=paths[0],
+        root=root,
         runs=tuple(sorted(runs, key=lambda run: (run.world_size, run.info.started_at))),
-        studies={path: info for path, info in infos.items() if info.kind == "study"},
+        studies=studies,
         predicted=predicted,
         outcomes=tuple(outcomes(predicted, runs)) if predicted else (),
         costs=costs,
@@ -181,10 +189,9 @@ def _fits(runs: Sequence[Run]) -> tuple[dict[int, CostModel], list[str]]:
     return costs, refusals
 
 
-def _predictions(root: Path, runs: Sequence[Run]) -> tuple[PredictionSet | None, list[str]]:
-    path = root / "analysis" / PREDICTIONS_FILE
-    if path.exists():
-        return read_document(path, PredictionSet), []
+def _predictions(derived: Path, runs: Sequence[Run]) -> tuple[PredictionSet | None, list[str]]:
+    if (written := read_predictions(derived)) is not None:
+        return written, []
     profiles = [run for run in select(runs, kind="train", world_size=1) if run.gradients is not None]
     if not profiles or all(run.world_size == 1 for run in select(runs, kind="bench")):
         return None, []

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from analysis import plots
+from analysis.experiment import PREDICTIONS_FILE
 from analysis.load import Run, select
 from analysis.plots import MODELS, ranks
-from analysis.report_data import PREDICTIONS_FILE, Material, count_steps, raw_files
+from analysis.report_data import Material, count_steps, raw_files
 from analysis.report_page import Picture, Section, Table, between
 from analysis.results import Prediction, PredictionSet, ScheduledStep
 from analysis.verdict import Outcome, laws

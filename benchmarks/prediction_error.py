@@ -30,9 +30,9 @@ def run_study(root: Path, name: str, repeat: int) -> list[Outcome]:
     """Run one study of the model `name` and return every model's prediction beside the measurement."""
     study = root / f"{name}-{repeat}.yaml"
     study.write_text(
-        f"name: {name}-{repeat}\ntrain: {REPO / 'configs' / name}.yaml\nworld_sizes: [1, 2]\nthreads_per_rank: 1\n"
+        f"name: {name}-{repeat}\nmodels: [{{config: {REPO / 'configs' / name}.yaml}}]\nworld_sizes: [1, 2]\n"
         f"overrides: [training.max_steps={STEPS[name]}, training.evaluate=false, profiling.trace_steps=0, "
-        "profiling.warmup_steps=4]\nbench: {min_bytes: 1K, max_bytes: 64M}\n"
+        "profiling.warmup_steps=4]\nbench: {min_bytes: 1K, max_bytes: 64M}\ncontention: {rounds: 0}\n"
     )
     command = [str(Path(sys.executable).parent / "commprof"), "study", str(study), "--out", str(root)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

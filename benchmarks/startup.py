@@ -39,7 +39,7 @@ def loads_torch(words: list[str]) -> bool:
 
 def finished_study(root: Path) -> Path:
     (root / "tiny.yaml").write_text(TINY)
-    (root / "study.yaml").write_text("name: startup\ntrain: tiny.yaml\nworld_sizes: [1, 2]\n")
+    (root / "study.yaml").write_text("name: startup\nmodels: [{config: tiny.yaml}]\nworld_sizes: [1, 2]\n")
     subprocess.run([str(SCRIPT), "study", str(root / "study.yaml"), "--out", str(root)], check=True, stdout=subprocess.DEVNULL)
     return root / "startup"
 

@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 from commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
@@ -38,34 +39,34 @@ def run_verb(name: str, argv: Sequence[str], args: argparse.Namespace) -> int:
     resumed = getattr(args, "resume", None)
     run = Path(resumed) if resumed else args.folder or new_run_path(args.out, _KINDS[name], args.nproc)
     folder = [] if resumed else ["--folder", str(run)]
-    launch([name, *_without_launch_flags(argv), *folder], args.nproc, run)
+    launch(local_command([name, *_without_launch_flags(argv), *folder], args.nproc), run)
     return 0
 
 
 def launch(
-    verb_argv: Sequence[str],
-    num_ranks: int,
+    command: Sequence[str],
     run: Path,
     *,
+    environ: Mapping[str, str] = MappingProxyType({}),
     log: IO[str] | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> None:
-    """Run `commprof VERB_ARGV` on `num_ranks` ranks until it ends, all output to `log` or else to the terminal.
+    """Run a command that starts the ranks of `run` until it ends, all output to `log` or else to the terminal.
 
-    One rank needs no torchrun and trains without DDP: the baseline of a speedup is the program people had before.
-    `on_line` sees each line of the ranks' standard error as it comes. On any failure the run folder, if it exists, is
-    marked failed (interrupted on SIGINT). Raises RunFailed naming the rank that died, or KeyboardInterrupt.
+    `environ` goes over the environment; one thread a rank is the default, as torchrun's. `on_line` sees each line of the
+    ranks' standard error as it comes. On any failure the run folder, if it exists, is marked failed (interrupted on SIGINT).
+    Raises RunFailed naming the rank that died, or KeyboardInterrupt.
     """
     raise_on_sigterm()
     child = subprocess.Popen(
-        torchrun_command(verb_argv, num_ranks) if num_ranks > 1 else [str(console_script()), *verb_argv],
+        command,
         stdout=log,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         start_new_session=True,
         preexec_fn=die_with_parent,  # noqa: PLW1509  one system call: a killed launcher must not leave torchrun behind
-        env={"OMP_NUM_THREADS": "1", **os.environ},  # torchrun's own choice, made here without its warning
+        env={"OMP_NUM_THREADS": "1", **os.environ, **environ},  # torchrun's own choice, made here without its warning
     )
     assert child.stderr is not None
     heard = _Heard()
@@ -86,8 +87,14 @@ def launch(
         raise _explain(heard, run, code)
 
 
-def torchrun_command(verb_argv: Sequence[str], num_ranks: int) -> list[str]:
-    """Return the torchrun line: console script, so that a user's own train.py is never imported; any free port."""
+def local_command(verb_argv: Sequence[str], num_ranks: int) -> list[str]:
+    """Return what runs `commprof VERB_ARGV` on ranks of this machine: torchrun at any free port.
+
+    One rank needs no torchrun and trains without DDP: the baseline of a speedup is the program people had before. Ranks are
+    started by the console script, so that a user's own train.py is never imported.
+    """
+    if num_ranks == 1:
+        return [str(console_script()), *verb_argv]
     return [
         *(sys.executable, "-P", "-m", "torch.distributed.run"),
         *("--standalone", "--nproc-per-node", str(num_ranks), "--no-python"),
@@ -148,7 +155,7 @@ def _explain(heard: _Heard, run: Path, code: int) -> CommprofError:
     known = (run / RUN_FILE).exists()
     where = f"; what was measured until then is in {run}" if known else ""
     if code < 0:
-        reason = f"torchrun was killed ({signal.Signals(-code).name})"
+        reason = f"the launcher was killed ({signal.Signals(-code).name})"
     elif dead is not None and int(dead[1]) < 0:
         reason = f"rank {dead[2]} was killed ({signal.Signals(-int(dead[1])).name})"
     elif known and (info := read_info(run)).status == "interrupted":

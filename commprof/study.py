@@ -1,133 +1,71 @@
-"""`commprof study`: bench, profile, predict, run for real, report; at several world sizes, from one YAML file.
+"""`commprof study`: bench, contention, profile, compute-only, predict, run for real, report; from one YAML file.
 
-    profile-n1                         one rank, plain
-    bench-nN, compute-nN  per N        the wire; the computation of N ranks side by side, nothing sent
-    analysis/predictions.json          written before any of the runs that check it
-    train-nN              per N        the synchronised runs
-    analysis/report.html
+    bench-nN-WIRE, contention-nN-WIRE        the wire
+    MODEL-profile-n1, MODEL-compute-nN       the computation: one rank, and N side by side with nothing sent
+    analysis/MODEL-WIRE/predictions.json     written before any of the runs that check it
+    MODEL-train-nN-WIRE[-rK]                 the synchronised runs
+    analysis/study.csv, analysis/report.html
 
 A stage whose run is completed is not run again: started anew, an interrupted study goes on with what is missing. A stage that
-ended otherwise is moved to incomplete/ and repeated.
+ends otherwise is moved to incomplete/, the study goes on with the others, says at the end which failed and why, and tries
+them again next time.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from commbench import hardware
-from commbench.errors import BadInput, CommprofError, Interrupted
+from commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
 from commbench.progress import activity
 from commbench.records import SCHEMA_VERSION, RunInfo
-from commbench.rundir import (
-    RUN_FILE,
-    create_run,
-    finish_run,
-    now_utc,
-    read_info,
-    reopen_run,
-    write_document,
-    write_text,
-)
-from commbench.units import parse_bytes
+from commbench.rundir import RUN_FILE, create_run, finish_run, now_utc, read_info, reopen_run, write_text
+from commbench.units import printable
 from commbench.verbs import Verb
-from commprof.launch import launch
-from train.config import check_train_config, dump_config, load_config, load_train_config
-from train.data import prepare_data
-from train.schedule import count_steps
+from commprof import testbed
+from commprof.launch import console_script, launch, local_command
+from commprof.study_files import is_measured, set_aside
+from commprof.study_plan import Plan, Stage, StudyConfig, load_study, make_plan, wire_of
+from train.config import dump_config
 
 _STUDY_FILE = "study.yaml"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchSweep:
-    """The sweep before each prediction; sizes as nccl-tests takes them (64M is 64 * 2^20 bytes)."""
-
-    min_bytes: str = "8"
-    max_bytes: str = "64M"
-    iterations: int = 20
-    warmup_iterations: int = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyConfig:
-    """`train` is a training configuration, relative to the study's file; `overrides` are key=value for all its runs.
-
-    `threads_per_rank` is the same at every world size: ranks are compared, not thread counts.
-    """
-
-    name: str = "study"
-    train: str = "small.yaml"
-    overrides: tuple[str, ...] = ()
-    world_sizes: tuple[int, ...] = (1, 2)
-    threads_per_rank: int = 1
-    launcher: str = "local"
-    bench: BenchSweep = field(default_factory=BenchSweep)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """One run of the study: its folder's name, its ranks, and the verb that makes it."""
-
-    name: str
-    world_size: int
-    argv: tuple[str, ...]
-
-
 def add_study_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="for example configs/study-demo.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example 'world_sizes=[1,2]'")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where the study's folder goes (runs)")
+    add = parser.add_argument
+    add("study", type=Path, metavar="STUDY.yaml", help="for example configs/study-demo.yaml")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="for example 'world_sizes=[1,2]'")
+    add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where the study's folder goes (runs)")
+    add("--dry-run", action="store_true", help="print the stages and about how long each will take; run nothing")
+    add("--only", choices=("predict", "report"), help="run nothing: predict, or report, from what has been measured")
 
 
 def check_study(args: argparse.Namespace) -> None:
-    """Raise BadInput for anything wrong with the study, its training configuration or its data."""
-    load_study(args.study, args.overrides)
-
-
-def load_study(path: Path, overrides: Sequence[str]) -> StudyConfig:
-    """Read and check a study; the training configuration's path comes back absolute."""
-    study = load_config(StudyConfig, path, overrides)
-    if not study.name.replace("-", "").replace("_", "").isalnum():
-        raise BadInput(f"{path}: name {study.name!r} names a folder; use letters, digits, - and _")
-    if 1 not in study.world_sizes or len(set(study.world_sizes)) < 2 or min(study.world_sizes) < 1:
-        raise BadInput(f"{path}: world_sizes {list(study.world_sizes)} must hold 1 and at least one larger size")
-    if study.launcher != "local":
-        raise BadInput(f"{path}: launcher {study.launcher!r} is not known; use local")
-    if study.threads_per_rank < 1:
-        raise BadInput(f"{path}: threads_per_rank={study.threads_per_rank} must be 1 or more")
-    if parse_bytes(study.bench.min_bytes) > parse_bytes(study.bench.max_bytes) or study.bench.iterations < 1:
-        raise BadInput(f"{path}: bench needs min_bytes <= max_bytes and 1 or more iterations")
-    study = replace(study, train=str((path.parent / study.train).resolve()))
-    config = load_train_config(Path(study.train), study.overrides)
-    check_train_config(config)
-    training, _ = prepare_data(config.data, config.model)
-    count_steps(len(training.labels), config, max(study.world_sizes))
-    return study
-
-
-def stages(study: StudyConfig) -> tuple[list[Stage], list[Stage]]:
-    """Return what is measured before the prediction, and the runs that check it."""
-    sizes = sorted(set(study.world_sizes) - {1})
-    before = [_train_stage(study, "profile", 1, synchronise=True)]
-    for world_size in sizes:
-        sweep = study.bench
-        flags = ("-b", sweep.min_bytes, "-e", sweep.max_bytes, "-n", str(sweep.iterations))
-        argv = ("bench", *flags, "-w", str(sweep.warmup_iterations))
-        before.append(Stage(name=f"bench-n{world_size}", world_size=world_size, argv=argv))
-        before.append(_train_stage(study, "compute", world_size, synchronise=False))
-    return before, [_train_stage(study, "train", world_size, synchronise=True) for world_size in sizes]
+    """Raise BadInput for anything wrong with the study, its training configurations, their data or its launcher."""
+    study = load_study(args.study, args.overrides)
+    if study.launcher == "testbed" and not args.dry_run:
+        testbed.check_usable()
 
 
 def study_verb(args: argparse.Namespace) -> int:
-    """Run or continue the study, then print the verdict and the report's path."""
+    """Run or continue the study, then print the verdict and the report's path; raise RunFailed where a stage failed."""
     study = load_study(args.study, args.overrides)
-    folder = args.out / study.name
+    folder, plan = args.out / study.name, make_plan(study)
+    if args.dry_run:
+        from commprof.study_estimate import plan_table
+
+        sys.stdout.write(plan_table(study, plan, folder) + "\n")
+        return 0
+    if args.only is not None:
+        _derive(folder, study, plan, args.only)
+        return 0
     _open_study(folder, study)
     try:
-        run_study(folder, study)
+        failures = _run_all(folder, study, plan, args)
+        words = _conclude(folder)
     except (KeyboardInterrupt, Interrupted) as error:
         finish_run(folder, "interrupted", str(error) or "stopped by SIGINT")
         sys.stderr.write(f"interrupted; the same command goes on where it stopped (in {folder})\n")
@@ -135,37 +73,129 @@ def study_verb(args: argparse.Namespace) -> int:
     except CommprofError as error:
         finish_run(folder, "failed", str(error))
         raise
+    sys.stdout.write(words + "\n")
+    if failures:
+        summary = f"{len(failures)} of {len(plan.stages)} stages failed; the same command tries them again"
+        finish_run(folder, "failed", summary)
+        sys.stderr.writelines(f"failed: {name}: {printable(reason)}\n" for name, reason in failures.items())
+        raise RunFailed(summary)
     finish_run(folder, "completed")
-    sys.stdout.write(_report(folder) + "\n")
     return 0
 
 
-def run_study(folder: Path, study: StudyConfig) -> None:
-    """Do what is missing, in order: the prediction is on disk before the first run that checks it starts."""
-    from analysis.load import load_runs
-    from analysis.predict import predict
+def _run_all(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Namespace) -> dict[str, str]:
+    """Do what is missing; return which stages failed and why."""
+    if study.launcher == "slurm":
+        from commprof.slurm import run_jobs
 
-    before, checking = stages(study)
-    total = len(before) + len(checking)
-    for number, stage in enumerate(before, 1):
-        _run_stage(folder, stage, f"[{number}/{total}]")
-    predictions = folder / "analysis" / "predictions.json"
-    if not predictions.exists():
-        write_document(predictions, predict(load_runs([folder])))
-    for number, stage in enumerate(checking, len(before) + 1):
-        _run_stage(folder, stage, f"[{number}/{total}]")
+        argv = (str(args.study.absolute()), *args.overrides, "--out", str(args.out.absolute()))
+        return run_jobs(folder, study, plan, argv)
+    with _hosts(study):
+        return run_stages(folder, study, plan)
 
 
-def _train_stage(study: StudyConfig, name: str, world_size: int, *, synchronise: bool) -> Stage:
-    own = (f"distributed.threads_per_rank={study.threads_per_rank}", f"distributed.synchronise={synchronise}")
-    argv = ("train", study.train, *study.overrides, *own)
-    return Stage(name=f"{name}-n{world_size}", world_size=world_size, argv=argv)
+def run_stages(folder: Path, study: StudyConfig, plan: Plan) -> dict[str, str]:
+    """Run the stages one after the other; a model's predictions are on disk before the first run that checks them starts."""
+    from analysis.study_report import write_predictions
+
+    failures: dict[str, str] = {}
+    total, done = len(plan.stages), 0
+
+    def run(stage: Stage) -> None:
+        nonlocal done
+        done += 1
+        failure = _run_stage(folder, study, stage, f"[{done}/{total}]")
+        if failure:
+            failures[stage.name] = failure
+
+    for stage in plan.wires:
+        run(stage)
+    for model in plan.models:
+        profile, *rest = model.calibration
+        run(profile)
+        if profile.name in failures:
+            failures |= {stage.name: f"it needs {profile.name}" for stage in (*rest, *model.checks)}
+            done += len(rest) + len(model.checks)
+            continue
+        for stage in rest:
+            run(stage)
+        failures |= write_predictions(folder, model.name, grid=study.is_grid)
+        for stage in model.checks:
+            run(stage)
+    return failures
+
+
+@contextmanager
+def _hosts(study: StudyConfig) -> Iterator[None]:
+    """Have the testbed for as long as the study runs, where it needs one."""
+    if study.launcher != "testbed":
+        yield
+        return
+    (wire, *_) = study.wires
+    with testbed.testbed(max(study.world_sizes), testbed.parse_wire(wire)):
+        yield
+
+
+def _run_stage(folder: Path, study: StudyConfig, stage: Stage, count: str) -> str | None:
+    """Run a stage unless it has been; return why it failed, None when all is well."""
+    run = folder / stage.name
+    if is_measured(run):
+        sys.stderr.write(f"{count} {stage.name}: already measured\n")
+        return None
+    set_aside(folder, run)
+    log_path = folder / "logs" / f"{stage.name}.log"
+    log_path.parent.mkdir(exist_ok=True)
+    plural = "rank" if stage.world_size == 1 else "ranks"
+    sys.stderr.write(f"{count} {stage.name}: {stage.argv[0]} on {stage.world_size} {plural}\n")
+    try:
+        command = _command(study, stage, run)
+        with log_path.open("a") as log, activity(stage.name) as show:
+            threads = {"OMP_NUM_THREADS": str(study.threads_per_rank)}
+            launch(command, run, environ=threads, log=log, on_line=lambda line: show(line.strip()))
+    except Interrupted:
+        raise
+    except CommprofError as error:
+        sys.stderr.write(f"{count} {stage.name} failed: {error} (its words are in {log_path})\n")
+        set_aside(folder, run)
+        return str(error)
+    return None
+
+
+def _command(study: StudyConfig, stage: Stage, run: Path) -> list[str]:
+    argv = [*stage.argv, "--folder", str(run.absolute())]
+    if study.launcher != "testbed" or stage.world_size == 1:
+        return local_command(argv, stage.world_size)
+    testbed.set_wire(wire_of(stage))
+    script = str(console_script())
+    return [script, "testbed", "exec", "--hosts", str(stage.world_size), "--", script, *argv]
+
+
+def _derive(folder: Path, study: StudyConfig, plan: Plan, what: str) -> None:
+    """Write the predictions, or the table and the report, of what has been measured so far."""
+    from analysis.study_report import write_predictions
+
+    if not (folder / RUN_FILE).exists():
+        raise BadInput(f"{folder} holds no study yet; run it first")
+    if what == "predict":
+        for model in plan.models:
+            for name, reason in write_predictions(folder, model.name, grid=study.is_grid).items():
+                sys.stderr.write(f"{name}: {reason}\n")
+    else:
+        sys.stdout.write(_conclude(folder) + "\n")
+
+
+def _conclude(folder: Path) -> str:
+    """Write study.csv and the report; return the words that close the study."""
+    from analysis.study_report import write_study_report
+
+    sentences, report = write_study_report(folder)
+    return "\n".join([*sentences, "", f"report: {report}"])
 
 
 def _open_study(folder: Path, study: StudyConfig) -> None:
     text = dump_config(study)
     if not (folder / RUN_FILE).exists():
-        create_run(folder, _study_info(folder.name, max(study.world_sizes)))
+        create_run(folder, _study_info(folder.name, study))
         write_text(folder / _STUDY_FILE, text)
         return
     written = folder / _STUDY_FILE
@@ -174,7 +204,7 @@ def _open_study(folder: Path, study: StudyConfig) -> None:
     reopen_run(folder)
 
 
-def _study_info(run_id: str, world_size: int) -> RunInfo:
+def _study_info(run_id: str, study: StudyConfig) -> RunInfo:
     return RunInfo(
         schema_version=SCHEMA_VERSION,
         run_id=run_id,
@@ -184,59 +214,25 @@ def _study_info(run_id: str, world_size: int) -> RunInfo:
         command=tuple(sys.argv),
         git_commit=hardware.git_commit(Path.cwd()),
         backend="auto",
-        world_size=world_size,
-        num_nodes=1,
-        launcher="local",
+        world_size=max(study.world_sizes),
+        num_nodes=max(study.world_sizes) if study.launcher == "testbed" else 1,
+        launcher=study.launcher,
         cores_per_node=hardware.usable_cores(),
-        threads_per_rank=1,
+        threads_per_rank=study.threads_per_rank,
         ranks=(),
         software=hardware.software_info(),
         environ=hardware.allowed_environment(os.environ),
+        num_machines=1 if study.launcher != "slurm" else None,
     )
 
 
-def _run_stage(folder: Path, stage: Stage, count: str) -> None:
-    run = folder / stage.name
-    if (run / RUN_FILE).exists() and read_info(run).status == "completed":
-        sys.stderr.write(f"{count} {stage.name}: already measured\n")
-        return
-    _set_aside(folder, run)
-    log_path = folder / "logs" / f"{stage.name}.log"
-    log_path.parent.mkdir(exist_ok=True)
-    plural = "rank" if stage.world_size == 1 else "ranks"
-    sys.stderr.write(f"{count} {stage.name}: {stage.argv[0]} on {stage.world_size} {plural}\n")
-    with log_path.open("a") as log, activity(stage.name) as show:
-        argv = [*stage.argv, "--folder", str(run)]
-        launch(argv, stage.world_size, run, log=log, on_line=lambda line: show(line.strip()))
-
-
-def _set_aside(folder: Path, run: Path) -> None:
-    """Keep what an earlier try measured, where no analysis will take it for a whole run."""
-    if not run.exists():
-        return
-    aside = folder / "incomplete"
-    aside.mkdir(exist_ok=True)
-    number = sum(1 for _ in aside.glob(f"{run.name}-*"))
-    run.rename(aside / f"{run.name}-{number + 1}")
-
-
-def _report(folder: Path) -> str:
-    """Write the report and return the words that close the study: its verdict, and where the report lies."""
-    from analysis.load import load_runs
-    from analysis.report import write_report
-    from analysis.results import PredictionSet
-    from analysis.verdict import outcomes, verdict
-    from commbench.rundir import read_document
-
-    runs = load_runs([folder])
-    predicted = read_document(folder / "analysis" / "predictions.json", PredictionSet)
-    sentences = verdict(predicted, outcomes(predicted, runs), runs)
-    return "\n".join([*sentences, "", f"report: {write_report([folder], None)}"])
-
-
 STUDY = Verb(
-    summary="bench, profile, predict, run for real and report, at several world sizes",
-    examples=("commprof study configs/study-demo.yaml", "commprof study configs/study-demo.yaml 'world_sizes=[1,2]'"),
+    summary="bench, profile, predict, run for real and report: models, world sizes and wires from one file",
+    examples=(
+        "commprof study configs/study-demo.yaml",
+        "commprof study configs/study-demo.yaml 'world_sizes=[1,2]' --dry-run",
+        "commprof study configs/study-testbed.yaml        4 emulated hosts, three wires (root)",
+    ),
     add_arguments=add_study_arguments,
     check=check_study,
     run=study_verb,

@@ -16,7 +16,7 @@ from typing import Literal
 
 from commbench.errors import BadInput
 from commbench.units import parse_bytes, parse_line_rate
-from commprof.testbed import MAX_HOSTS, Wire
+from commprof.testbed import MAX_HOSTS, Wire, parse_wire
 from train.config import TrainConfig, check_train_config, load_config, load_train_config
 from train.data import prepare_data
 from train.schedule import count_steps
@@ -69,7 +69,7 @@ class StudyConfig:
     """
 
     name: str = "study"
-    models: tuple[ModelConfig, ...] = (ModelConfig(),)
+    models: list[ModelConfig] = field(default_factory=lambda: [ModelConfig()])  # OmegaConf checks the items of lists only
     overrides: tuple[str, ...] = ()
     world_sizes: tuple[int, ...] = (1, 2)
     wires: tuple[str, ...] = ()
@@ -84,6 +84,11 @@ class StudyConfig:
     def own_wires(self) -> tuple[str | None, ...]:
         """The wires by name, or the machine's own, which has none."""
         return self.wires or (None,)
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether there is more than one model on one wire."""
+        return len(self.models) * len(self.own_wires) > 1
 
     @property
     def parallel_sizes(self) -> list[int]:
@@ -137,11 +142,14 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
             raise BadInput(f"{path}: {key}={value} must be 1 or more")
     _check_launcher(path, study)
     _check_sweeps(path, study)
-    models = tuple(_named(path, study, model) for model in study.models)
+    wires = tuple(parse_wire(wire).name for wire in study.wires)
+    if len(set(wires)) < len(wires) or len(set(study.world_sizes)) < len(study.world_sizes):
+        raise BadInput(f"{path}: wires {list(wires)} and world_sizes {list(study.world_sizes)} must each be named once")
+    models = [_named(path, study, model) for model in study.models]
     if len({model.name for model in models}) < len(models) or not models:
         raise BadInput(f"{path}: models need names of their own, here {[model.name for model in models]}; set models[].name")
     scripts = str((path.parent / study.slurm.scripts).resolve())
-    return replace(study, models=models, slurm=replace(study.slurm, scripts=scripts))
+    return replace(study, models=models, wires=wires, slurm=replace(study.slurm, scripts=scripts))
 
 
 def make_plan(study: StudyConfig) -> Plan:
@@ -240,6 +248,6 @@ def _name(kind: str, world_size: int, wire: str | None) -> str:
 
 
 def wire_of(stage: Stage) -> Wire:
-    """Return the testbed's wire for a stage; any will do where nothing is sent."""
-    assert stage.wire is not None
-    return Wire(rate_bits_per_s=parse_line_rate(stage.wire))
+    """Return the testbed's wire for a stage on several ranks."""
+    assert stage.wire is not None, "load_study gives every study on a testbed a wire"
+    return parse_wire(stage.wire)

@@ -34,7 +34,7 @@ from typing import IO, Any
 
 from commbench.errors import BadInput, RunFailed
 from commbench.hardware import WIRE_VARIABLE
-from commbench.units import format_line_rate, format_seconds, printable
+from commbench.units import format_line_rate, format_seconds, parse_line_rate, printable
 
 PAYLOAD_SHARE = 1460 / 1538
 MAX_HOSTS = 64
@@ -67,6 +67,11 @@ class Wire:
     @property
     def payload_bytes_per_s(self) -> float:
         return self.rate_bits_per_s / 8 * PAYLOAD_SHARE
+
+
+def parse_wire(name: str, delay_s: float = 0.0) -> Wire:
+    """Return the wire of a rate such as "200mbit"; raise BadInput otherwise."""
+    return Wire(rate_bits_per_s=parse_line_rate(name), delay_s=delay_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +221,10 @@ def _host(index: int) -> Host:
     name = _name(index)
     shaped, delayed = _queue_of(name, "eth0", "tbf"), _queue_of(_SWITCH, f"port{index}", "netem")
     delay_s = float(delayed["delay"]["delay"]) if delayed else 0.0
-    wire = Wire(rate_bits_per_s=8 * float(shaped["rate"]) / _COUNTED_SHARE, delay_s=delay_s) if shaped else None
+    wire = None
+    if shaped:
+        rate = 8 * shaped["rate"] / _COUNTED_SHARE  # tc keeps whole bytes per second
+        wire = Wire(rate_bits_per_s=float(f"{rate:.6g}"), delay_s=delay_s)
     return Host(name=_hostname(index), address=_address(index), wire=wire, processes=_processes(name))
 
 

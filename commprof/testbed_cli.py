@@ -7,7 +7,7 @@ import sys
 import msgspec
 
 from commbench.errors import BadInput
-from commbench.units import format_line_rate, format_seconds, parse_line_rate
+from commbench.units import format_line_rate, format_seconds
 from commbench.verbs import Verb
 from commprof import testbed
 from commprof.hosts import run_on_hosts
@@ -72,7 +72,7 @@ def _execute(args: argparse.Namespace) -> None:
 
 def _wire(args: argparse.Namespace) -> Wire:
     rate = args.words[0] if args.action == "rate" else args.rate
-    return Wire(rate_bits_per_s=parse_line_rate(rate), delay_s=args.delay / 1e3)
+    return testbed.parse_wire(rate, args.delay / 1e3)
 
 
 def _listing(hosts: list[Host], *, as_json: bool) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from commbench.rundir import RUN_FILE, read_info
-from tests.distributed.conftest import DEADLINE_S, processes_with
+from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -107,38 +107,61 @@ def test_sigterm_marks_a_plain_run(start: Start, tmp_path: Path, tiny: Path) -> 
     assert read_info(run).status == "interrupted"
 
 
+SMALL_STUDY = """\
+name: s
+models: [{config: tiny.yaml}]
+world_sizes: [1, 2]
+bench: {min_bytes: 64K, max_bytes: 1M, seconds: 2}
+contention: {max_bytes: 1M, rounds: 2}
+overrides: [training.evaluate=false]
+"""
+
+
 def test_an_interrupted_study_goes_on_with_what_is_missing(start: Start, tmp_path: Path, tiny: Path) -> None:
-    study = tmp_path / "study.yaml"
-    study.write_text(
-        "name: s\ntrain: tiny.yaml\nworld_sizes: [1, 2]\nbench: {min_bytes: 64K, max_bytes: 16M, iterations: 5}\n"
-        "overrides: [training.evaluate=false]\n"
-    )
-    folder = tmp_path / "runs" / "s"
+    study, folder = tmp_path / "study.yaml", tmp_path / "runs" / "s"
+    study.write_text(SMALL_STUDY)
     process = start("study", study)
-    wait_until("the bench to begin", lambda: lines(folder / "bench-n2" / "collectives.jsonl") >= 1)
+    wait_until("the computation to begin", (folder / "tiny-compute-n2").exists)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130, output
     assert read_info(folder).status == "interrupted"
-    assert read_info(folder / "profile-n1").status == "completed"
-    profiled_at = (folder / "profile-n1" / RUN_FILE).stat().st_mtime_ns
+    assert read_info(folder / "tiny-profile-n1").status == "completed"
+    profiled_at = (folder / "tiny-profile-n1" / RUN_FILE).stat().st_mtime_ns
 
     process = start("study", study)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, output
-    assert "profile-n1: already measured" in output
-    assert (folder / "profile-n1" / RUN_FILE).stat().st_mtime_ns == profiled_at
+    assert "tiny-profile-n1: already measured" in output
+    assert (folder / "tiny-profile-n1" / RUN_FILE).stat().st_mtime_ns == profiled_at
     assert read_info(folder).status == "completed"
-    assert read_info(folder / "incomplete" / "bench-n2-1").status == "interrupted"
-    for name in ("bench-n2", "compute-n2", "train-n2"):
+    assert read_info(folder / "incomplete" / "tiny-compute-n2-1").status in ("interrupted", "failed")
+    for name in ("bench-n2", "contention-n2", "tiny-compute-n2", "tiny-train-n2"):
         assert read_info(folder / name).status == "completed"
-    predictions, checked = folder / "analysis" / "predictions.json", folder / "train-n2" / "steps.rank00000.jsonl"
+    predictions, checked = folder / "analysis" / "predictions.json", folder / "tiny-train-n2" / "steps.rank00000.jsonl"
     assert predictions.stat().st_mtime_ns < checked.stat().st_mtime_ns
     assert "2 ranks: predicted" in output
     assert output.splitlines()[-1].endswith("report.html")
+    assert len((folder / "analysis" / "study.csv").read_text().splitlines()) == 3
 
-    study.write_text(study.read_text().replace("iterations: 5", "iterations: 6"))
+    study.write_text(study.read_text().replace("seconds: 2", "seconds: 3"))
     process = start("study", study)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 2
     assert "holds another study" in output
+
+
+def test_a_study_goes_on_past_a_model_that_cannot_run_and_says_which_and_why(
+    commprof: Commprof, tmp_path: Path, tiny: Path
+) -> None:
+    study = tmp_path / "study.yaml"
+    broken = "[{config: tiny.yaml, name: broken, overrides: [distributed.backend=nccl]}, {config: tiny.yaml}]"
+    study.write_text(SMALL_STUDY.replace("[{config: tiny.yaml}]", broken).replace("rounds: 2", "rounds: 0"))
+    done = commprof("study", study)
+    assert done.returncode == 1
+    assert "failed: broken-profile-n1: backend nccl needs a CUDA device" in done.stderr
+    assert "failed: broken-train-n2: it needs broken-profile-n1" in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("3 of 7 stages failed; the same command tries them again")
+    assert "median error" in (tmp_path / "runs" / "s" / "analysis" / "report.html").read_text()
+    assert read_info(tmp_path / "runs" / "s" / "tiny-train-n2").status == "completed"
+    assert read_info(tmp_path / "runs" / "s").status == "failed"

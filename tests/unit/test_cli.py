@@ -97,7 +97,7 @@ def test_fit_and_predict_write_what_they_print(tmp_path: Path, capsys: pytest.Ca
     assert main(["predict", str(profile), str(bench), "-n", "2", "4"]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 90
-    assert "2 ranks pay: E_N = T_N - T_1" in shown
+    assert "2 ranks pay: a step takes" in shown
     assert (profile / "analysis" / "predictions.json").exists()
 
 

@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from commbench.errors import BadInput, Interrupted
+from commbench.errors import Interrupted
 from commbench.rundir import create_run, read_info
 from commprof.launch import _explain, _forward, _Heard, _without_launch_flags
-from commprof.study import StudyConfig, load_study, stages
 from tests.factory import run_info
 
 TORCHRUN_WORDS = """\
@@ -53,7 +52,7 @@ def test_what_ended_the_run_is_one_line_and_marks_it(tmp_path: Path, noise: str,
 
 def test_ranks_that_ended_because_torchrun_was_killed_did_not_stop_by_themselves(tmp_path: Path) -> None:
     create_run(tmp_path / "r", run_info(status="interrupted"))
-    assert str(_explain(_Heard(), tmp_path / "r", -9)).startswith("torchrun was killed (SIGKILL)")
+    assert str(_explain(_Heard(), tmp_path / "r", -9)).startswith("the launcher was killed (SIGKILL)")
     assert read_info(tmp_path / "r").status == "failed"
 
 
@@ -67,48 +66,3 @@ def test_a_run_that_was_asked_to_stop_is_not_called_failed(tmp_path: Path) -> No
 def test_ranks_get_the_launchers_folder_and_no_launch_flags() -> None:
     argv = ["CONFIG", "--nproc", "2", "a=b", "--out=x", "--folder", "y", "-n", "3"]
     assert list(_without_launch_flags(argv)) == ["CONFIG", "a=b", "-n", "3"]
-
-
-def write_study(folder: Path, text: str) -> Path:
-    (folder / "tiny.yaml").write_text(
-        f"model: {{vocabulary: 300}}\ndata: {{synthetic_articles: 600, cache_dir: {folder / 'cache'}}}\n"
-        "training: {batch_size: 8, max_steps: 20}"
-    )
-    path = folder / "study.yaml"
-    path.write_text("train: tiny.yaml\n" + text)
-    return path
-
-
-def test_what_checks_a_prediction_runs_after_it(tmp_path: Path) -> None:
-    before, checking = stages(StudyConfig(world_sizes=(4, 1, 2)))
-    assert [s.name for s in before] == ["profile-n1", "bench-n2", "compute-n2", "bench-n4", "compute-n4"]
-    assert [s.name for s in checking] == ["train-n2", "train-n4"]
-    assert all("distributed.synchronise=True" in s.argv for s in checking)
-    assert "distributed.synchronise=False" in before[2].argv
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("world_sizes: [2, 4]", "must hold 1 and at least one larger size"),
-        ("world_sizes: [1]", "must hold 1 and at least one larger size"),
-        ("world_sizes: [0, 1]", "must hold 1"),
-        ("name: ../evil", "names a folder"),
-        ("launcher: cloud", "launcher 'cloud' is not known"),
-        ("threads_per_rank: 0", "threads_per_rank=0"),
-        ("bench: {max_bytes: 12Q}", "size '12Q'"),
-        ("bench: {min_bytes: 1M, max_bytes: 1K}", "min_bytes <= max_bytes"),
-        ("nmae: x", "unknown key nmae; did you mean name?"),
-        ("overrides: [model.dmodel=3]", "unknown key model.dmodel"),
-        ("overrides: [training.max_steps=3]", "3 steps are too few"),
-    ],
-)
-def test_a_study_that_cannot_run_is_refused_before_anything_starts(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(BadInput) as caught:
-        load_study(write_study(tmp_path, text), ())
-    assert message in str(caught.value)
-
-
-def test_a_study_finds_its_configuration_beside_itself(tmp_path: Path) -> None:
-    study = load_study(write_study(tmp_path, "name: s"), ())
-    assert study.train == str(tmp_path / "tiny.yaml")
