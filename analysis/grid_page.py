@@ -116,12 +116,12 @@ def _rate(rate: WireRate) -> str:
 
 
 def _warnings(grid: Grid) -> Iterator[str]:
-    shared = [row.run.info for row in grid.checks if row.run.info.oversubscribed]
+    shared = [row.run.info for row in grid.checks if row.run.info.oversubscribed or row.wire is not None]
     if shared:
-        worst = max(shared, key=lambda info: info.world_size)
-        emulated = " The hosts are emulated on one machine." if worst.wire is not None else ""
+        most = max(shared, key=lambda info: info.world_size)
+        emulated = " The hosts are emulated on one machine." if most.wire is not None else ""
         yield (
-            f"Up to {worst.world_size} ranks share {worst.cores_per_node} cores.{emulated} How long N ranks compute side by "
+            f"Up to {most.world_size} ranks share {most.cores_per_node} cores.{emulated} How long N ranks compute side by "
             "side was measured at that N, with nothing sent, and the predictions rest on it: they answer for this machine, "
             "not for hosts of their own."
         )
@@ -139,7 +139,7 @@ def _pictures(grid: Grid) -> Iterator[Picture]:
         sizes = sorted({p.world_size for _, predicted in rated for p in predicted.predictions})
         measured = {n: measured_speedups(grid, experiment, n) for n in sizes}
         own = [boundary for boundary in grid.boundaries if boundary.experiment == experiment]
-        crossings = {b.world_size: (b.by_schedule, boundary_of(grid, b)) for b in own}
+        crossings = {b.world_size: (b, boundary_of(grid, b)) for b in own}
         said = "; ".join(
             f"{ranks(n)}: " + ", ".join(f"{speedup:.2f}x at {format_line_rate(rate)}" for rate, speedup in points)
             for n, points in measured.items()
@@ -149,7 +149,7 @@ def _pictures(grid: Grid) -> Iterator[Picture]:
             title=f"{experiment}: speedup over the rate of the wire",
             figure=speedup_over_rate(rated, measured, crossings),
             alt=f"Speedup against the rate of the wire. Measured: {said}.",
-            caption="Lines: predicted before the runs, bars their 95 % intervals. Diamonds: measured medians. Above 1 N ranks "
+            caption="Lines: predicted before the runs, bars their 95 % intervals. Markers: measured medians. Above 1 N ranks "
             "are faster than one. Dashed: where the schedule predicted that; dotted: where the runs show it.",
             sources=("analysis/study.csv", *(f"analysis/{cell.name}/predictions.json" for cell, _ in grid.cells)),
         )

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.canvas import INK, SERIES, legend_above, new_axes, styled
-from analysis.results import PredictionSet, WireRate
+from analysis.results import Boundary, PredictionSet, WireRate
 from commbench.units import format_line_rate
+
+_FINE = 100  # points of a line between the rates
 
 Points = Sequence[tuple[float, float]]
 
@@ -16,15 +19,19 @@ Points = Sequence[tuple[float, float]]
 def speedup_over_rate(
     predicted: Sequence[tuple[float, PredictionSet]],
     measured: Mapping[int, Points],
-    crossings: Mapping[int, tuple[WireRate, WireRate | None]],
+    boundaries: Mapping[int, tuple[Boundary, WireRate | None]],
 ) -> Figure:
-    """Draw one line a world size. `predicted`: (bit/s, predictions); `measured`: (bit/s, speedup) by world size."""
+    """Draw one line a world size. `predicted`: (bit/s, predictions); `measured`: (bit/s, speedup) by world size.
+
+    Between the rates the line follows the communication that shows, straight in log-log, as the boundary does.
+    """
     figure, axes = new_axes(250, left=52, legend_rows=2)
     axes.axhline(1, color=INK, linewidth=0.8, alpha=0.5)
     for (n, points), (colour, marker) in zip(measured.items(), SERIES, strict=False):
-        _draw_predicted(axes, predicted, n, colour)
+        boundary, found = boundaries.get(n, (None, None))
+        _draw_predicted(axes, predicted, n, boundary, colour)
         axes.plot(*_columns(points), linestyle="none", marker=marker, color=colour, label=f"measured: {n} ranks")
-        for crossing, style in zip(crossings.get(n, ()), ("--", ":"), strict=False):
+        for crossing, style in ((boundary.by_schedule if boundary else None, "--"), (found, ":")):
             if crossing is not None and crossing.bits_per_s is not None and crossing.inside:
                 axes.axvline(crossing.bits_per_s, color=colour, linestyle=style, linewidth=1.2)
     rates = [rate for rate, _ in predicted]
@@ -37,7 +44,9 @@ def speedup_over_rate(
     return legend_above(figure)
 
 
-def _draw_predicted(axes: Axes, predicted: Sequence[tuple[float, PredictionSet]], world_size: int, colour: str) -> None:
+def _draw_predicted(
+    axes: Axes, predicted: Sequence[tuple[float, PredictionSet]], world_size: int, boundary: Boundary | None, colour: str
+) -> None:
     found = sorted(
         (
             (rate, p)
@@ -48,6 +57,11 @@ def _draw_predicted(axes: Axes, predicted: Sequence[tuple[float, PredictionSet]]
         key=lambda entry: entry[0],
     )
     rates, speedups = [rate for rate, _ in found], [p.speedup for _, p in found]
+    if boundary is not None and all(p.step_s > boundary.compute_s for _, p in found):
+        shown = [p.step_s - boundary.compute_s for _, p in found]
+        fine = np.geomspace(rates[0], rates[-1], _FINE)
+        exposed = np.exp(np.interp(np.log(fine), np.log(rates), np.log(shown)))
+        rates, speedups = fine.tolist(), (boundary.work_s / (boundary.compute_s + exposed)).tolist()
     axes.plot(rates, speedups, "-", color=colour, label=f"predicted: {world_size} ranks")
     for rate, p in found:
         if p.interval_s is not None:
