@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from commbench import hardware
 from commbench.errors import BadInput
+from commbench.launched import detect_rank
 from commbench.operations import DATA_TYPES, OPERATIONS, REDUCTIONS, check_operation, data_type_name
 from commbench.plan import FAST, PLAN_FILE, RIGOROUS, STANDARD, BenchPlan, Cell, Effort, Mode, parse_buckets
 from commbench.rundir import read_document, read_info
@@ -81,7 +82,7 @@ def check_bench(args: argparse.Namespace) -> None:
     if plan.cuda_graph and backend == "gloo":
         raise BadInput("-G captures NCCL's kernels; gloo has none, drop it")
     check_operation(plan.op, plan.dtype, plan.reduction, backend)
-    ranks = args.nproc or int(os.environ.get("WORLD_SIZE", "1"))
+    ranks = args.nproc or detect_rank(os.environ).world_size
     if plan.op == "send_recv" and ranks == 1:
         raise BadInput("send_recv sends to the next rank, and one rank has none; start two or more with --nproc 2")
     if not 0 <= plan.root < ranks:
@@ -92,7 +93,7 @@ def check_bench(args: argparse.Namespace) -> None:
 
 def _check_memory(args: argparse.Namespace, plan: BenchPlan) -> None:
     largest = max((*plan.sizes, sum(plan.bucket_bytes)))
-    ranks_here = args.nproc or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    ranks_here = args.nproc or detect_rank(os.environ).local_world_size
     buffers = 1 if all(cell.in_place for cell in plan.cells) else 2
     buffers += 2 if plan.check else 0  # the expected result and the mask of wrong elements
     needed = buffers * largest * ranks_here
