@@ -10,7 +10,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from commbench.hardware import usable_cores
 from commbench.records import EvaluationMeasurement, StepMeasurement, Workload
@@ -19,7 +19,7 @@ from commbench.units import format_seconds
 from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments
 from train.config import TrainConfig, dump_config, load_train_config
 from train.data import prepare_data
-from train.schedule import count_steps
+from train.schedule import count_steps, samples_per_rank
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +59,7 @@ def train_verb(args: argparse.Namespace) -> int:
     alone = context.launcher == "single"
     with nullcontext() if alone else process_group(context, backend, config.distributed.timeout_s) as roll:
         trainee = build_trainee(config, device)
-        workload = _workload(config, trainee.model)
+        workload = _workload(config, trainee.model, context.world_size)
         folders = {"root": args.out, "path": args.folder}
         with open_run("train", context, device, roll=roll, backend=backend, workload=workload, **folders) as run:
             if context.rank == 0:
@@ -70,24 +70,28 @@ def train_verb(args: argparse.Namespace) -> int:
     return 0
 
 
-def _workload(config: TrainConfig, model: "nn.Module") -> Workload:
+def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workload:
     from train.model import count_parameters, gradient_bytes
 
+    scaling: Literal["weak", "strong"] = "strong" if config.training.scaling == "strong" else "weak"
     cap_mb = config.distributed.bucket_cap_mb
     return Workload(
         experiment=config.experiment_name,
         num_parameters=count_parameters(model),
         gradient_bytes=gradient_bytes(model),
-        samples_per_rank=config.training.batch_size,
+        samples_per_rank=samples_per_rank(config.training, world_size),
         sequence_length=config.model.sequence_length,
         first_bucket_bytes=_FIRST_BUCKET_BYTES if cap_mb is None else int(cap_mb * 2**20),
         bucket_cap_bytes=_BUCKET_CAP_BYTES if cap_mb is None else int(cap_mb * 2**20),
         synchronised=config.distributed.synchronise,
+        scaling=scaling,
     )
 
 
 def _summary(run: Path) -> str:
     info = read_info(run)
+    assert info.workload is not None
+    batch = f"{info.workload.samples_per_rank} samples on each ({info.workload.scaling} scaling)"
     steps = [step for step in read_records(run / "steps.rank00000.jsonl", StepMeasurement) if step.counts]
     step_s = median(step.step_s for step in steps)
     phases = "  ".join(
@@ -96,7 +100,7 @@ def _summary(run: Path) -> str:
     )
     lines = [
         f"step {format_seconds(step_s)} (median of {len(steps)})  {phases}",
-        f"throughput {info.world_size * steps[0].num_samples / step_s:.4g} samples/s on {info.world_size} ranks",
+        f"throughput {info.world_size * steps[0].num_samples / step_s:.4g} samples/s on {info.world_size} ranks, {batch}",
     ]
     if (run / "evaluations.jsonl").exists():
         *_, last = read_records(run / "evaluations.jsonl", EvaluationMeasurement)

@@ -56,9 +56,13 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """`batch_size` is per rank and stays the same over world sizes. `max_steps` ends the run before its epochs do."""
+    """`max_steps` ends the run before its epochs do.
+
+    Under weak scaling every rank draws `batch_size` samples a step, under strong scaling all ranks together do.
+    """
 
     batch_size: int = 32
+    scaling: str = "weak"
     epochs: int = 1
     max_steps: int | None = None
     learning_rate: float = 1e-3
@@ -157,6 +161,7 @@ def check_train_config(config: TrainConfig) -> None:
         if value < 0:
             raise BadInput(f"{key}={value} must not be negative")
     _check_model(model)
+    _check_choice("training.scaling", config.training.scaling, ("weak", "strong"))
     _check_choice("data.source", data.source, ("csv", "synthetic"))
     _check_choice("distributed.backend", distributed.backend, ("auto", "gloo", "nccl"))
 

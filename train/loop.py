@@ -1,7 +1,7 @@
 """The training step and the loop around it, plain on one process and under DDP on several.
 
-One step: fetch a batch, forward, backward (DDP all-reduces buckets meanwhile), optimizer. Each rank draws `batch_size`
-samples, so N ranks process N times as many samples per step (weak scaling).
+One step: fetch a batch, forward, backward (DDP all-reduces buckets meanwhile), optimizer. Under weak scaling N ranks
+process N times as many samples per step as one, under strong scaling as many as one.
 """
 
 import time
@@ -28,7 +28,7 @@ from train.data import NUM_CLASSES, EncodedText
 from train.model import TextClassifier
 from train.profiling import trace_last_steps
 from train.recorder import StepRecorder
-from train.schedule import count_steps, first_profiled_step
+from train.schedule import count_steps, first_profiled_step, samples_per_rank
 
 Batch = tuple[Tensor, Tensor]
 
@@ -69,6 +69,7 @@ def train(
     """Train as configured, recording every step and evaluation into the run folder."""
     loader = batches_of(training, config, context)
     num_steps = count_steps(len(training.labels), config, context.world_size)
+    num_samples = samples_per_rank(config.training, context.world_size)
     first_profiled = first_profiled_step(num_steps, config.profiling.trace_steps)
     recorder = StepRecorder(
         trainee.model,
@@ -83,12 +84,12 @@ def train(
     with recorder, tracing as trace_step, progress("step", num_steps, enabled=context.rank == 0) as report:
         stream = endless(loader)
         for step in range(num_steps):
-            with recorder.step(config.training.batch_size, profiled=step >= first_profiled):
+            with recorder.step(num_samples, profiled=step >= first_profiled):
                 train_step(trainee, stream, recorder, synchronise=config.distributed.synchronise)
             trace_step()
             _say(report, step + 1, recorder)
             if _epoch_ends(step + 1, num_steps, len(loader)) and config.training.evaluate:
-                result = evaluate(trainee, evaluation, config.training.batch_size, context)
+                result = evaluate(trainee, evaluation, num_samples, context)
                 _record_evaluation(run, context, result, step + 1, len(loader), time.monotonic() - start_s)
 
 
@@ -113,7 +114,7 @@ def batches_of(text: EncodedText, config: TrainConfig, context: RankContext) -> 
     sampler: DistributedSampler[int] = DistributedSampler(
         dataset, context.world_size, context.rank, shuffle=True, seed=config.training.seed, drop_last=True
     )
-    batch_sampler = BatchSampler(sampler, config.training.batch_size, drop_last=True)
+    batch_sampler = BatchSampler(sampler, samples_per_rank(config.training, context.world_size), drop_last=True)
     return DataLoader(dataset, sampler=batch_sampler, batch_size=None)
 
 
