@@ -59,12 +59,14 @@ class TrainingConfig:
     """`max_steps` ends the run before its epochs do.
 
     Under weak scaling every rank draws `batch_size` samples a step, under strong scaling all ranks together do.
+    `checkpoint_every` N steps the run's state is saved, so that it can be gone on with; null saves none.
     """
 
     batch_size: int = 32
     scaling: str = "weak"
     epochs: int = 1
     max_steps: int | None = None
+    checkpoint_every: int | None = None
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     seed: int = 0
@@ -143,6 +145,7 @@ def check_train_config(config: TrainConfig) -> None:
         "training.batch_size": config.training.batch_size,
         "training.epochs": config.training.epochs,
         "training.max_steps": config.training.max_steps,
+        "training.checkpoint_every": config.training.checkpoint_every,
         "training.learning_rate": config.training.learning_rate,
         "data.train_first": data.train_first,
         "data.eval_last": data.eval_last,
