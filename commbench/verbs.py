@@ -10,6 +10,8 @@ from pathlib import Path
 from commbench import hardware
 from commbench.errors import BadInput
 from commbench.launched import detect_rank
+from commbench.records import RunKind
+from commbench.rundir import read_info
 from commbench.units import format_bytes, parse_bytes, sweep_sizes
 
 
@@ -44,6 +46,21 @@ def check_launch_arguments(args: argparse.Namespace) -> None:
     if args.folder is not None and args.folder.exists() and args.nproc is not None:
         raise BadInput(f"--folder {args.folder} already exists; a run never overwrites another, choose a new folder")
     check_interface(os.environ.get("GLOO_SOCKET_IFNAME", ""))
+
+
+def check_resume(args: argparse.Namespace, kind: RunKind) -> None:
+    """Raise BadInput where args.resume is not a run of this kind that ended early and that as many ranks can go on with."""
+    run = Path(args.resume)
+    if args.folder is not None:
+        raise BadInput("--resume names the run folder already; drop --folder")
+    info = read_info(run)
+    if info.kind != kind:
+        raise BadInput(f"{run} is a {info.kind} run; go on with it as it began, or name a {kind} run")
+    if info.status == "completed":
+        raise BadInput(f"{run} is complete; there is nothing to go on with")
+    ranks = args.nproc or detect_rank(os.environ).world_size
+    if ranks != info.world_size:
+        raise BadInput(f"{run} was measured on {info.world_size} ranks, not {ranks}; use --nproc {info.world_size}")
 
 
 def check_interface(names: str, cards: Path = Path("/sys/class/net")) -> None:
