@@ -28,7 +28,7 @@ check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/shellcheck .ci/run
+	$(VENV)/bin/shellcheck --external-sources .ci/run slurm/*
 
 benchmark-prediction: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.prediction_error --out $(RESULTS)

@@ -17,12 +17,13 @@ from commbench.burst import measure_burst
 from commbench.ceiling import Ceiling, collective_ceiling
 from commbench.collectives import Arena
 from commbench.errors import BadInput, Interrupted, OutOfMemory, RunFailed
+from commbench.launched import RankContext, detect_rank
 from commbench.machine import ENVIRONMENT_FILE, HostInfo
 from commbench.operations import check_operation
 from commbench.plan import PLAN_FILE, BenchPlan, Cell
 from commbench.records import BurstMeasurement, CollectiveMeasurement, SizeFailure
 from commbench.rundir import RecordWriter, read_document, read_info, read_records, write_document
-from commbench.runtime import RankContext, broadcast_text, detect_rank, process_group, rank_device, resolve_backend
+from commbench.runtime import broadcast_text, process_group, rank_device, resolve_backend
 from commbench.session import open_run
 from commbench.stopping import StopRequest
 from commbench.sweep import Bench, measure

@@ -9,11 +9,12 @@ from dataclasses import replace
 
 from commbench import hardware
 from commbench.errors import BadInput
+from commbench.launched import detect_rank
 from commbench.operations import DATA_TYPES, OPERATIONS, REDUCTIONS, check_operation, data_type_name
 from commbench.plan import FAST, PLAN_FILE, RIGOROUS, STANDARD, BenchPlan, Cell, Effort, Mode, parse_buckets
-from commbench.rundir import read_document, read_info
+from commbench.rundir import read_document
 from commbench.units import format_bytes, parse_bytes, sweep_sizes
-from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments, size_bounds, swept_sizes
+from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments, check_resume, size_bounds, swept_sizes
 
 _MAX_SIZES = 10_000
 _MAX_ITERATIONS = 50_000  # two numbers of some 10 bytes each; a line may have 4 MiB
@@ -81,7 +82,7 @@ def check_bench(args: argparse.Namespace) -> None:
     if plan.cuda_graph and backend == "gloo":
         raise BadInput("-G captures NCCL's kernels; gloo has none, drop it")
     check_operation(plan.op, plan.dtype, plan.reduction, backend)
-    ranks = args.nproc or int(os.environ.get("WORLD_SIZE", "1"))
+    ranks = args.nproc or detect_rank(os.environ).world_size
     if plan.op == "send_recv" and ranks == 1:
         raise BadInput("send_recv sends to the next rank, and one rank has none; start two or more with --nproc 2")
     if not 0 <= plan.root < ranks:
@@ -92,7 +93,7 @@ def check_bench(args: argparse.Namespace) -> None:
 
 def _check_memory(args: argparse.Namespace, plan: BenchPlan) -> None:
     largest = max((*plan.sizes, sum(plan.bucket_bytes)))
-    ranks_here = args.nproc or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    ranks_here = args.nproc or detect_rank(os.environ).local_world_size
     buffers = 1 if all(cell.in_place for cell in plan.cells) else 2
     buffers += 2 if plan.check else 0  # the expected result and the mask of wrong elements
     needed = buffers * largest * ranks_here
@@ -174,12 +175,7 @@ def _resumed_plan(args: argparse.Namespace) -> BenchPlan:
         if name not in _KEPT_ON_RESUME and getattr(args, name) != default:
             raise BadInput(f"--resume takes the sweep's own flags from {args.resume}; drop {name}={getattr(args, name)}")
     run = Path(args.resume)
-    if args.folder is not None:
-        raise BadInput("--resume names the run folder already; drop --folder")
-    if (info := read_info(run)).status == "completed":
-        raise BadInput(f"{run} is complete; there is nothing to go on with")
-    if args.nproc not in (None, info.world_size):
-        raise BadInput(f"{run} was measured on {info.world_size} ranks, not {args.nproc}; use --nproc {info.world_size}")
+    check_resume(args, "bench")
     return read_document(run / PLAN_FILE, BenchPlan)
 
 

@@ -46,7 +46,8 @@ def contention(args: argparse.Namespace) -> int:
     import msgspec
 
     from commbench.contention import ContentionOptions, measure_contention
-    from commbench.runtime import detect_rank, process_group, rank_device, resolve_backend
+    from commbench.launched import detect_rank
+    from commbench.runtime import process_group, rank_device, resolve_backend
     from commbench.session import open_run
 
     context, backend = detect_rank(os.environ), resolve_backend(args.backend)

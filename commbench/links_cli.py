@@ -48,8 +48,9 @@ def links(args: argparse.Namespace) -> int:
     import msgspec
     import torch
 
+    from commbench.launched import detect_rank
     from commbench.links import LinkOptions, waiting_group
-    from commbench.runtime import detect_rank, process_group, rank_device, resolve_backend
+    from commbench.runtime import process_group, rank_device, resolve_backend
     from commbench.session import open_run
 
     context, backend = detect_rank(os.environ), resolve_backend(args.backend)

@@ -17,14 +17,14 @@ class Report(Protocol):
 
 
 @contextmanager
-def progress(title: str, total: int, *, enabled: bool = True) -> Iterator[Report]:
-    """Yield a function that reports progress of `total` units, with the time that remains."""
+def progress(title: str, total: int, *, first: int = 0, enabled: bool = True) -> Iterator[Report]:
+    """Yield a function that reports progress of `total` units, `first` of them done before, with the time that remains."""
     if not enabled:
         yield lambda done, text: None
     elif sys.stderr.isatty():
-        yield from _bar(title, total)
+        yield from _bar(title, total, first)
     else:
-        yield _lines(title, total)
+        yield _lines(title, total, first)
 
 
 @contextmanager
@@ -40,17 +40,17 @@ def activity(title: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(escape(f"{title}  {printable(text)[:60]}"))
 
 
-def _bar(title: str, total: int) -> Iterator[Report]:
+def _bar(title: str, total: int, first: int) -> Iterator[Report]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, text="")
+        task = bar.add_task(title, total=total, completed=first, text="")
         yield lambda done, text: bar.update(task, completed=done, text=text)
 
 
-def _lines(title: str, total: int) -> Report:
+def _lines(title: str, total: int, first: int) -> Report:
     start_s = time.monotonic()
     last_s = start_s
 
@@ -60,7 +60,7 @@ def _lines(title: str, total: int) -> Report:
         if done < total and now_s - last_s < _LINE_EVERY_S:
             return
         last_s = now_s
-        remaining_s = (now_s - start_s) / max(done, 1) * (total - done)
+        remaining_s = (now_s - start_s) / max(done - first, 1) * (total - done)
         sys.stderr.write(f"{title} {done}/{total}  {text}  remaining {remaining_s:.0f} s\n")
         sys.stderr.flush()
 

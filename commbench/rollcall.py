@@ -2,14 +2,14 @@
 
 Every rank has a thread that waits at the store for the roll to be called and answers for it with what the rank is doing: also
 while the rank itself waits inside a collective for a peer. A rank that died or was stopped cannot answer. The store is
-torchrun's, or the first rank's; each thread has a connection of its own, since a waiting one blocks its connection. A thread
-still waiting there when its process ends, or when the store goes with the first rank, would end in an abort: it is dismissed.
+torchrun's, or the first rank's; each thread has a connection of its own, since a waiting one blocks its connection.
+A rank that ends dismisses its thread, and the first rank leaves last: the store may go with it, and torch aborts a process
+whose thread still waits there.
 """
 
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -17,8 +17,7 @@ from torch.distributed import DistError
 
 _FOREVER = timedelta(days=365)
 _POLL_S = 0.05
-_DISMISSAL_S = 5.0
-_CALLED = b"called"
+_LEAVE_S = 1.0  # for ranks that end together
 
 
 class RollCall:
@@ -27,18 +26,21 @@ class RollCall:
     def __init__(self, rank: int, world_size: int, store: Any, wait_s: float) -> None:  # noqa: ANN401  torch's store
         self.doing = "starting"
         self._rank, self._world_size, self._wait_s = rank, world_size, wait_s
+        self._held = store  # rank 0's may be the store itself, which destroying the process group would end
         self._own, self._watched = store.clone(), store.clone()
+        self._called = self._dismissed = False
         self._thread = threading.Thread(target=self._answer, name="commprof-roll", daemon=True)
         self._thread.start()
 
     def call(self) -> dict[int, str | None]:
         """Return what every rank is doing, None for one that does not answer within the time."""
+        self._called = True
         answers: dict[int, str | None] = dict.fromkeys(range(self._world_size))
         try:
             self._own.set(f"here/{self._rank}", self.doing)
             if self._own.add("callers", 1) == 1:  # one caller is enough: N of them would ask N^2 times
                 for rank in answers:
-                    self._own.set(f"roll/{rank}", _CALLED)
+                    self._own.set(f"roll/{rank}", "called")
             end_s = time.monotonic() + self._wait_s
             while None in answers.values() and time.monotonic() < end_s:
                 for rank in (rank for rank, answer in answers.items() if answer is None):
@@ -50,15 +52,28 @@ class RollCall:
         return answers
 
     def dismiss(self) -> None:
-        """End this rank's thread; it answers no more."""
-        with suppress(DistError, RuntimeError):  # a store that is gone has ended it already
-            self._own.set(f"roll/{self._rank}", b"dismissed")
-        self._thread.join(_DISMISSAL_S)
+        """End the thread of this rank; on rank 0 wait a moment for the others to have done the same.
+
+        After a roll call there is nothing to do: the thread has answered it, and a missing rank would be waited for in vain.
+        """
+        if self._called:
+            return
+        self._dismissed = True
+        try:
+            self._own.set(f"roll/{self._rank}", "dismissed")
+            self._thread.join(_LEAVE_S)
+            num_left = self._own.add("left", 1)
+            end_s = time.monotonic() + _LEAVE_S
+            while self._rank == 0 and num_left < self._world_size and time.monotonic() < end_s:
+                time.sleep(_POLL_S)
+                num_left = self._own.add("left", 0)
+        except (DistError, RuntimeError):
+            return  # the store went with the rank that held it, and the thread with the store
 
     def _answer(self) -> None:
         try:
             self._watched.wait([f"roll/{self._rank}"], _FOREVER)
-            if self._watched.get(f"roll/{self._rank}") == _CALLED:
+            if not self._dismissed:
                 self._watched.set(f"here/{self._rank}", self.doing)
         except (DistError, RuntimeError):
             return  # the store is gone: the run is over

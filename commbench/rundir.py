@@ -13,7 +13,7 @@ import errno
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -143,6 +143,15 @@ def read_records(path: Path, record_type: type[T]) -> Iterator[T]:
                 raise BadInput(f"{path}:{number} is not a valid {record_type.__name__}: {error}") from None
         if len(line) == _MAX_LINE_BYTES:
             raise BadInput(f"{path}:{number + 1} is longer than {_MAX_LINE_BYTES} bytes; commprof did not write it")
+
+
+def keep_records(path: Path, record_type: type[T], wanted: Callable[[T], bool]) -> None:
+    """Replace a JSONL file, atomically, by its records that are wanted."""
+    encoder = msgspec.json.Encoder()
+    with replacing(path) as file:
+        for record in read_records(path, record_type):
+            if wanted(record):
+                file.write(encoder.encode(record) + b"\n")
 
 
 class RecordWriter:

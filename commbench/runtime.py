@@ -1,15 +1,14 @@
-"""Who am I among the ranks, and how do the ranks agree?
+"""How do the ranks meet, and how do they agree?
 
-Ranks come from torchrun's environment; without it there is one process and no process group. Text travels between ranks
-as UTF-8 bytes in tensors: torch's own object collectives would pickle it.
+Text travels between ranks as UTF-8 bytes in tensors: torch's own object collectives would pickle it.
 """
 
 import os
+import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,43 +16,14 @@ import torch
 import torch.distributed as dist
 
 from commbench.errors import BadInput, RunFailed
+from commbench.launched import RankContext as RankContext
+from commbench.launched import detect_rank as detect_rank
 from commbench.rollcall import RollCall, explain
 from commbench.stopping import die_with_parent
 
 _RESERVE_S = 8.0  # of the timeout for what follows a lost rank: calling the roll, and the launcher's grace for the others
 _RESERVE_SHARE = 0.5  # at most
 _ROLL_SHARE = 0.25  # of the reserve
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankContext:
-    """One rank's place in the job. `num_nodes` assumes equally filled nodes, as torchrun makes them."""
-
-    rank: int
-    local_rank: int
-    world_size: int
-    local_world_size: int
-    launcher: str
-
-    @property
-    def num_nodes(self) -> int:
-        return -(-self.world_size // self.local_world_size)
-
-
-def detect_rank(environ: Mapping[str, str]) -> RankContext:
-    """Read torchrun's variables; a process that torchrun did not start is a world of its own."""
-    if "TORCHELASTIC_RUN_ID" not in environ and not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= environ.keys():
-        return RankContext(rank=0, local_rank=0, world_size=1, local_world_size=1, launcher="single")
-    try:
-        return RankContext(
-            rank=int(environ["RANK"]),
-            local_rank=int(environ.get("LOCAL_RANK", "0")),
-            world_size=int(environ["WORLD_SIZE"]),
-            local_world_size=int(environ.get("LOCAL_WORLD_SIZE", "1")),
-            launcher="torchrun",
-        )
-    except (KeyError, ValueError) as error:
-        raise BadInput(f"torchrun's environment is incomplete ({error}); start through torchrun or --nproc") from None
 
 
 def resolve_backend(name: str) -> str:
@@ -99,18 +69,10 @@ def process_group(context: RankContext, backend: str, timeout_s: float) -> Itera
     reserve_s = min(_RESERVE_S, _RESERVE_SHARE * timeout_s)
     _open_group(context, backend, timedelta(seconds=timeout_s - reserve_s))
     roll = _roll_call(context, _ROLL_SHARE * reserve_s)
-    with dismissing(roll), naming_lost_ranks(roll):
-        yield roll
-    with naming_lost_ranks(None):
-        barrier()  # the first rank, whose process may hold the store, leaves only when nobody waits there any more
-    dist.destroy_process_group()
-
-
-@contextmanager
-def dismissing(roll: RollCall | None) -> Iterator[None]:
-    """End the rank's thread at the store, whatever ends the block."""
     try:
-        yield
+        with naming_lost_ranks(roll):
+            yield roll
+            dist.destroy_process_group()
     finally:
         if roll is not None:
             roll.dismiss()
@@ -131,9 +93,10 @@ def _open_group(context: RankContext, backend: str, timeout: timedelta) -> None:
     try:
         with _torch_words_on_success():
             store = torch._C._distributed_c10d.HashStore() if context.launcher == "single" else None
-            dist.init_process_group(backend, rank=context.rank, world_size=context.world_size, timeout=timeout, store=store)
+            place = None if context.master is None else f"tcp://{context.master}"
+            dist.init_process_group(backend, place, timeout, context.world_size, context.rank, store)
     except (RuntimeError, ValueError) as error:
-        master = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        master = context.master or f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise RunFailed(_why_not_open(error, context.rank, master, timeout.total_seconds())) from None
 
 
@@ -158,11 +121,22 @@ def _torch_words_on_success() -> Iterator[None]:
 
 def _why_not_open(error: Exception, rank: int, master: str, timeout_s: float) -> str:
     text = str(error)
+    host = master.rpartition(":")[0]
+    if isinstance(error, dist.DistNetworkError | dist.DistStoreError) and not _resolves(host):
+        return f"rank {rank} finds no address for {host}, where the ranks meet; set MASTER_ADDR to one that every node knows"
     if "EADDRINUSE" in text or "address already in use" in text:
         return f"the port of {master} is taken; set MASTER_PORT to a free one, or let torchrun --standalone choose"
     if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
         return f"rank {rank} did not meet the others at {master} within {timeout_s:g} s; check MASTER_ADDR, firewall, all ranks"
     return f"rank {rank} cannot open the process group: {_first_line(error)}"
+
+
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
 
 
 def _roll_call(context: RankContext, wait_s: float) -> RollCall | None:

@@ -12,11 +12,12 @@ import torch
 
 from commbench import hardware
 from commbench.errors import BadInput, CommprofError, Interrupted
+from commbench.launched import RankContext
 from commbench.machine import ENVIRONMENT_FILE, HostInfo
 from commbench.records import SCHEMA_VERSION, RankInfo, RunInfo, RunKind, RunStatus, SoftwareInfo, Workload
 from commbench.rollcall import RollCall
 from commbench.rundir import create_run, finish_run, new_run_path, now_utc, read_info, reopen_run, write_document
-from commbench.runtime import RankContext, barrier, broadcast_text, gather_text, naming_lost_ranks, pci_bus_id
+from commbench.runtime import barrier, broadcast_text, gather_text, naming_lost_ranks, pci_bus_id
 from commbench.stopping import raise_on_sigterm
 from commbench.telemetry import telemetry, telemetry_file
 

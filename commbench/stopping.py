@@ -1,8 +1,9 @@
-"""How a run is asked to stop: by Ctrl-C, or by SIGTERM, a scheduler's way. No torch here."""
+"""How a run is asked to stop: by Ctrl-C, or by SIGTERM or SIGUSR2, a scheduler's way. No torch here."""
 
 import ctypes
 import signal
 import sys
+from collections.abc import Iterable
 from types import FrameType
 
 from commbench.errors import Interrupted
@@ -15,26 +16,45 @@ def raise_on_sigterm() -> None:
     """Turn SIGTERM into Interrupted, so that the run is marked before it ends."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(signum).name}")
+        raise Interrupted(stopped_by(signum))
 
     signal.signal(signal.SIGTERM, stop)
 
 
-class StopRequest:
-    """Remembers a first SIGINT or SIGTERM so that the work in hand can be finished; a second one ends it at once."""
+def stopped_by(signum: int) -> str:
+    return f"stopped by {signal.Signals(signum).name}"
 
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._note)
+
+class StopRequest:
+    """Remembers the first signal that asks to stop, so that the work in hand can be finished.
+
+    A second SIGINT or SIGTERM ends it at once. SIGUSR2 is a scheduler's warning: it may come several times, by several ways.
+    """
+
+    def __init__(self, signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
+        self.signum = 0
+        self._pressed = False
+        self.listen(signals)
 
     def __call__(self) -> bool:
-        return self.reason is not None
+        return self.signum != 0
+
+    @property
+    def reason(self) -> str | None:
+        return stopped_by(self.signum) if self.signum else None
+
+    def listen(self, signals: Iterable[int]) -> None:
+        """Remember these signals too from now on."""
+        for signum in signals:
+            signal.signal(signum, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        again, self.reason = self.reason is not None, f"stopped by {signal.Signals(signum).name}"
+        self.signum = self.signum or signum
+        if signum == signal.SIGUSR2:
+            return
+        again, self._pressed = self._pressed, True
         if again:
-            raise Interrupted(self.reason)
+            raise Interrupted(stopped_by(signum))
 
 
 def die_with_parent() -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from commbench import hardware
 from commbench.errors import BadInput
+from commbench.launched import detect_rank
+from commbench.records import RunKind
+from commbench.rundir import read_info
 from commbench.units import format_bytes, parse_bytes, sweep_sizes
 
 
@@ -35,12 +38,29 @@ def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_launch_arguments(args: argparse.Namespace) -> None:
-    """Raise BadInput for a rank count below one or a run folder that is taken."""
+    """Raise BadInput for a rank count below one, ranks that start ranks, or a run folder that is taken."""
     if args.nproc is not None and args.nproc < 1:
         raise BadInput(f"--nproc {args.nproc} starts nothing; give the number of ranks, 1 or more")
+    if args.nproc is not None and (here := detect_rank(os.environ)).launcher != "single":
+        raise BadInput(f"--nproc {args.nproc}: {here.launcher} has started {here.world_size} ranks already; drop --nproc")
     if args.folder is not None and args.folder.exists() and args.nproc is not None:
         raise BadInput(f"--folder {args.folder} already exists; a run never overwrites another, choose a new folder")
     check_interface(os.environ.get("GLOO_SOCKET_IFNAME", ""))
+
+
+def check_resume(args: argparse.Namespace, kind: RunKind) -> None:
+    """Raise BadInput where args.resume is not a run of this kind that ended early and that as many ranks can go on with."""
+    run = Path(args.resume)
+    if args.folder is not None:
+        raise BadInput("--resume names the run folder already; drop --folder")
+    info = read_info(run)
+    if info.kind != kind:
+        raise BadInput(f"{run} is a {info.kind} run; go on with it as it began, or name a {kind} run")
+    if info.status == "completed":
+        raise BadInput(f"{run} is complete; there is nothing to go on with")
+    ranks = args.nproc or detect_rank(os.environ).world_size
+    if ranks != info.world_size:
+        raise BadInput(f"{run} was measured on {info.world_size} ranks, not {ranks}; use --nproc {info.world_size}")
 
 
 def check_interface(names: str, cards: Path = Path("/sys/class/net")) -> None:
@@ -74,7 +94,7 @@ def check_sweep(args: argparse.Namespace, largest: str, *, buffers: int) -> None
         raise BadInput(f"-n {args.iters} -w {args.warmup_iters}: need at least 1 sample and 0 untimed iterations")
     if not args.timeout > 0:
         raise BadInput(f"--timeout {args.timeout:g} must be above 0 seconds")
-    needed = buffers * sizes[-1] * (args.nproc or int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    needed = buffers * sizes[-1] * (args.nproc or detect_rank(os.environ).local_world_size)
     free = hardware.available_memory_bytes()
     if free is not None and needed > free:
         raise BadInput(

@@ -77,7 +77,8 @@ def launch(
     except (KeyboardInterrupt, Interrupted) as error:
         heard.noise.append("interrupted\n")  # from here on the user knows why; torchrun's traceback adds nothing
         _stop(child)
-        _mark(run, "interrupted", str(error) or "stopped by SIGINT")
+        if not _is_interrupted(run):  # the ranks' own words say how to go on
+            _mark(run, "interrupted", str(error) or "stopped by SIGINT")
         raise
     except BaseException:
         _stop(child)
@@ -174,6 +175,10 @@ def _mark(run: Path, status: str, reason: str) -> None:
     assert status in ("failed", "interrupted")
     if (run / RUN_FILE).is_file():
         finish_run(run, "failed" if status == "failed" else "interrupted", printable(reason), override=True)
+
+
+def _is_interrupted(run: Path) -> bool:
+    return (run / RUN_FILE).is_file() and read_info(run).status == "interrupted"
 
 
 def _wait(child: subprocess.Popen[str], heard: _Heard) -> int:

@@ -6,23 +6,28 @@ a second and not an allocation.
 
 import argparse
 import os
+import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from commbench.errors import BadInput
 from commbench.hardware import usable_cores
 from commbench.records import EvaluationMeasurement, StepMeasurement, Workload
 from commbench.rundir import read_info, read_records, write_text
+from commbench.stopping import StopRequest
 from commbench.units import format_seconds
-from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments
+from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments, check_resume
 from train.config import TrainConfig, dump_config, load_train_config
 from train.data import prepare_data
-from train.schedule import count_steps
+from train.schedule import count_steps, samples_per_rank
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from train.checkpoint import Checkpoint
 
 _FIRST_BUCKET_BYTES = 2**20  # torch.distributed._DEFAULT_FIRST_BUCKET_BYTES
 _BUCKET_CAP_BYTES = 25 * 2**20  # DistributedDataParallel's bucket_cap_mb default
@@ -31,6 +36,9 @@ _BUCKET_CAP_BYTES = 25 * 2**20  # DistributedDataParallel's bucket_cap_mb defaul
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, for example configs/small.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example training.batch_size=64")
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with a run that ended early, from its last checkpoint"
+    )
     add_launch_arguments(parser)
 
 
@@ -39,56 +47,81 @@ def check_train(args: argparse.Namespace) -> None:
     check_launch_arguments(args)
     config = load_train_config(args.config, args.overrides)
     training, _ = prepare_data(config.data, config.model)
-    count_steps(len(training.labels), config, args.nproc or int(os.environ.get("WORLD_SIZE", "1")))
+    world_size = args.nproc or int(os.environ.get("WORLD_SIZE", "1"))
+    num_steps = count_steps(len(training.labels), config, world_size)
+    if args.resume is not None:
+        check_resume(args, "train")
+        checkpoint = _checkpoint(args, config, world_size)
+        if checkpoint.step >= num_steps:
+            mend = "raise training.max_steps or training.epochs"
+            raise BadInput(f"{checkpoint.path} is past the end of a training of {num_steps} steps; {mend}")
+
+
+def _checkpoint(args: argparse.Namespace, config: TrainConfig, world_size: int) -> "Checkpoint":
+    from train.checkpoint import load_checkpoint  # brings torch, which a run that begins anew is checked without
+
+    return load_checkpoint(args.resume, config, world_size)
 
 
 def train_verb(args: argparse.Namespace) -> int:
     """Train as one rank; rank 0 prints a summary. Returns 0."""
+    config = load_train_config(args.config, args.overrides)
+    # Listened to before torch is imported: a warning that comes meanwhile ends the run after its first step.
+    stop = None if config.training.checkpoint_every is None else StopRequest((signal.SIGUSR2,))
     import torch
 
     from commbench.runtime import detect_rank, process_group, rank_device, resolve_backend
     from commbench.session import open_run
+    from train.checkpoint import restore
     from train.loop import build_trainee, train
 
-    config = load_train_config(args.config, args.overrides)
     training, evaluation = prepare_data(config.data, config.model)
     context = detect_rank(os.environ)
     torch.set_num_threads(config.distributed.threads_per_rank or max(1, usable_cores() // context.local_world_size))
     backend = resolve_backend(config.distributed.backend)
     device = rank_device(context, backend)
+    resumed = None if args.resume is None else _checkpoint(args, config, context.world_size)
     alone = context.launcher == "single"
     with nullcontext() if alone else process_group(context, backend, config.distributed.timeout_s) as roll:
         trainee = build_trainee(config, device)
-        workload = _workload(config, trainee.model)
-        folders = {"root": args.out, "path": args.folder}
+        workload = _workload(config, trainee.model, context.world_size)
+        folders = {"root": args.out, "path": args.resume or args.folder, "resume": resumed is not None}
+        if resumed is not None:
+            restore(resumed, trainee.model, trainee.optimizer, device, context)
         with open_run("train", context, device, roll=roll, backend=backend, workload=workload, **folders) as run:
             if context.rank == 0:
                 write_text(run / "config.yaml", dump_config(config))
-            train(config, trainee, training, evaluation, context, run)
+            train(config, trainee, training, evaluation, context, run, resumed=resumed, stop=stop)
     if context.rank == 0:
         sys.stdout.write(_summary(run) + "\n")
     return 0
 
 
-def _workload(config: TrainConfig, model: "nn.Module") -> Workload:
+def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workload:
     from train.model import count_parameters, gradient_bytes
 
+    scaling: Literal["weak", "strong"] = "strong" if config.training.scaling == "strong" else "weak"
     cap_mb = config.distributed.bucket_cap_mb
     return Workload(
         experiment=config.experiment_name,
         num_parameters=count_parameters(model),
         gradient_bytes=gradient_bytes(model),
-        samples_per_rank=config.training.batch_size,
+        samples_per_rank=samples_per_rank(config.training, world_size),
         sequence_length=config.model.sequence_length,
         first_bucket_bytes=_FIRST_BUCKET_BYTES if cap_mb is None else int(cap_mb * 2**20),
         bucket_cap_bytes=_BUCKET_CAP_BYTES if cap_mb is None else int(cap_mb * 2**20),
         synchronised=config.distributed.synchronise,
+        scaling=scaling,
     )
 
 
 def _summary(run: Path) -> str:
     info = read_info(run)
+    assert info.workload is not None
+    batch = f"{info.workload.samples_per_rank} samples on each ({info.workload.scaling} scaling)"
     steps = [step for step in read_records(run / "steps.rank00000.jsonl", StepMeasurement) if step.counts]
+    if not steps:
+        return f"no step counts: all of them warmed up or were traced\nrun: {run}"
     step_s = median(step.step_s for step in steps)
     phases = "  ".join(
         f"{name} {format_seconds(median(getattr(step, f'{name}_s') for step in steps))}"
@@ -96,7 +129,7 @@ def _summary(run: Path) -> str:
     )
     lines = [
         f"step {format_seconds(step_s)} (median of {len(steps)})  {phases}",
-        f"throughput {info.world_size * steps[0].num_samples / step_s:.4g} samples/s on {info.world_size} ranks",
+        f"throughput {info.world_size * steps[0].num_samples / step_s:.4g} samples/s on {info.world_size} ranks, {batch}",
     ]
     if (run / "evaluations.jsonl").exists():
         *_, last = read_records(run / "evaluations.jsonl", EvaluationMeasurement)

@@ -56,11 +56,17 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """`batch_size` is per rank and stays the same over world sizes. `max_steps` ends the run before its epochs do."""
+    """`max_steps` ends the run before its epochs do.
+
+    Under weak scaling every rank draws `batch_size` samples a step, under strong scaling all ranks together do.
+    `checkpoint_every` N steps the run's state is saved, so that it can be gone on with; null saves none.
+    """
 
     batch_size: int = 32
+    scaling: str = "weak"
     epochs: int = 1
     max_steps: int | None = None
+    checkpoint_every: int | None = None
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     seed: int = 0
@@ -139,6 +145,7 @@ def check_train_config(config: TrainConfig) -> None:
         "training.batch_size": config.training.batch_size,
         "training.epochs": config.training.epochs,
         "training.max_steps": config.training.max_steps,
+        "training.checkpoint_every": config.training.checkpoint_every,
         "training.learning_rate": config.training.learning_rate,
         "data.train_first": data.train_first,
         "data.eval_last": data.eval_last,
@@ -157,6 +164,7 @@ def check_train_config(config: TrainConfig) -> None:
         if value < 0:
             raise BadInput(f"{key}={value} must not be negative")
     _check_model(model)
+    _check_choice("training.scaling", config.training.scaling, ("weak", "strong"))
     _check_choice("data.source", data.source, ("csv", "synthetic"))
     _check_choice("distributed.backend", distributed.backend, ("auto", "gloo", "nccl"))
 

@@ -1,13 +1,14 @@
 """The training step and the loop around it, plain on one process and under DDP on several.
 
-One step: fetch a batch, forward, backward (DDP all-reduces buckets meanwhile), optimizer. Each rank draws `batch_size`
-samples, so N ranks process N times as many samples per step (weak scaling).
+One step: fetch a batch, forward, backward (DDP all-reduces buckets meanwhile), optimizer. Under weak scaling N ranks
+process N times as many samples per step as one, under strong scaling as many as one.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from commbench.progress import Report, progress
 from commbench.records import EvaluationMeasurement
 from commbench.rundir import RecordWriter
 from commbench.runtime import RankContext, gather_values
+from commbench.stopping import StopRequest
 from commbench.timing import device_clock
+from train.checkpoint import Checkpoint, CheckpointKeeper, drop_later_records
 from train.config import TrainConfig
 from train.data import NUM_CLASSES, EncodedText
 from train.model import TextClassifier
 from train.profiling import trace_last_steps
 from train.recorder import StepRecorder
-from train.schedule import count_steps, first_profiled_step
+from train.schedule import count_steps, first_profiled_step, samples_per_rank
 
 Batch = tuple[Tensor, Tensor]
 
@@ -65,10 +68,20 @@ def train(
     evaluation: EncodedText,
     context: RankContext,
     run: Path,
+    *,
+    resumed: Checkpoint | None = None,
+    stop: StopRequest | None = None,
 ) -> None:
-    """Train as configured, recording every step and evaluation into the run folder."""
+    """Train as configured, from the start or a checkpoint on, recording every step and evaluation into the run folder.
+
+    With checkpoints, `stop` is asked after each step; raises Interrupted on every rank when one rank was asked to stop.
+    """
+    if resumed is not None:
+        drop_later_records(run, context.rank, resumed.step)
     loader = batches_of(training, config, context)
-    num_steps = count_steps(len(training.labels), config, context.world_size)
+    steps = range(0 if resumed is None else resumed.step, count_steps(len(training.labels), config, context.world_size))
+    num_steps = steps.stop
+    num_samples = samples_per_rank(config.training, context.world_size)
     first_profiled = first_profiled_step(num_steps, config.profiling.trace_steps)
     recorder = StepRecorder(
         trainee.model,
@@ -76,20 +89,25 @@ def train(
         rank=context.rank,
         clock=device_clock(trainee.device.type),
         warmup_steps=config.profiling.warmup_steps,
+        first_step=steps.start,
         synchronised=config.distributed.synchronise,
     )
-    tracing = trace_last_steps(run / "traces", context.rank, num_steps, config.profiling.trace_steps, trainee.device)
-    start_s = time.monotonic()
-    with recorder, tracing as trace_step, progress("step", num_steps, enabled=context.rank == 0) as report:
-        stream = endless(loader)
-        for step in range(num_steps):
-            with recorder.step(config.training.batch_size, profiled=step >= first_profiled):
+    keeper = _keeper(config, trainee, context, run, stop)
+    tracing = trace_last_steps(run / "traces", context.rank, steps, config.profiling.trace_steps, trainee.device)
+    reporting = progress("step", num_steps, first=steps.start, enabled=context.rank == 0)
+    start_s = time.monotonic() - (0.0 if resumed is None else resumed.elapsed_s)
+    with recorder, tracing as trace_step, reporting as report:
+        stream = endless(loader, steps.start)
+        for step in steps:
+            with recorder.step(num_samples, profiled=step >= first_profiled):
                 train_step(trainee, stream, recorder, synchronise=config.distributed.synchronise)
             trace_step()
             _say(report, step + 1, recorder)
             if _epoch_ends(step + 1, num_steps, len(loader)) and config.training.evaluate:
-                result = evaluate(trainee, evaluation, config.training.batch_size, context)
+                result = evaluate(trainee, evaluation, num_samples, context)
                 _record_evaluation(run, context, result, step + 1, len(loader), time.monotonic() - start_s)
+            if keeper is not None and step + 1 < num_steps:
+                keeper.after_step(step + 1, time.monotonic() - start_s)
 
 
 def train_step(trainee: Trainee, stream: Iterator[Batch], recorder: StepRecorder, *, synchronise: bool) -> None:
@@ -113,18 +131,19 @@ def batches_of(text: EncodedText, config: TrainConfig, context: RankContext) -> 
     sampler: DistributedSampler[int] = DistributedSampler(
         dataset, context.world_size, context.rank, shuffle=True, seed=config.training.seed, drop_last=True
     )
-    batch_sampler = BatchSampler(sampler, config.training.batch_size, drop_last=True)
-    return DataLoader(dataset, sampler=batch_sampler, batch_size=None)
+    batch_sampler = BatchSampler(sampler, samples_per_rank(config.training, context.world_size), drop_last=True)
+    own = torch.Generator()  # an epoch's beginning must take nothing from dropout's: a run may go on in the midst of one
+    return DataLoader(dataset, sampler=batch_sampler, batch_size=None, generator=own)
 
 
-def endless(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    """Yield batches epoch after epoch, each epoch shuffled anew and alike on all ranks."""
-    epoch = 0
+def endless(loader: DataLoader[Batch], first_step: int = 0) -> Iterator[Batch]:
+    """Yield batches epoch after epoch from a step on, each epoch shuffled anew and alike on all ranks."""
+    epoch, skipped = divmod(first_step, len(loader))
     while True:
         assert isinstance(loader.sampler, BatchSampler) and isinstance(loader.sampler.sampler, DistributedSampler)
         loader.sampler.sampler.set_epoch(epoch)
-        yield from loader
-        epoch += 1
+        yield from islice(loader, skipped, None)
+        epoch, skipped = epoch + 1, 0
 
 
 @torch.inference_mode()
@@ -144,6 +163,17 @@ def evaluate(trainee: Trainee, text: EncodedText, batch_size: int, context: Rank
     module.train()
     loss_sum, correct_sum, count = (sum(column) for column in zip(*gather_values(totals.tolist(), trainee.device), strict=True))
     return loss_sum / count, correct_sum / count, int(count)
+
+
+def _keeper(
+    config: TrainConfig, trainee: Trainee, context: RankContext, run: Path, stop: StopRequest | None
+) -> CheckpointKeeper | None:
+    if config.training.checkpoint_every is None:
+        return None
+    assert stop is not None
+    return CheckpointKeeper(
+        config, trainee.model, trainee.optimizer, device=trainee.device, context=context, run=run, stop=stop
+    )
 
 
 def _no_sync(model: nn.Module, synchronise: bool) -> AbstractContextManager[None]:

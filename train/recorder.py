@@ -42,19 +42,27 @@ class StepRecorder:
     """Records the steps of one rank. Entering hooks the model, leaving unhooks it and writes gradients.json."""
 
     def __init__(
-        self, model: nn.Module, *, folder: Path, rank: int, clock: Clock, warmup_steps: int, synchronised: bool = True
+        self,
+        model: nn.Module,
+        *,
+        folder: Path,
+        rank: int,
+        clock: Clock,
+        warmup_steps: int,
+        first_step: int = 0,
+        synchronised: bool = True,
     ) -> None:
         self._model = model
         self._folder = folder
         self._rank = rank
         self._clock = clock
-        self._warmup_steps = warmup_steps
+        self._warmup_end = first_step + warmup_steps  # a run that goes on warms up again: DDP lays its buckets out anew
         self._synchronised = synchronised
         module = model.module if isinstance(model, DistributedDataParallel) else model
         self._names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
         self._bytes = {name: p.numel() * p.element_size() for name, p in module.named_parameters()}
         self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self._step = 0
+        self._step = first_step
         self._loss: Tensor | None = None
         self.last: StepMeasurement | None = None
         self._phases: dict[Phase, tuple[Any, Any]] = {}
@@ -95,7 +103,7 @@ class StepRecorder:
             step_s=self._clock.seconds(start, end),
             num_samples=num_samples,
             loss=None if self._loss is None else float(self._loss),
-            warmup=self._step < self._warmup_steps,
+            warmup=self._step < self._warmup_end,
             profiled=profiled,
             synchronised=self._synchronised,
         )

@@ -6,7 +6,20 @@ The traced steps come last, so that nothing the profiler leaves behind can slow 
 """
 
 from commbench.errors import BadInput
-from train.config import TrainConfig
+from train.config import TrainConfig, TrainingConfig
+
+
+def samples_per_rank(training: TrainingConfig, world_size: int) -> int:
+    """Return the samples that each rank draws a step; raise BadInput where ranks cannot share the batch evenly."""
+    if training.scaling == "weak":
+        return training.batch_size
+    samples, left_over = divmod(training.batch_size, world_size)
+    if left_over:
+        raise BadInput(
+            f"training.batch_size={training.batch_size} is what all ranks share under training.scaling=strong, "
+            f"and {world_size} ranks cannot share it evenly; use a multiple of {world_size}"
+        )
+    return samples
 
 
 def steps_per_epoch(num_articles: int, batch_size: int, world_size: int) -> int:
@@ -23,7 +36,7 @@ def steps_per_epoch(num_articles: int, batch_size: int, world_size: int) -> int:
 def count_steps(num_articles: int, config: TrainConfig, world_size: int) -> int:
     """Return the steps of the whole run; raise BadInput when warm-up and tracing leave none to measure."""
     training, profiling = config.training, config.profiling
-    steps = steps_per_epoch(num_articles, training.batch_size, world_size) * training.epochs
+    steps = steps_per_epoch(num_articles, samples_per_rank(training, world_size), world_size) * training.epochs
     if training.max_steps is not None:
         steps = min(steps, training.max_steps)
     if first_profiled_step(steps, profiling.trace_steps) <= profiling.warmup_steps:

@@ -176,3 +176,18 @@ def test_a_wrong_interface_is_refused_before_anything_starts(tmp_path: Path) -> 
     assert done.stderr.startswith("commprof: error: GLOO_SOCKET_IFNAME=nope7 is no interface of this host; it has ")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ranks_without_a_launcher_end_in_good_order(tmp_path: Path) -> None:
+    """The store is rank 0's own here; torch aborts a process whose thread still waits at a store that has gone."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    environ = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    words = ["bench", "-b", "8", "-e", "64", "-n", "3", "--timeout", "20", "--folder", tmp_path / "r"]
+    ranks = [
+        subprocess.Popen([SCRIPT, *words], env={**environ, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in ("0", "1")
+    ]
+    errors = "".join(rank.communicate(timeout=DEADLINE_S)[1] for rank in ranks)
+    assert ([rank.returncode for rank in ranks], "frame #" in errors) == ([0, 0], False)

@@ -74,6 +74,16 @@ def test_compute_only_ranks_send_nothing(commprof: Commprof, tmp_path: Path, tin
     assert read_info(tmp_path / "r").workload.synchronised is False  # type: ignore[union-attr]
 
 
+def test_strong_scaling_shares_one_batch(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
+    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "training.scaling=strong")
+    assert done.returncode == 0, done.stderr
+    assert "samples/s on 2 ranks, 4 samples on each (strong scaling)" in done.stdout
+    workload = read_info(tmp_path / "r").workload
+    assert workload is not None
+    assert (workload.scaling, workload.samples_per_rank) == ("strong", 4)
+    assert {s.num_samples for s in steps_of(tmp_path / "r", 1)} == {4}
+
+
 def test_one_process_trains_without_ddp_and_the_same_way_twice(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
     losses = []
     for name in ("a", "b"):
@@ -99,6 +109,7 @@ def test_a_users_own_modules_are_not_imported_instead(commprof: Commprof, tmp_pa
         (["model.vocabulary=500000"], "model.vocabulary=500000 is larger than the data give"),
         (["training.max_steps=4"], "4 steps are too few"),
         (["training.batch_size=9999"], "do not fill a batch of 9999"),
+        (["training.scaling=strong", "training.batch_size=7"], "and 2 ranks cannot share it evenly; use a multiple of 2"),
         (["data.source=csv", "data.train_csv=none.csv"], "none.csv"),
         (["--nproc", "0"], "--nproc 0 starts nothing"),
     ],

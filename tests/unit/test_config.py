@@ -43,6 +43,7 @@ def test_the_shipped_configurations_load(name: str) -> None:
         ("training: {batch_size: 0}", (), "training.batch_size=0 must be above zero"),
         ("model: {dropout: 1.0}", (), "model.dropout=1.0"),
         ("data: {source: web}", (), "data.source='web' is not one of csv, synthetic"),
+        ("training: {scaling: medium}", (), "training.scaling='medium' is not one of weak, strong"),
         ("profiling: {warmup_steps: -1}", (), "profiling.warmup_steps=-1 must not be negative"),
         ("", ("training.epochs",), "is not key=value"),
         ("[1, 2]", (), "must be a mapping of sections"),

@@ -4,35 +4,9 @@ import pytest
 import torch
 
 from commbench.errors import BadInput
+from commbench.launched import detect_rank
 from commbench.progress import activity, progress
-from commbench.runtime import barrier, broadcast_text, detect_rank, gather_values, rank_device, resolve_backend
-
-TORCHRUN = {
-    "TORCHELASTIC_RUN_ID": "x",
-    "RANK": "5",
-    "LOCAL_RANK": "1",
-    "WORLD_SIZE": "8",
-    "LOCAL_WORLD_SIZE": "4",
-    "MASTER_ADDR": "h",
-}
-
-
-def test_torchruns_variables_say_who_we_are() -> None:
-    context = detect_rank(TORCHRUN)
-    assert (context.rank, context.local_rank, context.world_size, context.num_nodes) == (5, 1, 8, 2)
-    assert context.launcher == "torchrun"
-
-
-def test_without_torchrun_we_are_alone() -> None:
-    context = detect_rank({"RANK": "3"})  # a stray variable is no launcher
-    assert (context.rank, context.world_size, context.launcher) == (0, 1, "single")
-
-
-@pytest.mark.parametrize("change", [{"RANK": "five"}, {"WORLD_SIZE": None}])
-def test_half_an_environment_is_refused(change: dict[str, str | None]) -> None:
-    environ = {name: value for name, value in {**TORCHRUN, **change}.items() if value is not None}
-    with pytest.raises(BadInput, match="torchrun's environment is incomplete"):
-        detect_rank(environ)
+from commbench.runtime import barrier, broadcast_text, gather_values, rank_device, resolve_backend
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so nccl is no mistake")

@@ -68,6 +68,18 @@ def test_ranks_share_the_articles_and_every_epoch_is_shuffled_anew() -> None:
     assert seen[0][:2] != seen[0][2:]
 
 
+def test_under_strong_scaling_any_number_of_ranks_takes_the_same_articles_each_step() -> None:
+    config = configured(batch_size=6, scaling="strong")
+    of_step = {}
+    for world_size in (1, 2, 3):
+        streams = [endless(batches_of(articles(25), config, rank_of(rank, world_size))) for rank in range(world_size)]
+        batches = [[next(stream)[0][:, 0].tolist() for stream in streams] for _ in range(4)]
+        assert {len(batch) for step in batches for batch in step} == {6 // world_size}
+        of_step[world_size] = [sorted(number for batch in step for number in batch) for step in batches]
+        assert count_steps(25, configured(batch_size=6, scaling="strong", epochs=5), world_size) == 20
+    assert of_step[1] == of_step[2] == of_step[3]
+
+
 class FirstWord(nn.Module):
     """Says that article n has class (n - 1) mod 4, which is right, but is wrong for articles beyond 10."""
 
@@ -107,6 +119,11 @@ def test_steps_are_full_batches_up_to_the_limit() -> None:
 def test_a_run_with_nothing_to_measure_is_refused(articles_given: int, training: dict[str, int], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         count_steps(articles_given, configured(**training), 1)
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused_with_both_numbers() -> None:
+    with pytest.raises(BadInput, match=r"training.batch_size=32 .* 3 ranks cannot share it evenly; use a multiple of 3"):
+        count_steps(6600, configured(scaling="strong"), 3)
 
 
 def test_one_step_more_than_warmup_and_tracing_is_enough() -> None:

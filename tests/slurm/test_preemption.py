@@ -1,0 +1,55 @@
+"""A training that SLURM takes the nodes from goes on where it stopped, to the last bit."""
+
+from pathlib import Path
+
+import pytest
+
+from commbench.records import StepMeasurement
+from commbench.rundir import read_info, read_records
+from tests.slurm.cluster import Cluster
+from tests.slurm.conftest import SCRIPT, SCRIPTS, UNFINISHED, submit
+
+pytestmark = pytest.mark.slurm
+
+NUM_STEPS = 600  # some seconds, so that the warning comes in the middle
+
+
+def losses(run: Path, rank: int) -> list[tuple[int, float | None]]:
+    return [(step.step, step.loss) for step in read_records(run / f"steps.rank{rank:05d}.jsonl", StepMeasurement)]
+
+
+def test_a_warned_job_saves_is_requeued_and_goes_on_bit_for_bit(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
+    words = (tiny, f"training.max_steps={NUM_STEPS}", "training.checkpoint_every=25")
+    job = submit(slurm, tmp_path, "--nodes=2", SCRIPTS / "train.sbatch", *words)
+    run = tmp_path / "runs" / f"slurm-{job}"
+    slurm.wait_until("a checkpoint", lambda: any(run.glob("checkpoints/step-*.pt")))
+    slurm.ask("scancel", "--batch", "--signal=USR2", job)
+    slurm.wait_until("the job to be back in the queue", lambda: slurm.state_of(job) == "PENDING")
+    info = read_info(run)
+    assert info.status == "interrupted"
+    assert (info.failure or "").startswith("stopped by SIGUSR2 after step ")
+    assert len(losses(run, 0)) < NUM_STEPS
+
+    slurm.ask("scontrol", "update", f"jobid={job}", "starttime=now")  # SLURM lets two minutes pass after a requeue
+    slurm.wait_until("the second part to end", lambda: slurm.state_of(job) not in UNFINISHED)
+    assert slurm.state_of(job) == "COMPLETED", (tmp_path / "job.log").read_text()
+    assert f"--resume runs/slurm-{job}" in (tmp_path / "job.log").read_text()
+    assert read_info(run).status == "completed"
+
+    whole = slurm.run(SCRIPT, "train", *words, "--nproc", "2", "--folder", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stdout
+    for rank in range(2):
+        assert losses(run, rank) == losses(tmp_path / "whole", rank)
+        assert [step for step, _ in losses(run, rank)] == list(range(NUM_STEPS))
+
+
+def test_a_job_requeued_before_its_first_checkpoint_begins_anew(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
+    job = submit(slurm, tmp_path, SCRIPTS / "train.sbatch", tiny, "training.max_steps=100000")
+    run = tmp_path / "runs" / f"slurm-{job}"
+    slurm.wait_until("the run to begin", (run / "environment.json").exists)
+    slurm.ask("scontrol", "requeue", job)
+    slurm.wait_until("the job to be back in the queue", lambda: slurm.state_of(job) == "PENDING")
+    slurm.ask("scontrol", "update", f"jobid={job}", "starttime=now")
+    again = run.with_name(f"slurm-{job}-1")
+    slurm.wait_until("the second run to begin", (again / "environment.json").exists)
+    assert (read_info(run).status, read_info(again).status) == ("interrupted", "running")

@@ -1,0 +1,234 @@
+"""What a run needs to go on where it ended, to the last bit: one file a checkpoint, whole or not there at all.
+
+    checkpoints/step-00000040.pt    after 40 steps: model, optimizer, every rank's random state, the configuration
+
+Rank 0 writes for all ranks, and the file gets its name only when all of it is on disk: whenever the run was killed, what
+has the name is complete for every rank. The sampler's place follows from the step: a run goes on only with the
+articles, the batch and the ranks that it began with. Files are read as untrusted; nothing is unpickled.
+"""
+
+import pickle
+import re
+import shlex
+import signal
+import struct
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from commbench.errors import BadInput, Interrupted, RunFailed
+from commbench.records import EvaluationMeasurement, StepMeasurement
+from commbench.rundir import keep_records, replacing
+from commbench.runtime import RankContext, broadcast_text, gather_text, gather_values
+from commbench.stopping import StopRequest, stopped_by
+from commbench.units import format_bytes
+from train.articles import source_identity
+from train.config import TrainConfig
+
+_FORMAT = 1
+_KEPT = 2
+_MAX_BYTES = 16 * 2**30
+_NAME = re.compile(r"step-(\d{8,})\.pt")
+# How long a run lasts, what is noted of it and where things are, but not what is computed. The data are compared by content.
+_MAY_CHANGE = {
+    *("training.epochs", "training.max_steps", "training.checkpoint_every", "distributed.backend", "distributed.timeout_s"),
+    *("data.train_csv", "data.eval_csv", "data.download", "data.url", "data.cache_dir"),
+    *("profiling.warmup_steps", "profiling.trace_steps"),
+}
+# What zipfile and torch raise on a file that is not, or no longer, what was saved.
+_DAMAGED = (
+    *(OSError, RuntimeError, ValueError, LookupError, EOFError, TypeError, AttributeError, AssertionError, MemoryError),
+    *(OverflowError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error),
+)
+_FIELDS = {"step": int, "elapsed_s": float, "config": dict, "model": dict, "optimizer": dict, "random_states": list}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A run after `step` steps and `elapsed_s` seconds of training; `random_states[rank]` is the host's, then the GPU's."""
+
+    path: Path
+    step: int
+    elapsed_s: float
+    config: dict[str, str]
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    random_states: list[list[Tensor]]
+
+
+class CheckpointKeeper:
+    """Writes a checkpoint every so many steps, and one more when any rank was asked to stop; the last two are kept.
+
+    From here on `stop` also remembers SIGINT and SIGTERM: there is a step to finish and a checkpoint to write.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        device: torch.device,
+        context: RankContext,
+        run: Path,
+        stop: StopRequest,
+    ) -> None:
+        assert config.training.checkpoint_every is not None
+        self._every = config.training.checkpoint_every
+        self._config = comparable(config)
+        self._model, self._optimizer = model, optimizer
+        self._device, self._context, self._run, self._stop = device, context, run, stop
+        stop.listen((signal.SIGINT, signal.SIGTERM))
+
+    def after_step(self, done: int, elapsed_s: float) -> None:
+        """Save where it is time to, `done` steps being done. Raises Interrupted on every rank when one was asked to stop."""
+        signum = _largest(self._stop.signum, self._device)
+        if signum or done % self._every == 0:
+            self._save(done, elapsed_s)
+        if signum:
+            ranks = (
+                ["--nproc", str(self._context.world_size)] if self._context.world_size > 1 == self._context.num_nodes else []
+            )
+            command = ["commprof", "train", str(self._run / "config.yaml"), *ranks, "--resume", str(self._run)]
+            raise Interrupted(f"{stopped_by(signum)} after step {done}; {shlex.join(command)} goes on")
+
+    def _save(self, done: int, elapsed_s: float) -> None:
+        """Let rank 0 write for all; where it cannot, raise its RunFailed on every rank. No rank leaves before it is done."""
+        states = gather_text(" ".join(state.numpy().tobytes().hex() for state in _random_states(self._device)), self._device)
+        failure = ""
+        if self._context.rank == 0:
+            path = self._run / "checkpoints" / f"step-{done:08d}.pt"
+            document = {
+                "format": _FORMAT,
+                "step": done,
+                "elapsed_s": elapsed_s,
+                "config": self._config,
+                "model": _unwrapped(self._model).state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "random_states": [[_from_hex(word) for word in text.split()] for text in states],
+            }
+            try:
+                with replacing(path) as file:
+                    torch.save(document, file)
+                _forget_older(self._run)
+            except (OSError, RuntimeError) as error:
+                disk = error.__context__  # torch's writer stumbles over its own position when the disk refuses
+                reason = _first_line(disk if isinstance(disk, OSError) else error)
+                failure = f"cannot write {path}: {reason}; make room, the checkpoints before are kept"
+        failure = broadcast_text(failure, self._device)
+        if failure:
+            raise RunFailed(failure)
+
+
+def load_checkpoint(run: Path, config: TrainConfig, world_size: int) -> Checkpoint:
+    """Return a run's latest checkpoint; raise BadInput where there is none, or it is damaged or of another configuration."""
+    paths = _checkpoints(run)
+    if not paths:
+        raise BadInput(f"{run} has no checkpoint to go on from (training.checkpoint_every makes them); start a new run")
+    path = paths[-1]
+    document = _read(path)
+    kinds_fit = isinstance(document, dict) and all(isinstance(document.get(name), kind) for name, kind in _FIELDS.items())
+    if not kinds_fit or document.get("format") != _FORMAT or path.name != f"step-{document['step']:08d}.pt":
+        raise BadInput(f"{path} is not a checkpoint of this commprof; remove it to go on from the one before")
+    checkpoint = Checkpoint(path=path, **{name: document[name] for name in _FIELDS})
+    for key, value in comparable(config).items():
+        if (earlier := checkpoint.config.get(key, value)) != value:
+            mend = f"go on with what it began with, {run / 'config.yaml'}"
+            raise BadInput(f"{path} was made with {key}={earlier}, not {value}; {mend}")
+    if len(checkpoint.random_states) != world_size:
+        raise BadInput(f"{path} was made by {len(checkpoint.random_states)} ranks, not {world_size}; use as many")
+    return checkpoint
+
+
+def restore(
+    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, context: RankContext
+) -> None:
+    """Put model, optimizer and this rank's random numbers back to where they were.
+
+    Raises BadInput where they do not fit, and RunFailed where the ranks do not see the same checkpoint.
+    """
+    seen = sorted({int(step) for (step,) in gather_values([float(checkpoint.step)], device)})
+    if len(seen) > 1:
+        raise RunFailed(f"the ranks see checkpoints of different steps {seen}; they need one shared folder, try again")
+    try:
+        _unwrapped(model).load_state_dict(checkpoint.model)
+        optimizer.load_state_dict(checkpoint.optimizer)
+        host, *gpu = checkpoint.random_states[context.rank]
+        torch.set_rng_state(host)
+        for state in gpu:
+            torch.cuda.set_rng_state(state, device)
+    except _DAMAGED as error:
+        mend = "remove it to go on from the one before"
+        raise BadInput(f"{checkpoint.path} does not fit this training: {_first_line(error)}; {mend}") from None
+
+
+def drop_later_records(run: Path, rank: int, step: int) -> None:
+    """Remove what this rank recorded after a checkpoint's `step` steps: it will be measured again."""
+    keep_records(run / f"steps.rank{rank:05d}.jsonl", StepMeasurement, lambda record: record.step < step)
+    if rank == 0 and (path := run / "evaluations.jsonl").exists():
+        keep_records(path, EvaluationMeasurement, lambda record: record.step <= step)
+
+
+def comparable(config: TrainConfig) -> dict[str, str]:
+    """Return what two configurations must share for one to go on with the other's run, as words by key."""
+    flat = {}
+    for section, value in asdict(config).items():
+        keys = {f"{section}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {section: value}
+        flat.update({key: str(each) for key, each in keys.items() if key not in _MAY_CHANGE})
+    return {**flat, "data": source_identity(config.data)}
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401  whatever the file holds; the caller looks
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise BadInput(f"{path} is larger than {format_bytes(_MAX_BYTES)}; this is not a checkpoint commprof wrote")
+        with zipfile.ZipFile(path) as archive:  # torch itself takes a wrong byte for a weight
+            if (wrong := archive.testzip()) is not None:
+                raise ValueError(f"the checksum of {wrong} is wrong")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGED as error:
+        raise BadInput(f"cannot read {path}: {_first_line(error)}; remove it to go on from the one before") from None
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    """Return a run's checkpoints, the latest last."""
+    found = {path: _NAME.fullmatch(path.name) for path in (run / "checkpoints").glob("step-*.pt")}
+    steps = {path: int(match[1]) for path, match in found.items() if match is not None}
+    return sorted(steps, key=steps.__getitem__)
+
+
+def _forget_older(run: Path) -> None:
+    for path in (*_checkpoints(run)[:-_KEPT], *(run / "checkpoints").glob(".step-*")):  # the latter: left by a killed write
+        path.unlink(missing_ok=True)
+
+
+def _largest(value: int, device: torch.device) -> int:
+    """Return the largest of all ranks' values."""
+    if not dist.is_initialized():
+        return value
+    largest = torch.tensor([value], device=device)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return int(largest)
+
+
+def _random_states(device: torch.device) -> list[Tensor]:
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _from_hex(word: str) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(word), dtype=torch.uint8)
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
