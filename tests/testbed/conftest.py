@@ -1,0 +1,26 @@
+"""Emulated hosts for real: network namespaces, taken down whatever a test did."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from commbench.errors import BadInput
+from commprof import testbed
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    try:
+        testbed.check_usable()
+    except BadInput as error:
+        pytest.skip(str(error))
+    testbed.remove()
+    yield
+    testbed.remove()
+
+
+def namespaces() -> set[str]:
+    listed = subprocess.run(["ip", "-j", "netns", "list"], capture_output=True, text=True, check=True, timeout=10).stdout
+    return {entry["name"] for entry in json.loads(listed or "[]")}
