@@ -1,5 +1,6 @@
 """How a run is asked to stop: by Ctrl-C, or by SIGTERM or SIGUSR2, a scheduler's way. No torch here."""
 
+import atexit
 import ctypes
 import signal
 import sys
@@ -47,6 +48,9 @@ class StopRequest:
         """Remember these signals too from now on."""
         for signum in signals:
             signal.signal(signum, self._note)
+            if signum == signal.SIGUSR2:
+                # Python takes its handlers down before the process has ended, and a late warning would kill it.
+                atexit.register(signal.signal, signum, signal.SIG_IGN)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = self.signum or signum

@@ -14,6 +14,7 @@ import signal
 import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,38 +94,42 @@ class CheckpointKeeper:
         if signum or done % self._every == 0:
             self._save(done, elapsed_s)
         if signum:
-            ranks = (
-                ["--nproc", str(self._context.world_size)] if self._context.world_size > 1 == self._context.num_nodes else []
-            )
-            command = ["commprof", "train", str(self._run / "config.yaml"), *ranks, "--resume", str(self._run)]
-            raise Interrupted(f"{stopped_by(signum)} after step {done}; {shlex.join(command)} goes on")
+            raise Interrupted(f"{stopped_by(signum)} after step {done}; {self._resuming_command()} goes on")
+
+    def _resuming_command(self) -> str:
+        several_here = self._context.world_size > 1 and self._context.num_nodes == 1
+        ranks = ["--nproc", str(self._context.world_size)] if several_here else []
+        return shlex.join(["commprof", "train", str(self._run / "config.yaml"), *ranks, "--resume", str(self._run)])
 
     def _save(self, done: int, elapsed_s: float) -> None:
         """Let rank 0 write for all; where it cannot, raise its RunFailed on every rank. No rank leaves before it is done."""
         states = gather_text(" ".join(state.numpy().tobytes().hex() for state in _random_states(self._device)), self._device)
-        failure = ""
-        if self._context.rank == 0:
-            path = self._run / "checkpoints" / f"step-{done:08d}.pt"
-            document = {
-                "format": _FORMAT,
-                "step": done,
-                "elapsed_s": elapsed_s,
-                "config": self._config,
-                "model": _unwrapped(self._model).state_dict(),
-                "optimizer": self._optimizer.state_dict(),
-                "random_states": [[_from_hex(word) for word in text.split()] for text in states],
-            }
-            try:
-                with replacing(path) as file:
-                    torch.save(document, file)
-                _forget_older(self._run)
-            except (OSError, RuntimeError) as error:
-                disk = error.__context__  # torch's writer stumbles over its own position when the disk refuses
-                reason = _first_line(disk if isinstance(disk, OSError) else error)
-                failure = f"cannot write {path}: {reason}; make room, the checkpoints before are kept"
+        failure = self._write(done, elapsed_s, states) if self._context.rank == 0 else ""
         failure = broadcast_text(failure, self._device)
         if failure:
             raise RunFailed(failure)
+
+    def _write(self, done: int, elapsed_s: float, states: Sequence[str]) -> str:
+        """Write the file and return what went wrong, if anything."""
+        document = {
+            "format": _FORMAT,
+            "step": done,
+            "elapsed_s": elapsed_s,
+            "config": self._config,
+            "model": _unwrapped(self._model).state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "random_states": [[_from_hex(word) for word in text.split()] for text in states],
+        }
+        path = self._run / "checkpoints" / f"step-{done:08d}.pt"
+        try:
+            with replacing(path) as file:
+                torch.save(document, file)
+            _forget_older(self._run)
+        except (OSError, RuntimeError) as error:
+            disk = error.__context__  # torch's writer stumbles over its own position when the disk refuses
+            reason = _first_line(disk if isinstance(disk, OSError) else error)
+            return f"cannot write {path}: {reason}; make room, the checkpoints before are kept"
+        return ""
 
 
 def load_checkpoint(run: Path, config: TrainConfig, world_size: int) -> Checkpoint:

@@ -76,28 +76,21 @@ def train(
 
     With checkpoints, `stop` is asked after each step; raises Interrupted on every rank when one rank was asked to stop.
     """
+    begun_step, begun_s = (0, 0.0) if resumed is None else (resumed.step, resumed.elapsed_s)
     if resumed is not None:
         drop_later_records(run, context.rank, resumed.step)
     loader = batches_of(training, config, context)
-    steps = range(0 if resumed is None else resumed.step, count_steps(len(training.labels), config, context.world_size))
-    num_steps = steps.stop
+    num_steps = count_steps(len(training.labels), config, context.world_size)
+    steps = range(begun_step, num_steps)
     num_samples = samples_per_rank(config.training, context.world_size)
     first_profiled = first_profiled_step(num_steps, config.profiling.trace_steps)
-    recorder = StepRecorder(
-        trainee.model,
-        folder=run,
-        rank=context.rank,
-        clock=device_clock(trainee.device.type),
-        warmup_steps=config.profiling.warmup_steps,
-        first_step=steps.start,
-        synchronised=config.distributed.synchronise,
-    )
     keeper = _keeper(config, trainee, context, run, stop)
+    recorder = _recorder(config, trainee, context, run, begun_step)
     tracing = trace_last_steps(run / "traces", context.rank, steps, config.profiling.trace_steps, trainee.device)
-    reporting = progress("step", num_steps, first=steps.start, enabled=context.rank == 0)
-    start_s = time.monotonic() - (0.0 if resumed is None else resumed.elapsed_s)
+    reporting = progress("step", num_steps, first=begun_step, enabled=context.rank == 0)
+    start_s = time.monotonic() - begun_s
     with recorder, tracing as trace_step, reporting as report:
-        stream = endless(loader, steps.start)
+        stream = endless(loader, begun_step)
         for step in steps:
             with recorder.step(num_samples, profiled=step >= first_profiled):
                 train_step(trainee, stream, recorder, synchronise=config.distributed.synchronise)
@@ -163,6 +156,18 @@ def evaluate(trainee: Trainee, text: EncodedText, batch_size: int, context: Rank
     module.train()
     loss_sum, correct_sum, count = (sum(column) for column in zip(*gather_values(totals.tolist(), trainee.device), strict=True))
     return loss_sum / count, correct_sum / count, int(count)
+
+
+def _recorder(config: TrainConfig, trainee: Trainee, context: RankContext, run: Path, first_step: int) -> StepRecorder:
+    return StepRecorder(
+        trainee.model,
+        folder=run,
+        rank=context.rank,
+        clock=device_clock(trainee.device.type),
+        warmup_steps=config.profiling.warmup_steps,
+        first_step=first_step,
+        synchronised=config.distributed.synchronise,
+    )
 
 
 def _keeper(

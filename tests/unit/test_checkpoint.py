@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from commbench.errors import BadInput, Interrupted
-from commbench.records import RunKind, RunStatus
-from commbench.rundir import create_run
+from commbench.records import EvaluationMeasurement, RunKind, RunStatus, StepMeasurement
+from commbench.rundir import RecordWriter, create_run, read_records
 from commbench.runtime import RankContext
 from commbench.stopping import StopRequest
 from commprof.cli import main
-from tests.factory import run_info
-from train.checkpoint import CheckpointKeeper, load_checkpoint, restore
+from tests.factory import run_info, step
+from train.checkpoint import CheckpointKeeper, drop_later_records, load_checkpoint, restore
 from train.config import TrainConfig, dump_config, load_train_config
 from train.loop import Trainee, build_trainee
 
@@ -103,6 +103,24 @@ def test_a_warning_may_come_twice_but_a_second_sigterm_means_now(stopped_run: Pa
     assert load_checkpoint(stopped_run, config, 1).step == 13
     with pytest.raises(Interrupted, match="stopped by SIGTERM"):
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_what_was_recorded_after_the_checkpoint_is_dropped(tmp_path: Path) -> None:
+    for rank in range(2):
+        with RecordWriter(tmp_path / f"steps.rank0000{rank}.jsonl") as writer:
+            for index in range(13):
+                writer.append(step(index))
+    with RecordWriter(tmp_path / "evaluations.jsonl") as writer:
+        for done in (5, 10, 12):
+            writer.append(EvaluationMeasurement(step=done, epoch=1, loss=1.0, accuracy=0.5, num_samples=4, elapsed_s=1.0))
+    with (tmp_path / "steps.rank00001.jsonl").open("a") as file:
+        file.write('{"step": 13, "data')
+    for _ in range(2):  # a run that is killed again before its next checkpoint does it again
+        drop_later_records(tmp_path, 1, 10)
+        assert list(read_records(tmp_path / "steps.rank00001.jsonl", StepMeasurement)) == [step(index) for index in range(10)]
+    assert len(list(read_records(tmp_path / "steps.rank00000.jsonl", StepMeasurement))) == 13  # rank 0's to drop
+    drop_later_records(tmp_path, 0, 10)
+    assert [each.step for each in read_records(tmp_path / "evaluations.jsonl", EvaluationMeasurement)] == [5, 10]
 
 
 def refusal(run: Path, config: TrainConfig, capsys: pytest.CaptureFixture[str], *words: str) -> str:
