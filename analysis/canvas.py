@@ -143,7 +143,7 @@ def log_value_axis(axes: Axes, low: float, high: float, label: str, form: Callab
     decades = range(floor(log10(low)) - 1, ceil(log10(high)) + 1)
     marks = [step * 10.0**decade for decade in decades for step in steps]
     bottom = max(mark for mark in marks if mark <= low)
-    top = min((mark for mark in marks if mark >= high), default=high)
+    top = min((mark for mark in marks if mark >= high and mark > bottom), default=2 * high)
     ticks = [mark for mark in marks if bottom <= mark <= top]
     axes.set_yscale("log")
     axes.set_yticks(ticks, [form(tick) for tick in ticks])

@@ -145,7 +145,7 @@ def write_training_run(
 ) -> Path:
     """Write a training run in which every rank took the same steps."""
     own = workload(synchronised=synchronised)
-    create_run(path, run_info("train", world_size=world_size, run_id=path.name, **{"workload": own, **info}))  # type: ignore[arg-type]
+    create_run(path, run_info("train", world_size=world_size, **{"run_id": path.name, "workload": own, **info}))  # type: ignore[arg-type]
     for rank in range(world_size):
         with RecordWriter(path / f"steps.rank{rank:05d}.jsonl") as writer:
             for record in steps:
