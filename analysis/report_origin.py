@@ -118,7 +118,10 @@ def _workload_facts(info: RunInfo) -> Iterator[tuple[str, str]]:
     if work is None:
         return
     yield "Training", f"{work.experiment}: {work.num_parameters:,} parameters, {format_bytes(work.gradient_bytes)} of gradients"
-    yield "Scaling", f"{work.scaling}: {work.samples_per_rank} samples per rank and step at every world size"
+    if work.scaling == "weak":
+        yield "Scaling", f"weak: {work.samples_per_rank} samples per rank and step at every world size"
+    else:
+        yield "Scaling", f"strong: {work.samples_per_rank * info.world_size} samples per step, shared by the ranks"
     yield "Sequence length", f"{work.sequence_length} tokens"
     first, others = format_bytes(work.first_bucket_bytes), format_bytes(work.bucket_cap_bytes)
     yield "Buckets close at", f"{first} (first), {others} (others)"
