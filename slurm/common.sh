@@ -94,6 +94,10 @@ run_ranks() {
     wait "$step" || true # returns early when the warning comes
   done
   wait "$step" || code=$?
+  if [ "$code" != 0 ] && [ ! -e "$RUN" ] && [ "$SLURM_JOB_NUM_NODES" != 1 ]; then
+    printf 'slurm: no run was begun; unless a line "commprof: error:" says why, the nodes did not meet at %s\n' \
+      "$MASTER_ADDR:$MASTER_PORT: taken (MASTER_PORT), or not reached (MASTER_ADDR, firewall)?" >&2
+  fi
   return "$code"
 }
 

@@ -11,11 +11,17 @@ from tests.slurm.conftest import SCRIPT, SCRIPTS, UNFINISHED, submit
 
 pytestmark = pytest.mark.slurm
 
-NUM_STEPS = 600  # some seconds, so that the warning comes in the middle
+NUM_STEPS = 300  # seconds, so that the warning comes in the middle
 
 
 def losses(run: Path, rank: int) -> list[tuple[int, float | None]]:
     return [(step.step, step.loss) for step in read_records(run / f"steps.rank{rank:05d}.jsonl", StepMeasurement)]
+
+
+def start_again(slurm: Cluster, job: str) -> None:
+    """Let a requeued job start now: SLURM would let two minutes pass, and refuses what starts within the second."""
+    slurm.wait_until("the job to be back in the queue", lambda: slurm.state_of(job) == "PENDING")
+    slurm.ask("scontrol", "update", f"jobid={job}", "starttime=now+3")
 
 
 def test_a_warned_job_saves_is_requeued_and_goes_on_bit_for_bit(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
@@ -24,13 +30,13 @@ def test_a_warned_job_saves_is_requeued_and_goes_on_bit_for_bit(slurm: Cluster, 
     run = tmp_path / "runs" / f"slurm-{job}"
     slurm.wait_until("a checkpoint", lambda: any(run.glob("checkpoints/step-*.pt")))
     slurm.ask("scancel", "--batch", "--signal=USR2", job)
-    slurm.wait_until("the job to be back in the queue", lambda: slurm.state_of(job) == "PENDING")
+    slurm.wait_until("the run to be marked", lambda: read_info(run).status != "running")
     info = read_info(run)
     assert info.status == "interrupted"
     assert (info.failure or "").startswith("stopped by SIGUSR2 after step ")
     assert len(losses(run, 0)) < NUM_STEPS
 
-    slurm.ask("scontrol", "update", f"jobid={job}", "starttime=now")  # SLURM lets two minutes pass after a requeue
+    start_again(slurm, job)
     slurm.wait_until("the second part to end", lambda: slurm.state_of(job) not in UNFINISHED)
     assert slurm.state_of(job) == "COMPLETED", (tmp_path / "job.log").read_text()
     assert f"--resume runs/slurm-{job}" in (tmp_path / "job.log").read_text()
@@ -48,8 +54,7 @@ def test_a_job_requeued_before_its_first_checkpoint_begins_anew(slurm: Cluster, 
     run = tmp_path / "runs" / f"slurm-{job}"
     slurm.wait_until("the run to begin", (run / "environment.json").exists)
     slurm.ask("scontrol", "requeue", job)
-    slurm.wait_until("the job to be back in the queue", lambda: slurm.state_of(job) == "PENDING")
-    slurm.ask("scontrol", "update", f"jobid={job}", "starttime=now")
+    start_again(slurm, job)
     again = run.with_name(f"slurm-{job}-1")
     slurm.wait_until("the second run to begin", (again / "environment.json").exists)
     assert (read_info(run).status, read_info(again).status) == ("interrupted", "running")
