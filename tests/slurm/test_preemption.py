@@ -35,8 +35,8 @@ def test_a_warned_job_saves_is_requeued_and_goes_on_bit_for_bit(slurm: Cluster, 
     assert info.status == "interrupted"
     assert (info.failure or "").startswith("stopped by SIGUSR2 after step ")
     assert len(losses(run, 0)) < NUM_STEPS
-
     start_again(slurm, job)
+    assert "User defined signal" not in (tmp_path / "job.log").read_text()  # srun's words for who died of the warning
     slurm.wait_until("the second part to end", lambda: slurm.state_of(job) not in UNFINISHED)
     assert slurm.state_of(job) == "COMPLETED", (tmp_path / "job.log").read_text()
     assert f"--resume runs/slurm-{job}" in (tmp_path / "job.log").read_text()
