@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034,SC2016  # variables for the scripts that source this; words for a shell on the nodes
+# shellcheck shell=bash disable=SC2034,SC2016  # RUN is for the scripts that source this; words for a shell on the nodes
 # What the sbatch scripts of this folder share; they source it. Nothing here needs to be edited:
 #
 #   sbatch --nodes=2 --gres=gpu:8 --time=30 --partition=gpu slurm/bench.sbatch all_reduce -b 8 -e 1G
