@@ -16,8 +16,7 @@ import torch
 import torch.distributed as dist
 
 from commbench.errors import BadInput, RunFailed
-from commbench.launched import RankContext as RankContext
-from commbench.launched import detect_rank as detect_rank
+from commbench.launched import RankContext
 from commbench.rollcall import RollCall, explain
 from commbench.stopping import die_with_parent
 

@@ -68,7 +68,8 @@ class _Queue:
         nodes = f"--nodes={-(-stage.world_size // per_node)}"
         verb, *argv = stage.argv
         threads = str(self.study.threads_per_rank)
-        environ = {"RUN": str(run.absolute()), "VERB": verb, "NPROC_PER_NODE": str(per_node), "OMP_NUM_THREADS": threads}
+        environ = {"COMMPROF_RUN": str(run.absolute()), "COMMPROF_VERB": verb, "NPROC_PER_NODE": str(per_node)}
+        environ["OMP_NUM_THREADS"] = threads
         self.submit(stage.name, [nodes, self._script(_VERB_SCRIPT[verb]), *argv], environ, after_ok)
 
     def submit_predictions(self, model: str) -> None:

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034,SC2016  # variables for the scripts that source this; words for a shell on the nodes
+# shellcheck shell=bash disable=SC2034,SC2016  # RUN is for the scripts that source this; words for a shell on the nodes
 # What the sbatch scripts of this folder share; they source it. Nothing here needs to be edited:
 #
 #   sbatch --nodes=2 --gres=gpu:8 --time=30 --partition=gpu slurm/bench.sbatch all_reduce -b 8 -e 1G
@@ -14,6 +14,7 @@
 #   MASTER_ADDR           where the ranks meet: an address of the first node (its NodeAddr in SLURM)
 #   MASTER_PORT           the port there (10000 + job id mod 10000)
 #   RENDEZVOUS_TIMEOUT_S  seconds to wait for all nodes to come (300)
+#   COMMPROF_RUN          the run's own folder ($OUT/slurm-<job id>)
 #   COMMPROF_SLURM        this folder, where it cannot be found: a script piped into sbatch has no place of its own
 
 set -euo pipefail
@@ -49,7 +50,7 @@ found=$(command -v "${COMMPROF:-commprof}") ||
   fail "${COMMPROF:-commprof} is not found on $HOSTNAME; set COMMPROF to the script or VENV to its environment"
 COMMPROF=$(readlink -f "$found") # torchrun lies beside the script, not beside a link to it
 OUT=${OUT:-runs}
-RUN=$OUT/slurm-$SLURM_JOB_ID
+RUN=${COMMPROF_RUN:-$OUT/slurm-$SLURM_JOB_ID}
 NPROC_PER_NODE=${NPROC_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
 RENDEZVOUS_TIMEOUT_S=${RENDEZVOUS_TIMEOUT_S:-300}
 MASTER_PORT=${MASTER_PORT:-$((10000 + SLURM_JOB_ID % 10000))}
@@ -94,6 +95,10 @@ run_ranks() {
     wait "$step" || true # returns early when the warning comes
   done
   wait "$step" || code=$?
+  if [ "$code" != 0 ] && [ ! -e "$RUN" ] && [ "$SLURM_JOB_NUM_NODES" != 1 ]; then
+    printf 'slurm: no run was begun; unless a line "commprof: error:" says why, the nodes did not meet at %s\n' \
+      "$MASTER_ADDR:$MASTER_PORT: taken (MASTER_PORT), or not reached (MASTER_ADDR, firewall)?" >&2
+  fi
   return "$code"
 }
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from commbench.errors import BadInput
 from commbench.hardware import usable_cores
+from commbench.launched import detect_rank
 from commbench.records import EvaluationMeasurement, StepMeasurement, Workload
 from commbench.rundir import read_info, read_records, write_text
 from commbench.stopping import StopRequest
@@ -47,7 +48,7 @@ def check_train(args: argparse.Namespace) -> None:
     check_launch_arguments(args)
     config = load_train_config(args.config, args.overrides)
     training, _ = prepare_data(config.data, config.model)
-    world_size = args.nproc or int(os.environ.get("WORLD_SIZE", "1"))
+    world_size = args.nproc or detect_rank(os.environ).world_size
     num_steps = count_steps(len(training.labels), config, world_size)
     if args.resume is not None:
         check_resume(args, "train")
@@ -70,7 +71,7 @@ def train_verb(args: argparse.Namespace) -> int:
     stop = None if config.training.checkpoint_every is None else StopRequest((signal.SIGUSR2,))
     import torch
 
-    from commbench.runtime import detect_rank, process_group, rank_device, resolve_backend
+    from commbench.runtime import process_group, rank_device, resolve_backend
     from commbench.session import open_run
     from train.checkpoint import restore
     from train.loop import build_trainee, train

@@ -19,10 +19,11 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, TensorDataset
 
+from commbench.launched import RankContext
 from commbench.progress import Report, progress
 from commbench.records import EvaluationMeasurement
 from commbench.rundir import RecordWriter
-from commbench.runtime import RankContext, gather_values
+from commbench.runtime import gather_values
 from commbench.stopping import StopRequest
 from commbench.timing import device_clock
 from train.checkpoint import Checkpoint, CheckpointKeeper, drop_later_records

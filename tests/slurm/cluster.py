@@ -173,6 +173,7 @@ def _configure(folder: Path) -> None:
         "TaskPlugin=task/none",
         "SelectType=select/cons_tres",
         "SelectTypeParameters=CR_Core",
+        "SchedulerParameters=sched_interval=1",  # s; 60 is the default, and a requeued job would wait for it
         "SwitchType=switch/none",
         "MpiDefault=none",
         "JobAcctGatherType=jobacct_gather/none",

@@ -1,5 +1,7 @@
 """A training that SLURM takes the nodes from goes on where it stopped, to the last bit."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,15 +9,21 @@ import pytest
 from commbench.records import StepMeasurement
 from commbench.rundir import read_info, read_records
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import SCRIPT, SCRIPTS, UNFINISHED, submit
+from tests.slurm.conftest import SCRIPT, SCRIPTS, UNFINISHED, finish, submit
 
 pytestmark = pytest.mark.slurm
 
-NUM_STEPS = 600  # some seconds, so that the warning comes in the middle
+NUM_STEPS = 300  # seconds, so that the warning comes in the middle
 
 
 def losses(run: Path, rank: int) -> list[tuple[int, float | None]]:
     return [(step.step, step.loss) for step in read_records(run / f"steps.rank{rank:05d}.jsonl", StepMeasurement)]
+
+
+def start_again(slurm: Cluster, job: str) -> None:
+    """Let a requeued job start now: SLURM would let two minutes pass, and refuses what starts within the second."""
+    slurm.wait_until("the job to be back in the queue", lambda: slurm.state_of(job) == "PENDING")
+    slurm.ask("scontrol", "update", f"jobid={job}", "starttime=now+3")
 
 
 def test_a_warned_job_saves_is_requeued_and_goes_on_bit_for_bit(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
@@ -24,13 +32,13 @@ def test_a_warned_job_saves_is_requeued_and_goes_on_bit_for_bit(slurm: Cluster, 
     run = tmp_path / "runs" / f"slurm-{job}"
     slurm.wait_until("a checkpoint", lambda: any(run.glob("checkpoints/step-*.pt")))
     slurm.ask("scancel", "--batch", "--signal=USR2", job)
-    slurm.wait_until("the job to be back in the queue", lambda: slurm.state_of(job) == "PENDING")
+    slurm.wait_until("the run to be marked", lambda: read_info(run).status != "running")
     info = read_info(run)
     assert info.status == "interrupted"
     assert (info.failure or "").startswith("stopped by SIGUSR2 after step ")
     assert len(losses(run, 0)) < NUM_STEPS
-
-    slurm.ask("scontrol", "update", f"jobid={job}", "starttime=now")  # SLURM lets two minutes pass after a requeue
+    start_again(slurm, job)
+    assert "User defined signal" not in (tmp_path / "job.log").read_text()  # srun's words for who died of the warning
     slurm.wait_until("the second part to end", lambda: slurm.state_of(job) not in UNFINISHED)
     assert slurm.state_of(job) == "COMPLETED", (tmp_path / "job.log").read_text()
     assert f"--resume runs/slurm-{job}" in (tmp_path / "job.log").read_text()
@@ -48,8 +56,37 @@ def test_a_job_requeued_before_its_first_checkpoint_begins_anew(slurm: Cluster, 
     run = tmp_path / "runs" / f"slurm-{job}"
     slurm.wait_until("the run to begin", (run / "environment.json").exists)
     slurm.ask("scontrol", "requeue", job)
-    slurm.wait_until("the job to be back in the queue", lambda: slurm.state_of(job) == "PENDING")
-    slurm.ask("scontrol", "update", f"jobid={job}", "starttime=now")
+    start_again(slurm, job)
     again = run.with_name(f"slurm-{job}-1")
     slurm.wait_until("the second run to begin", (again / "environment.json").exists)
     assert (read_info(run).status, read_info(again).status) == ("interrupted", "running")
+
+
+def test_a_cancelled_training_does_not_come_back_until_it_is_submitted_with_resume(
+    slurm: Cluster, tmp_path: Path, tiny: Path
+) -> None:
+    words = (SCRIPTS / "train.sbatch", tiny, "training.checkpoint_every=25")
+    job = submit(slurm, tmp_path, "--nodes=2", *words, "training.max_steps=100000")
+    run = tmp_path / "runs" / f"slurm-{job}"
+    slurm.wait_until("a checkpoint", lambda: any(run.glob("checkpoints/step-*.pt")))
+    slurm.ask("scancel", job)
+    slurm.wait_until("the job's processes to end", lambda: not slurm.processes_of(job))
+    slurm.wait_until("SLURM to know it", lambda: slurm.state_of(job) not in ("RUNNING", "COMPLETING"))
+    assert (slurm.state_of(job), read_info(run).status) == ("CANCELLED", "interrupted")
+
+    num_steps = max(int(path.stem.removeprefix("step-")) for path in run.glob("checkpoints/step-*.pt")) + 10
+    finish(slurm, tmp_path, "--nodes=2", *words, f"training.max_steps={num_steps}", "--resume", run)
+    assert (read_info(run).status, [step for step, _ in losses(run, 1)]) == ("completed", list(range(num_steps)))
+
+
+def test_a_training_that_loses_a_rank_fails_and_does_not_come_back(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
+    words = (tiny, "training.max_steps=100000", "training.checkpoint_every=25")
+    job = submit(slurm, tmp_path, "--nodes=2", SCRIPTS / "train.sbatch", *words)
+    run = tmp_path / "runs" / f"slurm-{job}"
+    slurm.wait_until("a checkpoint", lambda: any(run.glob("checkpoints/step-*.pt")))
+    python = [pid for pid in slurm.processes_of(job) if b"RANK=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
+    os.kill(python[0], signal.SIGKILL)
+    slurm.wait_until("the job's processes to end", lambda: not slurm.processes_of(job))
+    slurm.wait_until("SLURM to know it", lambda: slurm.state_of(job) not in UNFINISHED[1:])
+    assert (slurm.state_of(job), read_info(run).status in ("failed", "interrupted")) == ("FAILED", True)
+    assert read_info(run).failure

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from commbench.errors import BadInput, Interrupted
+from commbench.launched import RankContext
 from commbench.records import EvaluationMeasurement, RunKind, RunStatus, StepMeasurement
 from commbench.rundir import RecordWriter, create_run, read_records
-from commbench.runtime import RankContext
 from commbench.stopping import StopRequest
 from commprof.cli import main
 from tests.factory import run_info, step

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from commbench.errors import BadInput
-from commbench.runtime import RankContext
+from commbench.launched import RankContext
 from train.config import TrainConfig, load_train_config
 from train.data import NUM_CLASSES, EncodedText
 from train.loop import Trainee, batches_of, build_trainee, endless, evaluate
