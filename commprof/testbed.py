@@ -42,7 +42,8 @@ _SWITCH = "commprof-switch"
 _HOST = re.compile(r"commprof-host(\d+)")
 _NETWORK = "10.77.0"  # seen by nobody outside the namespaces
 _COUNTED_SHARE = 1514 / 1538
-_BURST = "128kb"  # two of the largest packets that segmentation offload hands down
+_BURST_BYTES = 128 * 1024  # two of the largest packets that segmentation offload hands down
+_BURST_S = 2e-3  # on fast lines as much as makes up for a bucket served late, by processors that also compute
 _QUEUE = "50ms"  # what may wait at the bucket; TCP fills it and no more
 _MASTER_PORT = "29500"  # torchrun's default; no other process lives in a namespace made a moment ago
 _LOCK = Path("/run/commprof-testbed.lock")
@@ -204,7 +205,8 @@ def _add_host(host: int, num_hosts: int) -> None:
 def _shape(host: int, wire: Wire) -> None:
     """Limit what leaves a host; delay what reaches it, at the bridge's port, where no token bucket is in the way."""
     rate = f"{wire.rate_bits_per_s * _COUNTED_SHARE:.0f}bit"
-    shaped = ("dev", "eth0", "root", "tbf", "rate", rate, "burst", _BURST, "latency", _QUEUE)
+    burst = f"{max(_BURST_BYTES, wire.rate_bits_per_s / 8 * _BURST_S):.0f}"
+    shaped = ("dev", "eth0", "root", "tbf", "rate", rate, "burst", burst, "latency", _QUEUE)
     _run(["tc", "-n", _name(host), "qdisc", "replace", *shaped])
     port = ("dev", f"port{host}", "root")
     if wire.delay_s:

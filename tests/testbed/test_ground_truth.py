@@ -1,0 +1,41 @@
+"""Does a bench on the testbed find the wire that the testbed made? The line's rate is known, so the fit has nowhere to hide."""
+
+from pathlib import Path
+
+import pytest
+
+from analysis.load import load_run
+from analysis.situation import fit_costs
+from commprof import testbed
+from commprof.testbed import parse_wire
+from tests.testbed.test_testbed import SCRIPT, commprof
+
+pytestmark = pytest.mark.testbed
+TOLERANCE = 0.04
+TRIES = 3  # a core that is needed elsewhere makes the wire look slower, never faster
+
+# Large enough that the bucket's burst is little beside the message, small enough for seconds.
+SIZES = {"200mbit": ("2M", "8M"), "1gbit": ("4M", "32M"), "2.5gbit": ("8M", "64M")}
+
+
+@pytest.mark.parametrize("num_hosts", [2, 4])
+@pytest.mark.parametrize("rate", SIZES)
+def test_the_fitted_bandwidth_is_the_payload_rate_of_the_line(tmp_path: Path, rate: str, num_hosts: int) -> None:
+    testbed.up(num_hosts, parse_wire(rate))
+    line = parse_wire(rate).payload_bytes_per_s
+    errors = []
+    while not errors or (abs(errors[-1]) > TOLERANCE and len(errors) < TRIES):
+        errors.append(fitted_busbw(tmp_path / str(len(errors)), rate) / line - 1)
+    assert abs(errors[-1]) <= TOLERANCE, f"off by {', '.join(f'{error:+.1%}' for error in errors)}"
+    assert max(errors) <= TOLERANCE
+
+
+def fitted_busbw(run: Path, rate: str) -> float:
+    smallest, largest = SIZES[rate]
+    sweep = ("-b", smallest, "-e", largest, "-f", "2", "-n", "7", "-w", "2", "--place", "in")
+    done = commprof("exec", "--", str(SCRIPT), "bench", *sweep, "--folder", str(run))
+    assert done.returncode == 0, done.stderr
+    (cost,) = fit_costs([load_run(run)]).values()
+    loaded = load_run(run).info
+    assert (loaded.wire, loaded.num_machines, loaded.num_nodes) == (rate, 1, loaded.world_size)
+    return cost.busbw_bytes_per_s
