@@ -15,7 +15,7 @@ RESULTS ?= docs/results
 GLOO ?=
 PARAM ?=
 
-.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep clean
+.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed benchmark-testbed-study clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -46,6 +46,13 @@ benchmark-copies: $(VENV)/installed
 # Takes a real-time priority for every second sweep where it may.
 benchmark-sweep: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.default_sweep --out $(RESULTS)
+
+# The testbed needs root on Linux.
+benchmark-testbed: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.testbed_truth --out $(RESULTS)
+
+benchmark-testbed-study: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.testbed_study --out $(RESULTS)
 
 benchmark-gloo: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.gloo_peer --out $(RESULTS) $(if $(GLOO),--gloo $(GLOO)) $(if $(PARAM),--param $(PARAM))

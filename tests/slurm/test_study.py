@@ -1,0 +1,67 @@
+"""A study whose stages are SLURM jobs: predictions before checks, a model that fails beside one that works."""
+
+from pathlib import Path
+
+import pytest
+
+from commbench.rundir import read_document, read_info
+from tests.slurm.cluster import Cluster
+from tests.slurm.conftest import SCRIPT, SCRIPTS
+
+pytestmark = pytest.mark.slurm
+
+
+def write_study(folder: Path, models: str) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(
+        f"name: s\nlauncher: slurm\nmodels: [{models}]\nworld_sizes: [1, 2]\ncontention: {{rounds: 0}}\n"
+        "bench: {min_bytes: 1K, max_bytes: 64K, seconds: 2}\noverrides: [profiling.trace_steps=0]\n"
+        f"slurm: {{scripts: {SCRIPTS}, options: [--time=5]}}\n"
+    )
+    return path
+
+
+def test_a_study_submits_its_stages_collects_the_results_and_says_what_failed(
+    slurm: Cluster, tmp_path: Path, tiny: Path
+) -> None:
+    broken = "{config: tiny.yaml, name: broken, overrides: [distributed.backend=nccl]}"
+    study = write_study(tmp_path, f"{broken}, {{config: tiny.yaml}}")
+    done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, deadline_s=240)
+    folder = tmp_path / "runs" / "s"
+    assert done.returncode == 1, done.stdout
+    assert (
+        "failed: broken-profile-n1: backend nccl needs a CUDA device" in done.stdout or "broken-profile-n1: job" in done.stdout
+    )
+    assert "broken-train-n2" in done.stdout and "3 of 7 stages failed" in done.stdout
+    for name in ("bench-n2", "tiny-profile-n1", "tiny-compute-n2", "tiny-train-n2"):
+        assert read_info(folder / name).status == "completed"
+    check = read_info(folder / "tiny-train-n2")
+    assert (check.num_nodes, check.num_machines, check.environ["SLURM_NTASKS"]) == (2, 1, "2")
+    predictions = folder / "analysis" / "tiny" / "predictions.json"
+    written, begun = predictions.stat().st_mtime, (folder / "tiny-train-n2" / "steps.rank00000.jsonl").stat().st_mtime
+    assert written < begun
+    assert (folder / "analysis" / "report.html").exists()
+    assert set(read_document(folder / "jobs.json", dict[str, str])) >= {"bench-n2", "tiny-predict", "tiny-train-n2"}
+
+    again = slurm.run(SCRIPT, "study", study, "--only", "report", cwd=tmp_path)
+    assert again.returncode == 0 and "report.html" in again.stdout
+
+
+def test_a_stopped_study_leaves_its_jobs_and_the_same_command_collects_them(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
+    study = write_study(tmp_path, "{config: tiny.yaml}")
+    stopped = slurm.run("timeout", "--signal=INT", "4", SCRIPT, "study", study, cwd=tmp_path, deadline_s=60)
+    assert "the jobs stay in the queue; scancel" in stopped.stdout
+    jobs = read_document(tmp_path / "runs" / "s" / "jobs.json", dict[str, str])
+    done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, deadline_s=180)
+    assert done.returncode == 0, done.stdout
+    assert read_document(tmp_path / "runs" / "s" / "jobs.json", dict[str, str]) == jobs, "no job is submitted twice"
+    assert "2 ranks: predicted" in done.stdout
+
+
+def test_without_slurm_the_launcher_says_so(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
+    study = write_study(tmp_path, "{config: tiny.yaml}")
+    done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, PATH="/nowhere")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (
+        2,
+        "commprof: error: there is no squeue here; launcher: slurm is for a machine that submits SLURM jobs",
+    )
