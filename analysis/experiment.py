@@ -1,7 +1,7 @@
 """A study of several models and wires -> its cells, and the wire at which N ranks begin to pay.
 
-A cell is one model on one wire: its single-rank profile, the bench and contention of that wire, its compute-only runs (nothing
-is sent in them, so they serve every wire) and the synchronised runs that check its predictions.
+A cell is one model on one wire: its single-rank profile, the bench and contention of that wire, the compute-only runs made
+right before its checks, and the synchronised runs that check its predictions.
 
 Where does a training start to pay? It pays while a step of N ranks takes less than one rank takes for the same samples, W.
 Both the communication T_comm(rate) and the part of it that shows, T_N(rate) - T_compute, fall with the rate of the wire. The
@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.load import Run, select
+from analysis.load import Run
 from analysis.results import Boundary, PredictionSet, WireRate
-from analysis.verdict import Outcome, outcomes
 from commbench.errors import BadInput
 from commbench.rundir import read_document
 from commbench.units import parse_line_rate
@@ -37,6 +36,11 @@ class Cell:
     @property
     def name(self) -> str:
         return self.experiment if self.wire is None else f"{self.experiment}-{self.wire}"
+
+    @property
+    def calibration(self) -> list[Run]:
+        """What a prediction may rest on: all but the runs that check it."""
+        return [run for run in self.runs if not (run.synchronised and run.world_size > 1)]
 
 
 def cells_of(runs: Sequence[Run]) -> list[Cell]:
@@ -128,14 +132,6 @@ def crossing(times_s: Iterable[tuple[float, float]], limit_s: float) -> WireRate
     return WireRate(bits_per_s=float(np.exp(rates[above] + share * (rates[above + 1] - rates[above]))), inside=True)
 
 
-def cell_outcomes(cell: Cell, predicted: PredictionSet | None) -> list[Outcome]:
-    """Return every model's prediction beside every finished run that checks it."""
-    if predicted is None:
-        return []
-    checks = [run for run in select(cell.runs, kind="train", synchronised=True) if run.world_size > 1]
-    return [found for run in checks for found in outcomes(predicted, [run])]
-
-
 def _schedule_step_s(predicted: PredictionSet, world_size: int) -> float:
     return next(p.step_s for p in predicted.predictions if p.model == "schedule" and p.world_size == world_size)
 
@@ -143,7 +139,7 @@ def _schedule_step_s(predicted: PredictionSet, world_size: int) -> float:
 def _belongs(run: Run, experiment: str, wire: str | None) -> bool:
     if run.info.workload is not None and run.info.workload.experiment != experiment:
         return False
-    return not run.sends or run.info.wire == wire
+    return run.world_size == 1 or run.info.wire == wire
 
 
 def _rate_order(wire: str | None) -> tuple[float, str]:

@@ -25,12 +25,17 @@ _GLOO_WORKERS = 2  # ProcessGroupGloo::Options.threads
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputePool:
-    """The steps that ranks took without communication: per rank, seconds outside and inside backward."""
+    """The steps that ranks took without communication: per rank, seconds outside and inside backward.
+
+    Ranks that share cores take `turns`. Where each goes on by itself, one is fast while another waits for a core; a step that
+    they begin together they also end together, after the mean of their times: the work of all over the cores.
+    """
 
     outside_s: tuple[Floats, ...]
     backward_s: tuple[Floats, ...]
     measured_at_n: bool
     slowdown: float = 1.0  # assumed for ranks that would have to share cores; 1 where they were measured side by side
+    turns: bool = False
 
     @property
     def num_steps(self) -> int:
@@ -39,7 +44,19 @@ class ComputePool:
     @property
     def median_step_s(self) -> float:
         steps = [outside + backward for outside, backward in zip(self.outside_s, self.backward_s, strict=True)]
-        return float(np.median(np.concatenate(steps)))
+        return together_s(steps) if self.turns else float(np.median(np.concatenate(steps)))
+
+
+def together_s(steps_s: Sequence[Floats]) -> float:
+    """Return the median over steps of the mean over ranks, for ranks that share cores; `steps_s` holds each rank's steps."""
+    shortest = min(len(steps) for steps in steps_s)
+    return float(np.median(np.mean([steps[:shortest] for steps in steps_s], axis=0)))
+
+
+def compute_only_s(run: Run) -> float:
+    """Return T_compute(N), the step of the ranks of a compute-only run had they begun each step together."""
+    steps = [np.array([step.step_s for step in _counted(records)]) for records in run.steps.values()]
+    return together_s(steps) if run.info.oversubscribed and min(map(len, steps)) else run.median_step_s()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +129,10 @@ def simulate(situation: Situation, rng: np.random.Generator) -> Simulation:
     outside = np.array([samples[draw] for samples, draw in zip(pool.outside_s, draws, strict=True)])
     backward = np.array([samples[draw] for samples, draw in zip(pool.backward_s, draws, strict=True)])
     fractions = np.array([bucket.ready_s for bucket in situation.buckets]) / situation.backward_s
-    # The slowest rank decides: shapes [ranks, steps, buckets] and [ranks, steps].
-    ready = (outside[:, :, None] + fractions * backward[:, :, None]).max(axis=0)
-    compute = (outside + backward).max(axis=0)
+    # The slowest rank decides, or all of them together: shapes [ranks, steps, buckets] and [ranks, steps].
+    over_ranks = np.mean if pool.turns else np.max
+    ready = over_ranks(outside[:, :, None] + fractions * backward[:, :, None], axis=0)
+    compute = over_ranks(outside + backward, axis=0)
     transfer = [cost_s(situation.cost, bucket.num_bytes) for bucket in situation.buckets]
     timelines = tuple(
         simulate_step(ready[step].tolist(), float(compute[step]), transfer, situation.workers, situation.contention)
@@ -221,6 +239,7 @@ def _pool(compute_only: Sequence[Run], profile: Run, world_size: int, ranks_on_c
         backward_s=tuple(slowdown * np.array([step.backward_s for step in steps]) for steps in per_rank),
         measured_at_n=bool(compute_only),
         slowdown=slowdown,
+        turns=slowdown > 1 or any(run.info.oversubscribed for run in compute_only),
     )
 
 

@@ -1,12 +1,11 @@
 """A study's folder -> its predictions, study.csv, and a page: of its one cell, or of the grid with a page for each cell."""
 
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from analysis.experiment import (
     BOUNDARY_FILE,
     PREDICTIONS_FILE,
-    Cell,
     cell_folder,
     cells_of,
     is_grid,
@@ -22,28 +21,46 @@ from analysis.report_page import render
 from analysis.results import Boundary, PredictionSet
 from analysis.study_table import study_rows, to_csv
 from analysis.verdict import outcomes, verdict
-from commbench.errors import BadInput, CommprofError
+from commbench.errors import BadInput, CommprofError, UnusableData
 from commbench.rundir import read_document, read_info, write_document, write_text
 
 
-def write_predictions(root: Path, experiment: str, *, grid: bool) -> dict[str, str]:
-    """Predict a model's cells that have no prediction yet, and where it begins to pay; return which could not be and why.
+def write_predictions(root: Path, experiment: str, wire: str | None, *, grid: bool) -> dict[str, str]:
+    """Predict one cell unless that has been done; return what could not be predicted and why, nothing when all is well.
 
     `grid` says that the study has several cells. A prediction on disk is never replaced: runs may have been checked against it.
     """
-    failures = {}
-    own = [cell for cell in cells_of(load_runs([root])) if cell.experiment == experiment]
-    for cell in own:
+    found = [cell for cell in cells_of(load_runs([root])) if (cell.experiment, cell.wire) == (experiment, wire)]
+    for cell in found:
         path = cell_folder(root, cell, grid=grid) / PREDICTIONS_FILE
         if path.exists():
             continue
         try:
-            write_document(path, predict([run for run in cell.runs if not (run.synchronised and run.world_size > 1)]))
+            write_document(path, predict(cell.calibration))
         except CommprofError as error:
-            failures[f"prediction of {cell.name}"] = str(error)
-    if grid:
-        _write_boundaries(root, experiment, own)
-    return failures
+            return {f"prediction of {cell.name}": str(error)}
+    return {}
+
+
+def write_boundaries(root: Path, experiment: str) -> None:
+    """Predict where a model begins to pay, unless that has been done, from what is measured of it before its first check.
+
+    Its computation has been measured on one wire by then, and serves all: nothing is sent in it.
+    """
+    before = read_boundaries(root)
+    if any(boundary.experiment == experiment for boundary in before):
+        return
+    own = [cell for cell in cells_of(load_runs([root])) if cell.experiment == experiment]
+    computed = {run.path: run for cell in own for run in cell.calibration if run.world_size > 1 and not run.sends}
+    known: list[tuple[float, PredictionSet]] = []
+    for cell in own:
+        rate = line_rate(cell.wire)
+        if rate is not None:
+            runs = {**computed, **{run.path: run for run in cell.calibration}}
+            with suppress(UnusableData):  # a cell that cannot be predicted says so when its turn comes
+                known.append((rate, predict(list(runs.values()))))
+    if found := predicted_boundaries(experiment, known):
+        write_document(root / "analysis" / BOUNDARY_FILE, (*before, *found))
 
 
 def write_study_report(root: Path) -> tuple[list[str], Path]:
@@ -79,17 +96,3 @@ def has_grid(path: Path) -> bool:
 def read_boundaries(root: Path) -> tuple[Boundary, ...]:
     path = root / "analysis" / BOUNDARY_FILE
     return read_document(path, tuple[Boundary, ...]) if path.exists() else ()
-
-
-def _write_boundaries(root: Path, experiment: str, own: Sequence[Cell]) -> None:
-    """Add a model's boundaries to those on disk, where wires have rates and the model has none there yet."""
-    before = read_boundaries(root)
-    if any(boundary.experiment == experiment for boundary in before):
-        return
-    known: list[tuple[float, PredictionSet]] = []
-    for cell in own:
-        rate, predicted = line_rate(cell.wire), read_predictions(cell_folder(root, cell, grid=True))
-        if rate is not None and predicted is not None:
-            known.append((rate, predicted))
-    if found := predicted_boundaries(experiment, known):
-        write_document(root / "analysis" / BOUNDARY_FILE, (*before, *found))

@@ -68,7 +68,14 @@ def finish_run(path: Path, status: RunStatus, failure: str | None = None, *, ove
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
-            (path / RUN_FILE).write_bytes(msgspec.json.encode(ended) + b"\n")  # compact, so no longer than before
+            _overwrite(path / RUN_FILE, msgspec.json.encode(ended) + b"\n")  # compact, so no longer than before
+
+
+def _overwrite(path: Path, text: bytes) -> None:
+    """Write into the room that the file has; to cut it first would let another writer take that room."""
+    with path.open("r+b", buffering=0) as file:
+        file.write(text)
+        file.truncate()
 
 
 def reopen_run(path: Path) -> None:

@@ -26,7 +26,7 @@ from commbench.units import printable
 
 _KINDS: dict[str, RunKind] = {"bench": "bench", "links": "links", "contention": "contention", "train": "train"}
 _STOP_GRACE_S = 15.0  # torchrun forwards the signal, waits for its ranks, then kills them
-_REAP_GRACE_S = 5.0  # for the other ranks once one has failed; torchrun would wait 30 s for one that was stopped
+_REAP_GRACE_S = 4.0  # for the other ranks once one has failed; torchrun would wait 30 s for one that was stopped
 # torchrun's own log, and the probe lines that Kineto prints when a profiler starts and stops.
 _CHATTER = re.compile(r"[WI]\d{4} .*torch/distributed/|USDT:")
 _TORCHRUN_FAILURE = re.compile(r"E\d{4} .*torch/distributed/")

@@ -95,14 +95,15 @@ def run_jobs(folder: Path, study: StudyConfig, plan: Plan, study_argv: Sequence[
     for stage in plan.wires:
         queue.submit_stage(stage)
     for model in plan.models:
-        profile, *rest = model.calibration
-        queue.submit_stage(profile)
-        for stage in rest:
-            queue.submit_stage(stage, [profile.name])
-        if not all(is_measured(folder / stage.name) for stage in model.checks):
-            queue.submit_predictions(model.name)
-        for stage in model.checks:
-            queue.submit_stage(stage, [profile.name, f"{model.name}-predict"])
+        profile = model.profile.name
+        queue.submit_stage(model.profile)
+        for cell in model.cells:
+            for stage in cell.compute:
+                queue.submit_stage(stage, [profile])
+            if not all(is_measured(folder / stage.name) for stage in cell.checks):
+                queue.submit_predictions(model.name)
+            for stage in cell.checks:
+                queue.submit_stage(stage, [profile, f"{model.name}-predict"])
     _wait(queue)
     return {stage.name: _why(queue, stage) for stage in plan.stages if not is_measured(folder / stage.name)}
 

@@ -1,9 +1,10 @@
 """`commprof study`: bench, contention, profile, compute-only, predict, run for real, report; from one YAML file.
 
-    bench-nN-WIRE, contention-nN-WIRE        the wire
-    MODEL-profile-n1, MODEL-compute-nN       the computation: one rank, and N side by side with nothing sent
-    analysis/MODEL-WIRE/predictions.json     written before any of the runs that check it
-    MODEL-train-nN-WIRE[-rK]                 the synchronised runs
+    bench-nN-WIRE, contention-nN-WIRE            the wire
+    MODEL-profile-n1, MODEL-compute-nN-WIRE      the computation: one rank, and N side by side with nothing sent
+    analysis/boundaries.json                     where a model begins to pay: written before any of its checks
+    analysis/MODEL-WIRE/predictions.json         written before any of the runs that check it
+    MODEL-train-nN-WIRE[-rK]                     the synchronised runs
     analysis/study.csv, analysis/report.html
 
 A stage whose run is completed is not run again: started anew, an interrupted study goes on with what is missing. A stage that
@@ -14,7 +15,7 @@ them again next time.
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,33 +96,30 @@ def _run_all(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Namesp
 
 
 def run_stages(folder: Path, study: StudyConfig, plan: Plan) -> dict[str, str]:
-    """Run the stages one after the other; a model's predictions are on disk before the first run that checks them starts."""
-    from analysis.study_report import write_predictions
+    """Run the stages one after the other; a cell's predictions are on disk before the first run that checks them starts."""
+    from analysis.study_report import write_boundaries, write_predictions
 
     failures: dict[str, str] = {}
-    total, done = len(plan.stages), 0
+    numbers = {stage.name: number for number, stage in enumerate(plan.stages, 1)}
 
-    def run(stage: Stage) -> None:
-        nonlocal done
-        done += 1
-        failure = _run_stage(folder, study, stage, f"[{done}/{total}]")
-        if failure:
-            failures[stage.name] = failure
+    def run(stages: Iterable[Stage]) -> None:
+        for stage in stages:
+            failure = _run_stage(folder, study, stage, f"[{numbers[stage.name]}/{len(numbers)}]")
+            if failure:
+                failures[stage.name] = failure
 
-    for stage in plan.wires:
-        run(stage)
+    run(plan.wires)
     for model in plan.models:
-        profile, *rest = model.calibration
-        run(profile)
-        if profile.name in failures:
-            failures |= {stage.name: f"it needs {profile.name}" for stage in (*rest, *model.checks)}
-            done += len(rest) + len(model.checks)
+        run([model.profile])
+        if model.profile.name in failures:
+            failures |= {stage.name: f"it needs {model.profile.name}" for stage in model.stages[1:]}
             continue
-        for stage in rest:
-            run(stage)
-        failures |= write_predictions(folder, model.name, grid=study.is_grid)
-        for stage in model.checks:
-            run(stage)
+        for cell in model.cells:
+            run(cell.compute)
+            if study.is_grid:
+                write_boundaries(folder, model.name)
+            failures |= write_predictions(folder, model.name, cell.wire, grid=study.is_grid)
+            run(cell.checks)
     return failures
 
 
@@ -177,9 +175,9 @@ def _derive(folder: Path, study: StudyConfig, plan: Plan, what: str) -> None:
     if not (folder / RUN_FILE).exists():
         raise BadInput(f"{folder} holds no study yet; run it first")
     if what == "predict":
-        for model in plan.models:
-            for name, reason in write_predictions(folder, model.name, grid=study.is_grid).items():
-                sys.stderr.write(f"{name}: {reason}\n")
+        for name, wire in ((model.name, cell.wire) for model in plan.models for cell in model.cells):
+            for what, reason in write_predictions(folder, name, wire, grid=study.is_grid).items():
+                sys.stderr.write(f"{what}: {printable(reason)}\n")
     else:
         sys.stdout.write(_conclude(folder) + "\n")
 

@@ -66,7 +66,8 @@ def _stage_s(study: StudyConfig, stage: Stage, flop_per_s: float) -> float:
     crowding = max(1.0, n / machines * study.threads_per_rank / cores)
     start_s = _START_S + _START_PER_RANK_S * n / machines / cores
     if stage.kind == "bench":
-        return start_s + study.bench.seconds
+        # Even where time is short each size, doubling up to the largest, has a cold call, a warm-up, a check and three samples.
+        return start_s + max(study.bench.seconds, 12 * _all_reduce_s(stage, parse_bytes(study.bench.max_bytes)))
     if stage.kind == "contention":
         largest = parse_bytes(study.contention.max_bytes)
         return start_s + 4 * (study.contention.rounds + 3) * _all_reduce_s(stage, largest)

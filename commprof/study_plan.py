@@ -3,10 +3,12 @@
     bench, contention   per wire and world size    the wire alone, and how it and computation slow each other
     then per model:
     profile             one rank, plain
+    then per wire:
     compute             per world size             N ranks side by side, nothing sent
-    train               per wire, world size and repeat: the synchronised runs that check the predictions
+    train               per world size and repeat  the synchronised runs that check the predictions
 
-A model's calibration and its checks follow each other closely: a shared machine changes its pace within minutes.
+What is sent is nothing in a compute run, so one wire's would serve all; but a shared machine changes its pace within minutes,
+and each cell's computation is measured right before its checks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -108,12 +110,24 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelPlan:
-    """What is measured of one model before its predictions are written, and the runs that check them."""
+class CellPlan:
+    """One model on one wire: what is measured right before its predictions are written, and the runs that check them."""
 
-    name: str
-    calibration: tuple[Stage, ...]
+    wire: str | None
+    compute: tuple[Stage, ...]
     checks: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    name: str
+    profile: Stage
+    cells: tuple[CellPlan, ...]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All of them, in the order in which they run."""
+        return [self.profile, *(stage for cell in self.cells for stage in (*cell.compute, *cell.checks))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +138,7 @@ class Plan:
     @property
     def stages(self) -> list[Stage]:
         """All of them, in the order in which they run."""
-        return [*self.wires, *(stage for model in self.models for stage in (*model.calibration, *model.checks))]
+        return [*self.wires, *(stage for model in self.models for stage in model.stages)]
 
 
 def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -211,22 +225,19 @@ def _wire_stages(study: StudyConfig) -> Iterator[Stage]:
 
 
 def _model_plan(study: StudyConfig, model: ModelConfig) -> ModelPlan:
-    # Nothing is sent in a compute-only run but DDP's own start, so it takes the fastest wire.
-    fastest = max(study.wires, key=parse_line_rate, default=None)
-    sizes = study.parallel_sizes
-    checks = [
-        _train_stage(study, model, "train", n, wire, repeat)
-        for repeat in range(study.repeats)
-        for n in sizes
-        for wire in study.own_wires
-    ]
     return ModelPlan(
         name=model.name,
-        calibration=(
-            _train_stage(study, model, "profile", 1, None),
-            *(_train_stage(study, model, "compute", n, fastest) for n in sizes),
-        ),
-        checks=tuple(checks),
+        profile=_train_stage(study, model, "profile", 1, None),
+        cells=tuple(_cell_plan(study, model, wire) for wire in study.own_wires),
+    )
+
+
+def _cell_plan(study: StudyConfig, model: ModelConfig, wire: str | None) -> CellPlan:
+    sizes = study.parallel_sizes
+    return CellPlan(
+        wire=wire,
+        compute=tuple(_train_stage(study, model, "compute", n, wire) for n in sizes),
+        checks=tuple(_train_stage(study, model, "train", n, wire, repeat) for repeat in range(study.repeats) for n in sizes),
     )
 
 
@@ -238,7 +249,7 @@ def _train_stage(
         f"distributed.threads_per_rank={study.threads_per_rank}",
         f"distributed.synchronise={kind != 'compute'}",
     )
-    name = f"{model.name}-{_name(kind, world_size, wire if kind == 'train' else None)}{f'-r{repeat + 1}' if repeat else ''}"
+    name = f"{model.name}-{_name(kind, world_size, wire)}{f'-r{repeat + 1}' if repeat else ''}"
     argv = ("train", model.config, *study.overrides, *model.overrides, *own)
     return Stage(name=name, kind=kind, world_size=world_size, wire=wire, model=model.name, argv=argv)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from analysis.experiment import cells_of, crossing, line_rate
 from analysis.load import load_runs
-from analysis.study_report import has_grid, read_boundaries, write_predictions, write_study_report
+from analysis.study_report import has_grid, read_boundaries, write_boundaries, write_predictions, write_study_report
 from commbench.errors import BadInput
 from commbench.rundir import create_run, read_document
 from tests.factory import run_info, step, timeline, workload, write_bench_run, write_training_run
@@ -35,9 +35,21 @@ def calibrate(root: Path, experiment: str = "small") -> Path:
         for wire, bits_per_s in WIRES.items():
             write_bench_run(root / f"bench-n2-{wire}", 0.0, bits_per_s / 8, wire=wire)
     training(root / f"{experiment}-profile-n1", COMPUTE_S, experiment=experiment)
-    name = f"{experiment}-compute-n2"
-    training(root / name, COMPUTE_S, world_size=2, synchronised=False, wire="1gbit", experiment=experiment)
+    compute(root, "100mbit", experiment)
     return root
+
+
+def compute(root: Path, wire: str, experiment: str = "small") -> None:
+    path = root / f"{experiment}-compute-n2-{wire}"
+    training(path, COMPUTE_S, world_size=2, synchronised=False, wire=wire, experiment=experiment)
+
+
+def predict_all(root: Path, experiment: str = "small") -> dict[str, str]:
+    """Do what a study does before its first check and before each cell's."""
+    write_boundaries(root, experiment)
+    failures = write_predictions(root, experiment, "100mbit", grid=True)
+    compute(root, "1gbit", experiment)
+    return failures | write_predictions(root, experiment, "1gbit", grid=True)
 
 
 def check(root: Path, wire: str, share: float, **changes: object) -> None:
@@ -48,13 +60,15 @@ def check(root: Path, wire: str, share: float, **changes: object) -> None:
 
 def test_the_boundary_is_predicted_before_the_runs_and_found_again_in_them(tmp_path: Path) -> None:
     root = calibrate(tmp_path / "study")
-    assert write_predictions(root, "small", grid=True) == {}
+    write_boundaries(root, "small")
     (boundary,) = read_boundaries(root)
     assert (boundary.experiment, boundary.world_size, boundary.ratio_needed) == ("small", 2, pytest.approx(2.0))
     assert boundary.by_ratio.bits_per_s == pytest.approx(LIMIT_BITS_PER_S, rel=1e-3)
     assert boundary.by_schedule.bits_per_s == pytest.approx(LIMIT_BITS_PER_S, rel=1e-3)
     assert boundary.by_ratio.inside and boundary.by_schedule.inside
+    assert not list((root / "analysis").glob("*/predictions.json")), "the boundary comes before all else"
 
+    assert predict_all(root) == {}
     for wire in WIRES:
         check(root, wire, 0.9)
     check(root, "1gbit", 0.9, suffix="-r2")
@@ -69,7 +83,7 @@ def test_the_boundary_is_predicted_before_the_runs_and_found_again_in_them(tmp_p
 
 def test_study_csv_is_tidy(tmp_path: Path) -> None:
     root = calibrate(tmp_path / "study")
-    write_predictions(root, "small", grid=True)
+    predict_all(root)
     check(root, "1gbit", 0.8)
     check(root, "1gbit", 1.0, suffix="-r2")
     write_study_report(root)
@@ -89,25 +103,26 @@ def test_study_csv_is_tidy(tmp_path: Path) -> None:
 
 def test_a_prediction_on_disk_is_never_replaced_and_failed_runs_belong_to_no_cell(tmp_path: Path) -> None:
     root = calibrate(tmp_path / "study")
-    write_predictions(root, "small", grid=True)
+    predict_all(root)
     path = root / "analysis" / "small-1gbit" / "predictions.json"
     before, boundaries = path.read_bytes(), (root / "analysis" / "boundaries.json").read_bytes()
     check(root, "1gbit", 1.0, status="failed")
-    write_predictions(root, "small", grid=True)
+    write_boundaries(root, "small")
+    write_predictions(root, "small", "1gbit", grid=True)
     assert path.read_bytes() == before and (root / "analysis" / "boundaries.json").read_bytes() == boundaries
     assert all(run.info.status == "completed" for cell in cells_of(load_runs([root])) for run in cell.runs)
 
 
 def test_a_second_model_joins_the_first_and_a_cell_that_cannot_be_predicted_is_named(tmp_path: Path) -> None:
     root = calibrate(tmp_path / "study")
-    write_predictions(root, "small", grid=True)
+    predict_all(root)
     calibrate(root, "wide")
-    assert write_predictions(root, "wide", grid=True) == {}
+    assert predict_all(root, "wide") == {}
     assert [boundary.experiment for boundary in read_boundaries(root)] == ["small", "wide"]
     for wire in WIRES:
         (root / f"bench-n2-{wire}" / "collectives.jsonl").unlink()
     calibrate(root, "bare")
-    failures = write_predictions(root, "bare", grid=True)
+    failures = predict_all(root, "bare")
     assert set(failures) == {"prediction of bare-100mbit", "prediction of bare-1gbit"}
     assert "no bench run" in failures["prediction of bare-1gbit"]
 
@@ -118,7 +133,7 @@ def test_a_study_of_one_cell_keeps_its_files_in_analysis_itself(tmp_path: Path) 
     write_bench_run(root / "bench-n2", 0.0, 1e8)
     training(root / "small-profile-n1", COMPUTE_S)
     training(root / "small-compute-n2", COMPUTE_S, world_size=2, synchronised=False)
-    write_predictions(root, "small", grid=False)
+    write_predictions(root, "small", None, grid=False)
     assert (root / "analysis" / "predictions.json").exists() and not read_boundaries(root)
     training(root / "small-train-n2", 0.15, world_size=2)
     sentences, page = write_study_report(root)
@@ -134,7 +149,7 @@ def test_a_study_without_a_finished_run_has_nothing_to_report(tmp_path: Path) ->
 
 def test_hostile_names_reach_neither_page_nor_spreadsheet(tmp_path: Path) -> None:
     root = calibrate(tmp_path / "study")
-    write_predictions(root, "small", grid=True)
+    predict_all(root)
     hostile = "=<script>alert(1)</script>"
     check(root, "1gbit", 1.0, run_id=hostile)
     _, page = write_study_report(root)

@@ -6,7 +6,7 @@ import pytest
 from analysis.load import check_combinable, load_run, load_runs
 from analysis.predict import predict
 from analysis.results import Prediction, PredictionSet
-from analysis.situation import situations
+from analysis.situation import compute_only_s, situations
 from analysis.verdict import laws, outcomes, verdict
 from commbench.errors import BadInput, UnusableData
 from commbench.rundir import create_run
@@ -56,6 +56,19 @@ def test_steps_that_never_vary_leave_no_doubt(tmp_path: Path) -> None:
     interval = by_model(predict(load_runs(study(tmp_path))))["schedule"].interval_s
     assert interval is not None
     assert interval.low == pytest.approx(interval.high, rel=1e-6)
+
+
+def test_ranks_that_take_turns_on_a_core_end_together(tmp_path: Path) -> None:
+    """Going on by itself, one of two ranks takes 100 ms and the other 200: begun together, both are done after 150."""
+    steps = [step(i, step_s=0.1 + 0.1 * (i % 2)) for i in range(60)]
+    write_training_run(
+        tmp_path / "profile", [step(i, step_s=0.1) for i in range(20)], gradients=timeline([("w", 8, 0.06)], 0.06)
+    )
+    write_bench_run(tmp_path / "bench", 1e-6, 1e12)
+    alone = write_training_run(tmp_path / "compute", steps, world_size=2, synchronised=False, cores=1)
+    predicted = predict(load_runs([tmp_path / name for name in ("profile", "bench", "compute")]))
+    assert by_model(predicted)["schedule"].step_s == pytest.approx(0.15, rel=0.05)
+    assert compute_only_s(load_run(alone)) == pytest.approx(0.15)
 
 
 def test_ranks_that_vary_wait_for_the_slowest(tmp_path: Path) -> None:

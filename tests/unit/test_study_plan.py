@@ -26,14 +26,18 @@ def test_every_model_is_predicted_before_its_checks_and_the_wire_is_measured_onc
     wires = [f"{kind}-n{n}-{wire}" for wire in ("1gbit", "200mbit") for n in (2, 4) for kind in ("bench", "contention")]
     assert [stage.name for stage in plan.wires] == wires
     first, second = plan.models
-    assert [stage.name for stage in first.calibration] == ["a-profile-n1", "a-compute-n2", "a-compute-n4"]
-    assert [stage.name for stage in first.checks] == [
-        f"a-train-n{n}-{wire}{repeat}" for repeat in ("", "-r2") for n in (2, 4) for wire in ("1gbit", "200mbit")
+    assert [stage.name for stage in first.stages] == [
+        "a-profile-n1",
+        *("a-compute-n2-1gbit", "a-compute-n4-1gbit", "a-train-n2-1gbit", "a-train-n4-1gbit"),
+        *("a-train-n2-1gbit-r2", "a-train-n4-1gbit-r2"),
+        *("a-compute-n2-200mbit", "a-compute-n4-200mbit", "a-train-n2-200mbit", "a-train-n4-200mbit"),
+        *("a-train-n2-200mbit-r2", "a-train-n4-200mbit-r2"),
     ]
-    assert "distributed.synchronise=False" in first.calibration[1].argv
-    assert all("distributed.synchronise=True" in stage.argv for stage in first.checks)
-    assert "model.layers=3" in second.checks[0].argv and "experiment_name=b" in second.checks[0].argv
-    assert {stage.wire for stage in first.calibration} == {None, "1gbit"}, "nothing is sent, so the fastest wire will do"
+    cell = second.cells[1]
+    assert all(stage.wire == "200mbit" for stage in (*cell.compute, *cell.checks))
+    assert "distributed.synchronise=False" in cell.compute[0].argv
+    assert all("distributed.synchronise=True" in stage.argv for stage in (second.profile, *cell.checks))
+    assert "model.layers=3" in cell.checks[0].argv and "experiment_name=b" in cell.checks[0].argv
 
 
 def test_a_machine_with_its_own_wire_has_one_cell_a_model() -> None:
