@@ -22,7 +22,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
 from commbench.rundir import write_text
 from commprof import testbed
-from commprof.testbed import parse_wire
+from commprof.wire import parse_wire
 
 SCRIPT = str(Path(sys.executable).parent / "commprof")
 SIZES = {"200mbit": ("2M", "8M"), "1gbit": ("4M", "32M"), "2.5gbit": ("8M", "64M")}

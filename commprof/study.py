@@ -30,6 +30,7 @@ from commprof import testbed
 from commprof.launch import console_script, launch, local_command
 from commprof.study_files import is_measured, set_aside
 from commprof.study_plan import Plan, Stage, StudyConfig, load_study, make_plan, wire_of
+from commprof.wire import parse_wire
 from train.config import dump_config
 
 _STUDY_FILE = "study.yaml"
@@ -130,7 +131,7 @@ def _hosts(study: StudyConfig) -> Iterator[None]:
         yield
         return
     (wire, *_) = study.wires
-    with testbed.testbed(max(study.world_sizes), testbed.parse_wire(wire)):
+    with testbed.testbed(max(study.world_sizes), parse_wire(wire)):
         yield
 
 

@@ -18,7 +18,7 @@ from commbench.hardware import usable_cores
 from commbench.units import format_seconds, parse_bytes
 from commprof.study_files import is_measured
 from commprof.study_plan import Plan, Stage, StudyConfig, train_config
-from commprof.testbed import parse_wire
+from commprof.wire import parse_wire
 from train.config import TrainConfig
 from train.data import prepare_data
 from train.schedule import count_steps

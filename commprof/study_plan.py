@@ -18,7 +18,8 @@ from typing import Literal
 
 from commbench.errors import BadInput
 from commbench.units import parse_bytes, parse_line_rate
-from commprof.testbed import MAX_HOSTS, Wire, parse_wire
+from commprof.testbed import MAX_HOSTS
+from commprof.wire import Wire, parse_wire
 from train.config import TrainConfig, check_train_config, load_config, load_train_config
 from train.data import prepare_data
 from train.schedule import count_steps

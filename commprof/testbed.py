@@ -7,9 +7,9 @@
 Each host is a network namespace with a name of its own. Whatever leaves a host passes a token bucket of the line's rate
 (tc-tbf), and every message of a ring leaves one host for the next, so a ring all-reduce meets a wire of that rate.
 
-A full frame of TCP over Ethernet carries 1460 bytes of payload in 1538: 1514 that the kernel counts, and checksum, preamble
-and gap, which a card adds. So the bucket runs at 1514/1538 of the rate, TCP goes without timestamps (12 bytes of the
-payload otherwise), and the line carries 94.9 % of its rate as payload, as a card's would.
+A full frame of TCP over Ethernet takes the line as long as 1538 bytes: 1514 that the kernel counts, and checksum, preamble and
+gap, which a card adds. So the bucket runs at 1514/1538 of the rate, and TCP goes without timestamps (12 bytes of each frame's
+payload otherwise): the line then carries as much payload as a card's would.
 
 All of it, the bridge too, lies in namespaces called commprof-*: nothing is added to the machine's own network, and to delete
 the namespaces is to clean up. The hosts share this machine's cores.
@@ -34,9 +34,9 @@ from typing import IO, Any
 
 from commbench.errors import BadInput, RunFailed
 from commbench.hardware import WIRE_VARIABLE
-from commbench.units import format_line_rate, format_seconds, parse_line_rate, printable
+from commbench.units import printable
+from commprof.wire import Wire
 
-PAYLOAD_SHARE = 1460 / 1538
 MAX_HOSTS = 64
 _SWITCH = "commprof-switch"
 _HOST = re.compile(r"commprof-host(\d+)")
@@ -50,29 +50,6 @@ _LOCK = Path("/run/commprof-testbed.lock")
 _ETC = Path("/etc/netns")  # `ip netns exec` shows <name>/hosts as /etc/hosts
 _COMMAND_TIMEOUT_S = 20.0
 _KILL_GRACE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wire:
-    """What lies between two hosts: the rate of the line, and the delay added to each message (0 without netem)."""
-
-    rate_bits_per_s: float
-    delay_s: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """The name under which runs are recorded: "200mbit", "1gbit+500us"."""
-        delay = f"+{format_seconds(self.delay_s).replace(' ', '')}" if self.delay_s else ""
-        return f"{format_line_rate(self.rate_bits_per_s)}{delay}"
-
-    @property
-    def payload_bytes_per_s(self) -> float:
-        return self.rate_bits_per_s / 8 * PAYLOAD_SHARE
-
-
-def parse_wire(name: str, delay_s: float = 0.0) -> Wire:
-    """Return the wire of a rate such as "200mbit"; raise BadInput otherwise."""
-    return Wire(rate_bits_per_s=parse_line_rate(name), delay_s=delay_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from commbench.units import format_line_rate, format_seconds
 from commbench.verbs import Verb
 from commprof import testbed
 from commprof.hosts import run_on_hosts
-from commprof.testbed import MAX_HOSTS, Host, Wire
+from commprof.testbed import MAX_HOSTS, Host
+from commprof.wire import Wire, parse_wire
 
 _ACTIONS = ("up", "rate", "status", "exec", "down")
 
@@ -72,7 +73,7 @@ def _execute(args: argparse.Namespace) -> None:
 
 def _wire(args: argparse.Namespace) -> Wire:
     rate = args.words[0] if args.action == "rate" else args.rate
-    return testbed.parse_wire(rate, args.delay / 1e3)
+    return parse_wire(rate, args.delay / 1e3)
 
 
 def _listing(hosts: list[Host], *, as_json: bool) -> str:

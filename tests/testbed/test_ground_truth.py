@@ -7,7 +7,7 @@ import pytest
 from analysis.load import load_run
 from analysis.situation import fit_costs
 from commprof import testbed
-from commprof.testbed import parse_wire
+from commprof.wire import parse_wire
 from tests.testbed.test_testbed import SCRIPT, commprof
 
 pytestmark = pytest.mark.testbed

@@ -12,7 +12,7 @@ import pytest
 
 from commbench.errors import BadInput
 from commprof import testbed
-from commprof.testbed import parse_wire
+from commprof.wire import parse_wire
 from tests.testbed.conftest import namespaces
 
 pytestmark = pytest.mark.testbed
