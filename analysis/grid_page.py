@@ -29,6 +29,7 @@ class Grid:
     rows: tuple[StudyRow, ...]
     boundaries: tuple[Boundary, ...]
     pages: tuple[Path, ...]
+    failures: tuple[tuple[str, str], ...] = ()  # stages without a completed run, and why
 
     @property
     def checks(self) -> list[StudyRow]:
@@ -74,7 +75,10 @@ def _headline(grid: Grid) -> Headline | None:
     errors = [abs(error) for row in grid.checks if (error := row.error("schedule")) is not None]
     if not errors:
         return None
-    detail = f"At worst {max(errors):.1%}, over {len(errors)} runs; predictions were written before them."
+    written = {(cell.experiment, cell.wire): predicted.created_at for cell, predicted in grid.cells if predicted is not None}
+    late = sum(row.run.info.started_at < written[row.workload.experiment, row.wire] for row in grid.checks if row.predictions)
+    when = "every prediction was written before its run" if not late else f"{late} of them began before their prediction"
+    detail = f"At worst {max(errors):.1%}, over {len(errors)} runs; {when}."
     return Headline(number=f"{median(errors):.1%}", meaning="median error of the predicted step", detail=detail)
 
 
@@ -125,6 +129,7 @@ def _warnings(grid: Grid) -> Iterator[str]:
             "side was measured at that N, with nothing sent, and the predictions rest on it: they answer for this machine, "
             "not for hosts of their own."
         )
+    yield from (f"{stage} has no result: {reason}" for stage, reason in grid.failures)
     missing = [cell.name for cell, predicted in grid.cells if predicted is None]
     if missing:
         yield f"No prediction could be made for {', '.join(missing)}."

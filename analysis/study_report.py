@@ -1,5 +1,6 @@
 """A study's folder -> its predictions, study.csv, and a page: of its one cell, or of the grid with a page for each cell."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from analysis.results import Boundary, PredictionSet
 from analysis.study_table import study_rows, to_csv
 from analysis.verdict import outcomes, verdict
 from commbench.errors import BadInput, CommprofError, UnusableData
-from commbench.rundir import read_document, read_info, write_document, write_text
+from commbench.rundir import RUN_FILE, read_document, read_info, write_document, write_text
 
 
 def write_predictions(root: Path, experiment: str, wire: str | None, *, grid: bool) -> dict[str, str]:
@@ -81,11 +82,26 @@ def write_study_report(root: Path) -> tuple[list[str], Path]:
     if not grid:
         (cell, predicted) = known[0]
         return verdict(predicted, outcomes(predicted, cell.runs), cell.runs) if predicted else [], pages[0]
-    material = Grid(root=root, cells=tuple(known), rows=tuple(rows), boundaries=read_boundaries(root), pages=tuple(pages))
+    material = Grid(
+        root=root,
+        cells=tuple(known),
+        rows=tuple(rows),
+        boundaries=read_boundaries(root),
+        pages=tuple(pages),
+        failures=tuple(_failures(root)),
+    )
     page = root / "analysis" / "report.html"
     report = build_grid_report(material)
     write_text(page, render(report))
     return list(report.sentences), page
+
+
+def _failures(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield the stages that were tried and have no completed run, with what ended the last try."""
+    tries = {path.parent.name.rpartition("-")[0]: path.parent for path in sorted(root.glob(f"incomplete/*/{RUN_FILE}"))}
+    for stage, folder in tries.items():
+        if not (root / stage).exists():
+            yield stage, read_info(folder).failure or "it did not end"
 
 
 def has_grid(path: Path) -> bool:

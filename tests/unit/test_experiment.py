@@ -79,6 +79,8 @@ def test_the_boundary_is_predicted_before_the_runs_and_found_again_in_them(tmp_p
     html = page.read_text()
     assert "small-100mbit/report.html" in html and (root / "analysis" / "small-100mbit" / "report.html").exists()
     assert "The hosts are emulated on one machine." in html
+    assert "every prediction was written before its run" not in html, "these runs are dated years before"
+    assert "3 of them began before their prediction" in html
 
 
 def test_study_csv_is_tidy(tmp_path: Path) -> None:
@@ -139,6 +141,19 @@ def test_a_study_of_one_cell_keeps_its_files_in_analysis_itself(tmp_path: Path) 
     sentences, page = write_study_report(root)
     assert page == root / "analysis" / "report.html" and "2 ranks: predicted" in sentences[0]
     assert not has_grid(root)
+
+
+def test_a_stage_that_failed_is_named_on_the_page_with_the_reason(tmp_path: Path) -> None:
+    root = calibrate(tmp_path / "study")
+    predict_all(root)
+    check(root, "1gbit", 1.0)
+    for number, reason in enumerate(("rank 2 was <killed>", "no space left"), 1):
+        path = root / "incomplete" / f"small-train-n2-100mbit-{number}"
+        create_run(path, run_info("train", status="failed", failure=reason))
+    create_run(root / "incomplete" / "small-train-n2-1gbit-1", run_info("train", status="failed", failure="mended since"))
+    _, page = write_study_report(root)
+    assert "small-train-n2-100mbit has no result: no space left" in page.read_text()
+    assert "mended since" not in page.read_text()
 
 
 def test_a_study_without_a_finished_run_has_nothing_to_report(tmp_path: Path) -> None:
