@@ -105,7 +105,12 @@ def run_jobs(folder: Path, study: StudyConfig, plan: Plan, study_argv: Sequence[
             for stage in cell.checks:
                 queue.submit_stage(stage, [profile, f"{model.name}-predict"])
     _wait(queue)
-    return {stage.name: _why(queue, stage) for stage in plan.stages if not is_measured(folder / stage.name)}
+    failures = {stage.name: _why(queue, stage) for stage in plan.stages if not is_measured(folder / stage.name)}
+    for model in plan.models:
+        own = folder / "analysis" / model.name if study.is_grid else folder / "analysis"
+        if model.profile.name not in failures and not (own / "predictions.json").exists():
+            failures[f"prediction of {model.name}"] = f"its words are in {folder / 'logs' / f'{model.name}-predict.log'}"
+    return failures
 
 
 def _wait(queue: _Queue) -> None:

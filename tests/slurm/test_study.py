@@ -15,7 +15,7 @@ def write_study(folder: Path, models: str) -> Path:
     path = folder / "study.yaml"
     path.write_text(
         f"name: s\nlauncher: slurm\nmodels: [{models}]\nworld_sizes: [1, 2]\ncontention: {{rounds: 0}}\n"
-        "bench: {min_bytes: 1K, max_bytes: 64K, seconds: 2}\noverrides: [profiling.trace_steps=0]\n"
+        "bench: {min_bytes: 64K, max_bytes: 4M, seconds: 2}\noverrides: [profiling.trace_steps=0]\n"
         f"slurm: {{scripts: {SCRIPTS}, options: [--time=5]}}\n"
     )
     return path
@@ -38,6 +38,7 @@ def test_a_study_submits_its_stages_collects_the_results_and_says_what_failed(
     check = read_info(folder / "tiny-train-n2")
     assert (check.num_nodes, check.num_machines, check.environ["SLURM_NTASKS"]) == (2, 1, "2")
     predictions = folder / "analysis" / "tiny" / "predictions.json"
+    assert predictions.exists(), (folder / "logs" / "tiny-predict.log").read_text()
     written, begun = predictions.stat().st_mtime, (folder / "tiny-train-n2" / "steps.rank00000.jsonl").stat().st_mtime
     assert written < begun
     assert (folder / "analysis" / "report.html").exists()
