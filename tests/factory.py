@@ -209,3 +209,19 @@ def write_contention_run(
                 )
             )
     return path
+
+
+def write_tiny_config(folder: Path, training: str = "batch_size: 8, max_steps: 20") -> Path:
+    """Write a training configuration whose step takes milliseconds, with a cache of its own."""
+    path = folder / "tiny.yaml"
+    path.write_text(
+        f"""
+experiment_name: tiny
+model: {{vocabulary: 300, sequence_length: 16, d_model: 16, layers: 1, heads: 2, feed_forward: 32}}
+data: {{synthetic_articles: 600, cache_dir: {folder / "cache"}}}
+training: {{{training}}}
+distributed: {{threads_per_rank: 1, timeout_s: 20}}
+profiling: {{warmup_steps: 3, trace_steps: 2}}
+"""
+    )
+    return path

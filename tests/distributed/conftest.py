@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.factory import write_tiny_config
+
 DEADLINE_S = 120
 SCRIPT = Path(sys.executable).parent / "commprof"
 
@@ -46,18 +48,7 @@ def start(tmp_path: Path) -> "Callable[..., subprocess.Popen[str]]":
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A training configuration whose step takes milliseconds, with a cache of its own."""
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"""
-experiment_name: tiny
-model: {{vocabulary: 300, sequence_length: 16, d_model: 16, layers: 1, heads: 2, feed_forward: 32}}
-data: {{synthetic_articles: 600, cache_dir: {tmp_path / "cache"}}}
-training: {{batch_size: 8, max_steps: 20}}
-distributed: {{threads_per_rank: 1, timeout_s: 20}}
-profiling: {{warmup_steps: 3, trace_steps: 2}}
-"""
-    )
-    return path
+    return write_tiny_config(tmp_path)
 
 
 def processes_with(text: str) -> Sequence[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.factory import write_tiny_config
 from tests.slurm.cluster import Cluster, cluster, why_not
 
 SCRIPT = Path(sys.executable).parent / "commprof"
@@ -49,15 +50,4 @@ def finish(slurm: Cluster, cwd: Path, *words: str | Path, **environ: str) -> tup
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A training configuration whose step takes milliseconds, with a cache of its own."""
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"""
-experiment_name: tiny
-model: {{vocabulary: 300, sequence_length: 16, d_model: 16, layers: 1, heads: 2, feed_forward: 32}}
-data: {{synthetic_articles: 600, cache_dir: {tmp_path / "cache"}}}
-training: {{batch_size: 8, epochs: 100000, max_steps: 20, evaluate: false}}
-distributed: {{threads_per_rank: 1, timeout_s: 20}}
-profiling: {{warmup_steps: 3, trace_steps: 2}}
-"""
-    )
-    return path
+    return write_tiny_config(tmp_path, "batch_size: 8, epochs: 100000, max_steps: 20, evaluate: false")
