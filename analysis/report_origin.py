@@ -15,7 +15,7 @@ from commbench.units import format_bytes
 
 def warnings(material: Material) -> tuple[str, ...]:
     """Return what a reader must know before believing a number, the gravest first."""
-    return (*_shared_cores(material), *_unfinished(material), *_doubts(material), *material.refusals)
+    return (*_emulated(material), *_shared_cores(material), *_unfinished(material), *_doubts(material), *material.refusals)
 
 
 def environment_section(material: Material) -> Section:
@@ -51,6 +51,15 @@ def file_section(material: Material, page: Path) -> Section:
         ),
         tables=tables,
     )
+
+
+def _emulated(material: Material) -> Iterator[str]:
+    wired = [run.info for run in material.runs if run.info.wire is not None]
+    if not wired:
+        return
+    known = sorted({run.world_size for run in material.runs if run.info.workload is not None and not run.synchronised})
+    measured = f" How long {_listed(known)} ranks compute side by side was measured, with nothing sent." if known else ""
+    yield f"The hosts are emulated: they share the {wired[0].cores_per_node} cores of one machine.{measured}"
 
 
 def _shared_cores(material: Material) -> Iterator[str]:

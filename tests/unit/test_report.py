@@ -307,6 +307,16 @@ def test_the_laws_give_break_even_and_karp_flatt(page: Page) -> None:
     assert "Karp-Flatt, 4 ranks: e = 0.083 is the serial fraction Amdahl's law would need for 3.20x." in page.text
 
 
+def test_emulated_hosts_are_called_so(tmp_path: Path) -> None:
+    add_bench(tmp_path / "bench-n2", 2, wire="1gbit")
+    add_train(tmp_path / "compute-n2", 2, 0.1, workload=replace(WORKLOAD, synchronised=False), wire="1gbit")
+    (said,) = [words for words in warnings(gather([tmp_path / "bench-n2", tmp_path / "compute-n2"])) if "emulated" in words]
+    assert said == (
+        "The hosts are emulated: they share the 4 cores of one machine. How long 2 ranks compute side by side was measured, "
+        "with nothing sent."
+    )
+
+
 def test_a_slowdown_does_not_pay(tmp_path: Path) -> None:
     root = add_study(tmp_path / "demo")
     add_train(root / "zz-n2", 2, 0.25, started_at=AFTER)
