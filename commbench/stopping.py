@@ -4,11 +4,13 @@ import atexit
 import ctypes
 import signal
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from types import FrameType
 
 from commbench.errors import Interrupted
 
+_ECHO_S = 3.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a forked child may only call it
 
@@ -29,12 +31,17 @@ def stopped_by(signum: int) -> str:
 class StopRequest:
     """Remembers the first signal that asks to stop, so that the work in hand can be finished.
 
-    A second SIGINT or SIGTERM ends it at once. SIGUSR2 is a scheduler's warning: it may come several times, by several ways.
+    A second SIGINT or SIGTERM ends it at once, but not the echo of a SIGTERM within seconds: a scheduler sends it to every
+    process, torchrun among them, which hands it on. SIGUSR2 is a scheduler's warning: it may come several times, in several
+    ways.
     """
 
-    def __init__(self, signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM)) -> None:
+    def __init__(
+        self, signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM), now_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self.signum = 0
-        self._pressed = False
+        self._pressed_s: float | None = None
+        self._now_s = now_s
         self.listen(signals)
 
     def __call__(self) -> bool:
@@ -56,8 +63,9 @@ class StopRequest:
         self.signum = self.signum or signum
         if signum == signal.SIGUSR2:
             return
-        again, self._pressed = self._pressed, True
-        if again:
+        if self._pressed_s is None:
+            self._pressed_s = self._now_s()
+        elif signum != signal.SIGTERM or self._now_s() - self._pressed_s > _ECHO_S:
             raise Interrupted(stopped_by(signum))
 
 

@@ -91,10 +91,13 @@ def test_the_last_two_are_kept_and_scraps_of_a_killed_write_go(stopped_run: Path
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000030.pt", "step-00000040.pt"]
 
 
-def test_a_warning_may_come_twice_but_a_second_sigterm_means_now(stopped_run: Path, config: TrainConfig) -> None:
-    stop = StopRequest((signal.SIGUSR2,))
+def test_a_warning_and_the_echo_of_a_sigterm_may_come_again_but_a_later_one_means_now(
+    stopped_run: Path, config: TrainConfig
+) -> None:
+    times_s = iter([0.0, 2.0, 4.0])
+    stop = StopRequest((signal.SIGUSR2,), now_s=lambda: next(times_s))
     keeper = keeper_of(config, stopped_run, build_trainee(config, CPU), stop)
-    for signum in (signal.SIGUSR2, signal.SIGUSR2, signal.SIGTERM):
+    for signum in (signal.SIGUSR2, signal.SIGUSR2, signal.SIGTERM, signal.SIGTERM):
         os.kill(os.getpid(), signum)
     with pytest.raises(
         Interrupted, match=r"stopped by SIGUSR2 after step 13; commprof train .*/r/config.yaml --resume .*/r goes on"
