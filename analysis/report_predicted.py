@@ -38,7 +38,7 @@ def proof(material: Material, predicted: PredictionSet) -> tuple[Picture, ...]:
         ),
         Picture(
             name="step-time",
-            title="Step time at a fixed batch per rank",
+            title=f"Step time at a fixed batch {'per rank' if predicted.scaling == 'weak' else 'in all'}",
             figure=plots.step_figure(predicted, checks, material.shared),
             alt=f"Step time against ranks. One rank: {format_seconds(predicted.single_step_s)}; {said}.",
             caption=caption,

@@ -98,7 +98,8 @@ def write_study_report(root: Path) -> tuple[list[str], Path]:
 
 def _failures(root: Path) -> Iterator[tuple[str, str]]:
     """Yield the stages that were tried and have no completed run, with what ended the last try."""
-    tries = {path.parent.name.rpartition("-")[0]: path.parent for path in sorted(root.glob(f"incomplete/*/{RUN_FILE}"))}
+    numbered = [(*path.parent.name.rpartition("-")[::2], path.parent) for path in root.glob(f"incomplete/*/{RUN_FILE}")]
+    tries = {stage: folder for stage, _, folder in sorted(numbered, key=lambda entry: (entry[0], int(entry[1])))}
     for stage, folder in tries.items():
         if not (root / stage).exists():
             yield stage, read_info(folder).failure or "it did not end"

@@ -116,15 +116,16 @@ def run_jobs(folder: Path, study: StudyConfig, plan: Plan, study_argv: Sequence[
 def _wait(queue: _Queue) -> None:
     """Wait, for as long as it takes, until none of the study's jobs is in the queue."""
     names = {job: name for name, job in queue.jobs.items()}
+    left = sorted(queue.queued & names.keys(), key=int)
     try:
         with activity("waiting for SLURM") as show:
-            while left := [job for job in names if job in _queued()]:
+            while left := sorted(_queued() & names.keys(), key=int):
                 running = [names[job] for job in left if _state(job) == "RUNNING"]
                 show(f"{len(left)} jobs left; running: {', '.join(running) or 'none'}")
                 time.sleep(_POLL_S)
     except BaseException:
-        left = [job for job in names if job in _queued()]
-        sys.stderr.write(f"the jobs stay in the queue; scancel {' '.join(left)} ends them\n" if left else "")
+        if left:
+            sys.stderr.write(f"the jobs stay in the queue; scancel {' '.join(left)} ends them\n")
         raise
 
 

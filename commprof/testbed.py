@@ -105,7 +105,8 @@ def remove() -> None:
         _end_processes(name)
         _ip("netns", "del", name)
     for folder in _ETC.glob("commprof-*"):
-        shutil.rmtree(folder)
+        if _HOST.fullmatch(folder.name):
+            shutil.rmtree(folder)
 
 
 @contextmanager

@@ -29,9 +29,8 @@ def test_a_study_submits_its_stages_collects_the_results_and_says_what_failed(
     done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, deadline_s=240)
     folder = tmp_path / "runs" / "s"
     assert done.returncode == 1, done.stdout
-    assert (
-        "failed: broken-profile-n1: backend nccl needs a CUDA device" in done.stdout or "broken-profile-n1: job" in done.stdout
-    )
+    assert "failed: broken-profile-n1: job" in done.stdout
+    assert "backend nccl needs a CUDA device" in (folder / "logs" / "broken-profile-n1.log").read_text()
     assert "broken-train-n2" in done.stdout and "3 of 7 stages failed" in done.stdout
     for name in ("bench-n2", "tiny-profile-n1", "tiny-compute-n2", "tiny-train-n2"):
         assert read_info(folder / name).status == "completed"

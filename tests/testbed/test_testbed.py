@@ -55,6 +55,8 @@ def test_what_a_crash_left_is_removed_and_nothing_else() -> None:
     left = ("commprof-host0", "commprof-host7", "commprof-switch")
     for name in (*left, "commprof-hostile", "other"):
         subprocess.run(["ip", "netns", "add", name], check=True, timeout=10)
+    foreign = Path("/etc/netns/commprof-hostile")
+    foreign.mkdir(parents=True)
     stuck = subprocess.Popen(["ip", "netns", "exec", "commprof-host7", "sh", "-c", "trap '' TERM; while :; do sleep 600; done"])
     try:
         wait_until("the process to be inside", lambda: stuck.pid in testbed._processes("commprof-host7"))
@@ -64,8 +66,9 @@ def test_what_a_crash_left_is_removed_and_nothing_else() -> None:
             *("commprof-host0", "commprof-host1", "commprof-hostile")
         }
         assert commprof("down").returncode == 0
-        assert {"commprof-hostile", "other"} <= namespaces()
+        assert {"commprof-hostile", "other"} <= namespaces() and foreign.exists()
     finally:
+        foreign.rmdir()
         stuck.kill()
         for name in ("commprof-hostile", "other"):
             subprocess.run(["ip", "netns", "del", name], check=True, timeout=10)

@@ -147,7 +147,7 @@ def test_a_stage_that_failed_is_named_on_the_page_with_the_reason(tmp_path: Path
     root = calibrate(tmp_path / "study")
     predict_all(root)
     check(root, "1gbit", 1.0)
-    for number, reason in enumerate(("rank 2 was <killed>", "no space left"), 1):
+    for number, reason in ((2, "rank 2 was <killed>"), (10, "no space left")):
         path = root / "incomplete" / f"small-train-n2-100mbit-{number}"
         create_run(path, run_info("train", status="failed", failure=reason))
     create_run(root / "incomplete" / "small-train-n2-1gbit-1", run_info("train", status="failed", failure="mended since"))
