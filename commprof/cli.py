@@ -9,8 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from commbench.errors import CommprofError
+from commbench.stopping import end_process
 from commbench.units import printable
 from commbench.verbs import Verb
 
@@ -27,6 +29,14 @@ VERBS = {
     "testbed": ("commprof.testbed_cli", "TESTBED", "an emulated cluster here: hosts whose wire has a known rate"),
     "study": ("commprof.study", "STUDY", "all of it: bench, profile, predict, verify, report"),
 }
+
+
+def enter() -> NoReturn:
+    """Run the verb that this process was started for, and end the process."""
+    code = main()
+    if "torch" in sys.modules:
+        end_process(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -105,3 +105,20 @@ def test_fit_and_predict_write_what_they_print(tmp_path: Path, capsys: pytest.Ca
 def test_arguments_that_make_no_sense_are_refused(verb: Verb, words: list[str]) -> None:
     with pytest.raises(BadInput):
         verb.check(parse(verb, *words))
+
+
+def test_a_process_with_torch_ends_before_python_takes_its_threads_down() -> None:
+    code = """
+import atexit, sys, types
+class Torn:
+    def __del__(self): print("torn down")
+keep = Torn()
+atexit.register(print, "exit function")
+sys.modules["torch"] = types.ModuleType("torch")
+sys.argv = ["commprof", "nonsense"]
+from commprof.cli import enter
+print("unflushed", end=" ")
+enter()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "unflushed exit function\n")
