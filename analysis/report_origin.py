@@ -131,7 +131,8 @@ def _workload_facts(info: RunInfo) -> Iterator[tuple[str, str]]:
         yield "Scaling", f"weak: {work.samples_per_rank} samples per rank and step at every world size"
     else:
         yield "Scaling", f"strong: {work.samples_per_rank * info.world_size} samples per step, shared by the ranks"
-    yield "Sequence length", f"{work.sequence_length} tokens"
+    if work.sequence_length is not None:
+        yield "Sequence length", f"{work.sequence_length} tokens"
     first, others = format_bytes(work.first_bucket_bytes), format_bytes(work.bucket_cap_bytes)
     yield "Buckets close at", f"{first} (first), {others} (others)"
 

@@ -235,8 +235,8 @@ def _pool(compute_only: Sequence[Run], profile: Run, world_size: int, ranks_on_c
         slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
     per_rank = [steps for steps in per_rank if steps]
     return ComputePool(
-        outside_s=tuple(slowdown * np.array([step.step_s - step.backward_s for step in steps]) for steps in per_rank),
-        backward_s=tuple(slowdown * np.array([step.backward_s for step in steps]) for steps in per_rank),
+        outside_s=tuple(slowdown * np.array([step.step_s - step.exchange_s for step in steps]) for steps in per_rank),
+        backward_s=tuple(slowdown * np.array([step.exchange_s for step in steps]) for steps in per_rank),
         measured_at_n=bool(compute_only),
         slowdown=slowdown,
         turns=slowdown > 1 or any(run.info.oversubscribed for run in compute_only),

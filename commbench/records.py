@@ -5,7 +5,7 @@ do not know, so a new field with a default keeps old files and old readers alive
 
 History of the schema
 1  first version; since then added, with defaults: reductions, pipelined calls, rotating buffers, cold call, second tries,
-   strong scaling, the machines behind the nodes, the emulated wire
+   strong scaling, the machines behind the nodes, the emulated wire, the last of a step's backward passes
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Workload:
     num_parameters: int
     gradient_bytes: int
     samples_per_rank: int
-    sequence_length: int
+    sequence_length: int | None
     first_bucket_bytes: int
     bucket_cap_bytes: int
     synchronised: bool
@@ -255,7 +255,11 @@ class ContentionMeasurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepMeasurement:
-    """One training step of one rank. Warm-up and profiled steps are kept, marked, and left out of every statistic."""
+    """One training step of one rank. Warm-up and profiled steps are kept, marked, and left out of every statistic.
+
+    `backward_s` is the sum over a step's backward passes, as under gradient accumulation; `last_backward_s` is the pass in
+    which the gradients went over the wire, None where no pass was marked or the run is older than this field.
+    """
 
     step: int
     data_s: float
@@ -268,10 +272,16 @@ class StepMeasurement:
     warmup: bool
     profiled: bool
     synchronised: bool
+    last_backward_s: float | None = None
 
     @property
     def counts(self) -> bool:
         return not (self.warmup or self.profiled)
+
+    @property
+    def exchange_s(self) -> float:
+        """The backward pass that gradients.json describes."""
+        return self.backward_s if self.last_backward_s is None else self.last_backward_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

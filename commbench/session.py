@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,17 +43,43 @@ def open_run(
     folder cannot be made, or the run is not one that these ranks can go on with.
     """
     raise_on_sigterm()
-    info = _describe(kind, context, device, backend, workload)
-    make = _reopen if resume else _create
-    path = _together(make, path or new_run_path(root, kind, context.world_size), info, context, device)
+    path = path or new_run_path(root, kind, context.world_size)
+    path = make_run(kind, context, device, path, backend=backend, workload=workload, resume=resume)
     if roll is not None:
         roll.doing = f"the {kind} run"
-    node, first_on_host = context.rank // context.local_world_size, context.local_rank == 0
+    with marked(path, context.rank), sampled(path, context), naming_lost_ranks(roll):
+        yield path
+        barrier()
+
+
+def make_run(
+    kind: RunKind,
+    context: RankContext,
+    device: torch.device,
+    path: Path,
+    *,
+    backend: str,
+    workload: Workload | None,
+    resume: bool = False,
+) -> Path:
+    """Let rank 0 make the folder, with what all ranks say of themselves; return it as rank 0 sees it, on every rank."""
+    info = _describe(kind, context, device, backend, workload)
+    path = _together(_reopen if resume else _create, path, info, context, device)
     _describe_hosts(path, context, device)
+    return path
+
+
+def sampled(path: Path, context: RankContext) -> AbstractContextManager[None]:
+    """Sample the host while the block runs, if this is the first of its ranks."""
+    node = context.rank // context.local_world_size
+    return telemetry(telemetry_file(path, node)) if context.local_rank == 0 else nullcontext()
+
+
+@contextmanager
+def marked(path: Path, rank: int) -> Iterator[None]:
+    """Write down how the block ended: rank 0 that it went well, any rank what went wrong."""
     try:
-        with telemetry(telemetry_file(path, node)) if first_on_host else nullcontext(), naming_lost_ranks(roll):
-            yield path
-            barrier()
+        yield
     except (KeyboardInterrupt, Interrupted) as error:
         _mark(path, "interrupted", str(error) or "stopped by SIGINT")
         raise
@@ -61,9 +87,9 @@ def open_run(
         _mark(path, "failed", str(error))
         raise
     except BaseException as error:
-        _mark(path, "failed", f"rank {context.rank}: {type(error).__name__}: {error}"[:1000])
+        _mark(path, "failed", f"rank {rank}: {type(error).__name__}: {error}"[:1000])
         raise
-    if context.rank == 0:
+    if rank == 0:
         finish_run(path, "completed")
 
 

@@ -1,4 +1,4 @@
-"""How a run is asked to stop, by Ctrl-C, or by SIGTERM or SIGUSR2, a scheduler's way; and how its process ends. No torch here."""
+"""How a run is asked to stop (Ctrl-C, or a scheduler's SIGTERM or SIGUSR2), and how its process ends. No torch here."""
 
 import atexit
 import ctypes

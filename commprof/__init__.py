@@ -1,1 +1,22 @@
-"""The roof: one door for every verb, the launcher and the study."""
+"""The roof: one door for every verb, the launcher and the study; and, for scripts, `from commprof import record_steps`."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from commbench.own_loop import record_steps
+    from commbench.recorder import StepRecorder
+
+__all__ = ["StepRecorder", "record_steps"]
+
+
+def __getattr__(name: str) -> object:
+    """Bring torch only to those who ask for a recorder."""
+    if name == "record_steps":
+        from commbench.own_loop import record_steps
+
+        return record_steps
+    if name == "StepRecorder":
+        from commbench.recorder import StepRecorder
+
+        return StepRecorder
+    raise AttributeError(f"module 'commprof' has no attribute {name!r}")

@@ -21,6 +21,7 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Tenso
 
 from commbench.launched import RankContext
 from commbench.progress import Report, progress
+from commbench.recorder import StepRecorder
 from commbench.records import EvaluationMeasurement
 from commbench.rundir import RecordWriter
 from commbench.runtime import gather_values
@@ -31,7 +32,6 @@ from train.config import TrainConfig
 from train.data import NUM_CLASSES, EncodedText
 from train.model import TextClassifier
 from train.profiling import trace_last_steps
-from train.recorder import StepRecorder
 from train.schedule import count_steps, first_profiled_step, samples_per_rank
 
 Batch = tuple[Tensor, Tensor]
@@ -93,7 +93,7 @@ def train(
     with recorder, tracing as trace_step, reporting as report:
         stream = endless(loader, begun_step)
         for step in steps:
-            with recorder.step(num_samples, profiled=step >= first_profiled):
+            with recorder.step(profiled=step >= first_profiled):
                 train_step(trainee, stream, recorder, synchronise=config.distributed.synchronise)
             trace_step()
             _say(report, step + 1, recorder)
@@ -165,9 +165,9 @@ def _recorder(config: TrainConfig, trainee: Trainee, context: RankContext, run: 
         folder=run,
         rank=context.rank,
         clock=device_clock(trainee.device.type),
+        samples_per_rank=samples_per_rank(config.training, context.world_size),
         warmup_steps=config.profiling.warmup_steps,
         first_step=first_step,
-        synchronised=config.distributed.synchronise,
     )
 
 

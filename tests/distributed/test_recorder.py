@@ -1,5 +1,8 @@
-"""The recorder's promises, checked inside one process: a gloo group of one, or none, and a fake clock."""
+"""The recorder's promises: phases on a fake clock, and gradients that stay what DDP makes of them, on real ranks."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,12 +10,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
+from commbench.errors import BadInput
+from commbench.recorder import StepRecorder
 from commbench.records import StepMeasurement
 from commbench.rundir import read_records
-from commbench.timing import FakeClock, MonotonicClock
-from train.recorder import StepRecorder
+from commbench.timing import Clock, FakeClock, MonotonicClock
 
 
 @pytest.fixture
@@ -27,10 +32,15 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
 
+def recorder_of(model: nn.Module, folder: Path, clock: Clock | None = None) -> StepRecorder:
+    clock = clock or MonotonicClock()
+    return StepRecorder(model, folder=folder, rank=0, clock=clock, samples_per_rank=8, warmup_steps=0)
+
+
 def test_phases_and_the_rest_of_the_step_are_timed_exactly(tmp_path: Path) -> None:
     clock = FakeClock()
     model = network()
-    with StepRecorder(model, folder=tmp_path, rank=3, clock=clock, warmup_steps=1) as recorder:
+    with StepRecorder(model, folder=tmp_path, rank=3, clock=clock, samples_per_rank=1, warmup_steps=1) as recorder:
         for index in range(3):
             with recorder.step(num_samples=7, profiled=index == 2):
                 with recorder.phase("data"):
@@ -56,7 +66,7 @@ def test_gradients_are_noted_in_the_order_backward_yields_them(tmp_path: Path) -
     model = network()
     for parameter in model.parameters():  # every gradient takes a second; hooks run in the order they were registered
         parameter.register_post_accumulate_grad_hook(lambda p: clock.advance(1.0))
-    with StepRecorder(model, folder=tmp_path, rank=0, clock=clock, warmup_steps=0) as recorder:
+    with StepRecorder(model, folder=tmp_path, rank=0, clock=clock, samples_per_rank=1, warmup_steps=0) as recorder:
         for _ in range(2):
             with recorder.step(num_samples=1):
                 loss = model(torch.ones(1, 8)).sum()
@@ -73,27 +83,107 @@ def test_gradients_are_noted_in_the_order_backward_yields_them(tmp_path: Path) -
 
 def test_leaving_takes_every_hook_off(tmp_path: Path) -> None:
     model = network()
-    with StepRecorder(model, folder=tmp_path, rank=0, clock=MonotonicClock(), warmup_steps=0):
+    with StepRecorder(model, folder=tmp_path, rank=0, clock=MonotonicClock(), samples_per_rank=1, warmup_steps=0):
         assert all(p._post_accumulate_grad_hooks for p in model.parameters())
     assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
 
 
-def test_recording_leaves_gradients_as_ddp_makes_them(tmp_path: Path, group: None) -> None:
-    """To the bit: the same mean over ranks, whichever path the bucket takes."""
-    data = torch.randn(5, 8)
-    gradients = []
-    for recorded in (False, True):
-        model = DistributedDataParallel(network(), bucket_cap_mb=0.0001)
-        recorder = StepRecorder(model, folder=tmp_path, rank=0, clock=MonotonicClock(), warmup_steps=0)
-        if recorded:
-            recorder.__enter__()
-        for _ in range(3):
-            with recorder.step(1) if recorded else torch.enable_grad():
-                loss = model(data).square().sum()
-                with recorder.phase("backward") if recorded else torch.enable_grad():
-                    loss.backward()
-        if recorded:
-            recorder.__exit__(None, None, None)
-        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
-    assert len(gradients[0]) == 4
-    assert all(torch.equal(plain, seen) for plain, seen in zip(*gradients, strict=True))
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_recording_leaves_gradients_as_ddp_makes_them(tmp_path: Path, num_ranks: int) -> None:
+    """To the bit while recording; afterwards too on two ranks, on three but for the order of a sum in new buckets."""
+    torchrun = [Path(sys.executable).parent / "torchrun", "--standalone", "--nproc-per-node", str(num_ranks)]
+    script = Path(__file__).with_name("recorded_loops.py")
+    done = subprocess.run([*torchrun, script, tmp_path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert len(told) == 13
+    for case, seen in told.items():
+        assert (seen["while"], seen["steps"]) == (0.0, 4), case
+        assert seen["after"] <= (0.0 if num_ranks == 2 else 2e-4), case
+
+
+def test_the_users_hook_is_back_in_its_place_afterwards(tmp_path: Path, group: None) -> None:
+    calls = []
+
+    def hook(state: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        calls.append(state)
+        return default_hooks.allreduce_hook(None, bucket)  # type: ignore[arg-type]
+
+    model = DistributedDataParallel(network())
+    model.register_comm_hook("mine", hook)
+    with recorder_of(model, tmp_path) as recorder, recorder.step():
+        model(torch.ones(1, 8)).sum().backward()
+    assert calls == ["mine"]
+    with pytest.raises(RuntimeError, match="only be called once"):
+        model.register_comm_hook(None, default_hooks.allreduce_hook)
+    model(torch.ones(1, 8)).sum().backward()
+    assert calls == ["mine", "mine"]
+
+
+def test_a_model_without_a_hook_has_none_afterwards(tmp_path: Path, group: None) -> None:
+    model = DistributedDataParallel(network())
+    for _ in range(2):  # it can be recorded again
+        with recorder_of(model, tmp_path) as recorder, recorder.step():
+            model(torch.ones(1, 8)).sum().backward()
+    model.register_comm_hook(None, default_hooks.allreduce_hook)
+
+
+def test_a_hook_built_into_torch_is_refused_in_words(tmp_path: Path, group: None) -> None:
+    model = DistributedDataParallel(network())
+    model._register_builtin_comm_hook(dist.BuiltinCommHookType.FP16_COMPRESS)
+    with pytest.raises(BadInput, match="ddp_comm_hooks"):
+        recorder_of(model, tmp_path).__enter__()
+    assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
+
+
+def test_one_call_per_phase_and_a_step_per_batch(tmp_path: Path) -> None:
+    clock = FakeClock()
+    with recorder_of(network(), tmp_path, clock) as recorder:
+
+        def batches() -> Iterator[int]:
+            for number in range(5):
+                clock.advance(0.5)
+                yield number
+            clock.advance(9.0)  # to find out that there are no more
+
+        for number in recorder.steps(batches()):
+            clock.advance(1.0)
+            recorder.begin("backward")
+            clock.advance(2.0)
+            recorder.begin("forward")
+            clock.advance(0.25)
+            recorder.begin("backward")
+            clock.advance(4.0)
+            recorder.begin("optimizer")
+            clock.advance(0.125)
+            if number == 3:
+                break
+    steps = list(read_records(tmp_path / "steps.rank00000.jsonl", StepMeasurement))
+    assert [s.step for s in steps] == [0, 1, 2], "the one left by break is not whole"
+    for s in steps:
+        assert (s.data_s, s.forward_s, s.backward_s, s.optimizer_s) == (0.5, 1.25, 6.0, 0.125)
+        assert (s.step_s, s.last_backward_s, s.num_samples) == (7.875, 4.0, 8)
+
+
+def test_the_last_batch_ends_the_recording(tmp_path: Path) -> None:
+    with recorder_of(network(), tmp_path) as recorder:
+        assert list(recorder.steps("abc")) == ["a", "b", "c"]
+    assert len(list(read_records(tmp_path / "steps.rank00000.jsonl", StepMeasurement))) == 3
+
+
+def test_phases_where_they_mean_nothing_are_refused(tmp_path: Path) -> None:
+    with recorder_of(network(), tmp_path) as recorder:
+        with pytest.raises(BadInput, match="outside of a step"):
+            recorder.begin("forward")
+        with recorder.step(), pytest.raises(BadInput, match="use one of data, forward, backward, optimizer"):
+            recorder.begin("forwards")  # type: ignore[arg-type]
+
+
+def test_a_step_that_torchs_profiler_watches_is_marked(tmp_path: Path) -> None:
+    with recorder_of(network(), tmp_path) as recorder:
+        with recorder.step():
+            pass
+        with torch.profiler.profile(), recorder.step():
+            pass
+    steps = read_records(tmp_path / "steps.rank00000.jsonl", StepMeasurement)
+    assert [s.profiled for s in steps] == [False, True]

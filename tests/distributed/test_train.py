@@ -44,8 +44,8 @@ def check_trace(run: Path, world_size: int) -> None:
         with gzip.open(run / "traces" / f"rank{rank:05d}.trace.json.gz") as file:
             trace = json.load(file)
         names = [event.get("name") for event in trace["traceEvents"] if event.get("ph") == "X"]
-        for phase in ("data", "forward", "backward", "optimizer"):
-            assert names.count(phase) == 2, phase
+        for span in ("step", "data", "forward", "backward", "optimizer", "bucket 0"):
+            assert names.count(span) == 2, span
         assert trace["distributedInfo"]["rank"] == rank
         assert "gloo:all_reduce" in names
 

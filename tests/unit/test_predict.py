@@ -52,6 +52,17 @@ def test_a_step_worked_out_on_paper(tmp_path: Path) -> None:
     assert predicted["schedule"].ratio_compute_to_comm == pytest.approx(0.103 / both_s, rel=1e-4)
 
 
+def test_under_accumulation_gradients_leave_in_the_last_of_the_backward_passes(tmp_path: Path) -> None:
+    """Four passes of 60 ms before the wire: the first bucket still hides in half of the last one, not of all four."""
+    steps = [replace(step(i, backward_s=0.24), last_backward_s=0.06) for i in range(20)]
+    write_training_run(tmp_path / "profile", steps, gradients=timeline([("a", 40 * MIB, 0.03), ("b", MIB, 0.06)], 0.06))
+    write_bench_run(tmp_path / "bench", LATENCY_S, BANDWIDTH)
+    predicted = by_model(predict(load_runs([tmp_path / "profile", tmp_path / "bench"])))["schedule"]
+    first_s, last_s = (LATENCY_S + size * MIB / BANDWIDTH for size in (40, 1))
+    # Two gloo workers: the small bucket overtakes, and shares the wire with what is left of the large one.
+    assert predicted.exposed_s == pytest.approx(first_s - 0.03 + last_s, rel=0.02)
+
+
 def test_steps_that_never_vary_leave_no_doubt(tmp_path: Path) -> None:
     interval = by_model(predict(load_runs(study(tmp_path))))["schedule"].interval_s
     assert interval is not None
