@@ -15,7 +15,7 @@ RESULTS ?= docs/results
 GLOO ?=
 PARAM ?=
 
-.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed benchmark-testbed-study clean
+.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed benchmark-testbed-study benchmark-training-cost clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -53,6 +53,9 @@ benchmark-testbed: $(VENV)/installed
 
 benchmark-testbed-study: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.testbed_study --out $(RESULTS)
+
+benchmark-training-cost: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.training_cost --out $(RESULTS)
 
 benchmark-gloo: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.gloo_peer --out $(RESULTS) $(if $(GLOO),--gloo $(GLOO)) $(if $(PARAM),--param $(PARAM))

@@ -1,0 +1,226 @@
+"""What do the recorder and the trainer cost a training step? The same model and batches, in turns: A R T A, A T R A, ...
+
+A is the bare loop that people write: model, loss, backward, optimizer, batches ready in memory. R is the same loop in a
+StepRecorder. T is `commprof train`'s own loop with its recorder, data loader and progress line. All three train one model in one
+process per rank, so that nothing but the loop differs; a step is the time between two optimizer steps. Each block begins with
+steps that DDP needs to lay its buckets out; they are left out. Each R and T is compared with the two A around them; the
+control compares those two with each other: what it shows is noise.
+
+The recorder's own work is also timed where next to nothing else happens: a model with as many parameters and buckets, each
+of a few elements. That cost does not depend on the batch, so it can be set against the step that the machine takes.
+
+    make benchmark-training-cost       about 12 minutes on 2 cores; results in docs/results/training-cost.md
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from benchmarks.machine import describe_machine
+from benchmarks.processes import run_together
+from commbench.launched import RankContext, detect_rank
+from commbench.recorder import StepRecorder
+from commbench.rundir import write_text
+from commbench.spread import median_interval
+from commbench.timing import MonotonicClock
+from train.config import TrainConfig, load_train_config
+from train.data import prepare_data
+from train.loop import Trainee, batches_of, build_trainee, train
+
+REPO = Path(__file__).parents[1]
+CONFIGS = ("small", "large")
+ORDERS = ("ARTA", "ATRA")
+SKIPPED = 3  # of each block: first steps of a new reducer, and the block's own start
+EMPTY_STEPS = 200
+TIMEOUT_S = 1800.0
+
+Loop = Callable[[int], None]
+
+
+def rank_main(name: str, groups: int, steps: int, folder: Path) -> None:
+    """Do every block as one rank; rank 0 prints {"orders": ..., "blocks": [[step seconds]], "empty": [...]} as JSON."""
+    torch.set_num_threads(1)
+    context = detect_rank(os.environ)
+    if context.world_size > 1:
+        dist.init_process_group("gloo")
+    config = shortened(load_train_config(REPO / "configs" / f"{name}.yaml"), SKIPPED + steps)
+    trainee = build_trainee(config, torch.device("cpu"))
+    loops = loops_of(config, trainee, context, folder)
+    stamps: list[float] = []
+    trainee.optimizer.register_step_post_hook(lambda *_: stamps.append(time.perf_counter()))
+    blocks = []
+    for number, arm in enumerate("".join(ORDERS[group % 2] for group in range(groups))):
+        stamps.clear()
+        loops[arm](SKIPPED + steps)
+        blocks.append([b - a for a, b in zip(stamps[SKIPPED - 1 :], stamps[SKIPPED:], strict=False)])
+        if context.rank == 0:
+            sys.stderr.write(f"{name}: block {number + 1}/{4 * groups}\n")
+    empty = empty_steps(trainee.model, context, folder)
+    if context.world_size > 1:
+        dist.destroy_process_group()
+    if context.rank == 0:
+        sys.stdout.write(json.dumps({"blocks": blocks, "empty": empty}))
+
+
+def shortened(config: TrainConfig, steps: int) -> TrainConfig:
+    training = replace(config.training, max_steps=steps, evaluate=False)
+    return replace(config, training=training, profiling=replace(config.profiling, warmup_steps=0, trace_steps=0))
+
+
+def loops_of(config: TrainConfig, trainee: Trainee, context: RankContext, folder: Path) -> dict[str, Loop]:
+    training, evaluation = prepare_data(config.data, config.model)
+    batches = [(tokens.long(), labels) for tokens, labels in islice(batches_of(training, config, context), 8)]
+    optimizer = trainee.optimizer
+
+    def bare(steps: int) -> None:
+        for tokens, labels in islice(cycle(batches), steps):
+            loss = functional.cross_entropy(trainee.model(tokens), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def recorded(steps: int) -> None:
+        with recorder_of(trainee.model, context, fresh(folder, context)) as recorder:
+            for tokens, labels in recorder.steps(islice(cycle(batches), steps)):
+                loss = functional.cross_entropy(trainee.model(tokens), labels)
+                recorder.begin("backward")
+                loss.backward()  # type: ignore[no-untyped-call]
+                recorder.begin("optimizer")
+                optimizer.step()
+                optimizer.zero_grad()
+                recorder.note_loss(loss)
+
+    def trainer(steps: int) -> None:
+        train(config, trainee, training, evaluation, context, fresh(folder, context))
+
+    return {"A": bare, "R": recorded, "T": trainer}
+
+
+def recorder_of(model: nn.Module, context: RankContext, folder: Path) -> StepRecorder:
+    clock = MonotonicClock()
+    return StepRecorder(model, folder=folder, rank=context.rank, clock=clock, samples_per_rank=1, warmup_steps=0)
+
+
+def fresh(folder: Path, context: RankContext) -> Path:
+    """Return an empty folder of this rank's own."""
+    own = folder / f"rank{context.rank}"
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir(parents=True)
+    return own
+
+
+class Skeleton(nn.Module):
+    """As many parameters as another model, of four elements each."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.ParameterList([torch.ones(4) for _ in model.parameters()])
+
+    def forward(self) -> torch.Tensor:
+        total: torch.Tensor = torch.stack([part.sum() for part in self.parts]).sum()
+        return total
+
+
+def empty_steps(model: nn.Module, context: RankContext, folder: Path) -> list[list[float]]:
+    """Return the seconds of steps of next to nothing, without a recorder and with one, in turns of one block each."""
+    skeleton: nn.Module = Skeleton(model)
+    if context.world_size > 1:
+        skeleton = DistributedDataParallel(skeleton)
+    blocks = []
+    for number in range(10):
+        seconds = []
+        with recorder_of(skeleton, context, fresh(folder, context)) if number % 2 else nullcontext() as recorder:
+            for _ in range(EMPTY_STEPS):
+                start_s = time.perf_counter()
+                with nullcontext() if recorder is None else recorder.step():
+                    loss = skeleton()
+                    with nullcontext() if recorder is None else recorder.phase("backward"):
+                        loss.backward()
+                seconds.append(time.perf_counter() - start_s)
+        blocks.append(seconds[SKIPPED:])
+    return blocks
+
+
+def measure(name: str, num_ranks: int, groups: int, steps: int) -> dict[str, list[list[float]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        own = ["-m", "benchmarks.training_cost", "--config", name, "--folder", folder]
+        own += ["--groups", str(groups), "--steps", str(steps)]
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
+        command = [sys.executable, *(torchrun if num_ranks > 1 else []), *own]
+        found: dict[str, list[list[float]]] = json.loads(run_together([command], TIMEOUT_S, {"OMP_NUM_THREADS": "1"}))
+        return found
+
+
+def ratios(blocks: list[list[float]]) -> dict[str, list[float]]:
+    """Return each R and T over the mean of its group's two A, and, as the control, one of these A over the other."""
+    found: dict[str, list[float]] = {"R": [], "T": [], "control": []}
+    for group in range(len(blocks) // 4):
+        own = [median(block) for block in blocks[4 * group : 4 * group + 4]]
+        for arm, step_s in zip(ORDERS[group % 2][1:3], own[1:3], strict=True):
+            found[arm].append(2 * step_s / (own[0] + own[3]))
+        found["control"].append(own[3] / own[0])
+    return found
+
+
+def row(name: str, num_ranks: int, found: dict[str, list[list[float]]]) -> str:
+    blocks = found["blocks"]
+    step_s = median(median(blocks[index]) for index in range(0, len(blocks), 4))
+    shares = [f"{median(values) - 1:+.2%} ({interval(values)})" for values in ratios(blocks).values()]
+    bare, recorded = (median(median(block) for block in found["empty"][part::2]) for part in (0, 1))
+    own_s = recorded - bare
+    cells = [name, str(num_ranks), f"{step_s * 1e3:.0f} ms", *shares, f"{own_s * 1e6:.0f} us", f"{own_s / step_s:.2%}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def interval(values: list[float]) -> str:
+    low, high = median_interval(values)
+    return f"{low - 1:+.1%} to {high - 1:+.1%}"
+
+
+def lines(groups: int, steps: int) -> Iterator[str]:
+    yield from ("# Cost of the recorder and of the trainer", "", describe_machine())
+    yield f"- {groups} groups of four blocks of {steps} steps, one thread a rank, batch and model of configs/*.yaml"
+    yield "- intervals: 95 % of the median over groups; own work: a recorder's time in a step of as many, but tiny, parameters"
+    yield ""
+    yield "| model | ranks | bare step | recorder | trainer | control (noise) | recorder's own work | of the step |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name in CONFIGS:
+        for num_ranks in (1, 2):
+            yield row(name, num_ranks, measure(name, num_ranks, groups, steps))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write training-cost.md there (only printed)")
+    parser.add_argument("--groups", type=int, default=8, metavar="N", help="groups of four blocks for each model (8)")
+    parser.add_argument("--steps", type=int, default=5, metavar="N", help="steps measured in a block (5)")
+    parser.add_argument("--config", choices=CONFIGS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.config is not None:
+        rank_main(args.config, args.groups, args.steps, args.folder)
+        return
+    text = "\n".join(lines(args.groups, args.steps)) + "\n"
+    if args.out is not None:
+        write_text(args.out / "training-cost.md", text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
