@@ -1,9 +1,9 @@
 """What do the recorder and the trainer cost a training step? The same model and batches, in turns: A R T A, A T R A, ...
 
 A is the bare loop that people write: model, loss, backward, optimizer, batches ready in memory. R is the same loop in a
-StepRecorder. T is `commprof train`'s own loop with its recorder, data loader and progress line. All three train one model in one
-process per rank, so that nothing but the loop differs; a step is the time between two optimizer steps. Each block begins with
-steps that DDP needs to lay its buckets out; they are left out. Each R and T is compared with the two A around them; the
+StepRecorder. T is `commprof train`'s own loop with its recorder, data loader and progress line. All three train one model in
+one process per rank, so that nothing but the loop differs; a step is the time between two optimizer steps. Each block begins
+with steps that DDP needs to lay its buckets out; they are left out. Each R and T is compared with the two A around them; the
 control compares those two with each other: what it shows is noise.
 
 The recorder's own work is also timed where next to nothing else happens: a model with as many parameters and buckets, each

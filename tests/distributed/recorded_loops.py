@@ -1,10 +1,11 @@
 """Trains with and without a recorder, one loop a case, under torchrun; says on rank 0 where the gradients differ.
 
-Started by test_recorder.py: `torchrun --nproc-per-node N recorded_loops.py FOLDER` prints one JSON object: for each case the
-largest difference of any gradient while recording and after it, and what the recorder saw.
+Started by test_recorder.py: `torchrun --nproc-per-node N recorded_loops.py FOLDER cpu` (or cuda) prints one JSON object: for each
+case the largest difference of any gradient while recording and after it, and what the recorder saw.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -82,26 +83,27 @@ CASES = {
 }
 
 
-def train(case: Case, folder: Path | None) -> list[list[Tensor]]:
+def train(case: Case, device: torch.device, folder: Path | None) -> list[list[Tensor]]:
     """Return the gradients of every step: STEPS of them recorded into `folder`, if there is one, then AFTER more."""
     torch.manual_seed(0)
-    model = DistributedDataParallel(case.network(), **(case.ddp or {}))
+    model = DistributedDataParallel(case.network().to(device), **(case.ddp or {}))
     if case.hook is not None and not case.hook_late:
         model.register_comm_hook(None, case.hook)
     halves = [list(model.parameters())[part :: case.optimizers] for part in range(case.optimizers)]
     optimizers = [torch.optim.SGD(half, lr=0.1) for half in halves]
-    scaler = torch.amp.GradScaler("cpu", enabled=case.scaler, init_scale=8.0)
+    scaler = torch.amp.GradScaler(device.type, enabled=case.scaler, init_scale=8.0)
     torch.manual_seed(1 + dist.get_rank())
     recording = nullcontext() if folder is None else record_steps(model, samples_per_rank=BATCH, warmup_steps=1, folder=folder)
     with recording as recorder:
         if case.hook_late:
             model.register_comm_hook(None, case.hook)
-        gradients = [one_step(case, model, optimizers, scaler, recorder) for _ in range(STEPS)]
-    return [*gradients, *(one_step(case, model, optimizers, scaler, None) for _ in range(AFTER))]
+        gradients = [one_step(case, device, model, optimizers, scaler, recorder) for _ in range(STEPS)]
+    return [*gradients, *(one_step(case, device, model, optimizers, scaler, None) for _ in range(AFTER))]
 
 
 def one_step(
     case: Case,
+    device: torch.device,
     model: DistributedDataParallel,
     optimizers: list[torch.optim.SGD],
     scaler: torch.amp.GradScaler,
@@ -113,9 +115,9 @@ def one_step(
     with nullcontext() if recorder is None else recorder.step():
         for part in range(case.accumulation):
             last = part == case.accumulation - 1
-            with nullcontext() if last else model.no_sync(), torch.autocast("cpu", torch.bfloat16, enabled=case.autocast):
+            with nullcontext() if last else model.no_sync(), torch.autocast(device.type, torch.bfloat16, enabled=case.autocast):
                 with phase("forward"):
-                    tokens = torch.randint(50, (BATCH, 5))
+                    tokens = torch.randint(50, (BATCH, 5), device=device)
                     loss = nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten())
                 with phase("backward"):
                     scaler.scale(loss / case.accumulation).backward()
@@ -133,12 +135,13 @@ def differences(plain: list[list[Tensor]], recorded: list[list[Tensor]]) -> Iter
         yield max(float((a - b).abs().max()) for a, b in zip(left, right, strict=True))
 
 
-def main(folder: Path) -> None:
-    dist.init_process_group("gloo")
+def main(folder: Path, device_type: str) -> None:
+    device = torch.device(device_type, int(os.environ["LOCAL_RANK"]) if device_type == "cuda" else None)
+    dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
     told = {}
     for number, (name, case) in enumerate(CASES.items()):
         run = folder / f"run{number}"
-        off = list(differences(train(case, None), train(case, run)))
+        off = list(differences(train(case, device, None), train(case, device, run)))
         steps = list(read_records(run / f"steps.rank{dist.get_rank():05d}.jsonl", StepMeasurement))
         told[name] = {"while": max(off[:STEPS]), "after": max(off[STEPS:]), "steps": len(steps)}
     if dist.get_rank() == 0:
@@ -147,4 +150,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -93,7 +93,7 @@ def test_recording_leaves_gradients_as_ddp_makes_them(tmp_path: Path, num_ranks:
     """To the bit while recording; afterwards too on two ranks, on three but for the order of a sum in new buckets."""
     torchrun = [Path(sys.executable).parent / "torchrun", "--standalone", "--nproc-per-node", str(num_ranks)]
     script = Path(__file__).with_name("recorded_loops.py")
-    done = subprocess.run([*torchrun, script, tmp_path], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*torchrun, script, tmp_path, "cpu"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert len(told) == 13
