@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from analysis.presets import preset, preset_names
 from commbench.errors import BadInput, CommprofError
 from commbench.operations import OPERATIONS
 from commbench.units import format_bytes, format_rate, printable
@@ -46,12 +47,13 @@ class Imported:
 
 
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="logs: nccl-tests text or JSON, PARAM, CSV ...")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="logs: nccl-tests text or JSON, PARAM, CSV ...")
+    parser.add_argument("--preset", action="append", default=[], metavar="NAME", help="a published curve instead of a log")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (runs)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="the run folder itself, for a log with one table")
     parser.add_argument("--world-size", type=int, metavar="N", help="number of ranks, where a log does not tell")
     known = tuple(op for op in OPERATIONS if op != "barrier")
-    parser.add_argument("--op", choices=known, help="the collective, where a log does not tell")
+    parser.add_argument("--op", choices=known, metavar="OP", help="the collective, where a log does not tell")
     parser.add_argument("--json", action="store_true", help="print one JSON document: a list, one entry a table")
 
 
@@ -59,8 +61,12 @@ def check_import(args: argparse.Namespace) -> None:
     """Raise BadInput for a world size without a wire and for a folder that is taken or meant for several logs."""
     if args.world_size is not None and not 2 <= args.world_size <= _MAX_RANKS:
         raise BadInput(f"--world-size {args.world_size}: a wire has 2 to {_MAX_RANKS} ranks")
-    if args.folder is not None and len(args.files) > 1:
-        raise BadInput(f"--folder names one run, and there are {len(args.files)} logs; use --out")
+    if not args.files and not args.preset:
+        raise BadInput(f"name log files, or --preset with one of {', '.join(preset_names())}")
+    for name in args.preset:
+        preset(name)
+    if args.folder is not None and len(args.files) + len(args.preset) > 1:
+        raise BadInput(f"--folder names one run, and there are {len(args.files) + len(args.preset)} logs; use --out")
     if args.folder is not None and args.folder.exists():
         raise BadInput(f"--folder {args.folder} already exists; a run never overwrites another, choose a new folder")
 
@@ -68,11 +74,10 @@ def check_import(args: argparse.Namespace) -> None:
 def import_verb(args: argparse.Namespace) -> int:
     """Import what can be imported; return 1 when something was refused."""
     results = []
-    for path in args.files:
-        for result in _import_file(path, args):
-            results.append(result)
-            if not args.json:
-                sys.stdout.write(import_text(result) + "\n")
+    for result in _import_all(args):
+        results.append(result)
+        if not args.json:
+            sys.stdout.write(import_text(result) + "\n")
     if args.json:
         sys.stdout.write(msgspec.json.encode(results).decode() + "\n")
     return 0 if all(result.ok for result in results) else 1
@@ -106,6 +111,13 @@ def import_text(result: Imported) -> str:
         )
     ]
     return "\n".join(wrapped)
+
+
+def _import_all(args: argparse.Namespace) -> Iterator[Imported]:
+    for path in args.files:
+        yield from _import_file(path, args)
+    for name in args.preset:
+        yield _import_sweep(preset(name), Path(f"preset {name}"), None, args)
 
 
 def _import_file(path: Path, args: argparse.Namespace) -> Iterator[Imported]:
@@ -158,7 +170,11 @@ def _import_sweep(sweep: "ForeignSweep", path: Path, table: int | None, args: ar
 
 IMPORT = Verb(
     summary="turn logs of other benchmarks into runs that fit, predict, check and report read",
-    examples=("commprof import all_reduce.log", "commprof import logs/*.txt --out runs --json"),
+    examples=(
+        "commprof import all_reduce.log",
+        "commprof import logs/*.txt --out runs --json",
+        "commprof import --preset h100x8-nvlink --folder runs/h100",
+    ),
     add_arguments=add_import_arguments,
     check=check_import,
     run=import_verb,

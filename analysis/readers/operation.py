@@ -43,10 +43,10 @@ def operation(sweep: ForeignSweep, name: str, asked: str | None = None) -> tuple
     named = next((op for op, pattern in _IN_NAMES if re.search(pattern, name.lower().replace("-", "_"))), None)
     if named is not None and named in candidates:
         return named, "the file's name says so"
-    if candidates[0] == "all_reduce":
-        return "all_reduce", "its columns are those of all_reduce; if it is sendrecv, say --op send_recv"
     if len(candidates) > _FEW:
         raise UnusableData("nothing in it tells which collective it measured; say --op OP")
+    if candidates[0] == "all_reduce":
+        return "all_reduce", "its columns are those of all_reduce; if it is sendrecv, say --op send_recv"
     raise UnusableData(f"the table may be {' or '.join(candidates)}; say which with --op")
 
 
