@@ -37,9 +37,7 @@ def preset(name: str) -> ForeignSweep:
         num_ranks=ranks,
         ranks_source="the preset says so",
         devices=tuple(
-            Device(
-                rank=rank, group=0, device=rank % (ranks // nodes), hostname=f"node{rank * nodes // ranks}", name=first["gpu"]
-            )
+            Device(rank=rank, group=0, device=rank % (ranks // nodes), hostname=f"node{rank * nodes // ranks}", name=gpu)
             for rank in range(ranks)
         ),
         mode="pipelined",

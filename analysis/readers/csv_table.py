@@ -14,6 +14,7 @@ from analysis.readers.foreign import Figure, ForeignSweep, ForeignTime, data_typ
 from commbench.errors import BadInput, UnusableData
 from commbench.units import parse_bytes
 
+_HEADER_WITHIN = 1_000  # lines
 _SIZE = re.compile(r"(?:message_?|msg_?|total_?|payload_?)?(?:size|bytes|payload)_?(?:in_?)?(b|bytes|k|kb|kib|mb|mib|gb|gib)?")
 _TIME = re.compile(r"(?:median_|mean_|avg_)?(?:time|latency|duration|seconds)_?(us|usec|ms|msec|s|sec|seconds|ns)?")
 _RATE = re.compile(r"(alg|bus)_?(?:bw|bandwidth)_?(gbps|gb_?s|gb_per_s|bytes_per_s)?")
@@ -33,7 +34,7 @@ _OP_NAMES |= {"reducescatter": "reduce_scatter", "bcast": "broadcast"}
 def read_csv_table(text: str) -> tuple[ForeignSweep, ...]:
     """Read a table; raises UnusableData naming the column that is missing, or the unit."""
     lines = [line for line in text.splitlines() if line.strip() and not re.fullmatch(r"[|:\- ]+", line[:500])]
-    start = next((index for index, line in enumerate(lines) if _columns(_cells(line))), None)
+    start = next((index for index, line in enumerate(lines[:_HEADER_WITHIN]) if _columns(_cells(line))), None)
     if start is None:
         raise UnusableData(
             "no table is recognised in it: known are nccl-tests (text and JSON), all_reduce_bench, PARAM's COMMS-RES lines and "

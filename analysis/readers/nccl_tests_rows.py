@@ -18,6 +18,8 @@ _ANSI = re.compile(r"\x1b\[[0-9;]{0,16}[A-Za-z]")
 _LAUNCHER = re.compile(r"\s*(?:\[\d{1,9},(\d{1,9})\]<std\w{3}>:|(\d{1,6}): )")
 _INFO = re.compile(r" \[-?\d{1,4}\] NCCL (?:INFO|WARN|TRACE|VERSION)\b")
 _ROW = re.compile(rf"(?<![\w.])(\d{{1,18}})\s+(\d{{1,18}})\s+({'|'.join(DATA_TYPE_WORDS)})(?:\s+(.*))?$", re.IGNORECASE)
+_STUCK = re.compile(r"(?:-?\d{1,12}(?:\.\d{1,4})?|N/A)(?=[A-Za-z])")
+_TYPES = ("float", "half", "double", "int", "char", "f8", "fp", "bf16", "bool", "long")  # at least one is in every type's name
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d")
 PROGRAM = re.compile(r"\b(\w{4,14})_perf\b")
 
@@ -54,7 +56,12 @@ def _streams(lines: Sequence[str]) -> list[list[str]]:
 
 
 def _is_row(line: str) -> bool:
-    return _ROW.search(line) is not None
+    return _row_in(line) is not None
+
+
+def _row_in(line: str) -> re.Match[str] | None:
+    low = line.lower()
+    return _ROW.search(line) if any(name in low for name in _TYPES) else None  # far cheaper on lines of digits alone
 
 
 def _sections(lines: Sequence[str]) -> list[list[str]]:
@@ -77,13 +84,19 @@ def _sections(lines: Sequence[str]) -> list[list[str]]:
 
 
 def _without_info(line: str) -> str:
-    """Cut off what NCCL logs, from its `host:pid:tid` on."""
+    """Cut off what NCCL logs, from its `host:pid:tid` on; a value that it stuck to, as in `0node3:12:34`, stays."""
     match = _INFO.search(line)
-    return line if match is None else line[: line.rfind(" ", 0, match.start()) + 1]
+    if match is None:
+        return line
+    start = line.rfind(" ", 0, match.start()) + 1
+    stuck = _STUCK.match(line, start) if line[:start].strip() else None
+    return line[:start] + (stuck[0] if stuck else "")
 
 
 def columns_of(line: str) -> tuple[str, ...] | None:
     """Return the names of a header's columns, or None for any other line."""
+    if "time" not in line.lower():
+        return None
     words = line.lower().replace("#wrong", "wrong").replace("#", " ").split()
     for index, word in enumerate(words):
         if word in ("size", "bytes") and ({"time", "cputime"} & set(words)):
@@ -104,7 +117,7 @@ def _full_rows(lines: Iterable[str], wanted: int) -> Iterator[Row]:
     open_row: Row | None = None
     for line in lines:
         rest = _without_info(line)
-        match = _ROW.search(rest)
+        match = _row_in(rest)
         if match is not None:
             words = tuple((match[4] or "").split())
             open_row = Row(size=match[1], count=match[2], dtype=match[3], words=words)

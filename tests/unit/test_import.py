@@ -136,6 +136,8 @@ def test_rows_that_nccl_broke_with_its_own_lines_are_put_together() -> None:
         rest,
     ]
     text.insert(at + 5, "node0:900:901 [0] NCCL INFO Launch mode Parallel")
+    words = text[at + 7].split()
+    text[at + 7 : at + 8] = [" ".join(words[:9]) + "node0:900:901 [0] NCCL INFO x", " ".join(words[9:])]
     assert len(imported("\n".join(text)).sweep.times) == 2 * len(SIZES)
 
 
