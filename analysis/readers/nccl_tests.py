@@ -172,7 +172,7 @@ def _device(match: re.Match[str]) -> Device:
 def _software(lines: Sequence[str]) -> SoftwareInfo | None:
     """Return the versions that a log states; the library's own line beats nccl-tests' header."""
     for line in lines:
-        if match := re.search(r"NCCL version (\d{1,3}\.[\d.]{1,12})(?:\+cuda([\d.]{1,8}))?", line):
+        if match := re.search(r"[NR]CCL version *:? *(\d{1,3}\.[\d.]{1,12})(?:\+cuda([\d.]{1,8}))?", line):
             return SoftwareInfo(python="", nccl=match[1], cuda=match[2])
     for line in lines:
         if match := re.search(r"nccl-library=(\d{4,6})", line):

@@ -9,6 +9,7 @@ environment lies in `env`; it is not read.
 import math
 import re
 from collections.abc import Iterator
+from itertools import starmap
 
 import msgspec
 
@@ -40,7 +41,7 @@ class _Result(msgspec.Struct):
 
 
 class _Device(msgspec.Struct):
-    rank: int
+    rank: int | None = None
     hostname: str = ""
     device: int = 0
     group: int = 0
@@ -70,6 +71,7 @@ class _Document(msgspec.Struct):
     args: list[str] = msgspec.field(default_factory=list)
     nccl_version: int | None = None
     config: _Config = msgspec.field(default_factory=_Config)
+    devices: list[_Device] = msgspec.field(default_factory=list)
     out_of_bounds: _OutOfBounds | None = None
     errors: list[str] = msgspec.field(default_factory=list)
 
@@ -86,7 +88,7 @@ def read_nccl_tests_json(text: str) -> tuple[ForeignSweep, ...]:
 
 
 def _sweep(document: _Document) -> ForeignSweep:
-    config = document.config
+    config, devices = document.config, document.config.devices or document.devices
     blocking = str(config.blocking_collectives).lower() not in ("false", "0")
     op, op_source = _program(document.args)
     cpu_time = any(half.cpu_time is not None for result in document.results for half in _halves(result))
@@ -100,9 +102,9 @@ def _sweep(document: _Document) -> ForeignSweep:
         times=tuple(time for result in document.results for time in _times(result)),
         op=op,
         op_source=op_source,
-        num_ranks=config.nthreads * config.ngpus * len(config.devices) or None,
+        num_ranks=config.nthreads * config.ngpus * len(devices) or None,
         ranks_source="nthreads * ngpus * processes",
-        devices=tuple(map(_device, config.devices)) if config.nthreads * config.ngpus == 1 else (),
+        devices=tuple(starmap(_device, enumerate(devices))) if config.nthreads * config.ngpus == 1 else (),
         mode="isolated" if blocking else "pipelined",
         calls_per_sample=1 if blocking else max(1, config.iterations * config.aggregated_iterations),
         warmup_iterations=max(0, config.warmup_iters),
@@ -158,9 +160,9 @@ def _program(args: list[str]) -> tuple[str | None, str]:
     return None, ""
 
 
-def _device(device: _Device) -> Device:
+def _device(index: int, device: _Device) -> Device:
     return Device(
-        rank=device.rank,
+        rank=index if device.rank is None else device.rank,
         group=device.group,
         device=device.device,
         hostname=device.hostname,

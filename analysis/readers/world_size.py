@@ -31,7 +31,7 @@ def world_size(sweep: ForeignSweep, op: str, asked: int | None = None) -> WorldS
     """Return the table's number of ranks; raises UnusableData where it cannot be known, is contradicted, or is 1."""
     stated = _stated(sweep, op)
     first, last, agreeing = by_ratio(sweep.times, op)
-    _refuse_single(sweep, op, stated)
+    _refuse_single(sweep, op, [] if last else stated)
     if not last:
         return _without_ratio(stated, asked, sweep)
     if asked is not None and not first <= asked <= last:
@@ -110,7 +110,7 @@ def _stated(sweep: ForeignSweep, op: str) -> list[tuple[int, str]]:
 
 
 def _refuse_single(sweep: ForeignSweep, op: str, stated: Sequence[tuple[int, str]]) -> None:
-    """Raise UnusableData where the figures are those of one rank, whatever was meant to run."""
+    """Raise UnusableData where the figures are those of one rank, or nothing but a list of one rank tells."""
     large = [time for time in sweep.times if time.busbw is not None and time.algbw is not None and time.algbw.low > 0]
     silent = large and all(time.busbw is not None and time.busbw.value == 0 for time in large)
     if (silent and OPERATIONS[op].bus_factor(1) == 0) or {value for value, _ in stated} == {1}:
