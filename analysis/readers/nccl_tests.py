@@ -32,7 +32,7 @@ _DEFAULT_ITERATIONS = 20
 _TOLERATED = {"float16": 1e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-12}  # what the error column may show
 
 _DEVICE = re.compile(
-    r"Rank +(\d{1,6}) +(?:Group +(\d{1,6}) +)?Pid +(\S{1,12}) +on +(\S{1,256}) +device +(\d{1,6}) +\[([^\]]{1,32})\] +(.*)"
+    r"Rank\s+(\d{1,6})\s+(?:Group\s+(\d{1,6})\s+)?Pid\s+(\S{1,12})\s+on\s+(\S{1,256})\s+device\s+(\d{1,6})\s+\[([^\]]{1,32})\]\s+(.*)"
 )
 _FOOTER = re.compile(r"Out of bounds values *: *(\d{1,15}) *(\w*)")
 _PCI = re.compile(r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}")
@@ -51,33 +51,21 @@ def why_no_rows(text: str) -> str:
 
 
 def _sweep(lines: Sequence[str]) -> ForeignSweep:
-    """Conclude what one section's lines say together."""
-    columns = next((found for line in lines if (found := columns_of(line))), None)
-    bare = columns is not None and "type" not in columns
-    rows, notes = rows_of(lines), []
+    """Conclude what one table's lines say together."""
+    columns = next((found for line in lines if (found := columns_of(line))), ())
+    rows = rows_of(lines)
+    times, notes = _all_times(rows, columns)
     header = next((line for line in lines if "nThread" in line), "")
-    failed = next((footer for line in lines if (footer := _FOOTER.search(line))), None)
-    num_failed = int(failed[1]) if failed and failed[2] == "FAILED" else 0 if failed else None
-    times = [time for row in rows for time in _times(row, None if bare else columns, "wrong" in (columns or ()))]
-    if bare:
-        notes.append("the table does not say whether it is in place; taken as in place")
-    if any(not exact for _, exact in (data_type(row.dtype) or ("", True) for row in rows)):
-        notes.append("a data type that torch has no name for is recorded as the integer of its size")
-    off = printed_over_derived(times)
-    if off is not None and is_close(off, 1e-3):
-        times = list(rescaled(times, 1e3))
-        notes.append("the times are in ms: only so do they agree with the printed algbw")
-    if _number(header, "validation") == 0 and not num_failed:
+    failed_values = _failed_values(lines)
+    if _number(header, "validation") == 0 and not failed_values:
         notes.append("validation was off: nobody knows whether the results were right")
     op, op_source = _program(lines)
     blocking = any("Blocking Enabled" in line for line in lines)
     iterations = (_number(header, "(?<!warmup )(?<!agg )iters") or _DEFAULT_ITERATIONS) * (_number(header, "agg iters") or 1)
     devices, refused = _devices(lines, rows)
-    if columns is not None and "cputime" in columns:
-        refused = CPU_TIME
     return ForeignSweep(
-        dialect="nccl-tests, shortened" if bare else "nccl-tests",
-        times=tuple(times),
+        dialect="nccl-tests, shortened" if _is_bare(columns) else "nccl-tests",
+        times=times,
         op=op,
         op_source=op_source,
         devices=devices,
@@ -86,20 +74,46 @@ def _sweep(lines: Sequence[str]) -> ForeignSweep:
         warmup_iterations=_number(header, "warmup iters") or 0,
         cuda_graph=bool(_number(header, "graph")),
         software=_software(lines),
-        failed_values=num_failed,
+        failed_values=failed_values,
         notes=tuple(notes),
-        refused=refused,
+        refused=CPU_TIME if "cputime" in columns else refused,
     )
 
 
-def _times(row: Row, columns: tuple[str, ...] | None, counts_wrong: bool) -> Iterator[ForeignTime]:
+def _is_bare(columns: Sequence[str]) -> bool:
+    return bool(columns) and "type" not in columns
+
+
+def _failed_values(lines: Sequence[str]) -> int | None:
+    """Return the footer's count of wrong values; None without a footer."""
+    footer = next((found for line in lines if (found := _FOOTER.search(line))), None)
+    return None if footer is None else int(footer[1]) if footer[2] == "FAILED" else 0
+
+
+def _all_times(rows: Sequence[Row], columns: Sequence[str]) -> tuple[tuple[ForeignTime, ...], list[str]]:
+    """Return the times in seconds, and what had to be assumed for them."""
+    notes = []
+    shown = () if _is_bare(columns) else columns
+    times = tuple(time for row in rows for time in _times(row, shown))
+    if _is_bare(columns):
+        notes.append("the table does not say whether it is in place; taken as in place")
+    if any(not exact for _, exact in (data_type(row.dtype) or ("", True) for row in rows)):
+        notes.append("a data type that torch has no name for is recorded as the integer of its size")
+    off = printed_over_derived(times)
+    if off is not None and is_close(off, 1e-3):
+        times = rescaled(times, 1e3)
+        notes.append("the times are in ms: only so do they agree with the printed algbw")
+    return times, notes
+
+
+def _times(row: Row, columns: Sequence[str]) -> Iterator[ForeignTime]:
     """Yield a row's placements: out of place first, the only one is in place."""
     reduction, root, values = values_of(row)
     known = data_type(row.dtype)
     size, count = whole_number(row.size), whole_number(row.count) if row.count else None
     if known is None or size is None:
         return
-    width = _PER_ITERATION if (columns is not None and "i_min" in columns) or len(values) >= 2 * _PER_ITERATION else 4
+    width = _PER_ITERATION if "i_min" in columns or len(values) >= 2 * _PER_ITERATION else 4
     width = min(width, len(values))
     halves = [values[start : start + width] for start in range(0, len(values) - width + 1, width)][:2]
     for index, half in enumerate(halves):
@@ -116,11 +130,11 @@ def _times(row: Row, columns: tuple[str, ...] | None, counts_wrong: bool) -> Ite
             root=None if root is None or root < 0 else root,
             algbw=figure(half[1], 1e9),
             busbw=figure(half[2], 1e9),
-            num_wrong=_num_wrong(half[3], known[0], counts_wrong) if len(half) > 3 else None,
+            num_wrong=_num_wrong(half[3], known[0], counts_wrong="wrong" in columns) if len(half) > 3 else None,
         )
 
 
-def _num_wrong(word: str, dtype: str, counts_wrong: bool) -> int | None:
+def _num_wrong(word: str, dtype: str, *, counts_wrong: bool) -> int | None:
     """Read `#wrong`, or the older `error`, a deviation of which only too much or not is known."""
     error = figure(word)
     if error is None:
