@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,6 +14,9 @@ from commbench.errors import BadInput
 from commbench.rundir import read_info, write_document
 from commbench.units import format_bytes, format_rate, format_seconds
 from commbench.verbs import Verb
+
+if TYPE_CHECKING:
+    from analysis.load import Run
 
 _MAX_RANKS = 65_536
 
@@ -45,10 +49,18 @@ def fit(args: argparse.Namespace) -> int:
     runs = load_runs(args.runs)
     costs = list(fit_costs(runs).values())
     if not costs:
-        raise BadInput(f"no bench run among {', '.join(map(str, args.runs))}; make one with commprof bench --nproc 2")
+        raise BadInput(_nothing_to_fit(runs, args.runs))
     write_document(args.runs[0] / "analysis" / "fit.json", costs)
     _print(msgspec.json.encode(costs).decode() if args.json else fit_table(costs))
     return 0
+
+
+def _nothing_to_fit(runs: "Sequence[Run]", paths: Sequence[Path]) -> str:
+    held = sorted({f"{m.op} of {m.dtype}" for run in runs if run.world_size > 1 for m in run.collectives})
+    names = ", ".join(map(str, paths))
+    if held:
+        return f"{names} holds {', '.join(held)}; what is fitted is a float32 all-reduce, as DDP does it"
+    return f"no bench run among {names}; make one with commprof bench --nproc 2"
 
 
 def parse_times(words: Sequence[str]) -> dict[int, float]:
@@ -68,15 +80,19 @@ def fit_table(costs: Sequence[CostModel]) -> str:
     lines = ["all-reduce on p ranks: t = latency + S / bandwidth   (ring: latency = 2(p-1) alpha)", ""]
     lines.append(f"{'ranks':>5}  {'latency':>24}  {'bandwidth (algbw)':>26}  {'busbw':>9}  half-size")
     for cost in costs:
-        low, high = cost.latency_interval_s.low, cost.latency_interval_s.high
-        latency = f"{format_seconds(cost.latency_s)} [{format_seconds(low)}, {format_seconds(high)}]"
-        slow, fast = cost.bandwidth_interval.low / 1e9, cost.bandwidth_interval.high / 1e9
-        bandwidth = f"{format_rate(cost.bandwidth_bytes_per_s)} [{slow:.3g}, {fast:.3g}]"
+        latency, bandwidth = format_seconds(cost.latency_s), format_rate(cost.bandwidth_bytes_per_s)
+        if not cost.single_samples:
+            low, high = cost.latency_interval_s.low, cost.latency_interval_s.high
+            latency += f" [{format_seconds(low)}, {format_seconds(high)}]"
+            slow, fast = cost.bandwidth_interval.low / 1e9, cost.bandwidth_interval.high / 1e9
+            bandwidth += f" [{slow:.3g}, {fast:.3g}]"
         lines.append(
             f"{cost.world_size:>5}  {latency:>24}  {bandwidth:>26}  {format_rate(cost.busbw_bytes_per_s):>9}  "
             f"{format_bytes(cost.half_bandwidth_bytes)}"
         )
-    lines += [f"{cost.world_size:>5} ranks, {cost.num_samples} samples: {cost.verdict}" for cost in costs]
+    for cost in costs:
+        no_interval = ", one a size and so no interval" if cost.single_samples else ""
+        lines.append(f"{cost.world_size:>5} ranks, {cost.num_samples} samples{no_interval}: {cost.verdict}")
     return "\n".join(lines)
 
 

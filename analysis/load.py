@@ -52,11 +52,15 @@ class Run:
 
     @property
     def all_reduces(self) -> tuple[CollectiveMeasurement, ...]:
-        """What prices DDP's buckets: float32 all-reduces, summed or averaged, each timed alone."""
+        """What prices DDP's buckets: float32 all-reduces, summed or averaged, each timed alone.
+
+        An imported log has no choice of modes: nccl-tests knows pipelined calls only.
+        """
+        modes = ("isolated",) if self.info.imported_from is None else ("isolated", "pipelined")
         return tuple(
             m
             for m in self.collectives
-            if (m.op, m.dtype, m.mode) == ("all_reduce", "float32", "isolated") and m.reduction in ("sum", "avg")
+            if (m.op, m.dtype) == ("all_reduce", "float32") and m.mode in modes and m.reduction in ("sum", "avg")
         )
 
     def counted_steps(self) -> list[StepMeasurement]:
@@ -121,6 +125,19 @@ def check_combinable(runs: Sequence[Run]) -> None:
         difference = _different_workload(training[0].info.workload, run.info.workload) or _different_batch(training[0], run)
         if difference:
             raise BadInput(f"{run.path} and {training[0].path} differ in {difference}; compare runs of one workload")
+
+
+def check_one_origin(benches: Sequence[Run]) -> None:
+    """Raise BadInput where benches of one world size come from different logs, or from a log and from here.
+
+    Nothing says that they saw the same wire, and their times would be pooled.
+    """
+    first: dict[int, Run] = {}
+    for run in benches:
+        other = first.setdefault(run.world_size, run)
+        if run.info.imported_from != other.info.imported_from:
+            origins = [f"{one.path} ({one.info.imported_from or 'measured here'})" for one in (other, run)]
+            raise BadInput(f"{' and '.join(origins)} are both of {run.world_size} ranks but not of one wire; name one of them")
 
 
 def select(runs: Sequence[Run], *, kind: str, world_size: int | None = None, synchronised: bool | None = None) -> list[Run]:

@@ -161,6 +161,8 @@ def _assumptions(situation: Situation, kind: ScalingKind) -> list[str]:
         notes.append(f"{situation.world_size} ranks compute as fast as one alone; no compute-only run at this size was given")
     if situation.extrapolated:
         notes.append(f"no bench on {situation.world_size} ranks; the wire is carried over by the ring's formula")
+    if situation.imported_from is not None:
+        notes.append(f"the wire is that of {situation.imported_from}, a log with one mean time a size: its spread is unknown")
     if situation.contention_bytes is not None:
         rates = situation.contention
         notes.append(

@@ -83,8 +83,9 @@ def _wire_pictures(material: Material, curves: Sequence[WireCurve]) -> tuple[Pic
 def _fit_table(costs: Sequence[CostModel]) -> Table:
     return Table(
         title="Fit: time = latency + size / bandwidth",
-        note="Fitted on relative error to the medians. Ranges are 95 % intervals, by bootstrap over the samples. At the "
-        "half-bandwidth size latency and transfer weigh the same. Predictions use the measured medians, not the line.",
+        note="Fitted on relative error to the medians. Ranges are 95 % intervals, by bootstrap over the samples; one sample a "
+        "size gives none. At the half-bandwidth size latency and transfer weigh the same. Predictions use the measured "
+        "medians, not the line.",
         head=("Ranks", "Latency", "Bandwidth (algbw)", "busbw", "Half-bandwidth size", "Line off by", "Samples", "Verdict"),
         rows=tuple(_fit_row(cost) for cost in costs),
         words=frozenset({7}),
@@ -93,16 +94,14 @@ def _fit_table(costs: Sequence[CostModel]) -> Table:
 
 def _fit_row(cost: CostModel) -> tuple[Cell, ...]:
     latency, bandwidth = cost.latency_interval_s, cost.bandwidth_interval
+    seconds, rate = format_seconds(cost.latency_s), format_rate(cost.bandwidth_bytes_per_s)
+    estimates = (
+        Estimate(value=seconds, interval=between(latency.low, latency.high, format_seconds)),
+        Estimate(value=rate, interval=between(bandwidth.low, bandwidth.high, format_rate)),
+    )
     return (
         str(cost.world_size),
-        Estimate(
-            value=format_seconds(cost.latency_s),
-            interval=between(latency.low, latency.high, format_seconds),
-        ),
-        Estimate(
-            value=format_rate(cost.bandwidth_bytes_per_s),
-            interval=between(bandwidth.low, bandwidth.high, format_rate),
-        ),
+        *((seconds, rate) if cost.single_samples else estimates),
         format_rate(cost.busbw_bytes_per_s),
         format_bytes(cost.half_bandwidth_bytes),
         f"{cost.line_error:.0%}",

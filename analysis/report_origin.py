@@ -107,10 +107,13 @@ def _doubts(material: Material) -> Iterator[str]:
 def _facts(info: RunInfo) -> Iterator[tuple[str, str]]:
     """Yield name and value of what decides how fast a run is; the same name twice where there are several values."""
     yield from _workload_facts(info)
-    yield "Launcher", info.launcher
     yield "Backend", info.backend
-    yield "Hosts", f"{info.num_nodes} with {info.cores_per_node} cores each"
-    yield "Threads per rank", str(info.threads_per_rank)
+    if info.imported_from is not None:
+        yield "Imported from", f"{info.imported_from}, a log of another program; what it does not name is unknown"
+    else:
+        yield "Launcher", info.launcher
+        yield "Hosts", f"{info.num_nodes} with {info.cores_per_node} cores each"
+        yield "Threads per rank", str(info.threads_per_rank)
     for host, device in dict.fromkeys((rank.hostname, rank.device_name) for rank in info.ranks):
         yield "Devices", f"{host}: {device}"
     for name in ("python", "torch", "cuda", "nccl", "driver"):

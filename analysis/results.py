@@ -43,6 +43,11 @@ class CostModel:
         return self.latency_s * self.bandwidth_bytes_per_s
 
     @property
+    def single_samples(self) -> bool:
+        """Whether each size has one sample, as in an imported log: a bootstrap over it knows no interval."""
+        return self.num_samples == len(self.message_bytes)
+
+    @property
     def busbw_bytes_per_s(self) -> float:
         return self.bandwidth_bytes_per_s * 2 * (self.world_size - 1) / self.world_size
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.cost import cost_s, fit_cost, ring_s
 from analysis.ddp import NO_CONTENTION, Bucket, Contention, Timeline, assign_buckets, share_cores, simulate_step
-from analysis.load import Run, check_combinable, select
+from analysis.load import Run, check_combinable, check_one_origin, select
 from analysis.results import CostModel, ScheduledBucket, ScheduledStep
 from commbench.errors import UnusableData
 from commbench.records import CollectiveMeasurement, GradientTimeline, StepMeasurement, Workload
@@ -73,6 +73,7 @@ class Situation:
     workers: int
     contention: Contention
     contention_bytes: int | None = None  # the message size at which it was measured; None where it is worked out
+    imported_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +112,7 @@ def profile_run(runs: Sequence[Run]) -> Run:
 def fit_costs(runs: Sequence[Run]) -> dict[int, CostModel]:
     """Fit the all-reduce at every world size above one that was benched; several benches of one size are pooled."""
     benches = [run for run in select(runs, kind="bench") if run.world_size > 1 and run.all_reduces]
+    check_one_origin(benches)
     return {
         world_size: fit_cost(_collectives(benches, world_size), [r.info.run_id for r in benches if r.world_size == world_size])
         for world_size in sorted({run.world_size for run in benches})
@@ -194,6 +196,7 @@ def _situation(
         workers=_GLOO_WORKERS if hosts.on_cpu else 1,
         contention=contention,
         contention_bytes=contention_bytes,
+        imported_from=hosts.imported_from,
     )
 
 

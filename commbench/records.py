@@ -5,7 +5,8 @@ do not know, so a new field with a default keeps old files and old readers alive
 
 History of the schema
 1  first version; since then added, with defaults: reductions, pipelined calls, rotating buffers, cold call, second tries,
-   strong scaling, the machines behind the nodes, the emulated wire, the last of a step's backward passes
+   strong scaling, the machines behind the nodes, the emulated wire, the last of a step's backward passes, the file that a run
+   was imported from
 """
 
 from dataclasses import dataclass
@@ -67,7 +68,9 @@ class RunInfo:
     """The identity card of a run folder (run.json).
 
     `num_machines` counts kernels: the nodes of a testbed, or two node daemons started on one host, share one machine's cores.
-    `wire` names the emulated wire ("1gbit"); None is the machine's own.
+    `wire` names the emulated wire ("1gbit"); None is the machine's own. `imported_from` names the log of another program that
+    the run was made from: it was measured elsewhere and earlier, `ranks` are those that the log names, and cores and threads
+    are unknown (1).
     """
 
     schema_version: int
@@ -91,6 +94,7 @@ class RunInfo:
     workload: Workload | None = None
     num_machines: int | None = None
     wire: str | None = None
+    imported_from: str | None = None
 
     @property
     def ranks_per_machine(self) -> int:

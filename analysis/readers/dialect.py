@@ -1,0 +1,35 @@
+"""Whose log is this? The first mark that no other benchmark makes decides."""
+
+import re
+
+from analysis.readers.all_reduce_bench import read_all_reduce_bench
+from analysis.readers.csv_table import read_csv_table
+from analysis.readers.foreign import ForeignSweep
+from analysis.readers.nccl_tests import read_nccl_tests, why_no_rows
+from analysis.readers.nccl_tests_json import read_nccl_tests_json
+from analysis.readers.param import read_param
+from commbench.errors import UnusableData
+
+_NOT_COLLECTIVES = (
+    (r"P2P=\w+ (?:Bandwidth|Latency)|D\\D", "p2pBandwidthLatencyTest measures copies between two GPUs, not collectives"),
+    (r"memcpy (?:CE|SM) \w+\(row\)", "nvbandwidth measures copies between two ends, not collectives"),
+    (r"\| *GPUs *\|.*\|.*busbw", "its table goes by the number of GPUs and has no message sizes; import logs with sizes"),
+)
+
+
+def read_log(text: str) -> tuple[ForeignSweep, ...]:
+    """Read every sweep of a log; raises UnusableData with the reason where it holds none."""
+    if re.match(r"\s*\{\s*\"", text[:1_000]):
+        return read_nccl_tests_json(text)
+    if "COMMS-RES-" in text:
+        return read_param(text)
+    if sweeps := read_nccl_tests(text):
+        return sweeps
+    if re.search(r"\| *payload *\||all_reduce with a [\d.]{1,16} ?\w{1,3} payload", text):
+        return read_all_reduce_bench(text)
+    for mark, reason in _NOT_COLLECTIVES:
+        if re.search(mark, text):
+            raise UnusableData(reason)
+    if "nThread" in text or "test starting" in text:
+        raise UnusableData(why_no_rows(text))
+    return read_csv_table(text)

@@ -1,0 +1,194 @@
+"""nccl-tests' text, and rccl-tests', in every dialect since 2019.
+
+A row is `size count type [redop] [root]` and then, once per placement, `time algbw busbw error` (bytes, elements; us, GB/s;
+the largest deviation, or since 2.13 the number of wrong values; with -I four more figures). Tables that people shortened by
+hand keep their header, and it says what their columns are.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from analysis.readers.foreign import (
+    MAX_RANKS,
+    Device,
+    ForeignSweep,
+    ForeignTime,
+    data_type,
+    figure,
+    is_close,
+    library_version,
+    printed_over_derived,
+    rescaled,
+    whole_number,
+)
+from analysis.readers.nccl_tests_rows import PROGRAM, Row, columns_of, rows_of, tables, text_lines, values_of
+from commbench.records import SoftwareInfo
+
+NAMES = {"alltoall": "all_to_all", "sendrecv": "send_recv"}
+NAMES |= {op: op for op in ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "reduce", "gather", "scatter")}
+CPU_TIME = "its times are CPU time (-C 1), not the time of the collective; run nccl-tests without -C"
+_PER_ITERATION = 8  # values of one placement with -I
+_DEFAULT_ITERATIONS = 20
+_TOLERATED = {"float16": 1e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-12}  # what the error column may show
+
+_DEVICE = re.compile(
+    r"Rank\s+(\d{1,6})\s+(?:Group\s+(\d{1,6})\s+)?Pid\s+(\S{1,12})\s+on\s+(\S{1,256})\s+device\s+(\d{1,6})\s+\[([^\]]{1,32})\]\s+(.*)"
+)
+_FOOTER = re.compile(r"Out of bounds values *: *(\d{1,15}) *(\w*)")
+_PCI = re.compile(r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}")
+_TROUBLE = re.compile(r"(?:Test \w{1,16} failure|(?:NCCL|CUDA) failure|Out of memory|Segmentation fault|MPI_ABORT).{0,160}")
+
+
+def read_nccl_tests(text: str) -> tuple[ForeignSweep, ...]:
+    """Read every table with rows; none where there is none."""
+    return tuple(_sweep(table) for table in tables(text))
+
+
+def why_no_rows(text: str) -> str:
+    """Say what a log without rows says itself."""
+    trouble = next((found[0] for line in text_lines(text) if (found := _TROUBLE.search(line))), None)
+    return f"nccl-tests began and no row came out{f'; it says {trouble.strip()!r}' if trouble else ''}"
+
+
+def _sweep(lines: Sequence[str]) -> ForeignSweep:
+    """Conclude what one table's lines say together."""
+    columns = next((found for line in lines if (found := columns_of(line))), ())
+    rows = rows_of(lines)
+    times, notes = _all_times(rows, columns)
+    header = next((line for line in lines if "nThread" in line), "")
+    failed_values = _failed_values(lines)
+    if _number(header, "validation") == 0 and not failed_values:
+        notes.append("validation was off: nobody knows whether the results were right")
+    op, op_source = _program(lines)
+    blocking = any("Blocking Enabled" in line for line in lines)
+    iterations = (_number(header, "(?<!warmup )(?<!agg )iters") or _DEFAULT_ITERATIONS) * (_number(header, "agg iters") or 1)
+    devices, refused = _devices(lines, rows)
+    return ForeignSweep(
+        dialect="nccl-tests, shortened" if _is_bare(columns) else "nccl-tests",
+        times=times,
+        op=op,
+        op_source=op_source,
+        devices=devices,
+        mode="isolated" if blocking else "pipelined",
+        calls_per_sample=1 if blocking else iterations,
+        warmup_iterations=_number(header, "warmup iters") or 0,
+        cuda_graph=bool(_number(header, "graph")),
+        software=_software(lines),
+        failed_values=failed_values,
+        notes=tuple(notes),
+        refused=CPU_TIME if "cputime" in columns else refused,
+    )
+
+
+def _is_bare(columns: Sequence[str]) -> bool:
+    return bool(columns) and "type" not in columns
+
+
+def _failed_values(lines: Sequence[str]) -> int | None:
+    """Return the footer's count of wrong values; None without a footer."""
+    footer = next((found for line in lines if (found := _FOOTER.search(line))), None)
+    return None if footer is None else int(footer[1]) if footer[2] == "FAILED" else 0
+
+
+def _all_times(rows: Sequence[Row], columns: Sequence[str]) -> tuple[tuple[ForeignTime, ...], list[str]]:
+    """Return the times in seconds, and what had to be assumed for them."""
+    notes = []
+    shown = () if _is_bare(columns) else columns
+    times = tuple(time for row in rows for time in _times(row, shown))
+    if _is_bare(columns):
+        notes.append("the table does not say whether it is in place; taken as in place")
+    if any(not exact for _, exact in (data_type(row.dtype) or ("", True) for row in rows)):
+        notes.append("a data type that torch has no name for is recorded as the integer of its size")
+    off = printed_over_derived(times)
+    if off is not None and is_close(off, 1e-3):
+        times = rescaled(times, 1e3)
+        notes.append("the times are in ms: only so do they agree with the printed algbw")
+    return times, notes
+
+
+def _times(row: Row, columns: Sequence[str]) -> Iterator[ForeignTime]:
+    """Yield a row's placements: out of place first, the only one is in place."""
+    reduction, root, values = values_of(row)
+    known = data_type(row.dtype)
+    size, count = whole_number(row.size), whole_number(row.count) if row.count else None
+    if known is None or size is None:
+        return
+    width = _PER_ITERATION if "i_min" in columns or len(values) >= 2 * _PER_ITERATION else 4
+    width = min(width, len(values))
+    halves = [values[start : start + width] for start in range(0, len(values) - width + 1, width)][:2]
+    for index, half in enumerate(halves):
+        time_s = figure(half[0], 1e-6)
+        if time_s is None or len(half) < 3:
+            continue
+        yield ForeignTime(
+            message_bytes=size,
+            time_s=time_s,
+            in_place=index == len(halves) - 1,
+            dtype=known[0],
+            count=count,
+            reduction=None if reduction == "none" else reduction,
+            root=None if root is None or root < 0 else root,
+            algbw=figure(half[1], 1e9),
+            busbw=figure(half[2], 1e9),
+            num_wrong=_num_wrong(half[3], known[0], counts_wrong="wrong" in columns) if len(half) > 3 else None,
+        )
+
+
+def _num_wrong(word: str, dtype: str, *, counts_wrong: bool) -> int | None:
+    """Read `#wrong`, or the older `error`, a deviation of which only too much or not is known."""
+    error = figure(word)
+    if error is None:
+        return None
+    if counts_wrong:
+        return int(error.value)
+    return int(error.value > _TOLERATED.get(dtype, 0.0))
+
+
+def _number(header: str, name: str) -> int | None:
+    match = re.search(rf"{name}: (\d{{1,9}})", header)
+    return int(match[1]) if match else None
+
+
+def _program(lines: Sequence[str]) -> tuple[str | None, str]:
+    """Return the collective whose program these lines name last before the table, or after it."""
+    found = [match[1] for line in lines for match in PROGRAM.finditer(line)]
+    known = [name for name in found if name in (*NAMES, "alltoallv", "hypercube")]
+    return (NAMES.get(known[-1], known[-1]), f"the log names {known[-1]}_perf") if known else (None, "")
+
+
+def _devices(lines: Sequence[str], rows: Sequence[Row]) -> tuple[tuple[Device, ...], str | None]:
+    """Return the device list, and why the table is worthless where several jobs printed into it."""
+    found = [_device(match) for line in lines if (match := _DEVICE.search(line))]
+    by_rank = {(device.group, device.rank): device for device in found}
+    keys = {(row.size, row.dtype, row.words[:2]) for row in rows if row.size != "0"}
+    repeated = len(keys) < sum(row.size != "0" for row in rows)
+    if len(by_rank) < len(found) and (len(by_rank) == 1 or repeated):
+        jobs = len(found) // len(by_rank)
+        return (), (
+            f"{jobs} jobs of {len(by_rank)} rank{'s'[: len(by_rank) > 1]} each ran side by side (the device list has rank 0 "
+            f"{jobs} times): nccl-tests was built without MPI; build it with MPI=1 and run again"
+        )
+    groups = {device.group for device in by_rank.values()}
+    return tuple(device for device in by_rank.values() if device.group == min(groups))[:MAX_RANKS], None
+
+
+def _device(match: re.Match[str]) -> Device:
+    return Device(
+        rank=int(match[1]),
+        group=int(match[2] or 0),
+        device=int(match[5]),
+        hostname=match[4],
+        name=match[7].strip()[:128],
+        pci_bus_id=match[6] if _PCI.match(match[6]) else None,
+    )
+
+
+def _software(lines: Sequence[str]) -> SoftwareInfo | None:
+    """Return the versions that a log states; the library's own line beats nccl-tests' header."""
+    for line in lines:
+        if match := re.search(r"[NR]CCL version *:? *(\d{1,3}\.[\d.]{1,12})(?:\+cuda([\d.]{1,8}))?", line):
+            return SoftwareInfo(python="", nccl=match[1], cuda=match[2])
+    for line in lines:
+        if match := re.search(r"nccl-library=(\d{4,6})", line):
+            return SoftwareInfo(python="", nccl=library_version(int(match[1])))
+    return None
