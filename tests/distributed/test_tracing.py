@@ -54,7 +54,7 @@ def test_a_signal_inside_a_window_leaves_whole_traces(
     start: Start, tmp_path: Path, tiny: Path, num_ranks: int, signum: signal.Signals, checkpoints: tuple[str, ...]
 ) -> None:
     run = tmp_path / "r"
-    window = ("profiling.trace_wait=5", "profiling.trace_steps=1000")
+    window = ("profiling.trace_wait=5", "profiling.trace_steps=1000", "profiling.trace_shapes=false")
     process = start("train", tiny, *ENDLESS, *window, *checkpoints, "--nproc", num_ranks, "--folder", run)
     wait_until("the twentieth step", lambda: lines(run / f"steps.rank0000{num_ranks - 1}.jsonl") >= 20)
     os.killpg(process.pid, signum) if signum == signal.SIGINT else os.kill(ranks(run)[0], signum)
