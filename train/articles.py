@@ -153,20 +153,32 @@ def _read_csv(path: Path, key: str, count: int | None, part: slice) -> Articles:
 
 
 def _records(file: IO[bytes], path: Path) -> Iterator[tuple[int, str]]:
-    """Yield each record and the number of its first line. An odd number of quotes so far means that one is open."""
-    first, opened, lines, num_bytes = 1, 0, list[str](), 0
+    """Yield each record and the number of its first line. Quotes that are not doubled open and close by turns."""
+    lines: list[str] = []
+    openers: list[int] = []  # after each of these lines, the number of the line whose quote is open
     for number, line in _lines(file, path):
         lines.append(line)
-        num_bytes += len(line)
-        if line.count('"') % 2:
-            opened = 0 if opened else number
-        if not opened:
-            yield first, "".join(lines)
-            first, lines, num_bytes = number + 1, [], 0
-        elif len(lines) >= _MAX_RECORD_LINES or num_bytes >= _MAX_LINE_BYTES:
+        quotes = line.replace('""', "").count('"')
+        if bool(openers) == bool(quotes % 2):
+            yield number + 1 - len(lines), "".join(lines)
+            lines, openers = [], []
+            continue
+        openers.append(number if quotes else openers[-1])
+        if len(lines) >= _MAX_RECORD_LINES or sum(map(len, lines)) >= _MAX_LINE_BYTES:
             break
-    if opened:
-        raise _refusal(path, opened, "a quote is not closed, or one inside the text is not doubled")
+    if openers:
+        raise _refusal(path, _culprit(lines, openers), "a quote is not closed, or one inside the text is not doubled")
+
+
+def _culprit(lines: Sequence[str], openers: Sequence[int]) -> int:
+    """Return the line whose quote keeps lines from being a record: the one open where they break the rules, or at the end."""
+    reader = csv.reader(lines, strict=True)
+    try:
+        next(reader)
+    except csv.Error as error:
+        if "end of data" not in str(error):
+            return openers[max(0, reader.line_num - 2)]
+    return openers[reader.line_num - 1]
 
 
 def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, str]]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import train.articles
 from commbench.errors import BadInput
 from tests.ag_news import MODEL, TRAIN_CSV, csv_data
 from train.config import DataConfig, ModelConfig
@@ -34,7 +35,49 @@ def test_reads_any_line_end_also_a_missing_one(tmp_path: Path, end: bytes) -> No
     assert training.tokens[0, :4].tolist() == [2, 3, 0, 0]
 
 
-PLAIN_TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\n\r"), min_size=1, max_size=40)
+def test_a_byte_order_mark_is_no_part_of_the_first_class(tmp_path: Path) -> None:
+    training, _ = prepare_data(csv_data(tmp_path, b"\xef\xbb\xbf" + TRAIN_CSV), MODEL)
+    assert training.labels.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_quote_may_hold_line_ends(tmp_path: Path, end: bytes) -> None:
+    text = b'"1","one%stwo","%sthree""%s"%s"4","four","five"%s' % ((end,) * 5)
+    training, _ = prepare_data(csv_data(tmp_path, text), ModelConfig(vocabulary=8))
+    assert [(row != 0).sum() for row in training.tokens] == [4, 2]
+    assert training.labels.tolist() == [0, 3]
+
+
+OPEN = b'"2","one\ntwo","three\n""four"", five\n'  # the quote that stays open is on the second line
+
+LINES_OF_RECORDS = {
+    "after records of several lines": (b'"1","a\n\nb","c"\n' * 2 + b'"9","t","x"\n', 7, "the class is '9'"),
+    "a record's first line": (b'"1","a\nb","c","d"\n', 1, "the line has 4 columns"),
+    "a byte inside a record": (b'"1","a\nb\xe9","c"\n', 2, "'utf-8' codec can't decode byte 0xe9"),
+    "the quote at the file's end": (OPEN, 2, "a quote is not closed"),
+    "the quote that would swallow the rest": (OPEN + b"more\n" * 10000 + b'"\n', 2, "a quote is not closed"),
+    "one line too many": (b'"1","' + b"\n" * 64 + b'a","b"\n', 1, "a quote is not closed"),
+    "a text too long": (b'"1","' + (b"x" * 2**18 + b"\n") * 5 + b'a","b"\n', 1, "a quote is not closed"),
+}
+
+
+@pytest.mark.parametrize("case", LINES_OF_RECORDS)
+def test_the_line_is_exact_where_records_have_several(tmp_path: Path, case: str) -> None:
+    content, number, reason = LINES_OF_RECORDS[case]
+    with pytest.raises(BadInput, match=rf"train\.csv:{number}: {reason}"):
+        prepare_data(csv_data(tmp_path, content), MODEL)
+
+
+def test_an_open_quote_is_noticed_within_64_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    lines = train.articles._lines
+    monkeypatch.setattr(train.articles, "_lines", lambda *args: (read.append(line) or line for line in lines(*args)))
+    with pytest.raises(BadInput, match=r"train\.csv:1: a quote is not closed"):
+        prepare_data(csv_data(tmp_path, b'"1","title","text\n' + TRAIN_CSV * 10000), MODEL)
+    assert len(read) == 64
+
+
+PLAIN_TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r"), min_size=1, max_size=40)
 
 
 @settings(max_examples=60, deadline=None)
@@ -102,7 +145,8 @@ def test_any_file_is_either_read_or_refused(tmp_path_factory: pytest.TempPathFac
     except BadInput as error:
         assert re.search(r"train\.csv:\d+: .*expected in UTF-8", str(error))  # noqa: PT017
     else:
-        assert len(training.tokens) == 1 + content.count(b"\n") + (content[-1:] not in (b"\n", b""))
+        records = list(csv.reader(io.StringIO(content.decode(), newline=""), strict=True))
+        assert training.labels.tolist() == [0, *(int(number) - 1 for number, _, _ in records)]
 
 
 def test_refuses_an_empty_file(tmp_path: Path) -> None:

@@ -85,6 +85,26 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(raw)
 
 
+def test_a_flipped_bit_anywhere_in_the_arrays_is_noticed(data: DataConfig, encodings: list[ModelConfig]) -> None:
+    """Words stay within the vocabulary when their lowest bit changes, so that only the checksum can tell."""
+    intact = prepare_data(data, MODEL)
+    (path,) = cache_files(data)
+    with zipfile.ZipFile(path) as archive:
+        members = [(info.header_offset, info.file_size, info.filename) for info in archive.infolist()]
+    good = path.read_bytes()
+    assert len(members) == 4
+    for offset, size, name in members:
+        begin = good.index(b"\x93NUMPY", offset)
+        width = 4 if "tokens" in name else 8
+        for place in (begin + 128, begin + size - width):  # an array's first and last number, behind numpy's header
+            spoiled = bytearray(good)
+            spoiled[place] ^= 1
+            path.write_bytes(spoiled)
+            del encodings[:]
+            assert digest(prepare_data(data, MODEL)) == digest(intact)
+            assert len(encodings) == 1, f"{name} at {place}"
+
+
 def write_bare_array(path: Path) -> None:
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
@@ -179,7 +199,19 @@ print(hashlib.sha256(b"".join(part.tokens.tobytes() + part.labels.tobytes() for 
 """
 
 
-def test_processes_that_encode_at_once_agree_and_leave_one_cache(tmp_path: Path) -> None:
+SHARED_CACHE: dict[str, Callable[[Path], object]] = {
+    "none yet": Path.unlink,
+    "cut": SPOILED["cut"],
+    "flipped bit": flip_a_bit,
+    "short rows": SPOILED["short rows"],
+}
+
+
+@pytest.mark.parametrize("state", SHARED_CACHE)
+def test_processes_that_encode_at_once_agree_and_leave_one_cache(tmp_path: Path, state: str) -> None:
+    data, model = DataConfig(synthetic_articles=300, cache_dir=str(tmp_path / "cache")), ModelConfig(vocabulary=1500)
+    expected = digest(prepare_data(data, model))
+    SHARED_CACHE[state](cache_files(data)[0])
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", IN_A_PROCESS, str(tmp_path), str(index), "3"],
@@ -190,8 +222,8 @@ def test_processes_that_encode_at_once_agree_and_leave_one_cache(tmp_path: Path)
         for index in range(3)
     ]
     digests = {process.communicate(timeout=60)[0].strip() for process in processes}
-    data = DataConfig(synthetic_articles=300, cache_dir=str(tmp_path / "cache"))
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert len(list(tmp_path.glob("ready*"))) == 3, "every process encoded for itself"
     assert len(cache_files(data)) == 1
-    assert digests == {digest(prepare_data(replace(data, cache_dir=str(tmp_path)), ModelConfig(vocabulary=1500)))}
+    assert digests == {expected}
+    assert digest(prepare_data(data, model)) == expected
