@@ -30,6 +30,7 @@ from commbench.launched import RankContext
 from commbench.rundir import replacing
 from commbench.runtime import barrier
 from commbench.stopping import answering_later
+from commbench.units import printable
 from train.config import ProfilingConfig
 from train.schedule import TraceWindow, trace_windows
 
@@ -57,7 +58,7 @@ class StepTracer:
         except RunFailed as failure:
             if error is None:
                 raise
-            sys.stderr.write(f"commprof: {failure}\n")  # what ended the run is the news
+            sys.stderr.write(f"commprof: {printable(str(failure))}\n")  # what ended the run is the news
 
     def touches(self, step: int) -> bool:
         """Tell whether the profiler of any rank is on during a step: a rank that it slows makes the others wait."""

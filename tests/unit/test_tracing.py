@@ -128,6 +128,16 @@ def test_each_window_is_a_file_that_says_whose_it_is(tmp_path: Path, capfd: pyte
     assert capfd.readouterr() == ("", "")  # Kineto's own words
 
 
+@pytest.mark.parametrize("ranks", [[0], [1]])
+def test_all_ranks_meet_after_a_window_once_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranks: list[int]
+) -> None:
+    written: list[int] = []
+    monkeypatch.setattr(train.profiling, "barrier", lambda: written.append(len(list(tmp_path.glob("traces/*.gz")))))
+    take(tracer_of(tmp_path, range(20), 1, trace_wait=4, trace_repeat=2, trace_ranks=ranks), range(20))
+    assert written == ([1, 2] if ranks == [1] else [0, 0])
+
+
 def test_a_rank_that_is_not_listed_marks_the_steps_and_traces_none(tmp_path: Path) -> None:
     assert take(tracer_of(tmp_path / "r", range(20), 1, trace_ranks=[0]), range(20)) == [16, 17, 18, 19]
     assert not (tmp_path / "r" / "traces").exists()
