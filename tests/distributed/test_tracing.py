@@ -48,7 +48,7 @@ def test_windows_of_a_listed_rank_are_marked_on_every_rank(commprof: Commprof, t
 
 @pytest.mark.parametrize(
     ("num_ranks", "signum", "checkpoints"),
-    [(1, signal.SIGTERM, ()), (2, signal.SIGINT, ()), (2, signal.SIGTERM, ("training.checkpoint_every=1000000",))],
+    [(2, signal.SIGINT, ()), (1, signal.SIGTERM, ("training.checkpoint_every=1000000",))],
 )
 def test_a_signal_inside_a_window_leaves_whole_traces(
     start: Start, tmp_path: Path, tiny: Path, num_ranks: int, signum: signal.Signals, checkpoints: tuple[str, ...]
