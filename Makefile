@@ -14,8 +14,10 @@ RESULTS ?= docs/results
 # Peers of `make benchmark-gloo`: a checkout of gloo with its benchmark built, a checkout of PARAM. Both may be left out.
 GLOO ?=
 PARAM ?=
+# AG News' articles for `make benchmark-data`, one a line; 7,600 are enough, they are repeated.
+ARTICLES ?= ../shared/data/ag_news_csv/test.csv
 
-.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed benchmark-testbed-study benchmark-training-cost clean
+.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed benchmark-testbed-study benchmark-training-cost benchmark-data clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -59,6 +61,9 @@ benchmark-training-cost: $(VENV)/installed
 
 benchmark-gloo: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.gloo_peer --out $(RESULTS) $(if $(GLOO),--gloo $(GLOO)) $(if $(PARAM),--param $(PARAM))
+
+benchmark-data: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.data_start $(ARTICLES) --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """What a report says of what was measured: the wire, and the step's anatomy. None where the data hold nothing for it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from analysis import plots
 from analysis.load import select
@@ -8,6 +8,7 @@ from analysis.plots import ranks
 from analysis.report_data import Anatomy, Material, WireCurve, anatomies, raw_files, wire_curves
 from analysis.report_page import Cell, Estimate, Picture, Section, Table, between
 from analysis.results import CostModel
+from commbench.slowdown import Slowdown
 from commbench.units import format_bytes, format_rate, format_seconds
 
 
@@ -48,10 +49,18 @@ def anatomy_section(material: Material, pictures: tuple[Picture, ...] = (), tabl
         sentences=(
             "A compute-only run sends nothing: it shows what ranks cost each other by computing side by side. What the "
             "backward pass of a synchronised run takes beyond that is communication and waiting.",
+            *_slowdowns(found),
         ),
         pictures=(measured, *pictures),
         tables=(_anatomy_table(found), *tables),
     )
+
+
+def _slowdowns(found: Sequence[Anatomy]) -> Iterator[str]:
+    """Yield what tracing cost each run that traced enough steps to tell; those steps are in no other figure."""
+    for run in (anatomy.run for anatomy in found):
+        if (slowdown := Slowdown.of(list(run.steps.values()))) is not None:
+            yield f"{run.path.name}: {slowdown}."
 
 
 def _wire_pictures(material: Material, curves: Sequence[WireCurve]) -> tuple[Picture, ...]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch._C._autograd import _profiler_enabled
 from torch.profiler import record_function
 
-from commbench.errors import BadInput
+from commbench.errors import BadInput, RunFailed
 from commbench.gradients import GradientRecorder
 from commbench.records import GradientTimeline, StepMeasurement
 from commbench.rundir import RecordWriter, write_document
@@ -74,7 +74,7 @@ class StepRecorder:
         self._gradients.detach()
         self._writer.__exit__(kind, error, tb)
         if self._rank == 0 and self._gradients.has_samples:
-            write_document(self._folder / "gradients.json", self.timeline())
+            self._write_timeline(self._folder / "gradients.json")
 
     @contextmanager
     def step(self, num_samples: int | None = None, *, profiled: bool = False) -> Iterator[None]:
@@ -144,6 +144,12 @@ class StepRecorder:
     def timeline(self) -> GradientTimeline:
         """Return medians over the steps that count so far."""
         return self._gradients.timeline()
+
+    def _write_timeline(self, path: Path) -> None:
+        try:
+            write_document(path, self.timeline())
+        except OSError as error:
+            raise RunFailed(f"cannot write {path}: {error.strerror}; make room, the steps are kept") from None
 
     def _end_phase(self) -> None:
         if self._under_way is None:

@@ -6,13 +6,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
 from commbench.errors import Interrupted
 
 _ECHO_S = 3.0
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a forked child may only call it
 
@@ -30,6 +32,20 @@ def stopped_by(signum: int) -> str:
     return f"stopped by {signal.Signals(signum).name}"
 
 
+@contextmanager
+def answering_later() -> Iterator[None]:
+    """Let the block finish before SIGINT and SIGTERM are answered, each once; for the main thread."""
+    came: dict[int, None] = {}
+    own = [(signum, signal.signal(signum, lambda number, _: came.setdefault(number))) for signum in _ENDING]
+    try:
+        yield
+    finally:
+        for signum, handler in own:
+            signal.signal(signum, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
 class StopRequest:
     """Remembers the first signal that asks to stop, so that the work in hand can be finished.
 
@@ -38,9 +54,7 @@ class StopRequest:
     ways.
     """
 
-    def __init__(
-        self, signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM), now_s: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, signals: Iterable[int] = _ENDING, now_s: Callable[[], float] = time.monotonic) -> None:
         self.signum = 0
         self._pressed_s: float | None = None
         self._now_s = now_s

@@ -15,7 +15,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from commbench.runtime import broadcast_text, gather_text, gather_values
 from commbench.stopping import StopRequest, stopped_by
 from commbench.units import format_bytes
 from train.articles import source_identity
-from train.config import TrainConfig
+from train.config import ProfilingConfig, TrainConfig
 
 _FORMAT = 1
 _KEPT = 2
@@ -42,7 +42,7 @@ _NAME = re.compile(r"step-(\d{8,})\.pt")
 _MAY_CHANGE = {
     *("training.epochs", "training.max_steps", "training.checkpoint_every", "distributed.backend", "distributed.timeout_s"),
     *("data.train_csv", "data.eval_csv", "data.download", "data.url", "data.cache_dir"),
-    *("profiling.warmup_steps", "profiling.trace_steps"),
+    *(f"profiling.{field.name}" for field in fields(ProfilingConfig)),
 }
 # What zipfile and torch raise on a file that is not, or no longer, what was saved.
 _DAMAGED = (

@@ -18,12 +18,14 @@ from commbench.hardware import usable_cores
 from commbench.launched import detect_rank
 from commbench.records import EvaluationMeasurement, StepMeasurement, Workload
 from commbench.rundir import read_info, read_records, write_text
+from commbench.slowdown import Slowdown
 from commbench.stopping import StopRequest
 from commbench.units import format_seconds
 from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments, check_resume
 from train.config import TrainConfig, dump_config, load_train_config
 from train.data import prepare_data
 from train.schedule import count_steps, samples_per_rank
+from train.traces import opening_traces
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,7 +96,8 @@ def train_verb(args: argparse.Namespace) -> int:
                 write_text(run / "config.yaml", dump_config(config))
             train(config, trainee, training, evaluation, context, run, resumed=resumed, stop=stop)
     if context.rank == 0:
-        sys.stdout.write(_summary(run) + "\n")
+        hint = [opening_traces(run)] if config.profiling.perfetto_hint else []
+        sys.stdout.write("\n".join([_summary(run), *hint]) + "\n")
     return 0
 
 
@@ -120,7 +123,8 @@ def _summary(run: Path) -> str:
     info = read_info(run)
     assert info.workload is not None
     batch = f"{info.workload.samples_per_rank} samples on each ({info.workload.scaling} scaling)"
-    steps = [step for step in read_records(run / "steps.rank00000.jsonl", StepMeasurement) if step.counts]
+    every_step = list(read_records(run / "steps.rank00000.jsonl", StepMeasurement))
+    steps = [step for step in every_step if step.counts]
     if not steps:
         return f"no step counts: all of them warmed up or were traced\nrun: {run}"
     step_s = median(step.step_s for step in steps)
@@ -132,6 +136,8 @@ def _summary(run: Path) -> str:
         f"step {format_seconds(step_s)} (median of {len(steps)})  {phases}",
         f"throughput {info.world_size * steps[0].num_samples / step_s:.4g} samples/s on {info.world_size} ranks, {batch}",
     ]
+    if (slowdown := Slowdown.of([every_step])) is not None:
+        lines.append(str(slowdown))
     if (run / "evaluations.jsonl").exists():
         *_, last = read_records(run / "evaluations.jsonl", EvaluationMeasurement)
         lines.append(f"accuracy {last.accuracy:.4f} on {last.num_samples} articles after {last.elapsed_s:.0f} s")

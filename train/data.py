@@ -10,10 +10,13 @@ read as untrusted.
 """
 
 import hashlib
+import re
 import zlib
+from array import array
+from collections import defaultdict
 from dataclasses import dataclass
+from itertools import count, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,15 +28,12 @@ from train.articles import Articles, read_articles, source_identity
 from train.config import DataConfig, ModelConfig
 from train.synthetic import NUM_CLASSES
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 __all__ = ["NUM_CLASSES", "EncodedText", "prepare_data"]
 
-_CACHE_FORMAT = 1  # raise it when the same source and options give other rows than before
-_PADDING, _UNKNOWN = "[PAD]", "[UNK]"
+_CACHE_FORMAT = 2  # raise it when the same source and options give other rows than before
+_PADDING, _UNKNOWN, _FIRST_NUMBER = 0, 1, 2
+_WORDS = re.compile(r"\w+|[^\w\s]+").findall
 _MAX_ROWS_BYTES = 4 * 2**30
-_ENCODE_BATCH = 1024  # an article takes some 10 kB while the tokenizer works on it; AG News at once would take 1.2 GB
 # What numpy and zipfile raise on a file that is not, or no longer, what was saved.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, TypeError, BadZipFile, zlib.error)
 
@@ -44,6 +44,14 @@ class EncodedText:
 
     tokens: NDArray[np.int32]
     labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ReadWords:
+    """Every word of some articles as its place in the list of words; article i ends before `ends[i + 1]`."""
+
+    places: NDArray[np.int32]
+    ends: NDArray[np.int64]
 
 
 def prepare_data(data: DataConfig, model: ModelConfig) -> tuple[EncodedText, EncodedText]:
@@ -67,41 +75,43 @@ def _encode_articles(articles: tuple[Articles, Articles], model: ModelConfig) ->
     if model.sequence_length > largest:
         raise BadInput(f"model.sequence_length={model.sequence_length} needs too much memory; use at most {largest}")
     training, evaluation = articles
-    tokenizer = _train_tokenizer(training, model)
-    return _encode(tokenizer, training, model), _encode(tokenizer, evaluation, model)
+    places = defaultdict[str, int](count().__next__)  # a word's place is where it was first seen
+    read = _read_words(training, places)
+    numbers = _number_words(list(places), np.bincount(read.places), training.origin, model)
+    read_too = _read_words(evaluation, places)
+    more_words = np.full(len(places) - len(numbers), _UNKNOWN, dtype=np.int32)
+    rows = _rows(read, numbers, model), _rows(read_too, np.append(numbers, more_words), model)
+    return EncodedText(tokens=rows[0], labels=training.labels), EncodedText(tokens=rows[1], labels=evaluation.labels)
 
 
-def _train_tokenizer(training: Articles, model: ModelConfig) -> "Tokenizer":
-    """Build a tokenizer with exactly `model.vocabulary` entries; raise BadInput where there are not so many words."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-
-    def word_tokenizer(words: models.WordLevel) -> Tokenizer:
-        tokenizer = Tokenizer(words)
-        tokenizer.normalizer = normalizers.Lowercase()
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # \w+|[^\w\s]+
-        return tokenizer
-
-    size = min(model.vocabulary, np.iinfo(np.int32).max)
-    trainer = trainers.WordLevelTrainer(vocab_size=size, special_tokens=[_PADDING, _UNKNOWN], show_progress=False)
-    counter = word_tokenizer(models.WordLevel(unk_token=_UNKNOWN))
-    counter.train_from_iterator(training.texts, trainer)
-    vocabulary = counter.get_vocab()
-    if (found := len(vocabulary)) < model.vocabulary:
-        words = f"{found - 2:,} words in {training.origin}, plus padding and unknown"
-        raise BadInput(f"model.vocabulary={model.vocabulary} is larger than the data give ({words}); use at most {found}")
-    # A second tokenizer, for the first one would read "[PAD]" in an article as padding.
-    tokenizer = word_tokenizer(models.WordLevel(vocab=vocabulary, unk_token=_UNKNOWN))
-    tokenizer.enable_truncation(model.sequence_length)
-    return tokenizer
+def _read_words(articles: Articles, places: defaultdict[str, int]) -> _ReadWords:
+    """Look up every word of some articles; words that are new get the places that follow."""
+    found, ends = array("i"), array("q", [0])
+    for text in articles.texts:
+        found.extend([places[word] for word in _WORDS(text.lower())])
+        ends.append(len(found))
+    return _ReadWords(places=np.frombuffer(found, dtype=np.int32), ends=np.frombuffer(ends, dtype=np.int64))
 
 
-def _encode(tokenizer: "Tokenizer", articles: Articles, model: ModelConfig) -> EncodedText:
-    tokens = np.zeros((len(articles.texts), model.sequence_length), dtype=np.int32)
-    for start in range(0, len(tokens), _ENCODE_BATCH):
-        batch = tokenizer.encode_batch_fast(articles.texts[start : start + _ENCODE_BATCH])
-        for row, encoding in enumerate(batch, start):
-            tokens[row, : len(encoding)] = encoding.ids
-    return EncodedText(tokens=tokens, labels=articles.labels)
+def _number_words(words: list[str], counts: NDArray[np.int64], origin: str, model: ModelConfig) -> NDArray[np.int32]:
+    """Return the number of each word, 1 outside the vocabulary; raise BadInput where there are not so many words."""
+    if (found := len(words) + _FIRST_NUMBER) < model.vocabulary:
+        known = f"{len(words):,} words in {origin}, plus padding and unknown"
+        raise BadInput(f"model.vocabulary={model.vocabulary} is larger than the data give ({known}); use at most {found}")
+    frequent = sorted(range(len(words)), key=lambda place: (-counts[place], words[place]))
+    frequent = frequent[: model.vocabulary - _FIRST_NUMBER]
+    numbers = np.full(len(words), _UNKNOWN, dtype=np.int32)
+    numbers[frequent] = np.arange(_FIRST_NUMBER, _FIRST_NUMBER + len(frequent))
+    return numbers
+
+
+def _rows(read: _ReadWords, numbers: NDArray[np.int32], model: ModelConfig) -> NDArray[np.int32]:
+    """Return a row for each article, cut or padded to the model's length."""
+    rows = np.full((len(read.ends) - 1, model.sequence_length), _PADDING, dtype=np.int32)
+    for row, (begin, end) in zip(rows, pairwise(read.ends.tolist()), strict=True):
+        kept = numbers[read.places[begin : min(end, begin + model.sequence_length)]]
+        row[: len(kept)] = kept
+    return rows
 
 
 def _cache_folder(data: DataConfig) -> Path:

@@ -31,8 +31,8 @@ from train.checkpoint import Checkpoint, CheckpointKeeper, drop_later_records
 from train.config import TrainConfig
 from train.data import NUM_CLASSES, EncodedText
 from train.model import TextClassifier
-from train.profiling import trace_last_steps
-from train.schedule import count_steps, first_profiled_step, samples_per_rank
+from train.profiling import StepTracer
+from train.schedule import count_steps, samples_per_rank
 
 Batch = tuple[Tensor, Tensor]
 
@@ -84,18 +84,16 @@ def train(
     num_steps = count_steps(len(training.labels), config, context.world_size)
     steps = range(begun_step, num_steps)
     num_samples = samples_per_rank(config.training, context.world_size)
-    first_profiled = first_profiled_step(num_steps, config.profiling.trace_steps)
     keeper = _keeper(config, trainee, context, run, stop)
     recorder = _recorder(config, trainee, context, run, begun_step)
-    tracing = trace_last_steps(run / "traces", context.rank, steps, config.profiling.trace_steps, trainee.device)
+    tracing = StepTracer(run, context, steps, config.profiling, trainee.device)
     reporting = progress("step", num_steps, first=begun_step, enabled=context.rank == 0)
     start_s = time.monotonic() - begun_s
-    with recorder, tracing as trace_step, reporting as report:
+    with recorder, tracing as tracer, reporting as report:
         stream = endless(loader, begun_step)
         for step in steps:
-            with recorder.step(profiled=step >= first_profiled):
+            with tracer.step(step), recorder.step(profiled=tracer.touches(step)):
                 train_step(trainee, stream, recorder, synchronise=config.distributed.synchronise)
-            trace_step()
             _say(report, step + 1, recorder)
             if _epoch_ends(step + 1, num_steps, len(loader)) and config.training.evaluate:
                 result = evaluate(trainee, evaluation, num_samples, context)

@@ -1,12 +1,15 @@
 """How many steps a run takes, and which of them are warm-up, measured, or under the profiler.
 
-    | warm-up | measured ........ | profiler starts | traced |
+    | warm-up | measured ........ | profiler starts | traced |                         where nothing else is said
+    | wait | profiler starts | traced | wait | profiler starts | traced | measured |    trace_wait and trace_repeat given
 
-The traced steps come last, so that nothing the profiler leaves behind can slow a step that counts.
+The traced steps come last by default, so that nothing the profiler leaves behind can slow a step that counts.
 """
 
+from dataclasses import dataclass
+
 from commbench.errors import BadInput
-from train.config import TrainConfig, TrainingConfig
+from train.config import ProfilingConfig, TrainConfig, TrainingConfig
 
 
 def samples_per_rank(training: TrainingConfig, world_size: int) -> int:
@@ -34,20 +37,68 @@ def steps_per_epoch(num_articles: int, batch_size: int, world_size: int) -> int:
 
 
 def count_steps(num_articles: int, config: TrainConfig, world_size: int) -> int:
-    """Return the steps of the whole run; raise BadInput when warm-up and tracing leave none to measure."""
-    training, profiling = config.training, config.profiling
+    """Return the steps of the whole run; raise BadInput when the traces do not fit or leave no step to measure."""
+    training = config.training
     steps = steps_per_epoch(num_articles, samples_per_rank(training, world_size), world_size) * training.epochs
     if training.max_steps is not None:
         steps = min(steps, training.max_steps)
-    if first_profiled_step(steps, profiling.trace_steps) <= profiling.warmup_steps:
-        needed = profiling.warmup_steps + 1 + (profiling.trace_steps + 1 if profiling.trace_steps else 0)
-        raise BadInput(
-            f"{steps} steps are too few: {profiling.warmup_steps} warm up and {profiling.trace_steps} are traced; "
-            f"run at least {needed} (training.max_steps, training.epochs) or lower profiling.warmup_steps"
-        )
+    _check_windows(steps, config.profiling)
+    _check_ranks(config.profiling, world_size)
     return steps
 
 
-def first_profiled_step(num_steps: int, trace_steps: int) -> int:
-    """Return the first step the profiler touches, the one that starts it; `num_steps` when it touches none."""
-    return num_steps - trace_steps - 1 if trace_steps else num_steps
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceWindow:
+    """Steps in a row that the profiler touches; the trace holds those from `first_traced` on, the others start it."""
+
+    touched: range
+    first_traced: int
+
+
+def trace_windows(num_steps: int, profiling: ProfilingConfig, first_step: int = 0) -> tuple[TraceWindow, ...]:
+    """Return the windows of a run that begins, or goes on, at `first_step`.
+
+    One that had begun before is cut: its first step left starts the profiler, and without a step after that it is dropped.
+    """
+    wait, end = profiling.trace_wait, _last_end(profiling)
+    offset = num_steps - end if wait is None else wait
+    windows = []
+    for start in range(offset, offset + end, _period(profiling)):
+        touched = range(max(start, first_step), start + profiling.trace_warmup + profiling.trace_steps)
+        first_traced = max(start + profiling.trace_warmup, touched.start + 1)
+        if first_traced < touched.stop:
+            windows.append(TraceWindow(touched=touched, first_traced=first_traced))
+    return tuple(windows)
+
+
+def _period(profiling: ProfilingConfig) -> int:
+    return (profiling.trace_wait or 0) + profiling.trace_warmup + profiling.trace_steps
+
+
+def _last_end(profiling: ProfilingConfig) -> int:
+    """Return how many steps all windows take, the waiting before each one included."""
+    return profiling.trace_repeat * _period(profiling) if profiling.trace_steps else 0
+
+
+def _check_windows(num_steps: int, profiling: ProfilingConfig) -> None:
+    """Raise BadInput where a window ends after the run, or no step is left that neither warms up nor meets the profiler."""
+    end, warmup, wait = _last_end(profiling), profiling.warmup_steps, profiling.trace_wait
+    if end > num_steps and wait is not None:
+        one = f"{wait} + {profiling.trace_warmup} + {profiling.trace_steps}"
+        raise BadInput(
+            f"profiling.trace_wait, trace_warmup and trace_steps, {one} steps, {profiling.trace_repeat} times, need {end} "
+            f"steps and the run has {num_steps}; lower them or run longer (training.max_steps, training.epochs)"
+        )
+    fitting = trace_windows(num_steps, profiling) if end <= num_steps else ()
+    met = sum(len(range(max(warmup, window.touched.start), window.touched.stop)) for window in fitting)
+    if end > num_steps or num_steps - warmup - met < 1:
+        needed = (warmup + end if wait is None else max(warmup, end)) + 1
+        raise BadInput(
+            f"{num_steps} steps are too few: {warmup} warm up and {profiling.trace_repeat * profiling.trace_steps} are traced; "
+            f"run at least {needed} (training.max_steps, training.epochs) or lower profiling.warmup_steps"
+        )
+
+
+def _check_ranks(profiling: ProfilingConfig, world_size: int) -> None:
+    if profiling.trace_ranks is not None and (largest := max(profiling.trace_ranks)) >= world_size:
+        raise BadInput(f"profiling.trace_ranks names rank {largest}, the last one is {world_size - 1}; null traces all of them")

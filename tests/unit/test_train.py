@@ -13,7 +13,7 @@ from train.config import TrainConfig, load_train_config
 from train.data import NUM_CLASSES, EncodedText
 from train.loop import Trainee, batches_of, build_trainee, endless, evaluate
 from train.model import TextClassifier, count_parameters, gradient_bytes, sinusoids
-from train.schedule import count_steps, first_profiled_step, steps_per_epoch
+from train.schedule import count_steps, steps_per_epoch
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CPU = torch.device("cpu")
@@ -108,8 +108,6 @@ def test_steps_are_full_batches_up_to_the_limit() -> None:
     assert steps_per_epoch(1000, 32, 2) == 15
     assert count_steps(6600, configured(epochs=2), 2) == 206
     assert count_steps(6600, configured(max_steps=50), 1) == 50
-    assert first_profiled_step(50, 3) == 46
-    assert first_profiled_step(50, 0) == 50
 
 
 @pytest.mark.parametrize(

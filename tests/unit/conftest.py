@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+
+import train.data
+from tests.ag_news import EVAL_CSV, TRAIN_CSV, csv_data
+from train.config import DataConfig, ModelConfig
+from train.data import EncodedText
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataConfig:
+    return csv_data(tmp_path, TRAIN_CSV, EVAL_CSV)
+
+
+@pytest.fixture
+def encodings(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
+    """The calls that encoded articles rather than reading the cache."""
+    calls: list[ModelConfig] = []
+    encode = train.data._encode_articles
+
+    def counted(articles: tuple, model: ModelConfig) -> tuple[EncodedText, EncodedText]:
+        calls.append(model)
+        return encode(articles, model)
+
+    monkeypatch.setattr(train.data, "_encode_articles", counted)
+    return calls
