@@ -229,7 +229,7 @@ def _pool(compute_only: Sequence[Run], profile: Run, world_size: int, ranks_on_c
         if profile.info.workload is not None and profile.info.workload.scaling == "strong":
             raise UnusableData(
                 f"{profile.path} shares one batch out (strong scaling), and how long {world_size} ranks compute on a part of "
-                f"it was not measured; add commprof train ... --nproc {world_size} distributed.synchronise=false"
+                f"it was not measured; add commprof train ... --nproc {world_size} distributed.synchronisation=compute_only"
             )
         per_rank = [_counted(profile.steps[0])] * world_size
         slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)

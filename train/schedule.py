@@ -22,6 +22,18 @@ def samples_per_rank(training: TrainingConfig, world_size: int) -> int:
     return samples
 
 
+def samples_per_part(training: TrainingConfig, world_size: int) -> int:
+    """Return the samples of one micro-batch; raise BadInput where a rank's share cannot be cut into equal ones."""
+    share = samples_per_rank(training, world_size)
+    samples, left_over = divmod(share, training.accumulation)
+    if left_over or not samples:
+        raise BadInput(
+            f"training.accumulation={training.accumulation} cuts the {share} samples that each rank draws a step into unequal "
+            f"parts; use a divisor of {share}"
+        )
+    return samples
+
+
 def steps_per_epoch(num_articles: int, batch_size: int, world_size: int) -> int:
     """Return the full batches that every rank gets; raise BadInput when there is none."""
     steps = num_articles // world_size // batch_size

@@ -16,8 +16,9 @@ from commbench.stopping import StopRequest
 from commprof.cli import main
 from tests.factory import run_info, step
 from train.checkpoint import CheckpointKeeper, drop_later_records, load_checkpoint, restore
-from train.config import TrainConfig, dump_config, load_train_config
-from train.loop import Trainee, build_trainee
+from train.config import TrainConfig, load_train_config
+from train.load_config import dump_config
+from train.trainee import Trainee, build_trainee
 
 CPU = torch.device("cpu")
 ALONE = RankContext(rank=0, local_rank=0, world_size=1, local_world_size=1, launcher="single")
@@ -44,7 +45,7 @@ def config(tmp_path: Path) -> TrainConfig:
 
 
 def keeper_of(config: TrainConfig, run: Path, trainee: Trainee, stop: StopRequest) -> CheckpointKeeper:
-    return CheckpointKeeper(config, trainee.model, trainee.optimizer, device=CPU, context=ALONE, run=run, stop=stop)
+    return CheckpointKeeper(config, trainee, context=ALONE, run=run, stop=stop)
 
 
 def one_step(trainee: Trainee) -> None:
@@ -70,7 +71,7 @@ def test_what_is_saved_comes_back_to_the_last_bit(stopped_run: Path, config: Tra
     expected = torch.rand(3), {name: value.clone() for name, value in trainee.model.state_dict().items()}
     other = build_trainee(replace(config, training=replace(config.training, seed=9)), CPU)
     checkpoint = load_checkpoint(stopped_run, config, 1)
-    restore(checkpoint, other.model, other.optimizer, CPU, ALONE)
+    restore(checkpoint, other, ALONE)
     assert (checkpoint.step, checkpoint.elapsed_s) == (10, 1.5)
     assert torch.equal(torch.rand(3), expected[0])
     torch.manual_seed(1)
@@ -218,5 +219,5 @@ def test_a_hostile_checkpoint_is_refused_and_runs_nothing(
     torch.save(document, path)
     trainee = build_trainee(config, CPU)
     with pytest.raises(BadInput, match=message):
-        restore(load_checkpoint(stopped_run, config, 1), trainee.model, trainee.optimizer, CPU, ALONE)
+        restore(load_checkpoint(stopped_run, config, 1), trainee, ALONE)
     assert not (stopped_run / "trapped").exists()

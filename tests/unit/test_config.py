@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import BadInput
-from train.config import TrainConfig, dump_config, load_train_config
+from train.config import TrainConfig, load_train_config
+from train.load_config import dump_config
 
 REPO = Path(__file__).parents[2]
 

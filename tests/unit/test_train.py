@@ -9,11 +9,13 @@ from torch import nn
 
 from commbench.errors import BadInput
 from commbench.launched import RankContext
+from train.batches import batches_of, endless
 from train.config import TrainConfig, load_train_config
 from train.data import NUM_CLASSES, EncodedText
-from train.loop import Trainee, batches_of, build_trainee, endless, evaluate
+from train.evaluation import evaluate
 from train.model import TextClassifier, count_parameters, gradient_bytes, sinusoids
 from train.schedule import count_steps, first_profiled_step, steps_per_epoch
+from train.trainee import Trainee, build_trainee
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CPU = torch.device("cpu")
@@ -61,7 +63,7 @@ def test_ranks_share_the_articles_and_every_epoch_is_shuffled_anew() -> None:
     config = configured(batch_size=2)
     seen = []
     for rank in range(3):
-        loader = batches_of(articles(12), config, rank_of(rank, 3))
+        loader = batches_of(articles(12), config, rank_of(rank, 3), CPU)
         seen.append([tokens[:, 0].tolist() for tokens, _ in islice(endless(loader), 4)])
     first_epoch = [number for batches in seen for batch in batches[:2] for number in batch]
     assert sorted(first_epoch) == list(range(1, 13))
@@ -72,7 +74,7 @@ def test_under_strong_scaling_any_number_of_ranks_takes_the_same_articles_each_s
     config = configured(batch_size=6, scaling="strong")
     of_step = {}
     for world_size in (1, 2, 3):
-        streams = [endless(batches_of(articles(25), config, rank_of(rank, world_size))) for rank in range(world_size)]
+        streams = [endless(batches_of(articles(25), config, rank_of(rank, world_size), CPU)) for rank in range(world_size)]
         batches = [[next(stream)[0][:, 0].tolist() for stream in streams] for _ in range(4)]
         assert {len(batch) for step in batches for batch in step} == {6 // world_size}
         of_step[world_size] = [sorted(number for batch in step for number in batch) for step in batches]
