@@ -1,8 +1,10 @@
 """Small records and run folders for tests; every value that matters to a test is an argument."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from commbench.records import (
     SCHEMA_VERSION,
@@ -209,6 +211,16 @@ def write_contention_run(
                 )
             )
     return path
+
+
+class Unrecorded:
+    """A recorder of training steps that takes notice of the loss alone."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def note_loss(self, loss: Any) -> None:  # noqa: ANN401  a tensor, for which torch would be imported
+        self.loss = float(loss)
 
 
 def write_tiny_config(folder: Path, training: str = "batch_size: 8, max_steps: 20") -> Path:

@@ -199,8 +199,8 @@ def check_train_config(config: TrainConfig) -> None:
     _check_powersgd(config)
     if config.distributed.static_graph and config.training.accumulation > 1:
         raise BadInput(
-            f"distributed.static_graph=true cannot go with training.accumulation={config.training.accumulation}: DDP learns its "
-            "graph from a first backward that sends; drop one of them"
+            f"distributed.static_graph=true cannot go with training.accumulation={config.training.accumulation}: DDP learns "
+            "its graph from a first backward that sends; drop one of them"
         )
 
 

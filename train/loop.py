@@ -5,6 +5,8 @@ process N times as many samples per step as one, under strong scaling as many as
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from commbench.launched import RankContext
@@ -24,7 +26,7 @@ from train.profiling import trace_last_steps
 from train.recorder import StepRecorder
 from train.schedule import count_steps, first_profiled_step, samples_per_part, samples_per_rank
 from train.step import train_step
-from train.trainee import Trainee
+from train.trainee import Trainee, naming_failed_compilation
 
 
 def train(
@@ -56,7 +58,7 @@ def train(
     reporting = progress("step", num_steps, first=begun_step, enabled=context.rank == 0)
     plotting = board(run / "tensorboard", first_step=begun_step, enabled=config.training.tensorboard and context.rank == 0)
     start_s = time.monotonic() - begun_s
-    with recorder, tracing as trace_step, reporting as report, plotting as plot, naming_lost_workers(context.rank):
+    with recorder, tracing as trace_step, reporting as report, plotting as plot, _naming_failures(config, context.rank):
         stream = endless(loader, begun_step)
         for step in steps:
             rate = learning_rate(config.training, step, num_steps)
@@ -70,6 +72,13 @@ def train(
                 _record_evaluation(run, context, plot, result, step + 1, len(loader), time.monotonic() - start_s)
             if keeper is not None and step + 1 < num_steps:
                 keeper.after_step(step + 1, time.monotonic() - start_s)
+
+
+@contextmanager
+def _naming_failures(config: TrainConfig, rank: int) -> Iterator[None]:
+    """Say in one line what a loader worker or the compiler did."""
+    with naming_lost_workers(rank), naming_failed_compilation(rank) if config.training.compile else nullcontext():
+        yield
 
 
 def _recorder(config: TrainConfig, trainee: Trainee, context: RankContext, run: Path, first_step: int) -> StepRecorder:

@@ -1,7 +1,8 @@
 """What one rank trains: the model as configured (compiled, under DDP, with its hook), its optimizer and loss scaler."""
 
 import inspect
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from commbench.errors import BadInput
+from commbench.errors import BadInput, RunFailed
 from train.config import DistributedConfig, TrainConfig
 from train.data import NUM_CLASSES
 from train.hooks import register_hook
@@ -21,6 +22,18 @@ _LOW_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 def _no_scaler() -> torch.amp.GradScaler:
     return torch.amp.GradScaler("cpu", enabled=False)
+
+
+@contextmanager
+def naming_failed_compilation(rank: int) -> Iterator[None]:
+    """Turn torch.compile's error, such as for a compiler that is missing, into RunFailed, which says how to go without."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunFailed(f"rank {rank}: torch.compile failed ({reason}); mend it or set training.compile=false") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
