@@ -4,6 +4,8 @@ The order follows from the seed, the epoch and the ranks alone. Loader workers o
 the batches are the same.
 """
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,11 +49,15 @@ def batches_of(text: EncodedText, config: TrainConfig, context: RankContext, dev
 
 def endless(loader: DataLoader[Batch], first_step: int = 0) -> Iterator[Batch]:
     """Yield batches epoch after epoch from a step on, each epoch shuffled anew and alike on all ranks."""
-    epoch, skipped = divmod(first_step, len(loader))
+    first_epoch, skipped = divmod(first_step, len(loader))
+    epoch = first_epoch
     while True:
         assert isinstance(loader.sampler, BatchSampler) and isinstance(loader.sampler.sampler, DistributedSampler)
         loader.sampler.sampler.set_epoch(epoch)
-        yield from islice(loader, skipped, None)
+        batches = iter(loader)
+        if epoch == first_epoch and loader.num_workers:
+            atexit.register(_end_workers)  # runs before what torch and multiprocessing have registered until here
+        yield from islice(batches, skipped, None)
         epoch, skipped = epoch + 1, 0
 
 
@@ -60,6 +66,13 @@ def _follow_the_rank(worker: int) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_IGN)
     die_with_parent(signal.SIGKILL)
+
+
+def _end_workers() -> None:
+    """End the workers that are left when the rank ends; Python itself would ask them with SIGTERM and wait."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes a killed worker for an error
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 @contextmanager

@@ -115,6 +115,26 @@ def test_no_loader_worker_outlives_a_killed_rank(start: Start, tmp_path: Path, t
     wait_until("the workers to end", lambda: processes_with(str(run)) == [])
 
 
+STILL_READING = """
+import numpy as np, torch
+from commbench.launched import RankContext
+from train.batches import batches_of, endless
+from train.config import LoaderConfig, TrainConfig
+from train.data import EncodedText
+text = EncodedText(tokens=np.ones((99, 4), dtype=np.int32), labels=np.zeros(99, dtype=np.int64))
+alone = RankContext(rank=0, local_rank=0, world_size=1, local_world_size=1, launcher="single")
+stream = endless(batches_of(text, TrainConfig(loader=LoaderConfig(workers=2)), alone, torch.device("cpu")))
+print(len(next(stream)[1]))
+"""
+
+
+def test_a_rank_that_ends_in_the_midst_of_reading_does_not_wait_for_its_workers() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STILL_READING], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "32\n", "")
+
+
 def test_a_killed_loader_worker_is_one_line(start: Start, tmp_path: Path, tiny: Path) -> None:
     run = tmp_path / "r"
     process = start("train", tiny, "training.max_steps=100000", "training.epochs=100000", "loader.workers=1", "--folder", run)
