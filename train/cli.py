@@ -22,9 +22,8 @@ from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments, 
 from train.board import check_tensorboard
 from train.config import TrainConfig, load_train_config
 from train.data import prepare_data
-from train.learning_rate import check_warmup
 from train.load_config import dump_config
-from train.schedule import count_steps, samples_per_part, samples_per_rank
+from train.schedule import count_steps, samples_per_rank
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +47,7 @@ def check_train(args: argparse.Namespace) -> None:
     training, _ = prepare_data(config.data, config.model)
     world_size = args.nproc or detect_rank(os.environ).world_size
     num_steps = count_steps(len(training.labels), config, world_size)
-    _check_options(config, world_size, num_steps)
+    _check_options(config)
     if args.resume is not None:
         check_resume(args, "train")
         checkpoint = _checkpoint(args, config, world_size)
@@ -57,10 +56,8 @@ def check_train(args: argparse.Namespace) -> None:
             raise BadInput(f"{checkpoint.path} is past the end of a training of {num_steps} steps; {mend}")
 
 
-def _check_options(config: TrainConfig, world_size: int, num_steps: int) -> None:
-    """Raise BadInput for what the ranks, the steps, this torch or the packages that are there do not allow."""
-    samples_per_part(config.training, world_size)
-    check_warmup(config.training, num_steps)
+def _check_options(config: TrainConfig) -> None:
+    """Raise BadInput for what this torch, or the packages that are there, do not allow."""
     if config.training.tensorboard:
         check_tensorboard()
     if config.distributed.first_bucket_mb is not None:

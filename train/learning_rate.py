@@ -1,13 +1,14 @@
 """The learning rate of every update, as a function of its number alone: nothing to save, nothing to restore.
 
-warm-up    rate (u + 1) / W                        u = 0 .. W-1, W = training.warmup_updates
-constant   rate                                    from W on
-cosine     rate (1 + cos(pi (u - W)/(D - W))) / 2  from W on, zero from D = training.decay_updates on
+    warm-up    rate (u + 1) / W                        u = 0 .. W-1, W = training.warmup_updates
+    constant   rate                                    from W on
+    cosine     rate (1 + cos(pi (u - W)/(D - W))) / 2  from W on, zero from D = training.decay_updates on
+
+A run shorter than W ends while the rate still rises.
 """
 
 import math
 
-from commbench.errors import BadInput
 from train.config import TrainingConfig
 
 
@@ -17,19 +18,7 @@ def learning_rate(training: TrainingConfig, update: int, num_updates: int) -> fl
         return training.learning_rate * (update + 1) / training.warmup_updates
     if training.schedule == "constant":
         return training.learning_rate
-    falling = max(1, decay_end(training, num_updates) - training.warmup_updates)
+    end = num_updates if training.decay_updates is None else training.decay_updates
+    falling = end - training.warmup_updates
     share = min(1.0, (update - training.warmup_updates) / falling)
     return training.learning_rate * (1 + math.cos(math.pi * share)) / 2
-
-
-def decay_end(training: TrainingConfig, num_updates: int) -> int:
-    return num_updates if training.decay_updates is None else training.decay_updates
-
-
-def check_warmup(training: TrainingConfig, num_updates: int) -> None:
-    """Raise BadInput where the rate would still rise when the run ends and a cosine was asked for."""
-    if training.schedule == "cosine" and training.warmup_updates >= decay_end(training, num_updates):
-        raise BadInput(
-            f"training.warmup_updates={training.warmup_updates} leaves nothing of {num_updates} steps for "
-            "training.schedule=cosine; lower it or train longer"
-        )

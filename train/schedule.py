@@ -46,8 +46,9 @@ def steps_per_epoch(num_articles: int, batch_size: int, world_size: int) -> int:
 
 
 def count_steps(num_articles: int, config: TrainConfig, world_size: int) -> int:
-    """Return the steps of the whole run; raise BadInput when warm-up and tracing leave none to measure."""
+    """Return the steps of the whole run; raise BadInput where they, or their batches, cannot be had."""
     training, profiling = config.training, config.profiling
+    samples_per_part(training, world_size)
     steps = steps_per_epoch(num_articles, samples_per_rank(training, world_size), world_size) * training.epochs
     if training.max_steps is not None:
         steps = min(steps, training.max_steps)

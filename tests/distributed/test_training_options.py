@@ -65,12 +65,21 @@ def group() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def backward_through(hook: Any) -> DistributedDataParallel:  # noqa: ANN401
-    """Return a model with a bucket for each parameter after two backward passes under the delayed hook."""
+def backward_through(hook: Any, handed: list[int]) -> DistributedDataParallel:  # noqa: ANN401
+    """Return a model with a bucket for each parameter after two backward passes under the delayed hook.
+
+    `handed` gets the number of each bucket that DDP hands over.
+    """
+    late = delayed(hook)
+
+    def note(state: object, bucket: GradBucket) -> Future[Tensor]:
+        handed.append(bucket.index())
+        return late(state, bucket)
+
     torch.manual_seed(0)
     layers = [nn.Linear(4, 4, bias=False) for _ in range(3)]
     model = DistributedDataParallel(nn.Sequential(*layers), bucket_cap_mb=1e-6)
-    model.register_comm_hook("state", delayed(hook))
+    model.register_comm_hook("state", note)
     for _ in range(2):  # DDP makes its buckets after the first
         model.zero_grad()
         model(torch.ones(1, 4)).sum().backward()
@@ -78,17 +87,18 @@ def backward_through(hook: Any) -> DistributedDataParallel:  # noqa: ANN401
 
 
 def test_a_delayed_hook_meets_all_buckets_in_order_once_the_last_is_there(group: None) -> None:
-    met: list[tuple[object, int, list[float]]] = []
+    handed: list[int] = []
+    met: list[tuple[object, int, list[int], list[float]]] = []
 
     def double(state: object, bucket: GradBucket) -> Future[Tensor]:
-        met.append((state, bucket.index(), bucket.buffer().tolist()))
+        met.append((state, bucket.index(), handed[-3:], bucket.buffer().tolist()))
         future: Future[Tensor] = Future()
         future.set_result(bucket.buffer() * 2)
         return future
 
-    model = backward_through(double)
-    assert [(state, index) for state, index, _ in met[-3:]] == [("state", 0), ("state", 1), ("state", 2)]
-    sent = [torch.tensor(values) for _, _, values in met[-3:]]
+    model = backward_through(double, handed)
+    assert [each[:3] for each in met[-3:]] == [("state", index, [0, 1, 2]) for index in range(3)]
+    sent = [torch.tensor(values) for *_, values in met[-3:]]
     for parameter, values in zip(reversed(list(model.parameters())), sent, strict=True):
         assert parameter.grad is not None
         assert torch.equal(parameter.grad.flatten(), 2 * values)
@@ -101,7 +111,7 @@ def test_a_delayed_bucket_that_is_lost_fails_the_backward_pass(group: None) -> N
         return future
 
     with pytest.raises(RuntimeError, match="gloo: connection closed by peer"):
-        backward_through(lose)
+        backward_through(lose, [])
 
 
 def test_no_loader_worker_outlives_a_killed_rank(start: Start, tmp_path: Path, tiny: Path) -> None:
