@@ -9,11 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.ddp import assign_buckets
 from analysis.load import Run
 from analysis.results import Change
 from analysis.scaling import work_s
-from analysis.situation import Situation, simulate
+from analysis.situation import Situation, bucket_schedule, simulate
 
 _ACCUMULATION = 4
 _BUCKET_CAPS_MB = (1, 4, 100)
@@ -40,11 +39,13 @@ def changes(situation: Situation, profile: Run, single_s: float) -> list[Change]
 
 
 def _candidates(situation: Situation, profile: Run, step_s: float) -> Iterable[tuple[str, str, float]]:
-    assert profile.gradients is not None and profile.info.workload is not None
+    work = profile.info.workload
+    assert profile.gradients is not None and work is not None
     compute_s = situation.pool.median_step_s
     accumulated_s = ((_ACCUMULATION - 1) * compute_s + step_s) / _ACCUMULATION
-    yield f"accumulate gradients over {_ACCUMULATION} batches", "no_sync() on all but the last", accumulated_s
-    batch = 2 * profile.info.workload.samples_per_rank
+    batch = work.samples_per_rank
+    settings = f"training.accumulation={_ACCUMULATION * work.accumulation} training.batch_size={_ACCUMULATION * batch}"
+    yield f"accumulate gradients over {_ACCUMULATION} batches", settings, accumulated_s
     doubled = replace(
         situation,
         pool=replace(
@@ -53,10 +54,11 @@ def _candidates(situation: Situation, profile: Run, step_s: float) -> Iterable[t
             backward_s=tuple(2 * samples for samples in situation.pool.backward_s),
         ),
     )
-    yield "double the batch per rank", f"training.batch_size={batch}", _median_step_s(doubled) / 2
+    yield "double the batch per rank", f"training.batch_size={2 * batch}", _median_step_s(doubled) / 2
     for cap_mb in _BUCKET_CAPS_MB:
         cap_bytes = cap_mb * 2**20
-        regrouped = replace(situation, buckets=tuple(assign_buckets(profile.gradients.parameters, cap_bytes, cap_bytes)))
+        capped = replace(work, first_bucket_bytes=cap_bytes, bucket_cap_bytes=cap_bytes)
+        regrouped = replace(situation, buckets=tuple(bucket_schedule(profile.gradients, capped)))
         if _sizes(regrouped) != _sizes(situation):
             yield f"close buckets at {cap_mb} MiB", f"distributed.bucket_cap_mb={cap_mb}", _median_step_s(regrouped)
 

@@ -51,6 +51,11 @@ class Run:
         return self.world_size > 1 and (self.info.workload is None or self.info.workload.synchronised)
 
     @property
+    def delayed(self) -> bool:
+        """Whether a training run sent its gradients only after backward."""
+        return self.info.workload is not None and self.info.workload.synchronisation == "delayed"
+
+    @property
     def all_reduces(self) -> tuple[CollectiveMeasurement, ...]:
         """What prices DDP's buckets: float32 all-reduces, summed or averaged, each timed alone.
 
@@ -125,6 +130,10 @@ def check_combinable(runs: Sequence[Run]) -> None:
         difference = _different_workload(training[0].info.workload, run.info.workload) or _different_batch(training[0], run)
         if difference:
             raise BadInput(f"{run.path} and {training[0].path} differ in {difference}; compare runs of one workload")
+    sending = [run for run in training if run.sends]
+    for run in sending[1:]:
+        if run.delayed != sending[0].delayed:
+            raise BadInput(f"only one of {run.path} and {sending[0].path} sent its gradients after backward; leave one out")
 
 
 def check_one_origin(benches: Sequence[Run]) -> None:
@@ -155,7 +164,8 @@ def select(runs: Sequence[Run], *, kind: str, world_size: int | None = None, syn
 
 
 def _different_workload(left: Workload | None, right: Workload | None) -> str | None:
-    for field in ("experiment", "num_parameters", "scaling", "sequence_length", "bucket_cap_bytes"):
+    fields = ("experiment", "num_parameters", "scaling", "sequence_length", "first_bucket_bytes", "bucket_cap_bytes")
+    for field in (*fields, "precision", "accumulation", "communication_hook"):
         ours, theirs = getattr(left, field), getattr(right, field)
         if ours != theirs:
             return f"{field} ({ours} and {theirs})"

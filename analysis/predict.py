@@ -152,6 +152,8 @@ def _resampled_costs(situation: Situation, rng: np.random.Generator) -> list[Cos
 def _assumptions(situation: Situation, kind: ScalingKind) -> list[str]:
     fixed = "the batch per rank stays as it is (weak scaling)" if kind == "weak" else "one batch is shared out (strong scaling)"
     notes = [fixed, "copying gradients into and out of buckets is free"]
+    if situation.delayed:
+        notes.append("gradients are sent after backward (distributed.synchronisation=delayed)")
     if situation.pool.slowdown > 1:
         notes.append(
             f"{situation.world_size} ranks take {situation.pool.slowdown:.3g} times as long to compute, for want of cores; "

@@ -20,6 +20,7 @@ from commbench.records import CollectiveMeasurement, GradientTimeline, StepMeasu
 Floats = NDArray[np.float64]
 
 _MAX_SIMULATED_STEPS = 60
+_SENT_SHARE = {"fp16": 0.5, "bf16": 0.5}  # of a float32 gradient, by communication hook
 _GLOO_WORKERS = 2  # ProcessGroupGloo::Options.threads
 
 
@@ -72,6 +73,7 @@ class Situation:
     samples: tuple[CollectiveMeasurement, ...]
     workers: int
     contention: Contention
+    delayed: bool = False  # all buckets are sent after backward
     contention_bytes: int | None = None  # the message size at which it was measured; None where it is worked out
     imported_from: str | None = None
 
@@ -120,8 +122,10 @@ def fit_costs(runs: Sequence[Run]) -> dict[int, CostModel]:
 
 
 def bucket_schedule(gradients: GradientTimeline, workload: Workload) -> list[Bucket]:
-    """Return DDP's buckets for this model, whatever the run's own world size was."""
-    return assign_buckets(gradients.parameters, workload.first_bucket_bytes, workload.bucket_cap_bytes)
+    """Return DDP's buckets for this model, whatever the run's own world size was, with the bytes that they send."""
+    buckets = assign_buckets(gradients.parameters, workload.first_bucket_bytes, workload.bucket_cap_bytes)
+    share = _SENT_SHARE.get(workload.communication_hook, 1.0)
+    return [replace(bucket, num_bytes=int(share * bucket.num_bytes)) for bucket in buckets]
 
 
 def simulate(situation: Situation, rng: np.random.Generator) -> Simulation:
@@ -135,6 +139,8 @@ def simulate(situation: Situation, rng: np.random.Generator) -> Simulation:
     over_ranks = np.mean if pool.turns else np.max
     ready = over_ranks(outside[:, :, None] + fractions * backward[:, :, None], axis=0)
     compute = over_ranks(outside + backward, axis=0)
+    if situation.delayed:
+        ready = np.broadcast_to(compute[:, None], ready.shape)
     transfer = [cost_s(situation.cost, bucket.num_bytes) for bucket in situation.buckets]
     timelines = tuple(
         simulate_step(ready[step].tolist(), float(compute[step]), transfer, situation.workers, situation.contention)
@@ -195,6 +201,7 @@ def _situation(
         samples=() if extrapolated else tuple(_collectives(benches, world_size)),
         workers=_GLOO_WORKERS if hosts.on_cpu else 1,
         contention=contention,
+        delayed=any(run.delayed for run in runs),
         contention_bytes=contention_bytes,
         imported_from=hosts.imported_from,
     )
@@ -232,7 +239,7 @@ def _pool(compute_only: Sequence[Run], profile: Run, world_size: int, ranks_on_c
         if profile.info.workload is not None and profile.info.workload.scaling == "strong":
             raise UnusableData(
                 f"{profile.path} shares one batch out (strong scaling), and how long {world_size} ranks compute on a part of "
-                f"it was not measured; add commprof train ... --nproc {world_size} distributed.synchronise=false"
+                f"it was not measured; add commprof train ... --nproc {world_size} distributed.synchronisation=compute_only"
             )
         per_rank = [_counted(profile.steps[0])] * world_size
         slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)

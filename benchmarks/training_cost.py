@@ -39,9 +39,11 @@ from commbench.recorder import StepRecorder
 from commbench.rundir import write_text
 from commbench.spread import median_interval
 from commbench.timing import MonotonicClock
+from train.batches import batches_of
 from train.config import TrainConfig, load_train_config
 from train.data import prepare_data
-from train.loop import Trainee, batches_of, build_trainee, train
+from train.loop import train
+from train.trainee import Trainee, build_trainee
 
 REPO = Path(__file__).parents[1]
 CONFIGS = ("small", "large")
@@ -85,7 +87,7 @@ def shortened(config: TrainConfig, steps: int) -> TrainConfig:
 
 def loops_of(config: TrainConfig, trainee: Trainee, context: RankContext, folder: Path) -> dict[str, Loop]:
     training, evaluation = prepare_data(config.data, config.model)
-    batches = [(tokens.long(), labels) for tokens, labels in islice(batches_of(training, config, context), 8)]
+    batches = [(tokens.long(), labels) for tokens, labels in islice(batches_of(training, config, context, trainee.device), 8)]
     optimizer = trainee.optimizer
 
     def bare(steps: int) -> None:

@@ -59,15 +59,18 @@ def record_steps(
     device = parameters[0].device
     context = _own_place(device)
     path = Path(folder) if folder is not None else new_run_path(Path("runs"), "train", context.world_size)
+    first_cap_bytes, cap_bytes = _bucket_caps(model)
     workload = Workload(
         experiment=experiment or Path(sys.argv[0]).stem or "own-loop",
         num_parameters=sum(parameter.numel() for parameter in parameters),
         gradient_bytes=sum(p.numel() * p.element_size() for p in parameters if p.requires_grad),
         samples_per_rank=samples_per_rank,
         sequence_length=sequence_length,
-        **_bucket_caps(model),
+        first_bucket_bytes=first_cap_bytes,
+        bucket_cap_bytes=cap_bytes,
         synchronised=True,
         scaling=scaling,
+        precision="unknown",
     )
     backend = "nccl" if device.type == "cuda" else "gloo"
     run = make_run("train", context, device, path, backend=backend, workload=workload)
@@ -96,10 +99,9 @@ def _own_place(device: torch.device) -> RankContext:
     )
 
 
-def _bucket_caps(model: nn.Module) -> dict[str, int]:
-    """Return the sizes at which DDP closes its buckets; its defaults for a model on one rank."""
+def _bucket_caps(model: nn.Module) -> tuple[int, int]:
+    """Return the sizes at which DDP closes its first bucket and the others; its defaults for a model on one rank."""
     ddp = uncompiled(model)
-    if not isinstance(ddp, DistributedDataParallel):
-        return {"first_bucket_bytes": FIRST_CAP_BYTES, "bucket_cap_bytes": CAP_BYTES}
-    first = FIRST_CAP_BYTES if ddp.bucket_bytes_cap_default else ddp.bucket_bytes_cap
-    return {"first_bucket_bytes": first, "bucket_cap_bytes": ddp.bucket_bytes_cap}
+    if not isinstance(ddp, DistributedDataParallel) or ddp.bucket_bytes_cap_default:
+        return FIRST_CAP_BYTES, CAP_BYTES
+    return ddp.bucket_bytes_cap, ddp.bucket_bytes_cap

@@ -6,7 +6,7 @@ do not know, so a new field with a default keeps old files and old readers alive
 History of the schema
 1  first version; since then added, with defaults: reductions, pipelined calls, rotating buffers, cold call, second tries,
    strong scaling, the machines behind the nodes, the emulated wire, the last of a step's backward passes, the file that a run
-   was imported from
+   was imported from, a training's precision, accumulation, DDP options and summary
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,9 @@ class Workload:
 
     Weak scaling keeps `samples_per_rank` over world sizes, strong scaling its product with the world size. A bucket closes
     when its size reaches its cap; the first bucket has a cap of its own. `synchronised` is False for a compute-only run
-    (every step in `no_sync`).
+    (every step in `no_sync`); `synchronisation` also tells a delayed one, whose buckets are sent after backward.
+    `samples_per_rank` are those of one optimizer step, taken in `accumulation` micro-batches of one size. Gradients are
+    float32 in every precision; `communication_hook` says in what form they are sent.
     """
 
     experiment: str
@@ -61,6 +63,13 @@ class Workload:
     bucket_cap_bytes: int
     synchronised: bool
     scaling: Literal["weak", "strong"] = "weak"
+    precision: str = "float32"
+    accumulation: int = 1
+    communication_hook: str = "none"
+    synchronisation: str = "normal"
+    gradient_as_bucket_view: bool = False
+    static_graph: bool = False
+    find_unused_parameters: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,3 +338,35 @@ class EvaluationMeasurement:
     accuracy: float
     num_samples: int
     elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSummary:
+    """What a training came to (training.json), over its steps that count: `step_s` is rank 0's median.
+
+    `samples_per_step` are all ranks'. Tokens include padding, which is computed too. `peak_flops_per_s` is the sum of all
+    ranks' devices, None where one of them is not known. `peak_memory_bytes` by rank: what torch had allocated of a GPU, or a
+    process' resident size.
+    """
+
+    num_steps: int
+    step_s: float
+    samples_per_step: int
+    tokens_per_sample: int
+    flops_per_token: float
+    peak_flops_per_s: float | None
+    peak_memory_bytes: tuple[int, ...]
+    memory_kind: Literal["allocated", "resident"]
+
+    @property
+    def samples_per_s(self) -> float:
+        return self.samples_per_step / self.step_s
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.samples_per_s * self.tokens_per_sample
+
+    @property
+    def model_flop_utilisation(self) -> float | None:
+        """The share of the devices' peak that the model's own arithmetic takes."""
+        return None if self.peak_flops_per_s is None else self.tokens_per_s * self.flops_per_token / self.peak_flops_per_s

@@ -85,10 +85,10 @@ class StopRequest:
             raise Interrupted(stopped_by(signum))
 
 
-def die_with_parent() -> None:
-    """Ask Linux to end this process with the one that started it."""
+def die_with_parent(signum: int = signal.SIGTERM) -> None:
+    """Ask Linux to end this process, by that signal, with the one that started it."""
     if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signum)
 
 
 def end_process(code: int) -> NoReturn:

@@ -31,7 +31,7 @@ from commprof.launch import console_script, launch, local_command
 from commprof.study_files import is_measured, set_aside
 from commprof.study_plan import Plan, Stage, StudyConfig, load_study, make_plan, wire_of
 from commprof.wire import parse_wire
-from train.config import dump_config
+from train.load_config import dump_config
 
 _STUDY_FILE = "study.yaml"
 

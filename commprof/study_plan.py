@@ -20,8 +20,9 @@ from commbench.errors import BadInput
 from commbench.units import parse_bytes, parse_line_rate
 from commprof.testbed import MAX_HOSTS
 from commprof.wire import Wire, parse_wire
-from train.config import TrainConfig, check_train_config, load_config, load_train_config
+from train.config import TrainConfig, check_train_config, load_train_config
 from train.data import prepare_data
+from train.load_config import load_config
 from train.schedule import count_steps
 
 StageKind = Literal["bench", "contention", "profile", "compute", "train"]
@@ -248,7 +249,7 @@ def _train_stage(
     own = (
         f"experiment_name={model.name}",
         f"distributed.threads_per_rank={study.threads_per_rank}",
-        f"distributed.synchronise={kind != 'compute'}",
+        f"distributed.synchronisation={'compute_only' if kind == 'compute' else 'normal'}",
     )
     name = f"{model.name}-{_name(kind, world_size, wire)}{f'-r{repeat + 1}' if repeat else ''}"
     argv = ("train", model.config, *study.overrides, *model.overrides, *own)

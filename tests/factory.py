@@ -1,8 +1,10 @@
 """Small records and run folders for tests; every value that matters to a test is an argument."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from commbench.records import (
     SCHEMA_VERSION,
@@ -59,8 +61,8 @@ def run_info(
     return replace(info, **fields)  # type: ignore[arg-type]
 
 
-def workload(*, synchronised: bool = True, experiment: str = "small", samples_per_rank: int = 32) -> Workload:
-    return Workload(
+def workload(*, synchronised: bool = True, experiment: str = "small", samples_per_rank: int = 32, **fields: object) -> Workload:
+    plain = Workload(
         experiment=experiment,
         num_parameters=1_000_000,
         gradient_bytes=4_000_000,
@@ -70,6 +72,7 @@ def workload(*, synchronised: bool = True, experiment: str = "small", samples_pe
         bucket_cap_bytes=25 * MIB,
         synchronised=synchronised,
     )
+    return replace(plain, **fields)  # type: ignore[arg-type]
 
 
 def step(
@@ -209,6 +212,16 @@ def write_contention_run(
                 )
             )
     return path
+
+
+class Unrecorded:
+    """A recorder of training steps that takes notice of the loss alone."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def note_loss(self, loss: Any) -> None:  # noqa: ANN401  a tensor, for which torch would be imported
+        self.loss = float(loss)
 
 
 def write_tiny_config(folder: Path, training: str = "batch_size: 8, max_steps: 20") -> Path:

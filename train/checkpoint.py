@@ -1,10 +1,10 @@
 """What a run needs to go on where it ended, to the last bit: one file a checkpoint, whole or not there at all.
 
-    checkpoints/step-00000040.pt    after 40 steps: model, optimizer, every rank's random state, the configuration
+    checkpoints/step-00000040.pt    after 40 steps: model, optimizer, loss scaler, every rank's random state, the configuration
 
 Rank 0 writes for all ranks, and the file gets its name only when all of it is on disk: whenever the run was killed, what
-has the name is complete for every rank. The sampler's place follows from the step: a run goes on only with the
-articles, the batch and the ranks that it began with. Files are read as untrusted; nothing is unpickled.
+has the name is complete for every rank. The sampler's place and the learning rate follow from the step: a run goes on only
+with the articles, the batch, the schedule and the ranks that it began with. Files are read as untrusted; nothing is unpickled.
 """
 
 import pickle
@@ -21,8 +21,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from commbench.errors import BadInput, Interrupted, RunFailed
 from commbench.launched import RankContext
@@ -33,14 +32,16 @@ from commbench.stopping import StopRequest, stopped_by
 from commbench.units import format_bytes
 from train.articles import source_identity
 from train.config import ProfilingConfig, TrainConfig
+from train.trainee import Trainee
 
-_FORMAT = 1
+_FORMAT = 2  # 1 had no loss scaler
 _KEPT = 2
 _MAX_BYTES = 16 * 2**30
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 # How long a run lasts, what is noted of it and where things are, but not what is computed. The data are compared by content.
 _MAY_CHANGE = {
-    *("training.epochs", "training.max_steps", "training.checkpoint_every", "distributed.backend", "distributed.timeout_s"),
+    *("training.epochs", "training.max_steps", "training.checkpoint_every", "training.tensorboard"),
+    *("loader.workers", "loader.prefetch", "loader.pinned", "distributed.backend", "distributed.timeout_s"),
     *("data.train_csv", "data.eval_csv", "data.download", "data.url", "data.cache_dir"),
     *(f"profiling.{field.name}" for field in fields(ProfilingConfig)),
 }
@@ -49,7 +50,15 @@ _DAMAGED = (
     *(OSError, RuntimeError, ValueError, LookupError, EOFError, TypeError, AttributeError, AssertionError, MemoryError),
     *(OverflowError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error),
 )
-_FIELDS = {"step": int, "elapsed_s": float, "config": dict, "model": dict, "optimizer": dict, "random_states": list}
+_FIELDS = {
+    "step": int,
+    "elapsed_s": float,
+    "config": dict,
+    "model": dict,
+    "optimizer": dict,
+    "scaler": dict,
+    "random_states": list,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +71,7 @@ class Checkpoint:
     config: dict[str, str]
     model: dict[str, Any]
     optimizer: dict[str, Any]
+    scaler: dict[str, Any]
     random_states: list[list[Tensor]]
 
 
@@ -71,22 +81,12 @@ class CheckpointKeeper:
     From here on `stop` also remembers SIGINT and SIGTERM: there is a step to finish and a checkpoint to write.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        *,
-        device: torch.device,
-        context: RankContext,
-        run: Path,
-        stop: StopRequest,
-    ) -> None:
+    def __init__(self, config: TrainConfig, trainee: Trainee, *, context: RankContext, run: Path, stop: StopRequest) -> None:
         assert config.training.checkpoint_every is not None
         self._every = config.training.checkpoint_every
         self._config = comparable(config)
-        self._model, self._optimizer = model, optimizer
-        self._device, self._context, self._run, self._stop = device, context, run, stop
+        self._trainee, self._device = trainee, trainee.device
+        self._context, self._run, self._stop = context, run, stop
         stop.listen((signal.SIGINT, signal.SIGTERM))
 
     def after_step(self, done: int, elapsed_s: float) -> None:
@@ -117,8 +117,9 @@ class CheckpointKeeper:
             "step": done,
             "elapsed_s": elapsed_s,
             "config": self._config,
-            "model": _unwrapped(self._model).state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "model": self._trainee.module.state_dict(),
+            "optimizer": self._trainee.optimizer.state_dict(),
+            "scaler": self._trainee.scaler.state_dict(),
             "random_states": [[_from_hex(word) for word in text.split()] for text in states],
         }
         path = self._run / "checkpoints" / f"step-{done:08d}.pt"
@@ -140,6 +141,8 @@ def load_checkpoint(run: Path, config: TrainConfig, world_size: int) -> Checkpoi
         raise BadInput(f"{run} has no checkpoint to go on from (training.checkpoint_every makes them); start a new run")
     path = paths[-1]
     document = _read(path)
+    if isinstance(document, dict) and document.get("format") == 1:
+        raise BadInput(f"{path} was made by an earlier commprof, which saved less; start anew, or go on with that commprof")
     kinds_fit = isinstance(document, dict) and all(isinstance(document.get(name), kind) for name, kind in _FIELDS.items())
     if not kinds_fit or document.get("format") != _FORMAT or path.name != f"step-{document['step']:08d}.pt":
         raise BadInput(f"{path} is not a checkpoint of this commprof; remove it to go on from the one before")
@@ -153,23 +156,22 @@ def load_checkpoint(run: Path, config: TrainConfig, world_size: int) -> Checkpoi
     return checkpoint
 
 
-def restore(
-    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, context: RankContext
-) -> None:
-    """Put model, optimizer and this rank's random numbers back to where they were.
+def restore(checkpoint: Checkpoint, trainee: Trainee, context: RankContext) -> None:
+    """Put model, optimizer, loss scaler and this rank's random numbers back to where they were.
 
     Raises BadInput where they do not fit, and RunFailed where the ranks do not see the same checkpoint.
     """
-    seen = sorted({int(step) for (step,) in gather_values([float(checkpoint.step)], device)})
+    seen = sorted({int(step) for (step,) in gather_values([float(checkpoint.step)], trainee.device)})
     if len(seen) > 1:
         raise RunFailed(f"the ranks see checkpoints of different steps {seen}; they need one shared folder, try again")
     try:
-        _unwrapped(model).load_state_dict(checkpoint.model)
-        optimizer.load_state_dict(checkpoint.optimizer)
+        trainee.module.load_state_dict(checkpoint.model)
+        trainee.optimizer.load_state_dict(checkpoint.optimizer)
+        trainee.scaler.load_state_dict(checkpoint.scaler)
         host, *gpu = checkpoint.random_states[context.rank]
         torch.set_rng_state(host)
         for state in gpu:
-            torch.cuda.set_rng_state(state, device)
+            torch.cuda.set_rng_state(state, trainee.device)
     except _DAMAGED as error:
         mend = "remove it to go on from the one before"
         raise BadInput(f"{checkpoint.path} does not fit this training: {_first_line(error)}; {mend}") from None
@@ -184,10 +186,12 @@ def drop_later_records(run: Path, rank: int, step: int) -> None:
 
 def comparable(config: TrainConfig) -> dict[str, str]:
     """Return what two configurations must share for one to go on with the other's run, as words by key."""
+    ends_with_the_run = config.training.schedule == "cosine" and config.training.decay_updates is None
+    may_change = _MAY_CHANGE - {"training.epochs", "training.max_steps"} if ends_with_the_run else _MAY_CHANGE
     flat = {}
     for section, value in asdict(config).items():
         keys = {f"{section}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {section: value}
-        flat.update({key: str(each) for key, each in keys.items() if key not in _MAY_CHANGE})
+        flat.update({key: str(each) for key, each in keys.items() if key not in may_change})
     return {**flat, "data": source_identity(config.data)}
 
 
@@ -230,10 +234,6 @@ def _random_states(device: torch.device) -> list[Tensor]:
 
 def _from_hex(word: str) -> Tensor:
     return torch.frombuffer(bytearray.fromhex(word), dtype=torch.uint8)
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def _first_line(error: BaseException) -> str:

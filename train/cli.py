@@ -10,20 +10,19 @@ import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from commbench.errors import BadInput
 from commbench.hardware import usable_cores
 from commbench.launched import detect_rank
-from commbench.records import EvaluationMeasurement, StepMeasurement, Workload
-from commbench.rundir import read_info, read_records, write_text
-from commbench.slowdown import Slowdown
+from commbench.records import Workload
+from commbench.rundir import write_text
 from commbench.stopping import StopRequest
-from commbench.units import format_seconds
 from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments, check_resume
-from train.config import TrainConfig, dump_config, load_train_config
+from train.board import check_tensorboard
+from train.config import TrainConfig, load_train_config
 from train.data import prepare_data
+from train.load_config import dump_config
 from train.schedule import count_steps, samples_per_rank
 from train.traces import opening_traces
 
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from train.checkpoint import Checkpoint
-
-_FIRST_BUCKET_BYTES = 2**20  # torch.distributed._DEFAULT_FIRST_BUCKET_BYTES
-_BUCKET_CAP_BYTES = 25 * 2**20  # DistributedDataParallel's bucket_cap_mb default
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,12 +48,23 @@ def check_train(args: argparse.Namespace) -> None:
     training, _ = prepare_data(config.data, config.model)
     world_size = args.nproc or detect_rank(os.environ).world_size
     num_steps = count_steps(len(training.labels), config, world_size)
+    _check_options(config)
     if args.resume is not None:
         check_resume(args, "train")
         checkpoint = _checkpoint(args, config, world_size)
         if checkpoint.step >= num_steps:
             mend = "raise training.max_steps or training.epochs"
             raise BadInput(f"{checkpoint.path} is past the end of a training of {num_steps} steps; {mend}")
+
+
+def _check_options(config: TrainConfig) -> None:
+    """Raise BadInput for what this torch, or the packages that are there, do not allow."""
+    if config.training.tensorboard:
+        check_tensorboard()
+    if config.distributed.first_bucket_mb is not None:
+        from train.trainee import check_first_bucket  # brings torch
+
+        check_first_bucket(config.distributed)
 
 
 def _checkpoint(args: argparse.Namespace, config: TrainConfig, world_size: int) -> "Checkpoint":
@@ -76,7 +83,9 @@ def train_verb(args: argparse.Namespace) -> int:
     from commbench.runtime import process_group, rank_device, resolve_backend
     from commbench.session import open_run
     from train.checkpoint import restore
-    from train.loop import build_trainee, train
+    from train.loop import train
+    from train.summary import peak_memory_bytes, summary_text, write_summary
+    from train.trainee import build_trainee
 
     training, evaluation = prepare_data(config.data, config.model)
     context = detect_rank(os.environ)
@@ -90,58 +99,44 @@ def train_verb(args: argparse.Namespace) -> int:
         workload = _workload(config, trainee.model, context.world_size)
         folders = {"root": args.out, "path": args.resume or args.folder, "resume": resumed is not None}
         if resumed is not None:
-            restore(resumed, trainee.model, trainee.optimizer, device, context)
+            restore(resumed, trainee, context)
         with open_run("train", context, device, roll=roll, backend=backend, workload=workload, **folders) as run:
             if context.rank == 0:
                 write_text(run / "config.yaml", dump_config(config))
             train(config, trainee, training, evaluation, context, run, resumed=resumed, stop=stop)
+            memory_bytes = peak_memory_bytes(device)
+            if context.rank == 0:
+                write_summary(run, config, memory_bytes)
     if context.rank == 0:
         hint = [opening_traces(run)] if config.profiling.perfetto_hint else []
-        sys.stdout.write("\n".join([_summary(run), *hint]) + "\n")
+        sys.stdout.write("\n".join([summary_text(run), *hint]) + "\n")
     return 0
 
 
 def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workload:
     from train.model import count_parameters, gradient_bytes
 
-    scaling: Literal["weak", "strong"] = "strong" if config.training.scaling == "strong" else "weak"
-    cap_mb = config.distributed.bucket_cap_mb
+    training, distributed = config.training, config.distributed
+    scaling: Literal["weak", "strong"] = "strong" if training.scaling == "strong" else "weak"
+    first_bucket_bytes, bucket_cap_bytes = distributed.bucket_caps_bytes
     return Workload(
         experiment=config.experiment_name,
         num_parameters=count_parameters(model),
         gradient_bytes=gradient_bytes(model),
-        samples_per_rank=samples_per_rank(config.training, world_size),
+        samples_per_rank=samples_per_rank(training, world_size),
         sequence_length=config.model.sequence_length,
-        first_bucket_bytes=_FIRST_BUCKET_BYTES if cap_mb is None else int(cap_mb * 2**20),
-        bucket_cap_bytes=_BUCKET_CAP_BYTES if cap_mb is None else int(cap_mb * 2**20),
-        synchronised=config.distributed.synchronise,
+        first_bucket_bytes=first_bucket_bytes,
+        bucket_cap_bytes=bucket_cap_bytes,
+        synchronised=distributed.synchronisation != "compute_only",
         scaling=scaling,
+        precision=training.precision,
+        accumulation=training.accumulation,
+        communication_hook=distributed.communication_hook,
+        synchronisation=distributed.synchronisation,
+        gradient_as_bucket_view=distributed.gradient_as_bucket_view,
+        static_graph=distributed.static_graph,
+        find_unused_parameters=distributed.find_unused_parameters,
     )
-
-
-def _summary(run: Path) -> str:
-    info = read_info(run)
-    assert info.workload is not None
-    batch = f"{info.workload.samples_per_rank} samples on each ({info.workload.scaling} scaling)"
-    every_step = list(read_records(run / "steps.rank00000.jsonl", StepMeasurement))
-    steps = [step for step in every_step if step.counts]
-    if not steps:
-        return f"no step counts: all of them warmed up or were traced\nrun: {run}"
-    step_s = median(step.step_s for step in steps)
-    phases = "  ".join(
-        f"{name} {format_seconds(median(getattr(step, f'{name}_s') for step in steps))}"
-        for name in ("data", "forward", "backward", "optimizer")
-    )
-    lines = [
-        f"step {format_seconds(step_s)} (median of {len(steps)})  {phases}",
-        f"throughput {info.world_size * steps[0].num_samples / step_s:.4g} samples/s on {info.world_size} ranks, {batch}",
-    ]
-    if (slowdown := Slowdown.of([every_step])) is not None:
-        lines.append(str(slowdown))
-    if (run / "evaluations.jsonl").exists():
-        *_, last = read_records(run / "evaluations.jsonl", EvaluationMeasurement)
-        lines.append(f"accuracy {last.accuracy:.4f} on {last.num_samples} articles after {last.elapsed_s:.0f} s")
-    return "\n".join([*lines, f"run: {run}"])
 
 
 TRAIN = Verb(

@@ -1,26 +1,15 @@
-"""A training run as data: defaults < YAML < key=value, checked as a whole before any process starts.
+"""A training run as data: defaults < YAML < key=value, checked as a whole before any process starts."""
 
-The file is untrusted: YAML is loaded safely, aliases and interpolations are refused (an alias bomb grows without bound,
-an interpolation could copy an environment variable into the run folder).
-"""
-
-import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
+from commbench.buckets import CAP_BYTES, FIRST_CAP_BYTES
 from commbench.errors import BadInput
+from train.load_config import load_config
 
-_MAX_CONFIG_BYTES = 2**20
 # A window's events stay in memory until its end: 4 to 14 MB a step of the shipped models, with shapes on a CPU up to 90 MB.
 _MAX_TRACED_STEPS, _MAX_TRACED_STEPS_WITH_SHAPES = 1000, 100
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,36 +46,86 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingConfig:
-    """`max_steps` ends the run before its epochs do.
+class LoaderConfig:
+    """How batches come to the device: the same ones in the same order, whatever is set here.
 
-    Under weak scaling every rank draws `batch_size` samples a step, under strong scaling all ranks together do.
+    `workers` processes of each rank read ahead, `prefetch` batches each; with 0 the rank reads between its steps. `pinned`
+    puts batches into page-locked memory, from which a GPU copies without making the host wait; without a GPU it does nothing.
+    """
+
+    workers: int = 0
+    prefetch: int = 2
+    pinned: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """One step is one update of the weights; `max_steps` ends the run before its epochs do.
+
+    Under weak scaling every rank draws `batch_size` samples a step, under strong scaling all ranks together do. Each rank
+    goes through its share in `accumulation` micro-batches of one size; only the last one's backward sends gradients.
     `checkpoint_every` N steps the run's state is saved, so that it can be gone on with; null saves none.
+
+    `precision` float32; bfloat16 and float16 under autocast, the latter with a scaled loss. Weights and gradients stay
+    float32. `clip_norm` is the largest norm of all gradients together, null is any.
+    `schedule` constant or cosine: the learning rate rises over `warmup_updates` steps to `learning_rate`, and with cosine
+    falls to zero at step `decay_updates`, null being the run's last. `compile` runs the model through torch.compile.
+    `tensorboard` writes loss, samples/s, learning rate and accuracy to <run>/tensorboard.
     """
 
     batch_size: int = 32
+    accumulation: int = 1
     scaling: str = "weak"
     epochs: int = 1
     max_steps: int | None = None
     checkpoint_every: int | None = None
+    precision: str = "float32"
     learning_rate: float = 1e-3
+    schedule: str = "constant"
+    warmup_updates: int = 0
+    decay_updates: int | None = None
     weight_decay: float = 0.01
+    clip_norm: float | None = None
+    compile: bool = False
     seed: int = 0
     evaluate: bool = True
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributedConfig:
-    """`threads_per_rank` 0 shares the host's cores among its ranks. `bucket_cap_mb` null keeps DDP's 1 then 25 MiB.
+    """`threads_per_rank` 0 shares the host's cores among its ranks.
 
-    `synchronise: false` makes a compute-only run: every step under `no_sync`, nothing on the wire.
+    `bucket_cap_mb` null keeps DDP's 1 then 25 MiB; a number is the cap of all buckets, the first one's being
+    `first_bucket_mb` where that is set (MiB, as DDP counts).
+    `communication_hook` none sends gradients as they are, fp16 and bf16 in two bytes, powersgd as matrices of rank
+    `powersgd_rank` from step `powersgd_start` on. `gradient_as_bucket_view`, `static_graph` and `find_unused_parameters` are
+    DDP's own; a compute-only run leaves `static_graph` out.
+
+    `synchronisation` normal overlaps communication with backward as DDP does; delayed sends all buckets once backward has
+    made the last one; compute_only sends nothing (every step under `no_sync`).
     """
 
     backend: str = "auto"
     threads_per_rank: int = 0
     bucket_cap_mb: float | None = None
-    synchronise: bool = True
+    first_bucket_mb: float | None = None
+    gradient_as_bucket_view: bool = False
+    static_graph: bool = False
+    find_unused_parameters: bool = False
+    communication_hook: str = "none"
+    powersgd_rank: int = 1
+    powersgd_start: int = 1000
+    synchronisation: str = "normal"
     timeout_s: float = 120.0
+
+    @property
+    def bucket_caps_bytes(self) -> tuple[int, int]:
+        """The caps of the first bucket and of the others."""
+        cap_bytes = CAP_BYTES if self.bucket_cap_mb is None else int(self.bucket_cap_mb * 2**20)
+        if self.first_bucket_mb is not None:
+            return int(self.first_bucket_mb * 2**20), cap_bytes
+        return (FIRST_CAP_BYTES if self.bucket_cap_mb is None else cap_bytes), cap_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +154,43 @@ class TrainConfig:
     experiment_name: str = "small"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     profiling: ProfilingConfig = field(default_factory=ProfilingConfig)
+
+
+# What each key must be; null is let through where the key's type allows it.
+_ABOVE_ZERO = {
+    "model": ("vocabulary", "sequence_length", "d_model", "layers", "heads", "feed_forward"),
+    "data": ("train_first", "eval_last", "synthetic_articles"),
+    "loader": ("prefetch",),
+    "training": (
+        *("batch_size", "accumulation", "epochs", "max_steps", "checkpoint_every", "learning_rate", "decay_updates"),
+        "clip_norm",
+    ),
+    "distributed": ("bucket_cap_mb", "first_bucket_mb", "powersgd_rank", "timeout_s"),
+    "profiling": ("trace_warmup", "trace_repeat"),
+}
+_NOT_NEGATIVE = {
+    "loader": ("workers",),
+    "training": ("warmup_updates", "weight_decay"),
+    "distributed": ("threads_per_rank",),
+    "profiling": ("warmup_steps", "trace_steps"),
+}
+_CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "data": {"source": ("csv", "synthetic")},
+    "training": {
+        "scaling": ("weak", "strong"),
+        "precision": ("float32", "bfloat16", "float16"),
+        "schedule": ("constant", "cosine"),
+    },
+    "distributed": {
+        "backend": ("auto", "gloo", "nccl"),
+        "communication_hook": ("none", "fp16", "bf16", "powersgd"),
+        "synchronisation": ("normal", "compute_only", "delayed"),
+    },
+}
 
 
 def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -127,57 +200,32 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     return config
 
 
-def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
-    """Merge YAML and overrides into a dataclass; raise BadInput for unknown keys and values of the wrong type."""
-    file_layer = _read_yaml(path)
-    override_layer = _parse_overrides(overrides)
-    merged = OmegaConf.structured(schema)
-    OmegaConf.set_readonly(merged, False)
-    for origin, layer in ((str(path), file_layer), ("the command line", override_layer)):
-        _refuse_unknown_keys(schema, layer, origin)
-        try:
-            merged = OmegaConf.merge(merged, layer)
-        except OmegaConfBaseException as error:
-            key = getattr(error, "full_key", None) or "a section"
-            reason = str(error).splitlines()[0]
-            raise BadInput(f"{origin}: {key}: {reason}; give a value of the documented type") from None
-    result = OmegaConf.to_object(merged)
-    assert isinstance(result, schema)
-    return result
-
-
-def dump_config(config: Any) -> str:  # noqa: ANN401  any of the dataclasses above
-    """Write the resolved configuration as YAML, to be saved with the run."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
-
-
 def check_train_config(config: TrainConfig) -> None:
     """Raise BadInput for a value that no run could use, naming the key and what would do."""
-    model, data, distributed = config.model, config.data, config.distributed
-    positive = {
-        **{f"model.{key}": getattr(model, key) for key in ("vocabulary", "sequence_length", "d_model", "layers", "heads")},
-        "model.feed_forward": model.feed_forward,
-        "training.batch_size": config.training.batch_size,
-        "training.epochs": config.training.epochs,
-        "training.max_steps": config.training.max_steps,
-        "training.checkpoint_every": config.training.checkpoint_every,
-        "training.learning_rate": config.training.learning_rate,
-        "data.train_first": data.train_first,
-        "data.eval_last": data.eval_last,
-        "data.synthetic_articles": data.synthetic_articles,
-        "distributed.bucket_cap_mb": distributed.bucket_cap_mb,
-        "distributed.timeout_s": distributed.timeout_s,
-    }
-    for key, value in positive.items():
+    for key, value in _values(config, _ABOVE_ZERO):
         if value is not None and not value > 0:
             raise BadInput(f"{key}={value} must be above zero")
-    if distributed.threads_per_rank < 0:
-        raise BadInput(f"distributed.threads_per_rank={distributed.threads_per_rank} must not be negative")
+    for key, value in _values(config, _NOT_NEGATIVE):
+        if value is None or not value >= 0:
+            raise BadInput(f"{key}={value} must not be negative")
+    for section, keys in _CHOICES.items():
+        for key, choices in keys.items():
+            _check_choice(f"{section}.{key}", getattr(getattr(config, section), key), choices)
+    _check_model(config.model)
     _check_profiling(config.profiling)
-    _check_model(model)
-    _check_choice("training.scaling", config.training.scaling, ("weak", "strong"))
-    _check_choice("data.source", data.source, ("csv", "synthetic"))
-    _check_choice("distributed.backend", distributed.backend, ("auto", "gloo", "nccl"))
+    _check_schedule(config.training)
+    _check_powersgd(config)
+    if config.distributed.static_graph and config.training.accumulation > 1:
+        raise BadInput(
+            f"distributed.static_graph=true cannot go with training.accumulation={config.training.accumulation}: DDP learns "
+            "its graph from a first backward that sends; drop one of them"
+        )
+
+
+def _values(config: TrainConfig, keys: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, float | None]]:
+    for section, names in keys.items():
+        for name in names:
+            yield f"{section}.{name}", getattr(getattr(config, section), name)
 
 
 def _check_model(model: ModelConfig) -> None:
@@ -191,12 +239,8 @@ def _check_model(model: ModelConfig) -> None:
 
 
 def _check_profiling(profiling: ProfilingConfig) -> None:
-    for key in ("warmup_steps", "trace_steps", "trace_wait"):
-        if (getattr(profiling, key) or 0) < 0:
-            raise BadInput(f"profiling.{key}={getattr(profiling, key)} must not be negative")
-    for key in ("trace_warmup", "trace_repeat"):
-        if getattr(profiling, key) < 1:
-            raise BadInput(f"profiling.{key}={getattr(profiling, key)} must be above zero")
+    if (profiling.trace_wait or 0) < 0:
+        raise BadInput(f"profiling.trace_wait={profiling.trace_wait} must not be negative")
     most = _MAX_TRACED_STEPS_WITH_SHAPES if profiling.trace_shapes else _MAX_TRACED_STEPS
     if profiling.trace_steps > most:
         kept = f"with trace_shapes={str(profiling.trace_shapes).lower()} at most {most} steps of a window are kept in memory"
@@ -211,57 +255,28 @@ def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
         raise BadInput(f"{key}={value!r} is not one of {', '.join(choices)}")
 
 
-def _read_yaml(path: Path) -> DictConfig:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"cannot read the configuration {path}: {error.strerror}") from None
-    if len(raw) > _MAX_CONFIG_BYTES:
-        raise BadInput(f"{path} is larger than {_MAX_CONFIG_BYTES} bytes; this is not a configuration")
-    try:
-        text = raw.decode("utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-            raise BadInput(f"{path} uses YAML aliases, which are not supported; write the values out")
-        layer = OmegaConf.create(text)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is not valid YAML: {reason}") from None
-    if not isinstance(layer, DictConfig):
-        raise BadInput(f"{path} must be a mapping of sections, such as 'training:' with keys below it")
-    return _without_interpolation(layer, str(path))
+def _check_schedule(training: TrainingConfig) -> None:
+    if training.decay_updates is None:
+        return
+    if training.schedule != "cosine":
+        raise BadInput(f"training.decay_updates={training.decay_updates} means nothing without training.schedule=cosine")
+    if training.decay_updates <= training.warmup_updates:
+        raise BadInput(
+            f"training.decay_updates={training.decay_updates} is not after training.warmup_updates={training.warmup_updates}; "
+            "raise the first or lower the second"
+        )
 
 
-def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
-    for override in overrides:
-        if "=" not in override or override.startswith("="):
-            raise BadInput(f"override {override!r} is not key=value; write for example training.batch_size=64")
-    try:
-        layer = OmegaConf.from_dotlist(list(overrides))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise BadInput(f"the command line: {' '.join(str(error).split())[:200]}") from None
-    return _without_interpolation(layer, "the command line")
-
-
-def _without_interpolation(layer: DictConfig, origin: str) -> DictConfig:
-    if "${" in str(OmegaConf.to_container(layer, resolve=False)):
-        raise BadInput(f"{origin} uses ${{...}} interpolation, which is not supported; write the value out")
-    return layer
-
-
-def _refuse_unknown_keys(schema: type, layer: DictConfig, origin: str, prefix: str = "") -> None:
-    known = {item.name for item in fields(schema)}
-    types = get_type_hints(schema)
-    for key in layer:
-        name = str(key)
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            mend = f"did you mean {prefix}{close[0]}?" if close else f"known are {', '.join(sorted(known))}"
-            raise BadInput(f"{origin}: unknown key {prefix}{name}; {mend}")
-        section = types[name]
-        if is_dataclass(section):
-            value = layer[name]
-            if not isinstance(value, DictConfig):
-                raise BadInput(f"{origin}: {prefix}{name} is a section; write its keys below it, not {str(value)!r}")
-            assert isinstance(section, type)
-            _refuse_unknown_keys(section, value, origin, f"{prefix}{name}.")
+def _check_powersgd(config: TrainConfig) -> None:
+    if config.distributed.communication_hook != "powersgd":
+        return
+    if config.distributed.powersgd_start < 2:
+        raise BadInput(
+            f"distributed.powersgd_start={config.distributed.powersgd_start} is too early: "
+            "DDP lays its buckets out anew after the first step; use 2 or more"
+        )
+    if config.training.checkpoint_every is not None:
+        raise BadInput(
+            "training.checkpoint_every saves no state of distributed.communication_hook=powersgd, whose errors and factors are "
+            "each rank's own; set checkpoint_every=null or take another hook"
+        )

@@ -25,6 +25,18 @@ def samples_per_rank(training: TrainingConfig, world_size: int) -> int:
     return samples
 
 
+def samples_per_part(training: TrainingConfig, world_size: int) -> int:
+    """Return the samples of one micro-batch; raise BadInput where a rank's share cannot be cut into equal ones."""
+    share = samples_per_rank(training, world_size)
+    samples, left_over = divmod(share, training.accumulation)
+    if left_over or not samples:
+        raise BadInput(
+            f"training.accumulation={training.accumulation} cuts the {share} samples that each rank draws a step into unequal "
+            f"parts; use a divisor of {share}"
+        )
+    return samples
+
+
 def steps_per_epoch(num_articles: int, batch_size: int, world_size: int) -> int:
     """Return the full batches that every rank gets; raise BadInput when there is none."""
     steps = num_articles // world_size // batch_size
@@ -37,8 +49,9 @@ def steps_per_epoch(num_articles: int, batch_size: int, world_size: int) -> int:
 
 
 def count_steps(num_articles: int, config: TrainConfig, world_size: int) -> int:
-    """Return the steps of the whole run; raise BadInput when the traces do not fit or leave no step to measure."""
+    """Return the steps of the whole run; raise BadInput when its batches or its traces do not fit, or no step is measured."""
     training = config.training
+    samples_per_part(training, world_size)
     steps = steps_per_epoch(num_articles, samples_per_rank(training, world_size), world_size) * training.epochs
     if training.max_steps is not None:
         steps = min(steps, training.max_steps)

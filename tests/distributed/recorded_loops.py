@@ -25,6 +25,7 @@ from commbench.own_loop import record_steps
 from commbench.recorder import Phase, StepRecorder
 from commbench.records import StepMeasurement
 from commbench.rundir import read_records
+from commbench.stopping import end_process
 
 BATCH, STEPS, AFTER = 6, 4, 3
 
@@ -151,3 +152,4 @@ def main(folder: Path, device_type: str) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2])
+    end_process(0)

@@ -65,7 +65,7 @@ def check_buckets(run: Path) -> None:
 
 
 def test_compute_only_ranks_send_nothing(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
-    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "distributed.synchronise=false")
+    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "distributed.synchronisation=compute_only")
     assert done.returncode == 0, done.stderr
     timeline = read_document(tmp_path / "r" / "gradients.json", GradientTimeline)
     assert timeline.buckets == ()

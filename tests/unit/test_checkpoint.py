@@ -15,9 +15,10 @@ from commbench.rundir import RecordWriter, create_run, read_records
 from commbench.stopping import StopRequest
 from commprof.cli import main
 from tests.factory import run_info, step
-from train.checkpoint import CheckpointKeeper, drop_later_records, load_checkpoint, restore
-from train.config import TrainConfig, dump_config, load_train_config
-from train.loop import Trainee, build_trainee
+from train.checkpoint import CheckpointKeeper, comparable, drop_later_records, load_checkpoint, restore
+from train.config import TrainConfig, load_train_config
+from train.load_config import dump_config
+from train.trainee import Trainee, build_trainee
 
 CPU = torch.device("cpu")
 ALONE = RankContext(rank=0, local_rank=0, world_size=1, local_world_size=1, launcher="single")
@@ -44,7 +45,7 @@ def config(tmp_path: Path) -> TrainConfig:
 
 
 def keeper_of(config: TrainConfig, run: Path, trainee: Trainee, stop: StopRequest) -> CheckpointKeeper:
-    return CheckpointKeeper(config, trainee.model, trainee.optimizer, device=CPU, context=ALONE, run=run, stop=stop)
+    return CheckpointKeeper(config, trainee, context=ALONE, run=run, stop=stop)
 
 
 def one_step(trainee: Trainee) -> None:
@@ -70,7 +71,7 @@ def test_what_is_saved_comes_back_to_the_last_bit(stopped_run: Path, config: Tra
     expected = torch.rand(3), {name: value.clone() for name, value in trainee.model.state_dict().items()}
     other = build_trainee(replace(config, training=replace(config.training, seed=9)), CPU)
     checkpoint = load_checkpoint(stopped_run, config, 1)
-    restore(checkpoint, other.model, other.optimizer, CPU, ALONE)
+    restore(checkpoint, other, ALONE)
     assert (checkpoint.step, checkpoint.elapsed_s) == (10, 1.5)
     assert torch.equal(torch.rand(3), expected[0])
     torch.manual_seed(1)
@@ -139,6 +140,7 @@ def refusal(run: Path, config: TrainConfig, capsys: pytest.CaptureFixture[str], 
     ("words", "message"),
     [
         (["model.d_model=32"], "step-00000010.pt was made with model.d_model=16, not 32; go on with what it began with, "),
+        (["training.schedule=cosine"], "was made with training.schedule=constant, not cosine"),
         (["training.scaling=strong"], "was made with training.scaling=weak, not strong"),
         (["data.synthetic_seed=1"], "was made with data.synthetic_seed=0, not 1"),
         (["training.max_steps=10", "profiling.trace_steps=0"], "is past the end of a training of 10 steps"),
@@ -150,6 +152,30 @@ def test_a_run_is_gone_on_with_as_it_began(
     stopped_run: Path, config: TrainConfig, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     assert message in refusal(stopped_run, config, capsys, *words)
+
+
+def test_where_a_cosine_ends_with_the_run_the_run_may_not_become_longer(config: TrainConfig) -> None:
+    def key_words(**training: object) -> dict[str, str]:
+        return comparable(replace(config, training=replace(config.training, **training)))  # type: ignore[arg-type]
+
+    assert key_words(max_steps=50) == key_words(max_steps=60, epochs=9)
+    assert key_words(schedule="cosine", max_steps=50) != key_words(schedule="cosine", max_steps=60)
+    assert key_words(schedule="cosine", decay_updates=40, max_steps=50) == key_words(
+        schedule="cosine", decay_updates=40, max_steps=60
+    )
+
+
+def test_the_scale_of_float16_is_saved(tmp_path: Path, config: TrainConfig, signals: None) -> None:
+    config = replace(config, training=replace(config.training, precision="float16"))
+    create_run(tmp_path / "r", run_info("train", world_size=1, status="interrupted"))
+    trainee = build_trainee(config, CPU)
+    trainee.scaler.scale(torch.ones(1))  # there is no scale before the first loss
+    trainee.scaler.update(512.0)
+    keeper_of(config, tmp_path / "r", trainee, StopRequest()).after_step(10, 1.5)
+    other = build_trainee(config, CPU)
+    restore(load_checkpoint(tmp_path / "r", config, 1), other, ALONE)
+    assert other.scaler.state_dict() == trainee.scaler.state_dict()
+    assert other.scaler.get_scale() == 512.0
 
 
 @pytest.mark.parametrize(
@@ -193,7 +219,8 @@ class Trap:
     ("change", "message"),
     [
         (lambda d: d.update(model=Trap()), "cannot read"),
-        (lambda d: d.update(format=2), "is not a checkpoint of this commprof"),
+        (lambda d: d.update(format=3), "is not a checkpoint of this commprof"),
+        (lambda d: d.update(format=1), "was made by an earlier commprof, which saved less; start anew"),
         (lambda d: d.update(step="10"), "is not a checkpoint of this commprof"),
         (lambda d: d.update(step=11), "is not a checkpoint of this commprof"),
         (lambda d: d.update(random_states=[[], []]), "was made by 2 ranks, not 1"),
@@ -218,5 +245,5 @@ def test_a_hostile_checkpoint_is_refused_and_runs_nothing(
     torch.save(document, path)
     trainee = build_trainee(config, CPU)
     with pytest.raises(BadInput, match=message):
-        restore(load_checkpoint(stopped_run, config, 1), trainee.model, trainee.optimizer, CPU, ALONE)
+        restore(load_checkpoint(stopped_run, config, 1), trainee, ALONE)
     assert not (stopped_run / "trapped").exists()

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import BadInput
-from train.config import TrainConfig, dump_config, load_train_config
+from train.config import DistributedConfig, TrainConfig, load_train_config
+from train.load_config import dump_config
 
 REPO = Path(__file__).parents[2]
 
@@ -24,9 +25,24 @@ def test_the_saved_configuration_makes_the_same_run(tmp_path: Path) -> None:
     assert load(tmp_path, dump_config(config)) == config
 
 
-@pytest.mark.parametrize("name", ["small", "large"])
+@pytest.mark.parametrize("name", ["small", "large", "medium-25m", "gpt-124m", "gpt-350m"])
 def test_the_shipped_configurations_load(name: str) -> None:
     assert load_train_config(REPO / "configs" / f"{name}.yaml").experiment_name == name
+
+
+@pytest.mark.parametrize(
+    ("distributed", "caps_mib"),
+    [
+        ({}, (1, 25)),
+        ({"bucket_cap_mb": 4}, (4, 4)),
+        ({"bucket_cap_mb": 4, "first_bucket_mb": 0.5}, (0.5, 4)),
+        ({"first_bucket_mb": 2}, (2, 25)),
+    ],
+)
+def test_a_cap_of_ones_own_replaces_both_of_ddps_unless_the_first_is_named(
+    distributed: dict[str, float], caps_mib: tuple[float, float]
+) -> None:
+    assert DistributedConfig(**distributed).bucket_caps_bytes == tuple(cap * 2**20 for cap in caps_mib)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -44,6 +60,20 @@ def test_the_shipped_configurations_load(name: str) -> None:
         ("model: {dropout: 1.0}", (), "model.dropout=1.0"),
         ("data: {source: web}", (), "data.source='web' is not one of csv, synthetic"),
         ("training: {scaling: medium}", (), "training.scaling='medium' is not one of weak, strong"),
+        ("training: {precision: half}", (), "training.precision='half' is not one of float32, bfloat16, float16"),
+        ("training: {schedule: linear}", (), "training.schedule='linear' is not one of constant, cosine"),
+        ("training: {accumulation: 0}", (), "training.accumulation=0 must be above zero"),
+        ("training: {clip_norm: 0}", (), "training.clip_norm=0.0 must be above zero"),
+        ("training: {decay_updates: 9}", (), "training.decay_updates=9 means nothing without training.schedule=cosine"),
+        ("training: {schedule: cosine, warmup_updates: 9, decay_updates: 9}", (), "is not after training.warmup_updates=9"),
+        ("loader: {workers: -1}", (), "loader.workers=-1 must not be negative"),
+        ("loader: {prefetch: 0}", (), "loader.prefetch=0 must be above zero"),
+        ("distributed: {synchronise: false}", (), "did you mean distributed.synchronisation"),
+        ("distributed: {synchronisation: never}", (), "is not one of normal, compute_only, delayed"),
+        ("distributed: {communication_hook: int8}", (), "'int8' is not one of none, fp16, bf16, powersgd"),
+        ("distributed: {communication_hook: powersgd, powersgd_start: 1}", (), "distributed.powersgd_start=1 is too early"),
+        ("distributed: {communication_hook: powersgd}", ("training.checkpoint_every=9",), "checkpoint_every saves no state of"),
+        ("distributed: {static_graph: true}", ("training.accumulation=2",), "cannot go with training.accumulation=2"),
         ("profiling: {warmup_steps: -1}", (), "profiling.warmup_steps=-1 must not be negative"),
         ("", ("profiling.trace_steps=101",), "with trace_shapes=true at most 100 steps of a window are kept in memory"),
         ("", ("profiling.trace_steps=1001", "profiling.trace_shapes=false"), "trace_shapes=false at most 1000 steps"),

@@ -63,6 +63,30 @@ def test_under_accumulation_gradients_leave_in_the_last_of_the_backward_passes(t
     assert predicted.exposed_s == pytest.approx(first_s - 0.03 + last_s, rel=0.02)
 
 
+def test_communication_after_backward_hides_nothing(tmp_path: Path) -> None:
+    late = workload(synchronisation="delayed")
+    folders = [
+        write_training_run(tmp_path / "profile", STEPS, gradients=GRADIENTS, workload=late),
+        write_bench_run(tmp_path / "bench", LATENCY_S, BANDWIDTH),
+    ]
+    predicted = predict(load_runs(folders))
+    assert by_model(predicted)["schedule"].exposed_s == pytest.approx(2 * LATENCY_S + 9 * MIB / BANDWIDTH, rel=0.02)
+    folders += [
+        write_training_run(tmp_path / f"n2-{mode}", STEPS, world_size=2, workload=workload(synchronisation=mode))
+        for mode in ("delayed", "normal")
+    ]
+    with pytest.raises(BadInput, match=r"only one of .* sent its gradients after backward"):
+        predict(load_runs(folders))
+
+
+def test_half_precision_hooks_send_half_the_bytes(tmp_path: Path) -> None:
+    half = workload(communication_hook="bf16")
+    write_training_run(tmp_path / "profile", STEPS, gradients=GRADIENTS, workload=half)
+    write_bench_run(tmp_path / "bench", LATENCY_S, BANDWIDTH)
+    predicted = by_model(predict(load_runs([tmp_path / "profile", tmp_path / "bench"])))["schedule"]
+    assert predicted.exposed_s == pytest.approx(LATENCY_S + 4 * MIB / BANDWIDTH, rel=1e-3)
+
+
 def test_steps_that_never_vary_leave_no_doubt(tmp_path: Path) -> None:
     interval = by_model(predict(load_runs(study(tmp_path))))["schedule"].interval_s
     assert interval is not None

@@ -35,8 +35,8 @@ def test_every_model_is_predicted_before_its_checks_and_the_wire_is_measured_onc
     ]
     cell = second.cells[1]
     assert all(stage.wire == "200mbit" for stage in (*cell.compute, *cell.checks))
-    assert "distributed.synchronise=False" in cell.compute[0].argv
-    assert all("distributed.synchronise=True" in stage.argv for stage in (second.profile, *cell.checks))
+    assert "distributed.synchronisation=compute_only" in cell.compute[0].argv
+    assert all("distributed.synchronisation=normal" in stage.argv for stage in (second.profile, *cell.checks))
     assert "model.layers=3" in cell.checks[0].argv and "experiment_name=b" in cell.checks[0].argv
 
 

@@ -9,11 +9,18 @@ from torch import nn
 
 from commbench.errors import BadInput
 from commbench.launched import RankContext
+from commbench.records import TrainingSummary
+from tests.factory import Unrecorded
+from train.batches import batches_of, endless
 from train.config import TrainConfig, load_train_config
 from train.data import NUM_CLASSES, EncodedText
-from train.loop import Trainee, batches_of, build_trainee, endless, evaluate
+from train.evaluation import evaluate
+from train.flops import flops_per_token, peak_flops_per_s
+from train.learning_rate import learning_rate
 from train.model import TextClassifier, count_parameters, gradient_bytes, sinusoids
-from train.schedule import count_steps, steps_per_epoch
+from train.schedule import count_steps, samples_per_part, steps_per_epoch
+from train.step import train_step
+from train.trainee import Trainee, build_trainee
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CPU = torch.device("cpu")
@@ -42,6 +49,13 @@ def test_the_models_have_the_published_sizes(name: str, parameters: int) -> None
     assert gradient_bytes(model) == 4 * parameters
 
 
+@pytest.mark.parametrize(("name", "millions"), [("medium-25m", 25), ("gpt-124m", 124), ("gpt-350m", 350)])
+def test_the_models_for_gpus_have_the_size_in_their_name(name: str, millions: int) -> None:
+    with torch.device("meta"):
+        model = TextClassifier(load_train_config(CONFIGS / f"{name}.yaml").model, NUM_CLASSES)
+    assert count_parameters(model) == pytest.approx(millions * 1e6, rel=0.03)
+
+
 def test_padding_changes_nothing() -> None:
     model = TextClassifier(TrainConfig().model, NUM_CLASSES).eval()
     words = torch.randint(1, 12000, (2, 9))
@@ -61,7 +75,7 @@ def test_ranks_share_the_articles_and_every_epoch_is_shuffled_anew() -> None:
     config = configured(batch_size=2)
     seen = []
     for rank in range(3):
-        loader = batches_of(articles(12), config, rank_of(rank, 3))
+        loader = batches_of(articles(12), config, rank_of(rank, 3), CPU)
         seen.append([tokens[:, 0].tolist() for tokens, _ in islice(endless(loader), 4)])
     first_epoch = [number for batches in seen for batch in batches[:2] for number in batch]
     assert sorted(first_epoch) == list(range(1, 13))
@@ -72,7 +86,7 @@ def test_under_strong_scaling_any_number_of_ranks_takes_the_same_articles_each_s
     config = configured(batch_size=6, scaling="strong")
     of_step = {}
     for world_size in (1, 2, 3):
-        streams = [endless(batches_of(articles(25), config, rank_of(rank, world_size))) for rank in range(world_size)]
+        streams = [endless(batches_of(articles(25), config, rank_of(rank, world_size), CPU)) for rank in range(world_size)]
         batches = [[next(stream)[0][:, 0].tolist() for stream in streams] for _ in range(4)]
         assert {len(batch) for step in batches for batch in step} == {6 // world_size}
         of_step[world_size] = [sorted(number for batch in step for number in batch) for step in batches]
@@ -122,6 +136,79 @@ def test_a_run_with_nothing_to_measure_is_refused(articles_given: int, training:
 def test_a_batch_that_the_ranks_cannot_share_is_refused_with_both_numbers() -> None:
     with pytest.raises(BadInput, match=r"training.batch_size=32 .* 3 ranks cannot share it evenly; use a multiple of 3"):
         count_steps(6600, configured(scaling="strong"), 3)
+
+
+def test_a_ranks_share_is_cut_into_equal_parts_or_refused() -> None:
+    assert samples_per_part(configured(batch_size=32, accumulation=4).training, 2) == 8
+    assert samples_per_part(configured(batch_size=32, accumulation=4, scaling="strong").training, 2) == 4
+    with pytest.raises(BadInput, match=r"training.accumulation=3 cuts the 16 samples .* use a divisor of 16"):
+        samples_per_part(configured(batch_size=32, accumulation=3, scaling="strong").training, 2)
+    with pytest.raises(BadInput, match=r"training.accumulation=8 cuts the 4 samples"):
+        count_steps(6600, configured(batch_size=4, accumulation=8), 1)
+
+
+def test_the_rate_rises_in_equal_steps_and_falls_like_half_a_cosine() -> None:
+    """Rate 8 after four steps of warm-up, down to zero at 12: half of it in the middle, cos(pi/4) above half before."""
+    training = configured(learning_rate=8.0, schedule="cosine", warmup_updates=4).training
+    rates = [learning_rate(training, update, 12) for update in range(13)]
+    assert rates[:5] == [2.0, 4.0, 6.0, 8.0, 8.0]
+    assert (rates[6], rates[8], rates[12]) == (pytest.approx(4 + 2 * 2**0.5), pytest.approx(4.0), 0.0)
+    ends_early = replace(training, decay_updates=8)
+    assert [learning_rate(ends_early, update, 12) for update in (6, 8, 11)] == [pytest.approx(4.0), 0.0, 0.0]
+    assert learning_rate(replace(training, warmup_updates=40), 11, 12) == 2.4  # a short run just ends while it rises
+    flat = replace(training, schedule="constant")
+    assert [learning_rate(flat, update, 12) for update in (0, 4, 11)] == [2.0, 8.0, 8.0]
+
+
+def test_a_tokens_arithmetic_by_hand() -> None:
+    """6 (1000 - 10 x 8) + 12 x 2 x 8 x 16: a million-parameter model of two layers, its 10-word table looked up."""
+    model = replace(TrainConfig().model, vocabulary=10, d_model=8, layers=2, sequence_length=16)
+    assert flops_per_token(model, 1000) == 6 * 920 + 3072
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "tera"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "bfloat16", 312),
+        ("NVIDIA A100 80GB PCIe", "float32", 19.5),
+        ("Tesla V100-SXM2-16GB", "float16", 125),
+        ("Tesla V100-SXM2-16GB", "bfloat16", None),
+        ("NVIDIA H100 80GB HBM3", "float16", 989.4),
+        ("NVIDIA H100 PCIe", "bfloat16", 756),
+        ("NVIDIA H100 NVL", "bfloat16", None),
+        ("NVIDIA GeForce RTX 4090", "bfloat16", 165.2),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "bfloat16", None),
+        ("NVIDIA A10", "float32", 31.2),
+        ("NVIDIA A10G", "float32", None),
+        ("AMD EPYC", "float32", None),
+    ],
+)
+def test_a_peak_is_known_for_the_very_device_or_not_at_all(name: str, precision: str, tera: float | None) -> None:
+    assert peak_flops_per_s(name, precision) == (None if tera is None else pytest.approx(tera * 1e12))
+
+
+def test_utilisation_is_the_models_arithmetic_over_all_devices_peak() -> None:
+    """32 samples of 100 tokens in half a second at 1 MFLOP each are 6.4 GFLOP/s, a fifth of what two devices give."""
+    summary = TrainingSummary(
+        num_steps=3, step_s=0.5, samples_per_step=32, tokens_per_sample=100, flops_per_token=1e6,
+        peak_flops_per_s=2 * 16e9, peak_memory_bytes=(1, 2), memory_kind="allocated",
+    )  # fmt: skip
+    assert (summary.samples_per_s, summary.tokens_per_s, summary.model_flop_utilisation) == (64, 6400, pytest.approx(0.2))
+    assert replace(summary, peak_flops_per_s=None).model_flop_utilisation is None
+
+
+def test_a_clipped_step_has_that_norm_and_the_rate_asked_for() -> None:
+    config = configured(clip_norm=0.01, accumulation=2)
+    trainee = build_trainee(replace(config, model=replace(config.model, dropout=0.0)), CPU)
+    norms = []
+    trainee.optimizer.register_step_pre_hook(
+        lambda *_: norms.append(torch.cat([p.grad.flatten() for p in trainee.model.parameters() if p.grad is not None]).norm())
+    )
+    tokens = torch.randint(1, 100, (4, 16), dtype=torch.int32)
+    train_step(trainee, iter([(tokens, torch.arange(4))]), Unrecorded(), config, learning_rate=0.125)
+    assert [float(norm) for norm in norms] == [pytest.approx(0.01, rel=1e-3)]
+    assert {group["lr"] for group in trainee.optimizer.param_groups} == {0.125}
+    assert all(parameter.grad is None for parameter in trainee.model.parameters())
 
 
 def test_one_step_more_than_warmup_and_tracing_is_enough() -> None:

@@ -1,0 +1,108 @@
+"""What one rank trains: the model as configured (compiled, under DDP, with its hook), its optimizer and loss scaler."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from commbench.errors import BadInput, RunFailed
+from train.config import DistributedConfig, TrainConfig
+from train.data import NUM_CLASSES
+from train.hooks import register_hook
+from train.model import TextClassifier
+
+_LOW_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def _no_scaler() -> torch.amp.GradScaler:
+    return torch.amp.GradScaler("cpu", enabled=False)
+
+
+@contextmanager
+def naming_failed_compilation(rank: int) -> Iterator[None]:
+    """Turn torch.compile's error, such as for a compiler that is missing, into RunFailed, which says how to go without."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunFailed(f"rank {rank}: torch.compile failed ({reason}); mend it or set training.compile=false") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainee:
+    """The model (wrapped by DDP where there are peers), its optimizer and what float16's loss is scaled with, on a device."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    scaler: torch.amp.GradScaler = field(default_factory=_no_scaler)
+    low_precision: torch.dtype | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """The model itself, out of DDP."""
+        return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Compute what follows in the configured precision."""
+        return nullcontext() if self.low_precision is None else torch.autocast(self.device.type, self.low_precision)
+
+    def sending(self, wanted: bool) -> AbstractContextManager[Any]:
+        """Let the forward and backward that follow send gradients, or not (DDP's no_sync)."""
+        return nullcontext() if wanted or not isinstance(self.model, DistributedDataParallel) else self.model.no_sync()
+
+
+def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
+    """Build model and optimizer, alike on every rank; wrap the model in DDP where a process group is open."""
+    training = config.training
+    torch.manual_seed(training.seed)
+    model: nn.Module = TextClassifier(config.model, NUM_CLASSES).to(device)
+    if training.compile:
+        model.compile()  # in place, so that parameters keep their names
+    if dist.is_initialized():
+        model = _distributed(model, config.distributed, device)
+    return Trainee(
+        model=model,
+        optimizer=torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay),
+        device=device,
+        scaler=torch.amp.GradScaler(device.type, enabled=training.precision == "float16"),
+        low_precision=_LOW_PRECISION.get(training.precision),
+    )
+
+
+def check_first_bucket(distributed: DistributedConfig) -> None:
+    """Raise BadInput where this torch gives the first bucket no cap of its own."""
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    if distributed.first_bucket_mb is not None and "bucket_cap_mb_list" not in known:
+        raise BadInput(
+            f"distributed.first_bucket_mb={distributed.first_bucket_mb} needs a torch whose DDP knows bucket_cap_mb_list; "
+            f"torch {torch.__version__} does not, leave it out"
+        )
+
+
+def _distributed(model: nn.Module, distributed: DistributedConfig, device: torch.device) -> DistributedDataParallel:
+    wrapped = DistributedDataParallel(
+        model,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        gradient_as_bucket_view=distributed.gradient_as_bucket_view,
+        # A static graph must send its first gradients, and a compute-only run never does.
+        static_graph=distributed.static_graph and distributed.synchronisation != "compute_only",
+        find_unused_parameters=distributed.find_unused_parameters,
+        **_bucket_options(distributed),
+    )
+    register_hook(wrapped, distributed)
+    return wrapped
+
+
+def _bucket_options(distributed: DistributedConfig) -> dict[str, Any]:
+    if distributed.first_bucket_mb is None:
+        return {"bucket_cap_mb": distributed.bucket_cap_mb}
+    return {"bucket_cap_mb_list": [cap_bytes / 2**20 for cap_bytes in distributed.bucket_caps_bytes]}  # the last one repeats
