@@ -17,7 +17,7 @@ PARAM ?=
 # AG News' articles for `make benchmark-data`, one a line; 7,600 are enough, they are repeated.
 ARTICLES ?= ../shared/data/ag_news_csv/test.csv
 
-.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed benchmark-testbed-study benchmark-training-cost benchmark-data clean
+.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed benchmark-testbed-study benchmark-training-cost benchmark-data benchmark-ag-news clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -61,6 +61,9 @@ benchmark-training-cost: $(VENV)/installed
 
 benchmark-gloo: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.gloo_peer --out $(RESULTS) $(if $(GLOO),--gloo $(GLOO)) $(if $(PARAM),--param $(PARAM))
+
+benchmark-ag-news: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.ag_news_accuracy $(ARTICLES) --out $(RESULTS)
 
 benchmark-data: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.data_start $(ARTICLES) --out $(RESULTS)
