@@ -28,7 +28,7 @@ class Limits:
     text_bytes: int = 16 * 2**30
     events: int = 50_000_000
     names: int = 1_000_000
-    event_bytes: int = 64 * 2**20
+    event_bytes: int = 16 * 2**20
 
 
 class TraceText:
