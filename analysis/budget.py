@@ -1,7 +1,7 @@
 """Where did a step's wall time go? Eight parts that add up to it, to the nanosecond.
 
-A collective is *waiting* until the last rank of its group has arrived, and *transfer* from then on. It is *hidden* while this rank
-computes and *exposed* while it does not. An instant belongs to the first of these that holds:
+A collective is *waiting* until the last rank of its group has arrived, and *transfer* from then on. It is *hidden* while this
+rank computes and *exposed* while it does not. An instant belongs to the first of these that holds:
 
     transfer_hidden    computing while something is transferred
     waiting_hidden     computing while a collective of this rank waits for another rank

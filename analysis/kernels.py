@@ -1,9 +1,9 @@
 """Is this GPU work computation, communication or a copy, and which collective is it?
 
 NCCL and RCCL name their kernels `ncclKernel_AllReduce_RING_LL_...` (until 2.18), `ncclDevKernel_AllReduce_Sum_f32_...` (since)
-and `ncclDevKernel_Generic...`, whose metadata alone say which collective it is. Kernels that communicate without them are listed
-in CUSTOM_KERNELS; add a line to teach commprof another library. What is not listed is computation, SyncBatchNorm's kernels
-included: its exchange is a NCCL kernel of its own.
+and `ncclDevKernel_Generic...`, whose metadata alone say which collective it is. Kernels that communicate without them are
+listed in CUSTOM_KERNELS; add a line to teach commprof another library. What is not listed is computation, SyncBatchNorm's
+kernels included: its exchange is a NCCL kernel of its own.
 """
 
 import re

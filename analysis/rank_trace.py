@@ -46,7 +46,7 @@ class StepWindow:
 class RankTrace:
     """One rank's trace, reduced. `lag_ns` is how far the GPU's steps end behind the CPU's (median), where there are both.
 
-    `num_orphans` GPU events have no launch call in the trace and so no step of their own.
+    `num_orphans` GPU events have no launch call in the trace and so no step of their own. `span_ns` is all recorded time.
     """
 
     path: str
@@ -61,6 +61,7 @@ class RankTrace:
     lag_ns: int | None
     num_gpu_events: int
     num_orphans: int
+    span_ns: int
 
 
 def reduce_trace(trace: Trace) -> RankTrace:
@@ -96,6 +97,7 @@ def _reduce_gpu(trace: Trace, steps: tuple[StepWindow, ...], on_gpu: NDArray[np.
         lag_ns=int(np.median(lags)) if lags else None,
         num_gpu_events=len(rows),
         num_orphans=int((~launch.known).sum()),
+        span_ns=_span_ns(events),
     )
 
 
@@ -120,6 +122,7 @@ def _reduce_cpu(trace: Trace, steps: tuple[StepWindow, ...]) -> RankTrace:
         lag_ns=None,
         num_gpu_events=0,
         num_orphans=0,
+        span_ns=_span_ns(events),
     )
 
 
@@ -174,6 +177,10 @@ def _gpu_windows(
         if end > start:
             windows.append(StepWindow(number=own.number, start_ns=start, end_ns=end))
     return tuple(windows)
+
+
+def _span_ns(events: Columns) -> int:
+    return int(events.end_ns.max() - events.start_ns.min())
 
 
 def _whole(events: Columns, rows: NDArray[np.int64]) -> tuple[StepWindow, ...]:

@@ -20,6 +20,7 @@ VERBS = {
     "links": ("commbench.links_cli", "LINKS", "one link at a time: copies to, from and between GPUs, messages between ranks"),
     "contention": ("commbench.contention_cli", "CONTENTION", "computation and communication slowed by each other"),
     "train": ("train.cli", "TRAIN", "run the reference training and record its steps, gradients and traces"),
+    "trace": ("analysis.trace_cli", "TRACE", "where each step's time went, on every rank, from profiler traces of any job"),
     "fit": ("analysis.cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),
     "predict": ("analysis.cli", "PREDICT", "the training step at N ranks, from one rank's profile and a bench"),
     "check": ("analysis.check_cli", "CHECK", "pass or fail: thresholds, a baseline with its noise, and what is not normal"),
