@@ -56,8 +56,16 @@ class StepBudget:
         return {name: getattr(self, f"{name}_ns") for name in PARTS}
 
 
-def rank_budgets(rank: int, trace: RankTrace, ready_ns: Mapping[int, int]) -> list[StepBudget]:
-    """Return the budget of each step of a rank.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Communication:
+    """When a rank's collectives transferred and when all that ran waited, on the rank's own clock."""
+
+    transfer: Intervals
+    waiting: Intervals
+
+
+def split_communication(trace: RankTrace, ready_ns: Mapping[int, int]) -> Communication:
+    """Tell waiting from transfer.
 
     `ready_ns` says by position in `trace.collectives` when, on this rank's clock, the last rank of the group had arrived; what
     is missing there counts as transfer from its start.
@@ -65,15 +73,18 @@ def rank_budgets(rank: int, trace: RankTrace, ready_ns: Mapping[int, int]) -> li
     own = trace.collectives
     ready = [min(max(ready_ns.get(index, one.start_ns), one.start_ns), one.end_ns) for index, one in enumerate(own)]
     transfer = union(ready, [one.end_ns for one in own])
-    waiting = union([one.start_ns for one in own], ready)
-    return [_budget(rank, window, trace, transfer, waiting) for window in trace.windows]
+    return Communication(transfer=transfer, waiting=without(union([one.start_ns for one in own], ready), transfer))
 
 
-def _budget(rank: int, window: StepWindow, trace: RankTrace, transfer: Intervals, waiting: Intervals) -> StepBudget:
+def rank_budgets(rank: int, trace: RankTrace, communication: Communication) -> list[StepBudget]:
+    """Return the budget of each step of a rank."""
+    return [_budget(rank, window, trace, communication) for window in trace.windows]
+
+
+def _budget(rank: int, window: StepWindow, trace: RankTrace, own: Communication) -> StepBudget:
     inside = one_interval(window.start_ns, window.end_ns)
-    compute, memory, launch = (common(inside, own) for own in (trace.compute, trace.memory, trace.launch_idle))
-    transfer, waiting = common(inside, transfer), common(inside, waiting)
-    waiting = without(waiting, transfer)
+    compute, memory, launch = (common(inside, part) for part in (trace.compute, trace.memory, trace.launch_idle))
+    transfer, waiting = common(inside, own.transfer), common(inside, own.waiting)
     communication = merged(transfer, waiting)
     busy = merged(compute, communication)
     parts = {

@@ -3,7 +3,8 @@
 An all-reduce ends on all ranks within microseconds, however far apart they arrived. The difference of ends is the difference of
 the clocks, plus that spread: its median is the offset, the median slope between far pairs (Theil-Sen) the drift, and the median
 distance that remains is the residual. Ranks on one host have one clock, and nothing is corrected there: what their ends differ
-by is how far the measurement can be trusted.
+by is how far the measurement can be trusted. Where a trace does not name its host, its clock is corrected only if it must be:
+if, as they stand, collectives ended on one rank before they began on the other.
 
     reference = own - offset - drift * (own - origin)     all in nanoseconds, drift without a unit
 """
@@ -18,6 +19,7 @@ from analysis.collectives import MatchedCollective
 
 _SYNCHRONISING = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "barrier")
 _MIN_FOR_DRIFT = 20
+_MAX_IMPOSSIBLE = 0.02
 _MAX_DRIFT = 1e-3  # no quartz is a part in a thousand off; more is noise over a short time
 
 
@@ -62,21 +64,29 @@ def _through(
 ) -> RankClock | None:
     """Measure a rank's clock against the lowest known rank with which it shares collectives."""
     for known in sorted(clocks):
-        pairs = [
-            (one.parts[rank].end_ns, clocks[known].to_reference(one.parts[known].end_ns))
-            for one in matched
-            if rank in one.parts and known in one.parts
-        ]
-        if pairs:
-            same = hosts[rank] is not None and hosts[rank] == hosts[known] and not clocks[known].corrected
-            return _measured(rank, np.array(pairs, dtype=np.int64), same_host=same)
+        both = [(one.parts[rank], one.parts[known]) for one in matched if rank in one.parts and known in one.parts]
+        if not both:
+            continue
+        to_reference = clocks[known].to_reference
+        own = np.array([(part.start_ns, part.end_ns) for part, _ in both], dtype=np.int64)
+        other = np.array([(to_reference(part.start_ns), to_reference(part.end_ns)) for _, part in both], dtype=np.int64)
+        named = hosts[rank] is not None and hosts[known] is not None
+        same = hosts[rank] == hosts[known] if named else not _contradict(own, other)
+        return _measured(rank, own[:, 1], other[:, 1], shared=same and not clocks[known].corrected)
     return None
 
 
-def _measured(rank: int, pairs: NDArray[np.int64], *, same_host: bool) -> RankClock:
-    own, difference = pairs[:, 0], pairs[:, 0] - pairs[:, 1]
-    if same_host:
-        return RankClock(rank=rank, residual_ns=int(np.median(np.abs(difference))), num_ends=len(pairs))
+def _contradict(own: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
+    """Say whether more collectives than chance allows ended on one rank before they began on the other."""
+    impossible = (own[:, 1] < other[:, 0]) | (other[:, 1] < own[:, 0])
+    return bool(impossible.mean() > _MAX_IMPOSSIBLE)
+
+
+def _measured(rank: int, own: NDArray[np.int64], reference: NDArray[np.int64], *, shared: bool) -> RankClock:
+    """Compare the ends of collectives on this rank's clock and on the reference's."""
+    difference = own - reference
+    if shared:
+        return RankClock(rank=rank, residual_ns=int(np.median(np.abs(difference))), num_ends=len(own))
     origin = int(own[0])
     drift = _drift(own, difference)
     level = difference - np.rint(drift * (own - origin)).astype(np.int64)
@@ -88,7 +98,7 @@ def _measured(rank: int, pairs: NDArray[np.int64], *, same_host: bool) -> RankCl
         drift=drift,
         origin_ns=origin,
         residual_ns=residual,
-        num_ends=len(pairs),
+        num_ends=len(own),
         corrected=True,
     )
 

@@ -1,7 +1,7 @@
 """Who arrives last, in how many steps, and what does it cost the others?
 
-In each matched collective the rank that arrives last makes the others wait. What a rank cost in a step is the exposed time
-that another rank waited for it, without computing (the union over collectives, the median over the other ranks); the step's
+In each matched collective the rank that arrives last makes the others wait. What a rank cost in a step is the time another rank
+waited for it and neither computed nor transferred: its part of `waiting_exposed`, the median over the other ranks. The step's
 straggler is who cost most. A cost counts above 1 % of the median step and three times what the clocks may be wrong by. In most
 steps none: no straggler. The same rank in two thirds of at least three such steps: a constant one. Else it changes, and the
 cause is not a rank.
@@ -17,7 +17,7 @@ from analysis.budget import StepBudget
 from analysis.clocks import RankClock
 from analysis.collectives import MatchedCollective
 from analysis.intervals import Intervals, length_ns, union, without
-from analysis.rank_trace import RankTrace
+from commbench.units import format_seconds
 
 _MIN_SHARE = 0.01
 _RESIDUALS = 3
@@ -54,10 +54,13 @@ class Stragglers:
 def find_stragglers(
     matched: Iterable[MatchedCollective],
     clocks: Mapping[int, RankClock],
-    by_rank: Mapping[int, RankTrace],
+    busy: Mapping[int, Intervals],
     budgets: Sequence[StepBudget],
 ) -> Stragglers:
-    """Judge who is late, from all matched collectives whose whole group is there."""
+    """Judge who is late, from all matched collectives whose whole group is there.
+
+    `busy` is when each rank computed or transferred, on its own clock.
+    """
     by_step: dict[int, list[MatchedCollective]] = defaultdict(list)
     for one in matched:
         if one.complete:
@@ -68,14 +71,14 @@ def find_stragglers(
     limit_ns = max(_MIN_SHARE * median(own.wall_ns for own in budgets), _RESIDUALS * residual_ns)
     steps = []
     for step, collectives in sorted(by_step.items()):
-        costs = step_costs_ns(collectives, clocks, by_rank)
+        costs = step_costs_ns(collectives, clocks, busy)
         rank = max(costs, key=lambda own: (costs[own], -own))
         steps.append(StepStraggler(step=step, rank=rank, cost_s=costs[rank] / 1e9, counts=costs[rank] > limit_ns))
     return _judged(tuple(steps), budgets)
 
 
 def step_costs_ns(
-    collectives: Iterable[MatchedCollective], clocks: Mapping[int, RankClock], by_rank: Mapping[int, RankTrace]
+    collectives: Iterable[MatchedCollective], clocks: Mapping[int, RankClock], busy: Mapping[int, Intervals]
 ) -> dict[int, int]:
     """Return what each late rank cost the others: how long, in the median, one of them waited for it and did nothing else."""
     waits: dict[int, dict[int, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
@@ -86,14 +89,11 @@ def step_costs_ns(
             if rank != last:
                 ready_ns = clocks[rank].from_reference(arrivals[last])
                 waits[last][rank].append((part.start_ns, min(ready_ns, part.end_ns)))
-    return {
-        last: int(median(_exposed_ns(spans, by_rank[rank].compute) for rank, spans in others.items()))
-        for last, others in waits.items()
-    }
+    return {last: int(median(_idle_ns(spans, busy[rank]) for rank, spans in others.items())) for last, others in waits.items()}
 
 
-def _exposed_ns(spans: Sequence[tuple[int, int]], compute: Intervals) -> int:
-    return length_ns(without(union([start for start, _ in spans], [end for _, end in spans]), compute))
+def _idle_ns(spans: Sequence[tuple[int, int]], busy: Intervals) -> int:
+    return length_ns(without(union([start for start, _ in spans], [end for _, end in spans]), busy))
 
 
 def _judged(steps: tuple[StepStraggler, ...], budgets: Sequence[StepBudget]) -> Stragglers:
@@ -103,7 +103,7 @@ def _judged(steps: tuple[StepStraggler, ...], budgets: Sequence[StepBudget]) -> 
         return _verdict("none", steps, f"no straggler: in {of_all} a rank made the others wait for more than 1 % of the step")
     (rank, times), *_ = Counter(own.rank for own in late).most_common(1)
     cost_s = median(own.cost_s for own in late if own.rank == rank)
-    cost = f"it cost the others {cost_s * 1e3:.3g} ms a step"
+    cost = f"it cost the others {format_seconds(cost_s)} a step"
     if len(late) < _MIN_STEPS:
         text = f"rank {rank} arrived last in {times} of {len(steps)} steps, {cost}; too few steps to call it a straggler"
         return _verdict("unknown", steps, text, rank, cost_s)
@@ -129,7 +129,7 @@ def _reason(rank: int, cost_s: float, late: Sequence[StepStraggler], budgets: Se
     words = max(excess_s, key=lambda own: excess_s[own])
     if excess_s[words] < _EXPLAINS * cost_s:
         return ""
-    return f"; its steps hold {excess_s[words] * 1e3:.3g} ms more {words}"
+    return f"; its steps hold {format_seconds(excess_s[words])} more {words}"
 
 
 def _median_s(field: str, budgets: Sequence[StepBudget]) -> float:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from analysis.budget import StepBudget, rank_budgets
+from analysis.budget import StepBudget, rank_budgets, split_communication
 from analysis.clocks import RankClock, align_clocks
 from analysis.collectives import MatchedCollective, Matching, by_kind, match_collectives
+from analysis.intervals import merged
 from analysis.rank_collectives import Collective
 from analysis.rank_trace import RankTrace
 from analysis.stragglers import Stragglers, find_stragglers
@@ -60,7 +61,9 @@ def analyse_traces(traces: Sequence[RankTrace]) -> TraceAnalysis:
     matching = match_collectives({rank: own.collectives for rank, own in by_rank.items()}, world_size or len(by_rank))
     clocks = align_clocks({rank: own.header.host_name for rank, own in by_rank.items()}, matching.matched)
     ready = _ready(by_rank, matching.matched, clocks)
-    budgets = [step for rank, own in by_rank.items() for step in rank_budgets(rank, own, ready[rank])]
+    split = {rank: split_communication(own, ready[rank]) for rank, own in by_rank.items()}
+    budgets = [step for rank, own in by_rank.items() for step in rank_budgets(rank, own, split[rank])]
+    busy = {rank: merged(own.compute, split[rank].transfer) for rank, own in by_rank.items()}
     return TraceAnalysis(
         by_rank=by_rank,
         world_size=world_size,
@@ -69,7 +72,7 @@ def analyse_traces(traces: Sequence[RankTrace]) -> TraceAnalysis:
         matching=matching,
         collectives=tuple(_summaries(by_rank, matching)),
         clocks=clocks,
-        stragglers=find_stragglers(matching.matched, clocks, by_rank, budgets),
+        stragglers=find_stragglers(matching.matched, clocks, busy, budgets),
     )
 
 

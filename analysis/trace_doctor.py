@@ -14,6 +14,7 @@ from analysis.trace_files import rank_in_name
 from commbench.units import format_bytes, format_seconds
 
 _MIN_COVERED = 0.5
+_LAG = 0.1  # of a step
 _MAX_NAMED = 8
 
 
@@ -93,10 +94,8 @@ def _of_steps(trace: RankTrace) -> Iterator[tuple[str, str]]:
     covered = sum(window.wall_ns for window in trace.windows)
     if covered < _MIN_COVERED * trace.span_ns:
         yield "coverage", f"its steps cover only {covered / trace.span_ns:.1%} of the recorded time"
-    if trace.lag_ns is not None and abs(trace.lag_ns) > 0.1 * covered / len(trace.windows):
-        where = "behind" if trace.lag_ns > 0 else "ahead of"
-        lag = format_seconds(abs(trace.lag_ns) / 1e9)
-        yield "lag", f"the GPU's steps end {lag} {where} the CPU's; windows go by the GPU"
+    if trace.lag_ns is not None and trace.lag_ns > _LAG * covered / len(trace.windows):
+        yield "lag", f"the GPU's steps end {format_seconds(trace.lag_ns / 1e9)} behind the CPU's; windows go by the GPU"
 
 
 def _of_all(by_rank: Mapping[int, RankTrace], world_size: int | None, matching: Matching) -> Iterator[tuple[str, str]]:

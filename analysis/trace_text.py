@@ -12,17 +12,9 @@ from commbench.units import format_bytes, format_rate, format_seconds, printable
 
 WIDTH = 80
 _MAX_ROWS = 16
-_COLUMNS = {
-    "compute": "compute",
-    "transfer_hidden": "xfer-hid",
-    "transfer_exposed": "xfer-exp",
-    "waiting_hidden": "wait-hid",
-    "waiting_exposed": "wait-exp",
-    "memory": "memory",
-    "launch_idle": "launch",
-    "other": "other",
-}
-assert tuple(_COLUMNS) == PARTS
+_COLUMNS = ("compute", "hidden", "exposed", "hidden", "exposed", "memory", "launch", "other")
+_GROUPS = ("", "transfer", "", "waiting", "", "", "", "")
+assert len(_COLUMNS) == len(_GROUPS) == len(PARTS)
 
 
 def analysis_text(analysis: TraceAnalysis) -> str:
@@ -46,7 +38,8 @@ def _budgets(analysis: TraceAnalysis) -> list[str]:
         return []
     lines = [
         "where each rank's median step went (% of its wall time)",
-        f"{'rank':>5} {'step':>8}" + "".join(f" {words:>8}" for words in ("", *_COLUMNS.values()))[9:],
+        (" " * 13 + "".join(f"{words:>8}" for words in _GROUPS)).rstrip(),
+        f"{'rank':>4} {'step':>8}" + "".join(f"{words:>8}" for words in _COLUMNS),
     ]
     shown = sorted(per_rank, key=lambda own: -own.wall_ns)[:_MAX_ROWS] if len(per_rank) > _MAX_ROWS else per_rank
     lines += [_budget_row(own) for own in shown]
@@ -56,8 +49,8 @@ def _budgets(analysis: TraceAnalysis) -> list[str]:
 
 
 def _budget_row(own: StepBudget) -> str:
-    shares = "".join(f" {part / own.wall_ns:>8.1%}" for part in own.parts_ns().values())
-    return f"{own.rank:>5} {format_seconds(own.wall_ns / 1e9):>8}{shares}"
+    shares = "".join(f"{part / own.wall_ns:>8.1%}" for part in own.parts_ns().values())
+    return f"{own.rank:>4} {format_seconds(own.wall_ns / 1e9):>8}{shares}"
 
 
 def _words_on_waiting(analysis: TraceAnalysis) -> str:
@@ -83,7 +76,7 @@ def _collectives(analysis: TraceAnalysis) -> list[str]:
     clocks = [clock for clock in analysis.clocks.values() if clock.num_ends]
     worst = max((clock.residual_ns for clock in clocks), default=0) / 1e9
     corrected = sum(clock.corrected for clock in clocks)
-    how = f"clocks corrected: {corrected}" if corrected else "the ranks share a clock"
+    how = f"clocks corrected: {corrected}" if corrected else "no clock had to be corrected"
     ends = f"Ends of all-reduces and the like differ by {format_seconds(worst)} (median, worst rank); {how}."
     matched = analysis.matching
     by_sequence, total = matched.num_by_sequence, len(matched.matched)
