@@ -14,8 +14,11 @@ RESULTS ?= docs/results
 # Peers of `make benchmark-gloo`: a checkout of gloo with its benchmark built, a checkout of PARAM. Both may be left out.
 GLOO ?=
 PARAM ?=
+# `make benchmark-trace-load`: a real trace, and a folder for HolisticTraceAnalysis' own environment, which may be left out.
+TRACE ?= ../shared/data/traces/v100_2gpu_allreduce_r1/df_index_resolver.json.gz
+HTA ?=
 
-.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed benchmark-testbed-study clean
+.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed benchmark-testbed-study benchmark-trace-load clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -56,6 +59,9 @@ benchmark-testbed-study: $(VENV)/installed
 
 benchmark-gloo: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.gloo_peer --out $(RESULTS) $(if $(GLOO),--gloo $(GLOO)) $(if $(PARAM),--param $(PARAM))
+
+benchmark-trace-load: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.trace_load --out $(RESULTS) --trace $(TRACE) $(if $(HTA),--hta $(HTA))
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ kernels included: its exchange is a NCCL kernel of its own.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -78,6 +79,7 @@ def custom_kernel(kernel: str) -> CustomKernel | None:
     return next((own for own in CUSTOM_KERNELS if own.pattern.search(kernel)), None)
 
 
+@lru_cache(maxsize=4096)
 def op_named(words: str) -> str:
     """Return our name of the collective that a kernel, an annotation or its metadata name, or UNKNOWN_OP."""
     own = custom_kernel(words)

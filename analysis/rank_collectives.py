@@ -68,7 +68,7 @@ class Launches:
         index = np.minimum(np.searchsorted(self.correlation, wanted), len(self.rows) - 1)
         row = self.rows[index]
         known = (self.correlation[index] == wanted) & (wanted >= 0)
-        return Launch(row=row, start_ns=self.events.start_ns[row], end_ns=self.events.end_ns[row], known=known)
+        return Launch(row=row, start_ns=self.events.start_ns[row], end_ns=self.events.end_ns(row), known=known)
 
 
 def gpu_collectives(
@@ -119,7 +119,7 @@ class _Annotations:
         rows = self._rows[thread]
         last = int(np.searchsorted(self._starts_ns[thread], time_ns, side="right"))
         for row in rows[max(0, last - 2) : last].tolist():
-            if events.end_ns[row] < time_ns:
+            if events.span_ns(row)[1] < time_ns:
                 continue
             label = events.names[events.name[row]]
             name = label if op_named(label) != UNKNOWN_OP else name
@@ -132,11 +132,12 @@ class _Annotations:
 def _collective(events: Columns, row: int, words: str, details: Details, step: int) -> Collective:
     op = op_named(words)
     ranks = rank_list(details.group_ranks)
+    start_ns, end_ns = events.span_ns(row)
     label = None if details.group is None else f"{details.group} {details.group_ranks or ''}".strip()
     return Collective(
         op=op,
-        start_ns=int(events.start_ns[row]),
-        end_ns=int(events.end_ns[row]),
+        start_ns=start_ns,
+        end_ns=end_ns,
         step=step,
         message_bytes=message_bytes(op, details),
         dtype=details.dtype or _one_type(details),

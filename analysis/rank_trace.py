@@ -132,8 +132,9 @@ def profiler_steps(events: Columns) -> tuple[StepWindow, ...]:
     rows = np.flatnonzero(np.isin(events.name, list(numbers)) & ~events.in_category("gpu_user_annotation"))
     rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
     return tuple(
-        StepWindow(number=numbers[int(events.name[row])], start_ns=int(events.start_ns[row]), end_ns=int(events.end_ns[row]))
-        for row in rows
+        StepWindow(number=numbers[int(events.name[row])], start_ns=start_ns, end_ns=end_ns)
+        for row in rows.tolist()
+        for start_ns, end_ns in (events.span_ns(row),)
     )
 
 
@@ -160,7 +161,7 @@ def _kinds(events: Columns, rows: NDArray[np.int64], communicates: NDArray[np.bo
 
 
 def _covered(events: Columns, rows: NDArray[np.int64]) -> Intervals:
-    return union(events.start_ns[rows], events.end_ns[rows])
+    return union(events.start_ns[rows], events.end_ns(rows))
 
 
 def _gpu_windows(
@@ -173,18 +174,18 @@ def _gpu_windows(
         if not len(mine):
             continue
         start = windows[-1].end_ns if windows else int(events.start_ns[mine].min())
-        end = int(events.end_ns[mine].max())
+        end = int(events.end_ns(mine).max())
         if end > start:
             windows.append(StepWindow(number=own.number, start_ns=start, end_ns=end))
     return tuple(windows)
 
 
 def _span_ns(events: Columns) -> int:
-    return int(events.end_ns.max() - events.start_ns.min())
+    return int((events.start_ns + events.duration_ns).max() - events.start_ns.min())
 
 
 def _whole(events: Columns, rows: NDArray[np.int64]) -> tuple[StepWindow, ...]:
-    start, end = int(events.start_ns[rows].min()), int(events.end_ns[rows].max())
+    start, end = int(events.start_ns[rows].min()), int(events.end_ns(rows).max())
     return (StepWindow(number=NO_STEP, start_ns=start, end_ns=end),) if end > start else ()
 
 

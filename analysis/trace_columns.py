@@ -8,6 +8,7 @@ nanoseconds: exact as long as a float can tell two nanoseconds apart, which Kine
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -21,7 +22,8 @@ from commbench.errors import BadInput
 
 Number = TypeVar("Number", np.float64, np.int32, np.int64)
 Int64s = NDArray[np.int64]
-_MAX_US = 4e15  # the year 2096, in microseconds since 1970
+_MAX_US = 4e15  # the year 2096, in microseconds since 1970; with as late a base it is still an int64 of nanoseconds
+_MAX_DURATION_US = 1e12
 _DETAILED = re.compile("nccl|gloo:|record_param_comms")
 _MAX_NAMES_LENGTH = 2**29
 
@@ -64,9 +66,14 @@ class Columns:
     def __len__(self) -> int:
         return len(self.start_ns)
 
-    @property
-    def end_ns(self) -> Int64s:
-        return self.start_ns + self.duration_ns
+    def end_ns(self, rows: Int64s) -> Int64s:
+        """Return when these rows end."""
+        return self.start_ns[rows] + self.duration_ns[rows]
+
+    def span_ns(self, row: int) -> tuple[int, int]:
+        """Return when one row starts and ends."""
+        start_ns = int(self.start_ns[row])
+        return start_ns, start_ns + int(self.duration_ns[row])
 
     def in_category(self, *categories: str) -> NDArray[np.bool_]:
         """Return which rows belong to one of these categories."""
@@ -97,6 +104,7 @@ class ColumnBuilder:
         self._names, self._categories, self._threads = (_Codes(limits.names) for _ in range(3))
         self._chunks: list[tuple[NDArray[Any], ...]] = []
         self._details: dict[int, Details] = {}
+        self._telling: list[bool] = []  # by name: whether its events say more than when they were
         self.num_events = 0
         self.num_kept = 0
         self.num_python = 0
@@ -109,7 +117,7 @@ class ColumnBuilder:
         complete = [event for event in events if event.ph == "X"]
         timed = [event for event in complete if event.cat != "python_function"]
         self.num_python += len(complete) - len(timed)
-        kept = [event for event in timed if -_MAX_US < event.ts < _MAX_US and 0 <= event.dur < _MAX_US]
+        kept = [event for event in timed if -_MAX_US < event.ts < _MAX_US and 0 <= event.dur < _MAX_DURATION_US]
         self.num_timeless += len(timed) - len(kept)
         if self.num_kept + len(kept) > self._limits.events:
             raise BadInput(f"the trace has more than {self._limits.events:,} timed events; profile fewer steps")
@@ -159,8 +167,9 @@ class ColumnBuilder:
         return np.fromiter(map(codes.__getitem__, map(attrgetter(*fields), events)), np.int32, len(events))
 
     def _keep_details(self, events: list[Event], names: NDArray[np.int32]) -> None:
-        telling = [code for name, code in self._names.items() if _DETAILED.search(name)]
-        for position in np.flatnonzero(np.isin(names, telling)).tolist():
+        known = len(self._telling)
+        self._telling += [_DETAILED.search(name) is not None for name in islice(self._names, known, None)]
+        for position in np.flatnonzero(np.array(self._telling)[names]).tolist():
             own = events[position].args
             if own is not None and (own.collective or own.input_shapes):
                 self._details[self.num_kept + position] = details_of(own)

@@ -2,18 +2,29 @@
 
 import gzip
 import json
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from analysis.rank_trace import reduce_trace
 from analysis.trace import Trace, read_trace
+from analysis.trace_analysis import analyse_traces
 from analysis.trace_stream import BLOCK_BYTES, Limits
+from analysis.trace_text import analysis_text
 from commbench.errors import BadInput
-from tests.traces import event, header, kernel, kineto_text, write_trace
+from tests.traces import all_reduce, event, header, kernel, kineto_text, profiler_step, write_trace
 
+DAMAGED = [
+    profiler_step(1, 0, 100),
+    *all_reduce(30, 70, launched_us=20, correlation=3),
+    *kernel("gemm", 10, 40, launched_us=5, correlation=1),
+]
 FIELDS = header(1, 4, baseTimeNanoseconds=1_782_967_788_000_000_000, host_name="node7")
 EVENTS = [
     event("cpu_op", "aten::mm", 4_026_150_069_145.028, 4_026_150_069_145.028 + 12.734),
@@ -148,6 +159,25 @@ def test_events_that_break_the_rules_cost_only_themselves(tmp_path: Path) -> Non
 def test_what_is_no_trace_is_refused_in_one_line(tmp_path: Path, text: bytes, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         read_trace(write(tmp_path / "t.json", text))
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_damage_anywhere_gives_an_answer_or_one_line(data: st.DataObject) -> None:
+    """A few bytes of a trace replaced, left out or doubled: it is read and analysed, or refused in words."""
+    text = bytearray(kineto_text(DAMAGED, FIELDS).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at, length = data.draw(st.integers(0, len(text) - 1)), data.draw(st.integers(0, 30))
+        text[at : at + length] = data.draw(
+            st.sampled_from([b"", b"}", b"[", b'"', b"\\", b"\0", b"\xff", b"1e99", b"null", text[at:]])
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "t.json", bytes(text))
+        try:
+            analysis = analyse_traces([reduce_trace(read_trace(path))])
+        except BadInput:
+            return
+        assert analysis_text(analysis)
 
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
