@@ -205,7 +205,10 @@ def details_of(own: Arguments) -> Details:
 
 
 def _value(raw: msgspec.Raw) -> Any:  # noqa: ANN401 - any JSON at all
-    return msgspec.json.decode(raw) if raw else None
+    try:
+        return msgspec.json.decode(raw) if raw else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # what was skipped was not checked: a broken value says nothing
 
 
 def _text(raw: msgspec.Raw) -> str | None:

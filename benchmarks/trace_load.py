@@ -8,7 +8,8 @@ are taken.
 
 Every load is a process of its own: seconds from the call to the result, imports not counted, and the process' peak memory
 (VmHWM of /proc, which does not hold what the process was forked from). Ours is read into columns, and read and reduced, with
-launches joined to kernels and steps; HolisticTraceAnalysis is `TraceAnalysis(trace_files=...)`, which joins them too. A repeat runs every tool once, the next repeat in the opposite order; a ratio is that of one repeat's two.
+launches joined to kernels and steps; HolisticTraceAnalysis is `TraceAnalysis(trace_files=...)`, which joins them too. A repeat
+runs every tool once, the next repeat in the opposite order; a ratio is that of one repeat's two.
 """
 
 import argparse
