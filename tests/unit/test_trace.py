@@ -97,6 +97,15 @@ def test_blocks_are_cut_between_events(tmp_path: Path, layout: str) -> None:
     assert (trace.events.start_ns == np.arange(40_000) * 1000).all()
 
 
+@pytest.mark.parametrize("count", [2, 20_000])
+def test_fields_behind_the_events_are_read_however_long_they_are(tmp_path: Path, count: int) -> None:
+    log = [{"INFO": "x" * 50}, {"INFO": f"{count} }}, {{"}] * 30_000
+    many = [event("cpu_op", "op", number, number + 1) for number in range(count)]
+    trace = read_trace(write(tmp_path / "t.json", json.dumps({"traceEvents": many, "log": log, **FIELDS})))
+    assert len(trace.events) == count
+    assert (trace.header.rank, trace.header.host_name, trace.notes.damage) == (1, "node7", "")
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_cut_file_keeps_every_event_before_the_cut(tmp_path: Path, layout: str) -> None:
     whole = LAYOUTS[layout]()

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.budget import PARTS, StepBudget, rank_budgets, split_communication
-from analysis.intervals import union
+from analysis.intervals import merged, union
 from analysis.rank_collectives import Collective
 from analysis.rank_trace import RankTrace, StepWindow, reduce_trace
 from analysis.trace import ReadingNotes, TraceHeader, read_trace
@@ -147,7 +147,9 @@ def test_parts_add_up_and_none_is_negative(
         num_orphans=0,
         span_ns=40,
     )
-    (budget,) = rank_budgets(0, trace, split_communication(trace, dict(enumerate(ready))))
+    split = split_communication(trace, dict(enumerate(ready)))
+    assert merged(split.transfer, split.waiting).tolist() == covered(collectives).tolist()
+    (budget,) = rank_budgets(0, trace, split)
     parts = budget.parts_ns()
     assert tuple(parts) == PARTS
     assert sum(parts.values()) == 40
