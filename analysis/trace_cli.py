@@ -40,9 +40,11 @@ def trace(args: argparse.Namespace) -> int:
     sys.stderr.write(f"reading {len(files)} trace{'s' * (len(files) > 1)}, {size}\n")
     analysis = analyse_traces(read_all(files))
     if args.csv is not None:
-        args.csv.mkdir(parents=True, exist_ok=True)
-        write_text(args.csv / "budget.csv", budget_csv(analysis))
-        write_text(args.csv / "collectives.csv", collectives_csv(analysis))
+        try:
+            write_text(args.csv / "budget.csv", budget_csv(analysis))
+            write_text(args.csv / "collectives.csv", collectives_csv(analysis))
+        except OSError as error:
+            raise BadInput(f"--csv {args.csv} cannot be written: {error.strerror}") from error
     text = msgspec.json.encode(analysis_document(analysis)).decode() if args.json else analysis_text(analysis)
     sys.stdout.write(text + "\n")
     return 0

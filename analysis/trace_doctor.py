@@ -27,10 +27,10 @@ class Finding:
 
 
 def assign_ranks(traces: Sequence[RankTrace]) -> tuple[dict[int, RankTrace], list[Finding]]:
-    """Return the traces by rank, and what had to be guessed or left out."""
+    """Return the traces by rank, and what had to be guessed or left out; who names a rank goes first."""
     by_rank: dict[int, RankTrace] = {}
     findings: list[Finding] = []
-    for trace in traces:
+    for trace in sorted(traces, key=lambda own: (own.header.rank is None, rank_in_name(own.path) is None)):
         rank = trace.header.rank
         if rank is None:
             rank = rank_in_name(trace.path)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from analysis.rank_trace import RankTrace, reduce_trace
@@ -19,6 +20,7 @@ from commbench.errors import BadInput, RunFailed
 _PATTERNS = ("*.json", "*.json.gz")
 _RANK = re.compile(r"rank[-_ ]?(\d{1,7})", re.IGNORECASE)
 _PATIENCE_S = 120.0
+_GRACE_S = 1.0
 _SLOWEST_PACKED_BYTES_PER_S = 100_000  # 1.5 MB/s of text: a hundredth of what a free core reads
 
 
@@ -47,13 +49,14 @@ def read_reduced(path: Path) -> RankTrace:
     return reduce_trace(read_trace(path))
 
 
-def read_all(paths: Sequence[Path], num_processes: int | None = None) -> list[RankTrace]:
+def read_all(paths: Sequence[Path]) -> list[RankTrace]:
     """Read all files, several at a time, in their order. Raises BadInput for what is no trace, RunFailed for a lost process."""
-    workers = min(num_processes or len(os.sched_getaffinity(0)), len(paths))
+    workers = min(len(os.sched_getaffinity(0)), len(paths))
     if workers <= 1:
         return [read_reduced(path) for path in paths]
     deadline_s = _PATIENCE_S + sum(path.stat().st_size for path in paths) / _SLOWEST_PACKED_BYTES_PER_S / workers
     context = get_context("spawn")  # a fork would copy whatever threads numpy has
+    others = active_children()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL))
     try:
         return list(pool.map(read_reduced, paths, timeout=deadline_s))
@@ -62,14 +65,14 @@ def read_all(paths: Sequence[Path], num_processes: int | None = None) -> list[Ra
     except TimeoutError:
         raise RunFailed(f"reading {len(paths)} traces was not done after {deadline_s:.0f} s") from None
     finally:
-        _end(pool)
+        pool.shutdown(wait=False, cancel_futures=True)
+        _end([child for child in active_children() if child not in others])
 
 
-def _end(pool: ProcessPoolExecutor) -> None:
-    """Leave no process behind; one that is still busy when we stop waiting is told to end."""
-    pool.shutdown(wait=False, cancel_futures=True)
-    for child in active_children():
-        child.join(timeout=0.5)
+def _end(children: Sequence[BaseProcess]) -> None:
+    """Leave no process behind: one that is still busy when nobody waits for it any more is told to end."""
+    for child in children:
+        child.join(timeout=_GRACE_S)
         if child.is_alive():
             child.terminate()
 
