@@ -16,8 +16,13 @@ GLOO ?=
 PARAM ?=
 # AG News' articles for `make benchmark-data`, one a line; 7,600 are enough, they are repeated.
 ARTICLES ?= ../shared/data/ag_news_csv/test.csv
+# `make benchmark-trace-load`: a real trace, and a folder for HolisticTraceAnalysis' own environment, which may be left out.
+TRACE ?= ../shared/data/traces/v100_2gpu_allreduce_r1/df_index_resolver.json.gz
+HTA ?=
 
-.PHONY: demo test check benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed benchmark-testbed-study benchmark-training-cost benchmark-data benchmark-ag-news clean
+.PHONY: demo test check clean \
+	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
+	benchmark-testbed-study benchmark-training-cost benchmark-data benchmark-ag-news benchmark-trace-load
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -67,6 +72,9 @@ benchmark-ag-news: $(VENV)/installed
 
 benchmark-data: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.data_start $(ARTICLES) --out $(RESULTS)
+
+benchmark-trace-load: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.trace_load --out $(RESULTS) --trace $(TRACE) $(if $(HTA),--hta $(HTA))
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

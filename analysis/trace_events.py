@@ -1,0 +1,175 @@
+"""How does a piece of trace text become events? Typed decoding first, repair only where that fails.
+
+An event is one JSON object of the Chrome trace format. Decoding into a struct skips every field that nobody asked for without
+making an object of it: that is what makes it fast. Where a piece does not decode (a control character in a name, a process id
+of an unexpected type, an unescaped quote), it is cleaned, then taken apart event by event; what still fails is counted.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+# Kineto's own layout puts exactly this between two events; any other layout is cut at a brace, a comma and a brace.
+_NATIVE_BOUNDARY = b"\n  },\n  {"
+_ANY_BOUNDARY = re.compile(rb"\}\s*,\s*\{")
+_TAIL_BYTES = 2**20
+_FULL_TRIES = 3
+_CONTROL_TO_SPACE = bytes(32 if code < 32 else code for code in range(256))
+_TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_ABSENT = msgspec.Raw()
+
+
+class Arguments(msgspec.Struct, gc=False):
+    """What an event says beside its name and time; raw JSON where only a few events have it."""
+
+    stream: Annotated[int, msgspec.Meta(ge=-1, lt=2**31)] = -1
+    correlation: Annotated[int, msgspec.Meta(ge=-1, lt=2**62)] = -1
+    collective: msgspec.Raw = msgspec.field(default=_ABSENT, name="Collective name")
+    in_elements: msgspec.Raw = msgspec.field(default=_ABSENT, name="In msg nelems")
+    out_elements: msgspec.Raw = msgspec.field(default=_ABSENT, name="Out msg nelems")
+    dtype: msgspec.Raw = msgspec.field(default=_ABSENT, name="dtype")
+    group: msgspec.Raw = msgspec.field(default=_ABSENT, name="Process Group Name")
+    group_ranks: msgspec.Raw = msgspec.field(default=_ABSENT, name="Process Group Ranks")
+    group_size: msgspec.Raw = msgspec.field(default=_ABSENT, name="Group size")
+    sequence: msgspec.Raw = msgspec.field(default=_ABSENT, name="Seq")
+    input_shapes: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input Dims")
+    input_types: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input type")
+
+
+class Event(msgspec.Struct, gc=False):
+    """One event; times in microseconds as they stand in the file. Without a time it is none that could be placed."""
+
+    ph: str = ""
+    cat: str = ""
+    name: str = ""
+    pid: int | str | None = None
+    tid: int | str | None = None
+    ts: float = math.nan
+    dur: float = 0.0
+    args: Arguments | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """Events of a piece of text. `unreadable` others were dropped; the piece's last `tail_bytes` are no whole event.
+
+    `trailer` is the text behind the list of events, where the list ends within the piece.
+    """
+
+    events: list[Event]
+    unreadable: int = 0
+    tail_bytes: int = 0
+    trailer: bytes | None = None
+
+
+_decode_events = msgspec.json.Decoder(list[Event]).decode
+_decode_event = msgspec.json.Decoder(Event).decode
+
+
+def last_boundaries(text: bytes) -> list[tuple[int, int]]:
+    """Return where text may be cut between two events, best first: the end of one and the beginning of the next."""
+    native = text.rfind(_NATIVE_BOUNDARY)
+    if native >= 0:
+        return [(native + 4, native + len(_NATIVE_BOUNDARY) - 1)]
+    tail = max(0, len(text) - _TAIL_BYTES)
+    found = [(match.start() + 1, match.end() - 1) for match in _ANY_BOUNDARY.finditer(text, tail)]
+    return found[: -_FULL_TRIES - 1 : -1]
+
+
+def decode_whole(text: bytes) -> Decoded | None:
+    """Decode events joined by commas, or return None where they must be taken apart. The list may end within the text."""
+    try:
+        return _whole(text)
+    except msgspec.ValidationError:
+        return None
+    except _UNREADABLE:
+        pass
+    try:
+        return _whole(cleaned(text))
+    except _UNREADABLE:
+        return None
+
+
+def _whole(text: bytes) -> Decoded:
+    try:
+        return Decoded(events=_decode_events(b"[" + text + b"]"))
+    except msgspec.DecodeError as error:
+        length = _length_before(error)
+        if length is None:
+            raise
+    return Decoded(events=_decode_events((b"[" + text)[:length]), trailer=text[length - 1 :])
+
+
+def decode_apart(text: bytes) -> Decoded:
+    """Decode event by event, dropping those that cannot be read."""
+    events: list[Event] = []
+    clean = cleaned(text)
+    event: Event | None = None
+    for number, (start, end) in enumerate(_pieces(clean)):
+        event, length = _one(clean[start:end])
+        if event is not None:
+            events.append(event)
+        behind = clean[start + length : end].lstrip() if length is not None else b""
+        if behind.startswith(b"]"):
+            trailer = behind[1:] + clean[end:]
+            return Decoded(events=events, unreadable=number + 1 - len(events), trailer=trailer)
+    broken = event is None and bool(clean[start:].strip())
+    return Decoded(events=events, unreadable=number + 1 - len(events) - (event is None), tail_bytes=broken * (end - start))
+
+
+def _pieces(text: bytes) -> list[tuple[int, int]]:
+    """Return where each event begins and ends, going by braces alone."""
+    cuts = [(match.start() + 1, match.end() - 1) for match in _ANY_BOUNDARY.finditer(text)]
+    starts = [0, *(start for _, start in cuts)]
+    return list(zip(starts, [*(end for end, _ in cuts), len(text)], strict=True))
+
+
+def _one(text: bytes) -> tuple[Event | None, int | None]:
+    """Decode one event; also return its length where something follows it."""
+    try:
+        return _decode_event(text), None
+    except msgspec.ValidationError:
+        return _tolerant(text), None
+    except _UNREADABLE as error:
+        length = _length_before(error)
+    return (None if length is None else _one(text[:length])[0]), length
+
+
+def _length_before(error: Exception) -> int | None:
+    """Return how many bytes come before what the decoder calls trailing; it names the first such byte, counted from 1."""
+    found = _TRAILING.search(str(error))
+    return None if found is None else int(found[1]) - 1
+
+
+def _tolerant(text: bytes) -> Event | None:
+    """Take what can be used of an object some of whose fields have unexpected types."""
+    try:
+        found = msgspec.json.decode(text)
+    except _UNREADABLE:
+        return None
+    if not isinstance(found, dict):
+        return None
+    if isinstance(arguments := found.get("args"), dict):
+        found["args"] = _fitting(arguments, Arguments)
+    return msgspec.json.decode(msgspec.json.encode(_fitting(found, Event)), type=Event, strict=False)
+
+
+def _fitting(fields: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if _fits(msgspec.json.encode({name: value}), kind)}
+
+
+def _fits(text: bytes, kind: type[msgspec.Struct]) -> bool:
+    try:
+        msgspec.json.decode(text, type=kind, strict=False)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def cleaned(text: bytes) -> bytes:
+    """Make control characters spaces and invalid UTF-8 replacement characters; neither changes the structure."""
+    return text.translate(_CONTROL_TO_SPACE).decode(errors="replace").encode()

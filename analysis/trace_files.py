@@ -1,0 +1,83 @@
+"""Which files hold the ranks' traces? Found in run folders and folders, read side by side, one process a core.
+
+Each process reduces its trace before it hands it over, so that what is kept of a rank is small.
+"""
+
+import os
+import re
+import signal
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from analysis.rank_trace import RankTrace, reduce_trace
+from analysis.trace import read_trace
+from commbench.errors import BadInput, RunFailed
+
+_PATTERNS = ("*.json", "*.json.gz")
+_RANK = re.compile(r"rank[-_ ]?(\d{1,7})", re.IGNORECASE)
+_PATIENCE_S = 120.0
+_GRACE_S = 1.0
+_SLOWEST_PACKED_BYTES_PER_S = 100_000  # 1.5 MB/s of text: a hundredth of what a free core reads
+
+
+def find_traces(paths: Iterable[Path]) -> list[Path]:
+    """Return the trace files that files, folders and run folders stand for. Raises BadInput where there is none."""
+    found = [trace for path in paths for trace in _traces_of(path)]
+    return list(dict.fromkeys(found))
+
+
+def _traces_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        if not path.exists():
+            raise BadInput(f"{path} does not exist; name a trace (.json or .json.gz), or a folder of them")
+        return [path]
+    folder = path / "traces" if (path / "traces").is_dir() else path
+    if (path / "run.json").exists() and folder == path:
+        raise BadInput(f"{path} is a run without traces; only training runs have them (profiling.trace_steps above 0)")
+    found = sorted(own for pattern in _PATTERNS for own in folder.glob(pattern) if not own.name.startswith("."))
+    if not found:
+        raise BadInput(f"no trace (.json or .json.gz) in {folder}")
+    return found
+
+
+def read_reduced(path: Path) -> RankTrace:
+    """Read one file and reduce it. Raises BadInput for what is no trace."""
+    return reduce_trace(read_trace(path))
+
+
+def read_all(paths: Sequence[Path]) -> list[RankTrace]:
+    """Read all files, several at a time, in their order. Raises BadInput for what is no trace, RunFailed for a lost process."""
+    workers = min(len(os.sched_getaffinity(0)), len(paths))
+    if workers <= 1:
+        return [read_reduced(path) for path in paths]
+    deadline_s = _PATIENCE_S + sum(path.stat().st_size for path in paths) / _SLOWEST_PACKED_BYTES_PER_S / workers
+    context = get_context("spawn")  # a fork would copy whatever threads numpy has
+    others = active_children()
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL))
+    try:
+        return list(pool.map(read_reduced, paths, timeout=deadline_s))
+    except BrokenProcessPool:
+        raise RunFailed("a process that read traces was ended from outside, perhaps for want of memory; name fewer") from None
+    except TimeoutError:
+        raise RunFailed(f"reading {len(paths)} traces was not done after {deadline_s:.0f} s") from None
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        _end([child for child in active_children() if child not in others])
+
+
+def _end(children: Sequence[BaseProcess]) -> None:
+    """Leave no process behind: one that is still busy when nobody waits for it any more is told to end."""
+    for child in children:
+        child.join(timeout=_GRACE_S)
+        if child.is_alive():
+            child.terminate()
+
+
+def rank_in_name(path: str) -> int | None:
+    """Return the rank that a file's name gives, as in `rank00003.trace.json.gz`."""
+    found = _RANK.search(Path(path).name)
+    return int(found[1]) if found else None
