@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from commbench.buckets import group_gradients
-from commbench.records import ParameterTiming
+from commbench.training_records import ParameterTiming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

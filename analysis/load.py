@@ -13,13 +13,12 @@ from commbench.errors import BadInput, UnusableData
 from commbench.records import (
     CollectiveMeasurement,
     ContentionMeasurement,
-    GradientTimeline,
     LinkMeasurement,
     RunInfo,
-    StepMeasurement,
     Workload,
 )
 from commbench.rundir import RUN_FILE, read_document, read_info, read_records
+from commbench.training_records import GradientTimeline, StepMeasurement
 
 T = TypeVar("T")
 

@@ -35,7 +35,7 @@ from analysis.report_data import Anatomy, WireCurve
 from analysis.results import Interval, Overhead, PredictionSet, ScheduledStep
 from analysis.scaling import work_s
 from analysis.verdict import Outcome
-from commbench.records import GradientTimeline
+from commbench.training_records import GradientTimeline
 from commbench.units import format_bytes, format_seconds
 
 MODELS = {"schedule": "bucket schedule", "ring": "ring", "amdahl": "Amdahl", "linear": "linear"}

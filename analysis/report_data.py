@@ -16,8 +16,9 @@ from analysis.results import CostModel, PredictionSet
 from analysis.situation import fit_costs
 from analysis.verdict import Outcome, outcomes
 from commbench.errors import UnusableData
-from commbench.records import RunInfo, StepMeasurement
+from commbench.records import RunInfo
 from commbench.rundir import read_info
+from commbench.training_records import StepMeasurement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from analysis.report_data import Material, count_steps, raw_files
 from analysis.report_page import Picture, Section, Table, between
 from analysis.results import Prediction, PredictionSet, ScheduledStep
 from analysis.verdict import Outcome, laws
-from commbench.records import GradientTimeline
+from commbench.training_records import GradientTimeline
 from commbench.units import format_bytes, format_seconds
 
 _PREDICTIONS = f"analysis/{PREDICTIONS_FILE}"

@@ -15,7 +15,8 @@ from analysis.ddp import NO_CONTENTION, Bucket, Contention, Timeline, assign_buc
 from analysis.load import Run, check_combinable, check_one_origin, select
 from analysis.results import CostModel, ScheduledBucket, ScheduledStep
 from commbench.errors import UnusableData
-from commbench.records import CollectiveMeasurement, GradientTimeline, StepMeasurement, Workload
+from commbench.records import CollectiveMeasurement, Workload
+from commbench.training_records import GradientTimeline, StepMeasurement
 
 Floats = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from torch._C._distributed_c10d import GradBucket
 from torch.nn.parallel import DistributedDataParallel
 
 from commbench.bucket_tap import BucketTap
-from commbench.records import BucketTiming, GradientTimeline, ParameterTiming
 from commbench.timing import Clock
+from commbench.training_records import BucketTiming, GradientTimeline, ParameterTiming
 
 _KEPT_STEPS = 512  # medians over the last steps that count; bounds memory in a long run
 

@@ -11,8 +11,9 @@ from typing import Literal
 from commbench.buckets import CAP_BYTES, FIRST_CAP_BYTES, group_gradients
 from commbench.errors import BadInput
 from commbench.operations import DATA_TYPES, OPERATIONS
-from commbench.records import CollectiveMeasurement, GradientTimeline
+from commbench.records import CollectiveMeasurement
 from commbench.rundir import read_document, read_info
+from commbench.training_records import GradientTimeline
 from commbench.units import format_bytes, parse_bytes
 
 Mode = Literal["isolated", "pipelined"]

@@ -24,9 +24,9 @@ from torch.profiler import record_function
 
 from commbench.errors import BadInput, RunFailed
 from commbench.gradients import GradientRecorder
-from commbench.records import GradientTimeline, StepMeasurement
 from commbench.rundir import RecordWriter, write_document
 from commbench.timing import Clock
+from commbench.training_records import GradientTimeline, StepMeasurement
 
 Phase = Literal["data", "forward", "backward", "optimizer"]
 PHASES: tuple[Phase, ...] = get_args(Phase)

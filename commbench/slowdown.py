@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Self
 
-from commbench.records import StepMeasurement
+from commbench.training_records import StepMeasurement
 from commbench.units import format_seconds
 
 _MIN_TRACED, _MIN_COUNTED = 3, 5

@@ -10,18 +10,16 @@ from commbench.records import (
     SCHEMA_VERSION,
     CollectiveMeasurement,
     ContentionMeasurement,
-    GradientTimeline,
     LinkMeasurement,
-    ParameterTiming,
     RankInfo,
     RunInfo,
     RunKind,
     RunStatus,
     SoftwareInfo,
-    StepMeasurement,
     Workload,
 )
 from commbench.rundir import RecordWriter, create_run, write_document
+from commbench.training_records import GradientTimeline, ParameterTiming, StepMeasurement
 
 MIB = 2**20
 

@@ -25,10 +25,10 @@ from torch import Tensor
 
 from commbench.errors import BadInput, Interrupted, RunFailed
 from commbench.launched import RankContext
-from commbench.records import EvaluationMeasurement, StepMeasurement
 from commbench.rundir import keep_records, replacing
 from commbench.runtime import broadcast_text, gather_text, gather_values
 from commbench.stopping import StopRequest, stopped_by
+from commbench.training_records import EvaluationMeasurement, StepMeasurement
 from commbench.units import format_bytes
 from train.articles import source_identity
 from train.config import ProfilingConfig, TrainConfig

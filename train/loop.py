@@ -12,10 +12,10 @@ from pathlib import Path
 from commbench.launched import RankContext
 from commbench.progress import Report, progress
 from commbench.recorder import StepRecorder
-from commbench.records import EvaluationMeasurement, StepMeasurement
 from commbench.rundir import RecordWriter
 from commbench.stopping import StopRequest
 from commbench.timing import device_clock
+from commbench.training_records import EvaluationMeasurement, StepMeasurement
 from train.batches import batches_of, endless, naming_lost_workers
 from train.board import Plot, board
 from train.checkpoint import Checkpoint, CheckpointKeeper, drop_later_records

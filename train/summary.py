@@ -7,10 +7,11 @@ from statistics import median
 
 import torch
 
-from commbench.records import EvaluationMeasurement, RunInfo, StepMeasurement, TrainingSummary
+from commbench.records import RunInfo
 from commbench.rundir import read_document, read_info, read_records, write_document
 from commbench.runtime import gather_values
 from commbench.slowdown import Slowdown
+from commbench.training_records import EvaluationMeasurement, StepMeasurement, TrainingSummary
 from commbench.units import format_bytes, format_seconds
 from train.config import TrainConfig
 from train.flops import flops_per_token, peak_flops_per_s

@@ -23,9 +23,9 @@ from torch.nn.parallel import DistributedDataParallel
 from commbench.bucket_tap import Hook
 from commbench.own_loop import record_steps
 from commbench.recorder import Phase, StepRecorder
-from commbench.records import StepMeasurement
 from commbench.rundir import read_records
 from commbench.stopping import end_process
+from commbench.training_records import StepMeasurement
 
 BATCH, STEPS, AFTER = 6, 4, 3
 

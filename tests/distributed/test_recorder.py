@@ -15,9 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from commbench.errors import BadInput
 from commbench.recorder import StepRecorder
-from commbench.records import StepMeasurement
 from commbench.rundir import read_records
 from commbench.timing import Clock, FakeClock, MonotonicClock
+from commbench.training_records import StepMeasurement
 
 
 @pytest.fixture

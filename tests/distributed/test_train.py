@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from analysis.ddp import assign_buckets
-from commbench.records import EvaluationMeasurement, GradientTimeline, StepMeasurement
 from commbench.rundir import read_document, read_info, read_records
+from commbench.training_records import EvaluationMeasurement, GradientTimeline, StepMeasurement
 from tests.distributed.conftest import Commprof
 
 

@@ -18,8 +18,8 @@ from torch._C._distributed_c10d import GradBucket
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
-from commbench.records import GradientTimeline, TrainingSummary
 from commbench.rundir import read_document, read_info
+from commbench.training_records import GradientTimeline, TrainingSummary
 from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
 from tests.distributed.test_faults import Start, lines, wait_until
 from tests.distributed.test_train import steps_of

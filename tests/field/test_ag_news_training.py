@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from commbench.records import EvaluationMeasurement
 from commbench.rundir import read_records
+from commbench.training_records import EvaluationMeasurement
 
 REPO = Path(__file__).parents[2]
 ARTICLES = REPO.parent / "shared" / "data" / "ag_news_csv" / "test.csv"

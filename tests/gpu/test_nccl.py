@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from commbench.operations import OPERATIONS
-from commbench.records import CollectiveMeasurement, GradientTimeline, StepMeasurement
+from commbench.records import CollectiveMeasurement
 from commbench.rundir import read_document, read_info, read_records
 from commbench.timing import CudaClock
+from commbench.training_records import GradientTimeline, StepMeasurement
 
 SCRIPT = Path(sys.executable).parent / "commprof"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from commbench.records import GradientTimeline
 from commbench.rundir import read_document
+from commbench.training_records import GradientTimeline
 
 LOOPS = Path(__file__).parents[1] / "distributed" / "recorded_loops.py"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from commbench.records import StepMeasurement
 from commbench.rundir import read_info, read_records
+from commbench.training_records import StepMeasurement
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import SCRIPT, SCRIPTS, UNFINISHED, finish, submit
 

@@ -9,9 +9,10 @@ from commbench.ceiling import Ceiling
 from commbench.cli import BENCH, bench_plan, bench_sizes
 from commbench.errors import BadInput
 from commbench.plan import STANDARD, Cell, parse_buckets
-from commbench.records import BucketTiming, Remeasured
+from commbench.records import Remeasured
 from commbench.rundir import create_run, write_document
 from commbench.sweep import far_out, next_count
+from commbench.training_records import BucketTiming
 from tests.factory import collective, run_info, timeline, write_training_run
 
 NO_CEILING = Ceiling(bytes_per_s=None, reason="none")

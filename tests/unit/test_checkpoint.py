@@ -10,9 +10,10 @@ import torch
 
 from commbench.errors import BadInput, Interrupted
 from commbench.launched import RankContext
-from commbench.records import EvaluationMeasurement, RunKind, RunStatus, StepMeasurement
+from commbench.records import RunKind, RunStatus
 from commbench.rundir import RecordWriter, create_run, read_records
 from commbench.stopping import StopRequest
+from commbench.training_records import EvaluationMeasurement, StepMeasurement
 from commprof.cli import main
 from tests.factory import run_info, step
 from train.checkpoint import CheckpointKeeper, comparable, drop_later_records, load_checkpoint, restore

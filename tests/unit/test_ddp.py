@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.ddp import NO_CONTENTION, Contention, Timeline, assign_buckets, share_cores, simulate_step
-from commbench.records import ParameterTiming
+from commbench.training_records import ParameterTiming
 
 MIB = 2**20
 

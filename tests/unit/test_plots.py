@@ -15,7 +15,8 @@ from analysis.report_data import Anatomy, WireCurve
 from analysis.report_page import inline_svg
 from analysis.results import CostModel, Interval, Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep
 from analysis.verdict import Outcome
-from commbench.records import SCHEMA_VERSION, BucketTiming, GradientTimeline, RunInfo, SoftwareInfo
+from commbench.records import SCHEMA_VERSION, RunInfo, SoftwareInfo
+from commbench.training_records import BucketTiming, GradientTimeline
 from commbench.units import format_seconds
 
 STEPS_S = {2: {"schedule": 0.12, "linear": 0.1}, 4: {"schedule": 0.16, "linear": 0.1}}

@@ -33,17 +33,14 @@ from analysis.results import (
 from commbench.errors import BadInput
 from commbench.records import (
     SCHEMA_VERSION,
-    BucketTiming,
     CollectiveMeasurement,
-    GradientTimeline,
-    ParameterTiming,
     RankInfo,
     RunInfo,
     SoftwareInfo,
-    StepMeasurement,
     Workload,
 )
 from commbench.rundir import RecordWriter, create_run, read_document, write_document
+from commbench.training_records import BucketTiming, GradientTimeline, ParameterTiming, StepMeasurement
 from commbench.units import format_seconds
 
 WORKLOAD = Workload(

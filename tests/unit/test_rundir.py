@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import BadInput
-from commbench.records import SCHEMA_VERSION, StepMeasurement
+from commbench.records import SCHEMA_VERSION
 from commbench.rundir import (
     RUN_FILE,
     RecordWriter,
@@ -18,6 +18,7 @@ from commbench.rundir import (
     write_document,
     write_text,
 )
+from commbench.training_records import StepMeasurement
 from tests.factory import run_info, step
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from commbench.errors import BadInput
 from commbench.launched import RankContext
-from commbench.records import TrainingSummary
+from commbench.training_records import TrainingSummary
 from tests.factory import Unrecorded
 from train.batches import batches_of, endless
 from train.config import TrainConfig, load_train_config
