@@ -206,7 +206,7 @@ def lines(groups: int, steps: int) -> Iterator[str]:
         for num_ranks in (1, 2):
             yield row(name, num_ranks, measure(name, num_ranks, groups, steps))
     yield ""
-    yield "The own work is measured well on one rank only: on two, a step of next to nothing is spent waking the other rank's threads."
+    yield "The own work is measured well on one rank only: on two, an empty step is spent waking the other's threads."
 
 
 def main() -> None:
