@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from analysis.budget import StepBudget, rank_budgets, split_communication
+from analysis.budget import Communication, StepBudget, rank_budgets, split_communication
 from analysis.clocks import RankClock, align_clocks
 from analysis.collectives import MatchedCollective, Matching, by_kind, match_collectives
 from analysis.intervals import merged
@@ -46,6 +46,7 @@ class TraceAnalysis:
     by_rank: dict[int, RankTrace]
     world_size: int | None
     findings: tuple[Finding, ...]
+    communication: dict[int, Communication]
     budgets: tuple[StepBudget, ...]
     matching: Matching
     collectives: tuple[CollectiveSummary, ...]
@@ -68,6 +69,7 @@ def analyse_traces(traces: Sequence[RankTrace]) -> TraceAnalysis:
         by_rank=by_rank,
         world_size=world_size,
         findings=(*findings, *examine(by_rank, world_size, matching)),
+        communication=split,
         budgets=tuple(budgets),
         matching=matching,
         collectives=tuple(_summaries(by_rank, matching)),

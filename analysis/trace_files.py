@@ -35,13 +35,18 @@ def _traces_of(path: Path) -> list[Path]:
         if not path.exists():
             raise BadInput(f"{path} does not exist; name a trace (.json or .json.gz), or a folder of them")
         return [path]
-    folder = path / "traces" if (path / "traces").is_dir() else path
+    folder = folder_of_traces(path)
     if (path / "run.json").exists() and folder == path:
         raise BadInput(f"{path} is a run without traces; only training runs have them (profiling.trace_steps above 0)")
     found = sorted(own for pattern in _PATTERNS for own in folder.glob(pattern) if not own.name.startswith("."))
     if not found:
         raise BadInput(f"no trace (.json or .json.gz) in {folder}")
     return found
+
+
+def folder_of_traces(path: Path) -> Path:
+    """Return where a folder's traces are: a run has them in a folder of their own."""
+    return path / "traces" if (path / "traces").is_dir() else path
 
 
 def read_reduced(path: Path) -> RankTrace:

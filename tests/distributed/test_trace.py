@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.chrome_trace import check_events, check_sums, read_events
 from tests.distributed.conftest import DEADLINE_S, Commprof
 
 SLEEP_S = 0.05
 
 
 def document(commprof: Commprof, *paths: Path) -> dict[str, object]:
-    done = commprof("trace", *paths, "--json")
+    merged = paths[0].with_suffix(".merged.json.gz")
+    done = commprof("trace", *paths, "--json", "--perfetto", merged)
     assert done.returncode == 0, done.stderr
+    events = read_events(merged)
+    check_events(events)
+    check_sums(events, within_ns=1000)
     found = json.loads(done.stdout)
     for budget in found["budgets"]:
         parts = sum(part for name, part in budget.items() if name.endswith("_s") and name != "wall_s")
