@@ -65,6 +65,7 @@ def _budget_picture(index: int, one: TracedRun) -> Picture:
     shown = _bars(one.analysis.budgets)
     num_steps, num_shown = (len({own.step for own in budgets}) for budgets in (one.analysis.budgets, shown))
     which = "" if num_shown == num_steps else f" The last {num_shown} of {num_steps}; commprof trace --csv has all."
+    counted = f"{num_shown} traced step{'s' * (num_shown > 1)} of {len(one.analysis.by_rank)} of {ranks(one.run.world_size)}"
     per_rank = ", ".join(
         f"rank {own.rank} {format_seconds(own.wall_ns / 1e9)}, {own.compute_ns / own.wall_ns:.0%} of it computing alone"
         for own in _typical(one)
@@ -74,8 +75,7 @@ def _budget_picture(index: int, one: TracedRun) -> Picture:
         title=f"{one.name}: where each rank's step went",
         figure=budget_figure(shown),
         alt=f"Parts of each traced step. Median steps: {per_rank}.",
-        caption=f"{num_shown} traced steps on {ranks(one.run.world_size)}; the parts add up to the step's wall time. Faint: "
-        f"hidden behind computation.{which}",
+        caption=f"{counted}; the parts add up to the step's wall time. Faint: hidden behind computation.{which}",
         sources=one.sources,
     )
 

@@ -1,7 +1,7 @@
-"""Which runs of a report have traces, and what do these say? Bounded: a page is written in seconds, whatever lies in the runs.
+"""Which runs of a report have traces, and what do these say?
 
-Read are at most six runs, those that communicate first; of each, one file a rank, up to 8 ranks and 200 MB. What is not read
-or cannot be read becomes a sentence.
+One file a rank is read, of at most six runs, those that communicate first. A run of more than 8 ranks or 200 MB of traces is
+not: a page should not take as long to write as an analysis. What is not read, or cannot be, becomes a sentence.
 """
 
 from collections.abc import Iterator, Sequence

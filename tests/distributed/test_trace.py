@@ -35,7 +35,7 @@ def test_our_own_training_is_understood_without_a_finding(commprof: Commprof, tm
     page = (tmp_path / "page.html").read_text()
     share = f"{found['waiting_share']:.1%}"
     assert f"of the time in matched collectives {share} is waiting for the last rank" in page
-    assert "2 traced steps on 2 ranks" in page
+    assert "2 traced steps of 2 of 2 ranks" in page
     assert page.count("<code>r/traces/rank00001.trace.json.gz</code>") == 2  # the budget's source and the collectives'
 
 
