@@ -55,6 +55,11 @@ class Run:
         return self.info.workload is not None and self.info.workload.synchronisation == "delayed"
 
     @property
+    def traced(self) -> bool:
+        """Whether the profiler's traces lie in the run's folder."""
+        return any((self.path / "traces").glob("[!.]*.json*"))
+
+    @property
     def all_reduces(self) -> tuple[CollectiveMeasurement, ...]:
         """What prices DDP's buckets: float32 all-reduces, summed or averaged, each timed alone.
 

@@ -91,7 +91,7 @@ def step_figure(predicted: PredictionSet, measured: Sequence[Outcome], shared: C
 @styled()
 def bandwidth_figure(curves: Sequence[WireCurve]) -> Figure:
     """Draw bus bandwidth (B/s) over message size, both logarithmic: medians, their 10-90 % band, the fitted line."""
-    return _wire_figure(curves, WireCurve.bus_bandwidth, "bus bandwidth (bytes/s)", _rate_tick)
+    return _wire_figure(curves, WireCurve.bus_bandwidth, "bus bandwidth (bytes/s)", rate_tick)
 
 
 @styled()
@@ -176,7 +176,7 @@ def ranks(world_size: int) -> str:
     return "1 rank" if world_size == 1 else f"{world_size} ranks"
 
 
-def _rate_tick(bytes_per_s: float) -> str:
+def rate_tick(bytes_per_s: float) -> str:
     """Write a tick in the decimal unit that keeps it short; latency-bound messages reach a few kB/s only."""
     for scale, unit in ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")):
         if bytes_per_s >= scale:

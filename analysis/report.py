@@ -58,6 +58,7 @@ def build_report(material: Material, page: Path) -> Report:
             (overhead_table(material, predicted),) if predicted else (),
         ),
         bucket_section(material),
+        _trace_section(material),
         prediction_section(material, predicted) if predicted else None,
         change_section(predicted) if predicted else None,
         environment_section(material),
@@ -73,6 +74,15 @@ def build_report(material: Material, page: Path) -> Report:
         sections=tuple(section for section in sections if section is not None),
         written_at=now_utc(),
     )
+
+
+def _trace_section(material: Material) -> Section | None:
+    """Return what traces say; runs without any do not pay for the modules that read them."""
+    if not any(run.traced for run in material.runs):
+        return None
+    from analysis.report_traces import trace_section
+
+    return trace_section(material)
 
 
 def verification(material: Material) -> tuple[CheckedPrediction, ...]:

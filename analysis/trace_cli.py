@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,10 +13,20 @@ from commbench.rundir import write_text
 from commbench.units import format_bytes
 from commbench.verbs import Verb
 
+if TYPE_CHECKING:
+    from analysis.trace_analysis import TraceAnalysis
+
 
 def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="a training run, a folder of traces, or .json and .json.gz files"
+    )
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="compare with these traces, taken before a change; PATH is after it",
     )
     parser.add_argument("--csv", type=Path, metavar="DIR", help="also write budget.csv and collectives.csv there")
     parser.add_argument(
@@ -31,7 +43,9 @@ def check_trace(args: argparse.Namespace) -> None:
     from analysis.timeline_file import check_timeline_path
     from analysis.trace_files import find_traces
 
-    find_traces(args.paths)
+    find_traces([*args.paths, *(args.against or ())])
+    if args.against and (args.csv or args.perfetto) is not None:
+        raise BadInput("--csv and --perfetto write what one set of traces holds; drop them, or --against")
     if args.perfetto is not None:
         check_timeline_path(args.perfetto, args.paths)
     if args.csv is not None and args.csv.exists() and not args.csv.is_dir():
@@ -39,17 +53,14 @@ def check_trace(args: argparse.Namespace) -> None:
 
 
 def trace(args: argparse.Namespace) -> int:
-    """Analyse all traces together and print what they say."""
+    """Analyse all traces together and print what they say, or how they differ from those before a change."""
     from analysis.timeline import timeline
     from analysis.timeline_file import write_timeline
-    from analysis.trace_analysis import analyse_traces
-    from analysis.trace_files import find_traces, read_all
     from analysis.trace_text import analysis_document, analysis_text, budget_csv, collectives_csv
 
-    files = find_traces(args.paths)
-    size = format_bytes(sum(path.stat().st_size for path in files))
-    sys.stderr.write(f"reading {len(files)} trace{'s' * (len(files) > 1)}, {size}\n")
-    analysis = analyse_traces(read_all(files))
+    if args.against:
+        return _compare(args)
+    analysis = _analysed(args.paths)
     if args.csv is not None:
         try:
             write_text(args.csv / "budget.csv", budget_csv(analysis))
@@ -64,12 +75,36 @@ def trace(args: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(args: argparse.Namespace) -> int:
+    from analysis.comparison_text import comparison_document, comparison_text
+    from analysis.trace_comparison import compare_traces
+
+    before, after = args.against, args.paths
+    comparison = compare_traces(_analysed(before), _analysed(after))
+    if args.json:
+        text = msgspec.json.encode(comparison_document(comparison, before, after)).decode()
+    else:
+        text = comparison_text(comparison, before, after)
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def _analysed(paths: Sequence[Path]) -> "TraceAnalysis":
+    from analysis.trace_analysis import analyse_traces
+    from analysis.trace_files import find_traces, read_all
+
+    files = find_traces(paths)
+    size = format_bytes(sum(path.stat().st_size for path in files))
+    sys.stderr.write(f"reading {len(files)} trace{'s' * (len(files) > 1)}, {size}\n")
+    return analyse_traces(read_all(files))
+
+
 TRACE = Verb(
     summary="where each step's wall time went on every rank (%, s), collectives (bytes, GB/s of 1e9 bytes), stragglers",
     examples=(
-        "commprof trace runs/TRAIN",
-        "commprof trace traces/*.json.gz --json",
         "commprof trace runs/TRAIN --csv tables --perfetto ranks.json.gz",
+        "commprof trace traces/*.json.gz --json",
+        "commprof trace runs/AFTER --against runs/BEFORE",
     ),
     add_arguments=add_trace_arguments,
     check=check_trace,

@@ -45,7 +45,7 @@ def _budgets(analysis: TraceAnalysis) -> list[str]:
     lines += [_budget_row(own) for own in shown]
     if len(shown) < len(per_rank):
         lines.append(f"the {len(shown)} longest of {len(per_rank)}; --json has all")
-    return [*lines, *_wrapped(_words_on_waiting(analysis))]
+    return [*lines, *_wrapped(words_on_waiting(analysis))]
 
 
 def _budget_row(own: StepBudget) -> str:
@@ -53,7 +53,8 @@ def _budget_row(own: StepBudget) -> str:
     return f"{own.rank:>4} {format_seconds(own.wall_ns / 1e9):>8}{shares}"
 
 
-def _words_on_waiting(analysis: TraceAnalysis) -> str:
+def words_on_waiting(analysis: TraceAnalysis) -> str:
+    """Say how the time in collectives divides into waiting and transfer, over all ranks."""
     share = waiting_share(analysis)
     if not any(own.collectives for own in analysis.by_rank.values()):
         return "No rank communicates."

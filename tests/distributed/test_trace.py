@@ -35,6 +35,13 @@ def test_our_own_training_is_understood_without_a_finding(commprof: Commprof, tm
     assert found["unmatched"] == []
     assert [(own["rank"], own["step"]) for own in found["budgets"]] == [(0, 18), (0, 19), (1, 18), (1, 19)]  # type: ignore[attr-defined]
     assert {own["num_ranks"] for own in found["collectives"]} == {2}  # type: ignore[attr-defined]
+    done = commprof("report", "r", "--out", "page.html")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "page.html").read_text()
+    share = f"{found['waiting_share']:.1%}"
+    assert f"of the time in matched collectives {share} is waiting for the last rank" in page
+    assert "2 traced steps of 2 of 2 ranks" in page
+    assert page.count("<code>r/traces/rank00001.trace.json.gz</code>") == 2  # the budget's source and the collectives'
 
 
 @pytest.mark.parametrize("num_ranks", [2, 4])

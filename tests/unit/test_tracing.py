@@ -109,7 +109,7 @@ def steps_in(trace: dict[str, Any]) -> list[int]:
     return [int(name.removeprefix("ProfilerStep#")) for name in names if name.startswith("ProfilerStep#")]
 
 
-def test_each_window_is_a_file_that_says_whose_it_is(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_each_window_is_a_file_that_says_whose_it_is(tmp_path: Path) -> None:
     run = tmp_path / "r"
     touched = take(tracer_of(run, range(20), 1, trace_wait=4, trace_steps=2, trace_repeat=2), range(20))
     assert touched == [4, 5, 6, 11, 12, 13]
@@ -125,7 +125,6 @@ def test_each_window_is_a_file_that_says_whose_it_is(tmp_path: Path, capfd: pyte
         "first_step": 12,
         "last_step": 13,
     }
-    assert capfd.readouterr() == ("", "")  # Kineto's own words
 
 
 @pytest.mark.parametrize("ranks", [[0], [1]])
