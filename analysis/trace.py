@@ -14,7 +14,7 @@ import msgspec
 
 from analysis.trace_columns import ColumnBuilder, Columns
 from analysis.trace_events import Decoded, cleaned, decode_apart, decode_whole, last_boundaries
-from analysis.trace_stream import BLOCK_BYTES, Limits, TraceText
+from analysis.trace_stream import BLOCK_BYTES, Limits, TraceText, keep_freed_blocks
 from commbench.errors import BadInput
 from commbench.units import format_bytes
 
@@ -62,6 +62,7 @@ class Trace:
 
 def read_trace(path: Path, limits: Limits | None = None) -> Trace:
     """Read one trace. Raises BadInput, in one line, for a file that holds none or that exceeds the limits."""
+    keep_freed_blocks()
     reader = _Reader(path, limits or Limits())
     reader.run()
     header = _header(reader.texts)

@@ -4,6 +4,7 @@ A file that ends too early, or whose packed data are damaged, yields what could 
 unpacks to more than the limit is refused: a few megabytes of gzip can hold a terabyte of nothing.
 """
 
+import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ BLOCK_BYTES = 2**20  # larger ones leave the processor's cache: half the speed, 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WINDOW = 31  # zlib's word for: expect a gzip header
 _PACKED_BYTES = 2**16
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _DamagedError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # isal's stub takes the class for an instance
 
 
@@ -29,6 +31,18 @@ class Limits:
     events: int = 50_000_000
     names: int = 1_000_000
     event_bytes: int = 16 * 2**20
+
+
+def keep_freed_blocks() -> None:
+    """Let glibc keep what a block leaves behind for the next one, up to 16 MiB; other C libraries are left as they are.
+
+    It gives freed memory back and takes it anew for every block: 112,000 page faults for 54 MB of text instead of 13,000, and
+    a third of the time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 4 * BLOCK_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, 16 * BLOCK_BYTES)
 
 
 class TraceText:
