@@ -16,6 +16,7 @@ from analysis.trace_columns import Columns, Details
 
 _GLOO = "gloo:"
 _ANNOTATIONS = ("nccl:", "record_param_comms")
+_MAX_TYPE = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,4 +151,4 @@ def _collective(events: Columns, row: int, words: str, details: Details, step: i
 
 def _one_type(details: Details) -> str | None:
     types = details.input_types
-    return types[0] if isinstance(types, list) and types and isinstance(types[0], str) else None
+    return types[0][:_MAX_TYPE] if isinstance(types, list) and types and isinstance(types[0], str) else None

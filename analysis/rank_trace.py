@@ -127,7 +127,7 @@ def _reduce_cpu(trace: Trace, steps: tuple[StepWindow, ...]) -> RankTrace:
 
 
 def profiler_steps(events: Columns) -> tuple[StepWindow, ...]:
-    """Return the CPU's ProfilerStep windows in order of time."""
+    """Return the CPU's ProfilerStep windows in order of time; one that takes none is no step."""
     numbers = {code: int(found[1]) for code, name in enumerate(events.names) if (found := _STEP.fullmatch(name))}
     rows = np.flatnonzero(np.isin(events.name, list(numbers)) & ~events.in_category("gpu_user_annotation"))
     rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
@@ -135,6 +135,7 @@ def profiler_steps(events: Columns) -> tuple[StepWindow, ...]:
         StepWindow(number=numbers[int(events.name[row])], start_ns=start_ns, end_ns=end_ns)
         for row in rows.tolist()
         for start_ns, end_ns in (events.span_ns(row),)
+        if end_ns > start_ns
     )
 
 
