@@ -1,9 +1,9 @@
-"""How does a rank's reduced trace travel? As a small file, so that ranks reduce beside the training and only kilobytes are merged.
+"""How does a rank's reduced trace travel? As a small file: ranks reduce beside the training, and kilobytes are merged.
 
 A gzip file: one line with the format's name and version, then one MessagePack document. Times and other long columns are int64,
 little-endian, each the difference to the one before; collectives are rows of five such columns, with what many of them share
-(operation, size, data type, group) listed once. It is read as untrusted: sizes are bounded, every column is checked, and what was
-not written so is refused in one line.
+(operation, size, data type, group) listed once. It is read as untrusted: sizes are bounded, every column is checked, and what
+was not written so is refused in one line.
 
 Version history: 1 the first.
 """
@@ -163,7 +163,9 @@ def _unpacked(own: _Document) -> RankTrace:
 def _check(own: _Document) -> None:
     """Raise ValueError where a value is none that reducing a trace gives."""
     numbers = (own.header.rank, own.header.world_size)
-    _require(all(number is None or 0 <= number < MAX_RANKS for number in numbers), "a rank or a number of ranks is out of range")
+    _require(
+        all(number is None or 0 <= number < MAX_RANKS for number in numbers), "a rank or a number of ranks is out of range"
+    )
     notes = own.notes
     counts = [notes.lost_bytes, notes.num_events, notes.num_unreadable, notes.num_python, own.num_gpu_events, own.num_orphans]
     sizes = [kind.message_bytes for kind in own.kinds if kind.message_bytes is not None]
@@ -186,9 +188,7 @@ def _collectives(own: _Document) -> tuple[Collective, ...]:
     _require(_all((duration >= 0) & (duration < _MAX_DURATION_NS)), "a collective's duration is out of range")
     shared = [{field.name: getattr(one, field.name) for field in fields(_Kind)} for one in own.kinds]
     return tuple(
-        Collective(
-            start_ns=start, end_ns=start + length, step=step, sequence=None if number < 0 else number, **shared[code]
-        )
+        Collective(start_ns=start, end_ns=start + length, step=step, sequence=None if number < 0 else number, **shared[code])
         for code, start, length, step, number in zip(*(column.tolist() for column in columns), strict=True)
     )
 

@@ -16,7 +16,9 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths", nargs="+", type=Path, metavar="PATH", help="a training run, a folder of traces, or .json and .json.gz files"
     )
-    parser.add_argument("--reduce", action="store_true", help="only reduce each trace, into --out; reduced ones are read like traces")
+    parser.add_argument(
+        "--reduce", action="store_true", help="only reduce each trace, into --out; reduced ones are read like traces"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where reduced traces go")
     parser.add_argument("--csv", type=Path, metavar="DIR", help="also write budget.csv and collectives.csv there")
     parser.add_argument("--json", action="store_true", help="print one JSON document; times in seconds")
