@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.bucket_launches import BucketLaunch
 from analysis.intervals import Intervals
 from analysis.rank_collectives import Collective
 from analysis.rank_trace import RankTrace, StepWindow
@@ -79,6 +80,7 @@ class _Document:
     num_gpu_events: int
     num_orphans: int
     span_ns: int
+    buckets: tuple[BucketLaunch, ...]
 
 
 def write_reduced(path: Path, trace: RankTrace) -> int:
@@ -151,8 +153,10 @@ def _kind(own: Collective) -> _Kind:
 
 def _unpacked(own: _Document) -> RankTrace:
     _check(own)
+    collectives = _collectives(own)
+    _check_buckets(own, len(collectives))
     return RankTrace(
-        collectives=_collectives(own),
+        collectives=collectives,
         compute=_intervals(own.compute),
         memory=_intervals(own.memory),
         launch_idle=_intervals(own.launch_idle),
@@ -177,6 +181,15 @@ def _check(own: _Document) -> None:
     words = [own.path, notes.damage, own.header.backend, own.header.host_name]
     words += [word for kind in own.kinds for word in (kind.op, kind.dtype, kind.group)]
     _require(all(len(word or "") <= _MAX_TEXT for word in words), "a name is too long")
+
+
+def _check_buckets(own: _Document, num_collectives: int) -> None:
+    """Raise ValueError where a bucket is none, or of a collective that is not there."""
+    for bucket in own.buckets:
+        times = (bucket.backward_ns, bucket.ready_ns, bucket.launch_ns, bucket.index, bucket.step)
+        _require(max(map(abs, times)) < _MAX_NS, "a bucket's number is out of range")
+        _require(bool(bucket.collectives), "a bucket has no collective")
+        _require(all(0 <= position < num_collectives for position in bucket.collectives), "a bucket's collective is not there")
 
 
 def _collectives(own: _Document) -> tuple[Collective, ...]:

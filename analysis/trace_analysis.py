@@ -18,6 +18,8 @@ from analysis.intervals import merged
 from analysis.rank_collectives import Collective
 from analysis.rank_trace import RankTrace
 from analysis.stragglers import Stragglers, find_stragglers
+from analysis.trace_buckets import BucketStep, rank_buckets
+from analysis.trace_cost import TraceCost, trace_costs
 from analysis.trace_doctor import Finding, assign_ranks, examine
 from commbench.operations import OPERATIONS
 
@@ -53,6 +55,8 @@ class TraceAnalysis:
     collectives: tuple[CollectiveSummary, ...]
     clocks: dict[int, RankClock]
     stragglers: Stragglers
+    buckets: tuple[BucketStep, ...]
+    costs: tuple[TraceCost, ...]
 
 
 def analyse_traces(traces: Sequence[RankTrace]) -> TraceAnalysis:
@@ -75,6 +79,8 @@ def analyse_traces(traces: Sequence[RankTrace]) -> TraceAnalysis:
         collectives=tuple(_summaries(by_rank, matching)),
         clocks=clocks,
         stragglers=find_stragglers(matching.matched, clocks, busy, budgets),
+        buckets=tuple(bucket for rank, own in by_rank.items() for bucket in rank_buckets(rank, own, ready[rank])),
+        costs=tuple(trace_costs(matching.matched, (one for own in by_rank.values() for one in own.collectives))),
     )
 
 

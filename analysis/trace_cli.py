@@ -20,7 +20,7 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
         "--reduce", action="store_true", help="only reduce each trace, into --out; reduced ones are read like traces"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where reduced traces go")
-    parser.add_argument("--csv", type=Path, metavar="DIR", help="also write budget.csv and collectives.csv there")
+    parser.add_argument("--csv", type=Path, metavar="DIR", help="also write budget.csv, collectives.csv and buckets.csv there")
     parser.add_argument("--json", action="store_true", help="print one JSON document; times in seconds")
 
 
@@ -43,7 +43,7 @@ def trace(args: argparse.Namespace) -> int:
     """Analyse all traces together and print what they say."""
     from analysis.trace_analysis import analyse_traces
     from analysis.trace_files import find_traces, read_all, reduce_all, reduced_paths
-    from analysis.trace_text import analysis_document, analysis_text, budget_csv, collectives_csv
+    from analysis.trace_text import analysis_document, analysis_text, buckets_csv, budget_csv, collectives_csv
 
     files = find_traces(args.paths)
     size = format_bytes(sum(path.stat().st_size for path in files))
@@ -57,6 +57,8 @@ def trace(args: argparse.Namespace) -> int:
         try:
             write_text(args.csv / "budget.csv", budget_csv(analysis))
             write_text(args.csv / "collectives.csv", collectives_csv(analysis))
+            if analysis.buckets:
+                write_text(args.csv / "buckets.csv", buckets_csv(analysis))
         except OSError as error:
             raise BadInput(f"--csv {args.csv} cannot be written: {error.strerror}") from error
     text = msgspec.json.encode(analysis_document(analysis)).decode() if args.json else analysis_text(analysis)

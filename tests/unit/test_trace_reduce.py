@@ -65,7 +65,7 @@ def document(**changes: object) -> bytes:
         "kinds": [{"op": "barrier", "group": "", **dict.fromkeys(("message_bytes", "dtype", "group_ranks", "group_size"))}],
         "collectives": dict.fromkeys(("kind", "start_ns", "duration_ns", "step", "sequence"), bytes(8)),
         "compute": bytes(8) + (1).to_bytes(8, "little"), "memory": b"", "launch_idle": b"",
-        "lag_ns": None, "num_gpu_events": 0, "num_orphans": 0, "span_ns": 9,
+        "lag_ns": None, "num_gpu_events": 0, "num_orphans": 0, "span_ns": 9, "buckets": [],
     }  # fmt: skip
     return b"commprof reduced trace 1\n" + msgspec.msgpack.encode(whole | changes)
 
