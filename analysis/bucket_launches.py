@@ -15,7 +15,8 @@ Times are nanoseconds of the rank's own clock.
 """
 
 import re
-from collections import defaultdict
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -170,19 +171,20 @@ def _ranges(events: Columns, step_at: StepAt) -> dict[int, list[_Range]]:
 
 def _named(ranges: Sequence[_Range], calls: Sequence[_Call], backward: "_Backward") -> Iterator[BucketLaunch]:
     """Give each marked bucket the calls in its range, or the k-th of all that are in any where there are as many."""
-    inside = [
-        [call for call in calls if call.thread == own.thread and own.start_ns <= call.start_ns <= own.end_ns] for own in ranges
-    ]
+    starts_ns = [call.start_ns for call in calls]
+    inside = []
+    for own in ranges:
+        during = calls[bisect_left(starts_ns, own.start_ns) : bisect_right(starts_ns, own.end_ns)]
+        inside.append([call for call in during if call.thread == own.thread])
     together = [call for own in inside for call in own]
     if len(together) == len(ranges):
         inside = [[call] for call in together]
-    since_ns = backward.start_ns(ranges[0].thread, calls[0].step, ranges[0].start_ns)
     for own, launched in zip(ranges, inside, strict=True):
         if launched:
             yield BucketLaunch(
                 step=launched[0].step,
                 index=own.index,
-                backward_ns=since_ns,
+                backward_ns=backward.start_ns(own.thread, launched[0].step, own.start_ns),
                 ready_ns=own.start_ns,
                 launch_ns=launched[0].start_ns,
                 collectives=tuple(position for call in launched for position in call.collectives),
@@ -191,60 +193,73 @@ def _named(ranges: Sequence[_Range], calls: Sequence[_Call], backward: "_Backwar
 
 
 def _unnamed(calls: Sequence[_Call], backward: "_Backward") -> Iterator[BucketLaunch]:
-    """Take the calls within backward for buckets, in order."""
-    own = [call for call in calls if backward.launches_bucket(call)]
-    for index, call in enumerate(own):
-        yield BucketLaunch(
-            step=call.step,
-            index=index,
-            backward_ns=backward.start_ns(call.thread, call.step, own[0].start_ns),
-            ready_ns=call.start_ns,
-            launch_ns=call.start_ns,
-            collectives=call.collectives,
-            named=False,
-        )
+    """Take the calls within backward for buckets, numbered anew in each backward pass."""
+    counts: Counter[int] = Counter()
+    for call in calls:
+        if backward.launches_bucket(call):
+            since_ns = backward.start_ns(call.thread, call.step, call.start_ns)
+            yield BucketLaunch(
+                step=call.step,
+                index=counts[since_ns],
+                backward_ns=since_ns,
+                ready_ns=call.start_ns,
+                launch_ns=call.start_ns,
+                collectives=call.collectives,
+                named=False,
+            )
+            counts[since_ns] += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Backward:
-    """Autograd's operators by thread with their steps, and when each forward pass of DDP ended."""
+    """Autograd's operators by thread with their steps and where each step begins, and when each forward pass of DDP ended."""
 
     events: Columns
     operators: Mapping[int, _Spans]
     steps: Mapping[int, Int64s]
+    first: Mapping[int, Mapping[int, int]]
     forward_ends_ns: Int64s
 
     @classmethod
     def of(cls, events: Columns, step_at: StepAt) -> "_Backward":
         operators = _by_thread(events, lambda word: word.startswith(_AUTOGRAD))
-        forwards = _by_thread(events, lambda word: word == _FORWARD).values()
-        ends = [own.end_ns for own in forwards]
+        steps = {thread: step_at(own.start_ns) for thread, own in operators.items()}
+        ends = [own.end_ns for own in _by_thread(events, lambda word: word == _FORWARD).values()]
         return cls(
             events=events,
             operators=operators,
-            steps={thread: step_at(own.start_ns) for thread, own in operators.items()},
+            steps=steps,
+            first={thread: _first_positions(own) for thread, own in steps.items()},
             forward_ends_ns=np.sort(np.concatenate(ends)) if ends else np.empty(0, dtype=np.int64),
         )
 
     def launches_bucket(self, call: _Call) -> bool:
-        """Say whether a call lies within its step's backward, and not in the backward of an operator of its own."""
+        """Say whether a call lies within a backward pass of its step, and not in an operator's own backward."""
         if (own := self.operators.get(call.thread)) is None:
             return False
         at = own.at(call.start_ns)
         if at is not None:
             return self.events.names[int(self.events.name[own.row[at]])].startswith(_LAUNCHING)
         behind = int(np.searchsorted(own.start_ns, call.start_ns))
-        steps = self.steps[call.thread]
-        return 0 < behind < len(steps) and bool((steps[behind - 1 : behind + 1] == call.step).all())
+        if not (0 < behind < len(own.start_ns) and (self.steps[call.thread][behind - 1 : behind + 1] == call.step).all()):
+            return False
+        return self.start_ns(call.thread, call.step, int(own.start_ns[behind])) <= int(own.start_ns[behind - 1])
 
-    def start_ns(self, thread: int, step: int, first_ns: int) -> int:
-        """Return when the backward pass began in which a step's first bucket was ready: the last with no forward in between."""
-        if (own := self.operators.get(thread)) is None:
-            return first_ns
-        earlier = int(np.searchsorted(self.forward_ends_ns, first_ns, side="right"))
-        since_ns = self.forward_ends_ns[earlier - 1] if earlier else own.start_ns[0]
-        starts = own.start_ns[(self.steps[thread] == step) & (own.start_ns >= since_ns)]
-        return min(int(starts[0]), first_ns) if len(starts) else first_ns
+    def start_ns(self, thread: int, step: int, time_ns: int) -> int:
+        """Return when the backward pass around a time of a step began: its first operator since DDP's last forward pass."""
+        own = self.operators.get(thread)
+        if own is None or step not in self.first[thread]:
+            return time_ns
+        forward = int(np.searchsorted(self.forward_ends_ns, time_ns, side="right")) - 1
+        since = int(np.searchsorted(own.start_ns, self.forward_ends_ns[forward])) if forward >= 0 else 0
+        position = max(since, self.first[thread][step])
+        return min(int(own.start_ns[position]), time_ns) if position < len(own.start_ns) else time_ns
+
+
+def _first_positions(steps: Int64s) -> dict[int, int]:
+    """Return where each step first occurs."""
+    found, first = np.unique(steps, return_index=True)
+    return dict(zip(found.tolist(), first.tolist(), strict=True))
 
 
 def _by_thread(events: Columns, wanted: Callable[[str], bool]) -> dict[int, _Spans]:

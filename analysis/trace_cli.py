@@ -2,13 +2,14 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from commbench.errors import BadInput
 from commbench.rundir import write_text
-from commbench.units import format_bytes
+from commbench.units import format_bytes, printable
 from commbench.verbs import Verb
 
 
@@ -40,30 +41,37 @@ def check_trace(args: argparse.Namespace) -> None:
 
 
 def trace(args: argparse.Namespace) -> int:
-    """Analyse all traces together and print what they say."""
-    from analysis.trace_analysis import analyse_traces
-    from analysis.trace_files import find_traces, read_all, reduce_all, reduced_paths
-    from analysis.trace_text import analysis_document, analysis_text, buckets_csv, budget_csv, collectives_csv
+    """Analyse all traces together and print what they say, or only reduce each."""
+    from analysis.trace_files import find_traces
 
     files = find_traces(args.paths)
     size = format_bytes(sum(path.stat().st_size for path in files))
     sys.stderr.write(f"reading {len(files)} trace{'s' * (len(files) > 1)}, {size}\n")
-    if args.reduce:
-        written = sum(reduce_all(reduced_paths(files, args.out)))
-        sys.stdout.write(f"{len(files)} reduced trace{'s' * (len(files) > 1)}, {format_bytes(written)}: {args.out}\n")
-        return 0
+    sys.stdout.write((_reduce(files, args.out) if args.reduce else _analyse(files, args)) + "\n")
+    return 0
+
+
+def _reduce(files: Sequence[Path], folder: Path) -> str:
+    from analysis.trace_files import reduce_all, reduced_paths
+
+    written = sum(reduce_all(reduced_paths(files, folder)))
+    return printable(f"{len(files)} reduced trace{'s' * (len(files) > 1)}, {format_bytes(written)}: {folder}")
+
+
+def _analyse(files: Sequence[Path], args: argparse.Namespace) -> str:
+    from analysis.trace_analysis import analyse_traces
+    from analysis.trace_files import read_all
+    from analysis.trace_text import analysis_document, analysis_text, buckets_csv, budget_csv, collectives_csv
+
     analysis = analyse_traces(read_all(files))
     if args.csv is not None:
         try:
             write_text(args.csv / "budget.csv", budget_csv(analysis))
             write_text(args.csv / "collectives.csv", collectives_csv(analysis))
-            if analysis.buckets:
-                write_text(args.csv / "buckets.csv", buckets_csv(analysis))
+            write_text(args.csv / "buckets.csv", buckets_csv(analysis))
         except OSError as error:
             raise BadInput(f"--csv {args.csv} cannot be written: {error.strerror}") from error
-    text = msgspec.json.encode(analysis_document(analysis)).decode() if args.json else analysis_text(analysis)
-    sys.stdout.write(text + "\n")
-    return 0
+    return msgspec.json.encode(analysis_document(analysis)).decode() if args.json else analysis_text(analysis)
 
 
 TRACE = Verb(

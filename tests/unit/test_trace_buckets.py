@@ -1,5 +1,6 @@
 """DDP's buckets and the cost of a collective, in traces drawn on paper; times in microseconds."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from analysis.trace_analysis import TraceAnalysis
 from analysis.trace_buckets import BucketStep, summarise_buckets
 from analysis.trace_cost import TraceCost, trace_costs
 from analysis.trace_tables import cost_sentences
+from commprof.cli import main
 from tests.traces import all_reduce, event, gloo_all_reduce, header, kernel, profiler_step, write_trace
 from tests.unit.test_trace_budget import analysed
 from tests.unit.test_trace_ranks import ONE
@@ -67,6 +69,31 @@ def test_all_reduces_in_backward_are_buckets_and_those_of_layers_are_not(tmp_pat
     assert [own.exposed_share for own in mine] == pytest.approx([10 / 20, 10 / 15])
     first, second = summarise_buckets(analysis.buckets)
     assert (first.count, first.start_s * 1e6, second.message_bytes) == (2, pytest.approx(30), 8_000_000)
+
+
+def test_buckets_are_shown_in_80_columns_and_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for rank, (first, second) in enumerate(((30, 70), (50, 75))):
+        write_trace(tmp_path / f"{rank}.json", ddp_rank(first, second), header(rank, 2, host_name="a"))
+    assert main(["trace", str(tmp_path), "--csv", str(tmp_path / "tables")]) == 0
+    out = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert "     1  7.629 MiB    39 us    39 us  62.5 us    80 us    15 us     33%     67%" in out
+    assert "ready is the launch. Seen on 2 ranks in 1 step." in " ".join(out.split())
+    with (tmp_path / "tables" / "buckets.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(own["rank"], own["bucket"], own["named"], own["message_bytes"]) for own in rows][:2] == [
+        ("0", "0", "False", "4000000"),
+        ("0", "1", "False", "8000000"),
+    ]
+
+
+def test_without_marked_steps_buckets_are_numbered_in_each_backward_pass(tmp_path: Path) -> None:
+    forward = event("user_annotation", "DistributedDataParallel.forward", 0, 5)
+    once = [own for own in ddp_rank(30, 70) if not own["name"].startswith("ProfilerStep")]
+    twice = [own | {"ts": own["ts"] + late, "args": own["args"] | ({"correlation": own["args"]["correlation"] + late}
+             if "correlation" in own["args"] else {})} for late in (0, 1000) for own in [forward, *once]]  # fmt: skip
+    analysis = analysed(tmp_path, twice, hosts=("a",))
+    assert [(own.bucket, *row(own)[:3]) for own in analysis.buckets] == [(0, 9, 9, 20), (1, 39, 39, 60)] * 2
 
 
 def gloo_rank(calls: list[dict[str, Any]], *, shapes: bool = True) -> Events:
