@@ -144,11 +144,11 @@ def test_without_shapes_order_decides_and_where_counts_differ_nothing_does(tmp_p
 
 
 def cost(sizes_to_ns: dict[int, list[int]], **changes: object) -> TraceCost:
-    """The cost of all-reduces over two ranks, of which the first waits 50 ns longer."""
+    """The cost of all-reduces over two ranks, of which the first waits 50 us longer."""
     matched = [
         MatchedCollective(
             parts={
-                rank: replace(ONE, message_bytes=size, end_ns=time + 50 * (1 - rank), **changes)  # type: ignore[arg-type]
+                rank: replace(ONE, message_bytes=size, end_ns=time + 50_000 * (1 - rank), **changes)  # type: ignore[arg-type]
                 for rank in range(2)
             },
             num_expected=2,
