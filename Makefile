@@ -22,7 +22,8 @@ HTA ?=
 
 .PHONY: demo test check clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
-	benchmark-testbed-study benchmark-training-cost benchmark-data benchmark-ag-news benchmark-trace-load
+	benchmark-testbed-study benchmark-training-cost benchmark-data benchmark-ag-news benchmark-trace-load \
+	benchmark-trace-growth
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -75,6 +76,9 @@ benchmark-data: $(VENV)/installed
 
 benchmark-trace-load: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.trace_load --out $(RESULTS) --trace $(TRACE) $(if $(HTA),--hta $(HTA))
+
+benchmark-trace-growth: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.trace_growth --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

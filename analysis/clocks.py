@@ -9,17 +9,21 @@ if, as they stand, collectives ended on one rank before they began on the other.
     reference = own - offset - drift * (own - origin)     all in nanoseconds, drift without a unit
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analysis.arrivals import Arrivals, Int64s, groups
 from analysis.collectives import MatchedCollective
+
+Time = TypeVar("Time", int, Int64s)
 
 _SYNCHRONISING = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "barrier")
 _MIN_FOR_DRIFT = 20
 _MAX_IMPOSSIBLE = 0.02
+_NOBODY = 2**62
 _MAX_DRIFT = 1e-3  # no quartz is a part in a thousand off; more is noise over a short time
 
 
@@ -35,54 +39,87 @@ class RankClock:
     num_ends: int = 0
     corrected: bool = False
 
-    def to_reference(self, own_ns: int) -> int:
+    def to_reference(self, own_ns: Time) -> Time:
         return own_ns - self._difference_ns(own_ns)
 
-    def from_reference(self, reference_ns: int) -> int:
+    def from_reference(self, reference_ns: Time) -> Time:
         """Return what this clock shows then; off by less than a nanosecond for as long as a trace is."""
         return reference_ns + self._difference_ns(reference_ns + self._difference_ns(reference_ns))
 
-    def _difference_ns(self, own_ns: int) -> int:
-        return self.offset_ns + round(self.drift * (own_ns - self.origin_ns))
+    def _difference_ns(self, own_ns: Time) -> Time:
+        if isinstance(own_ns, int):
+            return self.offset_ns + round(self.drift * (own_ns - self.origin_ns))
+        drifted: Int64s = np.rint(self.drift * (own_ns - self.origin_ns)).astype(np.int64)
+        return self.offset_ns + drifted
 
 
 def align_clocks(hosts: Mapping[int, str | None], matched: Iterable[MatchedCollective]) -> dict[int, RankClock]:
     """Return every rank's clock against that of the lowest rank, by way of other ranks where the two share no collective."""
     ranks = sorted(hosts)
-    synchronising = [one for one in matched if one.first.op in _SYNCHRONISING]
+    arrivals = Arrivals.of([one for one in matched if one.first.op in _SYNCHRONISING])
+    rows = dict(groups(arrivals.rank))
     clocks = {ranks[0]: RankClock(rank=ranks[0])}
-    while missing := [rank for rank in ranks if rank not in clocks]:
-        found = {rank: clock for rank in missing if (clock := _through(rank, clocks, hosts, synchronising)) is not None}
-        if not found:
-            return clocks | {rank: RankClock(rank=rank) for rank in missing}
-        clocks |= found
-    return clocks
+    while partners := _lowest_partners(arrivals, clocks):
+        clocks |= {
+            rank: _through(clocks[known], rank, hosts[rank], hosts[known], _shared(arrivals, rows[known], rows[rank]))
+            for rank, known in partners.items()
+        }
+    return clocks | {rank: RankClock(rank=rank) for rank in ranks if rank not in clocks}
+
+
+def reference_starts_ns(arrivals: Arrivals, clocks: Mapping[int, RankClock]) -> Int64s:
+    """Return by row when the rank came, on the reference rank's clock."""
+    times_ns = np.empty_like(arrivals.start_ns)
+    for rank, rows in groups(arrivals.rank):
+        times_ns[rows] = clocks[rank].to_reference(arrivals.start_ns[rows])
+    return times_ns
+
+
+def ready_ns(arrivals: Arrivals, clocks: Mapping[int, RankClock]) -> Int64s:
+    """Return by row when, on that rank's own clock, the last rank had come."""
+    times_ns = arrivals.last_ns(reference_starts_ns(arrivals, clocks))
+    for rank, rows in groups(arrivals.rank):
+        times_ns[rows] = clocks[rank].from_reference(times_ns[rows])
+    return times_ns
+
+
+def _lowest_partners(arrivals: Arrivals, clocks: Mapping[int, RankClock]) -> dict[int, int]:
+    """Return for each rank whose clock is not known the lowest rank whose clock is and with which it shares a collective."""
+    known = np.isin(arrivals.rank, list(clocks))
+    if not len(known):
+        return {}
+    lowest = np.minimum.reduceat(np.where(known, arrivals.rank, _NOBODY), arrivals.first_rows())[arrivals.collective]
+    open_rows = np.flatnonzero(~known & (lowest < _NOBODY))
+    return {rank: int(lowest[open_rows[own]].min()) for rank, own in groups(arrivals.rank[open_rows])}
+
+
+def _shared(arrivals: Arrivals, first: Int64s, second: Int64s) -> tuple[Arrivals, Arrivals]:
+    """Return two ranks' rows of the collectives that both are in."""
+    _, mine, other = np.intersect1d(
+        arrivals.collective[first], arrivals.collective[second], assume_unique=True, return_indices=True
+    )
+    return arrivals.of_rows(first[mine]), arrivals.of_rows(second[other])
 
 
 def _through(
-    rank: int, clocks: Mapping[int, RankClock], hosts: Mapping[int, str | None], matched: Sequence[MatchedCollective]
-) -> RankClock | None:
-    """Measure a rank's clock against the lowest known rank with which it shares collectives."""
-    for known in sorted(clocks):
-        both = [(one.parts[rank], one.parts[known]) for one in matched if rank in one.parts and known in one.parts]
-        if not both:
-            continue
-        to_reference = clocks[known].to_reference
-        own = np.array([(part.start_ns, part.end_ns) for part, _ in both], dtype=np.int64)
-        other = np.array([(to_reference(part.start_ns), to_reference(part.end_ns)) for _, part in both], dtype=np.int64)
-        named = hosts[rank] is not None and hosts[known] is not None
-        same = hosts[rank] == hosts[known] if named else not _contradict(own, other)
-        return _measured(rank, own[:, 1], other[:, 1], shared=same and not clocks[known].corrected)
-    return None
+    known: RankClock, rank: int, host: str | None, known_host: str | None, shared: tuple[Arrivals, Arrivals]
+) -> RankClock:
+    """Measure a rank's clock against a known one by the collectives that both ranks are in."""
+    theirs, own = shared
+    other = np.stack([known.to_reference(theirs.start_ns), known.to_reference(theirs.end_ns)], axis=1)
+    mine = np.stack([own.start_ns, own.end_ns], axis=1)
+    named = host is not None and known_host is not None
+    same = host == known_host if named else not _contradict(mine, other)
+    return _measured(rank, own.end_ns, other[:, 1], shared=same and not known.corrected)
 
 
-def _contradict(own: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
+def _contradict(own: Int64s, other: Int64s) -> bool:
     """Say whether more collectives than chance allows ended on one rank before they began on the other."""
     impossible = (own[:, 1] < other[:, 0]) | (other[:, 1] < own[:, 0])
     return bool(impossible.mean() > _MAX_IMPOSSIBLE)
 
 
-def _measured(rank: int, own: NDArray[np.int64], reference: NDArray[np.int64], *, shared: bool) -> RankClock:
+def _measured(rank: int, own: Int64s, reference: Int64s, *, shared: bool) -> RankClock:
     """Compare the ends of collectives on this rank's clock and on the reference's."""
     difference = own - reference
     if shared:
@@ -103,7 +140,7 @@ def _measured(rank: int, own: NDArray[np.int64], reference: NDArray[np.int64], *
     )
 
 
-def _drift(own: NDArray[np.int64], difference: NDArray[np.int64]) -> float:
+def _drift(own: Int64s, difference: Int64s) -> float:
     """Return the median slope between points half the trace apart; 0 where too few collectives tell."""
     half = len(own) // 2
     if len(own) < _MIN_FOR_DRIFT:

@@ -8,6 +8,7 @@ time is 1e5 times the smallest. People read the line. Predictions use the measur
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -22,7 +23,20 @@ from commbench.records import CollectiveMeasurement
 Floats = NDArray[np.float64]
 
 _RESAMPLES = 200
+_INSTEAD = "; the measured curve is used instead"
 _NOISY_ERROR = 0.25  # median relative error of the line: the best public curves give 0.06 to 0.30, mistuned ones more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineFit:
+    """t = latency + S/bandwidth with 95 % intervals; `error` is its median relative error over the sizes."""
+
+    latency_s: float
+    latency_interval_s: Interval
+    bandwidth_bytes_per_s: float
+    bandwidth_interval: Interval
+    error: float
+    verdict: str
 
 
 def fit_cost(measurements: Sequence[CollectiveMeasurement], run_ids: Sequence[str] = ()) -> CostModel:
@@ -37,24 +51,37 @@ def fit_cost(measurements: Sequence[CollectiveMeasurement], run_ids: Sequence[st
     if wrong:
         raise UnusableData(f"the all-reduce of {wrong[0]} bytes gave wrong sums; mend the installation before timing it")
     sizes, samples = _group_by_size(used)
+    line = fit_samples(sizes, samples)
+    return CostModel(
+        op=used[0].op,
+        world_size=world_size,
+        latency_s=line.latency_s,
+        latency_interval_s=line.latency_interval_s,
+        bandwidth_bytes_per_s=line.bandwidth_bytes_per_s,
+        bandwidth_interval=line.bandwidth_interval,
+        message_bytes=tuple(int(size) for size in sizes),
+        median_s=tuple(float(np.median(values)) for values in samples),
+        num_samples=sum(len(values) for values in samples),
+        line_error=line.error,
+        comm_cores=_comm_cores(used),
+        verdict=line.verdict + _INSTEAD * (line.error > _NOISY_ERROR),
+        run_ids=tuple(run_ids),
+    )
+
+
+def fit_samples(sizes: Floats, samples: Sequence[Floats]) -> LineFit:
+    """Fit the line through the medians of each size's samples; its intervals are a bootstrap's. Raises as `fit_line` does."""
     times = np.array([np.median(values) for values in samples])
     latency, bandwidth = fit_line(sizes, times)
     latencies, bandwidths = _bootstrap_line(sizes, samples)
     error = float(np.median(np.abs((latency + sizes / bandwidth) / times - 1)))
-    return CostModel(
-        op=used[0].op,
-        world_size=world_size,
+    return LineFit(
         latency_s=latency,
         latency_interval_s=_interval(latencies),
         bandwidth_bytes_per_s=bandwidth,
         bandwidth_interval=_interval(bandwidths),
-        message_bytes=tuple(int(size) for size in sizes),
-        median_s=tuple(float(time) for time in times),
-        num_samples=sum(len(values) for values in samples),
-        line_error=error,
-        comm_cores=_comm_cores(used),
+        error=error,
         verdict=_verdict(times, error),
-        run_ids=tuple(run_ids),
     )
 
 
@@ -155,5 +182,5 @@ def _verdict(times: Floats, error: float) -> str:
     if falls:
         return f"noisy: time falls by over 20 % at {falls} of {len(times) - 1} steps to a larger size"
     if error > _NOISY_ERROR:
-        return f"noisy: the line is off by {error:.0%} in the median; the measured curve is used instead"
+        return f"noisy: the line is off by {error:.0%} in the median"
     return "sound"

@@ -57,6 +57,7 @@ _OPS = {
 }
 assert set(_OPS) == set(OPERATIONS)
 UNKNOWN_OP = "unknown"
+_MAX_MESSAGE_BYTES = 2**60
 
 # As Kineto writes them for a process group ("BFloat16") and for an operator's input ("c10::BFloat16", "long int").
 _ELEMENT_BYTES = {
@@ -92,7 +93,8 @@ def op_named(words: str) -> str:
 def message_bytes(op: str, details: Details) -> int | None:
     """Return the collective's size as nccl-tests counts it, or None where the trace does not say."""
     if details.in_elements is not None and (size := _element_bytes(details.dtype)) is not None:
-        return max(details.in_elements, details.out_elements or 0) * size
+        total = max(details.in_elements, details.out_elements or 0) * size
+        return total if total < _MAX_MESSAGE_BYTES else None
     if op in OPERATIONS and not OPERATIONS[op].shared:
         return _input_bytes(details.input_shapes, details.input_types)
     return None
@@ -107,7 +109,7 @@ def _input_bytes(shapes: Any, types: Any) -> int | None:  # noqa: ANN401 - any J
         if size is None or not isinstance(shape, list) or not all(isinstance(n, int) and 0 <= n < 2**40 for n in shape):
             return None
         total += prod(shape) * size
-    return total if 0 < total < 2**60 else None
+    return total if 0 < total < _MAX_MESSAGE_BYTES else None
 
 
 def _element_bytes(dtype: object) -> int | None:

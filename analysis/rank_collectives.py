@@ -5,7 +5,6 @@ On GPUs a collective is a communication kernel; what it moves stands in its own 
 `gloo:all_reduce` on one of gloo's own threads, its size the product of its input's shape.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from analysis.trace_columns import Columns, Details
 
 _GLOO = "gloo:"
 _ANNOTATIONS = ("nccl:", "record_param_comms")
+_MAX_TYPE = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class Launches:
 def gpu_collectives(
     events: Columns, rows: NDArray[np.int64], launches: Launches, steps: NDArray[np.int64]
 ) -> tuple[Collective, ...]:
-    """Return the collectives that these kernels are, in order of time."""
+    """Return the collectives that these kernels, in order of time, are."""
     launch = launches.of_correlations(events.correlation[rows])
     around = _Annotations(events)
     found = []
@@ -84,15 +84,18 @@ def gpu_collectives(
         if details.collective is None and launch.known[index]:
             name, details = around.at(int(launch.row[index]), name, details)
         found.append(_collective(events, row, details.collective or name, details, int(steps[index])))
-    return tuple(sorted(found, key=lambda own: own.start_ns))
+    return tuple(found)
 
 
-def gloo_collectives(events: Columns, step_at: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> tuple[Collective, ...]:
-    """Return gloo's collectives in order of time."""
+def gloo_rows(events: Columns) -> NDArray[np.int64]:
+    """Return gloo's collectives' rows in order of time."""
     telling = np.array([name.startswith(_GLOO) for name in events.names])
     rows = np.flatnonzero(telling[events.name])
-    rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
-    steps = step_at(events.start_ns[rows])
+    return rows[np.argsort(events.start_ns[rows], kind="stable")]
+
+
+def gloo_collectives(events: Columns, rows: NDArray[np.int64], steps: NDArray[np.int64]) -> tuple[Collective, ...]:
+    """Return the collectives that these rows of gloo's are."""
     return tuple(
         _collective(events, row, events.names[events.name[row]], events.details.get(row, Details()), step)
         for row, step in zip(rows.tolist(), steps.tolist(), strict=True)
@@ -150,4 +153,4 @@ def _collective(events: Columns, row: int, words: str, details: Details, step: i
 
 def _one_type(details: Details) -> str | None:
     types = details.input_types
-    return types[0] if isinstance(types, list) and types and isinstance(types[0], str) else None
+    return types[0][:_MAX_TYPE] if isinstance(types, list) and types and isinstance(types[0], str) else None

@@ -14,13 +14,15 @@ Times are nanoseconds of this rank's own clock.
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.bucket_launches import BucketLaunch, bucket_launches
 from analysis.intervals import NONE, Intervals, merged, union, without
 from analysis.kernels import KERNEL_CATEGORIES, MEMORY_CATEGORIES, is_communication
-from analysis.rank_collectives import Collective, Launches, gloo_collectives, gpu_collectives
+from analysis.rank_collectives import Collective, Launches, gloo_collectives, gloo_rows, gpu_collectives
 from analysis.trace import ReadingNotes, Trace, TraceHeader
 from analysis.trace_columns import Columns
 
@@ -46,7 +48,8 @@ class StepWindow:
 class RankTrace:
     """One rank's trace, reduced. `lag_ns` is how far the GPU's steps end behind the CPU's (median), where there are both.
 
-    `num_orphans` GPU events have no launch call in the trace and so no step of their own. `span_ns` is all recorded time.
+    `buckets` are DDP's whose all-reduces are among the collectives. `num_orphans` GPU events have no launch call in the trace
+    and so no step of their own. `span_ns` is all recorded time.
     """
 
     path: str
@@ -62,6 +65,7 @@ class RankTrace:
     num_gpu_events: int
     num_orphans: int
     span_ns: int
+    buckets: tuple[BucketLaunch, ...] = ()
 
 
 def reduce_trace(trace: Trace) -> RankTrace:
@@ -81,6 +85,9 @@ def _reduce_gpu(trace: Trace, steps: tuple[StepWindow, ...], on_gpu: NDArray[np.
     communicates = communicating(events)[rows]
     windows = _gpu_windows(steps, step, events, rows) or _whole(events, rows)
     covered = [_covered(events, rows[mask]) for mask in _kinds(events, rows, communicates)]
+    communicating_rows, own_step = _in_time(events, rows[communicates], step[communicates])
+    collectives = gpu_collectives(events, communicating_rows, launches, own_step)
+    launched = launches.of_correlations(events.correlation[communicating_rows])
     busy = merged(*covered)
     ends = {window.number: window.end_ns for window in steps}
     lags = [window.end_ns - ends[window.number] for window in windows if window.number in ends]
@@ -90,7 +97,8 @@ def _reduce_gpu(trace: Trace, steps: tuple[StepWindow, ...], on_gpu: NDArray[np.
         notes=trace.notes,
         on_gpu=True,
         windows=windows,
-        collectives=gpu_collectives(events, rows[communicates], launches, step[communicates]),
+        collectives=collectives,
+        buckets=bucket_launches(events, partial(_steps_at, steps), communicating_rows, collectives, launched),
         compute=covered[0],
         memory=covered[1],
         launch_idle=_launch_idle(busy, events.start_ns[rows], launch.end_ns, launch.known),
@@ -109,13 +117,16 @@ def _reduce_cpu(trace: Trace, steps: tuple[StepWindow, ...]) -> RankTrace:
     main = np.isin(events.thread, events.thread[is_step]) if is_step.any() else np.ones(len(events), dtype=bool)
     work = _covered(events, np.flatnonzero(own & main & ~named & ~is_step))
     waits = _covered(events, np.flatnonzero(own & main & named))
+    rows = gloo_rows(events)
+    collectives = gloo_collectives(events, rows, _steps_at(steps, events.start_ns[rows]))
     return RankTrace(
         path=str(trace.path),
         header=trace.header,
         notes=trace.notes,
         on_gpu=False,
         windows=steps or _whole(events, np.arange(len(events))),
-        collectives=gloo_collectives(events, lambda times: step_at(steps, times, np.ones(len(times), dtype=bool))),
+        collectives=collectives,
+        buckets=bucket_launches(events, partial(_steps_at, steps), rows, collectives, None),
         compute=without(work, waits),
         memory=NONE,
         launch_idle=NONE,
@@ -127,7 +138,7 @@ def _reduce_cpu(trace: Trace, steps: tuple[StepWindow, ...]) -> RankTrace:
 
 
 def profiler_steps(events: Columns) -> tuple[StepWindow, ...]:
-    """Return the CPU's ProfilerStep windows in order of time."""
+    """Return the CPU's ProfilerStep windows in order of time; one that takes none is no step."""
     numbers = {code: int(found[1]) for code, name in enumerate(events.names) if (found := _STEP.fullmatch(name))}
     rows = np.flatnonzero(np.isin(events.name, list(numbers)) & ~events.in_category("gpu_user_annotation"))
     rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
@@ -135,6 +146,7 @@ def profiler_steps(events: Columns) -> tuple[StepWindow, ...]:
         StepWindow(number=numbers[int(events.name[row])], start_ns=start_ns, end_ns=end_ns)
         for row in rows.tolist()
         for start_ns, end_ns in (events.span_ns(row),)
+        if end_ns > start_ns
     )
 
 
@@ -147,6 +159,15 @@ def step_at(steps: tuple[StepWindow, ...], times_ns: NDArray[np.int64], known: N
     index = np.searchsorted(starts, times_ns, side="right") - 1
     inside = known & (index >= 0) & (times_ns <= steps[-1].end_ns)
     return np.where(inside, numbers[np.maximum(index, 0)], NO_STEP)
+
+
+def _steps_at(steps: tuple[StepWindow, ...], times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    return step_at(steps, times_ns, np.ones(len(times_ns), dtype=bool))
+
+
+def _in_time(events: Columns, rows: NDArray[np.int64], steps: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    order = np.argsort(events.start_ns[rows], kind="stable")
+    return rows[order], steps[order]
 
 
 def communicating(events: Columns) -> NDArray[np.bool_]:

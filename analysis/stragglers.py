@@ -8,17 +8,21 @@ cause is not a rank.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+import numpy as np
+
+from analysis.arrivals import Arrivals, Int64s, groups
 from analysis.budget import StepBudget
-from analysis.clocks import RankClock
+from analysis.clocks import RankClock, ready_ns, reference_starts_ns
 from analysis.collectives import MatchedCollective
-from analysis.intervals import Intervals, length_ns, union, without
+from analysis.intervals import Intervals, union
 from commbench.units import format_seconds
 
+_NOBODY = -1
 _MIN_SHARE = 0.01
 _RESIDUALS = 3
 _MIN_STEPS = 3
@@ -61,39 +65,60 @@ def find_stragglers(
 
     `busy` is when each rank computed or transferred, on its own clock.
     """
-    by_step: dict[int, list[MatchedCollective]] = defaultdict(list)
-    for one in matched:
-        if one.complete:
-            by_step[one.first.step].append(one)
-    if not by_step or not budgets:
+    whole = [one for one in matched if one.complete]
+    if not whole or not budgets:
         return _verdict("unknown", (), "who arrives last cannot be told: no collective is known from all ranks of its group")
     residual_ns = max((own.residual_ns for own in clocks.values() if own.corrected), default=0)
     limit_ns = max(_MIN_SHARE * median(own.wall_ns for own in budgets), _RESIDUALS * residual_ns)
     steps = []
-    for step, collectives in sorted(by_step.items()):
-        costs = step_costs_ns(collectives, clocks, busy)
+    for step, costs in costs_ns(whole, clocks, busy).items():
         rank = max(costs, key=lambda own: (costs[own], -own))
         steps.append(StepStraggler(step=step, rank=rank, cost_s=costs[rank] / 1e9, counts=costs[rank] > limit_ns))
     return _judged(tuple(steps), budgets)
 
 
-def step_costs_ns(
-    collectives: Iterable[MatchedCollective], clocks: Mapping[int, RankClock], busy: Mapping[int, Intervals]
-) -> dict[int, int]:
-    """Return what each late rank cost the others: how long, in the median, one of them waited for it and did nothing else."""
-    waits: dict[int, dict[int, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
-    for one in collectives:
-        arrivals = {rank: clocks[rank].to_reference(part.start_ns) for rank, part in one.parts.items()}
-        last = max(arrivals, key=lambda rank: (arrivals[rank], -rank))
-        for rank, part in one.parts.items():
-            if rank != last:
-                ready_ns = clocks[rank].from_reference(arrivals[last])
-                waits[last][rank].append((part.start_ns, min(ready_ns, part.end_ns)))
-    return {last: int(median(_idle_ns(spans, busy[rank]) for rank, spans in others.items())) for last, others in waits.items()}
+def costs_ns(
+    matched: Sequence[MatchedCollective], clocks: Mapping[int, RankClock], busy: Mapping[int, Intervals]
+) -> dict[int, dict[int, int]]:
+    """Return by step what each late rank cost the others: how long, in the median, one waited for it and did nothing else."""
+    arrivals = Arrivals.of(matched)
+    last = arrivals.last_ranks(reference_starts_ns(arrivals, clocks))
+    until_ns = np.minimum(ready_ns(arrivals, clocks), arrivals.end_ns)
+    steps, step = np.unique(np.array([one.first.step for one in matched])[arrivals.collective], return_inverse=True)
+    lasts, late = np.unique(last, return_inverse=True)
+    blame = step * len(lasts) + late
+    waited: dict[int, list[int]] = defaultdict(list)
+    for rank, rows in groups(np.where(arrivals.rank == last, _NOBODY, arrivals.rank)):
+        if rank != _NOBODY:
+            for own, idle_ns in _idle_ns(blame[rows], arrivals.start_ns[rows], until_ns[rows], busy[rank]):
+                waited[own].append(idle_ns)
+    costs: dict[int, dict[int, int]] = defaultdict(dict)
+    for own, idles_ns in sorted(waited.items()):
+        costs[int(steps[own // len(lasts)])][int(lasts[own % len(lasts)])] = int(median(idles_ns))
+    return costs
 
 
-def _idle_ns(spans: Sequence[tuple[int, int]], busy: Intervals) -> int:
-    return length_ns(without(union([start for start, _ in spans], [end for _, end in spans]), busy))
+def _idle_ns(blame: Int64s, start_ns: Int64s, end_ns: Int64s, busy: Intervals) -> Iterator[tuple[int, int]]:
+    """Yield how long a rank waited and did nothing else, apart for everything that is to blame; waits may overlap."""
+    end_ns = np.maximum(start_ns, end_ns)
+    times, order = np.unique(np.concatenate([start_ns, end_ns]), return_inverse=True)
+    number, numbers = np.unique(blame, return_inverse=True)
+    shift = numbers * len(times)  # so that what one is to blame for does not touch what another is
+    waits = union(order[: len(start_ns)] + shift, order[len(start_ns) :] + shift)
+    who, at = np.divmod(waits, len(times))
+    free_ns = times[at] - _busy_before_ns(times[at], busy)
+    idle_ns = np.bincount(who[:, 0], weights=free_ns[:, 1] - free_ns[:, 0], minlength=len(number))
+    yield from zip(number.tolist(), np.rint(idle_ns).astype(np.int64).tolist(), strict=True)
+
+
+def _busy_before_ns(times_ns: Int64s, busy: Intervals) -> Int64s:
+    """Return how much of the time before each instant a set of intervals covers."""
+    if not len(busy):
+        return np.zeros_like(times_ns)
+    covered_ns = np.concatenate([[0], np.cumsum(busy[:, 1] - busy[:, 0])])
+    index = np.searchsorted(busy[:, 0], times_ns, side="right")
+    beyond_ns = np.where(index > 0, np.maximum(busy[index - 1, 1] - times_ns, 0), 0)
+    return covered_ns[index] - beyond_ns
 
 
 def _judged(steps: tuple[StepStraggler, ...], budgets: Sequence[StepBudget]) -> Stragglers:

@@ -20,7 +20,7 @@ from commbench.units import format_bytes
 
 _OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
 _MAX_BASE_NS = 4 * 10**18
-_MAX_RANKS = 2**20
+MAX_RANKS = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +179,8 @@ def _header(texts: list[bytes]) -> TraceHeader:
     own = found.get("distributedInfo")
     own = own if isinstance(own, dict) else {}
     return TraceHeader(
-        rank=_count(own.get("rank"), _MAX_RANKS),
-        world_size=_count(own.get("world_size"), _MAX_RANKS),
+        rank=_count(own.get("rank"), MAX_RANKS),
+        world_size=_count(own.get("world_size"), MAX_RANKS),
         backend=_word(own.get("backend")),
         host_name=_word(found.get("host_name")),
         base_ns=_count(found.get("baseTimeNanoseconds"), _MAX_BASE_NS),

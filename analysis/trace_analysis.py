@@ -4,18 +4,22 @@ Bandwidths come from the shortest time that any rank of the whole group spent in
 rank of the group is missing there is none, rather than one that holds waiting.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+
+from analysis.arrivals import Arrivals, groups
 from analysis.budget import Communication, StepBudget, rank_budgets, split_communication
-from analysis.clocks import RankClock, align_clocks
+from analysis.clocks import RankClock, align_clocks, ready_ns
 from analysis.collectives import MatchedCollective, Matching, by_kind, match_collectives
 from analysis.intervals import merged
 from analysis.rank_collectives import Collective
 from analysis.rank_trace import RankTrace
 from analysis.stragglers import Stragglers, find_stragglers
+from analysis.trace_buckets import BucketStep, rank_buckets
+from analysis.trace_cost import TraceCost, trace_costs
 from analysis.trace_doctor import Finding, assign_ranks, examine
 from commbench.operations import OPERATIONS
 
@@ -52,6 +56,8 @@ class TraceAnalysis:
     collectives: tuple[CollectiveSummary, ...]
     clocks: dict[int, RankClock]
     stragglers: Stragglers
+    buckets: tuple[BucketStep, ...]
+    costs: tuple[TraceCost, ...]
 
 
 def analyse_traces(traces: Sequence[RankTrace]) -> TraceAnalysis:
@@ -75,20 +81,23 @@ def analyse_traces(traces: Sequence[RankTrace]) -> TraceAnalysis:
         collectives=tuple(_summaries(by_rank, matching)),
         clocks=clocks,
         stragglers=find_stragglers(matching.matched, clocks, busy, budgets),
+        buckets=tuple(bucket for rank, own in by_rank.items() for bucket in rank_buckets(rank, own, ready[rank])),
+        costs=tuple(trace_costs(matching.matched, (one for own in by_rank.values() for one in own.collectives))),
     )
 
 
 def _ready(
-    by_rank: Mapping[int, RankTrace], matched: Iterable[MatchedCollective], clocks: Mapping[int, RankClock]
+    by_rank: Mapping[int, RankTrace], matched: Sequence[MatchedCollective], clocks: Mapping[int, RankClock]
 ) -> dict[int, dict[int, int]]:
     """Return by rank and position when, on that rank's clock, the last rank had arrived."""
+    arrivals = Arrivals.of(matched)
+    times_ns = ready_ns(arrivals, clocks)
     position = {id(one): index for own in by_rank.values() for index, one in enumerate(own.collectives)}
-    ready: dict[int, dict[int, int]] = defaultdict(dict)
-    for one in matched:
-        last_ns = max(clocks[rank].to_reference(part.start_ns) for rank, part in one.parts.items())
-        for rank, part in one.parts.items():
-            ready[rank][position[id(part)]] = clocks[rank].from_reference(last_ns)
-    return ready
+    positions = np.fromiter((position[id(part)] for one in matched for part in one.parts.values()), np.int64, len(times_ns))
+    ready = {
+        rank: dict(zip(positions[rows].tolist(), times_ns[rows].tolist(), strict=True)) for rank, rows in groups(arrivals.rank)
+    }
+    return {rank: ready.get(rank, {}) for rank in by_rank}
 
 
 def _summaries(by_rank: Mapping[int, RankTrace], matching: Matching) -> Iterable[CollectiveSummary]:

@@ -10,7 +10,7 @@ import msgspec
 
 from commbench.errors import BadInput
 from commbench.rundir import write_text
-from commbench.units import format_bytes
+from commbench.units import format_bytes, printable
 from commbench.verbs import Verb
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="compare with these traces, taken before a change; PATH is after it",
     )
-    parser.add_argument("--csv", type=Path, metavar="DIR", help="also write budget.csv and collectives.csv there")
+    parser.add_argument(
+        "--reduce", action="store_true", help="only reduce each trace, into --out; reduced ones are read like traces"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where reduced traces go")
+    parser.add_argument("--csv", type=Path, metavar="DIR", help="also write budget.csv, collectives.csv and buckets.csv there")
     parser.add_argument(
         "--perfetto",
         type=Path,
@@ -41,11 +45,19 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
 def check_trace(args: argparse.Namespace) -> None:
     """Raise BadInput where there is no trace to read or no folder to write to."""
     from analysis.timeline_file import check_timeline_path
-    from analysis.trace_files import find_traces
+    from analysis.trace_files import find_traces, reduced_paths
 
-    find_traces([*args.paths, *(args.against or ())])
-    if args.against and (args.csv or args.perfetto) is not None:
+    find_traces(args.against or ())
+    files = find_traces(args.paths)
+    if args.reduce != (args.out is not None):
+        raise BadInput("--reduce and --out belong together: commprof trace --reduce traces --out reduced")
+    written = args.csv is not None or args.perfetto is not None
+    if args.reduce and (args.json or written or args.against):
+        raise BadInput("--reduce only reduces; leave out all but --out, and run commprof trace on what it wrote")
+    if args.against and written:
         raise BadInput("--csv and --perfetto write what one set of traces holds; drop them, or --against")
+    if args.reduce:
+        reduced_paths(files, args.out)
     if args.perfetto is not None:
         check_timeline_path(args.perfetto, args.paths)
     if args.csv is not None and args.csv.exists() and not args.csv.is_dir():
@@ -53,50 +65,65 @@ def check_trace(args: argparse.Namespace) -> None:
 
 
 def trace(args: argparse.Namespace) -> int:
-    """Analyse all traces together and print what they say, or how they differ from those before a change."""
+    """Print what the traces say together, or how they differ from those before a change; or only reduce each."""
+    work = _reduce if args.reduce else _compare if args.against else _analyse
+    sys.stdout.write(work(args) + "\n")
+    return 0
+
+
+def _reduce(args: argparse.Namespace) -> str:
+    from analysis.trace_files import reduce_all, reduced_paths
+
+    files = _found(args.paths)
+    written = sum(reduce_all(reduced_paths(files, args.out)))
+    return printable(f"{len(files)} reduced trace{'s' * (len(files) > 1)}, {format_bytes(written)}: {args.out}")
+
+
+def _analyse(args: argparse.Namespace) -> str:
     from analysis.timeline import timeline
     from analysis.timeline_file import write_timeline
-    from analysis.trace_text import analysis_document, analysis_text, budget_csv, collectives_csv
+    from analysis.trace_text import analysis_document, analysis_text, buckets_csv, budget_csv, collectives_csv
 
-    if args.against:
-        return _compare(args)
     analysis = _analysed(args.paths)
     if args.csv is not None:
         try:
             write_text(args.csv / "budget.csv", budget_csv(analysis))
             write_text(args.csv / "collectives.csv", collectives_csv(analysis))
+            write_text(args.csv / "buckets.csv", buckets_csv(analysis))
         except OSError as error:
             raise BadInput(f"--csv {args.csv} cannot be written: {error.strerror}") from error
     if args.perfetto is not None:
         num_events = write_timeline(args.perfetto, timeline(analysis))
         sys.stderr.write(f"{args.perfetto}: {num_events:,} events; open it in ui.perfetto.dev\n")
-    text = msgspec.json.encode(analysis_document(analysis)).decode() if args.json else analysis_text(analysis)
-    sys.stdout.write(text + "\n")
-    return 0
+    return msgspec.json.encode(analysis_document(analysis)).decode() if args.json else analysis_text(analysis)
 
 
-def _compare(args: argparse.Namespace) -> int:
+def _compare(args: argparse.Namespace) -> str:
     from analysis.comparison_text import comparison_document, comparison_text
     from analysis.trace_comparison import compare_traces
 
     before, after = args.against, args.paths
     comparison = compare_traces(_analysed(before), _analysed(after))
     if args.json:
-        text = msgspec.json.encode(comparison_document(comparison, before, after)).decode()
-    else:
-        text = comparison_text(comparison, before, after)
-    sys.stdout.write(text + "\n")
-    return 0
+        return msgspec.json.encode(comparison_document(comparison, before, after)).decode()
+    return comparison_text(comparison, before, after)
 
 
 def _analysed(paths: Sequence[Path]) -> "TraceAnalysis":
     from analysis.trace_analysis import analyse_traces
-    from analysis.trace_files import find_traces, read_all
+    from analysis.trace_files import read_all
+
+    return analyse_traces(read_all(_found(paths)))
+
+
+def _found(paths: Sequence[Path]) -> list[Path]:
+    """Return the files to read, and say how many there are."""
+    from analysis.trace_files import find_traces
 
     files = find_traces(paths)
     size = format_bytes(sum(path.stat().st_size for path in files))
     sys.stderr.write(f"reading {len(files)} trace{'s' * (len(files) > 1)}, {size}\n")
-    return analyse_traces(read_all(files))
+    return files
 
 
 TRACE = Verb(
@@ -105,6 +132,7 @@ TRACE = Verb(
         "commprof trace runs/TRAIN --csv tables --perfetto ranks.json.gz",
         "commprof trace traces/*.json.gz --json",
         "commprof trace runs/AFTER --against runs/BEFORE",
+        "commprof trace --reduce traces/*.json.gz --out reduced",
     ),
     add_arguments=add_trace_arguments,
     check=check_trace,

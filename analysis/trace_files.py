@@ -1,27 +1,35 @@
 """Which files hold the ranks' traces? Found in run folders and folders, read side by side, one process a core.
 
-Each process reduces its trace before it hands it over, so that what is kept of a rank is small.
+Each process reduces its trace before it hands it over, so that what is kept of a rank is small. A trace that was reduced before
+is told by its first bytes, and read in no time.
 """
 
 import os
 import re
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TypeVar
 
+from analysis import reduced
 from analysis.rank_trace import RankTrace, reduce_trace
 from analysis.trace import read_trace
 from commbench.errors import BadInput, RunFailed
 
-_PATTERNS = ("*.json", "*.json.gz")
+_PATTERNS = ("*.json", "*.json.gz", f"*{reduced.SUFFIX}")
+_FOLDERS = ("traces", "reduced")
+_ENDINGS = re.compile(r"(\.pt)?(\.trace)?(\.json)?(\.gz)?$")
 _RANK = re.compile(r"rank[-_ ]?(\d{1,7})", re.IGNORECASE)
 _PATIENCE_S = 120.0
 _GRACE_S = 1.0
 _SLOWEST_PACKED_BYTES_PER_S = 100_000  # 1.5 MB/s of text: a hundredth of what a free core reads
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 def find_traces(paths: Iterable[Path]) -> list[Path]:
@@ -45,26 +53,55 @@ def _traces_of(path: Path) -> list[Path]:
 
 
 def folder_of_traces(path: Path) -> Path:
-    """Return where a folder's traces are: a run has them in a folder of their own."""
-    return path / "traces" if (path / "traces").is_dir() else path
+    """Return where a folder's traces are: a run has them, or what was made of them, in a folder of their own."""
+    return next((path / name for name in _FOLDERS if (path / name).is_dir()), path)
 
 
-def read_reduced(path: Path) -> RankTrace:
-    """Read one file and reduce it. Raises BadInput for what is no trace."""
-    return reduce_trace(read_trace(path))
+def reduced_paths(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Return where each trace's reduced one goes. Raises BadInput where two would take each other's place."""
+    places: dict[Path, Path] = {}
+    for path in paths:
+        name = path.name if path.name.endswith(reduced.SUFFIX) else _ENDINGS.sub("", path.name) + reduced.SUFFIX
+        if folder / name in places:
+            raise BadInput(f"{places[folder / name]} and {path} would both become {folder / name}; reduce into two folders")
+        places[folder / name] = path
+    return {path: place for place, path in places.items()}
 
 
 def read_all(paths: Sequence[Path]) -> list[RankTrace]:
     """Read all files, several at a time, in their order. Raises BadInput for what is no trace, RunFailed for a lost process."""
+    done = {path: reduced.read_reduced(path) for path in paths if reduced.is_reduced(path)}
+    raw = [path for path in paths if path not in done]
+    done |= zip(raw, _side_by_side(read_rank, raw, raw), strict=True)
+    return [done[path] for path in paths]
+
+
+def reduce_all(places: Mapping[Path, Path]) -> list[int]:
+    """Reduce each trace into its place, several at a time, and return the bytes written. Raises as `read_all` does."""
+    return _side_by_side(_reduce_into, list(places.items()), list(places))
+
+
+def read_rank(path: Path) -> RankTrace:
+    """Read one file and reduce it if it is not. Raises BadInput for what is no trace."""
+    return reduced.read_reduced(path) if reduced.is_reduced(path) else reduce_trace(read_trace(path))
+
+
+def _reduce_into(pair: tuple[Path, Path]) -> int:
+    path, place = pair
+    return reduced.write_reduced(place, read_rank(path))
+
+
+def _side_by_side(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]) -> list[T]:
+    """Do the work on every item, one process a core; `paths` are the files that it reads."""
     workers = min(len(os.sched_getaffinity(0)), len(paths))
     if workers <= 1:
-        return [read_reduced(path) for path in paths]
+        return [work(item) for item in items]
     deadline_s = _PATIENCE_S + sum(path.stat().st_size for path in paths) / _SLOWEST_PACKED_BYTES_PER_S / workers
     context = get_context("spawn")  # a fork would copy whatever threads numpy has
     others = active_children()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL))
     try:
-        return list(pool.map(read_reduced, paths, timeout=deadline_s))
+        return list(pool.map(work, items, timeout=deadline_s))
     except BrokenProcessPool:
         raise RunFailed("a process that read traces was ended from outside, perhaps for want of memory; name fewer") from None
     except TimeoutError:

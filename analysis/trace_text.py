@@ -4,10 +4,13 @@ import csv
 import io
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 from analysis.budget import PARTS, StepBudget, typical
 from analysis.trace_analysis import CollectiveSummary, TraceAnalysis, all_collectives, waiting_share
+from analysis.trace_buckets import BucketStep, summarise_buckets
+from analysis.trace_tables import bucket_lines, cost_sentences
 from commbench.units import format_bytes, format_rate, format_seconds, printable
 
 WIDTH = 80
@@ -19,7 +22,7 @@ assert len(_COLUMNS) == len(_GROUPS) == len(PARTS)
 
 def analysis_text(analysis: TraceAnalysis) -> str:
     """Lay out findings, budgets, collectives and stragglers."""
-    sections = [_findings(analysis), _budgets(analysis), _collectives(analysis), _stragglers(analysis)]
+    sections = [_findings(analysis), _budgets(analysis), _collectives(analysis), _buckets(analysis), _stragglers(analysis)]
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
 
@@ -82,7 +85,8 @@ def _collectives(analysis: TraceAnalysis) -> list[str]:
     matched = analysis.matching
     by_sequence, total = matched.num_by_sequence, len(matched.matched)
     words = f"{total} matched over ranks, {by_sequence} by sequence number and {total - by_sequence} by order." if total else ""
-    return [head, *rows, *_wrapped(" ".join(filter(None, [words, ends if clocks else ""])))]
+    words = " ".join(filter(None, [words, ends if clocks else "", *cost_sentences(analysis.costs)]))
+    return [head, *rows, *_wrapped(words)]
 
 
 def _collective_row(own: CollectiveSummary) -> str:
@@ -94,6 +98,11 @@ def _collective_row(own: CollectiveSummary) -> str:
         f"{own.op:14} {size:>10} {own.num_ranks:>5} {own.count:>6} {format_seconds(own.time_s):>8} {transfer:>8} "
         f"{waiting:>7} {busbw:>10}"
     )
+
+
+def _buckets(analysis: TraceAnalysis) -> list[str]:
+    lines, words = bucket_lines(analysis.buckets)
+    return [*lines, *_wrapped(words)]
 
 
 def _stragglers(analysis: TraceAnalysis) -> list[str]:
@@ -140,6 +149,9 @@ def analysis_document(analysis: TraceAnalysis) -> dict[str, Any]:
             for own in analysis.clocks.values()
         ],
         "stragglers": analysis.stragglers,
+        "buckets": summarise_buckets(analysis.buckets),
+        "bucket_steps": analysis.buckets,
+        "costs": analysis.costs,
     }
 
 
@@ -171,6 +183,11 @@ def collectives_csv(analysis: TraceAnalysis) -> str:
         for rank, one in all_collectives(analysis)
     )
     return _csv(["rank", "step", "op", "message_bytes", "dtype", "group", "sequence", "start_ns", "end_ns"], rows)
+
+
+def buckets_csv(analysis: TraceAnalysis) -> str:
+    """Return one row a rank, step and bucket of DDP's, times in seconds since backward began."""
+    return _csv([field.name for field in fields(BucketStep)], map(asdict, analysis.buckets))
 
 
 def _csv(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:

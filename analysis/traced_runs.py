@@ -11,7 +11,7 @@ from pathlib import Path
 from analysis.load import Run
 from analysis.rank_trace import RankTrace
 from analysis.trace_analysis import TraceAnalysis, analyse_traces
-from analysis.trace_files import find_traces, rank_in_name, read_all, read_reduced
+from analysis.trace_files import find_traces, rank_in_name, read_all, read_rank
 from commbench.errors import CommprofError
 
 _MAX_RUNS = 6
@@ -89,4 +89,4 @@ def _one_a_rank(files: Sequence[Path]) -> Iterator[Path]:
 
 
 def _read(files: Sequence[Path], size_bytes: int) -> list[RankTrace]:
-    return read_all(files) if size_bytes > _WORTH_PROCESSES_BYTES else [read_reduced(path) for path in files]
+    return read_all(files) if size_bytes > _WORTH_PROCESSES_BYTES else [read_rank(path) for path in files]

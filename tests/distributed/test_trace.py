@@ -42,6 +42,16 @@ def test_our_own_training_is_understood_without_a_finding(commprof: Commprof, tm
     assert f"of the time in matched collectives {share} is waiting for the last rank" in page
     assert "2 traced steps of 2 of 2 ranks" in page
     assert page.count("<code>r/traces/rank00001.trace.json.gz</code>") == 2  # the budget's source and the collectives'
+    recorded = json.loads((tmp_path / "r/gradients.json").read_text())["buckets"]
+    expected = [(own["index"], own["num_bytes"]) for own in recorded]
+    assert [(own["bucket"], own["message_bytes"]) for own in found["buckets"]] == expected  # type: ignore[attr-defined]
+    assert len(expected) > 2
+    for own in found["bucket_steps"]:  # type: ignore[attr-defined]
+        assert own["named"]
+        assert 0 < own["ready_s"] < own["launch_s"] <= own["start_s"] < own["end_s"]
+    done = commprof("trace", "--reduce", tmp_path / "r", "--out", "r/reduced")
+    assert done.returncode == 0, done.stderr
+    assert document(commprof, tmp_path / "r/reduced") == found
 
 
 @pytest.mark.parametrize("num_ranks", [2, 4])

@@ -8,6 +8,7 @@ from analysis.intervals import common, length_ns, merged, union
 from analysis.rank_trace import RankTrace, reduce_trace
 from analysis.trace import read_trace
 from analysis.trace_analysis import analyse_traces
+from analysis.trace_buckets import summarise_buckets
 
 TRACES = Path(__file__).parents[2].parent / "shared/data/traces"
 
@@ -42,6 +43,13 @@ def test_a_nanosecond_clock_gives_the_exact_overlap() -> None:
     sizes = [own.message_bytes for own in trace.collectives if own.op == "all_reduce" and own.step == 4]
     assert [round(size / 1e6, 1) for size in sizes if size] == [8.2, 31.5, 26.3, 26.6, 9.7]
     assert {own.group_ranks for own in trace.collectives} == {(0, 1)}
+    analysis = analyse_traces([trace])
+    buckets = summarise_buckets(analysis.buckets)
+    assert [round((own.message_bytes or 0) / 1e6, 1) for own in buckets] == [8.2, 31.5, 26.3, 26.6, 9.7]
+    assert [own.count for own in buckets] == [3] * 5
+    assert [0.12 < (own.hidden_share or 0) < 0.27 for own in buckets] == [True] * 4 + [False]
+    assert buckets[4].hidden_share == 0
+    assert [cost.line for cost in analysis.costs] == [None, None]
 
 
 def test_gloos_late_rank_is_named_with_the_five_milliseconds_it_slept() -> None:

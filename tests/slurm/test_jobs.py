@@ -1,5 +1,6 @@
 """The sbatch scripts as users submit them: nothing edited, every value from the command line or the environment."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from commbench.rundir import read_info
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import SCRIPTS, finish, submit
+from tests.slurm.conftest import SCRIPT, SCRIPTS, finish, submit
 
 pytestmark = pytest.mark.slurm
 
@@ -43,6 +44,16 @@ def test_a_training_takes_its_ranks_its_place_and_its_tools_from_the_environment
     assert info.workload is not None
     assert info.workload.samples_per_rank == 4
     assert 'MODULES="cuda/12.4" is skipped' in output
+
+
+def test_a_training_reduces_its_traces_on_its_nodes_when_asked(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
+    job, output = finish(slurm, tmp_path, "--nodes=2", SCRIPTS / "train.sbatch", tiny, COMMPROF_REDUCE="1")
+    run = tmp_path / "runs" / f"slurm-{job}"
+    assert sorted(path.name for path in (run / "reduced").iterdir()) == ["rank00000.reduced.gz", "rank00001.reduced.gz"], output
+    assert output.count("1 reduced trace, ") == 2
+    shutil.rmtree(run / "traces")
+    done = slurm.run(SCRIPT, "trace", run, cwd=tmp_path)
+    assert "2 of 2 ranks" in done.stdout
 
 
 def test_one_rank_is_started_without_torchrun(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
