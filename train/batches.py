@@ -77,11 +77,15 @@ def _end_workers() -> None:
 
 @contextmanager
 def naming_lost_workers(rank: int) -> Iterator[None]:
-    """Turn torch's error for a loader worker that died into RunFailed, which says what may help."""
+    """Turn the error for a loader worker that died into RunFailed, which says what may help.
+
+    It comes from torch's SIGCHLD handler, at any line whatever, or before that from the pipe on which a batch was coming.
+    """
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, ConnectionResetError, EOFError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
             raise
-        reason = str(error).splitlines()[0]
-        raise RunFailed(f"rank {rank}: {reason.rstrip('. ')}; give the host more memory or lower loader.workers") from None
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the handler must not interrupt what is still to be written
+        reason = (str(error).splitlines() or ["end of its pipe"])[0].rstrip(". ").removeprefix("DataLoader worker ")
+        raise RunFailed(f"rank {rank}: DataLoader worker {reason}; give the host more memory or lower loader.workers") from None

@@ -56,7 +56,7 @@ def train(
     reporting = progress("step", num_steps, first=begun_step, enabled=context.rank == 0)
     plotting = board(run / "tensorboard", first_step=begun_step, enabled=config.training.tensorboard and context.rank == 0)
     start_s = time.monotonic() - begun_s
-    with recorder, tracing as tracer, reporting as report, plotting as plot, _naming_failures(config, context.rank):
+    with _naming_failures(config, context.rank), recorder, tracing as tracer, reporting as report, plotting as plot:
         stream = endless(loader, begun_step)
         for step in steps:
             rate = learning_rate(config.training, step, num_steps)
