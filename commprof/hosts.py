@@ -63,8 +63,11 @@ def _wait(ranks: Sequence[_Rank], *, deadline_s: float | None) -> _Rank | None:
     """Wait for the ranks to end. Without a deadline return the first that failed at once; with one wait for all of them."""
     with selectors.DefaultSelector() as selector:
         for rank in ranks:
-            if rank.process.poll() is None:
+            code = rank.process.poll()
+            if code is None:
                 selector.register(rank.pidfd, selectors.EVENT_READ, rank)
+            elif code != 0 and deadline_s is None:
+                return rank  # it failed while the others were still being started
         while selector.get_map():
             left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
             ended = selector.select(left_s)
