@@ -27,6 +27,8 @@ from analysis.trace import ReadingNotes, Trace, TraceHeader
 from analysis.trace_columns import Columns
 
 _STEP = re.compile(r"ProfilerStep#(\d{1,15})")
+_HOOK = re.compile(r"bucket \d{1,6}")  # commprof's range around a communication hook
+_LEAF = re.compile(r"aten::")
 _CPU_COMMUNICATION = re.compile(r"c10d::|record_param_comms|gloo:|nccl:")
 NO_STEP = -1
 
@@ -112,10 +114,12 @@ def _reduce_gpu(trace: Trace, steps: tuple[StepWindow, ...], on_gpu: NDArray[np.
 def _reduce_cpu(trace: Trace, steps: tuple[StepWindow, ...]) -> RankTrace:
     events = trace.events
     own = events.in_category("cpu_op", "", "operator")
-    named = np.array([_CPU_COMMUNICATION.match(name) is not None for name in events.names])[events.name]
-    is_step = np.array([_STEP.match(name) is not None for name in events.names])[events.name]
+    named, is_step, in_hook, leaf = (_matching(events, kind) for kind in (_CPU_COMMUNICATION, _STEP, _HOOK, _LEAF))
     main = np.isin(events.thread, events.thread[is_step]) if is_step.any() else np.ones(len(events), dtype=bool)
     work = _covered(events, np.flatnonzero(own & main & ~named & ~is_step))
+    hooks, leaves = (_covered(events, np.flatnonzero(main & kind)) for kind in (in_hook, own & leaf))
+    # A hook runs inside the operator that made the last gradient, and may wait there for the wire.
+    work = merged(without(work, hooks), leaves)
     waits = _covered(events, np.flatnonzero(own & main & named))
     rows = gloo_rows(events)
     collectives = gloo_collectives(events, rows, _steps_at(steps, events.start_ns[rows]))
@@ -135,6 +139,10 @@ def _reduce_cpu(trace: Trace, steps: tuple[StepWindow, ...]) -> RankTrace:
         num_orphans=0,
         span_ns=_span_ns(events),
     )
+
+
+def _matching(events: Columns, pattern: re.Pattern[str]) -> NDArray[np.bool_]:
+    return np.array([pattern.match(name) is not None for name in events.names])[events.name]
 
 
 def profiler_steps(events: Columns) -> tuple[StepWindow, ...]:

@@ -118,6 +118,19 @@ def test_without_a_gpu_the_main_thread_is_what_counts(tmp_path: Path) -> None:
     assert analysis.collectives[0].message_bytes == 4000
 
 
+def test_a_hook_that_waits_inside_an_operator_does_not_compute(tmp_path: Path) -> None:
+    """The operator 0-20 holds a hook 4-18 that multiplies 5-7 and waits for gloo, 8-17."""
+    events = [
+        profiler_step(7, 0, 20),
+        event("cpu_op", "autograd::engine::evaluate_function: torch::autograd::AccumulateGrad", 0, 20),
+        event("user_annotation", "bucket 0", 4, 18),
+        event("cpu_op", "aten::mul_", 5, 7),
+        gloo_all_reduce(8, 17),
+    ]
+    analysis = analysed(tmp_path, events, events)
+    assert us(analysis.budgets[0]) == {"compute": 8, "transfer_exposed": 9, "other": 3}
+
+
 SPANS = st.lists(st.tuples(st.integers(-20, 60), st.integers(0, 30)).map(lambda own: (own[0], own[0] + own[1])), max_size=8)
 
 
