@@ -100,6 +100,8 @@ def _renew_reducer(model: Any) -> None:  # noqa: ANN401  DDP, whose inner parts 
     model._ddp_init_helper(parameters, expect_sparse, names, model.static_graph)
     model._comm_hooks.clear()
     model._has_rebuilt_buckets = False
+    if model.mixed_precision is not None:  # else the reducer refuses gradients of another type than their bucket's
+        model.reducer._set_mixed_precision_param_dtype(model.mixed_precision.param_dtype)
     if model.static_graph:
         model._static_graph_delay_allreduce_enqueued = False
         model.reducer._set_static_graph()

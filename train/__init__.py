@@ -1,1 +1,1 @@
-"""The reference workload: a transformer text classifier under DDP, and the recorder of its steps."""
+"""The reference workload: a transformer text classifier under DDP."""
