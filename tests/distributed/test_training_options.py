@@ -196,16 +196,11 @@ def check_record(run: Path) -> None:
     assert all(50e6 < used < 5e9 for used in summary.peak_memory_bytes)
 
 
-@pytest.mark.parametrize("options", [("distributed.communication_hook=bf16",), ("distributed.synchronisation=delayed",)])
-def test_the_recorder_watches_a_configured_hook(
-    commprof: Commprof, tmp_path: Path, tiny: Path, options: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("option", ["distributed.communication_hook=bf16", "distributed.synchronisation=delayed"])
+def test_the_recorder_watches_a_configured_hook(commprof: Commprof, tmp_path: Path, tiny: Path, option: str) -> None:
     cap = "distributed.bucket_cap_mb=0.005"
-    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "profiling.trace_steps=0", cap, *options)
+    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "profiling.trace_steps=0", cap, option)
     assert done.returncode == 0, done.stderr
     timeline = read_document(tmp_path / "r" / "gradients.json", GradientTimeline)
     assert len(timeline.buckets) > 1
     assert all(0 < b.ready_s <= b.launched_s < b.done_s < timeline.backward_s for b in timeline.buckets)
-    if "delayed" in options[0]:
-        last_ready_s = max(bucket.ready_s for bucket in timeline.buckets)
-        assert all(bucket.done_s > last_ready_s for bucket in timeline.buckets)
