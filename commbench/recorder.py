@@ -38,7 +38,7 @@ class StepRecorder:
     """Records the steps of one rank into a run folder. Entering hooks the model, leaving takes every hook off again.
 
     Every rank of a DDP model must enter and leave. The first `warmup_steps` after `first_step` are marked as warm-up, also in
-    a run that goes on: DDP lays its buckets out anew.
+    a run that goes on: DDP lays its buckets out anew. `exchanges` is False where DDP's group holds this rank alone.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class StepRecorder:
         samples_per_rank: int,
         warmup_steps: int,
         first_step: int = 0,
+        exchanges: bool = True,
     ) -> None:
         self._folder = folder
         self._rank = rank
@@ -62,6 +63,7 @@ class StepRecorder:
         self._spans: list[tuple[Phase, Any, Any]] = []
         self._under_way: tuple[Phase, Any, Any] | None = None
         self._in_step = False
+        self._exchanges = exchanges
         self._loss: Tensor | None = None
         self.last: StepMeasurement | None = None
 
@@ -172,7 +174,7 @@ class StepRecorder:
             loss=None if self._loss is None else float(self._loss),
             warmup=self._step < self._warmup_end,
             profiled=profiled,
-            synchronised=self._gradients.synchronised(),
+            synchronised=self._exchanges and self._gradients.synchronised(),
             last_backward_s=self._gradients.backward_s(),
         )
         self._writer.append(record)

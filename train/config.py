@@ -100,10 +100,10 @@ class DistributedConfig:
     `first_bucket_mb` where that is set (MiB, as DDP counts).
     `communication_hook` none sends gradients as they are, fp16 and bf16 in two bytes, powersgd as matrices of rank
     `powersgd_rank` from step `powersgd_start` on. `gradient_as_bucket_view`, `static_graph` and `find_unused_parameters` are
-    DDP's own; a compute-only run leaves `static_graph` out.
+    DDP's own.
 
     `synchronisation` normal overlaps communication with backward as DDP does; delayed sends all buckets once backward has
-    made the last one; compute_only sends nothing (every step under `no_sync`).
+    made the last one; compute_only sends nothing: each rank has a DDP group to itself, so that it does all the rest of a step.
     """
 
     backend: str = "auto"

@@ -87,6 +87,7 @@ def _recorder(config: TrainConfig, trainee: Trainee, context: RankContext, run: 
         samples_per_rank=samples_per_rank(config.training, context.world_size),
         warmup_steps=config.profiling.warmup_steps,
         first_step=first_step,
+        exchanges=config.distributed.synchronisation != "compute_only",
     )
 
 

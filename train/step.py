@@ -31,14 +31,13 @@ class Recorder(Protocol):
 def train_step(
     trainee: Trainee, stream: Iterator[Batch], recorder: Recorder, config: TrainConfig, *, learning_rate: float
 ) -> None:
-    """Take one batch and one optimizer step. In a compute-only run nothing goes over the wire (DDP's no_sync)."""
+    """Take one batch and one optimizer step."""
     num_parts = config.training.accumulation
-    sends = config.distributed.synchronisation != "compute_only"
     with recorder.phase("data"):
         tokens, labels = (part.to(trainee.device, non_blocking=True) for part in next(stream))
     losses = []
     for number, (part, wanted) in enumerate(zip(tokens.chunk(num_parts), labels.chunk(num_parts), strict=True), 1):
-        with trainee.sending(sends and number == num_parts):
+        with trainee.sending(number == num_parts):
             with recorder.phase("forward"), trainee.autocast():
                 loss = functional.cross_entropy(trainee.model(part.long()), wanted) / num_parts
             with recorder.phase("backward"):

@@ -89,12 +89,14 @@ def check_first_bucket(distributed: DistributedConfig) -> None:
 
 
 def _distributed(model: nn.Module, distributed: DistributedConfig, device: torch.device) -> DistributedDataParallel:
+    """Wrap the model in DDP; in a compute-only run among this rank alone, so that all is done but the sending."""
+    alone = distributed.synchronisation == "compute_only"
     wrapped = DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
         gradient_as_bucket_view=distributed.gradient_as_bucket_view,
-        # A static graph must send its first gradients, and a compute-only run never does.
-        static_graph=distributed.static_graph and distributed.synchronisation != "compute_only",
+        process_group=dist.new_group([dist.get_rank()], use_local_synchronization=True) if alone else None,
+        static_graph=distributed.static_graph,
         find_unused_parameters=distributed.find_unused_parameters,
         **_bucket_options(distributed),
     )

@@ -68,8 +68,7 @@ def test_compute_only_ranks_send_nothing(commprof: Commprof, tmp_path: Path, tin
     done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "distributed.synchronisation=compute_only")
     assert done.returncode == 0, done.stderr
     timeline = read_document(tmp_path / "r" / "gradients.json", GradientTimeline)
-    assert timeline.buckets == ()
-    assert len(timeline.parameters) > 10
+    assert sum(bucket.num_bytes for bucket in timeline.buckets) == sum(p.num_bytes for p in timeline.parameters)
     assert not any(s.synchronised for s in steps_of(tmp_path / "r"))
     assert read_info(tmp_path / "r").workload.synchronised is False  # type: ignore[union-attr]
 
