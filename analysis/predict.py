@@ -3,9 +3,9 @@
 From one rank's profile: when each gradient is ready during backward. From a bench at N: what each bucket costs on the wire.
 From a compute-only run at N, where there is one: how fast the ranks compute side by side; else one rank's own times. From a
 contention run at N, where there is one: how much the two slow each other; else on hosts from their cores. A step
-of N ranks is then simulated many times, every rank drawing a step it really took: a bucket leaves when the slowest rank has
-it ready, and the step ends when the last bucket has landed. The prediction is the median; its interval is where the median
-of a real run of as many steps should fall, by bootstrap over the steps and over the bench's samples.
+of N ranks is then simulated: a bucket leaves when the slowest rank has it ready, and the step ends when the last bucket has
+landed and been copied. The interval says where the median step of a real run should fall nine times in ten: by bootstrap
+over the steps and over the bench's samples, and by the error that this model was seen to make (estimate.py).
 
 Beside it stand three simple models, so that the gain of the elaborate one can be seen:
 
@@ -17,21 +17,27 @@ at a fixed batch per rank; where the batch is fixed in all (strong scaling), T_1
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-
-import numpy as np
 
 from analysis.advise import changes
-from analysis.cost import cost_s, resampled_medians, ring_s
+from analysis.cost import cost_s, ring_s
 from analysis.ddp import NO_CONTENTION
+from analysis.estimate import Estimate, comm_s, estimate, interval
 from analysis.load import Run
-from analysis.results import BreakEven, CostModel, Interval, Model, Overhead, Prediction, PredictionSet
+from analysis.results import (
+    BreakEven,
+    CostModel,
+    Interval,
+    Model,
+    Overhead,
+    Prediction,
+    PredictionSet,
+    ScheduledBucket,
+    ScheduledStep,
+)
 from analysis.scaling import ScalingKind, amdahl_step_s, compute_share_s, work_s
-from analysis.situation import ComputePool, Situation, fit_costs, median_schedule, profile_run, simulate, situations
+from analysis.situation import Situation, fit_costs, profile_run, situations
 from commbench.rundir import now_utc
 from commbench.units import format_bytes
-
-_BOOTSTRAPS = 200
 
 
 def predict(runs: Sequence[Run], world_sizes: Sequence[int] = ()) -> PredictionSet:
@@ -46,38 +52,29 @@ def predict(runs: Sequence[Run], world_sizes: Sequence[int] = ()) -> PredictionS
     single_s = profile.median_step_s()
     assert profile.info.workload is not None
     kind = profile.info.workload.scaling
-    predictions = [p for situation in known for p in predict_all(situation, single_s, costs[min(costs)], kind)]
-    steps_s = {p.world_size: p.step_s for p in predictions if p.model == "schedule"}
+    estimates = [estimate(situation) for situation in known]
+    pairs = list(zip(known, estimates, strict=True))
+    predictions = [p for pair in pairs for p in predict_all(*pair, single_s, costs[min(costs)], kind)]
     return PredictionSet(
         created_at=now_utc(),
         single_step_s=single_s,
         profile_run_id=profile.info.run_id,
         run_ids=tuple(run.info.run_id for run in runs if not (run.synchronised and run.world_size > 1)),
         predictions=tuple(predictions),
-        overheads=tuple(overhead_of(situation, single_s, steps_s[situation.world_size], kind) for situation in known),
-        schedules=tuple(median_schedule(situation) for situation in known),
-        changes=tuple(change for situation in known for change in changes(situation, profile, single_s)),
+        overheads=tuple(overhead_of(*pair, single_s, kind) for pair in pairs),
+        schedules=tuple(schedule_of(*pair) for pair in pairs),
+        changes=tuple(change for situation in known for change in changes(situation, single_s)),
         scaling=kind,
         break_evens=tuple(break_even_of(situation, single_s, kind) for situation in known),
     )
 
 
-def bootstrap(situation: Situation, rng: np.random.Generator) -> tuple[float, Interval]:
-    """Return the predicted median step and the 95 % interval for the median of a real run."""
-    medians = []
-    for cost in _resampled_costs(situation, rng):
-        resampled = replace(situation, pool=_resample_pool(situation.pool, rng), cost=cost)
-        medians.append(np.median(simulate(resampled, rng).step_s))
-    low, middle, high = np.percentile(medians, [2.5, 50, 97.5])
-    return float(middle), Interval(low=float(low), high=float(high))
-
-
-def predict_all(situation: Situation, single_s: float, anchor: CostModel, kind: ScalingKind) -> list[Prediction]:
+def predict_all(
+    situation: Situation, known: Estimate, single_s: float, anchor: CostModel, kind: ScalingKind
+) -> list[Prediction]:
     """Return the four models' predictions for one world size. `anchor` is the smallest world size's cost."""
     n, cost = situation.world_size, situation.cost
-    bucket_bytes = [bucket.num_bytes for bucket in situation.buckets]
-    comm_s = sum(cost_s(cost, size) for size in bucket_bytes)
-    step_s, interval = bootstrap(situation, np.random.default_rng(n))
+    bucket_bytes = [situation.sent_share * bucket.num_bytes for bucket in situation.buckets]
     ring_comm_s = sum(ring_s(cost, size, n) for size in bucket_bytes)
     share_s, work = compute_share_s(single_s, n, kind), work_s(single_s, n, kind)
     anchored = work_s(single_s, anchor.world_size, kind) * (1 - 1 / anchor.world_size)
@@ -88,16 +85,16 @@ def predict_all(situation: Situation, single_s: float, anchor: CostModel, kind: 
         "amdahl": (f"{amdahl}, e = {serial:.3g}", amdahl_step_s(single_s, serial, n, kind)),
         "linear": (term, share_s),
     }
-    ratio = situation.pool.median_step_s / comm_s
+    ratio = situation.alone_s / comm_s(situation)
 
-    def prediction(model: Model, formula: str, seconds: float, interval: Interval | None) -> Prediction:
+    def prediction(model: Model, formula: str, seconds: float, span: Interval | None) -> Prediction:
         return Prediction(
             model=model,
             formula=formula,
             world_size=n,
             step_s=seconds,
-            interval_s=interval,
-            exposed_s=max(0.0, seconds - (situation.pool.median_step_s if model == "schedule" else share_s)),
+            interval_s=span,
+            exposed_s=max(0.0, seconds - (situation.alone_s if model == "schedule" else share_s)),
             speedup=work / seconds,
             efficiency=work / seconds / n,
             ratio_compute_to_comm=ratio,
@@ -105,21 +102,40 @@ def predict_all(situation: Situation, single_s: float, anchor: CostModel, kind: 
             assumptions=tuple(_assumptions(situation, kind)) if model == "schedule" else (),
         )
 
-    schedule = prediction("schedule", "DDP's bucket schedule, simulated", step_s, interval)
+    schedule = prediction("schedule", "DDP's bucket schedule, simulated", float(known.step_s[0]), interval(known.step_s))
     return [schedule, *(prediction(model, formula, seconds, None) for model, (formula, seconds) in naive.items())]
 
 
-def overhead_of(situation: Situation, single_s: float, step_s: float, kind: ScalingKind) -> Overhead:
+def overhead_of(situation: Situation, known: Estimate, single_s: float, kind: ScalingKind) -> Overhead:
     """Split the predicted step into one rank's share, slower computation, waiting and exposed communication."""
     share_s = compute_share_s(single_s, situation.world_size, kind)
-    alone_s = situation.pool.median_step_s
-    slowest_s = float(np.median(simulate(situation, np.random.default_rng(0)).compute_s))
     return Overhead(
         world_size=situation.world_size,
         single_step_s=share_s,
-        compute_s=alone_s - share_s,
-        waiting_s=slowest_s - alone_s,
-        exposed_s=step_s - slowest_s,
+        compute_s=situation.alone_s - share_s,
+        waiting_s=float(known.compute_s[0]) - situation.alone_s,
+        exposed_s=float(known.exposed_s[0]),
+    )
+
+
+def schedule_of(situation: Situation, known: Estimate) -> ScheduledStep:
+    """Return the predicted step for people to look at."""
+    timelines = known.timelines
+    return ScheduledStep(
+        world_size=situation.world_size,
+        backward_start_s=known.backward_start_s,
+        compute_end_s=float(timelines.compute_end_s[0]),
+        step_s=float(timelines.end_s[0]),
+        buckets=tuple(
+            ScheduledBucket(
+                num_bytes=int(situation.sent_share * bucket.num_bytes),
+                ready_s=float(known.ready_s[0, index]),
+                start_s=float(timelines.start_s[0, index]),
+                done_s=float(timelines.done_s[0, index]),
+                last_parameter=bucket.last_parameter,
+            )
+            for index, bucket in enumerate(known.buckets)
+        ),
     )
 
 
@@ -128,38 +144,24 @@ def break_even_of(situation: Situation, single_s: float, kind: ScalingKind) -> B
     return BreakEven(
         world_size=situation.world_size,
         work_s=work_s(single_s, situation.world_size, kind),
-        compute_s=situation.pool.median_step_s,
-        comm_s=sum(cost_s(situation.cost, bucket.num_bytes) for bucket in situation.buckets),
+        compute_s=situation.alone_s,
+        comm_s=comm_s(situation),
     )
-
-
-def _resample_pool(pool: ComputePool, rng: np.random.Generator) -> ComputePool:
-    picks = [rng.integers(len(samples), size=len(samples)) for samples in pool.backward_s]
-    return replace(
-        pool,
-        outside_s=tuple(samples[pick] for samples, pick in zip(pool.outside_s, picks, strict=True)),
-        backward_s=tuple(samples[pick] for samples, pick in zip(pool.backward_s, picks, strict=True)),
-    )
-
-
-def _resampled_costs(situation: Situation, rng: np.random.Generator) -> list[CostModel]:
-    if not situation.samples:
-        return [situation.cost] * _BOOTSTRAPS
-    curves = resampled_medians(situation.samples, rng, _BOOTSTRAPS)
-    return [replace(situation.cost, median_s=tuple(curve)) for curve in curves.tolist()]
 
 
 def _assumptions(situation: Situation, kind: ScalingKind) -> list[str]:
     fixed = "the batch per rank stays as it is (weak scaling)" if kind == "weak" else "one batch is shared out (strong scaling)"
-    notes = [fixed, "copying gradients into and out of buckets is free"]
+    notes = [fixed]
+    if not situation.measured_at_n:
+        notes.append("copying gradients into and out of buckets is free")
     if situation.delayed:
         notes.append("gradients are sent after backward (distributed.synchronisation=delayed)")
-    if situation.pool.slowdown > 1:
+    if situation.slowdown > 1:
         notes.append(
-            f"{situation.world_size} ranks take {situation.pool.slowdown:.3g} times as long to compute, for want of cores; "
+            f"{situation.world_size} ranks take {situation.slowdown:.3g} times as long to compute, for want of cores; "
             "profile with distributed.threads_per_rank as at that size, or give a compute-only run"
         )
-    elif not situation.pool.measured_at_n:
+    elif not situation.measured_at_n:
         notes.append(f"{situation.world_size} ranks compute as fast as one alone; no compute-only run at this size was given")
     if situation.extrapolated:
         notes.append(f"no bench on {situation.world_size} ranks; the wire is carried over by the ring's formula")

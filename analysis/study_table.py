@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from analysis.computation import compute_only_s
 from analysis.experiment import Cell
 from analysis.load import Run, select
 from analysis.results import Model, Prediction, PredictionSet
 from analysis.scaling import compute_share_s, work_s
-from analysis.situation import compute_only_s
 from commbench.records import Workload
 
 MODELS: tuple[Model, ...] = ("schedule", "ring", "amdahl", "linear")

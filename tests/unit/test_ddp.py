@@ -1,8 +1,11 @@
+from dataclasses import dataclass
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.ddp import NO_CONTENTION, Contention, Timeline, assign_buckets, share_cores, simulate_step
+from analysis.ddp import NO_CONTENTION, Contention, assign_buckets, share_cores, simulate
 from commbench.training_records import ParameterTiming
 
 MIB = 2**20
@@ -12,9 +15,20 @@ def parameters(*sizes: int) -> list[ParameterTiming]:
     return [ParameterTiming(name=f"p{i}", num_bytes=size, ready_s=0.01 * (i + 1)) for i, size in enumerate(sizes)]
 
 
+@dataclass(frozen=True)
+class Timeline:
+    """The only draw of a simulation."""
+
+    start_s: tuple[float, ...]
+    done_s: tuple[float, ...]
+    compute_end_s: float
+    end_s: float
+
+
 def play(ready_s: list[float], compute_end_s: float, transfer_s: list[float], **options: object) -> Timeline:
-    settings = {"workers": 1, "contention": NO_CONTENTION, **options}
-    return simulate_step(ready_s, compute_end_s, transfer_s, **settings)  # type: ignore[arg-type]
+    settings = {"workers": 1, **options}
+    known = simulate(np.array([ready_s]), np.array([compute_end_s]), np.array([transfer_s]), **settings)  # type: ignore[arg-type]
+    return Timeline(tuple(known.start_s[0]), tuple(known.done_s[0]), float(known.compute_end_s[0]), float(known.end_s[0]))
 
 
 def test_buckets_of_twelve_linear_layers_as_pytorch_makes_them() -> None:
@@ -89,6 +103,23 @@ def test_a_step_is_never_shorter_than_its_parts_nor_longer_than_their_sum(
     assert timeline.end_s <= (1 / compute_rate + sum(transfer) / comm_rate) * (1 + 1e-9)
     assert all(start <= done for start, done in zip(timeline.start_s, timeline.done_s, strict=True))
     assert list(timeline.start_s) == sorted(timeline.start_s)
+
+
+def test_buckets_are_copied_back_in_order_after_they_have_landed() -> None:
+    """The first is copied from 1.0 to 1.1, while the second travels until 1.4; its copy ends at 1.5."""
+    assert play([0.2, 1.0], 1.0, [0.5, 0.4], copy_s=np.array([[0.1, 0.1]])).end_s == pytest.approx(1.5)
+    assert play([0.2, 0.9], 1.0, [0.5, 0.1], copy_s=np.array([[0.1, 0.3]])).end_s == pytest.approx(1.4)
+
+
+@given(st.lists(st.tuples(st.floats(0.5, 1.5), st.floats(0.1, 2)), min_size=1, max_size=8), st.integers(1, 2))
+def test_draws_side_by_side_do_not_disturb_each_other(scales: list[tuple[float, float]], workers: int) -> None:
+    ready, transfer = np.array([0.1, 0.4, 0.4, 1.0]), np.array([0.5, 0.2, 0.1, 0.3])
+    compute, comm = (np.array(column) for column in zip(*scales, strict=True))
+    rates = Contention(compute_rate=0.7, comm_rate=0.6)
+    together = simulate(compute[:, None] * ready, compute, comm[:, None] * transfer, workers=workers, contention=rates)
+    for draw, (c, w) in enumerate(scales):
+        alone = play((c * ready).tolist(), c, (w * transfer).tolist(), workers=workers, contention=rates)
+        assert together.end_s[draw] == pytest.approx(alone.end_s)
 
 
 def test_enough_cores_mean_no_contention() -> None:

@@ -15,7 +15,7 @@ def payload(op: str, dtype: torch.dtype = torch.float32, *, ranks: int = 3, coun
     return Payload(op=op, dtype=dtype, world_size=ranks, count=count, **fields)  # type: ignore[arg-type]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     dtype=st.sampled_from(DTYPES),
     reduction=st.sampled_from(["sum", "avg"]),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.rank_trace import reduce_trace
@@ -170,7 +170,6 @@ def test_what_is_no_trace_is_refused_in_one_line(tmp_path: Path, text: bytes, me
         read_trace(write(tmp_path / "t.json", text))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_damage_anywhere_gives_an_answer_or_one_line(data: st.DataObject) -> None:
     """A few bytes of a trace replaced, left out or doubled: it is read and analysed, or refused in words."""

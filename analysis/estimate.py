@@ -1,0 +1,158 @@
+"""One step of N ranks as it is predicted, and as it would be with something changed: the model behind every prediction.
+
+    T = computation of the slowest rank + communication that nothing hides + copies of what landed last
+
+from the schedule in ddp.py. A `Setting` says what differs from what was measured. The same draws serve every setting, so that
+differences come from the change alone, and a difference has an interval too.
+
+Two things no sample of the runs at hand can tell are added to the draws as factors, log-normal and independent: a run computes
+at another pace than the run before it (`PACE_ERROR`), and this model's exposed communication is off by `EXPOSED_ERROR`. Both
+are standard deviations of what was seen on a testbed whose cells were predicted and then run (docs/method.md).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.computation import last_ready_s
+from analysis.cost import cost_s
+from analysis.ddp import Bucket, Timelines, simulate
+from analysis.results import CostModel, Interval
+from analysis.situation import Situation, buckets_of
+
+Floats = NDArray[np.float64]
+
+PACE_ERROR = 0.03
+EXPOSED_ERROR = 0.12
+EXTRAPOLATED_ERROR = 0.25  # of exposed communication, where the wire at N was not measured
+_CONVERSION_PASSES = 2.0  # a two-byte hook reads and writes what copying out does twice over: 16 bytes a gradient for 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What is changed. Factors multiply what was measured; None leaves it.
+
+    `batch`: samples per rank in each micro-batch. `accumulation`: micro-batches per step, each as large as now.
+    `caps_bytes`: of the first bucket and of the others. `sent_share`: bytes sent per byte of gradient. `bandwidth`,
+    `latency`: the wire's. `compute`: the speed of computation. `bucket_view`: gradients are views of buckets, copied once.
+    `cost`: another wire.
+    """
+
+    batch: float = 1.0
+    accumulation: int = 1
+    caps_bytes: tuple[int, int] | None = None
+    sent_share: float | None = None
+    bandwidth: float = 1.0
+    latency: float = 1.0
+    compute: float = 1.0
+    bucket_view: bool = False
+    cost: CostModel | None = None
+
+
+AS_MEASURED = Setting()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Predicted steps, arrays over draws whose entry 0 is the prediction itself. `samples`: times the samples of a step now."""
+
+    step_s: Floats
+    compute_s: Floats
+    samples: float
+    buckets: tuple[Bucket, ...]
+    timelines: Timelines
+    ready_s: Floats
+    backward_start_s: float
+
+    @property
+    def exposed_s(self) -> Floats:
+        return self.step_s - self.compute_s
+
+    @property
+    def per_batch_s(self) -> Floats:
+        """Seconds for the samples that a step has now."""
+        return self.step_s / self.samples
+
+
+def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
+    """Return the step of the situation with the setting's changes."""
+    own, parts = situation.computation, setting.accumulation
+    grown = setting.batch / setting.compute
+    gradient_s = grown * (own.backward_s - own.copy_s)  # of the pass that sends, up to the last gradient
+    once_s = grown * (own.before_s + own.backward_s - own.copy_s)  # of one micro-batch, without copies
+    before_s = parts * once_s - gradient_s + own.update_s / setting.compute
+    buckets = _buckets(situation, setting)
+    transfer_s = _transfer_s(situation, setting, buckets)
+    copy_s, converting_s = _copies(situation, setting, buckets)
+    ready = np.array([bucket.ready_s for bucket in buckets]) / last_ready_s(situation.gradients)
+    compute_end_s = before_s + gradient_s + converting_s
+    ready_s = before_s[:, None] + np.minimum(1.0, ready) * (gradient_s + converting_s)[:, None]
+    if situation.delayed:
+        ready_s = np.broadcast_to(compute_end_s[:, None], ready_s.shape)
+    timelines = simulate(
+        ready_s, compute_end_s, transfer_s, workers=situation.workers, contention=situation.contention, copy_s=copy_s
+    )
+    compute_s = compute_end_s + copy_s.sum(axis=1)
+    pace, exposed = _model_error(len(compute_s), extrapolated=situation.extrapolated)
+    return Estimate(
+        step_s=pace * compute_s + exposed * (timelines.end_s - compute_s),
+        compute_s=pace * compute_s,
+        samples=setting.batch * setting.accumulation,
+        buckets=tuple(buckets),
+        timelines=timelines,
+        ready_s=ready_s,
+        backward_start_s=float(before_s[0]),
+    )
+
+
+def interval(draws: Floats, level: float = 0.9) -> Interval:
+    """Return the middle `level` of the draws, the prediction itself (entry 0) left out."""
+    low, high = np.quantile(draws[1:], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=min(float(low), float(draws[0])), high=max(float(high), float(draws[0])))
+
+
+def comm_s(situation: Situation, setting: Setting = AS_MEASURED) -> float:
+    """Return the seconds of all buckets sent one by one, nothing else going on."""
+    return float(_transfer_s(situation, setting, _buckets(situation, setting))[0].sum())
+
+
+def _buckets(situation: Situation, setting: Setting) -> Sequence[Bucket]:
+    work = situation.workload
+    first, others = setting.caps_bytes or (work.first_bucket_bytes, work.bucket_cap_bytes)
+    return buckets_of(situation.gradients.parameters, first, others)
+
+
+def _transfer_s(situation: Situation, setting: Setting, buckets: Sequence[Bucket]) -> Floats:
+    """Return each bucket's time alone on the wire [draws, buckets]."""
+    share = situation.sent_share if setting.sent_share is None else setting.sent_share
+    cost = setting.cost or situation.cost
+    sizes = [share * bucket.num_bytes for bucket in buckets]
+    alone_s = np.array([cost_s(cost, size) for size in sizes])
+    latency_s = np.minimum(alone_s, cost.latency_s)
+    changed_s = setting.latency * latency_s + (alone_s - latency_s) / setting.bandwidth
+    if setting.cost is not None:
+        return np.tile(changed_s, (len(situation.cost_ratios), 1))
+    places = np.log(situation.cost.message_bytes)
+    ratios = [np.interp(np.log(sizes), places, row) for row in situation.cost_ratios]
+    transfer_s: Floats = changed_s * np.array(ratios)
+    return transfer_s
+
+
+def _copies(situation: Situation, setting: Setting, buckets: Sequence[Bucket]) -> tuple[Floats, Floats]:
+    """Return the copies out of buckets [draws, buckets], and what converting gradients adds to backward [draws]."""
+    share = np.array([bucket.num_bytes for bucket in buckets], dtype=float)
+    copy_s = situation.computation.copy_s / setting.compute
+    converts = setting.sent_share is not None and setting.sent_share < situation.sent_share
+    converting_s = copy_s * (_CONVERSION_PASSES if converts else 0.0)
+    kept = 0.0 if setting.bucket_view and not situation.workload.gradient_as_bucket_view else 1.0
+    return kept * copy_s[:, None] * share / share.sum(), converting_s
+
+
+def _model_error(count: int, *, extrapolated: bool) -> tuple[Floats, Floats]:
+    """Return the factors on computation and on exposed communication [draws], entry 0 being 1."""
+    rng = np.random.default_rng(0)  # the same for every setting
+    normal = rng.standard_normal((2, count))
+    normal[:, 0] = 0.0
+    return np.exp(PACE_ERROR * normal[0]), np.exp((EXTRAPOLATED_ERROR if extrapolated else EXPOSED_ERROR) * normal[1])
