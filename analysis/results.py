@@ -204,6 +204,33 @@ class CheckedPrediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AssumptionCheck:
+    """An entry of assumptions.json: a part of the step as predicted and as measured, and the assumption behind it.
+
+    `error_s` is the whole step's, measured - predicted, the same in every entry of a world size; the order of the buckets has
+    no seconds of its own.
+    """
+
+    world_size: int
+    name: str
+    assumption: str
+    expected_s: float | None
+    measured_s: float | None
+    error_s: float
+    holds: bool
+
+    @property
+    def explains_s(self) -> float:
+        """The seconds of the error that this part makes."""
+        return 0.0 if self.measured_s is None or self.expected_s is None else self.measured_s - self.expected_s
+
+    @property
+    def explained_share(self) -> float:
+        """The share of the error; infinite where there is none to share."""
+        return self.explains_s / self.error_s if self.error_s else float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """One answer of `commprof check`, SI base units.
 
