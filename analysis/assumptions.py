@@ -49,7 +49,7 @@ def check_assumptions(runs: Sequence[Run], world_size: int) -> list[AssumptionCh
     profile = select(before, kind="train", world_size=world_size, synchronised=False) or select(
         before, kind="train", world_size=1
     )
-    return compare(situation, estimate(situation), profile[0], checked[-1])
+    return compare(situation, estimate(situation), profile[-1], checked[-1])
 
 
 def compare(situation: Situation, predicted: Estimate, before: Run, run: Run) -> list[AssumptionCheck]:

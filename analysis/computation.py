@@ -1,21 +1,24 @@
 """How long do N ranks compute in a step, with nothing sent, and how long does the slowest of them?
 
-Ranks that exchange gradients end each step together, so that every step takes what its slowest rank takes. Of N ranks whose
-steps have the distribution F, the slowest has F^N, and its median lies where F = 0.5^(1/N): for 2 ranks at the 71st
-percentile of all their steps, for 4 at the 84th. Ranks that share cores take turns instead: what one gains another loses, and
-a step that they begin together they end together, after the mean of their times.
+Ranks that exchange gradients end each step together, so that every step takes what its slowest rank takes. A compute-only
+run whose ranks begin each step together has measured it: the median over steps of the slowest rank's. Without one, of N ranks
+whose steps have the distribution F, the slowest has F^N, and its median lies where F = 0.5^(1/N): for 2 ranks at the 71st
+percentile of their steps, for 4 at the 84th. Ranks that share cores and go on by themselves take turns: what one gains
+another loses, and a step that they began together they would end together, after the mean of their times.
 
 Times are arrays over draws: entry 0 is what was measured, the others are bootstrap draws of blocks of consecutive steps,
 because a machine that is slow in one step is slow in the next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.load import Run
+from commbench.errors import UnusableData
 from commbench.training_records import GradientTimeline, StepMeasurement
 
 Floats = NDArray[np.float64]
@@ -30,15 +33,16 @@ class ComputePool:
 
     `before_s`: data, forward, and the backward passes before the one that sends, all of which grow with the batch;
     `backward_s`: the pass that sends, with DDP's copies where they were measured; `update_s`: what is left, the optimizer.
-    `slowdown` is assumed for ranks that would have to share cores, 1 where they were measured side by side.
+    `slowdown` is assumed for ranks that would have to share cores, 1 where they were measured side by side; `kind` is what
+    the slowest rank of a step is taken from.
     """
 
     before_s: Floats
     backward_s: Floats
     update_s: Floats
+    kind: Literal["together", "turns", "independent"]
     measured_at_n: bool
     slowdown: float = 1.0
-    turns: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +63,27 @@ class Computation:
         return self.before_s + self.backward_s + self.update_s
 
 
-def pool_of(steps: Sequence[Sequence[StepMeasurement]], *, slowdown: float = 1.0, **facts: bool) -> ComputePool:
-    """Collect the steps that count, rank by rank; `facts` are measured_at_n and turns."""
-    kept = [[step for step in rank if step.counts][-_MAX_STEPS:] for rank in steps]
+def pool_of(run: Run, *, slowdown: float = 1.0) -> ComputePool:
+    """Collect a run's steps that count. One rank alone stands for ranks that will have `slowdown` times its step."""
+    kept = [[step for step in steps if step.counts][-_MAX_STEPS:] for steps in run.steps.values()]
     shortest = min(len(rank) for rank in kept)
-    assert shortest, "the caller offers runs that have steps beyond warm-up"
-    kept = [rank[-shortest:] for rank in kept]
-    update = slowdown * np.array([[step.optimizer_s for step in rank] for rank in kept])
-    backward = slowdown * np.array([[step.exchange_s for step in rank] for rank in kept])
-    whole = slowdown * np.array([[step.step_s for step in rank] for rank in kept])
-    return ComputePool(before_s=whole - backward - update, backward_s=backward, update_s=update, slowdown=slowdown, **facts)
+    if not shortest:
+        raise UnusableData(f"a rank of {run.path} has no step beyond warm-up and profiling; run it longer")
+
+    def table(value: Callable[[StepMeasurement], float]) -> Floats:
+        return slowdown * np.array([[value(step) for step in rank[-shortest:]] for rank in kept])
+
+    update, backward = table(lambda step: step.optimizer_s), table(lambda step: step.exchange_s)
+    together = run.info.workload is not None and run.info.workload.starts_together and run.world_size > 1
+    turns = slowdown > 1 or (run.info.oversubscribed and run.world_size > 1)
+    return ComputePool(
+        before_s=table(lambda step: step.step_s) - backward - update,
+        backward_s=backward,
+        update_s=update,
+        kind="together" if together else "turns" if turns else "independent",
+        measured_at_n=run.world_size > 1,
+        slowdown=slowdown,
+    )
 
 
 def draw_computation(
@@ -76,15 +91,11 @@ def draw_computation(
 ) -> Computation:
     """Return the step of `world_size` ranks: as measured, then in `count` bootstrap draws."""
     picks = _block_picks(pool.backward_s.shape[1], rng, count)
-    before, backward, update = (
-        _over_ranks(part, pool.turns, picks) for part in (pool.before_s, pool.backward_s, pool.update_s)
-    )
-    whole = _over_ranks(pool.before_s + pool.backward_s + pool.update_s, pool.turns, picks)
-    alone_s = np.median(whole, axis=1)
-    slowest_s = alone_s if pool.turns else np.quantile(whole, 0.5 ** (1 / world_size), axis=1)
-    medians = [np.median(part, axis=1) for part in (before, backward, update)]
-    stretch = slowest_s / sum(medians)  # of the median parts, to the slowest rank's whole step
-    before_s, backward_s, update_s = (stretch * part for part in medians)
+    parts = [np.median(_side_by_side(part, picks), axis=1) for part in (pool.before_s, pool.backward_s, pool.update_s)]
+    whole_s = pool.before_s + pool.backward_s + pool.update_s
+    alone_s, slowest_s = _alone_and_slowest(pool.kind, whole_s, picks, world_size)
+    stretch = slowest_s / sum(parts)  # of the median parts, to the slowest rank's whole step
+    before_s, backward_s, update_s = (stretch * part for part in parts)
     return Computation(
         before_s=before_s,
         backward_s=backward_s,
@@ -104,20 +115,28 @@ def last_ready_s(gradients: GradientTimeline) -> float:
 
 
 def compute_only_s(run: Run) -> float:
-    """Return T_compute(N), the step of the ranks of a compute-only run had they begun each step together."""
-    if not run.info.oversubscribed:
-        return run.median_step_s()
-    pool = pool_of([steps for steps in run.steps.values() if any(step.counts for step in steps)], measured_at_n=True)
-    return float(np.median(np.mean(pool.before_s + pool.backward_s + pool.update_s, axis=0)))
+    """Return T_compute(N): the median step of a compute-only run's slowest rank, had its ranks begun each step together."""
+    pool = pool_of(run)
+    whole_s = pool.before_s + pool.backward_s + pool.update_s
+    _, slowest_s = _alone_and_slowest(pool.kind, whole_s, np.arange(whole_s.shape[1])[None, :], run.world_size)
+    return float(slowest_s[0])
 
 
-def _over_ranks(part_s: Floats, turns: bool, picks: NDArray[np.int64]) -> Floats:
-    """Return [draws, samples]: the mean over ranks of each drawn step, or every rank's drawn steps side by side."""
-    if turns:
-        together: Floats = part_s.mean(axis=0)
-        return together[picks]
-    drawn = part_s[:, picks]  # [ranks, draws, steps]
-    return np.moveaxis(drawn, 0, 1).reshape(len(picks), -1)
+def _alone_and_slowest(kind: str, whole_s: Floats, picks: NDArray[np.int64], world_size: int) -> tuple[Floats, Floats]:
+    """Return the median step of a rank and of the slowest of `world_size` [draws]; `whole_s` [ranks, steps]."""
+    if kind == "turns":
+        mean_s = np.median(whole_s.mean(axis=0)[picks], axis=1)
+        return mean_s, mean_s
+    drawn = _side_by_side(whole_s, picks)
+    alone_s = np.median(drawn, axis=1)
+    if kind == "together":
+        return alone_s, np.median(whole_s.max(axis=0)[picks], axis=1)
+    return alone_s, np.quantile(drawn, 0.5 ** (1 / world_size), axis=1)
+
+
+def _side_by_side(part_s: Floats, picks: NDArray[np.int64]) -> Floats:
+    """Return every rank's drawn steps [draws, ranks * steps] from [ranks, steps]."""
+    return np.moveaxis(part_s[:, picks], 0, 1).reshape(len(picks), -1)
 
 
 def _block_picks(num_steps: int, rng: np.random.Generator, count: int) -> NDArray[np.int64]:

@@ -111,7 +111,7 @@ def _situation(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], w
     cost = _carry_cost(costs[nearest], world_size) if extrapolated else costs[world_size]
     hosts = next(run for run in benches if run.world_size == nearest).info
     compute_only = select(runs, kind="train", world_size=world_size, synchronised=False)
-    beside = compute_only[0] if compute_only else profile
+    beside = compute_only[-1] if compute_only else profile
     ranks_per_machine = -(-world_size // (hosts.num_machines or hosts.num_nodes))
     gradients = beside.gradients or profile.gradients
     pool = _pool(compute_only, profile, world_size, ranks_per_machine if hosts.on_cpu else 0)
@@ -178,15 +178,14 @@ def _measured_contention(
 def _pool(compute_only: Sequence[Run], profile: Run, world_size: int, ranks_on_cores: int) -> ComputePool:
     """Collect the steps to draw from; one rank's own are stretched where `ranks_on_cores` of its kind lack cores."""
     if compute_only:
-        ranks = [steps for run in compute_only for steps in run.steps.values() if any(step.counts for step in steps)]
-        return pool_of(ranks, measured_at_n=True, turns=any(run.info.oversubscribed for run in compute_only))
+        return pool_of(compute_only[-1])
     if profile.info.workload is not None and profile.info.workload.scaling == "strong":
         raise UnusableData(
             f"{profile.path} shares one batch out (strong scaling), and how long {world_size} ranks compute on a part of "
             f"it was not measured; add commprof train ... --nproc {world_size} distributed.synchronisation=compute_only"
         )
     slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
-    return pool_of([profile.steps[0]], slowdown=slowdown, measured_at_n=False, turns=slowdown > 1)
+    return pool_of(profile, slowdown=slowdown)
 
 
 def _carry_cost(cost: CostModel, world_size: int) -> CostModel:

@@ -136,6 +136,7 @@ def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workl
         gradient_as_bucket_view=distributed.gradient_as_bucket_view,
         static_graph=distributed.static_graph,
         find_unused_parameters=distributed.find_unused_parameters,
+        starts_together=distributed.synchronisation == "compute_only",
     )
 
 

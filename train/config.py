@@ -103,7 +103,8 @@ class DistributedConfig:
     DDP's own.
 
     `synchronisation` normal overlaps communication with backward as DDP does; delayed sends all buckets once backward has
-    made the last one; compute_only sends nothing: each rank has a DDP group to itself, so that it does all the rest of a step.
+    made the last one; compute_only sends no gradients: each rank has a DDP group to itself and does all the rest of a step,
+    which the ranks begin together.
     """
 
     backend: str = "auto"

@@ -13,6 +13,7 @@ from commbench.launched import RankContext
 from commbench.progress import Report, progress
 from commbench.recorder import StepRecorder
 from commbench.rundir import RecordWriter
+from commbench.runtime import barrier
 from commbench.stopping import StopRequest
 from commbench.timing import device_clock
 from commbench.training_records import EvaluationMeasurement, StepMeasurement
@@ -60,6 +61,8 @@ def train(
         stream = endless(loader, begun_step)
         for step in steps:
             rate = learning_rate(config.training, step, num_steps)
+            if config.distributed.synchronisation == "compute_only":
+                barrier()  # ranks that compete for memory and cores begin each step together, as in a run that exchanges
             with tracer.step(step), recorder.step(profiled=tracer.touches(step)):
                 train_step(trainee, stream, recorder, config, learning_rate=rate)
             assert recorder.last is not None

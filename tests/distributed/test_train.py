@@ -70,7 +70,9 @@ def test_compute_only_ranks_send_nothing(commprof: Commprof, tmp_path: Path, tin
     timeline = read_document(tmp_path / "r" / "gradients.json", GradientTimeline)
     assert sum(bucket.num_bytes for bucket in timeline.buckets) == sum(p.num_bytes for p in timeline.parameters)
     assert not any(s.synchronised for s in steps_of(tmp_path / "r"))
-    assert read_info(tmp_path / "r").workload.synchronised is False  # type: ignore[union-attr]
+    work = read_info(tmp_path / "r").workload
+    assert work is not None
+    assert (work.synchronised, work.starts_together) == (False, True)
 
 
 def test_strong_scaling_shares_one_batch(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:

@@ -123,6 +123,21 @@ def test_ranks_that_take_turns_on_a_core_end_together(tmp_path: Path) -> None:
     assert compute_only_s(load_run(alone)) == pytest.approx(0.15)
 
 
+def test_ranks_that_begin_each_step_together_have_shown_the_slowest(tmp_path: Path) -> None:
+    """Each of two ranks takes 100 ms in one step and 140 in the next, but never the same one: every step takes 140."""
+    alone = workload(synchronised=False, starts_together=True)
+    folder = write_training_run(
+        tmp_path / "compute", [step(i, step_s=0.1 + 0.04 * (i % 2)) for i in range(20)], world_size=2, workload=alone
+    )
+    write_training_run(tmp_path / "other", [step(i, step_s=0.14 - 0.04 * (i % 2)) for i in range(20)])
+    (folder / "steps.rank00001.jsonl").write_bytes((tmp_path / "other" / "steps.rank00000.jsonl").read_bytes())
+    profile = write_training_run(tmp_path / "profile", STEPS, gradients=timeline([("w", 8, 0.06)], 0.06))
+    bench = write_bench_run(tmp_path / "bench", 1e-9, 1e15)
+    schedule = by_model(predict(load_runs([profile, bench, folder])))["schedule"]
+    assert schedule.step_s == pytest.approx(0.14, rel=1e-3)
+    assert compute_only_s(load_run(folder)) == pytest.approx(0.14)
+
+
 def test_ranks_that_vary_wait_for_the_slowest(tmp_path: Path) -> None:
     """One rank takes 100 or 140 ms at even odds: two ranks take 140 three times in four."""
     steps = [step(i, forward_s=0.0, backward_s=0.1 + 0.04 * (i % 2), step_s=0.1 + 0.04 * (i % 2)) for i in range(60)]
