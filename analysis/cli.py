@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from analysis.results import BreakEven, CostModel, Prediction, PredictionSet
+from analysis.results import AssumptionCheck, BreakEven, CostModel, Prediction, PredictionSet
 from analysis.scaling import karp_flatt, scalings_of
 from commbench.errors import BadInput
 from commbench.rundir import read_info, write_document
@@ -113,13 +113,20 @@ def check_predict(args: argparse.Namespace) -> None:
 
 def predict_verb(args: argparse.Namespace) -> int:
     """Predict, keep predictions.json in the first folder's analysis/, and print the table."""
+    from analysis.assumptions import check_assumptions
     from analysis.load import load_runs
     from analysis.predict import predict
 
-    predicted = predict(load_runs(args.runs), args.ranks)
+    runs = load_runs(args.runs)
+    predicted = predict(runs, args.ranks)
     path = args.runs[0] / "analysis" / "predictions.json"
     write_document(path, predicted)
-    _print(msgspec.json.encode(predicted).decode() if args.json else prediction_table(predicted))
+    if args.json:
+        _print(msgspec.json.encode(predicted).decode())
+        return 0
+    sizes = sorted({p.world_size for p in predicted.predictions})
+    checks = [check for world_size in sizes for check in check_assumptions(runs, world_size)]
+    _print("\n\n".join([prediction_table(predicted), *([assumption_table(checks)] if checks else [])]))
     return 0
 
 
@@ -130,7 +137,7 @@ def prediction_table(predicted: PredictionSet) -> str:
         f"one rank: {format_seconds(predicted.single_step_s)} per step; speedup S in samples/s; {fixed}",
         "",
     ]
-    columns = f"{'ranks':>5}  {'model':8}  {'step':>8}  {'95 % interval':>20}  {'speedup':>7}"
+    columns = f"{'ranks':>5}  {'model':8}  {'step':>8}  {'90 % interval':>20}  {'speedup':>7}"
     lines.append(f"{columns}  {'effic.':>6}  {'exposed':>8}")
     for p in predicted.predictions:
         span = "-" if p.interval_s is None else f"{format_seconds(p.interval_s.low)} - {format_seconds(p.interval_s.high)}"
@@ -147,6 +154,22 @@ def prediction_table(predicted: PredictionSet) -> str:
     lines += ["T_N of each model:"]
     lines += sorted({f"  {p.model:8}  {p.formula}" for p in predicted.predictions})
     return "\n".join(lines)
+
+
+def assumption_table(checks: Sequence[AssumptionCheck]) -> str:
+    """Lay out where a run parted from its prediction, 80 columns."""
+    lines = []
+    for n in sorted({check.world_size for check in checks}):
+        own = [check for check in checks if check.world_size == n]
+        lines += ["", f"{n} ranks, a run against its prediction: {own[0].error_s * 1e3:+.1f} ms a step, in"]
+        for check in own:
+            if check.expected_s is None or check.measured_s is None:
+                lines.append(f"  {check.name:14} {'as' if check.holds else 'NOT as'} predicted")
+                continue
+            parts = f"{format_seconds(check.measured_s):>9}, {format_seconds(check.expected_s):>9} predicted"
+            lines.append(f"  {check.name:14} {parts}  {check.explains_s * 1e3:>+9.1f} ms")
+        lines += [f"  failed: {check.assumption}" for check in own if not check.holds]
+    return "\n".join(lines[1:])
 
 
 def break_even(law: BreakEven, prediction: Prediction) -> str:

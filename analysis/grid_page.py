@@ -154,7 +154,7 @@ def _pictures(grid: Grid) -> Iterator[Picture]:
             title=f"{experiment}: speedup over the rate of the wire",
             figure=speedup_over_rate(rated, measured, crossings),
             alt=f"Speedup against the rate of the wire. Measured: {said}.",
-            caption="Lines: predicted before the runs, bars their 95 % intervals. Markers: measured medians. Above 1 N ranks "
+            caption="Lines: predicted before the runs, bars their 90 % intervals. Markers: measured medians. Above 1 N ranks "
             "are faster than one. Dashed: where the schedule predicted that; dotted: where the runs show it.",
             sources=("analysis/study.csv", *(f"analysis/{cell.name}/predictions.json" for cell, _ in grid.cells)),
         )
@@ -214,7 +214,7 @@ def _cell_section(grid: Grid) -> Section:
     table = Table(
         title="Every run that checked a prediction",
         note="Each name leads to that cell's own report.",
-        head=("Cell", "Ranks", "Repeat", "T_compute", "R", "Predicted step", "95 % interval", "Measured", "Error", "Speedup"),
+        head=("Cell", "Ranks", "Repeat", "T_compute", "R", "Predicted step", "90 % interval", "Measured", "Error", "Speedup"),
         rows=tuple(rows),
         words=frozenset({0}),
     )

@@ -139,7 +139,7 @@ def _span(prediction: Prediction) -> str:
     if prediction.interval_s is None:
         return ""
     low, high = (prediction.speedup * prediction.step_s / s for s in (prediction.interval_s.high, prediction.interval_s.low))
-    return f"95 % interval of the prediction: {low:.2f}x to {high:.2f}x."
+    return f"90 % interval of the prediction: {low:.2f}x to {high:.2f}x."
 
 
 def _measured_headline(material: Material) -> Headline | None:

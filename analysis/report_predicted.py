@@ -21,7 +21,7 @@ _MARKS = ("Ready", "Sent", "Landed")
 def proof(material: Material, predicted: PredictionSet) -> tuple[Picture, ...]:
     """Return the pictures under the verdict: predicted beside measured, as speedup and as step time."""
     checks = material.schedule_outcomes
-    caption = "Predicted: bars are 95 % intervals; thin lines are the simple models. "
+    caption = "Predicted: bars are 90 % intervals; thin lines are the simple models. "
     if checks:
         caption += f"Measured: median of {count_steps(material.checking)}; bars from the 10th to the 90th percentile. "
     caption += "Shaded: ranks ask for more threads than there are cores." if material.shared else ""
@@ -234,7 +234,7 @@ def _model_table(material: Material, predicted: PredictionSet) -> Table:
     return Table(
         title="Every model at every world size",
         note="Exposed: the part of communication that nothing hides. Error: (predicted - measured) / measured.",
-        head=("Ranks", "Model", "Step", "95 % interval", "Speedup", "Efficiency", "Exposed", "Measured step", "Error"),
+        head=("Ranks", "Model", "Step", "90 % interval", "Speedup", "Efficiency", "Exposed", "Measured step", "Error"),
         rows=tuple(rows),
         words=frozenset({1}),
     )

@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A bootstrap interval; the level is 95 % wherever nothing else is said."""
+    """A bootstrap interval: 90 % for predictions and advice, 95 % for fits."""
 
     low: float
     high: float

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from analysis.assumptions import check_assumptions, failed
 from analysis.load import Run, select
 from analysis.results import Change, Interval, Overhead, Prediction, PredictionSet
 from analysis.scaling import karp_flatt, work_s
@@ -51,7 +52,7 @@ def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequenc
     sentences = []
     for prediction in (p for p in predicted.predictions if p.model == "schedule"):
         check = next((outcome for outcome in measured if outcome.prediction == prediction), None)
-        sentences.append(_answer(prediction, check))
+        sentences.append(_answer(prediction, check) + _reason(prediction, check, runs))
     roomy = [overhead for overhead in predicted.overheads if not _oversubscribed(runs, overhead.world_size)]
     overhead = (roomy or list(predicted.overheads))[-1]
     check = next(
@@ -85,6 +86,21 @@ def _answer(prediction: Prediction, check: Outcome | None) -> str:
     side = "long" if check.relative_error > 0 else "short"
     error = f"the step was predicted {abs(check.relative_error):.1%} too {side}"
     return f"{text}, measured {check.measured_speedup:.2f}x; {error}."
+
+
+def _reason(prediction: Prediction, check: Outcome | None, runs: Sequence[Run]) -> str:
+    """Name the assumption that failed where the measured step lies outside the prediction's interval."""
+    span = prediction.interval_s
+    if check is None or span is None or span.low <= check.measured_step_s <= span.high:
+        return ""
+    culprit = failed(check_assumptions(runs, prediction.world_size))
+    if culprit is None:
+        return " No single assumption explains it."
+    pace = "longer" if culprit.explains_s > 0 else "shorter"
+    return (
+        f" What failed is the assumption that {culprit.assumption}: that part took {format_seconds(abs(culprit.explains_s))} "
+        f"{pace} than predicted."
+    )
 
 
 def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionSet, runs: Sequence[Run]) -> str:

@@ -42,7 +42,7 @@ def run_study(root: Path, name: str, repeat: int) -> list[Outcome]:
 
 def table(found: dict[str, list[list[Outcome]]]) -> Iterable[str]:
     """Yield one row a repeat, then each model's errors: signed per repeat, median of the absolute ones, range."""
-    yield "| model | repeat | predicted | 95 % interval | measured | error | inside |"
+    yield "| model | repeat | predicted | 90 % interval | measured | error | inside |"
     yield "|---|---|---|---|---|---|---|"
     for name, repeats in found.items():
         for number, outcome in enumerate((pick(repeat, "schedule") for repeat in repeats), 1):
@@ -55,7 +55,7 @@ def table(found: dict[str, list[list[Outcome]]]) -> Iterable[str]:
             )
     checks = [pick(repeat, "schedule") for repeats in found.values() for repeat in repeats]
     yield ""
-    yield f"Measured medians inside the 95 % interval: {sum(map(inside, checks))} of {len(checks)}."
+    yield f"Measured medians inside the 90 % interval: {sum(map(inside, checks))} of {len(checks)}."
     yield ""
     yield "| model | prediction by | median absolute error | range of the signed error |"
     yield "|---|---|---|---|"

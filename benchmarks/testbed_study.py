@@ -33,7 +33,7 @@ def checked_rows(study: Path) -> list[StudyRow]:
 
 def grid(rows: Sequence[StudyRow]) -> Iterator[str]:
     """Yield one row a run."""
-    yield "| model | hosts | wire | T_compute | predicted | 95 % interval | measured | error | overhead error | speedup |"
+    yield "| model | hosts | wire | T_compute | predicted | 90 % interval | measured | error | overhead error | speedup |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for row in rows:
         schedule = row.predictions["schedule"]
@@ -48,7 +48,7 @@ def grid(rows: Sequence[StudyRow]) -> Iterator[str]:
 def errors(rows: Sequence[StudyRow]) -> Iterator[str]:
     """Yield each model's median and worst error of the step and of the overhead."""
     inside = [row for row in rows if (p := row.predictions["schedule"].interval_s) and p.low <= row.step_s <= p.high]
-    yield f"Measured medians inside the 95 % interval: {len(inside)} of {len(rows)}."
+    yield f"Measured medians inside the 90 % interval: {len(inside)} of {len(rows)}."
     yield ""
     yield "| prediction by | step: median absolute error | worst | overhead: median absolute error | worst |"
     yield "|---|---|---|---|---|"

@@ -281,7 +281,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 def test_a_complete_study_answers_every_question(page: Page) -> None:
     assert page.sections == ["wire", "step", "buckets", "prediction", "changes", "environment", "files"]
     assert "3.20x the samples per second of one rank, measured on 4 ranks Predicted before the run: 3.56x." in page.text
-    assert "95 % interval of the prediction: 3.23x to 3.95x." in page.text
+    assert "90 % interval of the prediction: 3.23x to 3.95x." in page.text
     assert "4 ranks: predicted 3.56x (3.23 to 3.95) the throughput of one, measured 3.20x" in page.text
     assert "Read with care" not in page.text
     assert len(page.of("svg")) == len(page.of("figure")) == 9
