@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil, log2
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +118,18 @@ def ring_s(cost: CostModel, message_bytes: float, world_size: int) -> float:
     alpha_s = cost.latency_s / (2 * (cost.world_size - 1))
     wire_bytes = 2 * (world_size - 1) / world_size * message_bytes
     return 2 * (world_size - 1) * alpha_s + wire_bytes / cost.busbw_bytes_per_s
+
+
+def broadcast_s(cost: CostModel, message_bytes: float, *, in_rounds: bool) -> float:
+    """Return the time of a broadcast over the wire of this all-reduce, estimated from its message latency and link bandwidth.
+
+    gloo passes the message on in ceil(log2 p) rounds (binomial tree); NCCL's ring does it in pieces, one message behind
+    the other: (p-1) alpha + S/B.
+    """
+    alpha_s, rate = cost.latency_s / (2 * (cost.world_size - 1)), cost.busbw_bytes_per_s
+    if in_rounds:
+        return ceil(log2(cost.world_size)) * (alpha_s + message_bytes / rate)
+    return (cost.world_size - 1) * alpha_s + message_bytes / rate
 
 
 def resampled_medians(measurements: Sequence[CollectiveMeasurement], rng: np.random.Generator, count: int) -> Floats:

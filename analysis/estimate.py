@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.computation import last_ready_s
-from analysis.cost import cost_s
+from analysis.cost import broadcast_s, cost_s
 from analysis.ddp import Bucket, Timelines, simulate
 from analysis.results import CostModel, Interval
 from analysis.situation import Situation, buckets_of
@@ -82,7 +82,8 @@ def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
     grown = setting.batch / setting.compute
     gradient_s = grown * (own.backward_s - own.copy_s)  # of the pass that sends, up to the last gradient
     once_s = grown * (own.before_s + own.backward_s - own.copy_s)  # of one micro-batch, without copies
-    before_s = parts * once_s - gradient_s + own.update_s / setting.compute
+    buffers_s = _buffers_s(situation, setting)
+    before_s = parts * once_s - gradient_s + own.update_s / setting.compute + buffers_s
     buckets = _buckets(situation, setting)
     transfer_s = _transfer_s(situation, setting, buckets)
     copy_s, converting_s = _copies(situation, setting, buckets)
@@ -94,7 +95,7 @@ def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
     timelines = simulate(
         ready_s, compute_end_s, transfer_s, workers=situation.workers, contention=situation.contention, copy_s=copy_s
     )
-    compute_s = compute_end_s + copy_s.sum(axis=1)
+    compute_s = compute_end_s + copy_s.sum(axis=1) - buffers_s
     pace, exposed = _model_error(len(compute_s), extrapolated=situation.extrapolated)
     return Estimate(
         step_s=pace * compute_s + exposed * (timelines.end_s - compute_s),
@@ -138,6 +139,17 @@ def _transfer_s(situation: Situation, setting: Setting, buckets: Sequence[Bucket
     ratios = [np.interp(np.log(sizes), places, row) for row in situation.cost_ratios]
     transfer_s: Floats = changed_s * np.array(ratios)
     return transfer_s
+
+
+def _buffers_s(situation: Situation, setting: Setting) -> float:
+    """Return the time of the broadcast of buffers before the forward pass, during which nothing is computed."""
+    work = situation.workload
+    if not work.buffer_bytes:
+        return 0.0
+    cost = setting.cost or situation.cost
+    in_rounds = situation.workers > 1  # gloo
+    whole_s, latency_s = (broadcast_s(cost, size, in_rounds=in_rounds) for size in (work.buffer_bytes, 0))
+    return setting.latency * latency_s + (whole_s - latency_s) / setting.bandwidth
 
 
 def _copies(situation: Situation, setting: Setting, buckets: Sequence[Bucket]) -> tuple[Floats, Floats]:

@@ -158,5 +158,13 @@ def bare(model: nn.Module) -> nn.Module:
     return uncompiled(inner.module) if isinstance(inner, DistributedDataParallel) else inner
 
 
+def broadcast_bytes(model: nn.Module) -> int:
+    """Return the bytes of buffers that DDP broadcasts before a step's forward pass; a model not yet wrapped, by its default."""
+    wrapped = uncompiled(model)
+    if isinstance(wrapped, DistributedDataParallel) and not wrapped.broadcast_buffers:
+        return 0
+    return sum(_num_bytes(buffer) for buffer in wrapped.buffers())
+
+
 def _num_bytes(parameter: Tensor) -> int:
     return parameter.numel() * parameter.element_size()

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from commbench import hardware
 from commbench.buckets import CAP_BYTES, FIRST_CAP_BYTES
 from commbench.errors import BadInput
-from commbench.gradients import bare, uncompiled
+from commbench.gradients import bare, broadcast_bytes, uncompiled
 from commbench.launched import RankContext
 from commbench.recorder import StepRecorder
 from commbench.records import Workload
@@ -71,6 +71,7 @@ def record_steps(
         synchronised=True,
         scaling=scaling,
         precision="unknown",
+        buffer_bytes=broadcast_bytes(model),
     )
     backend = "nccl" if device.type == "cuda" else "gloo"
     run = make_run("train", context, device, path, backend=backend, workload=workload)

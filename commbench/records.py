@@ -53,7 +53,8 @@ class Workload:
     (each rank in a group of its own, with `starts_together` where they waited for each other before each step);
     `synchronisation` also tells a delayed one, whose buckets are sent after backward.
     `samples_per_rank` are those of one optimizer step, taken in `accumulation` micro-batches of one size. Gradients are
-    float32 in every precision; `communication_hook` says in what form they are sent.
+    float32 in every precision; `communication_hook` says in what form they are sent. `buffer_bytes` of buffers, such as
+    batch norm's, are broadcast before each step's forward pass.
     """
 
     experiment: str
@@ -73,6 +74,7 @@ class Workload:
     static_graph: bool = False
     find_unused_parameters: bool = False
     starts_together: bool = False
+    buffer_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,6 +114,7 @@ def train_verb(args: argparse.Namespace) -> int:
 
 
 def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workload:
+    from commbench.gradients import broadcast_bytes
     from train.model import count_parameters, gradient_bytes
 
     training, distributed = config.training, config.distributed
@@ -136,6 +137,7 @@ def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workl
         gradient_as_bucket_view=distributed.gradient_as_bucket_view,
         static_graph=distributed.static_graph,
         find_unused_parameters=distributed.find_unused_parameters,
+        buffer_bytes=broadcast_bytes(model),
         starts_together=distributed.synchronisation == "compute_only",
     )
 

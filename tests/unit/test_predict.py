@@ -66,6 +66,20 @@ def test_under_accumulation_gradients_leave_in_the_last_of_the_backward_passes(t
     assert predicted.exposed_s == pytest.approx(first_s - 0.03 + last_s, rel=0.02)
 
 
+@pytest.mark.parametrize(("backend", "world_size", "sent"), [("gloo", 2, 1), ("gloo", 4, 2), ("nccl", 4, 1)])
+def test_buffers_are_broadcast_before_the_step(tmp_path: Path, backend: str, world_size: int, sent: int) -> None:
+    """10 MiB by links of `busbw`: gloo passes them on in 2 rounds to 4 ranks, a ring in one flow; alpha is 1 of 2(p-1)."""
+    folders = study(tmp_path, world_size=world_size, backend=backend)
+    buffered = workload(buffer_bytes=10 * MIB)
+    folders.append(write_training_run(tmp_path / "buffered", STEPS, gradients=GRADIENTS, backend=backend, workload=buffered))
+    plain, with_buffers = (predict(load_runs([folder, folders[1]])).predictions[0] for folder in (folders[0], folders[2]))
+    busbw = BANDWIDTH * 2 * (world_size - 1) / world_size
+    messages = sent if backend == "gloo" else world_size - 1
+    added_s = messages * LATENCY_S / (2 * (world_size - 1)) + sent * 10 * MIB / busbw
+    assert with_buffers.step_s - plain.step_s == pytest.approx(added_s, rel=1e-3)
+    assert with_buffers.exposed_s - plain.exposed_s == pytest.approx(added_s, rel=1e-3)
+
+
 def test_communication_after_backward_hides_nothing(tmp_path: Path) -> None:
     late = workload(synchronisation="delayed")
     folders = [
