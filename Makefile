@@ -22,7 +22,7 @@ HTA ?=
 
 .PHONY: demo test check clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
-	benchmark-testbed-study benchmark-training-cost benchmark-data benchmark-ag-news benchmark-trace-load \
+	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news benchmark-trace-load \
 	benchmark-trace-growth
 
 demo: $(VENV)/installed
@@ -61,6 +61,9 @@ benchmark-testbed: $(VENV)/installed
 
 benchmark-testbed-study: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.testbed_study --out $(RESULTS)
+
+benchmark-prediction-grid: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.prediction_grid --out $(RESULTS)
 
 benchmark-training-cost: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.training_cost --out $(RESULTS)

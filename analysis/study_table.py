@@ -113,7 +113,7 @@ def _checked_rows(cell: Cell, predicted: PredictionSet | None, single_s: float |
             wire=cell.wire,
             repeat=seen[n],
             single_s=single_s,
-            compute_s=compute_only_s(compute[0]) if compute else None,
+            compute_s=compute_only_s(compute[-1]) if compute else None,
             comm_s=next((law.comm_s for law in predicted.break_evens if law.world_size == n), None) if predicted else None,
             predictions={p.model: p for p in predicted.predictions if p.world_size == n} if predicted else {},
         )
