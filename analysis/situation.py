@@ -24,7 +24,7 @@ from commbench.training_records import GradientTimeline, ParameterTiming
 Floats = NDArray[np.float64]
 
 DRAWS = 200
-_SENT_SHARE = {"fp16": 0.5, "bf16": 0.5}  # of a float32 gradient, by communication hook
+_SENT_SHARE = {"none": 1.0, "fp16": 0.5, "bf16": 0.5}  # of a float32 gradient, by communication hook
 _GLOO_WORKERS = 2  # ProcessGroupGloo::Options.threads
 
 
@@ -54,7 +54,7 @@ class Situation:
     @property
     def sent_share(self) -> float:
         """Bytes sent per byte of gradient."""
-        return _SENT_SHARE.get(self.workload.communication_hook, 1.0)
+        return _SENT_SHARE[self.workload.communication_hook]
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:
@@ -73,6 +73,11 @@ def situations(runs: Sequence[Run], world_sizes: Sequence[int]) -> list[Situatio
     check_combinable(runs)
     profile = profile_run(runs)
     assert profile.gradients is not None and profile.info.workload is not None
+    hook = profile.info.workload.communication_hook
+    if hook not in _SENT_SHARE:
+        raise UnusableData(
+            f"{profile.path} has the communication hook {hook!r}, whose time nothing here can tell; profile without it"
+        )
     costs = fit_costs(runs)
     if not costs:
         raise UnusableData("no bench run among those given; run commprof bench --nproc N and name its folder too")

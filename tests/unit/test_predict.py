@@ -104,6 +104,14 @@ def test_half_precision_hooks_send_half_the_bytes(tmp_path: Path) -> None:
     assert predicted.exposed_s == pytest.approx(LATENCY_S + 4 * MIB / BANDWIDTH, rel=1e-3)
 
 
+def test_low_rank_gradients_are_not_priced_as_if_they_were_whole(tmp_path: Path) -> None:
+    folders = study(tmp_path)
+    factors = workload(communication_hook="powersgd")
+    folders[0] = write_training_run(tmp_path / "p", STEPS, gradients=GRADIENTS, workload=factors)
+    with pytest.raises(UnusableData, match="communication hook 'powersgd'"):
+        predict(load_runs(folders))
+
+
 def test_steps_that_never_vary_leave_the_doubt_about_the_model(tmp_path: Path) -> None:
     """Only its own error is left: of the pace and of 8.5 ms exposed beside 103; 90 % of a normal lie within 1.645 of it."""
     interval = by_model(predict(load_runs(study(tmp_path))))["schedule"].interval_s
