@@ -50,7 +50,7 @@ def check_launch_arguments(args: argparse.Namespace) -> None:
 
 def check_resume(args: argparse.Namespace, kind: RunKind) -> None:
     """Raise BadInput where args.resume is not a run of this kind that ended early and that as many ranks can go on with."""
-    run = Path(args.resume)
+    run = args.resume
     if args.folder is not None:
         raise BadInput("--resume names the run folder already; drop --folder")
     info = read_info(run)

@@ -34,6 +34,7 @@ VERBS = {
     "report": ("analysis.cli", "REPORT", "one HTML file: verdict, wire, step, prediction beside measurement"),
     "testbed": ("commprof.testbed_cli", "TESTBED", "an emulated cluster here: hosts whose wire has a known rate"),
     "study": ("commprof.study", "STUDY", "all of it: bench, profile, predict, verify, report"),
+    "completion": ("commprof.completion", "COMPLETION", "a script that completes verbs, flags and paths in bash or zsh"),
 }
 
 
