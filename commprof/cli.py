@@ -84,7 +84,7 @@ def _run(argv: list[str]) -> int:
         return 2
     module, attribute, _ = VERBS[name]
     verb: Verb = getattr(import_module(module), attribute)
-    args = _parser(name, verb).parse_intermixed_args(argv[1:])
+    args = parser_of(name, verb).parse_intermixed_args(argv[1:])
     verb.check(args)
     if getattr(args, "nproc", None) is None:
         return verb.run(args)
@@ -93,7 +93,8 @@ def _run(argv: list[str]) -> int:
     return run_verb(name, argv[1:], args)
 
 
-def _parser(name: str, verb: Verb) -> argparse.ArgumentParser:
+def parser_of(name: str, verb: Verb) -> argparse.ArgumentParser:
+    """Return the parser that reads a verb's words and shows its help."""
     parser = argparse.ArgumentParser(
         prog=f"commprof {name}",
         description=verb.summary,
