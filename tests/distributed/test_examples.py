@@ -1,4 +1,5 @@
-"""Every example that README.md, the optimization guide and `--help` show: it runs as it is typed, or, where that takes long, its words are accepted.
+"""Every example that README.md, the optimization guide and `--help` show: it runs as it is typed, or, where that takes long,
+its words are accepted.
 
 README's first bench and trainings run once, in a folder of their own, with words added that make them small; what reads runs
 then reads those.
