@@ -195,7 +195,8 @@ BENCH = Verb(
     summary="time a collective over message sizes: nccl-tests' flags, columns and units, any backend",
     examples=(
         "commprof bench all_reduce --nproc 2 -b 8 -e 64M -f 2",
-        "torchrun --nproc-per-node 8 --no-python commprof bench -b 1M -e 1G --mode isolated,pipelined",
+        "commprof bench all_gather --nproc 2 --mode isolated,pipelined --stats",
+        "torchrun --nproc-per-node 8 --no-python commprof bench -b 1M -e 1G",
     ),
     add_arguments=add_bench_arguments,
     check=check_bench,

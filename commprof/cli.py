@@ -7,6 +7,7 @@ standard error.
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -15,6 +16,9 @@ from commbench.errors import CommprofError
 from commbench.stopping import end_process
 from commbench.units import printable
 from commbench.verbs import Verb
+
+_WIDTH = 80
+_INDENT = 14  # of the overview's second column
 
 VERBS = {
     "env": ("commbench.environment", "ENV", "what would be recorded about this machine"),
@@ -97,7 +101,7 @@ def parser_of(name: str, verb: Verb) -> argparse.ArgumentParser:
     """Return the parser that reads a verb's words and shows its help."""
     parser = argparse.ArgumentParser(
         prog=f"commprof {name}",
-        description=verb.summary,
+        description=textwrap.fill(verb.summary, _WIDTH),
         epilog="examples:\n" + "\n".join(f"  {example}" for example in verb.examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -106,10 +110,13 @@ def parser_of(name: str, verb: Verb) -> argparse.ArgumentParser:
 
 
 def _overview() -> str:
-    lines = [f"  {name:12}{summary}" for name, (_, _, summary) in VERBS.items()]
+    question = "Will N GPUs make this training faster, by how much, what holds it back, and what should change?"
+    lines = [
+        textwrap.fill(f"  {name:12}{summary}", _WIDTH, subsequent_indent=" " * _INDENT, break_on_hyphens=False)
+        for name, (_, _, summary) in VERBS.items()
+    ]
     return (
-        "usage: commprof VERB ...\n\n"
-        "Will N GPUs make this training faster, by how much, what holds it back, and what should change?\n\n"
+        f"usage: commprof VERB ...\n\n{textwrap.fill(question, _WIDTH)}\n\n"
         + "\n".join(lines)
         + "\n\ncommprof VERB --help shows a verb's flags, units and examples.\n"
     )

@@ -44,10 +44,10 @@ def whole_parser() -> argparse.ArgumentParser:
 
 
 COMPLETION = Verb(
-    summary="print a script that completes verbs, flags, choices and paths; source it, or put it where the shell looks",
+    summary="print the script with which bash or zsh completes verbs, flags, choices and paths",
     examples=(
-        'eval "$(commprof completion bash)"      # in ~/.bashrc',
-        "commprof completion zsh > ~/.zfunc/_commprof      # with fpath+=~/.zfunc before compinit in ~/.zshrc",
+        'eval "$(commprof completion bash)"  # in ~/.bashrc',
+        "commprof completion zsh > ~/.zfunc/_commprof  # in a folder of zsh's fpath",
     ),
     add_arguments=add_completion_arguments,
     check=lambda args: None,

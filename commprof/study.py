@@ -230,7 +230,7 @@ STUDY = Verb(
     examples=(
         "commprof study configs/study-demo.yaml",
         "commprof study configs/study-demo.yaml 'world_sizes=[1,2]' --dry-run",
-        "commprof study configs/study-testbed.yaml   # 4 emulated hosts, three wires (root)",
+        "commprof study configs/study-testbed.yaml  # 4 hosts, three wires (root)",
     ),
     add_arguments=add_study_arguments,
     check=check_study,

@@ -43,9 +43,8 @@ ONLY_CHECKED = {
     "study": "takes minutes, or a testbed; test_study_plan.py and tests/slurm run it",
     "testbed": "makes network namespaces as root; tests/testbed runs it",
 }
-# Told only by what a machine has, or by files that an interrupted run leaves.
+# Cannot even be checked without files that only an interrupted run leaves.
 NOT_EVEN_CHECKED = {
-    "distributed.backend=nccl": "needs GPUs",
     "20261122T...": "goes on with a run that was interrupted; test_resume.py and test_bench_faults.py do",
 }
 # Names that stand for the reader's own runs.

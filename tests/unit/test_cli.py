@@ -29,14 +29,20 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown for name in VERBS)
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_every_verbs_help_has_two_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verbs_help_has_two_examples_and_80_columns(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as left:
         main([name, "--help"])
     assert left.value.code == 0
-    assert capsys.readouterr().out.count(f"commprof {name} ") >= 3  # the usage line and two examples
+    shown = capsys.readouterr().out
+    assert shown.count(f"commprof {name} ") >= 3  # the usage line and two examples
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
