@@ -106,7 +106,7 @@ def test_the_dry_run_lists_every_stage_with_its_time_and_what_is_done(tmp_path: 
 
 def test_the_time_left_follows_what_the_stages_really_took(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, "bench: {seconds: 33.5}"), ())
-    (bench, *_) = make_plan(study).wires  # 33.5 s, and 3 s + 1.5 s for each rank of a core to start
+    (bench, *_) = make_plan(study).wires  # 33.5 s, and to start 3 s, and 1.5 s a rank and core
     left = TimeLeft(study)
     estimated_s = 36.5 + 1.5 * 2 / usable_cores()
     assert left.words([bench]) == f"about {estimated_s:.0f} s"
