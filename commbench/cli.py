@@ -28,7 +28,9 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("op", nargs="?", default="all_reduce", choices=tuple(OPERATIONS), metavar="OP", help=f"{names} (first)")
     _add_message_arguments(parser.add_argument_group("what is sent"))
     _add_timing_arguments(parser.add_argument_group("how it is timed"))
-    parser.add_argument("--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto: nccl with CUDA")
+    parser.add_argument(
+        "--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto takes nccl with CUDA, else gloo (auto)"
+    )
     parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
     parser.add_argument("--stats", action="store_true", help="also min, p95, p99, max and the median's 95 %% interval")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")

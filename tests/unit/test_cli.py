@@ -2,6 +2,7 @@ import argparse
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from analysis.cli import FIT, PREDICT
 from commbench.errors import BadInput
 from commbench.verbs import Verb
-from commprof.cli import VERBS, main
+from commprof.cli import VERBS, main, parser_of
 from tests.factory import step, timeline, write_bench_run, write_training_run
 
 SCRIPT = Path(sys.executable).parent / "commprof"
@@ -43,6 +44,15 @@ def test_every_verbs_help_has_two_examples_and_80_columns(
     shown = capsys.readouterr().out
     assert shown.count(f"commprof {name} ") >= 3  # the usage line and two examples
     assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_default_is_in_the_help(name: str) -> None:
+    module, attribute, _ = VERBS[name]
+    parser = parser_of(name, getattr(import_module(module), attribute))
+    flags = [own for own in parser._actions if own.option_strings and own.default not in (None, False, [], argparse.SUPPRESS)]
+    shown = {own.dest: f"{own.default:g}" if isinstance(own.default, float) else str(own.default) for own in flags}
+    assert [own.dest for own in flags if f"({shown[own.dest]}" not in str(own.help)] == []
 
 
 def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
