@@ -22,8 +22,8 @@ HTA ?=
 
 .PHONY: demo test check clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
-	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news benchmark-trace-load \
-	benchmark-trace-growth
+	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
+	benchmark-trace-load benchmark-trace-growth benchmark-guidelines
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -82,6 +82,9 @@ benchmark-trace-load: $(VENV)/installed
 
 benchmark-trace-growth: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.trace_growth --out $(RESULTS)
+
+benchmark-guidelines: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.guidelines --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

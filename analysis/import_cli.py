@@ -48,7 +48,13 @@ class Imported:
 
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="logs: nccl-tests text or JSON, PARAM, CSV ...")
-    parser.add_argument("--preset", action="append", default=[], metavar="NAME", help="a published curve instead of a log")
+    parser.add_argument(
+        "--preset",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"a published curve instead of a log: {', '.join(preset_names())}",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (runs)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="the run folder itself, for a log with one table")
     parser.add_argument("--world-size", type=int, metavar="N", help="number of ranks, where a log does not tell")

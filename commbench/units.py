@@ -51,6 +51,11 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds:.3g} s" if abs(seconds) < 999.5 else f"{seconds:.0f} s"
 
 
+def format_number(number: float) -> str:
+    """Write a count for people: 8.5, 870.2, 55,980; never with an exponent."""
+    return f"{number:,.0f}" if abs(number) >= 999.95 else f"{number:.4g}"
+
+
 def format_rate(bytes_per_s: float) -> str:
     """Write a bandwidth in decimal GB/s, as nccl-tests does, or MB/s below 0.1 GB/s."""
     return f"{bytes_per_s / 1e9:.3g} GB/s" if bytes_per_s >= 1e8 else f"{bytes_per_s / 1e6:.3g} MB/s"

@@ -146,7 +146,7 @@ TRAIN = Verb(
     summary="train the text classifier under DDP (plain on one process), recording steps, gradients and traces",
     examples=(
         "commprof train configs/small.yaml --nproc 2 training.max_steps=60",
-        "torchrun --nproc-per-node 4 --no-python commprof train configs/large.yaml distributed.backend=nccl",
+        "torchrun --nproc-per-node 4 --no-python commprof train configs/large.yaml",
     ),
     add_arguments=add_train_arguments,
     check=check_train,

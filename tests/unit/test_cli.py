@@ -2,6 +2,7 @@ import argparse
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from analysis.cli import FIT, PREDICT
 from commbench.errors import BadInput
 from commbench.verbs import Verb
-from commprof.cli import VERBS, main
+from commprof.cli import VERBS, main, parser_of
 from tests.factory import step, timeline, write_bench_run, write_training_run
 
 SCRIPT = Path(sys.executable).parent / "commprof"
@@ -29,14 +30,29 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown for name in VERBS)
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_every_verbs_help_has_two_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verbs_help_has_two_examples_and_80_columns(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as left:
         main([name, "--help"])
     assert left.value.code == 0
-    assert capsys.readouterr().out.count(f"commprof {name} ") >= 3  # the usage line and two examples
+    shown = capsys.readouterr().out
+    assert shown.count(f"commprof {name} ") >= 3  # the usage line and two examples
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_default_is_in_the_help(name: str) -> None:
+    module, attribute, _ = VERBS[name]
+    parser = parser_of(name, getattr(import_module(module), attribute))
+    flags = [own for own in parser._actions if own.option_strings and own.default not in (None, False, [], argparse.SUPPRESS)]
+    shown = {own.dest: f"{own.default:g}" if isinstance(own.default, float) else str(own.default) for own in flags}
+    assert [own.dest for own in flags if f"({shown[own.dest]}" not in str(own.help)] == []
 
 
 def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +67,7 @@ def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) ->
         "import commprof.cli; commprof.cli.main(['--help'])",
         "import analysis.report, analysis.predict, analysis.check, analysis.cli",
         "import commbench.errors, commbench.records, commbench.rundir, commbench.units, commbench.cli, commbench.links_cli",
-        "import commprof.study, commprof.launch, commbench.contention_cli, train.cli",
+        "import commprof.cli; commprof.cli.main(['completion', 'zsh'])",
     ],
 )
 def test_what_people_wait_for_does_not_load_torch(code: str) -> None:

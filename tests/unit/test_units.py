@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commbench.errors import BadInput
-from commbench.units import format_bytes, format_rate, format_seconds, parse_bytes, printable, sweep_sizes
+from commbench.units import format_bytes, format_number, format_rate, format_seconds, parse_bytes, printable, sweep_sizes
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,8 @@ def test_nothing_printable_moves_the_cursor(text: str) -> None:
 
 def test_an_escape_sequence_becomes_visible() -> None:
     assert printable("\x1b[31mred") == "\\x1b[31mred"
+
+
+def test_counts_have_no_exponent() -> None:
+    shown = [format_number(number) for number in (0.0, 8.5, 870.24, 999.9, 999.99, 55_981.2, 3.1e7)]
+    assert shown == ["0", "8.5", "870.2", "999.9", "1,000", "55,981", "31,000,000"]
