@@ -24,8 +24,8 @@ from analysis.situation import Situation, buckets_of
 
 Floats = NDArray[np.float64]
 
-PACE_ERROR = 0.03
-EXPOSED_ERROR = 0.12
+PACE_ERROR = 0.035
+EXPOSED_ERROR = 0.10
 EXTRAPOLATED_ERROR = 0.25  # of exposed communication, where the wire at N was not measured
 _CONVERSION_PASSES = 2.0  # a two-byte hook reads and writes what copying out does twice over: 16 bytes a gradient for 8
 
