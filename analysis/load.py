@@ -56,8 +56,8 @@ class Run:
 
     @property
     def traced(self) -> bool:
-        """Whether the profiler's traces lie in the run's folder."""
-        return any((self.path / "traces").glob("[!.]*.json*"))
+        """Whether the profiler's traces, or what ranks reduced them to, lie in the run's folder."""
+        return any((self.path / "traces").glob("[!.]*.json*")) or any((self.path / "reduced").glob("[!.]*.reduced.gz"))
 
     @property
     def all_reduces(self) -> tuple[CollectiveMeasurement, ...]:
@@ -133,7 +133,7 @@ def check_combinable(runs: Sequence[Run]) -> None:
     for run in training[1:]:
         difference = _different_workload(training[0].info.workload, run.info.workload) or _different_batch(training[0], run)
         if difference:
-            raise BadInput(f"{run.path} and {training[0].path} differ in {difference}; compare runs of one workload")
+            raise BadInput(f"{training[0].path} and {run.path} differ in {difference}; compare runs of one workload")
     sending = [run for run in training if run.sends]
     for run in sending[1:]:
         if run.delayed != sending[0].delayed:

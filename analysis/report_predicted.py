@@ -104,8 +104,11 @@ def bucket_section(material: Material) -> Section | None:
     )
 
 
-def prediction_section(material: Material, predicted: PredictionSet) -> Section:
-    """Return every model beside the measurement, the assumptions, and what the laws make of it."""
+def prediction_section(material: Material, predicted: PredictionSet, answers: tuple[str, ...] = ()) -> Section:
+    """Return every model beside the measurement, the assumptions, and what the laws make of it.
+
+    `answers` are those for the world sizes that the top of the page leaves out.
+    """
     assumed = [
         f"Assumed for {ranks(p.world_size)}: {'; '.join(p.assumptions)}."
         for p in predicted.predictions
@@ -117,6 +120,7 @@ def prediction_section(material: Material, predicted: PredictionSet) -> Section:
         sentences=(
             f"One rank takes T_1 = {format_seconds(predicted.single_step_s)} per step. The simple models stand beside the "
             "bucket schedule so that what it adds, if anything, can be seen.",
+            *answers,
         ),
         pictures=(_error_picture(material),) if material.outcomes else (),
         tables=(_model_table(material, predicted), _formula_table(predicted), _law_table(material, predicted)),

@@ -46,15 +46,22 @@ def _traces_of(path: Path) -> list[Path]:
     folder = folder_of_traces(path)
     if (path / "run.json").exists() and folder == path:
         raise BadInput(f"{path} is a run without traces; only training runs have them (profiling.trace_steps above 0)")
-    found = sorted(own for pattern in _PATTERNS for own in folder.glob(pattern) if not own.name.startswith("."))
-    if not found:
+    if not (found := _inside(folder)):
         raise BadInput(f"no trace (.json or .json.gz) in {folder}")
     return found
 
 
 def folder_of_traces(path: Path) -> Path:
-    """Return where a folder's traces are: a run has them, or what was made of them, in a folder of their own."""
-    return next((path / name for name in _FOLDERS if (path / name).is_dir()), path)
+    """Return where a folder's traces are: a run has them, or what was made of them, in a folder of their own.
+
+    Of the two the raw ones are taken, unless they were deleted after they had been reduced.
+    """
+    known = [path / name for name in _FOLDERS if (path / name).is_dir()]
+    return next((folder for folder in known if _inside(folder)), known[0] if known else path)
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(own for pattern in _PATTERNS for own in folder.glob(pattern) if not own.name.startswith("."))
 
 
 def reduced_paths(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
