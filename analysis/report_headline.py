@@ -92,9 +92,7 @@ def _wire(material: Material) -> Headline | None:
     curve = curves[-1]
     _, size = max(zip(curve.bus_bandwidth(curve.median_s), curve.message_bytes, strict=True))
     rate, spread, num = busbw_at(material.runs, curve.world_size, size)
-    told = (
-        f"{called_interval(num)}: {between(spread.low, spread.high, format_rate)}." if num > 1 else "One sample, no interval."
-    )
+    told = f"{called_interval(num)}: {between(spread.low, spread.high, format_rate)}." if num > 1 else "One sample only."
     return Headline(
         number=format_rate(rate),
         interval=told,

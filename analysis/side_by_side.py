@@ -71,8 +71,7 @@ def why_apart(paths: Sequence[Path]) -> str | None:
         check_combinable(together)
         check_one_origin(select(together, kind="bench"))
     except BadInput as error:
-        reason, _, _ = str(error).partition("; ")  # what follows tells how to combine them
-        return reason
+        return str(error).partition("; ")[0]  # what follows tells how to combine them
     return next((reason for left, right in combinations(runs, 2) if (reason := _twice(left, right, together))), None)
 
 
