@@ -103,13 +103,22 @@ def load_run(path: Path) -> Run:
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:
     """Read run folders; a study's folder stands for the runs inside it. Each run is loaded once, in the order given."""
+    return [load_run(folder) for folder in _folders(paths)]
+
+
+def load_cards(paths: Sequence[Path]) -> list[Run]:
+    """Read what runs there are, from their run.json alone: nothing that they have measured is in them."""
+    return [Run(path=path, info=read_info(path), collectives=(), steps={}, gradients=None) for path in _folders(paths)]
+
+
+def _folders(paths: Sequence[Path]) -> list[Path]:
     folders: dict[Path, None] = {}
     for path in paths:
         if read_info(path).kind == "study":
             folders.update(dict.fromkeys(sorted(child.parent.resolve() for child in path.glob(f"*/{RUN_FILE}"))))
         else:
             folders[path.resolve()] = None
-    return [load_run(folder) for folder in folders]
+    return list(folders)
 
 
 def check_combinable(runs: Sequence[Run]) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from analysis.learning_plots import MAX_RUNS, Points, curve_figure, thinned
 from analysis.load import Run, select
 from analysis.plots import ranks
 from analysis.report_data import Material, samples_per_s
 from analysis.report_page import Cell, Estimate, Picture, Section, Table, between
-from analysis.training_plots import MAX_RUNS, Points, curve_figure, thinned
 from commbench.errors import BadInput
 from commbench.rundir import read_document, read_records
 from commbench.training_records import EvaluationMeasurement, TrainingSummary

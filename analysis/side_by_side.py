@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 
 from analysis.experiment import cells_of, is_grid
-from analysis.load import Run, check_combinable, check_one_origin, load_runs, select
+from analysis.load import Run, check_combinable, check_one_origin, load_cards, load_runs, select
 from analysis.report_data import Material, WireCurve, gather, wire_curves
 from analysis.report_origin import facts
 from analysis.results import Interval
@@ -145,4 +145,4 @@ def _machine(run: Run) -> tuple[int, int, frozenset[str]]:
 
 
 def _grid(path: Path) -> bool:
-    return read_info(path).kind == "study" and is_grid(path, cells_of(load_runs([path])))
+    return read_info(path).kind == "study" and is_grid(path, cells_of(load_cards([path])))

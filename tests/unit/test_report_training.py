@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from analysis.learning_plots import thinned
 from analysis.report_data import gather, wire_curves
 from analysis.report_health import health_section
 from analysis.report_training import training_section
-from analysis.training_plots import thinned
 from commbench.errors import BadInput
 from commbench.rundir import RecordWriter, write_document
 from commbench.training_records import EvaluationMeasurement, TrainingSummary
