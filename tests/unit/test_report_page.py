@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -11,9 +12,10 @@ from analysis.canvas import new_axes, styled
 from analysis.report_page import between, inline_svg
 from analysis.results import PredictionSet
 from commbench.records import RankInfo, SoftwareInfo
-from commbench.rundir import write_document
+from commbench.rundir import RecordWriter, create_run, write_document
 from commbench.units import format_seconds
-from tests.report_runs import HOSTILE, SHOWN, WORKLOAD, Page, add_bench, add_study, add_train, predictions, report
+from tests.factory import message, write_contention_run
+from tests.report_runs import HOSTILE, SHOWN, WORKLOAD, Page, add_bench, add_study, add_train, info, predictions, report
 
 
 def test_the_page_needs_nothing_but_itself(study_page: Page) -> None:
@@ -47,6 +49,25 @@ def test_every_figure_speaks_names_its_sources_and_takes_the_page_colours(study_
     assert "currentColor" in figures and "var(--blue)" in figures
 
 
+def test_a_reader_without_eyes_or_mouse_finds_the_way(study_page: Page) -> None:
+    levels = [int(tag[1]) for tag, _ in study_page.elements if tag in ("h1", "h2", "h3")]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels)), "a level of headings is skipped"
+    tags = [tag for tag, _ in study_page.elements]
+    assert [tags.count(tag) for tag in ("header", "main", "nav", "footer")] == [1, 1, 1, 1]
+    assert study_page.of("a")[0]["href"] == "#verdict" and "verdict" in study_page.values("id")
+    assert {cell["scope"] for cell in study_page.of("th")} == {"col", "row"}
+    assert all("tabindex" in box and "aria-label" in box for box in study_page.of("div", "scroll"))
+    num_rows = tags.count("tr") - tags.count("thead")
+    assert sum(cell["scope"] == "row" for cell in study_page.of("th")) == num_rows
+
+
+def test_what_is_folded_is_unfolded_for_print(study_page: Page) -> None:
+    printed = study_page.source.split("@media print {")[1]
+    assert "details::details-content { content-visibility: visible" in printed
+    assert len(study_page.of("details")) == len(study_page.of("summary")) > 5
+
+
 def hostile_predictions() -> PredictionSet:
     planned = predictions(2)
     (step,) = planned.schedules
@@ -61,6 +82,22 @@ def hostile_predictions() -> PredictionSet:
     )
 
 
+def hostile_links(path: Path) -> Path:
+    """Links whose ends, kinds of connection and hosts are markup, beside one that can be drawn."""
+    copy = replace(message(0, 1, [1e-3]), kind="host_to_device", source=HOSTILE, target=HOSTILE, connection=HOSTILE)
+    create_run(path, info("links", 2, run_id=HOSTILE, git_commit=HOSTILE))
+    with RecordWriter(path / "links.jsonl") as writer:
+        for link in (copy, message(0, 1, [1e-3]), replace(message(0, 1, [1e-3]), source=HOSTILE)):
+            writer.append(link)
+    return path
+
+
+def hostile_contention(path: Path) -> Path:
+    write_contention_run(path, [(2**20, 1.5, 2.0)])
+    write_document(path / "run.json", info("contention", 2, run_id=HOSTILE, failure=HOSTILE, status="failed"))
+    return path
+
+
 def test_text_from_files_is_only_ever_text(tmp_path: Path) -> None:
     folder = tmp_path / HOSTILE.replace("/", "|")
     ranks = (RankInfo(rank=0, local_rank=0, hostname=HOSTILE, device_name=HOSTILE),)
@@ -71,7 +108,10 @@ def test_text_from_files_is_only_ever_text(tmp_path: Path) -> None:
     run = add_train(folder, 1, 0.1, ranks=ranks, software=software, workload=work, **evil)
     bench = add_bench(tmp_path / "bench", 2, **evil)
     write_document(run / "analysis" / "predictions.json", hostile_predictions())
-    page = report(run, bench)
+    (run / "traces").mkdir()
+    (run / "traces" / HOSTILE.replace("/", "|")).write_text("no trace")
+    page = report(run, bench, hostile_links(tmp_path / "links"), hostile_contention(tmp_path / "contention"))
+    assert {"links", "contention", "training", "health"} <= set(page.sections)
     assert not {"script", "img"} & {tag for tag, _ in page.elements}
     assert not [attribute for _, attributes in page.elements for attribute in attributes if attribute.startswith("on")]
     assert page.text.count(SHOWN) > 25

@@ -13,6 +13,7 @@ from analysis import traced_runs
 from analysis.budget import StepBudget
 from analysis.report import write_report
 from analysis.report_data import WireCurve
+from analysis.trace_files import reduce_all
 from analysis.trace_plots import budget_figure, collective_figure
 from tests.report_runs import HOSTILE, SHOWN, Page, add_bench, add_train, report
 from tests.traces import all_reduce, event, gloo_all_reduce, header, profiler_step, write_trace
@@ -41,6 +42,19 @@ def test_the_section_holds_what_the_trace_says_with_its_files(tmp_path: Path) ->
     assert "2 traced steps of 2 of 2 ranks" in budget
     assert "bench/collectives.jsonl" in collectives
     assert "bench4" not in collectives
+
+
+def test_reduced_traces_stand_in_for_raw_ones_that_are_gone(tmp_path: Path) -> None:
+    run = add_traced(tmp_path / "train", RANK_0, RANK_1)
+    raw = sorted((run / "traces").iterdir())
+    reduce_all({path: run / "reduced" / f"rank{rank:05d}.reduced.gz" for rank, path in enumerate(raw)})
+    for path in raw:
+        path.unlink()
+    page = report(run)
+    assert "2 traced steps of 2 of 2 ranks" in page.text
+    assert page.row("train 0 55 us 36.4% 0.0% 0.0% 0.0% 0.0% 0.0% 54.5% 9.1% rank00000.reduced.gz")
+    assert "train/reduced/rank00001.reduced.gz" in page.text
+    assert page.files.count("../reduced/rank00000.reduced.gz") == 2  # beside the budget and among the files
 
 
 def budget(rank: int, step: int, **parts_ns: int) -> StepBudget:
