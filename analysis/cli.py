@@ -210,8 +210,12 @@ PREDICT = Verb(
     run=predict_verb,
 )
 REPORT = Verb(
-    summary="write one self-contained HTML file about a study or some runs",
-    examples=("commprof report runs/demo", "commprof report runs/PROFILE runs/BENCH --out report.html"),
+    summary="write one self-contained HTML file about a study or some runs; what cannot be pooled stands side by side",
+    examples=(
+        "commprof report runs/demo",
+        "commprof report runs/PROFILE runs/BENCH --out report.html",
+        "commprof report runs/MONDAY runs/TUESDAY",
+    ),
     add_arguments=add_report_arguments,
     check=check_report,
     run=report,

@@ -24,6 +24,8 @@ from commbench.rundir import read_info
 from commbench.spread import median_interval
 from commbench.training_records import StepMeasurement
 
+_RAW_FILES = {"bench": "collectives.jsonl", "contention": "contention.jsonl", "train": "steps.rank*.jsonl"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
@@ -165,8 +167,8 @@ def anatomies(runs: Sequence[Run]) -> list[Anatomy]:
 
 
 def raw_files(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Name the raw files that a figure over these runs was drawn from, each once."""
-    names = (f"{run.path.name}/{'collectives.jsonl' if run.info.kind == 'bench' else 'steps.rank*.jsonl'}" for run in runs)
+    """Name the raw files that a figure over these runs was drawn from, each once; no figure over runs rests on links."""
+    names = (f"{run.path.name}/{_RAW_FILES[run.info.kind]}" for run in runs if run.info.kind in _RAW_FILES)
     return tuple(dict.fromkeys(names))
 
 

@@ -10,8 +10,9 @@ from matplotlib.patches import Rectangle
 
 from analysis.canvas import VERMILLION
 from analysis.link_plots import link_figure
+from analysis.load import load_run
 from analysis.report_contention import contention_section
-from analysis.report_data import gather
+from analysis.report_data import gather, raw_files
 from analysis.report_links import link_section
 from analysis.report_page import Estimate
 from commbench.records import LinkMeasurement
@@ -98,6 +99,11 @@ def test_many_ranks_are_a_table_of_the_slowest(tmp_path: Path) -> None:
     assert len(section.tables[0].rows) == 64
     assert "The 64 of 1122 with the highest latency." in section.tables[0].note
     assert {row[0] for row in section.tables[0].rows} <= {"32", "33"}
+
+
+def test_each_kind_of_run_has_its_own_raw_file(tmp_path: Path) -> None:
+    runs = [add_links(tmp_path / "pairs", pairs(2, 8, 1e-6), 2), write_contention_run(tmp_path / "both", [(2**20, 1.5, 2.0)])]
+    assert raw_files([load_run(run) for run in runs]) == ("both/contention.jsonl",)
 
 
 def test_slowdowns_are_told_both_ways(tmp_path: Path) -> None:
