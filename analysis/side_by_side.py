@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 
 from analysis.experiment import cells_of, is_grid
-from analysis.load import Run, check_combinable, check_one_origin, load_cards, load_runs, select
+from analysis.load import Run, check_combinable, check_one_origin, load_cards, select
 from analysis.report_data import Material, WireCurve, gather, wire_curves
 from analysis.report_origin import facts
 from analysis.results import Interval
@@ -65,11 +65,11 @@ def why_apart(paths: Sequence[Path]) -> str | None:
     studies = [path for path in dict.fromkeys(path.resolve() for path in paths) if read_info(path).kind == "study"]
     if len(studies) > 1:
         return f"{studies[0].name} and {studies[1].name} are both studies"
-    runs = [load_runs([path]) for path in paths]
+    runs = [load_cards([path]) for path in paths]
     together = list({run.path: run for own in runs for run in own}.values())
     try:
         check_combinable(together)
-        check_one_origin(select(together, kind="bench"))
+        check_one_origin([run for run in together if run.info.kind == "bench"])
     except BadInput as error:
         return str(error).partition("; ")[0]  # what follows tells how to combine them
     return next((reason for left, right in combinations(runs, 2) if (reason := _twice(left, right, together))), None)
@@ -129,7 +129,7 @@ def _twice(left: Sequence[Run], right: Sequence[Run], together: Sequence[Run]) -
     if all(run.info.kind == "bench" for run in together):
         for one, other in _pairs(left, right):
             return f"{one.path} and {other.path} are both benches on {one.world_size} ranks"
-    training = [select(runs, kind="train", synchronised=True) for runs in (left, right)]
+    training = [[run for run in runs if run.synchronised] for runs in (left, right)]
     for one, other in _pairs(*training):
         if _machine(one) != _machine(other):
             return f"{one.path} and {other.path} ran the same training on different machines"

@@ -3,8 +3,9 @@
     make benchmark-report          about two minutes; results in docs/results/report-cost.md
 
 The study is made up: four models on six wires, each cell with a profile, a bench and compute-only and synchronised runs on 2
-and 4 ranks, 200 steps each, its predictions written before. Seconds and peak memory are a whole process', from start to end. A
-page is ready when its load event has fired (domComplete): a frame of a page that notes the time holds it, in headless Chromium.
+and 4 ranks, 200 steps each, its predictions written before. Seconds are a whole process', from start to end, peak memory the
+largest process' among it and those that it starts. A page is ready when its load event has fired (domComplete): a frame of a
+page that notes the time holds it, in headless Chromium.
 """
 
 import argparse

@@ -78,6 +78,7 @@ def test_health_is_what_check_says_failures_first(tmp_path: Path) -> None:
     assert section.sentences == ("The rules of commprof check fail 1 of the 2 runs that measured a wire: bad.",)
     assert section.tables[0].rows[0][:3] == ("bad", "results", "fails")
     assert "5 elements" in str(section.tables[0].rows[0][3])
+    assert {row[2] for row in section.tables[0].rows} <= {"fails", "note"}
     assert section.tables[1].folded and {row[2] for row in section.tables[1].rows} == {"passes", "not judged"}
 
 
