@@ -106,8 +106,9 @@ def ratio(value: tuple[float, Interval], base: tuple[float, Interval]) -> Ratio:
 
 
 def common_ranks(sides: Sequence[Side]) -> list[int]:
-    """Return the world sizes at which every side has trained, largest first."""
-    return sorted(set.intersection(*(set(side.trainings) for side in sides)), reverse=True)
+    """Return the world sizes at which every side has trained, largest first, those at which ranks share cores last."""
+    crowded = {n for side in sides for n in side.material.shared}
+    return sorted(set.intersection(*(set(side.trainings) for side in sides)), key=lambda n: (n in crowded, -n))
 
 
 def shared_curves(sides: Sequence[Side]) -> Iterator[tuple[int, list[WireCurve]]]:

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.report_comparison import write_comparison
 from analysis.report_page import Estimate
-from analysis.side_by_side import differences, sides_of, why_apart
+from analysis.side_by_side import common_ranks, differences, sides_of, why_apart
 from analysis.side_sections import step_section
 from commbench.errors import BadInput
 from commbench.records import RankInfo
@@ -63,8 +63,9 @@ def test_other_machines_and_two_studies_stand_apart(tmp_path: Path) -> None:
     section = step_section(sides)
     assert section is not None
     assert [row[-1] for row in section.tables[0].rows] == ["-", Estimate(value="0.50x", interval="0.50x to 0.50x")]
-    studies = [add_study(tmp_path / name) for name in ("left", "right")]
+    studies = [add_study(tmp_path / name, cores_per_node=2) for name in ("left", "right")]
     assert why_apart(studies) == "left and right are both studies"
+    assert common_ranks(sides_of(studies, "why")) == [2, 1, 4], "4 ranks share 2 cores"
 
 
 def test_more_than_six_are_refused_with_the_reason(tmp_path: Path) -> None:
