@@ -23,7 +23,7 @@ HTA ?=
 .PHONY: demo test check clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
-	benchmark-trace-load benchmark-trace-growth benchmark-guidelines
+	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -85,6 +85,10 @@ benchmark-trace-growth: $(VENV)/installed
 
 benchmark-guidelines: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.guidelines --out $(RESULTS)
+
+# Chromium, where there is one, tells when a page is ready.
+benchmark-report: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.report_cost --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from analysis.results import AssumptionCheck, BreakEven, CostModel, Prediction, 
 from analysis.scaling import karp_flatt, scalings_of
 from commbench.errors import BadInput
 from commbench.rundir import read_info, write_document
-from commbench.units import format_bytes, format_rate, format_seconds
+from commbench.units import format_bytes, format_rate, format_seconds, printable
 from commbench.verbs import Verb
 
 if TYPE_CHECKING:
@@ -197,12 +197,17 @@ def check_report(args: argparse.Namespace) -> None:
 def report(args: argparse.Namespace) -> int:
     """Write report.html and print its path."""
     from analysis.report import write_report
+    from analysis.report_comparison import write_comparison
+    from analysis.side_by_side import why_apart
     from analysis.study_report import has_grid, write_study_report
 
     if len(args.runs) == 1 and has_grid(args.runs[0]):
         if args.out is not None:
             raise BadInput(f"--out: {args.runs[0]} holds several experiments, whose pages lie together in its analysis/")
         _, page = write_study_report(args.runs[0])
+    elif len(args.runs) > 1 and (reason := why_apart(args.runs)):
+        page = write_comparison(args.runs, reason, args.out)
+        sys.stderr.write(f"side by side, not pooled: {printable(reason)}\n")
     else:
         page = write_report(args.runs, args.out)
     _print(str(page))
@@ -228,8 +233,12 @@ PREDICT = Verb(
     run=predict_verb,
 )
 REPORT = Verb(
-    summary="write one self-contained HTML file about a study or some runs",
-    examples=("commprof report runs/demo", "commprof report runs/PROFILE runs/BENCH --out report.html"),
+    summary="write one self-contained HTML file about a study or some runs; what cannot be pooled stands side by side",
+    examples=(
+        "commprof report runs/demo",
+        "commprof report runs/PROFILE runs/BENCH --out report.html",
+        "commprof report runs/MONDAY runs/TUESDAY",
+    ),
     add_arguments=add_report_arguments,
     check=check_report,
     run=report,

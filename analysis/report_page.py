@@ -99,11 +99,12 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """One big number and what it is; `detail` is what it was expected to be, or how sure it is."""
+    """One big number, the interval in which it lies, and what it is; `detail` is what it was expected to be."""
 
     number: str
     meaning: str
     detail: str
+    interval: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,10 +148,15 @@ def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     svg = _GROUP_ID.sub("<g", buffer.getvalue())  # matplotlib numbers its groups alike in every figure
     svg = _STYLE_SHEET.sub("", svg)
-    svg = _HEAD.sub(lambda match: f'<svg {match[1]} role="img" aria-label="{escape(printable(alt))}">', svg, count=1)
+    svg = _HEAD.sub(lambda match: f'<svg {match[1]} role="img" aria-label="{escape(_text(alt))}">', svg, count=1)
     svg = svg.replace("'DejaVu Sans'", "system-ui")
     return Markup(_COLOUR.sub(lambda match: _PAGE_COLOURS[match[0]], svg))  # noqa: S704  matplotlib escapes its text
 
 
 def _shown(value: object) -> object:
-    return value if isinstance(value, Markup) else printable(str(value))
+    """Make a value of the template safe to print; names of files that are no UTF-8 lose what cannot be written."""
+    return value if isinstance(value, Markup) else _text(str(value))
+
+
+def _text(value: str) -> str:
+    return printable(value.encode(errors="replace").decode())

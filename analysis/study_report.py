@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from analysis.cell_pages import write_cell_pages
 from analysis.experiment import (
     BOUNDARY_FILE,
     PREDICTIONS_FILE,
@@ -15,9 +16,8 @@ from analysis.experiment import (
     read_predictions,
 )
 from analysis.grid_page import Grid, build_grid_report
-from analysis.load import load_runs
+from analysis.load import load_cards, load_runs
 from analysis.predict import predict
-from analysis.report import write_cell_report
 from analysis.report_page import render
 from analysis.results import Boundary, PredictionSet
 from analysis.study_table import study_rows, to_csv
@@ -78,7 +78,7 @@ def write_study_report(root: Path) -> tuple[list[str], Path]:
     known = [(cell, read_predictions(folder)) for cell, folder in zip(cells, folders, strict=True)]
     rows = study_rows(known)
     write_text(root / "analysis" / "study.csv", to_csv(rows))
-    pages = [write_cell_report(root, cell, folder) for cell, folder in zip(cells, folders, strict=True)]
+    pages = write_cell_pages(root, cells, folders)
     if not grid:
         (cell, predicted) = known[0]
         return verdict(predicted, outcomes(predicted, cell.runs), cell.runs) if predicted else [], pages[0]
@@ -107,7 +107,7 @@ def _failures(root: Path) -> Iterator[tuple[str, str]]:
 
 def has_grid(path: Path) -> bool:
     """Say whether a folder is a study of several models or wires, whose runs cannot stand in one report."""
-    return read_info(path).kind == "study" and is_grid(path, cells_of(load_runs([path])))
+    return read_info(path).kind == "study" and is_grid(path, cells_of(load_cards([path])))
 
 
 def read_boundaries(root: Path) -> tuple[Boundary, ...]:
