@@ -12,7 +12,7 @@ from analysis.results import BreakEven, CostModel, Prediction, PredictionSet
 from analysis.scaling import karp_flatt, scalings_of
 from commbench.errors import BadInput
 from commbench.rundir import read_info, write_document
-from commbench.units import format_bytes, format_rate, format_seconds
+from commbench.units import format_bytes, format_rate, format_seconds, printable
 from commbench.verbs import Verb
 
 if TYPE_CHECKING:
@@ -162,7 +162,8 @@ def break_even(law: BreakEven, prediction: Prediction) -> str:
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a study's folder, or the runs to report on")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (RUN/analysis/report.html)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (RUN/analysis/report.html); a folder for --latex")
+    parser.add_argument("--latex", action="store_true", help="write a paper instead: report.tex, figures/, report.pdf by pdflatex")
 
 
 def check_report(args: argparse.Namespace) -> None:
@@ -172,7 +173,9 @@ def check_report(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> int:
-    """Write report.html and print its path."""
+    """Write report.html, or with --latex the paper, and print its path."""
+    if args.latex:
+        return _latex_report(args)
     from analysis.report import write_report
     from analysis.study_report import has_grid, write_study_report
 
@@ -183,6 +186,17 @@ def report(args: argparse.Namespace) -> int:
     else:
         page = write_report(args.runs, args.out)
     _print(str(page))
+    return 0
+
+
+def _latex_report(args: argparse.Namespace) -> int:
+    from analysis.latex_report import HOW_TO_COMPILE, compile_latex, write_latex_report
+
+    source = write_latex_report(args.runs, args.out)
+    pdf = compile_latex(source)
+    if pdf is None:
+        sys.stderr.write(f"commprof: {HOW_TO_COMPILE}\n")
+    _print(printable(str(pdf or source)))
     return 0
 
 
@@ -205,8 +219,12 @@ PREDICT = Verb(
     run=predict_verb,
 )
 REPORT = Verb(
-    summary="write one self-contained HTML file about a study or some runs",
-    examples=("commprof report runs/demo", "commprof report runs/PROFILE runs/BENCH --out report.html"),
+    summary="write one self-contained HTML file about a study or some runs, or a paper in LaTeX",
+    examples=(
+        "commprof report runs/demo",
+        "commprof report runs/demo --latex",
+        "commprof report runs/PROFILE runs/BENCH --out report.html",
+    ),
     add_arguments=add_report_arguments,
     check=check_report,
     run=report,

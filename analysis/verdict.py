@@ -52,14 +52,18 @@ def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequenc
     for prediction in (p for p in predicted.predictions if p.model == "schedule"):
         check = next((outcome for outcome in measured if outcome.prediction == prediction), None)
         sentences.append(_answer(prediction, check))
+    return [*sentences, *cause_and_cure(predicted, measured, runs)]
+
+
+def cause_and_cure(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> tuple[str, str]:
+    """Return what holds the largest world size that has cores enough back, and what to try first."""
     roomy = [overhead for overhead in predicted.overheads if not _oversubscribed(runs, overhead.world_size)]
     overhead = (roomy or list(predicted.overheads))[-1]
     check = next(
         (o for o in measured if o.prediction.model == "schedule" and o.prediction.world_size == overhead.world_size), None
     )
-    sentences.append(_hindrance(overhead, check, predicted, runs))
-    sentences.append(_first_try([c for c in predicted.changes if c.world_size == overhead.world_size], roomy))
-    return sentences
+    changes = [change for change in predicted.changes if change.world_size == overhead.world_size]
+    return _hindrance(overhead, check, predicted, runs), _first_try(changes, roomy)
 
 
 def laws(outcome: Outcome) -> str:
