@@ -162,8 +162,8 @@ def break_even(law: BreakEven, prediction: Prediction) -> str:
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a study's folder, or the runs to report on")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (RUN/analysis/report.html); a folder for --latex")
-    parser.add_argument("--latex", action="store_true", help="write a paper instead: report.tex, figures/, report.pdf by pdflatex")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (RUN/analysis/report.html); with --latex a folder")
+    parser.add_argument("--latex", action="store_true", help="a paper instead: report.tex, figures/, report.pdf by pdflatex")
 
 
 def check_report(args: argparse.Namespace) -> None:

@@ -30,15 +30,13 @@ _COMMANDS = {
     "[": "{[}",
     "]": "{]}",
     "*": "{*}",
-    "-": "-{}",
-    ",": ",{}",
     "\u00b5": r"\textmu{}",
     "\u00b0": r"\textdegree{}",
     "\u00b1": r"\textpm{}",
 }
 _LONG_WORD = 16  # characters: in a narrow column no line holds more
 _BREAK_AFTER = frozenset("/_.:=,;|&?+")
-_HYPHEN_IN_WORD = re.compile(r"(?<=\w)-\{\}(?=\w)")  # where a line may end
+_LIGATURE = re.compile(r"-(?=-)|,(?=,)")
 
 
 def latex(text: str) -> Markup:
@@ -54,4 +52,4 @@ def _word(word: str) -> str:
         if len(word) > _LONG_WORD and (character in _BREAK_AFTER or since_break == _LONG_WORD):
             pieces.append(r"\allowbreak{}")
             since_break = 0
-    return _HYPHEN_IN_WORD.sub("-", "".join(pieces))
+    return _LIGATURE.sub(lambda match: f"{match[0]}{{}}", "".join(pieces))

@@ -61,9 +61,7 @@ def paper_of_grid(root: Path) -> Paper:
     """Put together the paper on a study of several models or wires: the grid's answers, then each cell's."""
     grid = read_grid(root, cells_of(load_runs([root])))
     report = build_grid_report(grid)
-    cells = {
-        cell.name: cell_material(cell.runs, page.parent) for (cell, _), page in zip(grid.cells, grid.pages, strict=True)
-    }
+    cells = {cell.name: cell_material(cell.runs, page.parent) for (cell, _), page in zip(grid.cells, grid.pages, strict=True)}
     overview = Section(name="overview", title="Speedup over the wire", pictures=report.pictures)
     results = [*([overview] if overview.pictures else []), *report.sections, *_cell_sections(cells)]
     everything = {run.path: run for material in cells.values() for run in material.runs}
@@ -165,4 +163,6 @@ def _own_overheads(cells: dict[str, Material]) -> Iterator[Picture]:
     for name, material in cells.items():
         if material.predicted is not None:
             picture = overhead_picture(material, material.predicted)
-            yield replace(picture, name=f"{name}-{picture.name}", title=f"{name}: {picture.title[0].lower()}{picture.title[1:]}")
+            yield replace(
+                picture, name=f"{name}-{picture.name}", title=f"{name}: {picture.title[0].lower()}{picture.title[1:]}"
+            )

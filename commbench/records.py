@@ -7,7 +7,7 @@ old files and old readers alive; anything else raises SCHEMA_VERSION.
 History of the schema
 1  first version; since then added, with defaults: reductions, pipelined calls, rotating buffers, cold call, second tries,
    strong scaling, the machines behind the nodes, the emulated wire, the last of a step's backward passes, the file that a run
-   was imported from, a training's precision, accumulation, DDP options and summary
+   was imported from, a training's precision, accumulation, DDP options, summary and data set
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,8 @@ class Workload:
     when its size reaches its cap; the first bucket has a cap of its own. `synchronised` is False for a compute-only run
     (every step in `no_sync`); `synchronisation` also tells a delayed one, whose buckets are sent after backward.
     `samples_per_rank` are those of one optimizer step, taken in `accumulation` micro-batches of one size. Gradients are
-    float32 in every precision; `communication_hook` says in what form they are sent.
+    float32 in every precision; `communication_hook` says in what form they are sent. `dataset` names what was trained on,
+    None where the run does not say.
     """
 
     experiment: str
@@ -71,6 +72,7 @@ class Workload:
     gradient_as_bucket_view: bool = False
     static_graph: bool = False
     find_unused_parameters: bool = False
+    dataset: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

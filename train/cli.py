@@ -19,6 +19,7 @@ from commbench.records import Workload
 from commbench.rundir import write_text
 from commbench.stopping import StopRequest
 from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments, check_resume
+from train.articles import dataset_name
 from train.board import check_tensorboard
 from train.config import TrainConfig, load_train_config
 from train.data import prepare_data
@@ -136,6 +137,7 @@ def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workl
         gradient_as_bucket_view=distributed.gradient_as_bucket_view,
         static_graph=distributed.static_graph,
         find_unused_parameters=distributed.find_unused_parameters,
+        dataset=dataset_name(config.data),
     )
 
 
