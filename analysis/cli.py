@@ -167,9 +167,11 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_report(args: argparse.Namespace) -> None:
-    """Raise BadInput for folders that are not runs."""
+    """Raise BadInput for folders that are not runs, and for a file where a folder must be."""
     for run in args.runs:
         read_info(run)
+    if args.latex and args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise BadInput(f"--out {args.out} is a file; with --latex name a folder, which report.tex and figures/ go to")
 
 
 def report(args: argparse.Namespace) -> int:

@@ -96,6 +96,12 @@ def test_without_pdflatex_the_source_is_written_and_how_to_compile_it_said(
     assert said.err.count("\n") == 1 and "pdflatex report && pdflatex report" in said.err
 
 
+def test_a_file_where_the_papers_folder_must_be_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_bench_run(tmp_path / "bench", 1e-3, 1e9)
+    assert main(["report", str(run), "--latex", "--out", str(run / "run.json")]) == 2
+    assert "is a file; with --latex name a folder" in capsys.readouterr().err
+
+
 def fake_pdflatex(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
     """Put a program of that name on the path, and return a page for it."""
     program = folder / "bin" / "pdflatex"
