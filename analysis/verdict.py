@@ -47,23 +47,26 @@ def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
 
 
 def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> list[str]:
-    """Return the sentences; cause and cure are those of the largest world size that has cores enough."""
-    sentences = []
-    for prediction in (p for p in predicted.predictions if p.model == "schedule"):
-        check = next((outcome for outcome in measured if outcome.prediction == prediction), None)
-        sentences.append(_answer(prediction, check))
-    return [*sentences, *cause_and_cure(predicted, measured, runs)]
+    """Return the sentences: an answer for each world size, then cause and cure."""
+    return [*answers(predicted, measured).values(), *cause_and_cure(predicted, measured, runs)]
+
+
+def answers(predicted: PredictionSet, measured: Sequence[Outcome]) -> dict[int, str]:
+    """Return by world size what was predicted, what was measured, and how far apart they are."""
+    checks = {outcome.prediction.world_size: outcome for outcome in measured if outcome.prediction.model == "schedule"}
+    found = [prediction for prediction in predicted.predictions if prediction.model == "schedule"]
+    return {p.world_size: _answer(p, checks.get(p.world_size)) for p in found}
 
 
 def cause_and_cure(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> tuple[str, str]:
-    """Return what holds the largest world size that has cores enough back, and what to try first."""
+    """Return what holds the largest world size that has cores enough back, and what to try first there."""
     roomy = [overhead for overhead in predicted.overheads if not _oversubscribed(runs, overhead.world_size)]
     overhead = (roomy or list(predicted.overheads))[-1]
     check = next(
         (o for o in measured if o.prediction.model == "schedule" and o.prediction.world_size == overhead.world_size), None
     )
-    changes = [change for change in predicted.changes if change.world_size == overhead.world_size]
-    return _hindrance(overhead, check, predicted, runs), _first_try(changes, roomy)
+    options = [change for change in predicted.changes if change.world_size == overhead.world_size]
+    return _hindrance(overhead, check, predicted, runs), _first_try(options, roomy)
 
 
 def laws(outcome: Outcome) -> str:

@@ -36,9 +36,11 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
 
 
 def test_the_paper_answers_in_its_order_from_the_runs_own_numbers(paper: Paper) -> None:
-    assert paper.abstract[0].startswith("1.60x: the samples per second of one rank, measured on 2 ranks. Computed afterwards: ")
+    assert paper.abstract[0].startswith("1.60x: the samples per second of one rank, measured on 2 ranks.")
     assert paper.abstract[-1].startswith("Try first: ")
-    assert [section.name for section in paper.results] == ["overview", "wire", "step", "buckets", "prediction"]
+    results = [section.name for section in paper.results]
+    assert results[0] == "overview" and {"wire", "step", "buckets", "prediction"} <= set(results)
+    assert not {"environment", "files", "changes"} & set(results)
     assert paper.cause.sentences[0] == paper.abstract[-2]
     assert [picture.name for picture in paper.cause.pictures] == ["overhead"]
     assert "overhead" not in [picture.name for section in paper.results for picture in section.pictures]
@@ -52,7 +54,7 @@ def test_runs_that_nothing_predicts_give_a_paper_without_a_cause(tmp_path: Path)
     text = page.read_text()
     assert page == tmp_path / "out" / "report.tex"
     assert "Nothing predicts these runs, so no cause is told" in text
-    assert sorted(path.name for path in (tmp_path / "out" / "figures").iterdir()) == ["bandwidth.pdf", "latency.pdf"]
+    assert {"bandwidth.pdf", "latency.pdf"} <= {path.name for path in (tmp_path / "out" / "figures").iterdir()}
 
 
 def test_a_study_of_several_cells_is_one_paper(tmp_path: Path) -> None:
