@@ -185,17 +185,22 @@ def break_even(law: BreakEven, prediction: Prediction) -> str:
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a study's folder, or the runs to report on")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (RUN/analysis/report.html)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (RUN/analysis/report.html); with --latex a folder")
+    parser.add_argument("--latex", action="store_true", help="a paper instead: report.tex, figures/, report.pdf by pdflatex")
 
 
 def check_report(args: argparse.Namespace) -> None:
-    """Raise BadInput for folders that are not runs."""
+    """Raise BadInput for folders that are not runs, and for a file where a folder must be."""
     for run in args.runs:
         read_info(run)
+    if args.latex and args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise BadInput(f"--out {args.out} is a file; with --latex name a folder, which report.tex and figures/ go to")
 
 
 def report(args: argparse.Namespace) -> int:
-    """Write report.html and print its path."""
+    """Write report.html, or with --latex the paper, and print its path."""
+    if args.latex:
+        return _latex_report(args)
     from analysis.report import write_report
     from analysis.report_comparison import write_comparison
     from analysis.side_by_side import why_apart
@@ -211,6 +216,17 @@ def report(args: argparse.Namespace) -> int:
     else:
         page = write_report(args.runs, args.out)
     _print(str(page))
+    return 0
+
+
+def _latex_report(args: argparse.Namespace) -> int:
+    from analysis.latex_report import HOW_TO_COMPILE, compile_latex, write_latex_report
+
+    source = write_latex_report(args.runs, args.out)
+    pdf = compile_latex(source)
+    if pdf is None:
+        sys.stderr.write(f"commprof: {HOW_TO_COMPILE}\n")
+    _print(printable(str(pdf or source)))
     return 0
 
 
@@ -233,9 +249,10 @@ PREDICT = Verb(
     run=predict_verb,
 )
 REPORT = Verb(
-    summary="write one self-contained HTML file about a study or some runs; what cannot be pooled stands side by side",
+    summary="write one self-contained HTML file about some runs, side by side where they cannot be pooled; or a LaTeX paper",
     examples=(
         "commprof report runs/demo",
+        "commprof report runs/demo --latex",
         "commprof report runs/PROFILE runs/BENCH --out report.html",
         "commprof report runs/MONDAY runs/TUESDAY",
     ),

@@ -1,6 +1,6 @@
 """A study's folder -> its predictions, study.csv, and a page: of its one cell, or of the grid with a page for each cell."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from analysis.cell_pages import write_cell_pages
 from analysis.experiment import (
     BOUNDARY_FILE,
     PREDICTIONS_FILE,
+    Cell,
     cell_folder,
     cells_of,
     is_grid,
@@ -74,26 +75,30 @@ def write_study_report(root: Path) -> tuple[list[str], Path]:
     if not cells:
         raise BadInput(f"{root} has no finished training run to report on yet")
     grid = is_grid(root, cells)
-    folders = [cell_folder(root, cell, grid=grid) for cell in cells]
-    known = [(cell, read_predictions(folder)) for cell, folder in zip(cells, folders, strict=True)]
-    rows = study_rows(known)
-    write_text(root / "analysis" / "study.csv", to_csv(rows))
-    pages = write_cell_pages(root, cells, folders)
+    material = read_grid(root, cells, grid=grid)
+    write_text(root / "analysis" / "study.csv", to_csv(material.rows))
+    write_cell_pages(root, cells, [page.parent for page in material.pages])
     if not grid:
-        (cell, predicted) = known[0]
-        return verdict(predicted, outcomes(predicted, cell.runs), cell.runs) if predicted else [], pages[0]
-    material = Grid(
-        root=root,
-        cells=tuple(known),
-        rows=tuple(rows),
-        boundaries=read_boundaries(root),
-        pages=tuple(pages),
-        failures=tuple(_failures(root)),
-    )
+        (cell, predicted) = material.cells[0]
+        return verdict(predicted, outcomes(predicted, cell.runs), cell.runs) if predicted else [], material.pages[0]
     page = root / "analysis" / "report.html"
     report = build_grid_report(material)
     write_text(page, render(report))
     return list(report.sentences), page
+
+
+def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True) -> Grid:
+    """Put together what a study's cells have been predicted, what was measured, and where their pages lie."""
+    folders = [cell_folder(root, cell, grid=grid) for cell in cells]
+    known = tuple((cell, read_predictions(folder)) for cell, folder in zip(cells, folders, strict=True))
+    return Grid(
+        root=root,
+        cells=known,
+        rows=tuple(study_rows(known)),
+        boundaries=read_boundaries(root),
+        pages=tuple(folder / "report.html" for folder in folders),
+        failures=tuple(_failures(root)),
+    )
 
 
 def _failures(root: Path) -> Iterator[tuple[str, str]]:

@@ -36,6 +36,7 @@ VERBS = {
     "predict": ("analysis.cli", "PREDICT", "the training step at N ranks, from one rank's profile and a bench"),
     "check": ("analysis.check_cli", "CHECK", "pass or fail: thresholds, a baseline with its noise, and what is not normal"),
     "report": ("analysis.cli", "REPORT", "one HTML file: verdict, wire, step, prediction beside measurement"),
+    "plots": ("analysis.plots_cli", "PLOTS", "every figure of the report as a file, over all runs below a folder"),
     "testbed": ("commprof.testbed_cli", "TESTBED", "an emulated cluster here: hosts whose wire has a known rate"),
     "study": ("commprof.study", "STUDY", "all of it: bench, profile, predict, verify, report"),
     "completion": ("commprof.completion", "COMPLETION", "a script that completes verbs, flags and paths in bash or zsh"),
