@@ -18,6 +18,7 @@ from analysis.scaling_table import Interconnect, Series
 from commbench.errors import UnusableData
 
 _MEASURE = "measure with commprof bench at that N"
+_SUPERLINEAR = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +100,11 @@ def _anchors(series: Series, targets: Sequence[int], wanted: Sequence[int]) -> l
     used = sorted(set(wanted)) or [n for n in series.values if n not in targets]
     if 1 not in used:
         raise UnusableData("no row of 1 rank, which the overhead is counted from; measure one rank")
-    if len(used) < 2:
-        raise UnusableData("1 rank alone tells no overhead; add a row of 2 ranks, or leave one out of --world-sizes")
-    return used
+    inside = [n for n in used if not _across_nodes(series, n)]  # another wire's overhead would spoil the mix
+    if len(inside) < 2:
+        where = f" of a node of {series.ranks_per_node}" if len(inside) < len(used) else ""
+        raise UnusableData(f"1 rank alone{where} tells no overhead; add a row of 2 ranks, or leave one out of --world-sizes")
+    return inside
 
 
 def _predicted(series: Series, world_size: int, mix: Mix, eps: Mapping[int, float], scaling: ScalingKind) -> Extrapolated:
@@ -162,7 +165,11 @@ def _boundaries(series: Series, world_size: int, eps: Mapping[int, float]) -> li
 
 def _notes(series: Series, world_size: int, eps: Mapping[int, float], scaling: ScalingKind) -> tuple[str, ...]:
     crossed = _boundaries(series, world_size, eps)
-    notes = []
+    notes = [
+        f"{n} ranks are {-value:.0%} faster than linear: is one of the points wrong?"
+        for n, value in eps.items()
+        if value < -_SUPERLINEAR
+    ]
     if crossed:
         notes.append(f"crosses a boundary ({'; '.join(crossed)}): not predictable from these points; {_MEASURE}")
     if series.interconnect == "unknown" and not _across_nodes(series, world_size):

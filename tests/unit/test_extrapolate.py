@@ -76,6 +76,8 @@ def test_one_point_is_shared_out_as_the_prior_says() -> None:
 def test_faster_than_linear_counts_as_no_loss_yet() -> None:
     (one,) = extrapolate(weak(lambda n: -0.03, 1, 2), [8], scaling="weak").predictions
     assert one.overhead == pytest.approx(2 * PRIOR.rise)
+    (odd,) = extrapolate(weak(lambda n: -0.08, 1, 2), [8], scaling="weak").predictions
+    assert (len(one.notes), odd.notes[0]) == (0, "2 ranks are 8% faster than linear: is one of the points wrong?")
 
 
 @given(st.floats(-0.05, 3), st.floats(0, 1), st.sampled_from([4, 8, 64]), st.sampled_from(["nvlink", "pcie", "unknown"]))
@@ -112,6 +114,13 @@ def test_beyond_a_node_no_number_is_given() -> None:
     assert one.measured == 110
     assert "more than one node of 8 ranks" in one.notes[0]
     assert "commprof bench" in one.notes[0]
+
+
+def test_points_beyond_a_node_do_not_spoil_those_inside() -> None:
+    (series,) = parse_series("n_gpus,nodes,throughput\n1,1,10\n2,1,19\n16,2,40\n")
+    assert extrapolate(series, [4], scaling="weak").anchors == {1: 10, 2: 19}
+    with pytest.raises(UnusableData, match="1 rank alone of a node of 8"):
+        extrapolate(series, [2, 4], scaling="weak")
 
 
 def test_pcie_beyond_four_ranks_is_a_guess_unless_measured_there() -> None:
