@@ -49,8 +49,8 @@ GRID = tuple(
 )
 
 
-READ = f"""Errors of the throughput, |predicted - measured| / measured, over all targets; of the overhead E_N = T_N - T_1 where it
-is above 1 % of T_1. A source held out is a README, or a card with all its machines and precisions; a publisher held out is
+READ = f"""Errors of the throughput, |predicted - measured| / measured, over all targets; of the overhead E_N = T_N - T_1 where
+it is above 1 % of T_1. A source held out is a README, or a card with all its machines and precisions; a publisher held out is
 all of DeepLearningExamples, or all of Lambda's benchmark. Plain laws are fitted by least squares to the same points.
 {ERRATIC} is bound by its input and erratic: in one series the overhead is 23 %, 186 % and 84 % of T_1 on 2, 4 and 8 GPUs.
 """
