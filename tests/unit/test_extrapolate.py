@@ -3,7 +3,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.extrapolate import extrapolate
@@ -80,12 +80,14 @@ def test_faster_than_linear_counts_as_no_loss_yet() -> None:
     assert (len(one.notes), odd.notes[0]) == (0, "2 ranks are 8% faster than linear: is one of the points wrong?")
 
 
+@settings(deadline=None)
 @given(st.floats(-0.05, 3), st.floats(0, 1), st.sampled_from([4, 8, 64]), st.sampled_from(["nvlink", "pcie", "unknown"]))
 def test_more_overhead_never_predicts_more_throughput(eps: float, more: float, target: int, link: Interconnect) -> None:
     less = mixed({2: eps}, PRIOR, link).overhead(target)
     assert mixed({2: eps + more}, PRIOR, link).overhead(target) >= less
 
 
+@settings(deadline=None)
 @given(st.floats(0.001, 1), st.floats(0.5, 2.5), st.floats(1, 3), st.sampled_from(["nvlink", "pcie"]))
 def test_more_of_all_overheads_never_predicts_more_throughput(
     eps: float, growth: float, times: float, link: Interconnect
@@ -95,6 +97,7 @@ def test_more_of_all_overheads_never_predicts_more_throughput(
     assert mixed({n: value * times for n, value in seen.items()}, PRIOR, link).overhead(16) >= less - 1e-9
 
 
+@settings(deadline=None)
 @given(st.floats(1e-6, 1e6), st.floats(0, 0.5))
 def test_the_unit_does_not_matter(unit: float, eps: float) -> None:
     series = weak(lambda n: eps * n / 2, 1, 2, 4)
