@@ -19,11 +19,13 @@ ARTICLES ?= ../shared/data/ag_news_csv/test.csv
 # `make benchmark-trace-load`: a real trace, and a folder for HolisticTraceAnalysis' own environment, which may be left out.
 TRACE ?= ../shared/data/traces/v100_2gpu_allreduce_r1/df_index_resolver.json.gz
 HTA ?=
+# Published throughputs for `make benchmark-extrapolation`.
+TABLE ?= ../shared/data/scaling/scaling.csv
 
 .PHONY: demo test check clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
-	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report
+	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -89,6 +91,9 @@ benchmark-guidelines: $(VENV)/installed
 # Chromium, where there is one, tells when a page is ready.
 benchmark-report: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.report_cost --out $(RESULTS)
+
+benchmark-extrapolation: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.extrapolation $(TABLE) --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

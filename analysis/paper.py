@@ -85,7 +85,7 @@ def paper_of_grid(root: Path) -> Paper:
 def _paper(report: Report, material: Material, results: Sequence[Section], cause: Section, guidelines: Section) -> Paper:
     folded = [table for section in results for table in section.tables if table.folded and table not in cause.tables]
     head = report.headline
-    stated = (" ".join(filter(None, (f"{head.number}: {head.meaning}.", head.interval, head.detail))),) if head is not None else ()
+    stated = [f"{head.number}: {head.meaning}. {head.interval} {head.detail}"] if head is not None else []
     moved = {picture.name for picture in cause.pictures}
     return Paper(
         title=report.title,

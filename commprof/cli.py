@@ -34,6 +34,11 @@ VERBS = {
     "trace": ("analysis.trace_cli", "TRACE", "where each step's time went, on every rank, from profiler traces of any job"),
     "fit": ("analysis.cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),
     "predict": ("analysis.cli", "PREDICT", "the training step at N ranks, from one rank's profile and a bench"),
+    "extrapolate": (
+        "analysis.extrapolate_cli",
+        "EXTRAPOLATE",
+        "throughput or step time at other N from a table of a few: laws, intervals, boundaries",
+    ),
     "check": ("analysis.check_cli", "CHECK", "pass or fail: thresholds, a baseline with its noise, and what is not normal"),
     "report": ("analysis.cli", "REPORT", "one HTML file: verdict, wire, step, prediction beside measurement"),
     "plots": ("analysis.plots_cli", "PLOTS", "every figure of the report as a file, over all runs below a folder"),

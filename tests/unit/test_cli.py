@@ -65,7 +65,7 @@ def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) ->
     "code",
     [
         "import commprof.cli; commprof.cli.main(['--help'])",
-        "import analysis.report, analysis.predict, analysis.check, analysis.cli",
+        "import analysis.report, analysis.predict, analysis.check, analysis.cli, analysis.extrapolate",
         "import commbench.errors, commbench.records, commbench.rundir, commbench.units, commbench.cli, commbench.links_cli",
         "import commprof.cli; commprof.cli.main(['completion', 'zsh'])",
     ],
