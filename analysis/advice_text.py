@@ -78,10 +78,11 @@ def _bottleneck_text(found: Bottleneck) -> str:
     if found.busbw_needed_bytes_per_s is None:
         return f"no bandwidth moves the bottleneck: messages' latency alone takes longer than backward's {backward}"
     needed, now = format_rate(found.busbw_needed_bytes_per_s), format_rate(found.busbw_bytes_per_s)
-    side = "computation" if found.comm_s <= found.backward_s else "the wire"
+    computing = found.comm_s <= found.backward_s
+    side = "computation, though the last bucket cannot hide" if computing else "the wire"
     return (
         f"the bottleneck moves from the wire to computation at {needed} busbw, measured {now}: all buckets take {comm}, "
-        f"backward {backward}, so {side} is the bottleneck now"
+        f"backward {backward}, so now it is {side}"
     )
 
 

@@ -3,7 +3,8 @@
 A made-up profile of 100 parameters and 250 MB of gradients, 4 ranks, a thousand different settings of batch, accumulation, wire
 and computation, as a search over them would ask; every twentieth has bucket caps of its own. Once on NCCL, and once on gloo,
 which sends two buckets at a time; communication and computation slow each other. What is the same for all settings, reading the
-runs and fitting the wire, is timed apart.
+runs and fitting the wire, is timed apart. Judged by processor time, because time on the clock holds whatever else a shared
+machine does; both are the median of several.
 
     make benchmark-prediction-speed    about a minute; results in docs/results/prediction-speed.md
 """
@@ -58,39 +59,41 @@ def different_settings() -> Iterator[Setting]:
         )
 
 
-def predict_all_s(situation: Situation) -> float:
-    """Return the seconds of all predictions, intervals included."""
+def predict_all_s(situation: Situation) -> tuple[float, float]:
+    """Return the seconds of all predictions, intervals included: of the processor, and on the clock."""
     settings = list(different_settings())
     assert len(set(settings)) == PREDICTIONS
-    started_s = time.perf_counter()
+    started_s, cpu_started_s = time.perf_counter(), time.process_time()
     for setting in settings:
         interval(estimate(situation, setting).step_s)
-    return time.perf_counter() - started_s
+    return time.process_time() - cpu_started_s, time.perf_counter() - started_s
 
 
 def row(backend: str, repeats: int) -> tuple[str, float]:
-    """Return the table's row for a backend, and the seconds of its predictions."""
+    """Return the table's row for a backend, and the processor's seconds of its predictions."""
     with tempfile.TemporaryDirectory() as folder:
         paths = write_runs(Path(folder), backend)
         started_s = time.perf_counter()
         (situation,) = situations(load_runs(paths), [RANKS])
         once_s = time.perf_counter() - started_s
     times_s = [predict_all_s(situation) for _ in range(repeats)]
+    cpu_s, clock_s = ([pair[kind] for pair in times_s] for kind in (0, 1))
     buckets, draws = len(situation.buckets), len(situation.cost_ratios) - 1
-    sys.stderr.write(f"{backend}: {median(times_s):.2f} s\n")
+    sys.stderr.write(f"{backend}: {median(cpu_s):.2f} s of the processor\n")
     return (
-        f"| {backend} | {buckets} | {draws} | {once_s * 1e3:.0f} ms | {median(times_s):.2f} s | {min(times_s):.2f} to "
-        f"{max(times_s):.2f} s |"
-    ), median(times_s)
+        f"| {backend} | {buckets} | {draws} | {once_s * 1e3:.0f} ms | {median(cpu_s):.2f} s | {min(cpu_s):.2f} to "
+        f"{max(cpu_s):.2f} s | {median(clock_s):.2f} s | {min(clock_s):.2f} to {max(clock_s):.2f} s |"
+    ), median(cpu_s)
 
 
 def table(rows: Sequence[tuple[str, float]]) -> Iterator[str]:
-    yield "| backend | buckets | draws | reading and fitting, once | a thousand predictions | range |"
-    yield "|---|---|---|---|---|---|"
+    yield "| backend | buckets | draws | reading and fitting, once | a thousand, processor | range | on the clock | range |"
+    yield "|---|---|---|---|---|---|---|---|"
     yield from (line for line, _ in rows)
     slowest_s = max(seconds for _, seconds in rows)
     yield ""
-    yield f"Wanted: under {LIMIT_S:.0f} s. {'Met' if slowest_s < LIMIT_S else 'Missed'}: {slowest_s:.2f} s at most."
+    met = "Met" if slowest_s < LIMIT_S else "Missed"
+    yield f"Wanted: under {LIMIT_S:.0f} s. {met}: {slowest_s:.2f} s of the processor at most."
 
 
 def main() -> None:

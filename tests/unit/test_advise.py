@@ -14,6 +14,7 @@ from analysis.load import load_runs
 from analysis.predict import predict
 from analysis.results import Interval
 from analysis.situation import Situation, situations
+from analysis.thresholds import SingleRank
 from analysis.verdict import verdict
 from commbench.errors import BadInput
 from commprof.cli import main
@@ -61,6 +62,10 @@ def test_a_batch_pays_where_one_rank_takes_longer_for_twice_the_samples(two: Ran
     assert found.smallest in (16, 17)
     assert found.possibly is not None and found.surely is not None
     assert 8 < found.possibly < 16 < found.surely < 32
+
+
+def test_an_update_grows_with_the_model_alone() -> None:
+    assert SingleRank(step_s=10.0, update_s=2.0).changed_s(batch=2.0, model=3.0) == 3 * (2 * 8 + 2)
 
 
 def test_a_model_pays_where_its_computation_outgrows_the_latency(two: RankAdvice) -> None:
