@@ -19,10 +19,11 @@ from commbench.rundir import now_utc
 def advise(runs: Sequence[Run], world_sizes: Sequence[int] = (), budget: Budget | None = None) -> Advice:
     """Advise on each world size, by default on every one that was benched; `budget` None asks nothing about money.
 
-    Raises UnusableData without a single-rank profile or a bench, BadInput for runs that cannot be combined.
+    Raises UnusableData without a single-rank profile of real batches or a bench, BadInput for runs that cannot be combined.
     """
     known = situations(runs, sorted(set(world_sizes)) or sorted(fit_costs(runs)))
     profile = profile_run(runs)
+    _check_batch(profile)
     single = single_rank(profile)
     pairs = [(situation, estimate(situation)) for situation in known]
     return Advice(
@@ -34,6 +35,16 @@ def advise(runs: Sequence[Run], world_sizes: Sequence[int] = (), budget: Budget 
         ranks=tuple(_rank_advice(runs, pair, single) for pair in pairs),
         costs=None if budget is None else costs_of(pairs, single.step_s, budget),
     )
+
+
+def _check_batch(profile: Run) -> None:
+    work = profile.info.workload
+    assert work is not None, "a profile has a workload"
+    if work.samples_per_rank < 1 or work.accumulation < 1:
+        raise UnusableData(
+            f"{profile.path}/run.json says that a step has {work.samples_per_rank} samples in {work.accumulation} "
+            "micro-batches; both must be 1 or more; profile again"
+        )
 
 
 def _rank_advice(runs: Sequence[Run], pair: tuple[Situation, Estimate], single: SingleRank) -> RankAdvice:

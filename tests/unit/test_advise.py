@@ -104,6 +104,11 @@ def test_under_strong_scaling_the_batch_of_all_ranks_counts(tmp_path: Path) -> N
     assert any(note.startswith("4 ranks cannot be predicted") for note in found.notes)
 
 
+def test_a_profile_without_samples_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"run\.json says that a step has 0 samples"):
+        advise(load_runs(write_study(tmp_path, samples_per_rank=0)))
+
+
 def test_other_hardware_saves_what_it_takes_away(two: RankAdvice) -> None:
     rows = saved(two)
     assert rows["computation twice as fast"] == pytest.approx(STEP_S / 2, rel=1e-3)
