@@ -8,10 +8,10 @@ from analysis.advise import changes
 from analysis.costs import costs_of
 from analysis.estimate import Estimate, estimate, interval
 from analysis.load import Run
+from analysis.other_hardware import published_note, what_ifs
 from analysis.scaling import work_s
 from analysis.situation import Situation, fit_costs, profile_run, situations
 from analysis.thresholds import SingleRank, bottleneck, single_rank, smallest_batch, smallest_model
-from analysis.what_if import published_note, what_ifs
 from commbench.errors import UnusableData
 from commbench.rundir import now_utc
 
