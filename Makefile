@@ -25,7 +25,8 @@ TABLE ?= ../shared/data/scaling/scaling.csv
 .PHONY: demo test check clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
-	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation
+	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
+	benchmark-prediction-speed
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -42,6 +43,10 @@ check: $(VENV)/installed-dev
 
 benchmark-prediction: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.prediction_error --out $(RESULTS)
+
+# Its made-up runs come from tests/, which lie beside it in a checkout.
+benchmark-prediction-speed: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.prediction_speed --out $(RESULTS)
 
 benchmark-startup: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.startup --out $(RESULTS)

@@ -11,7 +11,7 @@ are standard deviations of what was seen on a testbed whose cells were predicted
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Setting:
     `batch`: samples per rank in each micro-batch. `accumulation`: micro-batches per step, each as large as now.
     `caps_bytes`: of the first bucket and of the others. `sent_share`: bytes sent per byte of gradient. `bandwidth`,
     `latency`: the wire's. `compute`: the speed of computation. `bucket_view`: gradients are views of buckets, copied once.
-    `cost`: another wire.
+    `cost`: another wire. `model`: its parameters, and all computation with them.
     """
 
     batch: float = 1.0
@@ -49,6 +49,7 @@ class Setting:
     compute: float = 1.0
     bucket_view: bool = False
     cost: CostModel | None = None
+    model: float = 1.0
 
 
 AS_MEASURED = Setting()
@@ -79,11 +80,12 @@ class Estimate:
 def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
     """Return the step of the situation with the setting's changes."""
     own, parts = situation.computation, setting.accumulation
-    grown = setting.batch / setting.compute
+    model = setting.model / setting.compute
+    grown = model * setting.batch
     gradient_s = grown * (own.backward_s - own.copy_s)  # of the pass that sends, up to the last gradient
     once_s = grown * (own.before_s + own.backward_s - own.copy_s)  # of one micro-batch, without copies
     buffers_s = _buffers_s(situation, setting)
-    before_s = parts * once_s - gradient_s + own.update_s / setting.compute + buffers_s
+    before_s = parts * once_s - gradient_s + model * own.update_s + buffers_s
     buckets = _buckets(situation, setting)
     transfer_s = _transfer_s(situation, setting, buckets)
     copy_s, converting_s = _copies(situation, setting, buckets)
@@ -122,7 +124,11 @@ def comm_s(situation: Situation, setting: Setting = AS_MEASURED) -> float:
 def _buckets(situation: Situation, setting: Setting) -> Sequence[Bucket]:
     work = situation.workload
     first, others = setting.caps_bytes or (work.first_bucket_bytes, work.bucket_cap_bytes)
-    return buckets_of(situation.gradients.parameters, first, others)
+    if setting.model == 1:
+        return buckets_of(situation.gradients.parameters, first, others)
+    scaled = (max(1, round(cap / setting.model)) for cap in (first, others))  # parameters grow in the caps' stead
+    buckets = buckets_of(situation.gradients.parameters, *scaled)
+    return [replace(bucket, num_bytes=round(setting.model * bucket.num_bytes)) for bucket in buckets]
 
 
 def _transfer_s(situation: Situation, setting: Setting, buckets: Sequence[Bucket]) -> Floats:
@@ -155,7 +161,7 @@ def _buffers_s(situation: Situation, setting: Setting) -> float:
 def _copies(situation: Situation, setting: Setting, buckets: Sequence[Bucket]) -> tuple[Floats, Floats]:
     """Return the copies out of buckets [draws, buckets], and what converting gradients adds to backward [draws]."""
     share = np.array([bucket.num_bytes for bucket in buckets], dtype=float)
-    copy_s = situation.computation.copy_s / setting.compute
+    copy_s = setting.model * situation.computation.copy_s / setting.compute
     converts = setting.sent_share is not None and setting.sent_share < situation.sent_share
     converting_s = copy_s * (_CONVERSION_PASSES if converts else 0.0)
     kept = 0.0 if setting.bucket_view and not situation.workload.gradient_as_bucket_view else 1.0

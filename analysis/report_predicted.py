@@ -9,8 +9,8 @@ from analysis.plots import MODELS, ranks
 from analysis.report_assumptions import assumption_table, checked_assumptions
 from analysis.report_data import Material, count_steps, raw_files
 from analysis.report_page import Picture, Section, Table, between
-from analysis.results import Interval, Prediction, PredictionSet, ScheduledStep
-from analysis.verdict import Outcome, laws
+from analysis.results import Prediction, PredictionSet, ScheduledStep
+from analysis.verdict import Outcome, laws, saved
 from commbench.training_records import GradientTimeline
 from commbench.units import format_bytes, format_seconds
 
@@ -138,22 +138,20 @@ def prediction_section(material: Material, predicted: PredictionSet, answers: tu
 def change_section(predicted: PredictionSet) -> Section:
     """Return what the simulator says would help."""
     rows = tuple(
-        (str(c.world_size), c.what, c.setting, format_seconds(c.seconds_saved), _span(c.interval_s), f"{c.speedup:.2f}x")
+        (str(c.world_size), c.what, c.setting, saved(c), f"{c.speedup:.2f}x", c.side_effect or _NOT_KNOWN)
         for c in predicted.changes
     )
     if not rows:
-        return Section(name="changes", title="What to try", sentences=("Nothing simulated saves more than 1 % of the step.",))
-    head = ("Ranks", "Change", "Setting", "Saved per batch", "90 % interval", "Speedup with it")
+        return Section(
+            name="changes", title="What to try", sentences=("Nothing simulated surely saves more than 1 % of the step.",)
+        )
+    head = ("Ranks", "Change", "Setting", "Saved per batch (90 %)", "Speedup with it", "Besides")
     return Section(
         name="changes",
         title="What to try",
         sentences=("Each change went through the same simulator as the prediction. None of them has been run.",),
-        tables=(Table(title="Predicted gains, best first", head=head, rows=rows, words=frozenset({1, 2})),),
+        tables=(Table(title="Predicted gains, best first", head=head, rows=rows, words=frozenset({1, 2, 5})),),
     )
-
-
-def _span(interval: Interval | None) -> str:
-    return _NOT_KNOWN if interval is None else between(interval.low, interval.high, format_seconds)
 
 
 def _spoken(prediction: Prediction, checks: list[Outcome]) -> str:

@@ -111,7 +111,10 @@ class ScheduledStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Something to try: the seconds it is predicted to save per batch, with a 90 % interval, and the speedup that leaves."""
+    """Something to try: the seconds it is predicted to save per batch, with a 90 % interval, and the speedup that leaves.
+
+    `side_effect`: what it changes besides the time, in a few words.
+    """
 
     what: str
     setting: str
@@ -119,6 +122,7 @@ class Change:
     seconds_saved: float
     speedup: float
     interval_s: Interval | None = None
+    side_effect: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

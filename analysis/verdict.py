@@ -7,7 +7,7 @@ from analysis.assumptions import check_assumptions, failed
 from analysis.load import Run, select
 from analysis.results import Change, Interval, Overhead, Prediction, PredictionSet
 from analysis.scaling import karp_flatt, work_s
-from commbench.units import format_seconds
+from commbench.units import format_estimate, format_seconds
 
 _GOOD_EFFICIENCY = 0.9
 
@@ -146,9 +146,15 @@ def _first_try(options: Sequence[Change], roomy: Sequence[Overhead]) -> str:
         return "Try first: nothing simulated here saves more than 1 % of the step; a faster computation is the way on."
     best = options[0]
     return (
-        f"Try first: {best.what} ({best.setting}), predicted to bring {best.speedup:.2f}x on {best.world_size} ranks, "
-        f"{format_seconds(best.seconds_saved)} less per batch."
+        f"Try first: {best.what} ({best.setting}), predicted to save {saved(best)} per batch and to bring "
+        f"{best.speedup:.2f}x on {best.world_size} ranks{f'; but {best.side_effect}' if best.side_effect else ''}."
     )
+
+
+def saved(change: Change) -> str:
+    """Write what a change saves, with its interval where there is one: 12 ms (8 to 15)."""
+    span = change.interval_s
+    return format_seconds(change.seconds_saved) if span is None else format_estimate(change.seconds_saved, span.low, span.high)
 
 
 def _oversubscribed(runs: Sequence[Run], world_size: int) -> bool:

@@ -39,6 +39,7 @@ VERBS = {
         "EXTRAPOLATE",
         "throughput or step time at other N from a table of a few: laws, intervals, boundaries",
     ),
+    "advise": ("analysis.advise_cli", "ADVISE", "what to change, from where on N ranks pay, and what that costs"),
     "check": ("analysis.check_cli", "CHECK", "pass or fail: thresholds, a baseline with its noise, and what is not normal"),
     "report": ("analysis.cli", "REPORT", "one HTML file: verdict, wire, step, prediction beside measurement"),
     "plots": ("analysis.plots_cli", "PLOTS", "every figure of the report as a file, over all runs below a folder"),

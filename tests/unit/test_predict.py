@@ -258,8 +258,8 @@ def test_only_changes_that_help_are_proposed_best_first(tmp_path: Path) -> None:
     predicted = predict(load_runs(study(tmp_path)))
     saved = [change.seconds_saved for change in predicted.changes]
     assert saved == sorted(saved, reverse=True)
-    assert predicted.changes[0].what == "accumulate gradients over 4 batches"
-    assert predicted.changes[0].seconds_saved == pytest.approx(0.75 * (TAIL_S + 0.002), rel=1e-2)  # and of the 2 ms update
+    assert predicted.changes[0].what == "accumulate gradients over 8 batches"
+    assert predicted.changes[0].seconds_saved == pytest.approx(0.875 * (TAIL_S + 0.002), rel=1e-2)  # and of the 2 ms update
     assert all(
         c.interval_s is not None and 0 < c.interval_s.low <= c.seconds_saved <= c.interval_s.high for c in predicted.changes
     )

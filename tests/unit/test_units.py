@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commbench.errors import BadInput
-from commbench.units import format_bytes, format_number, format_rate, format_seconds, parse_bytes, printable, sweep_sizes
+from commbench.units import (
+    format_bytes,
+    format_estimate,
+    format_number,
+    format_rate,
+    format_seconds,
+    parse_bytes,
+    parse_duration,
+    printable,
+    sweep_sizes,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +53,22 @@ def test_figures_for_people() -> None:
     assert format_seconds(1234.6) == "1235 s"
     assert format_rate(12.5e9) == "12.5 GB/s"
     assert format_rate(94.9e6 / 8) == "11.9 MB/s"
+
+
+def test_an_estimate_has_one_unit_with_its_interval() -> None:
+    assert format_estimate(0.0123, 0.0081, 0.0152) == "12.3 ms (8.1 to 15.2)"
+    assert format_estimate(0.0009, -0.0002, 0.0012) == "0.9 ms (-0.2 to 1.2)"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("2h", 7200), ("90min", 5400), ("90m", 5400), ("1.5d", 129600), (" 30S ", 30)])
+def test_durations_have_a_unit(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["2", "0h", "h", "-1h", "1e3s", "2 weeks", "1h30", "9" * 40 + "s"])
+def test_a_duration_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="write for example 2h"):
+        parse_duration(text)
 
 
 @given(st.text())
