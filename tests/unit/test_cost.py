@@ -103,12 +103,12 @@ def test_a_curve_that_falls_is_called_noisy() -> None:
 @pytest.mark.parametrize(
     ("measured", "message"),
     [
-        ([], "no in-place all-reduce"),
-        ([collective(8, [1e-5], in_place=False)], "no in-place all-reduce"),
+        ([], "no in-place collective"),
+        ([collective(8, [1e-5], in_place=False)], "no in-place collective"),
         ([collective(8, [1e-5], world_size=1), collective(16, [1e-5], world_size=1)], "one rank talks to nobody"),
         ([collective(1024, [1e-5]), collective(1024, [2e-5])], "sweep two or more sizes"),
         ([collective(8, [1e-5]), collective(2**20, [1e-5])], "does not grow with size"),
-        ([collective(8, [1e-5]), collective(16, [1e-5], num_wrong=3)], "16 bytes gave wrong sums"),
+        ([collective(8, [1e-5]), collective(16, [1e-5], num_wrong=3)], "16 bytes gave wrong values"),
     ],
 )
 def test_refuses_what_the_data_cannot_give(measured: list[CollectiveMeasurement], message: str) -> None:
