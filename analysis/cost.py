@@ -136,6 +136,11 @@ def cost_s(cost: CostModel, message_bytes: float) -> float:
     return times[right - 1] + share * (times[right] - times[right - 1])
 
 
+def curve_points(cost: CostModel) -> list[tuple[int, float]]:
+    """Return the sizes in bytes and medians in seconds that the curve goes through, smallest first."""
+    return list(zip(*_knots(cost), strict=True))
+
+
 def is_measured(cost: CostModel, message_bytes: float) -> bool:
     """Whether the curve holds at this size; beyond the sweep `cost_s` only continues it."""
     sizes, _ = _knots(cost)
@@ -162,9 +167,9 @@ def in_place_by_size(measurements: Sequence[CollectiveMeasurement]) -> list[Coll
 
 def curve_measurements(measurements: Sequence[CollectiveMeasurement]) -> list[CollectiveMeasurement]:
     """Return the measurements that the fit uses, smallest message first: out of place only where there is no in place."""
-    if any(OPERATIONS[m.op].in_place for m in measurements):
+    if all(OPERATIONS[m.op].in_place for m in measurements):
         return in_place_by_size(measurements)
-    return sorted(measurements, key=lambda m: m.message_bytes)
+    return sorted((m for m in measurements if not m.in_place), key=lambda m: m.message_bytes)
 
 
 def _knots(cost: CostModel) -> tuple[tuple[int, ...], tuple[float, ...]]:

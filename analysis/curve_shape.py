@@ -20,7 +20,7 @@ from commbench.units import format_bytes
 
 Floats = NDArray[np.float64]
 
-_FROM_BYTES = 256 * 2**10  # below it latency rules, and DDP sends little
+MATTERS_BYTES = 256 * 2**10  # below it latency rules, and DDP sends little
 _DISTURBED = 1.25  # in one placement and not in the other
 _STANDS_OUT = 1.5  # against both neighbours' lines, where nothing else was measured
 _SWITCH, _CONFIRMED = 1.2, 1.1  # a course is left by this factor; the other placement shows at least that
@@ -103,7 +103,7 @@ def doubt(curve: Curve, set_aside: tuple[SetAside, ...]) -> str | None:
     falls = sum(_unexplained_fall(kept, step) for step in range(len(kept.median_s) - 1))
     if falls:
         return f"time falls by over {_FALL * 100:.0f} % at {falls} of {len(kept.median_s) - 1} steps to a larger size"
-    where = f"from {format_bytes(_FROM_BYTES)} up"
+    where = f"from {format_bytes(MATTERS_BYTES)} up"
     if curve.witnessed:
         apart = np.abs(curve.apart[_that_matter(curve)]) > np.log(_APART)
         if apart.mean() > _APART_SHARE:
@@ -117,9 +117,7 @@ def doubt(curve: Curve, set_aside: tuple[SetAside, ...]) -> str | None:
 
 def leave_one_out(sizes: Floats, times: Floats) -> dict[int, float]:
     """Predict each inner size by the line through its neighbours; return relative errors by size in bytes."""
-    return {
-        int(sizes[i]): float(_between(sizes, times, i) / times[i] - 1) for i in range(1, len(sizes) - 1)
-    }
+    return {int(sizes[i]): float(_between(sizes, times, i) / times[i] - 1) for i in range(1, len(sizes) - 1)}
 
 
 def _slow_in_one_placement(curve: Curve) -> tuple[SetAside, ...]:
@@ -196,9 +194,9 @@ def _unexplained_fall(curve: Curve, step: int) -> bool:
     before, after = curve.median_s[step : step + 2]
     other_before, other_after = curve.other_s[step : step + 2]
     fell_too = curve.witnessed and other_after < (1 - _FALL / 2) * other_before
-    return bool(curve.message_bytes[step] >= _FROM_BYTES and after < (1 - _FALL) * before and not fell_too)
+    return bool(curve.message_bytes[step] >= MATTERS_BYTES and after < (1 - _FALL) * before and not fell_too)
 
 
 def _that_matter(curve: Curve) -> NDArray[np.bool_]:
-    large = curve.message_bytes >= _FROM_BYTES
+    large = curve.message_bytes >= MATTERS_BYTES
     return large if large.sum() > 2 else np.ones_like(large)

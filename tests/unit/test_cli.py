@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.cli import FIT, PREDICT
+from analysis.cli import PREDICT
+from analysis.fit_cli import FIT
 from commbench.errors import BadInput
 from commbench.verbs import Verb
 from commprof.cli import VERBS, main
