@@ -19,11 +19,13 @@ ARTICLES ?= ../shared/data/ag_news_csv/test.csv
 # `make benchmark-trace-load`: a real trace, and a folder for HolisticTraceAnalysis' own environment, which may be left out.
 TRACE ?= ../shared/data/traces/v100_2gpu_allreduce_r1/df_index_resolver.json.gz
 HTA ?=
+# Published logs for `make benchmark-cost`.
+LOGS ?= ../shared/data/nccl_logs
 
 .PHONY: demo test check clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-training-cost benchmark-data benchmark-ag-news benchmark-trace-load \
-	benchmark-trace-growth
+	benchmark-trace-growth benchmark-cost
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -79,6 +81,9 @@ benchmark-trace-load: $(VENV)/installed
 
 benchmark-trace-growth: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.trace_growth --out $(RESULTS)
+
+benchmark-cost: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.cost_error $(LOGS) --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -42,7 +42,7 @@ def _lines(costs: Sequence[CostModel]) -> Iterator[str]:
     ring = f"   (ring: latency = {RING.formula.split(' + ', maxsplit=1)[0]})" if costs[0].op == "all_reduce" else ""
     yield f"{costs[0].op.replace('_', '-')}{of} on p ranks: t = latency + S / bandwidth{ring}"
     yield ""
-    yield f"{'ranks':>5}  {'latency':>24}  {'bandwidth (algbw)':>26}  {'busbw':>9}  half-size"
+    yield f"{'ranks':>5}  {'latency':>24}  {'bandwidth (algbw)':>25}  {'busbw':>9}  half-size"
     for cost in costs:
         latency, bandwidth = format_seconds(cost.latency_s), format_rate(cost.bandwidth_bytes_per_s)
         if not cost.single_samples:
@@ -51,7 +51,7 @@ def _lines(costs: Sequence[CostModel]) -> Iterator[str]:
             slow, fast = cost.bandwidth_interval.low / 1e9, cost.bandwidth_interval.high / 1e9
             bandwidth += f" [{slow:.3g}, {fast:.3g}]"
         yield (
-            f"{cost.world_size:>5}  {latency:>24}  {bandwidth:>26}  {format_rate(cost.busbw_bytes_per_s):>9}  "
+            f"{cost.world_size:>5}  {latency:>24}  {bandwidth:>25}  {format_rate(cost.busbw_bytes_per_s):>9}  "
             f"{format_bytes(cost.half_bandwidth_bytes)}"
         )
     for cost in costs:
