@@ -45,7 +45,8 @@ Floats = NDArray[np.float64]
 _BUCKET_BYTES = 25 * 2**20  # DDP's
 _DIFFERS = 0.05
 _CLEARLY = 2.0  # another form has to be this much nearer than the ring, which is what both NCCL and gloo run for long messages
-# From how many GPUs of a node NCCL 2.27 takes NVLS for an all-reduce, as measured (stas00/ml-engineering, network/README.md).
+# From how many GPUs of a node NCCL 2.27 takes NVLS for an all-reduce (stas00/ml-engineering, network/README.md: measured on
+# H200 and B200; H100 has H200's switch).
 _NVLS_FROM = {"H100": 5, "H200": 5, "B200": 6}
 _NVLS_GAIN = "1.14 to 1.29 times the ring's rate on 5 to 8 H200, 1.15 to 1.23 on 6 to 8 B200"
 

@@ -47,6 +47,14 @@ def test_a_tree_is_told_from_a_ring() -> None:
     assert cost_s(carried, MIB) == pytest.approx(6 * 25e-6 + 2 * MIB / 1e9)
 
 
+def test_a_ring_is_given_up_only_for_a_form_that_is_twice_as_near() -> None:
+    """4 ranks take 1.2 times what 2 take: a ring misses that by 25 % and a little latency, a tree by 17 %."""
+    carried = carry_cost([curve(2, 2, 1), curve(4, 2.4, 1.2)], 8)
+    assert carried.form.startswith("a ring")
+    assert "this form is off by 26%" in carried.doubts[0]
+    assert any("by the form of a tree 25 MiB would take" in doubt for doubt in carried.doubts)
+
+
 def test_what_every_call_costs_is_not_multiplied_with_the_ranks() -> None:
     carried = carry_cost([curve(2, 2, 1, extra_s=1e-4), curve(4, 6, 1.5, extra_s=1e-4)], 8)
     assert cost_s(carried, MIB) == pytest.approx(1e-4 + 14 * 25e-6 + 1.75 * MIB / 1e9)

@@ -55,7 +55,7 @@ def test_without_a_second_placement_only_what_stands_far_out_on_both_sides_is_se
     assert log(halved, None).set_aside == ()
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.6])
+@pytest.mark.parametrize("factor", [0.35, 1.6])
 def test_an_algorithm_that_takes_over_is_found_with_its_size_and_factor(factor: float) -> None:
     def switching(size: int) -> float:
         return line(size) * (factor if size >= 4 * MIB else 1)
@@ -65,18 +65,22 @@ def test_an_algorithm_that_takes_over_is_found_with_its_size_and_factor(factor: 
         (switch,) = cost.switches
         assert (switch.previous_bytes, switch.message_bytes) == (2 * MIB, 4 * MIB)
         assert switch.factor == pytest.approx(factor, rel=0.02)
-        assert other is None or cost.verdict == "sound"  # the fall has been explained
+        explained = other is not None or factor > 1  # time falls by a third; the other placement falls with it
+        assert cost.verdict == ("sound" if explained else "noisy: time falls by over 20 % at 1 of 18 steps to a larger size")
 
 
 def test_a_bend_in_one_placement_alone_is_no_switch() -> None:
     assert log(halved, line).switches == ()
 
 
-def test_no_switch_is_seen_in_noise_of_repeated_samples() -> None:
-    """8 % noise on medians of three: steps of 20 % happen, but none is three standard errors long."""
-    rng = np.random.default_rng(3)
-    measured = [collective(s, line(s) * (1 + 0.08 * rng.standard_normal(3))) for s in SIZES]
-    assert fit_cost(measured).switches == ()
+def test_noise_of_repeated_samples_is_no_switch_but_a_real_one_stands_out_of_it() -> None:
+    """Noise of 20 %, medians of five: steps of 20 % happen, but a halving alone is three standard errors long."""
+    rng = np.random.default_rng(0)
+    noise = {size: np.exp(0.2 * rng.standard_normal(5)) for size in SIZES}
+    assert fit_cost([collective(s, line(s) * noise[s]) for s in SIZES]).switches == ()
+    quiet = {size: np.exp(0.02 * rng.standard_normal(5)) for size in SIZES}
+    (switch,) = fit_cost([collective(s, halved(s) * quiet[s]) for s in SIZES]).switches
+    assert switch.message_bytes == 4 * MIB
 
 
 @pytest.mark.parametrize(
