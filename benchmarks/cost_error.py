@@ -218,6 +218,12 @@ def lines(logs: Sequence[Log]) -> Iterator[str]:
         cells = [f"{statistic(at_sound):.1%}" for statistic in (fmean, median, max)] + [f"{fmean(at_all):.1%}"]
         cells += [f"{fmean([e for one in sparse[every] for e in one[name]]):.1%}" if name != TORCH else "-" for every in sparse]
         yield f"| {name} | {' | '.join(cells)} |"
+    inside = [log for log in sound if log.machine.get("nodes") == "1" and "NVLink" in log.machine["interconnect"]]
+    if inside:
+        means = {name: fmean([error for log in inside for error in found[log.name][name]]) for name in (OURS, TORCH)}
+        yield ""
+        yield f"torch's model knows NVLink best: on the {len(inside)} sound logs of one node with NVLink it is off by"
+        yield f"{means[TORCH]:.1%}, commprof by {means[OURS]:.1%}."
     yield from ("", "## By log", "", "Means over the sizes left out.", "")
     shown = (OURS, "line, least squares", "line, relative", "PCHIP in log-log", TORCH)
     yield f"| log | sizes | {' | '.join(shown)} | verdict |"
