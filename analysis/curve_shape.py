@@ -28,7 +28,8 @@ _SIGMAS = 3.0  # ... or so many standard errors
 _FALL = 0.2
 _FEWEST = 4  # sizes, below which neighbours say nothing
 _APART, _APART_SHARE = 1.1, 0.25
-_SCATTER = 0.04  # a curve whose own observations are that far apart cannot be predicted any better
+_SCATTER = 0.04  # a log whose own observations are that far apart cannot be predicted any better
+_STANDARD_ERROR = 0.1  # of repeated samples' medians: one is known to 20 %, the fall that is called noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,7 @@ def doubt(curve: Curve, set_aside: tuple[SetAside, ...]) -> str | None:
         if apart.mean() > _APART_SHARE:
             return f"in and out of place are over {_APART:g}x apart at {apart.sum()} of {apart.size} sizes {where}"
     known = scatter(kept)
-    if known is not None and known > _SCATTER:
+    if known is not None and known > (_STANDARD_ERROR if curve.repeated else _SCATTER):
         what = "a median is known" if curve.repeated else "in and out of place agree"
         return f"{what} to {known * 100:.2g} % only {where}"
     return None

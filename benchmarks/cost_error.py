@@ -55,6 +55,11 @@ class Log:
         return self.cost.verdict.startswith("sound")
 
     @property
+    def has_nvlink(self) -> bool:
+        link = self.machine.get("interconnect", "")
+        return ("NVLink" in link and "no NVLink" not in link) or "NVSwitch" in link
+
+    @property
     def inner_sizes(self) -> list[int]:
         low, high = BUCKET_RANGE
         return [size for size in self.cost.message_bytes[1:-1] if low <= size <= high]
@@ -191,7 +196,7 @@ def torch_errors(log: Log) -> list[float]:
         mock.patch("torch.cuda.is_available", return_value=True),
         mock.patch("torch.cuda.device_count", return_value=per_node),
         mock.patch.object(comm_analysis, "get_gpu_type", return_value=comm_analysis.NVIDIA_GPU_TYPE(generation)),
-        mock.patch.object(comm_analysis, "_has_nvlink", return_value="NVLink" in log.machine["interconnect"]),
+        mock.patch.object(comm_analysis, "_has_nvlink", return_value=log.has_nvlink),
     ):
         estimate = comm_analysis.estimate_nccl_collective_runtime_impl
         kind = comm_analysis.NCCL_COLL.ALL_REDUCE
@@ -218,7 +223,7 @@ def lines(logs: Sequence[Log]) -> Iterator[str]:
         cells = [f"{statistic(at_sound):.1%}" for statistic in (fmean, median, max)] + [f"{fmean(at_all):.1%}"]
         cells += [f"{fmean([e for one in sparse[every] for e in one[name]]):.1%}" if name != TORCH else "-" for every in sparse]
         yield f"| {name} | {' | '.join(cells)} |"
-    inside = [log for log in sound if log.machine.get("nodes") == "1" and "NVLink" in log.machine["interconnect"]]
+    inside = [log for log in sound if log.machine.get("nodes") == "1" and log.has_nvlink]
     if inside:
         means = {name: fmean([error for log in inside for error in found[log.name][name]]) for name in (OURS, TORCH)}
         yield ""
