@@ -21,12 +21,14 @@ TRACE ?= ../shared/data/traces/v100_2gpu_allreduce_r1/df_index_resolver.json.gz
 HTA ?=
 # Published throughputs for `make benchmark-extrapolation`.
 TABLE ?= ../shared/data/scaling/scaling.csv
+# Published logs for `make benchmark-cost`.
+LOGS ?= ../shared/data/nccl_logs
 
 .PHONY: demo test check clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
-	benchmark-prediction-speed
+	benchmark-prediction-speed benchmark-cost
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -99,6 +101,9 @@ benchmark-report: $(VENV)/installed
 
 benchmark-extrapolation: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.extrapolation $(TABLE) --out $(RESULTS)
+
+benchmark-cost: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.cost_error $(LOGS) --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

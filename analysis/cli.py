@@ -1,99 +1,22 @@
-"""`commprof fit`, `predict` and `report`: files in, answers out. No torch, no measuring."""
+"""`commprof predict` and `report`: files in, answers out. No torch, no measuring."""
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from analysis.results import AssumptionCheck, BreakEven, CostModel, Prediction, PredictionSet
-from analysis.scaling import karp_flatt, scalings_of
+from analysis.results import AssumptionCheck, BreakEven, Prediction, PredictionSet
+from analysis.scaling import karp_flatt
 from commbench.errors import BadInput
 from commbench.rundir import read_info, write_document
-from commbench.units import format_bytes, format_rate, format_seconds, printable
+from commbench.units import format_seconds, printable
 from commbench.verbs import Verb
 
-if TYPE_CHECKING:
-    from analysis.load import Run
-
 _MAX_RANKS = 65_536
-
-
-def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="bench runs, or a study's folder")
-    parser.add_argument(
-        "--times", nargs="+", metavar="N=S", help="explain seconds for the same work on N ranks: 1=19.53 4=42.34"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-
-
-def check_fit(args: argparse.Namespace) -> None:
-    """Raise BadInput unless there is exactly one thing to fit."""
-    if bool(args.runs) == bool(args.times):
-        raise BadInput("give bench runs to fit the wire, or --times 1=19.53 4=42.34 to explain a speedup; one of the two")
-    if args.times:
-        parse_times(args.times)
-
-
-def fit(args: argparse.Namespace) -> int:
-    """Fit the wire from bench runs (and keep fit.json), or explain a speedup from its times."""
-    from analysis.load import load_runs
-    from analysis.situation import fit_costs
-
-    if args.times:
-        found = scalings_of(parse_times(args.times))
-        _print("\n\n".join(scaling.explain() for scaling in found))
-        return 0
-    runs = load_runs(args.runs)
-    costs = list(fit_costs(runs).values())
-    if not costs:
-        raise BadInput(_nothing_to_fit(runs, args.runs))
-    write_document(args.runs[0] / "analysis" / "fit.json", costs)
-    _print(msgspec.json.encode(costs).decode() if args.json else fit_table(costs))
-    return 0
-
-
-def _nothing_to_fit(runs: "Sequence[Run]", paths: Sequence[Path]) -> str:
-    held = sorted({f"{m.op} of {m.dtype}" for run in runs if run.world_size > 1 for m in run.collectives})
-    names = ", ".join(map(str, paths))
-    if held:
-        return f"{names} holds {', '.join(held)}; what is fitted is a float32 all-reduce, as DDP does it"
-    return f"no bench run among {names}; make one with commprof bench --nproc 2"
-
-
-def parse_times(words: Sequence[str]) -> dict[int, float]:
-    """Turn `1=19.53` words into seconds by rank count; raise BadInput for anything else."""
-    times = {}
-    for word in words:
-        ranks, _, seconds = word.partition("=")
-        try:
-            times[int(ranks)] = float(seconds)
-        except ValueError:
-            raise BadInput(f"--times {word!r} is not N=SECONDS; write for example 4=42.34") from None
-    return times
-
-
-def fit_table(costs: Sequence[CostModel]) -> str:
-    """Lay out the fitted lines, 80 columns, 95 % intervals in brackets."""
-    lines = ["all-reduce on p ranks: t = latency + S / bandwidth   (ring: latency = 2(p-1) alpha)", ""]
-    lines.append(f"{'ranks':>5}  {'latency':>24}  {'bandwidth (algbw)':>26}  {'busbw':>9}  half-size")
-    for cost in costs:
-        latency, bandwidth = format_seconds(cost.latency_s), format_rate(cost.bandwidth_bytes_per_s)
-        if not cost.single_samples:
-            low, high = cost.latency_interval_s.low, cost.latency_interval_s.high
-            latency += f" [{format_seconds(low)}, {format_seconds(high)}]"
-            slow, fast = cost.bandwidth_interval.low / 1e9, cost.bandwidth_interval.high / 1e9
-            bandwidth += f" [{slow:.3g}, {fast:.3g}]"
-        lines.append(
-            f"{cost.world_size:>5}  {latency:>24}  {bandwidth:>26}  {format_rate(cost.busbw_bytes_per_s):>9}  "
-            f"{format_bytes(cost.half_bandwidth_bytes)}"
-        )
-    for cost in costs:
-        no_interval = ", one a size and so no interval" if cost.single_samples else ""
-        lines.append(f"{cost.world_size:>5} ranks, {cost.num_samples} samples{no_interval}: {cost.verdict}")
-    return "\n".join(lines)
+_WIDTH = 80
 
 
 def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,10 +70,11 @@ def prediction_table(predicted: PredictionSet) -> str:
         )
     for p in predicted.predictions:
         if p.assumptions:
-            lines += ["", f"{p.world_size} ranks assume:", *(f"  - {assumption}" for assumption in p.assumptions)]
+            notes = (textwrap.fill(note, _WIDTH, initial_indent="  - ", subsequent_indent="    ") for note in p.assumptions)
+            lines += ["", f"{p.world_size} ranks assume:", *notes]
     schedules = {p.world_size: p for p in predicted.predictions if p.model == "schedule"}
     lines += ["", *(break_even(law, schedules[law.world_size]) for law in predicted.break_evens)]
-    lines += ["", "R = W / T_comm: one rank's time for the step's samples over all buckets one by one"]
+    lines += ["", "R = W / T_comm: one rank's time for the step's samples over that of all buckets"]
     lines += ["T_N of each model:"]
     lines += sorted({f"  {p.model:8}  {p.formula}" for p in predicted.predictions})
     return "\n".join(lines)
@@ -234,13 +158,6 @@ def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-FIT = Verb(
-    summary="fit latency (s) and bandwidth (B/s) of the wire, or explain a speedup from its times",
-    examples=("commprof fit runs/demo", "commprof fit --times 1=19.53 4=42.34"),
-    add_arguments=add_fit_arguments,
-    check=check_fit,
-    run=fit,
-)
 PREDICT = Verb(
     summary="predict the training step at N ranks from a one-rank profile and a bench",
     examples=("commprof predict runs/demo", "commprof predict runs/PROFILE runs/BENCH -n 2 4 8"),

@@ -40,6 +40,11 @@ class Run:
         return self.info.world_size
 
     @property
+    def num_nodes(self) -> int | None:
+        """How many nodes the run was on; None where an imported log does not list its ranks."""
+        return self.info.num_nodes if self.info.ranks else None
+
+    @property
     def synchronised(self) -> bool:
         """Whether this is a training run as users run it, not a compute-only one."""
         return self.info.workload is not None and self.info.workload.synchronised

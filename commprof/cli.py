@@ -32,7 +32,7 @@ VERBS = {
         "logs of other benchmarks become runs: nccl-tests, PARAM, CSV and more",
     ),
     "trace": ("analysis.trace_cli", "TRACE", "where each step's time went, on every rank, from profiler traces of any job"),
-    "fit": ("analysis.cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),
+    "fit": ("analysis.fit_cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),
     "predict": ("analysis.cli", "PREDICT", "the training step at N ranks, from one rank's profile and a bench"),
     "extrapolate": (
         "analysis.extrapolate_cli",
