@@ -33,7 +33,7 @@ def changes(situation: Situation, single_s: float) -> list[Change]:
                     world_size=situation.world_size,
                     seconds_saved=float(saved[0]),
                     interval_s=span,
-                    speedup=work / float(then.per_batch_s[0]),
+                    speedup=then.speedup(work),
                 )
             )
     return sorted(found, key=lambda change: -change.seconds_saved)

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 PACE_ERROR = 0.03
 EXPOSED_ERROR = 0.12
 EXTRAPOLATED_ERROR = 0.25  # of exposed communication, where the wire at N was not measured
-_CONVERSION_PASSES = 2.0  # a two-byte hook reads and writes what copying out does twice over: 16 bytes a gradient for 8
+CONVERSION_PASSES = 2.0  # a two-byte hook reads and writes what copying out does twice over: 16 bytes a gradient for 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +74,13 @@ class Estimate:
     def per_batch_s(self) -> Floats:
         """Seconds for the samples that a step has now."""
         return self.step_s / self.samples
+
+    def speedup(self, work_s: float) -> float:
+        """Return the samples per second over those of one rank as measured, nothing changed on it.
+
+        `work_s` is what that rank takes for the samples that a step has now (scaling.work_s).
+        """
+        return work_s / float(self.per_batch_s[0])
 
 
 def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
@@ -145,7 +152,7 @@ def _copies(situation: Situation, setting: Setting, buckets: Sequence[Bucket]) -
     share = np.array([bucket.num_bytes for bucket in buckets], dtype=float)
     copy_s = situation.computation.copy_s / setting.compute
     converts = setting.sent_share is not None and setting.sent_share < situation.sent_share
-    converting_s = copy_s * (_CONVERSION_PASSES if converts else 0.0)
+    converting_s = copy_s * (CONVERSION_PASSES if converts else 0.0)
     kept = 0.0 if setting.bucket_view and not situation.workload.gradient_as_bucket_view else 1.0
     return kept * copy_s[:, None] * share / share.sum(), converting_s
 
