@@ -206,7 +206,11 @@ FIT = Verb(
 )
 PREDICT = Verb(
     summary="predict the training step at N ranks from a one-rank profile and a bench",
-    examples=("commprof predict runs/demo", "commprof predict runs/PROFILE runs/BENCH -n 2 4 8", "commprof predict runs/demo --batch 2"),
+    examples=(
+        "commprof predict runs/demo",
+        "commprof predict runs/PROFILE runs/BENCH -n 2 4 8",
+        "commprof predict runs/demo --batch 2",
+    ),
     add_arguments=add_predict_arguments,
     check=check_predict,
     run=predict_verb,

@@ -17,6 +17,7 @@ from analysis.report_predicted import (
     prediction_section,
     proof,
 )
+from analysis.report_what_if import what_if_section
 from analysis.results import CheckedPrediction, Prediction
 from analysis.verdict import verdict
 from commbench.rundir import now_utc, write_document, write_text
@@ -61,6 +62,7 @@ def build_report(material: Material, page: Path) -> Report:
         _trace_section(material),
         prediction_section(material, predicted) if predicted else None,
         change_section(predicted) if predicted else None,
+        what_if_section(material, predicted) if predicted else None,
         environment_section(material),
         file_section(material, page),
     ]

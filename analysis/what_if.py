@@ -63,7 +63,9 @@ def answer(situation: Situation, setting: Setting, single_s: float) -> WhatIf:
 
 def what_if_table(answers: Sequence[WhatIf]) -> str:
     """Lay out the changed steps, 80 columns."""
-    lines = [f"{'ranks':>5}  {'step now':>8}  {'changed':>8}  {'90 % interval':>20}  {'exposed':>8}  {'buckets':>7}  {'speedup':>7}"]
+    lines = [
+        f"{'ranks':>5}  {'step now':>8}  {'changed':>8}  {'90 % interval':>20}  {'exposed':>8}  {'buckets':>7}  {'speedup':>7}"
+    ]
     for a in answers:
         span = f"{format_seconds(a.interval_s.low)} - {format_seconds(a.interval_s.high)}"
         lines.append(
