@@ -16,9 +16,16 @@ from pathlib import Path
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _QUIET = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --enable-logging=stderr"
-).split()
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+)
 _CONSOLE = re.compile(r":CONSOLE[:(].*")
 _ANSWER = re.compile(r'<pre id="answer">(.*?)</pre>', re.DOTALL)
 _ASK = """
@@ -47,7 +54,7 @@ def chromium() -> str | None:
 
 
 def visit(page: Path, script: str, *, timeout_s: float = 60.0, window: str = "1100,900") -> Visit:
-    """Load a copy of the page and run `script` in it, a function's body; raise RuntimeError where it throws or never answers."""
+    """Load a copy of the page and run `script` in it, the body of a function; raise RuntimeError where that throws."""
     browser = chromium()
     assert browser is not None, "the caller asks first"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
