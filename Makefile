@@ -23,7 +23,7 @@ HTA ?=
 .PHONY: demo test check clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-training-cost benchmark-data benchmark-ag-news benchmark-trace-load \
-	benchmark-trace-growth
+	benchmark-trace-growth benchmark-explorer
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -79,6 +79,10 @@ benchmark-trace-load: $(VENV)/installed
 
 benchmark-trace-growth: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.trace_growth --out $(RESULTS)
+
+# Needs Chromium.
+benchmark-explorer: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.explorer_speed --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

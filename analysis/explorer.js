@@ -20,7 +20,7 @@ function time(seconds) {
 
 function size(bytes) {
   const power = Math.min(3, Math.max(0, Math.floor(Math.log2(bytes) / 10)));
-  return `${Number((bytes / 1024 ** power).toPrecision(4))} ${["B", "KiB", "MiB", "GiB"][power]}`;
+  return `${Number((bytes / 1024 ** power).toPrecision(3))} ${["B", "KiB", "MiB", "GiB"][power]}`;
 }
 
 const rate = (bytesPerS) => (bytesPerS >= 1e8 ? `${short(bytesPerS / 1e9)} GB/s` : `${short(bytesPerS / 1e6)} MB/s`);
@@ -29,15 +29,16 @@ const times = (speedup) => `${speedup.toFixed(2)}x`;
 
 // ---- drawing
 
-const text = (x, y, words, anchor = "start", more = "") => `<text x="${x}" y="${y}" text-anchor="${anchor}" ${more}>${words}</text>`;
+const text = (x, y, words, anchor = "start") => `<text x="${x}" y="${y}" text-anchor="${anchor}">${words}</text>`;
 const line = (x1, y1, x2, y2, more) => `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" ${more}/>`;
-const box = (x, y, width, height, colour) => `<rect x="${x}" y="${y}" width="${Math.max(0, width)}" height="${height}" fill="var(--${colour})"/>`;
+const box = (x, y, width, height, colour) =>
+  `<rect x="${x}" y="${y}" width="${Math.max(0, width)}" height="${height}" fill="var(--${colour})"/>`;
 const path = (steps, more) => `<path d="${steps.join("")}" ${more}/>`;
 const fixed = (value) => value.toFixed(2);
 
 function put(id, height, said, parts) {
-  document.getElementById(id).innerHTML =
-    `<svg viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${said}" font-size="11" fill="currentColor">${parts.join("")}</svg>`;
+  const head = `<svg viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${said}" font-size="11" fill="currentColor">`;
+  document.getElementById(id).innerHTML = `${head}${parts.join("")}</svg>`;
 }
 
 function legend(entries) {
@@ -68,29 +69,32 @@ function timeAxis(longestS, bottom, label) {
 function drawTimeline(changed) {
   const zero = changed.backward_start_s;
   const { buckets } = changed;
-  const row = Math.min(26, 480 / (buckets.length + 1));
-  const bottom = 26 + row * (buckets.length + 1);
-  const [at, parts] = timeAxis(changed.step_s - zero, bottom, "time after the last backward pass began");
+  const row = Math.min(26, 480 / buckets.length);
   const bar = row * 0.62;
-  parts.push(text(LEFT - 6, 24 + row / 2 + 4, "backward", "end"));
-  parts.push(box(at(0), 24 + (row - bar) / 2, at(changed.compute_end_s - zero) - at(0), bar, "sky"));
-  parts.push(box(at(changed.compute_end_s - zero), 24 + (row - bar) / 2, RIGHT - at(changed.compute_end_s - zero), bar, "orange"));
+  const bottom = 56 + row * buckets.length;
+  const [at, parts] = timeAxis(changed.step_s - zero, bottom, "time after the last backward pass began");
+  const computed = at(changed.compute_end_s - zero);
+  parts.push(text(LEFT - 6, 42, "backward", "end"));
+  parts.push(box(LEFT, 30, computed - LEFT, 16, "sky"), box(computed, 30, RIGHT - computed, 16, "orange"));
   const every = Math.ceil(buckets.length / 16);
   const [bars, waits, readies] = [[], [], []];
   buckets.forEach((bucket, i) => {
-    const middle = 24 + row * (i + 1.5);
+    const middle = 54 + row * (i + 0.5);
     const [ready, start, done] = [bucket.ready_s, bucket.start_s, bucket.done_s].map((s) => fixed(at(s - zero)));
     bars.push(`M${start} ${fixed(middle - bar / 2)}H${done}v${fixed(bar)}H${start}z`);
     waits.push(`M${ready} ${fixed(middle)}H${start}`);
     readies.push(`M${ready} ${fixed(middle - bar / 2)}v${fixed(bar)}`);
-    if (i % every === 0) parts.push(text(LEFT - 6, fixed(middle + 4), size(bucket.num_bytes), "end"));
+    const label = `${every > 1 ? `#${i + 1} ` : ""}${size(bucket.num_bytes)}`;
+    if (i % every === 0) parts.push(text(LEFT - 6, fixed(middle + 4), label, "end"));
   });
-  parts.push(path(bars, 'fill="var(--blue)"'), path(waits, 'stroke="var(--blue)"'));
-  parts.push(path(readies, 'stroke="var(--blue)" stroke-width="2"'));
+  const thin = Math.min(1, row / 8); // many buckets: lines that leave the bars to be seen
+  parts.push(path(bars, 'fill="var(--blue)"'), path(waits, `stroke="var(--blue)" stroke-width="${thin}"`));
+  parts.push(path(readies, `stroke="var(--blue)" stroke-width="${2 * thin}"`));
   parts.push(...legend([["sky", "computing"], ["orange", "waiting and copying"], ["blue", "a bucket on the wire"]]));
-  const last = buckets.length ? Math.max(...buckets.map((bucket) => bucket.done_s)) - zero : 0;
-  put("what-if-timeline", bottom + 36, `${buckets.length} buckets; the last has landed ${time(last)} after the last backward pass `
-    + `began, computing ends after ${time(changed.compute_end_s - zero)}, the step after ${time(changed.step_s - zero)}.`, parts);
+  const last = Math.max(...buckets.map((bucket) => bucket.done_s)) - zero;
+  const said = `${buckets.length} buckets; the last has landed ${time(last)} after the last backward pass began, computing ends `
+    + `after ${time(changed.compute_end_s - zero)}, the step after ${time(changed.step_s - zero)}.`;
+  put("what-if-timeline", bottom + 36, said, parts);
 }
 
 function drawSteps(now, changed) {
@@ -123,14 +127,16 @@ function drawSpeedups(now, changed, chosen) {
     parts.push(text(LEFT - 6, y(2 ** power) + 4, `${value}x`, "end"));
   }
   for (const count of [1, ...changed.map((one) => one.world_size)]) parts.push(text(x(count), 216, count, "middle"));
-  const curve = (points) => ["M", [[1, 1], ...points.map((one) => [one.world_size, one.speedup])].map(([n, s]) => `${fixed(x(n))} ${fixed(y(s))}`).join("L")];
+  const place = (one) => `${fixed(x(one.world_size))} ${fixed(y(one.speedup))}`;
+  const curve = (points) => [`M${place({ world_size: 1, speedup: 1 })}`, ...points.map((one) => `L${place(one)}`)];
   parts.push(line(x(1), y(1), x(most), y(most), 'stroke="currentColor" stroke-dasharray="1 4"'));
   parts.push(path(curve(now), 'fill="none" stroke="var(--grey)" stroke-width="1.8" stroke-dasharray="6 4"'));
   parts.push(path(curve(changed), 'fill="none" stroke="var(--blue)" stroke-width="1.8"'));
   for (const one of changed) {
     const inside = one.extrapolated ? "var(--page)" : "var(--blue)";
     const radius = one.world_size === chosen ? 6 : 3.5;
-    parts.push(`<circle cx="${fixed(x(one.world_size))}" cy="${fixed(y(one.speedup))}" r="${radius}" fill="${inside}" stroke="var(--blue)" stroke-width="1.8"/>`);
+    const where = `cx="${fixed(x(one.world_size))}" cy="${fixed(y(one.speedup))}" r="${radius}"`;
+    parts.push(`<circle ${where} fill="${inside}" stroke="var(--blue)" stroke-width="1.8"/>`);
   }
   parts.push(text((LEFT + RIGHT) / 2, 232, "ranks; hollow: wire not measured there; dotted: linear", "middle"));
   parts.push(...legend([["grey", "as it is"], ["blue", "changed"]]));
@@ -148,7 +154,8 @@ function start(data) {
   const stops = [null, ...(caps(own) === caps(trained) ? [] : [own]), ...CAPS_MIB.map((mib) => [mib * MIB, mib * MIB])];
   control("cap").max = stops.length - 1;
   const plain = { batch: 1, accumulation: 1, cap_bytes: null, sent_share: null, bandwidth: 1, latency: 1 };
-  const everywhere = (setting) => data.places.map((place) => ({ ...place, ...evaluate(data, { ...setting, world_size: place.world_size }) }));
+  const at = (place, setting) => ({ ...place, ...evaluate(data, { ...setting, world_size: place.world_size }) });
+  const everywhere = (setting) => data.places.map((place) => at(place, setting));
   const asItIs = everywhere(plain);
 
   function chosen() {
@@ -166,12 +173,13 @@ function start(data) {
 
   function show(setting) {
     const place = data.places.find((one) => one.world_size === setting.world_size);
+    const [samples, batches] = [Math.round(data.samples * setting.batch), data.accumulation * setting.accumulation];
     const shown = {
       bandwidth: `${rate(place.busbw_bytes_per_s * setting.bandwidth)} busbw, ${short(setting.bandwidth)}x`,
       latency: `${time(place.latency_s * setting.latency)}, ${short(setting.latency)}x`,
-      batch: `${Math.round(data.samples * setting.batch)} samples${data.accumulation > 1 ? " per micro-batch" : ""}, ${short(setting.batch)}x`,
+      batch: `${samples} sample${samples === 1 ? "" : "s"}${batches > 1 ? " in each micro-batch" : ""}, ${short(setting.batch)}x`,
       cap: setting.cap_bytes ? caps(setting.cap_bytes) : `as trained: ${caps(trained)}`,
-      accumulation: `${setting.accumulation * data.accumulation} micro-batch${setting.accumulation * data.accumulation > 1 ? "es" : ""} a step`,
+      accumulation: `${batches} micro-batch${batches === 1 ? "" : "es"} a step`,
     };
     for (const [name, words] of Object.entries(shown)) {
       control(`${name}-shown`).textContent = words;
@@ -188,7 +196,7 @@ function start(data) {
     control("summary").textContent = `the samples per second of one rank, on ${ranks(setting.world_size)}. A step takes `
       + `${time(after.step_s)}, ${time(after.exposed_s)} of it exposed communication, in ${after.buckets.length} `
       + `bucket${after.buckets.length === 1 ? "" : "s"}. As it is: ${times(before.speedup)}, ${time(before.step_s)} `
-      + `(90 % interval ${time(before.interval_s.low)} to ${time(before.interval_s.high)}).`;
+      + `(90\u00a0% interval ${time(before.interval_s.low)} to ${time(before.interval_s.high)}).`;
     drawSteps(before, after);
     drawSpeedups(asItIs, changed, setting.world_size);
     drawTimeline(after);
