@@ -92,8 +92,8 @@ function drawTimeline(changed) {
   parts.push(path(readies, `stroke="var(--blue)" stroke-width="${2 * thin}"`));
   parts.push(...legend([["sky", "computing"], ["orange", "waiting and copying"], ["blue", "a bucket on the wire"]]));
   const last = Math.max(...buckets.map((bucket) => bucket.done_s)) - zero;
-  const said = `${buckets.length} buckets; the last has landed ${time(last)} after the last backward pass began, computing ends `
-    + `after ${time(changed.compute_end_s - zero)}, the step after ${time(changed.step_s - zero)}.`;
+  const said = `${buckets.length} buckets; the last has landed ${time(last)} after the last backward pass began, computing `
+    + `ends after ${time(changed.compute_end_s - zero)}, the step after ${time(changed.step_s - zero)}.`;
   put("what-if-timeline", bottom + 36, said, parts);
 }
 
@@ -177,7 +177,7 @@ function start(data) {
     const shown = {
       bandwidth: `${rate(place.busbw_bytes_per_s * setting.bandwidth)} busbw, ${short(setting.bandwidth)}x`,
       latency: `${time(place.latency_s * setting.latency)}, ${short(setting.latency)}x`,
-      batch: `${samples} sample${samples === 1 ? "" : "s"}${batches > 1 ? " in each micro-batch" : ""}, ${short(setting.batch)}x`,
+      batch: `${samples} sample${samples === 1 ? "" : "s"}${batches > 1 ? " a micro-batch" : ""}, ${short(setting.batch)}x`,
       cap: setting.cap_bytes ? caps(setting.cap_bytes) : `as trained: ${caps(trained)}`,
       accumulation: `${batches} micro-batch${batches === 1 ? "" : "es"} a step`,
     };
