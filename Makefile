@@ -28,7 +28,7 @@ LOGS ?= ../shared/data/nccl_logs
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
-	benchmark-prediction-speed benchmark-cost
+	benchmark-prediction-speed benchmark-cost benchmark-explorer
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -104,6 +104,10 @@ benchmark-extrapolation: $(VENV)/installed
 
 benchmark-cost: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.cost_error $(LOGS) --out $(RESULTS)
+
+# Needs Chromium.
+benchmark-explorer: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.explorer_speed --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ import msgspec
 
 from analysis.results import AssumptionCheck, BreakEven, Prediction, PredictionSet
 from analysis.scaling import karp_flatt
+from analysis.what_if_arguments import add_change_arguments, asks_what_if, check_changes, what_if_text
 from commbench.errors import BadInput
 from commbench.rundir import read_info, write_document
 from commbench.units import format_seconds, printable
@@ -23,10 +24,12 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a one-rank training run and bench runs, or a study")
     parser.add_argument("-n", "--ranks", nargs="+", type=int, default=[], metavar="N", help="world sizes (those benched)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_change_arguments(parser)
 
 
 def check_predict(args: argparse.Namespace) -> None:
-    """Raise BadInput for world sizes that mean nothing and folders that are not runs."""
+    """Raise BadInput for world sizes and changes that mean nothing and folders that are not runs."""
+    check_changes(args)
     for world_size in args.ranks:
         if not 2 <= world_size <= _MAX_RANKS:
             raise BadInput(f"-n {world_size}: predict 2 to {_MAX_RANKS} ranks")
@@ -35,9 +38,13 @@ def check_predict(args: argparse.Namespace) -> None:
 
 
 def predict_verb(args: argparse.Namespace) -> int:
-    """Predict, keep predictions.json in the first folder's analysis/, and print the table."""
+    """Predict, keep predictions.json in the first folder's analysis/, and print the table; keep nothing of a what-if."""
     from analysis.assumptions import check_assumptions
     from analysis.load import load_runs
+
+    if asks_what_if(args):
+        _print(what_if_text(load_runs(args.runs), args))
+        return 0
     from analysis.predict import predict
 
     runs = load_runs(args.runs)
@@ -160,7 +167,11 @@ def _print(text: str) -> None:
 
 PREDICT = Verb(
     summary="predict the training step at N ranks from a one-rank profile and a bench",
-    examples=("commprof predict runs/demo", "commprof predict runs/PROFILE runs/BENCH -n 2 4 8"),
+    examples=(
+        "commprof predict runs/demo",
+        "commprof predict runs/PROFILE runs/BENCH -n 2 4 8",
+        "commprof predict runs/demo --batch 2",
+    ),
     add_arguments=add_predict_arguments,
     check=check_predict,
     run=predict_verb,

@@ -65,6 +65,8 @@ def fit_cost(
             f"the {used[0].op.replace('_', '-')} of {wrong[0]} bytes gave wrong values; mend the installation before timing it"
         )
     sizes, samples = _group_by_size(used)
+    if min(float(values.min()) for values in samples) <= 0:
+        raise UnusableData(f"a {used[0].op.replace('_', '-')} of the bench took no time at all; its clock cannot be right")
     measured = _curve(measurements, sizes, samples)
     set_aside = disturbed(measured)
     out = {size.message_bytes for size in set_aside}

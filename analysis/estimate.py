@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 PACE_ERROR = 0.035
 EXPOSED_ERROR = 0.10
 EXTRAPOLATED_ERROR = 0.25  # of exposed communication, where the wire at N was not measured
-_CONVERSION_PASSES = 2.0  # a two-byte hook reads and writes what copying out does twice over: 16 bytes a gradient for 8
+CONVERSION_PASSES = 2.0  # a two-byte hook reads and writes what copying out does twice over: 16 bytes a gradient for 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,13 @@ class Estimate:
         """Seconds for the samples that a step has now."""
         return self.step_s / self.samples
 
+    def speedup(self, work_s: float) -> float:
+        """Return the samples per second over those of one rank as measured, nothing changed on it.
+
+        `work_s` is what that rank takes for the samples that a step has now (scaling.work_s).
+        """
+        return work_s / float(self.per_batch_s[0])
+
 
 def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
     """Return the step of the situation with the setting's changes."""
@@ -84,8 +91,8 @@ def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
     grown = model * setting.batch
     gradient_s = grown * (own.backward_s - own.copy_s)  # of the pass that sends, up to the last gradient
     once_s = grown * (own.before_s + own.backward_s - own.copy_s)  # of one micro-batch, without copies
-    buffers_s = _buffers_s(situation, setting)
-    before_s = parts * once_s - gradient_s + model * own.update_s + buffers_s
+    sync_s = buffers_s(situation, setting)
+    before_s = parts * once_s - gradient_s + model * own.update_s + sync_s
     buckets = _buckets(situation, setting)
     transfer_s = _transfer_s(situation, setting, buckets)
     copy_s, converting_s = _copies(situation, setting, buckets)
@@ -97,7 +104,7 @@ def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
     timelines = simulate(
         ready_s, compute_end_s, transfer_s, workers=situation.workers, contention=situation.contention, copy_s=copy_s
     )
-    compute_s = compute_end_s + copy_s.sum(axis=1) - buffers_s
+    compute_s = compute_end_s + copy_s.sum(axis=1) - sync_s
     pace, exposed = _model_error(len(compute_s), extrapolated=situation.extrapolated)
     return Estimate(
         step_s=pace * compute_s + exposed * (timelines.end_s - compute_s),
@@ -147,7 +154,7 @@ def _transfer_s(situation: Situation, setting: Setting, buckets: Sequence[Bucket
     return transfer_s
 
 
-def _buffers_s(situation: Situation, setting: Setting) -> float:
+def buffers_s(situation: Situation, setting: Setting) -> float:
     """Return the time of the broadcast of buffers before the forward pass, during which nothing is computed."""
     work = situation.workload
     if not work.buffer_bytes:
@@ -163,7 +170,7 @@ def _copies(situation: Situation, setting: Setting, buckets: Sequence[Bucket]) -
     share = np.array([bucket.num_bytes for bucket in buckets], dtype=float)
     copy_s = setting.model * situation.computation.copy_s / setting.compute
     converts = setting.sent_share is not None and setting.sent_share < situation.sent_share
-    converting_s = copy_s * (_CONVERSION_PASSES if converts else 0.0)
+    converting_s = copy_s * (CONVERSION_PASSES if converts else 0.0)
     kept = 0.0 if setting.bucket_view and not situation.workload.gradient_as_bucket_view else 1.0
     return kept * copy_s[:, None] * share / share.sum(), converting_s
 

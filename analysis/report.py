@@ -22,6 +22,7 @@ from analysis.report_predicted import (
     proof,
 )
 from analysis.report_training import training_section
+from analysis.report_what_if import what_if_section
 from analysis.results import CheckedPrediction
 from commbench.rundir import now_utc, write_document, write_text
 
@@ -69,6 +70,7 @@ def build_report(material: Material, page: Path) -> Report:
         training_section(material),
         prediction_section(material, predicted, other_answers(material, predicted)) if predicted else None,
         change_section(predicted) if predicted else None,
+        what_if_section(material, predicted) if predicted else None,
         health_section(material),
         environment_section(material),
         file_section(material, page),

@@ -1,4 +1,4 @@
-"""A report as a value, and that value as one HTML page: no network, no script, light and dark.
+"""A report as a value, and that value as one HTML page: no network, no script but one of its own, light and dark.
 
 Everything in the value is untrusted text. It passes `printable` and HTML escaping at one place, the template's output;
 only the figures, made here, go through as they are.
@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from analysis.canvas import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, SKY, VERMILLION, styled
+from analysis.explorer import Explorer
 from commbench.units import printable
 
 _TEMPLATE = "report.html.j2"
@@ -87,7 +88,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One answer: sentences, then pictures, then tables, then what else must be said."""
+    """One answer: sentences, then what can be tried out, pictures, tables, and what else must be said."""
 
     name: str
     title: str
@@ -95,6 +96,7 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     remarks: tuple[str, ...] = ()
+    explorer: Explorer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,11 @@ class Report:
     pictures: tuple[Picture, ...]
     sections: tuple[Section, ...]
     written_at: str
+
+    @property
+    def script_hash(self) -> str | None:
+        """The hash of the one script that the page may run; None where it needs none."""
+        return next((section.explorer.script_hash for section in self.sections if section.explorer is not None), None)
 
 
 def between(low: float, high: float, form: Callable[[float], str]) -> str:

@@ -250,5 +250,6 @@ def report(*paths: Path, out: Path | None = None) -> Page:
     return Page(write_report(paths, out))
 
 
+OWN_SCRIPTS = [{"type": "application/json", "id": "what-if-data"}, {}]  # none of them is loaded from anywhere
 HOSTILE = '<script>alert(1)</script>"onload="alert(1) $\\frac$ \'><img src=x onerror=alert(1)> \x1b[31m\u202e'
 SHOWN = HOSTILE.replace("\x1b", "\\x1b").replace("\u202e", "\\x202e")

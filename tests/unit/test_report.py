@@ -35,6 +35,7 @@ def test_a_complete_study_answers_every_question(study_page: Page) -> None:
         "training",
         "prediction",
         "changes",
+        "what-if",
         "health",
         "environment",
         "files",
