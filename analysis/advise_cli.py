@@ -73,7 +73,7 @@ ADVISE = Verb(
     summary="what to change, best first, with 90 % intervals; from which batch, model and wire on N ranks pay; costs",
     examples=(
         "commprof advise runs/demo",
-        "commprof advise runs/PROFILE runs/BENCH -n 2 4 8 --price 2.5 --deadline 2h",
+        "commprof advise runs/PROFILE runs/BENCH -n 2 4 --samples 1000000 --deadline 2h",
     ),
     add_arguments=add_advise_arguments,
     check=check_advise,

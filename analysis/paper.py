@@ -20,7 +20,7 @@ from analysis.results import BreakEven
 from analysis.study_report import read_grid
 from analysis.verdict import cause_and_cure, laws
 
-_ELSEWHERE = frozenset({"environment", "changes", "what-if", "files"})  # sections of the page that a paper has in another place, or not
+_ELSEWHERE = frozenset({"environment", "changes", "what-if", "files"})  # a paper has them in another place, or not
 _NO_CAUSE = "Nothing predicts these runs, so no cause is told: that takes a training run on one rank and a bench of the wire."
 
 

@@ -49,5 +49,7 @@ def _end(children: Sequence[BaseProcess]) -> None:
     """Leave no process behind: one that is still busy when nobody waits for it any more is told to end."""
     for child in children:
         child.join(timeout=_GRACE_S)
-        if child.is_alive():
-            child.terminate()
+        for stop in (child.terminate, child.kill):
+            if child.is_alive():
+                stop()
+                child.join(timeout=_GRACE_S)

@@ -53,6 +53,10 @@ STAND_INS = {
     **dict.fromkeys(("runs/TRAIN", "runs/AFTER", "runs/BEFORE"), "runs/*-train-n2-*"),
     "runs/PROFILE": "runs/*-train-n1-*",
     "runs/demo": "demo",
+    **dict.fromkeys(("runs/MONDAY", "runs/BENCH2"), "large-bench"),
+    "runs/TUESDAY": "runs/*-bench-n2-*",
+    "runs/BENCH4": "bench-of-4",
+    "AGNews": "synthetic",
 }
 CHECK_SAYS_NO = 3
 
@@ -127,7 +131,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "logs").mkdir()
     for name in ("all_reduce.log", "logs/one.txt", "logs/two.txt"):
         (folder / name).write_text(log)
-    write_measurements(folder / "large-bench", [collective(4**k, [1e-4 + 4**k / 1e9] * 5) for k in range(5, 16)])
+    for name, n in (("large-bench", 2), ("bench-of-4", 4)):
+        swept = [collective(4**k, [1e-4 + 4**k / 1e9] * 5, world_size=n) for k in range(5, 16)]
+        write_measurements(folder / name, swept, world_size=n)
+    (folder / "table.csv").write_text("n_gpus,throughput\n1,100\n2,190\n4,370\n")
+    (folder / "steps.csv").write_text("n_gpus,step_ms\n1,10\n2,10.5\n")
     (folder / "data" / "ag_news_csv").mkdir(parents=True)
     articles = "".join(f'"{i % 4 + 1}","Title {i}","A dog number{i} barks."\n' for i in range(1000))
     for name in ("train.csv", "test.csv"):
@@ -143,7 +151,7 @@ def words_here(words: tuple[str, ...]) -> list[str]:
 
 def test_there_are_examples_of_every_verb_and_a_walk_from_bench_to_report() -> None:
     assert {own.verb for own in EXAMPLES} == set(VERBS)
-    assert [own.verb for own in WALK] == ["env", "bench", "check", "train", "predict", "train", "report"]
+    assert [own.verb for own in WALK] == ["env", "bench", "check", "train", "predict", "advise", "train", "report", "report"]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda own: " ".join(own.words))
