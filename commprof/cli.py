@@ -33,7 +33,7 @@ VERBS = {
     ),
     "trace": ("analysis.trace_cli", "TRACE", "where each step's time went, on every rank, from profiler traces of any job"),
     "fit": ("analysis.fit_cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),
-    "predict": ("analysis.cli", "PREDICT", "the training step at N ranks, from one rank's profile and a bench"),
+    "predict": ("analysis.predict_cli", "PREDICT", "the training step at N ranks, from one rank's profile and a bench"),
     "extrapolate": (
         "analysis.extrapolate_cli",
         "EXTRAPOLATE",
@@ -41,7 +41,7 @@ VERBS = {
     ),
     "advise": ("analysis.advise_cli", "ADVISE", "what to change, from where on N ranks pay, and what that costs"),
     "check": ("analysis.check_cli", "CHECK", "pass or fail: thresholds, a baseline with its noise, and what is not normal"),
-    "report": ("analysis.cli", "REPORT", "one HTML file: verdict, wire, step, prediction beside measurement"),
+    "report": ("analysis.report_cli", "REPORT", "one HTML file: verdict, wire, step, prediction beside measurement"),
     "plots": ("analysis.plots_cli", "PLOTS", "every figure of the report as a file, over all runs below a folder"),
     "testbed": ("commprof.testbed_cli", "TESTBED", "an emulated cluster here: hosts whose wire has a known rate"),
     "study": ("commprof.study", "STUDY", "all of it: bench, profile, predict, verify, report"),

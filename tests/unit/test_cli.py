@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.cli import PREDICT
 from analysis.fit_cli import FIT
+from analysis.predict_cli import PREDICT
 from commbench.errors import BadInput
 from commbench.verbs import Verb
 from commprof.cli import VERBS, main, parser_of
@@ -69,7 +69,7 @@ def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) ->
     "code",
     [
         "import commprof.cli; commprof.cli.main(['--help'])",
-        "import analysis.report, analysis.predict, analysis.check, analysis.cli, analysis.fit_cli, analysis.extrapolate",
+        "import analysis.report, analysis.predict, analysis.check, analysis.report_cli, analysis.fit_cli, analysis.extrapolate",
         "import commbench.errors, commbench.records, commbench.rundir, commbench.units, commbench.cli, commbench.links_cli",
         "import commprof.cli; commprof.cli.main(['completion', 'zsh'])",
     ],

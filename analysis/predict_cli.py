@@ -1,4 +1,4 @@
-"""`commprof predict` and `report`: files in, answers out. No torch, no measuring."""
+"""`commprof predict`: files in, answers out. No torch, no measuring."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ from analysis.scaling import karp_flatt
 from analysis.what_if_arguments import add_change_arguments, asks_what_if, check_changes, what_if_text
 from commbench.errors import BadInput
 from commbench.rundir import read_info, write_document
-from commbench.units import format_seconds, printable
+from commbench.units import format_seconds
 from commbench.verbs import Verb
 
 _MAX_RANKS = 65_536
@@ -114,53 +114,6 @@ def break_even(law: BreakEven, prediction: Prediction) -> str:
     )
 
 
-def add_report_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a study's folder, or the runs to report on")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (RUN/analysis/report.html); with --latex a folder")
-    parser.add_argument("--latex", action="store_true", help="a paper instead: report.tex, figures/, report.pdf by pdflatex")
-
-
-def check_report(args: argparse.Namespace) -> None:
-    """Raise BadInput for folders that are not runs, and for a file where a folder must be."""
-    for run in args.runs:
-        read_info(run)
-    if args.latex and args.out is not None and args.out.exists() and not args.out.is_dir():
-        raise BadInput(f"--out {args.out} is a file; with --latex name a folder, which report.tex and figures/ go to")
-
-
-def report(args: argparse.Namespace) -> int:
-    """Write report.html, or with --latex the paper, and print its path."""
-    if args.latex:
-        return _latex_report(args)
-    from analysis.report import write_report
-    from analysis.report_comparison import write_comparison
-    from analysis.side_by_side import why_apart
-    from analysis.study_report import has_grid, write_study_report
-
-    if len(args.runs) == 1 and has_grid(args.runs[0]):
-        if args.out is not None:
-            raise BadInput(f"--out: {args.runs[0]} holds several experiments, whose pages lie together in its analysis/")
-        _, page = write_study_report(args.runs[0])
-    elif len(args.runs) > 1 and (reason := why_apart(args.runs)):
-        page = write_comparison(args.runs, reason, args.out)
-        sys.stderr.write(f"side by side, not pooled: {printable(reason)}\n")
-    else:
-        page = write_report(args.runs, args.out)
-    _print(str(page))
-    return 0
-
-
-def _latex_report(args: argparse.Namespace) -> int:
-    from analysis.latex_report import HOW_TO_COMPILE, compile_latex, write_latex_report
-
-    source = write_latex_report(args.runs, args.out)
-    pdf = compile_latex(source)
-    if pdf is None:
-        sys.stderr.write(f"commprof: {HOW_TO_COMPILE}\n")
-    _print(printable(str(pdf or source)))
-    return 0
-
-
 def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
 
@@ -175,16 +128,4 @@ PREDICT = Verb(
     add_arguments=add_predict_arguments,
     check=check_predict,
     run=predict_verb,
-)
-REPORT = Verb(
-    summary="write one self-contained HTML file about some runs, side by side where they cannot be pooled; or a LaTeX paper",
-    examples=(
-        "commprof report runs/demo",
-        "commprof report runs/demo --latex",
-        "commprof report runs/PROFILE runs/BENCH --out report.html",
-        "commprof report runs/MONDAY runs/TUESDAY",
-    ),
-    add_arguments=add_report_arguments,
-    check=check_report,
-    run=report,
 )
