@@ -8,6 +8,7 @@ a browser and compares. What a collective costs goes in as a curve: cubics in lo
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -26,6 +27,7 @@ from analysis.load import Run
 from analysis.results import CostModel, Interval
 from analysis.scaling import work_s
 from analysis.situation import Situation, profile_run, situations
+from commbench.errors import UnusableData
 from commbench.training_records import GradientTimeline
 
 _LARGEST = 64  # ranks
@@ -120,15 +122,20 @@ class Explorer:
 
 
 def page_data(runs: Sequence[Run], predicted: Iterable[int]) -> PageData:
-    """Return the data for the predicted world sizes and, at a fixed batch per rank, for the doublings up to 64.
+    """Return the data for the predicted world sizes and, at a fixed batch per rank, for the doublings up to 64 that the wire
+    can be carried over to.
 
     A batch that is shared out computes otherwise at every size, which only a run there can tell. Raises as `predict` does.
     """
     profile = profile_run(runs)
     work = profile.info.workload
     assert work is not None
-    doublings = (2**k for k in range(1, _LARGEST.bit_length())) if work.scaling == "weak" else ()
-    known = situations(runs, sorted({*predicted, *doublings}))
+    known = situations(runs, sorted(predicted))
+    if work.scaling == "weak":
+        for world_size in {2**k for k in range(1, _LARGEST.bit_length())} - {situation.world_size for situation in known}:
+            with suppress(UnusableData):
+                known += situations(runs, [world_size])
+    known.sort(key=lambda situation: situation.world_size)
     distinct = list(dict.fromkeys(_gradients(situation.gradients) for situation in known))
     single_s = profile.median_step_s()
     return PageData(

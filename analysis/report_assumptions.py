@@ -8,6 +8,8 @@ from analysis.report_page import Table
 from analysis.results import AssumptionCheck, PredictionSet
 from commbench.units import format_seconds
 
+_LARGEST_SHARE = 5.0
+
 
 def checked_assumptions(predicted: PredictionSet, runs: Sequence[Run]) -> tuple[AssumptionCheck, ...]:
     """Return the checks of every world size that was predicted and then run."""
@@ -19,9 +21,9 @@ def assumption_table(checks: Sequence[AssumptionCheck]) -> Table:
     """Lay the checks out, one row a part."""
     return Table(
         title="Which assumption failed",
-        head=("Ranks", "Part", "Assumed", "Predicted", "Measured", "Explains", "Of the error", "Holds"),
+        head=("Ranks", "Part", "Assumed", "Predicted", "Measured", "Explains", "Holds"),
         rows=tuple(_row(check) for check in checks),
-        words=frozenset({1, 2, 7}),
+        words=frozenset({1, 2, 6}),
         note="The rank that recorded its gradients, cut where backward begins, where the last gradient is there, where the "
         "last bucket has landed and where it is copied; medians over steps. A part holds within 2 % of the step.",
     )
@@ -30,14 +32,18 @@ def assumption_table(checks: Sequence[AssumptionCheck]) -> Table:
 def _row(check: AssumptionCheck) -> tuple[str, ...]:
     holds = "yes" if check.holds else "no"
     if check.expected_s is None or check.measured_s is None:
-        return (str(check.world_size), check.name, check.assumption, "-", "-", "-", "-", holds)
+        return (str(check.world_size), check.name, check.assumption, "-", "-", "-", holds)
     return (
         str(check.world_size),
         check.name,
         check.assumption,
         format_seconds(check.expected_s),
         format_seconds(check.measured_s),
-        f"{check.explains_s * 1e3:+.1f} ms",
-        f"{check.explained_share:.0%}" if check.error_s else "-",
+        f"{check.explains_s * 1e3:+.1f} ms{_share(check)}",
         holds,
     )
+
+
+def _share(check: AssumptionCheck) -> str:
+    """Tell the share of the error, unless the error is next to nothing and parts that cancel each other are many times it."""
+    return f" ({check.explained_share:.0%})" if abs(check.explained_share) < _LARGEST_SHARE else ""
