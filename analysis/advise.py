@@ -50,6 +50,6 @@ def _candidates(situation: Situation) -> Iterator[tuple[str, str, Setting]]:
     if not work.gradient_as_bucket_view:
         view = "distributed.gradient_as_bucket_view=true"
         yield "let gradients be views of the buckets", view, Setting(bucket_view=True)
-    for cap_mb in _BUCKET_CAPS_MB:
+    for cap_mb in () if work.whole_buckets else _BUCKET_CAPS_MB:
         capped = Setting(caps_bytes=(cap_mb * 2**20, cap_mb * 2**20))
         yield f"close buckets at {cap_mb} MiB", f"distributed.bucket_cap_mb={cap_mb}", capped

@@ -109,7 +109,10 @@ def _facts(info: RunInfo) -> Iterator[tuple[str, str]]:
     yield from _workload_facts(info)
     yield "Backend", info.backend
     if info.imported_from is not None:
-        yield "Imported from", f"{info.imported_from}, a log of another program; what it does not name is unknown"
+        yield (
+            "Imported from",
+            f"{info.imported_from}, {_source(info)}; what it does not name is unknown",
+        )
     else:
         yield "Launcher", info.launcher
         yield "Hosts", f"{info.num_nodes} with {info.cores_per_node} cores each"
@@ -123,6 +126,10 @@ def _facts(info: RunInfo) -> Iterator[tuple[str, str]]:
         yield "Git commit", info.git_commit
     for name, value in sorted(info.environ.items()):
         yield name, value
+
+
+def _source(info: RunInfo) -> str:
+    return "a log of another program" if info.workload is None else "traced under torch.profiler"
 
 
 def _workload_facts(info: RunInfo) -> Iterator[tuple[str, str]]:

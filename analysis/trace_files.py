@@ -18,11 +18,13 @@ from typing import TypeVar
 from analysis import reduced
 from analysis.rank_trace import RankTrace, reduce_trace
 from analysis.trace import read_trace
+from analysis.trace_stream import Limits, TraceText
 from commbench.errors import BadInput, RunFailed
 
 _PATTERNS = ("*.json", "*.json.gz", f"*{reduced.SUFFIX}")
 _FOLDERS = ("traces", "reduced")
 _ENDINGS = re.compile(r"(\.pt)?(\.trace)?(\.json)?(\.gz)?$")
+_TRACE = re.compile(rb'\{.*?"traceEvents"\s*:\s*\[|\[\s*\{[^{}]*"ph"\s*:', re.DOTALL)
 _RANK = re.compile(r"rank[-_ ]?(\d{1,7})", re.IGNORECASE)
 _PATIENCE_S = 120.0
 _GRACE_S = 1.0
@@ -72,13 +74,13 @@ def read_all(paths: Sequence[Path]) -> list[RankTrace]:
     """Read all files, several at a time, in their order. Raises BadInput for what is no trace, RunFailed for a lost process."""
     done = {path: reduced.read_reduced(path) for path in paths if reduced.is_reduced(path)}
     raw = [path for path in paths if path not in done]
-    done |= zip(raw, _side_by_side(read_rank, raw, raw), strict=True)
+    done |= zip(raw, side_by_side(read_rank, raw, raw), strict=True)
     return [done[path] for path in paths]
 
 
 def reduce_all(places: Mapping[Path, Path]) -> list[int]:
     """Reduce each trace into its place, several at a time, and return the bytes written. Raises as `read_all` does."""
-    return _side_by_side(_reduce_into, list(places.items()), list(places))
+    return side_by_side(_reduce_into, list(places.items()), list(places))
 
 
 def read_rank(path: Path) -> RankTrace:
@@ -91,8 +93,8 @@ def _reduce_into(pair: tuple[Path, Path]) -> int:
     return reduced.write_reduced(place, read_rank(path))
 
 
-def _side_by_side(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]) -> list[T]:
-    """Do the work on every item, one process a core; `paths` are the files that it reads."""
+def side_by_side(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]) -> list[T]:
+    """Do the work on every item, one process a core; `paths` are the files that it reads. Raises RunFailed as `read_all`."""
     workers = min(len(os.sched_getaffinity(0)), len(paths))
     if workers <= 1:
         return [work(item) for item in items]
@@ -119,7 +121,26 @@ def _end(children: Sequence[BaseProcess]) -> None:
             child.terminate()
 
 
+def is_trace(path: Path) -> bool:
+    """Say whether a file's beginning is that of a trace, reduced or not; not of what is no file or cannot be read."""
+    if not path.is_file():
+        return False
+    try:
+        if reduced.is_reduced(path):
+            return True
+        head = TraceText(path, Limits()).next_block().removeprefix(b"\xef\xbb\xbf").lstrip()
+    except BadInput:
+        return False
+    return _TRACE.match(head) is not None
+
+
 def rank_in_name(path: str) -> int | None:
     """Return the rank that a file's name gives, as in `rank00003.trace.json.gz`."""
     found = _RANK.search(Path(path).name)
     return int(found[1]) if found else None
+
+
+def name_without_rank(path: Path) -> str:
+    """Return what a trace's name, or else its folder's, says beside its rank and its format."""
+    rest = _RANK.sub("", _ENDINGS.sub("", path.name)).strip("-_. ")
+    return rest or path.resolve().parent.name or "trace"
