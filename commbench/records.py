@@ -124,9 +124,8 @@ class RunInfo:
     @property
     def oversubscribed(self) -> bool:
         """Whether CPU ranks are known to ask for more threads than their machine has cores, so that they slow each other."""
-        return (
-            self.imported_from is None and self.on_cpu and self.ranks_per_machine * self.threads_per_rank > self.cores_per_node
-        )
+        asked = self.ranks_per_machine * self.threads_per_rank
+        return self.imported_from is None and self.on_cpu and asked > self.cores_per_node
 
     @property
     def on_cpu(self) -> bool:

@@ -80,6 +80,7 @@ def test_steps_and_buckets_are_those_on_paper(imported: Path) -> None:
     work, gradients = run.info.workload, run.gradients
     assert work is not None
     assert gradients is not None
+    assert work.starts_together
     assert (work.experiment, work.num_parameters, work.gradient_bytes) == ("big", 2_000_000, 8_000_000)
     assert [own.num_bytes for own in gradients.parameters] == [4_000_000] * 2
     assert [own.ready_s for own in gradients.parameters] == pytest.approx([0.03, 0.05], abs=1e-6)
@@ -120,6 +121,9 @@ def test_gloo_without_its_waiting_and_no_want_of_cores_is_made_up(tmp_path: Path
     (step,) = run.steps[1]
     assert (step.forward_s, step.backward_s, step.optimizer_s) == pytest.approx((10e-6, 30e-6, 128e-6))
     assert run.gradients is not None
+    assert run.info.workload is not None
+    assert not run.info.workload.starts_together
+    assert not run.info.oversubscribed
     assert [own.ready_s for own in run.gradients.parameters] == pytest.approx([10e-6, 30e-6])
     bench = write_bench_run(tmp_path / "bench", 1e-12, 1e15, world_size=4, cores=1)
     (four,) = situations(load_runs([tmp_path / "run", bench]), [4])
@@ -148,7 +152,9 @@ def test_it_says_what_became_of_traces_and_what_they_cannot_tell(tmp_path: Path,
     assert any("1 of 2 ranks have no trace" in note for note in answer["notes"])
     bench = write_bench_run(tmp_path / "bench", 1e-9, 1e8, backend="nccl")
     assert main(["report", answer["run"], str(bench)]) == 0
-    assert "traced under torch.profiler" in (Path(answer["run"]) / "analysis/report.html").read_text()
+    page = (Path(answer["run"]) / "analysis/report.html").read_text()
+    assert "traced under torch.profiler" in page
+    assert "traces whose profiler slowed it" in page  # of a prediction
 
 
 def without(events: Events, *names: str) -> Events:
