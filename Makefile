@@ -19,11 +19,16 @@ ARTICLES ?= ../shared/data/ag_news_csv/test.csv
 # `make benchmark-trace-load`: a real trace, and a folder for HolisticTraceAnalysis' own environment, which may be left out.
 TRACE ?= ../shared/data/traces/v100_2gpu_allreduce_r1/df_index_resolver.json.gz
 HTA ?=
+# Published throughputs for `make benchmark-extrapolation`.
+TABLE ?= ../shared/data/scaling/scaling.csv
+# Published logs for `make benchmark-cost`.
+LOGS ?= ../shared/data/nccl_logs
 
 .PHONY: demo test check clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
-	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news benchmark-trace-load \
-	benchmark-trace-growth
+	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
+	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
+	benchmark-prediction-speed benchmark-cost benchmark-explorer
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -40,6 +45,10 @@ check: $(VENV)/installed-dev
 
 benchmark-prediction: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.prediction_error --out $(RESULTS)
+
+# Its made-up runs come from tests/, which lie beside it in a checkout.
+benchmark-prediction-speed: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.prediction_speed --out $(RESULTS)
 
 benchmark-startup: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.startup --out $(RESULTS)
@@ -82,6 +91,23 @@ benchmark-trace-load: $(VENV)/installed
 
 benchmark-trace-growth: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.trace_growth --out $(RESULTS)
+
+benchmark-guidelines: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.guidelines --out $(RESULTS)
+
+# Chromium, where there is one, tells when a page is ready.
+benchmark-report: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.report_cost --out $(RESULTS)
+
+benchmark-extrapolation: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.extrapolation $(TABLE) --out $(RESULTS)
+
+benchmark-cost: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.cost_error $(LOGS) --out $(RESULTS)
+
+# Needs Chromium.
+benchmark-explorer: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.explorer_speed --out $(RESULTS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -24,6 +24,7 @@ from analysis.estimate import Estimate, estimate
 from analysis.load import Run, select
 from analysis.results import AssumptionCheck
 from analysis.situation import Situation, situations
+from commbench.errors import UnusableData
 from commbench.training_records import StepMeasurement
 
 _TOLERANCE = 0.02  # of the measured step: less is nothing to explain
@@ -40,12 +41,18 @@ _ASSUMPTIONS = {
 
 
 def check_assumptions(runs: Sequence[Run], world_size: int) -> list[AssumptionCheck]:
-    """Compare the last synchronised run on `world_size` ranks with its prediction; empty where there is none to compare."""
+    """Compare the last synchronised run on `world_size` ranks with its prediction.
+
+    Empty where there is none to compare: no such run, or not what a prediction takes.
+    """
     checked = [run for run in select(runs, kind="train", world_size=world_size, synchronised=True) if run.gradients is not None]
     if not checked:
         return []
     before = [run for run in runs if not (run.synchronised and run.world_size > 1)]
-    (situation,) = situations([*before, checked[-1]], [world_size])
+    try:
+        (situation,) = situations([*before, checked[-1]], [world_size])
+    except UnusableData:
+        return []
     profile = select(before, kind="train", world_size=world_size, synchronised=False) or select(
         before, kind="train", world_size=1
     )

@@ -32,7 +32,7 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at", metavar="SIZE", help="message size that both mean, K/M/G binary (largest for busbw, smallest for latency)"
     )
-    parser.add_argument("--op", choices=tuple(OPERATIONS), help="collective that both mean (all_reduce)")
+    parser.add_argument("--op", choices=tuple(OPERATIONS), metavar="OP", help="collective that both mean (all_reduce)")
     parser.add_argument("--mode", choices=("isolated", "pipelined"), help="calls that both mean (isolated where measured)")
     parser.add_argument("--placement", choices=("in", "out"), help="in or out of place (in where measured)")
     parser.add_argument("--baseline", type=Path, metavar="RUN", help="fail what is slower than this bench run beyond noise")

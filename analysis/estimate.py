@@ -11,7 +11,7 @@ are standard deviations of what was seen on a testbed whose cells were predicted
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,10 @@ from commbench.errors import UnusableData
 
 Floats = NDArray[np.float64]
 
-PACE_ERROR = 0.03
-EXPOSED_ERROR = 0.12
+PACE_ERROR = 0.035
+EXPOSED_ERROR = 0.10
 EXTRAPOLATED_ERROR = 0.25  # of exposed communication, where the wire at N was not measured
-_CONVERSION_PASSES = 2.0  # a two-byte hook reads and writes what copying out does twice over: 16 bytes a gradient for 8
+CONVERSION_PASSES = 2.0  # a two-byte hook reads and writes what copying out does twice over: 16 bytes a gradient for 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Setting:
     `batch`: samples per rank in each micro-batch. `accumulation`: micro-batches per step, each as large as now.
     `caps_bytes`: of the first bucket and of the others. `sent_share`: bytes sent per byte of gradient. `bandwidth`,
     `latency`: the wire's. `compute`: the speed of computation. `bucket_view`: gradients are views of buckets, copied once.
-    `cost`: another wire.
+    `cost`: another wire. `model`: its parameters, and all computation with them.
     """
 
     batch: float = 1.0
@@ -50,6 +50,7 @@ class Setting:
     compute: float = 1.0
     bucket_view: bool = False
     cost: CostModel | None = None
+    model: float = 1.0
 
 
 AS_MEASURED = Setting()
@@ -76,15 +77,23 @@ class Estimate:
         """Seconds for the samples that a step has now."""
         return self.step_s / self.samples
 
+    def speedup(self, work_s: float) -> float:
+        """Return the samples per second over those of one rank as measured, nothing changed on it.
+
+        `work_s` is what that rank takes for the samples that a step has now (scaling.work_s).
+        """
+        return work_s / float(self.per_batch_s[0])
+
 
 def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
     """Return the step of the situation with the setting's changes; raise UnusableData for other caps of a trace's buckets."""
     own, parts = situation.computation, setting.accumulation
-    grown = setting.batch / setting.compute
+    model = setting.model / setting.compute
+    grown = model * setting.batch
     gradient_s = grown * (own.backward_s - own.copy_s)  # of the pass that sends, up to the last gradient
     once_s = grown * (own.before_s + own.backward_s - own.copy_s)  # of one micro-batch, without copies
-    buffers_s = _buffers_s(situation, setting)
-    before_s = parts * once_s - gradient_s + own.update_s / setting.compute + buffers_s
+    sync_s = buffers_s(situation, setting)
+    before_s = parts * once_s - gradient_s + model * own.update_s + sync_s
     buckets = _buckets(situation, setting)
     transfer_s = _transfer_s(situation, setting, buckets)
     copy_s, converting_s = _copies(situation, setting, buckets)
@@ -96,7 +105,7 @@ def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
     timelines = simulate(
         ready_s, compute_end_s, transfer_s, workers=situation.workers, contention=situation.contention, copy_s=copy_s
     )
-    compute_s = compute_end_s + copy_s.sum(axis=1) - buffers_s
+    compute_s = compute_end_s + copy_s.sum(axis=1) - sync_s
     pace, exposed = _model_error(len(compute_s), extrapolated=situation.extrapolated)
     return Estimate(
         step_s=pace * compute_s + exposed * (timelines.end_s - compute_s),
@@ -125,7 +134,11 @@ def _buckets(situation: Situation, setting: Setting) -> Sequence[Bucket]:
     if setting.caps_bytes is not None and work.whole_buckets:
         raise UnusableData("the profile comes from a trace, whose buckets cannot be laid out anew; record a one-rank run")
     first, others = setting.caps_bytes or (work.first_bucket_bytes, work.bucket_cap_bytes)
-    return buckets_of(situation.gradients.parameters, first, others)
+    if setting.model == 1:
+        return buckets_of(situation.gradients.parameters, first, others)
+    scaled = (max(1, round(cap / setting.model)) for cap in (first, others))  # parameters grow in the caps' stead
+    buckets = buckets_of(situation.gradients.parameters, *scaled)
+    return [replace(bucket, num_bytes=round(setting.model * bucket.num_bytes)) for bucket in buckets]
 
 
 def _transfer_s(situation: Situation, setting: Setting, buckets: Sequence[Bucket]) -> Floats:
@@ -144,7 +157,7 @@ def _transfer_s(situation: Situation, setting: Setting, buckets: Sequence[Bucket
     return transfer_s
 
 
-def _buffers_s(situation: Situation, setting: Setting) -> float:
+def buffers_s(situation: Situation, setting: Setting) -> float:
     """Return the time of the broadcast of buffers before the forward pass, during which nothing is computed."""
     work = situation.workload
     if not work.buffer_bytes:
@@ -158,9 +171,9 @@ def _buffers_s(situation: Situation, setting: Setting) -> float:
 def _copies(situation: Situation, setting: Setting, buckets: Sequence[Bucket]) -> tuple[Floats, Floats]:
     """Return the copies out of buckets [draws, buckets], and what converting gradients adds to backward [draws]."""
     share = np.array([bucket.num_bytes for bucket in buckets], dtype=float)
-    copy_s = situation.computation.copy_s / setting.compute
+    copy_s = setting.model * situation.computation.copy_s / setting.compute
     converts = setting.sent_share is not None and setting.sent_share < situation.sent_share
-    converting_s = copy_s * (_CONVERSION_PASSES if converts else 0.0)
+    converting_s = copy_s * (CONVERSION_PASSES if converts else 0.0)
     kept = 0.0 if setting.bucket_view and not situation.workload.gradient_as_bucket_view else 1.0
     return kept * copy_s[:, None] * share / share.sum(), converting_s
 

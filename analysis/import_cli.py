@@ -21,7 +21,7 @@ from commbench.units import format_bytes, format_rate, format_seconds, printable
 from commbench.verbs import Verb
 
 if TYPE_CHECKING:
-    from analysis.import_trace import TracedRun
+    from analysis.import_trace import TracedJob
     from analysis.readers.foreign import ForeignSweep
 
 _MAX_RANKS = 65_536
@@ -71,7 +71,13 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="*", type=Path, metavar="FILE", help="logs (nccl-tests, PARAM, CSV ...); DDP ranks' traces"
     )
-    parser.add_argument("--preset", action="append", default=[], metavar="NAME", help="a published curve instead of a log")
+    parser.add_argument(
+        "--preset",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"a published curve instead of a log: {', '.join(preset_names())}",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (runs)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="the run folder itself, where there is one run")
     parser.add_argument("--world-size", type=int, metavar="N", help="number of ranks, where a log does not tell")
@@ -176,31 +182,31 @@ def _import_all(args: argparse.Namespace) -> Iterator[Imported | ImportedTraces]
 
 
 def _import_traces(paths: Sequence[Path], args: argparse.Namespace) -> Imported | ImportedTraces:
-    from analysis.import_trace import read_traced_run, write_traced_run
+    from analysis.import_trace import read_traced_job, write_traced_job
     from commbench.rundir import new_run_path
 
     try:
-        run = read_traced_run(paths, args.world_size)
-        folder = args.folder or new_run_path(args.out, "train", run.world_size)
-        write_traced_run(folder, run)
+        job = read_traced_job(paths, args.world_size)
+        folder = args.folder or new_run_path(args.out, "train", job.world_size)
+        write_traced_job(folder, job)
     except CommprofError as error:
         name = f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else str(paths[0])
         return Imported(file=printable(name), ok=False, dialect="torch.profiler", reason=printable(str(error)))
-    return _imported_traces(run, folder)
+    return _imported_traces(job, folder)
 
 
-def _imported_traces(run: "TracedRun", folder: Path) -> ImportedTraces:
+def _imported_traces(job: "TracedJob", folder: Path) -> ImportedTraces:
     from analysis.import_trace import notes_of
 
     return ImportedTraces(
-        files=tuple(printable(path) for path in run.files),
+        files=tuple(printable(path) for path in job.files),
         run=str(folder),
-        world_size=run.world_size,
-        num_steps=len(run.all_steps),
-        wall_s=median(step.wall_s for step in run.all_steps),
-        step_s=median(step.step_s for step in run.all_steps),
-        bucket_bytes=run.sent_bytes,
-        notes=tuple(printable(note) for note in notes_of(run)),
+        world_size=job.world_size,
+        num_steps=len(job.all_steps),
+        wall_s=median(step.wall_s for step in job.all_steps),
+        step_s=median(step.step_s for step in job.all_steps),
+        bucket_bytes=job.sent_bytes,
+        notes=tuple(printable(note) for note in notes_of(job)),
     )
 
 
@@ -257,7 +263,7 @@ IMPORT = Verb(
     examples=(
         "commprof import all_reduce.log",
         "commprof import logs/*.txt --out runs --json",
-        "commprof import rank0.json.gz rank1.json.gz --folder runs/traced",
+        "commprof import rank0.json.gz rank1.json.gz",
         "commprof import --preset h100x8-nvlink --folder runs/h100",
     ),
     add_arguments=add_import_arguments,

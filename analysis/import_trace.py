@@ -13,7 +13,7 @@ from statistics import median
 from analysis.collectives import Matching
 from analysis.rank_trace import NO_STEP, RankTrace
 from analysis.trace_doctor import assign_ranks, examine
-from analysis.trace_files import name_without_rank, side_by_side
+from analysis.trace_files import each_trace, name_without_rank
 from analysis.trace_profile import ComputedStep, RankProfile, read_profile
 from commbench.errors import UnusableData
 from commbench.records import SCHEMA_VERSION, WHOLE_BUCKETS_CAP_BYTES, RankInfo, RunInfo, SoftwareInfo, Workload
@@ -28,7 +28,7 @@ _SENT_AS = {"float": (4, "none"), "float32": (4, "none"), "half": (2, "fp16"), "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TracedRun:
+class TracedJob:
     """What the traces of one job say: by rank, the steps that all of them have and whose buckets are alike, in one order.
 
     `element_bytes` and `hook`: what a gradient is sent as. `findings`: what limits what the traces can tell.
@@ -67,15 +67,15 @@ class TracedRun:
         return len(self.traces) == self.world_size
 
 
-def read_traced_run(paths: Sequence[Path], world_size: int | None) -> TracedRun:
+def read_traced_job(paths: Sequence[Path], world_size: int | None) -> TracedJob:
     """Read the traces of one job; `world_size` is what the user says, None where nothing was said.
 
     Raises BadInput for what is no trace, UnusableData where a run cannot be made of it, RunFailed for a lost process.
     """
-    return understand_traces(side_by_side(read_profile, paths, paths), world_size)
+    return understand_traces(each_trace(read_profile, paths, paths), world_size)
 
 
-def understand_traces(profiles: Sequence[RankProfile], world_size: int | None) -> TracedRun:
+def understand_traces(profiles: Sequence[RankProfile], world_size: int | None) -> TracedJob:
     """Conclude what the ranks of one job computed; raises UnusableData with what is missing."""
     for profile in profiles:
         _check(profile)
@@ -89,7 +89,7 @@ def understand_traces(profiles: Sequence[RankProfile], world_size: int | None) -
     steps, sent_bytes = _common_steps(found)
     element_bytes, hook = _sent_as(steps)
     findings += examine(traces, num_ranks, Matching(matched=(), unmatched=()))
-    return TracedRun(
+    return TracedJob(
         files=tuple(trace.path for trace in traces.values()),
         world_size=num_ranks,
         traces=traces,
@@ -168,29 +168,29 @@ def _sent_as(steps: Mapping[int, Sequence[ComputedStep]]) -> tuple[int, str]:
     return sent
 
 
-def timeline(run: TracedRun) -> GradientTimeline:
+def timeline(job: TracedJob) -> GradientTimeline:
     """Return DDP's buckets as parameters, medians over all ranks' steps. Raises UnusableData for a backward pass of no time."""
-    times = zip(*(step.ready_s for step in run.all_steps), strict=True)
+    times = zip(*(step.ready_s for step in job.all_steps), strict=True)
     ready_s = [median(own) for own in times]
     if ready_s[-1] <= 0:
         raise UnusableData("its backward passes take no time but for communication")
     return GradientTimeline(
-        rank=min(run.steps),
-        num_steps=len(run.all_steps),
+        rank=min(job.steps),
+        num_steps=len(job.all_steps),
         backward_s=ready_s[-1],
         parameters=tuple(
-            ParameterTiming(name=f"bucket {index}", num_bytes=sent // run.element_bytes * _GRADIENT_BYTES, ready_s=at_s)
-            for index, (sent, at_s) in enumerate(zip(run.sent_bytes, ready_s, strict=True))
+            ParameterTiming(name=f"bucket {index}", num_bytes=sent // job.element_bytes * _GRADIENT_BYTES, ready_s=at_s)
+            for index, (sent, at_s) in enumerate(zip(job.sent_bytes, ready_s, strict=True))
         ),
         buckets=(),
     )
 
 
-def write_traced_run(path: Path, run: TracedRun) -> None:
+def write_traced_job(path: Path, job: TracedJob) -> None:
     """Write the run folder; raises BadInput where it exists or cannot be, UnusableData as `timeline` does."""
-    gradients = timeline(run)
-    create_run(path, run_info(run, path.name))
-    for rank, steps in run.steps.items():
+    gradients = timeline(job)
+    create_run(path, run_info(job, path.name))
+    for rank, steps in job.steps.items():
         with RecordWriter(path / f"steps.rank{rank:05d}.jsonl") as writer:
             for step in steps:
                 writer.append(_measurement(step))
@@ -198,47 +198,47 @@ def write_traced_run(path: Path, run: TracedRun) -> None:
     finish_run(path, "completed")
 
 
-def run_info(run: TracedRun, run_id: str) -> RunInfo:
+def run_info(job: TracedJob, run_id: str) -> RunInfo:
     """Return the identity card of the run that the traces become."""
-    hosts = {trace.header.host_name for trace in run.traces.values()}
+    hosts = {trace.header.host_name for trace in job.traces.values()}
     return RunInfo(
         schema_version=SCHEMA_VERSION,
         run_id=run_id,
         kind="train",
         status="running",
         started_at=now_utc(),
-        command=("commprof", "import", run.origin),
-        backend="nccl" if next(iter(run.traces.values())).on_gpu else "gloo",
-        world_size=run.world_size,
-        num_nodes=len(hosts) if run.complete else 1,
+        command=("commprof", "import", job.origin),
+        backend="nccl" if next(iter(job.traces.values())).on_gpu else "gloo",
+        world_size=job.world_size,
+        num_nodes=len(hosts) if job.complete else 1,
         launcher="import",
         cores_per_node=1,
         threads_per_rank=1,
         ranks=tuple(
             RankInfo(rank=rank, local_rank=rank, hostname=_word(trace.header.host_name or "unknown"), device_name="unknown")
-            for rank, trace in run.traces.items()
+            for rank, trace in job.traces.items()
         ),
         software=SoftwareInfo(python="unknown"),
         environ={},
-        workload=_workload(run),
-        imported_from=run.origin,
+        workload=_workload(job),
+        imported_from=job.origin,
     )
 
 
-def _workload(run: TracedRun) -> Workload:
+def _workload(job: TracedJob) -> Workload:
     return Workload(
-        experiment=run.name,
-        num_parameters=run.num_parameters,
-        gradient_bytes=run.num_parameters * _GRADIENT_BYTES,
+        experiment=job.name,
+        num_parameters=job.num_parameters,
+        gradient_bytes=job.num_parameters * _GRADIENT_BYTES,
         samples_per_rank=1,
         sequence_length=None,
         first_bucket_bytes=WHOLE_BUCKETS_CAP_BYTES,
         bucket_cap_bytes=WHOLE_BUCKETS_CAP_BYTES,
         synchronised=False,
         precision="unknown",
-        communication_hook=run.hook,
+        communication_hook=job.hook,
         synchronisation="compute_only",
-        starts_together=run.complete and run.world_size > 1,
+        starts_together=job.complete and job.world_size > 1,
     )
 
 
@@ -258,29 +258,29 @@ def _measurement(step: ComputedStep) -> StepMeasurement:
     )
 
 
-def notes_of(run: TracedRun) -> Iterator[str]:
+def notes_of(job: TracedJob) -> Iterator[str]:
     """Yield what a reader of the run has to know."""
     yield "every step was under the profiler, which slows it, and so is what is predicted from it"
-    if run.world_size > 1:
-        yield f"computing and sending slowed each other on the {run.world_size} ranks traced; that is in the computation"
+    if job.world_size > 1:
+        yield f"computing and sending slowed each other on the {job.world_size} ranks traced; that is in the computation"
     yield "a trace does not tell the batch: one sample stands for what a rank takes in a step"
     yield "its gradients are whole buckets: what other bucket caps would do cannot be predicted from it"
-    if not all(step.marked for step in run.all_steps):
+    if not all(step.marked for step in job.all_steps):
         yield "when a bucket was ready is taken from its launch"
-    if run.hook != "none":
-        yield f"gradients are sent in {run.element_bytes} bytes, as by DDP's hook {run.hook} from float32"
-    if others := _others(run):
+    if job.hook != "none":
+        yield f"gradients are sent in {job.element_bytes} bytes, as by DDP's hook {job.hook} from float32"
+    if others := _others(job):
         yield f"{', '.join(others)} outside DDP's buckets: what of it was exposed is taken out and not predicted"
-    if run.num_left_out:
-        yield f"steps left out: {run.num_left_out}, with other buckets than most, or not on every rank"
-    yield from run.findings
+    if job.num_left_out:
+        yield f"steps left out: {job.num_left_out}, with other buckets than most, or not on every rank"
+    yield from job.findings
 
 
-def _others(run: TracedRun) -> list[str]:
+def _others(job: TracedJob) -> list[str]:
     """Return the operations that ranks ran beside their buckets."""
-    numbers = {step.number for step in run.all_steps}
+    numbers = {step.number for step in job.all_steps}
     found = set()
-    for trace in run.traces.values():
+    for trace in job.traces.values():
         in_buckets = {position for bucket in trace.buckets for position in bucket.collectives}
         beside = [one for position, one in enumerate(trace.collectives) if position not in in_buckets]
         found |= {one.op for one in beside if one.step in numbers}

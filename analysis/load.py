@@ -40,6 +40,11 @@ class Run:
         return self.info.world_size
 
     @property
+    def num_nodes(self) -> int | None:
+        """How many nodes the run was on; None where an imported log does not list its ranks."""
+        return self.info.num_nodes if self.info.ranks else None
+
+    @property
     def synchronised(self) -> bool:
         """Whether this is a training run as users run it, not a compute-only one."""
         return self.info.workload is not None and self.info.workload.synchronised
@@ -56,8 +61,8 @@ class Run:
 
     @property
     def traced(self) -> bool:
-        """Whether the profiler's traces lie in the run's folder."""
-        return any((self.path / "traces").glob("[!.]*.json*"))
+        """Whether the profiler's traces, or what ranks reduced them to, lie in the run's folder."""
+        return any((self.path / "traces").glob("[!.]*.json*")) or any((self.path / "reduced").glob("[!.]*.reduced.gz"))
 
     @property
     def all_reduces(self) -> tuple[CollectiveMeasurement, ...]:
@@ -103,13 +108,22 @@ def load_run(path: Path) -> Run:
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:
     """Read run folders; a study's folder stands for the runs inside it. Each run is loaded once, in the order given."""
+    return [load_run(folder) for folder in _folders(paths)]
+
+
+def load_cards(paths: Sequence[Path]) -> list[Run]:
+    """Read what runs there are, from their run.json alone: nothing that they have measured is in them."""
+    return [Run(path=path, info=read_info(path), collectives=(), steps={}, gradients=None) for path in _folders(paths)]
+
+
+def _folders(paths: Sequence[Path]) -> list[Path]:
     folders: dict[Path, None] = {}
     for path in paths:
         if read_info(path).kind == "study":
             folders.update(dict.fromkeys(sorted(child.parent.resolve() for child in path.glob(f"*/{RUN_FILE}"))))
         else:
             folders[path.resolve()] = None
-    return [load_run(folder) for folder in folders]
+    return list(folders)
 
 
 def check_combinable(runs: Sequence[Run]) -> None:
@@ -133,7 +147,7 @@ def check_combinable(runs: Sequence[Run]) -> None:
     for run in training[1:]:
         difference = _different_workload(training[0].info.workload, run.info.workload) or _different_batch(training[0], run)
         if difference:
-            raise BadInput(f"{run.path} and {training[0].path} differ in {difference}; compare runs of one workload")
+            raise BadInput(f"{training[0].path} and {run.path} differ in {difference}; compare runs of one workload")
     sending = [run for run in training if run.sends]
     for run in sending[1:]:
         if run.delayed != sending[0].delayed:

@@ -89,25 +89,30 @@ def step_figure(predicted: PredictionSet, measured: Sequence[Outcome], shared: C
 
 
 @styled()
-def bandwidth_figure(curves: Sequence[WireCurve]) -> Figure:
-    """Draw bus bandwidth (B/s) over message size, both logarithmic: medians, their 10-90 % band, the fitted line."""
-    return _wire_figure(curves, WireCurve.bus_bandwidth, "bus bandwidth (bytes/s)", rate_tick)
+def bandwidth_figure(curves: Sequence[WireCurve], names: Sequence[str] = ()) -> Figure:
+    """Draw bus bandwidth (B/s) over message size, both logarithmic: medians, their 10-90 % band, fitted line and ceiling.
+
+    `names` are the curves' in the legend, by default their numbers of ranks.
+    """
+    ceilings = [curve.ceiling.busbw_bytes_per_s if curve.ceiling is not None else None for curve in curves]
+    return _wire_figure(curves, WireCurve.bus_bandwidth, "bus bandwidth (bytes/s)", rate_tick, names, ceilings)
 
 
 @styled()
-def latency_figure(curves: Sequence[WireCurve]) -> Figure:
+def latency_figure(curves: Sequence[WireCurve], names: Sequence[str] = ()) -> Figure:
     """Draw the time (s) of one all-reduce over message size, both logarithmic."""
-    return _wire_figure(curves, lambda _, times_s: list(times_s), "time (s)", format_seconds)
+    return _wire_figure(curves, lambda _, times_s: list(times_s), "time (s)", format_seconds, names)
 
 
 @styled()
-def anatomy_figure(anatomies: Sequence[Anatomy]) -> Figure:
+def anatomy_figure(anatomies: Sequence[Anatomy], names: Sequence[str] = ()) -> Figure:
     """Draw one stacked bar a run: data, forward, backward, optimizer, other; seconds of a step."""
     figure, axes = new_axes(58 + 38 * len(anatomies), left=104)
     scale, unit = time_unit(max(anatomy.step_s for anatomy in anatomies))
     parts = [(name, colour, [getattr(a, f"{name}_s") / scale for a in anatomies]) for name, colour in _PHASES.items()]
     _stack(axes, parts)
-    axes.set_yticks(range(len(anatomies)), [f"{ranks(a.run.world_size)}\n{a.kind}" for a in anatomies])
+    whose = names or [ranks(a.run.world_size) for a in anatomies]
+    axes.set_yticks(range(len(anatomies)), [f"{who}\n{a.kind}" for who, a in zip(whose, anatomies, strict=True)])
     bar_axis(axes, f"step time ({unit})", len(anatomies))
     return legend_above(figure, columns=5)
 
@@ -261,18 +266,27 @@ def _wire_figure(
     values: Callable[[WireCurve, Sequence[float]], list[float]],
     label: str,
     form: Callable[[float], str],
+    names: Sequence[str],
+    ceilings: Sequence[float | None] = (),
 ) -> Figure:
-    figure, axes = new_axes(280, left=78, legend_rows=1 + len(curves) // 3)
-    shown: list[float] = []
+    legend = names or [ranks(curve.world_size) for curve in curves]
+    known = [ceiling for ceiling in ceilings if ceiling is not None]
+    figure, axes = new_axes(280, left=78, legend_rows=1 + (len(curves) + bool(known)) // 3)
+    shown = [*known]
     for index, curve in enumerate(curves):
         colour, marker = SERIES[index % len(SERIES)]
         sizes, low, high = curve.message_bytes, values(curve, curve.low_s), values(curve, curve.high_s)
         axes.fill_between(sizes, low, high, color=colour, alpha=0.22, linewidth=0)
-        axes.plot(sizes, values(curve, curve.median_s), f"{marker}-", color=colour, markersize=4, label=ranks(curve.world_size))
+        axes.plot(sizes, values(curve, curve.median_s), f"{marker}-", color=colour, markersize=4, label=legend[index])
         if curve.cost is not None:
             axes.plot(sizes, values(curve, curve.line_s()), "--", color=colour, linewidth=1.3)
         shown += [*low, *high]
+    for (colour, _), ceiling in zip(SERIES, ceilings, strict=False):
+        if ceiling is not None:
+            axes.axhline(ceiling, color=colour, linestyle=":", linewidth=1.6)
     axes.plot([], [], "--", color=INK, linewidth=1.3, label="fitted line")
+    if known:
+        axes.plot([], [], ":", color=INK, linewidth=1.6, label="ceiling of the link")
     size_axis(axes, [size for curve in curves for size in curve.message_bytes])
     log_value_axis(axes, min(shown), max(shown), label, form)
     return legend_above(figure)

@@ -167,7 +167,11 @@ def _assumptions(situation: Situation, kind: ScalingKind) -> list[str]:
     elif not situation.measured_at_n and situation.traced_from is None:
         notes.append(f"{situation.world_size} ranks compute as fast as one alone; no compute-only run at this size was given")
     if situation.extrapolated:
-        notes.append(f"no bench on {situation.world_size} ranks; the wire is carried over by the ring's formula")
+        notes.append(f"no bench on {situation.world_size} ranks; the wire is carried over by its {situation.cost.form}")
+        notes += situation.cost.doubts
+    largest, swept = max(b.num_bytes for b in situation.buckets), situation.cost.message_bytes[-1]
+    if situation.sent_share * largest > swept:
+        notes.append(f"the largest bucket is beyond the largest message benched ({format_bytes(swept)}); the line goes on")
     if situation.imported_from is not None:
         notes.append(f"the wire is that of {situation.imported_from}, a log with one mean time a size: its spread is unknown")
     if situation.contention_bytes is not None:

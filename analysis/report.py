@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.experiment import Cell
-from analysis.plots import ranks
-from analysis.report_data import Material, anatomies, cell_material, checked_too_early, gather, wire_curves
+from analysis.report_assumptions import checked_assumptions
+from analysis.report_contention import contention_section
+from analysis.report_data import Material, cell_material, gather
+from analysis.report_headline import headline, other_answers, sentences
+from analysis.report_health import health_section
+from analysis.report_links import link_section
 from analysis.report_measured import anatomy_section, wire_section
 from analysis.report_origin import environment_section, file_section, warnings
-from analysis.report_page import Headline, Report, Section, render
+from analysis.report_page import Report, Section, render
 from analysis.report_predicted import (
     bucket_section,
     change_section,
@@ -17,10 +21,10 @@ from analysis.report_predicted import (
     prediction_section,
     proof,
 )
-from analysis.results import CheckedPrediction, Prediction
-from analysis.verdict import verdict
+from analysis.report_training import training_section
+from analysis.report_what_if import what_if_section
+from analysis.results import CheckedPrediction
 from commbench.rundir import now_utc, write_document, write_text
-from commbench.units import format_bytes, format_rate, format_seconds
 
 
 def write_report(paths: Sequence[Path], out: Path | None) -> Path:
@@ -43,6 +47,8 @@ def _write(material: Material, derived: Path, out: Path | None) -> Path:
     page = out if out is not None else derived / "report.html"
     if material.outcomes:
         write_document(derived / "verification.json", verification(material))
+    if material.predicted is not None and (checks := checked_assumptions(material.predicted, material.runs)):
+        write_document(derived / "assumptions.json", checks)
     write_text(page, render(build_report(material, page)))
     return page
 
@@ -52,23 +58,28 @@ def build_report(material: Material, page: Path) -> Report:
     predicted = material.predicted
     sections: list[Section | None] = [
         wire_section(material),
+        link_section(material),
+        contention_section(material),
         anatomy_section(
             material,
             (overhead_picture(material, predicted),) if predicted else (),
             (overhead_table(material, predicted),) if predicted else (),
         ),
         bucket_section(material),
-        _trace_section(material),
-        prediction_section(material, predicted) if predicted else None,
+        _trace_section(material, page),
+        training_section(material),
+        prediction_section(material, predicted, other_answers(material, predicted)) if predicted else None,
         change_section(predicted) if predicted else None,
+        what_if_section(material, predicted) if predicted else None,
+        health_section(material),
         environment_section(material),
         file_section(material, page),
     ]
     return Report(
         title=material.root.resolve().name,
         subtitle=_subtitle(material),
-        headline=_headline(material),
-        sentences=_sentences(material),
+        headline=headline(material),
+        sentences=sentences(material),
         warnings=warnings(material),
         pictures=proof(material, predicted) if predicted else (),
         sections=tuple(section for section in sections if section is not None),
@@ -76,13 +87,13 @@ def build_report(material: Material, page: Path) -> Report:
     )
 
 
-def _trace_section(material: Material) -> Section | None:
+def _trace_section(material: Material, page: Path) -> Section | None:
     """Return what traces say; runs without any do not pay for the modules that read them."""
     if not any(run.traced for run in material.runs):
         return None
     from analysis.report_traces import trace_section
 
-    return trace_section(material)
+    return trace_section(material, page)
 
 
 def verification(material: Material) -> tuple[CheckedPrediction, ...]:
@@ -107,56 +118,3 @@ def _subtitle(material: Material) -> str:
         words = [work.experiment, f"{work.num_parameters:,} parameters", f"{work.samples_per_rank} samples per rank", *words]
     backends = sorted({run.info.backend for run in material.runs if run.world_size > 1})
     return ", ".join([*words, *backends])
-
-
-def _sentences(material: Material) -> tuple[str, ...]:
-    if material.predicted is not None:
-        return tuple(verdict(material.predicted, material.schedule_outcomes, material.runs))
-    return ("There is no prediction: it takes a finished training run on one rank and a bench of the wire.",)
-
-
-def _headline(material: Material) -> Headline | None:
-    """Answer with the largest world size that has cores enough; without a prediction, with what was measured."""
-    if material.predicted is None:
-        return _measured_headline(material)
-    candidates = [p for p in material.predicted.predictions if p.model == "schedule"]
-    roomy = [p for p in candidates if p.world_size not in material.shared]
-    best = max(roomy or candidates, key=lambda p: p.world_size)
-    check = next((o for o in material.schedule_outcomes if o.prediction == best), None)
-    if check is None:
-        meaning = f"the samples per second of one rank, predicted on {ranks(best.world_size)}"
-        return Headline(number=f"{best.speedup:.2f}x", meaning=meaning, detail=f"No run has checked it yet. {_span(best)}")
-    late = {run.info.run_id for run in checked_too_early(material)}
-    when = "Computed afterwards" if check.run_id in late else "Predicted before the run"
-    return Headline(
-        number=f"{check.measured_speedup:.2f}x",
-        meaning=f"the samples per second of one rank, measured on {ranks(best.world_size)}",
-        detail=f"{when}: {best.speedup:.2f}x. {_span(best)}",
-    )
-
-
-def _span(prediction: Prediction) -> str:
-    if prediction.interval_s is None:
-        return ""
-    low, high = (prediction.speedup * prediction.step_s / s for s in (prediction.interval_s.high, prediction.interval_s.low))
-    return f"90 % interval of the prediction: {low:.2f}x to {high:.2f}x."
-
-
-def _measured_headline(material: Material) -> Headline | None:
-    found = anatomies(material.runs)
-    if found:
-        run = found[-1].run
-        meaning = f"per step on {ranks(run.world_size)}, measured"
-        return Headline(
-            number=format_seconds(run.median_step_s()), meaning=meaning, detail=f"Median of {found[-1].num_steps} steps."
-        )
-    curves = wire_curves(material)
-    if not curves:
-        return None
-    curve = curves[-1]
-    rate, size = max(zip(curve.bus_bandwidth(curve.median_s), curve.message_bytes, strict=True))
-    return Headline(
-        number=format_rate(rate),
-        meaning=f"bus bandwidth on {ranks(curve.world_size)}, measured",
-        detail=f"Best median of the sweep, at {format_bytes(size)}.",
-    )

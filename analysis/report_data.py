@@ -6,19 +6,25 @@ All times are seconds. Times of the wire are the fastest rank's, as in the fit: 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
+from analysis.evidence import MIN_SAMPLES
 from analysis.experiment import read_predictions
 from analysis.load import Run, check_combinable, load_runs, select
 from analysis.predict import predict
-from analysis.results import CostModel, PredictionSet
+from analysis.results import CostModel, Interval, PredictionSet
 from analysis.situation import fit_costs, profile_runs
 from analysis.verdict import Outcome, outcomes
+from analysis.wire_ceiling import WireCeiling, wire_ceiling
 from commbench.errors import UnusableData
 from commbench.records import RunInfo
 from commbench.rundir import read_info
+from commbench.spread import median_interval
 from commbench.training_records import StepMeasurement
+
+_RAW_FILES = {"bench": "collectives.jsonl", "contention": "contention.jsonl", "train": "steps.rank*.jsonl"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +62,10 @@ class Material:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireCurve:
-    """The in-place all-reduce at one world size: per message size the median and the 10th and 90th percentile, seconds."""
+    """The in-place all-reduce at one world size: per message size the median and the 10th and 90th percentile, seconds.
+
+    `ceiling` is the latest bench's; None where nobody asked for it.
+    """
 
     world_size: int
     message_bytes: tuple[int, ...]
@@ -65,6 +74,7 @@ class WireCurve:
     high_s: tuple[float, ...]
     num_samples: int
     cost: CostModel | None
+    ceiling: WireCeiling | None = None
 
     @property
     def bus_factor(self) -> float:
@@ -145,7 +155,8 @@ def wire_curves(material: Material) -> list[WireCurve]:
         for measurement in (m for run in benches if run.world_size == world_size for m in run.all_reduces if m.in_place):
             samples.setdefault(measurement.message_bytes, []).extend(measurement.fastest_rank_s)
         if samples:
-            curves.append(_curve(world_size, dict(sorted(samples.items())), material.costs.get(world_size)))
+            ceiling = wire_ceiling(next(run for run in reversed(benches) if run.world_size == world_size))
+            curves.append(_curve(world_size, dict(sorted(samples.items())), material.costs.get(world_size), ceiling))
     return curves
 
 
@@ -156,8 +167,8 @@ def anatomies(runs: Sequence[Run]) -> list[Anatomy]:
 
 
 def raw_files(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Name the raw files that a figure over these runs was drawn from, each once."""
-    names = (f"{run.path.name}/{'collectives.jsonl' if run.info.kind == 'bench' else 'steps.rank*.jsonl'}" for run in runs)
+    """Name the raw files that a figure over these runs was drawn from, each once; no figure over runs rests on links."""
+    names = (f"{run.path.name}/{_RAW_FILES[run.info.kind]}" for run in runs if run.info.kind in _RAW_FILES)
     return tuple(dict.fromkeys(names))
 
 
@@ -165,6 +176,39 @@ def count_steps(runs: Sequence[Run]) -> str:
     """Say how many steps of how many runs a median is over."""
     total = sum(len(run.counted_steps()) for run in runs)
     return f"{total} steps of all ranks ({', '.join(f'{run.path.name} {len(run.counted_steps())}' for run in runs)})"
+
+
+def step_interval_s(run: Run) -> Interval:
+    """Return the 95 % interval of a run's median step: the widest of its ranks', whose steps are not independent."""
+    by_rank = [[step.step_s for step in steps if step.counts] for steps in run.steps.values()]
+    ends = [median_interval(steps_s) for steps_s in by_rank if steps_s]
+    return Interval(low=min(low for low, _ in ends), high=max(high for _, high in ends))
+
+
+def samples_per_s(run: Run) -> tuple[float, Interval]:
+    """Return what all ranks together take in, from the median step, and its interval; infinite where a step took no time."""
+    samples, spread = run.counted_steps()[0].num_samples * run.world_size, step_interval_s(run)
+    rates = [samples / step_s if step_s > 0 else float("inf") for step_s in (run.median_step_s(), spread.high, spread.low)]
+    return rates[0], Interval(low=rates[1], high=rates[2])
+
+
+def busbw_at(runs: Sequence[Run], world_size: int, message_bytes: int) -> tuple[float, Interval, int]:
+    """Return the in-place all-reduce's median bus bandwidth (B/s) at one size, that median's interval, and the samples."""
+    samples_s = [
+        seconds
+        for run in select(runs, kind="bench", world_size=world_size)
+        for m in run.all_reduces
+        if m.in_place and m.message_bytes == message_bytes
+        for seconds in m.fastest_rank_s
+    ]
+    carried_bytes = 2 * (world_size - 1) / world_size * message_bytes
+    low, high = (carried_bytes / seconds for seconds in reversed(median_interval(samples_s)))
+    return carried_bytes / median(samples_s), Interval(low=low, high=high), len(samples_s)
+
+
+def called_interval(num_samples: int) -> str:
+    """Name what `median_interval` gives: with under six samples nothing lies in it with 95 %."""
+    return "95 % interval of the median" if num_samples >= MIN_SAMPLES else f"range of {num_samples} samples"
 
 
 def checked_too_early(material: Material) -> list[Run]:
@@ -201,7 +245,7 @@ def _predictions(derived: Path, runs: Sequence[Run]) -> tuple[PredictionSet | No
         return None, [f"No prediction: {error}."]
 
 
-def _curve(world_size: int, samples: dict[int, list[float]], cost: CostModel | None) -> WireCurve:
+def _curve(world_size: int, samples: dict[int, list[float]], cost: CostModel | None, ceiling: WireCeiling) -> WireCurve:
     low, middle, high = np.array([np.percentile(values, [10, 50, 90]) for values in samples.values()]).T
     return WireCurve(
         world_size=world_size,
@@ -211,6 +255,7 @@ def _curve(world_size: int, samples: dict[int, list[float]], cost: CostModel | N
         high_s=tuple(high.tolist()),
         num_samples=sum(len(values) for values in samples.values()),
         cost=cost,
+        ceiling=ceiling,
     )
 
 

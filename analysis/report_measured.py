@@ -11,6 +11,8 @@ from analysis.results import CostModel
 from commbench.slowdown import Slowdown
 from commbench.units import format_bytes, format_rate, format_seconds
 
+FIT_HEAD = ("Ranks", "Latency", "Bandwidth (algbw)", "busbw", "Half-bandwidth size", "Line off by", "Samples", "Verdict")
+
 
 def wire_section(material: Material) -> Section | None:
     """Return bandwidth and latency over message size, and the fit."""
@@ -25,7 +27,10 @@ def wire_section(material: Material) -> Section | None:
             "commprof bench prints has the slowest rank's, as nccl-tests does; that includes waiting.",
         ),
         pictures=_wire_pictures(material, curves),
-        tables=(_fit_table([curve.cost for curve in curves if curve.cost is not None]),) if material.costs else (),
+        tables=(
+            *((_fit_table([curve.cost for curve in curves if curve.cost is not None]),) if material.costs else ()),
+            _ceiling_table(curves),
+        ),
     )
 
 
@@ -75,7 +80,7 @@ def _wire_pictures(material: Material, curves: Sequence[WireCurve]) -> tuple[Pic
             title="Bus bandwidth over message size",
             figure=plots.bandwidth_figure(curves),
             alt=f"Bus bandwidth over message size, both logarithmic. {best}.",
-            caption=f"{caption} Bus bandwidth is 2(N-1)/N times size over time.",
+            caption=f"{caption} Bus bandwidth is 2(N-1)/N times size over time.{_on_ceiling(curves)}",
             sources=sources,
         ),
         Picture(
@@ -89,19 +94,44 @@ def _wire_pictures(material: Material, curves: Sequence[WireCurve]) -> tuple[Pic
     )
 
 
+def _on_ceiling(curves: Sequence[WireCurve]) -> str:
+    known = [c for c in curves if c.ceiling is not None and c.ceiling.busbw_bytes_per_s is not None]
+    return " Dotted: the busiest link is full." if known else " What the links could carry at best is not known."
+
+
+def _ceiling_table(curves: Sequence[WireCurve]) -> Table:
+    """Return the best bandwidth beside what the links could carry, or why that is not known."""
+    rows = []
+    for curve in curves:
+        assert curve.ceiling is not None
+        best, size = max(zip(curve.bus_bandwidth(curve.median_s), curve.message_bytes, strict=True))
+        ceiling = curve.ceiling.busbw_bytes_per_s
+        share = ("-", "-") if ceiling is None else (format_rate(ceiling), f"{best / ceiling:.0%}")
+        rows.append((str(curve.world_size), format_rate(best), format_bytes(size), *share, curve.ceiling.reason))
+    return Table(
+        title="What the links could carry",
+        note="The ceiling is the bus bandwidth at which the busiest link is full in one direction, before protocol overhead.",
+        head=("Ranks", "Best busbw", "At", "Ceiling", "Reached", "Why"),
+        rows=tuple(rows),
+        words=frozenset({5}),
+        folded=True,
+    )
+
+
 def _fit_table(costs: Sequence[CostModel]) -> Table:
     return Table(
         title="Fit: time = latency + size / bandwidth",
         note="Fitted on relative error to the medians. Ranges are 95 % intervals, by bootstrap over the samples; one sample a "
         "size gives none. At the half-bandwidth size latency and transfer weigh the same. Predictions use the measured "
         "medians, not the line.",
-        head=("Ranks", "Latency", "Bandwidth (algbw)", "busbw", "Half-bandwidth size", "Line off by", "Samples", "Verdict"),
-        rows=tuple(_fit_row(cost) for cost in costs),
+        head=FIT_HEAD,
+        rows=tuple(fit_row(cost) for cost in costs),
         words=frozenset({7}),
     )
 
 
-def _fit_row(cost: CostModel) -> tuple[Cell, ...]:
+def fit_row(cost: CostModel) -> tuple[Cell, ...]:
+    """Return one world size's row under FIT_HEAD."""
     latency, bandwidth = cost.latency_interval_s, cost.bandwidth_interval
     seconds, rate = format_seconds(cost.latency_s), format_rate(cost.bandwidth_bytes_per_s)
     estimates = (

@@ -22,7 +22,7 @@ def environment_section(material: Material) -> Section:
     """Return what ran where; a value that differs between runs names the runs it belongs to."""
     values: dict[str, dict[str, list[str]]] = {}
     for run in material.runs:
-        for name, value in _facts(run.info):
+        for name, value in facts(run.info):
             values.setdefault(name, {}).setdefault(value, []).append(run.path.name)
     rows = tuple((name, _told(by_value)) for name, by_value in values.items())
     return Section(
@@ -47,10 +47,17 @@ def file_section(material: Material, page: Path) -> Section:
         title="Files",
         sentences=(
             "Traces (*.trace.json.gz) open in ui.perfetto.dev: choose Open trace file. It reads them in the browser and "
-            "sends them nowhere. The .jsonl files hold one record a line; units are the suffixes of the field names.",
+            "sends them nowhere. Reduced ones (*.reduced.gz) are what commprof trace reads. The .jsonl files hold one record a "
+            "line; units are the suffixes of the field names.",
         ),
         tables=tables,
     )
+
+
+def file_link(path: Path, page: Path, shown: str) -> Link:
+    """Return a link to a file, relative to where the page lies."""
+    relative = os.fsencode(os.path.relpath(path.absolute(), page.absolute().parent))
+    return Link(text=shown, href=quote(relative))
 
 
 def _emulated(material: Material) -> Iterator[str]:
@@ -104,7 +111,7 @@ def _doubts(material: Material) -> Iterator[str]:
         yield f"The predictions were made from {predicted.profile_run_id}, which is not among the runs shown here."
 
 
-def _facts(info: RunInfo) -> Iterator[tuple[str, str]]:
+def facts(info: RunInfo) -> Iterator[tuple[str, str]]:
     """Yield name and value of what decides how fast a run is; the same name twice where there are several values."""
     yield from _workload_facts(info)
     yield "Backend", info.backend
@@ -143,6 +150,9 @@ def _workload_facts(info: RunInfo) -> Iterator[tuple[str, str]]:
         yield "Scaling", f"strong: {work.samples_per_rank * info.world_size} samples per step, shared by the ranks"
     if work.sequence_length is not None:
         yield "Sequence length", f"{work.sequence_length} tokens"
+    if work.whole_buckets:
+        yield "Buckets", "as traced; what is in them is not known"
+        return
     first, others = format_bytes(work.first_bucket_bytes), format_bytes(work.bucket_cap_bytes)
     yield "Buckets close at", f"{first} (first), {others} (others)"
 
@@ -194,9 +204,8 @@ def _files_below(folder: Path, apart: Collection[Path], page: Path) -> list[Path
 def _file_table(info: RunInfo, files: Sequence[Path], folder: Path, page: Path) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for path in files:
-        relative = os.fsencode(os.path.relpath(path.absolute(), page.absolute().parent))
         shown = os.fsencode(path.relative_to(folder)).decode(errors="replace")
-        rows.append((Link(text=shown, href=quote(relative)), format_bytes(path.lstat().st_size)))
+        rows.append((file_link(path, page, shown), format_bytes(path.lstat().st_size)))
     return Table(
         title=f"{folder.name}: {len(rows)} files",
         note=f"Written by: {' '.join(info.command)}",

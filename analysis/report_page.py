@@ -1,4 +1,4 @@
-"""A report as a value, and that value as one HTML page: no network, no script, light and dark.
+"""A report as a value, and that value as one HTML page: no network, no script but one of its own, light and dark.
 
 Everything in the value is untrusted text. It passes `printable` and HTML escaping at one place, the template's output;
 only the figures, made here, go through as they are.
@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from analysis.canvas import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, SKY, VERMILLION, styled
+from analysis.explorer import Explorer
 from commbench.units import printable
 
 _TEMPLATE = "report.html.j2"
@@ -87,7 +88,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One answer: sentences, then pictures, then tables, then what else must be said."""
+    """One answer: sentences, then what can be tried out, pictures, tables, and what else must be said."""
 
     name: str
     title: str
@@ -95,15 +96,17 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
     remarks: tuple[str, ...] = ()
+    explorer: Explorer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """One big number and what it is; `detail` is what it was expected to be, or how sure it is."""
+    """One big number, the interval in which it lies, and what it is; `detail` is what it was expected to be."""
 
     number: str
     meaning: str
     detail: str
+    interval: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,11 @@ class Report:
     pictures: tuple[Picture, ...]
     sections: tuple[Section, ...]
     written_at: str
+
+    @property
+    def script_hash(self) -> str | None:
+        """The hash of the one script that the page may run; None where it needs none."""
+        return next((section.explorer.script_hash for section in self.sections if section.explorer is not None), None)
 
 
 def between(low: float, high: float, form: Callable[[float], str]) -> str:
@@ -147,10 +155,15 @@ def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     svg = _GROUP_ID.sub("<g", buffer.getvalue())  # matplotlib numbers its groups alike in every figure
     svg = _STYLE_SHEET.sub("", svg)
-    svg = _HEAD.sub(lambda match: f'<svg {match[1]} role="img" aria-label="{escape(printable(alt))}">', svg, count=1)
+    svg = _HEAD.sub(lambda match: f'<svg {match[1]} role="img" aria-label="{escape(_text(alt))}">', svg, count=1)
     svg = svg.replace("'DejaVu Sans'", "system-ui")
     return Markup(_COLOUR.sub(lambda match: _PAGE_COLOURS[match[0]], svg))  # noqa: S704  matplotlib escapes its text
 
 
 def _shown(value: object) -> object:
-    return value if isinstance(value, Markup) else printable(str(value))
+    """Make a value of the template safe to print; names of files that are no UTF-8 lose what cannot be written."""
+    return value if isinstance(value, Markup) else _text(str(value))
+
+
+def _text(value: str) -> str:
+    return printable(value.encode(errors="replace").decode())

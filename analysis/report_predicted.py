@@ -6,10 +6,11 @@ from analysis import plots
 from analysis.experiment import PREDICTIONS_FILE
 from analysis.load import Run, select
 from analysis.plots import MODELS, ranks
+from analysis.report_assumptions import assumption_table, checked_assumptions
 from analysis.report_data import Material, count_steps, raw_files
 from analysis.report_page import Picture, Section, Table, between
 from analysis.results import Prediction, PredictionSet, ScheduledStep
-from analysis.verdict import Outcome, laws
+from analysis.verdict import Outcome, laws, saved
 from commbench.training_records import GradientTimeline
 from commbench.units import format_bytes, format_seconds
 
@@ -104,22 +105,32 @@ def bucket_section(material: Material) -> Section | None:
     )
 
 
-def prediction_section(material: Material, predicted: PredictionSet) -> Section:
-    """Return every model beside the measurement, the assumptions, and what the laws make of it."""
+def prediction_section(material: Material, predicted: PredictionSet, answers: tuple[str, ...] = ()) -> Section:
+    """Return every model beside the measurement, the assumptions, and what the laws make of it.
+
+    `answers` are those for the world sizes that the top of the page leaves out.
+    """
     assumed = [
         f"Assumed for {ranks(p.world_size)}: {'; '.join(p.assumptions)}."
         for p in predicted.predictions
         if p.model == "schedule" and p.assumptions
     ]
+    checks = checked_assumptions(predicted, material.runs)
     return Section(
         name="prediction",
         title="Predicted beside measured",
         sentences=(
             f"One rank takes T_1 = {format_seconds(predicted.single_step_s)} per step. The simple models stand beside the "
             "bucket schedule so that what it adds, if anything, can be seen.",
+            *answers,
         ),
         pictures=(_error_picture(material),) if material.outcomes else (),
-        tables=(_model_table(material, predicted), _formula_table(predicted), _law_table(material, predicted)),
+        tables=(
+            _model_table(material, predicted),
+            *((assumption_table(checks),) if checks else ()),
+            _formula_table(predicted),
+            _law_table(material, predicted),
+        ),
         remarks=(*assumed, *(f"Karp-Flatt, {laws(outcome)}" for outcome in material.schedule_outcomes)),
     )
 
@@ -127,16 +138,19 @@ def prediction_section(material: Material, predicted: PredictionSet) -> Section:
 def change_section(predicted: PredictionSet) -> Section:
     """Return what the simulator says would help."""
     rows = tuple(
-        (str(c.world_size), c.what, c.setting, format_seconds(c.seconds_saved), f"{c.speedup:.2f}x") for c in predicted.changes
+        (str(c.world_size), c.what, c.setting, saved(c), f"{c.speedup:.2f}x", c.side_effect or _NOT_KNOWN)
+        for c in predicted.changes
     )
     if not rows:
-        return Section(name="changes", title="What to try", sentences=("Nothing simulated saves more than 1 % of the step.",))
-    head = ("Ranks", "Change", "Setting", "Saved per batch", "Speedup with it")
+        return Section(
+            name="changes", title="What to try", sentences=("Nothing simulated surely saves more than 1 % of the step.",)
+        )
+    head = ("Ranks", "Change", "Setting", "Saved per batch (90 %)", "Speedup with it", "Besides")
     return Section(
         name="changes",
         title="What to try",
         sentences=("Each change went through the same simulator as the prediction. None of them has been run.",),
-        tables=(Table(title="Predicted gains, best first", head=head, rows=rows, words=frozenset({1, 2})),),
+        tables=(Table(title="Predicted gains, best first", head=head, rows=rows, words=frozenset({1, 2, 5})),),
     )
 
 

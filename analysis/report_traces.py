@@ -6,7 +6,8 @@ from pathlib import Path
 from analysis.budget import StepBudget, typical
 from analysis.plots import ranks
 from analysis.report_data import Material, WireCurve, raw_files, wire_curves
-from analysis.report_page import Picture, Section, Table
+from analysis.report_origin import file_link
+from analysis.report_page import Cell, Picture, Section, Table
 from analysis.trace_analysis import CollectiveSummary
 from analysis.trace_plots import PART_NAMES, budget_figure, collective_figure
 from analysis.trace_text import words_on_waiting
@@ -21,7 +22,7 @@ _NOT_KNOWN = "-"
 Points = dict[tuple[str, int], list[tuple[int, float]]]
 
 
-def trace_section(material: Material) -> Section | None:
+def trace_section(material: Material, page: Path) -> Section | None:
     """Return the section on traces; None where no training run has any."""
     traced, refusals = read_traced(material.runs)
     if not traced and not refusals:
@@ -38,7 +39,7 @@ def trace_section(material: Material) -> Section | None:
             *(words for one in telling for words in _words(one)),
         ),
         pictures=(*pictures, *_bandwidth_picture(material, traced)),
-        tables=tuple(table for table in (_budget_table(telling), _collective_table(traced)) if table.rows),
+        tables=tuple(table for table in (_budget_table(telling, page), _collective_table(traced)) if table.rows),
         remarks=(*(words for one in traced for words in _limits(one)), *refusals),
     )
 
@@ -140,16 +141,17 @@ def _on_bench(curves: Sequence[WireCurve]) -> str:
     return f" Bench: the all-reduce alone, medians and 10th to 90th percentile, {samples}."
 
 
-def _budget_table(traced: Sequence[TracedRun]) -> Table:
-    rows = []
+def _budget_table(traced: Sequence[TracedRun], page: Path) -> Table:
+    rows: list[tuple[Cell, ...]] = []
     for one in traced:
-        files = {rank: Path(own.path).name for rank, own in one.analysis.by_rank.items()}
         for own in _typical(one):
             shares = (f"{part / own.wall_ns:.1%}" for part in own.parts_ns().values())
-            rows.append((one.name, str(own.rank), format_seconds(own.wall_ns / 1e9), *shares, files[own.rank]))
+            path = one.by_rank[own.rank]
+            file = file_link(path, page, path.name)
+            rows.append((one.name, str(own.rank), format_seconds(own.wall_ns / 1e9), *shares, file))
     return Table(
         title="Each rank's step of median wall time, in shares of it",
-        note="The traces lie in the runs' traces/.",
+        note="The traces open in ui.perfetto.dev; reduced ones, which commprof trace reads, do not.",
         head=("Run", "Rank", "Step", *(name.capitalize() for name in PART_NAMES.values()), "Trace"),
         rows=tuple(rows),
         words=frozenset({0, 3 + len(PART_NAMES)}),

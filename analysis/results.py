@@ -6,6 +6,8 @@ As in commbench.records: SI base units, the unit is the field's suffix. Everythi
 from dataclasses import dataclass
 from typing import Literal
 
+from commbench.operations import OPERATIONS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
@@ -16,11 +18,35 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A size that was disturbed: `factor` is its time over what stood beside it. The curve goes past it."""
+
+    message_bytes: int
+    factor: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """From `previous_bytes` to `message_bytes` the curve changes its course: another protocol or algorithm.
+
+    `factor` is the time on the new course over the time on the old one, both continued to the same size.
+    """
+
+    previous_bytes: int
+    message_bytes: int
+    factor: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CostModel:
     """What a collective costs at one world size: a line for people, the measured medians for prediction.
 
     `line_error` is the line's median relative error over the measured sizes; `verdict` says in words whether to trust it.
+    `curve_error` is the curve's own: each size from 1 to 256 MiB predicted from the others, mean absolute relative error, None
+    where no size there has neighbours. `scatter` is how well a size is known: placements or repeats apart, relative.
     `comm_cores` is the CPU cores one rank keeps busy during the largest transfers (0 where GPUs do the work).
+    A curve that was carried over names the world sizes it was `carried_from`, the `form` by which, and what speaks against it.
     """
 
     op: str
@@ -36,6 +62,15 @@ class CostModel:
     comm_cores: float
     verdict: str
     run_ids: tuple[str, ...]
+    dtype: str = "float32"
+    num_nodes: int | None = None
+    set_aside: tuple[SetAside, ...] = ()
+    switches: tuple[Switch, ...] = ()
+    curve_error: float | None = None
+    scatter: float | None = None
+    carried_from: tuple[int, ...] = ()
+    form: str = ""
+    doubts: tuple[str, ...] = ()
 
     @property
     def half_bandwidth_bytes(self) -> float:
@@ -49,7 +84,7 @@ class CostModel:
 
     @property
     def busbw_bytes_per_s(self) -> float:
-        return self.bandwidth_bytes_per_s * 2 * (self.world_size - 1) / self.world_size
+        return self.bandwidth_bytes_per_s * OPERATIONS[self.op].bus_factor(self.world_size)
 
 
 Model = Literal["linear", "amdahl", "ring", "schedule"]
@@ -111,7 +146,10 @@ class ScheduledStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Something to try: the seconds it is predicted to save per batch, with a 90 % interval, and the speedup that leaves."""
+    """Something to try: the seconds it is predicted to save per batch, with a 90 % interval, and the speedup that leaves.
+
+    `side_effect`: what it changes besides the time, in a few words.
+    """
 
     what: str
     setting: str
@@ -119,6 +157,7 @@ class Change:
     seconds_saved: float
     speedup: float
     interval_s: Interval | None = None
+    side_effect: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

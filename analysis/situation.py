@@ -12,8 +12,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.carry import carry_cost
 from analysis.computation import Computation, ComputePool, draw_computation, pool_of
-from analysis.cost import fit_cost, resampled_medians, ring_s
+from analysis.cost import fit_cost, resampled_medians
 from analysis.ddp import NO_CONTENTION, Bucket, Contention, assign_buckets, share_cores
 from analysis.load import Run, check_combinable, check_one_origin, select
 from analysis.results import CostModel
@@ -24,7 +25,7 @@ from commbench.training_records import GradientTimeline, ParameterTiming
 Floats = NDArray[np.float64]
 
 DRAWS = 200
-_SENT_SHARE = {"fp16": 0.5, "bf16": 0.5}  # of a float32 gradient, by communication hook
+_SENT_SHARE = {"none": 1.0, "fp16": 0.5, "bf16": 0.5}  # of a float32 gradient, by communication hook
 _GLOO_WORKERS = 2  # ProcessGroupGloo::Options.threads
 
 
@@ -57,7 +58,7 @@ class Situation:
     @property
     def sent_share(self) -> float:
         """Bytes sent per byte of gradient."""
-        return _SENT_SHARE.get(self.workload.communication_hook, 1.0)
+        return _SENT_SHARE[self.workload.communication_hook]
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:
@@ -76,6 +77,11 @@ def situations(runs: Sequence[Run], world_sizes: Sequence[int]) -> list[Situatio
     check_combinable(runs)
     profile = profile_run(runs)
     assert profile.gradients is not None and profile.info.workload is not None
+    hook = profile.info.workload.communication_hook
+    if hook not in _SENT_SHARE:
+        raise UnusableData(
+            f"{profile.path} has the communication hook {hook!r}, whose time nothing here can tell; profile without it"
+        )
     costs = fit_costs(runs)
     if not costs:
         raise UnusableData("no bench run among those given; run commprof bench --nproc N and name its folder too")
@@ -104,10 +110,11 @@ def fit_costs(runs: Sequence[Run]) -> dict[int, CostModel]:
     """Fit the all-reduce at every world size above one that was benched; several benches of one size are pooled."""
     benches = [run for run in select(runs, kind="bench") if run.world_size > 1 and run.all_reduces]
     check_one_origin(benches)
-    return {
-        world_size: fit_cost(_collectives(benches, world_size), [r.info.run_id for r in benches if r.world_size == world_size])
-        for world_size in sorted({run.world_size for run in benches})
-    }
+    costs = {}
+    for world_size in sorted({run.world_size for run in benches}):
+        pooled = [run for run in benches if run.world_size == world_size]
+        costs[world_size] = fit_cost(_collectives(pooled, world_size), [r.info.run_id for r in pooled], pooled[0].num_nodes)
+    return costs
 
 
 @lru_cache(maxsize=256)
@@ -121,8 +128,9 @@ def _situation(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], w
     benches = select(runs, kind="bench")
     extrapolated = world_size not in costs
     nearest = min(costs, key=lambda n: abs(n - world_size))
-    cost = _carry_cost(costs[nearest], world_size) if extrapolated else costs[world_size]
     hosts = next(run for run in benches if run.world_size == nearest).info
+    device_name = hosts.ranks[0].device_name if hosts.ranks else ""
+    cost = carry_cost(list(costs.values()), world_size, device_name=device_name) if extrapolated else costs[world_size]
     compute_only = select(runs, kind="train", world_size=world_size, synchronised=False)
     beside = compute_only[-1] if compute_only else profile
     ranks_per_machine = -(-world_size // (hosts.num_machines or hosts.num_nodes))
@@ -206,23 +214,6 @@ def _pool(compute_only: Sequence[Run], profile: Run, world_size: int, ranks_on_c
     pool = pool_of(profile, slowdown=slowdown)
     # The slowest of the ranks that were traced is not the slowest of another number of them.
     return replace(pool, kind="independent", measured_at_n=False) if profile.world_size > 1 else pool
-
-
-def _carry_cost(cost: CostModel, world_size: int) -> CostModel:
-    """Scale a measured curve to another world size by the ring's own ratio, size by size."""
-    times = tuple(
-        time * ring_s(cost, size, world_size) / ring_s(cost, size, cost.world_size)
-        for size, time in zip(cost.message_bytes, cost.median_s, strict=True)
-    )
-    growth = ring_s(cost, 0, world_size) / cost.latency_s if cost.latency_s else 1.0
-    busbw = cost.busbw_bytes_per_s
-    return replace(
-        cost,
-        world_size=world_size,
-        latency_s=cost.latency_s * growth,
-        bandwidth_bytes_per_s=busbw * world_size / (2 * (world_size - 1)),
-        median_s=times,
-    )
 
 
 def _collectives(benches: Sequence[Run], world_size: int) -> list[CollectiveMeasurement]:

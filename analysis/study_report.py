@@ -1,12 +1,14 @@
 """A study's folder -> its predictions, study.csv, and a page: of its one cell, or of the grid with a page for each cell."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from analysis.cell_pages import write_cell_pages
 from analysis.experiment import (
     BOUNDARY_FILE,
     PREDICTIONS_FILE,
+    Cell,
     cell_folder,
     cells_of,
     is_grid,
@@ -15,9 +17,8 @@ from analysis.experiment import (
     read_predictions,
 )
 from analysis.grid_page import Grid, build_grid_report
-from analysis.load import load_runs
+from analysis.load import load_cards, load_runs
 from analysis.predict import predict
-from analysis.report import write_cell_report
 from analysis.report_page import render
 from analysis.results import Boundary, PredictionSet
 from analysis.study_table import study_rows, to_csv
@@ -74,26 +75,30 @@ def write_study_report(root: Path) -> tuple[list[str], Path]:
     if not cells:
         raise BadInput(f"{root} has no finished training run to report on yet")
     grid = is_grid(root, cells)
-    folders = [cell_folder(root, cell, grid=grid) for cell in cells]
-    known = [(cell, read_predictions(folder)) for cell, folder in zip(cells, folders, strict=True)]
-    rows = study_rows(known)
-    write_text(root / "analysis" / "study.csv", to_csv(rows))
-    pages = [write_cell_report(root, cell, folder) for cell, folder in zip(cells, folders, strict=True)]
+    material = read_grid(root, cells, grid=grid)
+    write_text(root / "analysis" / "study.csv", to_csv(material.rows))
+    write_cell_pages(root, cells, [page.parent for page in material.pages])
     if not grid:
-        (cell, predicted) = known[0]
-        return verdict(predicted, outcomes(predicted, cell.runs), cell.runs) if predicted else [], pages[0]
-    material = Grid(
-        root=root,
-        cells=tuple(known),
-        rows=tuple(rows),
-        boundaries=read_boundaries(root),
-        pages=tuple(pages),
-        failures=tuple(_failures(root)),
-    )
+        (cell, predicted) = material.cells[0]
+        return verdict(predicted, outcomes(predicted, cell.runs), cell.runs) if predicted else [], material.pages[0]
     page = root / "analysis" / "report.html"
     report = build_grid_report(material)
     write_text(page, render(report))
     return list(report.sentences), page
+
+
+def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True) -> Grid:
+    """Put together what a study's cells have been predicted, what was measured, and where their pages lie."""
+    folders = [cell_folder(root, cell, grid=grid) for cell in cells]
+    known = tuple((cell, read_predictions(folder)) for cell, folder in zip(cells, folders, strict=True))
+    return Grid(
+        root=root,
+        cells=known,
+        rows=tuple(study_rows(known)),
+        boundaries=read_boundaries(root),
+        pages=tuple(folder / "report.html" for folder in folders),
+        failures=tuple(_failures(root)),
+    )
 
 
 def _failures(root: Path) -> Iterator[tuple[str, str]]:
@@ -107,7 +112,7 @@ def _failures(root: Path) -> Iterator[tuple[str, str]]:
 
 def has_grid(path: Path) -> bool:
     """Say whether a folder is a study of several models or wires, whose runs cannot stand in one report."""
-    return read_info(path).kind == "study" and is_grid(path, cells_of(load_runs([path])))
+    return read_info(path).kind == "study" and is_grid(path, cells_of(load_cards([path])))
 
 
 def read_boundaries(root: Path) -> tuple[Boundary, ...]:

@@ -4,14 +4,8 @@ Each process reduces its trace before it hands it over, so that what is kept of 
 is told by its first bytes, and read in no time.
 """
 
-import os
 import re
-import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +13,8 @@ from analysis import reduced
 from analysis.rank_trace import RankTrace, reduce_trace
 from analysis.trace import read_trace
 from analysis.trace_stream import Limits, TraceText
-from commbench.errors import BadInput, RunFailed
+from analysis.workers import num_workers, side_by_side
+from commbench.errors import BadInput
 
 _PATTERNS = ("*.json", "*.json.gz", f"*{reduced.SUFFIX}")
 _FOLDERS = ("traces", "reduced")
@@ -27,7 +22,6 @@ _ENDINGS = re.compile(r"(\.pt)?(\.trace)?(\.json)?(\.gz)?$")
 _TRACE = re.compile(rb'\{.*?"traceEvents"\s*:\s*\[|\[\s*\{[^{}]*"ph"\s*:', re.DOTALL)
 _RANK = re.compile(r"rank[-_ ]?(\d{1,7})", re.IGNORECASE)
 _PATIENCE_S = 120.0
-_GRACE_S = 1.0
 _SLOWEST_PACKED_BYTES_PER_S = 100_000  # 1.5 MB/s of text: a hundredth of what a free core reads
 
 S = TypeVar("S")
@@ -48,15 +42,22 @@ def _traces_of(path: Path) -> list[Path]:
     folder = folder_of_traces(path)
     if (path / "run.json").exists() and folder == path:
         raise BadInput(f"{path} is a run without traces; only training runs have them (profiling.trace_steps above 0)")
-    found = sorted(own for pattern in _PATTERNS for own in folder.glob(pattern) if not own.name.startswith("."))
-    if not found:
+    if not (found := _inside(folder)):
         raise BadInput(f"no trace (.json or .json.gz) in {folder}")
     return found
 
 
 def folder_of_traces(path: Path) -> Path:
-    """Return where a folder's traces are: a run has them, or what was made of them, in a folder of their own."""
-    return next((path / name for name in _FOLDERS if (path / name).is_dir()), path)
+    """Return where a folder's traces are: a run has them, or what was made of them, in a folder of their own.
+
+    Of the two the raw ones are taken, unless they were deleted after they had been reduced.
+    """
+    known = [path / name for name in _FOLDERS if (path / name).is_dir()]
+    return next((folder for folder in known if _inside(folder)), known[0] if known else path)
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(own for pattern in _PATTERNS for own in folder.glob(pattern) if not own.name.startswith("."))
 
 
 def reduced_paths(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
@@ -74,13 +75,13 @@ def read_all(paths: Sequence[Path]) -> list[RankTrace]:
     """Read all files, several at a time, in their order. Raises BadInput for what is no trace, RunFailed for a lost process."""
     done = {path: reduced.read_reduced(path) for path in paths if reduced.is_reduced(path)}
     raw = [path for path in paths if path not in done]
-    done |= zip(raw, side_by_side(read_rank, raw, raw), strict=True)
+    done |= zip(raw, each_trace(read_rank, raw, raw), strict=True)
     return [done[path] for path in paths]
 
 
 def reduce_all(places: Mapping[Path, Path]) -> list[int]:
     """Reduce each trace into its place, several at a time, and return the bytes written. Raises as `read_all` does."""
-    return side_by_side(_reduce_into, list(places.items()), list(places))
+    return each_trace(_reduce_into, list(places.items()), list(places))
 
 
 def read_rank(path: Path) -> RankTrace:
@@ -93,32 +94,11 @@ def _reduce_into(pair: tuple[Path, Path]) -> int:
     return reduced.write_reduced(place, read_rank(path))
 
 
-def side_by_side(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]) -> list[T]:
-    """Do the work on every item, one process a core; `paths` are the files that it reads. Raises RunFailed as `read_all`."""
-    workers = min(len(os.sched_getaffinity(0)), len(paths))
-    if workers <= 1:
-        return [work(item) for item in items]
-    deadline_s = _PATIENCE_S + sum(path.stat().st_size for path in paths) / _SLOWEST_PACKED_BYTES_PER_S / workers
-    context = get_context("spawn")  # a fork would copy whatever threads numpy has
-    others = active_children()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL))
-    try:
-        return list(pool.map(work, items, timeout=deadline_s))
-    except BrokenProcessPool:
-        raise RunFailed("a process that read traces was ended from outside, perhaps for want of memory; name fewer") from None
-    except TimeoutError:
-        raise RunFailed(f"reading {len(paths)} traces was not done after {deadline_s:.0f} s") from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        _end([child for child in active_children() if child not in others])
-
-
-def _end(children: Sequence[BaseProcess]) -> None:
-    """Leave no process behind: one that is still busy when nobody waits for it any more is told to end."""
-    for child in children:
-        child.join(timeout=_GRACE_S)
-        if child.is_alive():
-            child.terminate()
+def each_trace(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]) -> list[T]:
+    """Do the work on every item, one process a core; `paths` are the files that it reads. Raises as `side_by_side`."""
+    size_bytes = sum(path.stat().st_size for path in paths)
+    deadline_s = _PATIENCE_S + size_bytes / _SLOWEST_PACKED_BYTES_PER_S / max(1, num_workers(len(paths)))
+    return side_by_side(work, items, deadline_s=deadline_s, doing=f"reading {len(paths)} traces")
 
 
 def is_trace(path: Path) -> bool:

@@ -22,10 +22,14 @@ _WORTH_PROCESSES_BYTES = 16_000_000  # below, processes of their own take longer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracedRun:
-    """A run whose traces were read: one file a rank, `num_left_out` further ones (windows) not."""
+    """A run whose traces were read: one file a rank, `num_left_out` further ones (windows) not.
+
+    `by_rank` are the files that ranks were taken from; a reduced trace names the raw one, which may be gone.
+    """
 
     run: Run
     files: tuple[Path, ...]
+    by_rank: dict[int, Path]
     num_left_out: int
     analysis: TraceAnalysis
 
@@ -69,11 +73,15 @@ def _traced(run: Run) -> TracedRun | str:
             f"its traces of {len(files)} ranks and {size_bytes / 1e6:.0f} MB are more than a report reads ({_MAX_RANKS} ranks, "
             f"{_MAX_BYTES / 1e6:.0f} MB); commprof trace {run.path.name} shows them"
         )
+    traces = _read(files, size_bytes)
+    analysis = analyse_traces(traces)
+    read_from = {id(trace): path for trace, path in zip(traces, files, strict=True)}
     return TracedRun(
         run=run,
         files=tuple(files),
+        by_rank={rank: read_from[id(trace)] for rank, trace in analysis.by_rank.items()},
         num_left_out=len(found) - len(files),
-        analysis=analyse_traces(_read(files, size_bytes)),
+        analysis=analysis,
     )
 
 

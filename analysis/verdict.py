@@ -7,7 +7,7 @@ from analysis.assumptions import check_assumptions, failed
 from analysis.load import Run, select
 from analysis.results import Change, Interval, Overhead, Prediction, PredictionSet
 from analysis.scaling import karp_flatt, work_s
-from commbench.units import format_seconds
+from commbench.units import format_estimate, format_seconds
 
 _GOOD_EFFICIENCY = 0.9
 
@@ -48,19 +48,27 @@ def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
 
 
 def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> list[str]:
-    """Return the sentences; cause and cure are those of the largest world size that has cores enough."""
-    sentences = []
-    for prediction in (p for p in predicted.predictions if p.model == "schedule"):
-        check = next((outcome for outcome in measured if outcome.prediction == prediction), None)
-        sentences.append(_answer(prediction, check) + _reason(prediction, check, runs))
+    """Return the sentences: an answer for each world size, then cause and cure."""
+    return [*answers(predicted, measured, runs).values(), *cause_and_cure(predicted, measured, runs)]
+
+
+def answers(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> dict[int, str]:
+    """Return by world size what was predicted, what was measured, how far apart they are, and why if that is too far."""
+    checks = {outcome.prediction.world_size: outcome for outcome in measured if outcome.prediction.model == "schedule"}
+    found = [prediction for prediction in predicted.predictions if prediction.model == "schedule"]
+    pairs = [(p, checks.get(p.world_size)) for p in found]
+    return {p.world_size: _answer(p, check) + _reason(p, check, runs) for p, check in pairs}
+
+
+def cause_and_cure(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> tuple[str, str]:
+    """Return what holds the largest world size that has cores enough back, and what to try first there."""
     roomy = [overhead for overhead in predicted.overheads if not _oversubscribed(runs, overhead.world_size)]
     overhead = (roomy or list(predicted.overheads))[-1]
     check = next(
         (o for o in measured if o.prediction.model == "schedule" and o.prediction.world_size == overhead.world_size), None
     )
-    sentences.append(_hindrance(overhead, check, predicted, runs))
-    sentences.append(_first_try([c for c in predicted.changes if c.world_size == overhead.world_size], roomy))
-    return sentences
+    options = [change for change in predicted.changes if change.world_size == overhead.world_size]
+    return _hindrance(overhead, check, predicted, runs), _first_try(options, roomy)
 
 
 def laws(outcome: Outcome) -> str:
@@ -138,9 +146,15 @@ def _first_try(options: Sequence[Change], roomy: Sequence[Overhead]) -> str:
         return "Try first: nothing simulated here saves more than 1 % of the step; a faster computation is the way on."
     best = options[0]
     return (
-        f"Try first: {best.what} ({best.setting}), predicted to bring {best.speedup:.2f}x on {best.world_size} ranks, "
-        f"{format_seconds(best.seconds_saved)} less per batch."
+        f"Try first: {best.what} ({best.setting}), predicted to save {saved(best)} per batch and to bring "
+        f"{best.speedup:.2f}x on {best.world_size} ranks{f'; but {best.side_effect}' if best.side_effect else ''}."
     )
+
+
+def saved(change: Change) -> str:
+    """Write what a change saves, with its interval where there is one: 12 ms (8 to 15)."""
+    span = change.interval_s
+    return format_seconds(change.seconds_saved) if span is None else format_estimate(change.seconds_saved, span.low, span.high)
 
 
 def _oversubscribed(runs: Sequence[Run], world_size: int) -> bool:

@@ -6,6 +6,7 @@ Parsing and checking need no torch, so a wrong flag is answered before any proce
 import argparse
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from commbench import hardware
 from commbench.errors import BadInput
@@ -27,11 +28,13 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("op", nargs="?", default="all_reduce", choices=tuple(OPERATIONS), metavar="OP", help=f"{names} (first)")
     _add_message_arguments(parser.add_argument_group("what is sent"))
     _add_timing_arguments(parser.add_argument_group("how it is timed"))
-    parser.add_argument("--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto: nccl with CUDA")
+    parser.add_argument(
+        "--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto takes nccl with CUDA, else gloo (auto)"
+    )
     parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
     parser.add_argument("--stats", action="store_true", help="also min, p95, p99, max and the median's 95 %% interval")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
-    parser.add_argument("--resume", type=str, metavar="RUN", help="go on with a sweep that ended early")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a sweep that ended early")
     add_launch_arguments(parser)
 
 
@@ -148,8 +151,6 @@ def bench_sizes(args: argparse.Namespace) -> list[int]:
 
 def bench(args: argparse.Namespace) -> int:
     """Measure as one rank; rank 0 writes and prints. Returns 1 when a result was wrong."""
-    from pathlib import Path
-
     from commbench.bench import BenchRequest, run_bench
 
     return run_bench(
@@ -158,7 +159,7 @@ def bench(args: argparse.Namespace) -> int:
             backend=args.backend,
             timeout_s=args.timeout,
             root=args.out,
-            folder=Path(args.resume) if args.resume else args.folder,
+            folder=args.resume or args.folder,
             resume=args.resume is not None,
             json=args.json,
             stats=args.stats,
@@ -167,14 +168,12 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def _resumed_plan(args: argparse.Namespace) -> BenchPlan:
-    from pathlib import Path
-
     defaults = argparse.ArgumentParser()
     add_bench_arguments(defaults)
     for name, default in vars(defaults.parse_args([])).items():
         if name not in _KEPT_ON_RESUME and getattr(args, name) != default:
             raise BadInput(f"--resume takes the sweep's own flags from {args.resume}; drop {name}={getattr(args, name)}")
-    run = Path(args.resume)
+    run = args.resume
     check_resume(args, "bench")
     return read_document(run / PLAN_FILE, BenchPlan)
 
@@ -198,7 +197,8 @@ BENCH = Verb(
     summary="time a collective over message sizes: nccl-tests' flags, columns and units, any backend",
     examples=(
         "commprof bench all_reduce --nproc 2 -b 8 -e 64M -f 2",
-        "torchrun --nproc-per-node 8 --no-python commprof bench -b 1M -e 1G --mode isolated,pipelined",
+        "commprof bench all_gather --nproc 2 --mode isolated,pipelined --stats",
+        "torchrun --nproc-per-node 8 --no-python commprof bench -b 1M -e 1G",
     ),
     add_arguments=add_bench_arguments,
     check=check_bench,

@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import sys
 from contextlib import nullcontext
 from statistics import median
 
 from commbench.errors import BadInput
+from commbench.progress import progress
 from commbench.records import ContentionMeasurement
 from commbench.rundir import RecordWriter
 from commbench.units import format_bytes, format_seconds
@@ -63,11 +65,15 @@ def contention(args: argparse.Namespace) -> int:
         RecordWriter(run / "contention.jsonl") if context.rank == 0 else nullcontext() as writer,
     ):
         say(f"# commprof contention: {context.world_size} ranks, backend {backend}\n{COLUMNS}")
-        for measurement in measure_contention(options, device):
-            measured.append(measurement)
-            if writer is not None:
-                writer.append(measurement)
-            say(row(measurement))
+        # On a terminal the rows show how far it is, and a bar would write over them.
+        telling = context.rank == 0 and not sys.stderr.isatty()
+        with progress("contention", len(options.sizes), enabled=telling) as report:
+            for number, measurement in enumerate(measure_contention(options, device), 1):
+                measured.append(measurement)
+                if writer is not None:
+                    writer.append(measurement)
+                say(row(measurement))
+                report(number, format_bytes(measurement.message_bytes))
     say(f"#\n# times are medians over rounds, slowest rank; GFLOP/s alone and with communication\n# run: {run}")
     if context.rank == 0 and args.json:
         printer(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())

@@ -42,6 +42,7 @@ def record_steps(
     experiment: str | None = None,
     scaling: Literal["weak", "strong"] = "weak",
     sequence_length: int | None = None,
+    dataset: str | None = None,
     warmup_steps: int = 5,
     folder: Path | str | None = None,
 ) -> Iterator[StepRecorder]:
@@ -49,7 +50,8 @@ def record_steps(
 
     `samples_per_rank` is what each rank trains on in one optimizer step; `scaling` says whether it stays (weak) or shrinks
     (strong) as ranks are added. `experiment` names the training, by default after the script: runs are compared where it
-    and the model agree. Raises BadInput where the folder cannot be made or nothing is to be recorded.
+    and the model agree. `dataset` names what is trained on. Raises BadInput where the folder cannot be made or nothing is to
+    be recorded.
     """
     parameters = list(bare(model).parameters())
     if not any(parameter.requires_grad for parameter in parameters):
@@ -72,6 +74,7 @@ def record_steps(
         scaling=scaling,
         precision="unknown",
         buffer_bytes=broadcast_bytes(model),
+        dataset=dataset,
     )
     backend = "nccl" if device.type == "cuda" else "gloo"
     run = make_run("train", context, device, path, backend=backend, workload=workload)

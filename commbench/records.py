@@ -7,7 +7,7 @@ old files and old readers alive; anything else raises SCHEMA_VERSION.
 History of the schema
 1  first version; since then added, with defaults: reductions, pipelined calls, rotating buffers, cold call, second tries,
    strong scaling, the machines behind the nodes, the emulated wire, the last of a step's backward passes, the file that a run
-   was imported from, a training's precision, accumulation, DDP options and summary
+   was imported from, a training's precision, accumulation, DDP options, summary and data set
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,8 @@ class Workload:
     `synchronisation` also tells a delayed one, whose buckets are sent after backward.
     `samples_per_rank` are those of one optimizer step, taken in `accumulation` micro-batches of one size. Gradients are
     float32 in every precision; `communication_hook` says in what form they are sent. `buffer_bytes` of buffers, such as
-    batch norm's, are broadcast before each step's forward pass.
+    batch norm's, are broadcast before each step's forward pass. `dataset` names what was trained on, None where the run does
+    not say.
     """
 
     experiment: str
@@ -77,6 +78,7 @@ class Workload:
     find_unused_parameters: bool = False
     starts_together: bool = False
     buffer_bytes: int = 0
+    dataset: str | None = None
 
     @property
     def whole_buckets(self) -> bool:

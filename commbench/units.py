@@ -13,6 +13,8 @@ _SUFFIX_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _LINE_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([kmg])bit", re.IGNORECASE)
 _BITS = {"k": 1e3, "m": 1e6, "g": 1e9}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(s|m|min|h|d)", re.IGNORECASE)
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -51,6 +53,18 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds:.3g} s" if abs(seconds) < 999.5 else f"{seconds:.0f} s"
 
 
+def format_number(number: float) -> str:
+    """Write a count for people: 8.5, 870.2, 55,980; never with an exponent."""
+    return f"{number:,.0f}" if abs(number) >= 999.95 else f"{number:.4g}"
+
+
+def format_estimate(seconds: float, low_s: float, high_s: float) -> str:
+    """Write a duration and its interval in the unit of the largest of the three: 12.3 ms (8.1 to 15.2)."""
+    largest = max(abs(seconds), abs(low_s), abs(high_s))
+    scale, unit = next(((s, u) for s, u in ((1e-6, "us"), (1e-3, "ms")) if largest < 999.5 * s), (1.0, "s"))
+    return f"{seconds / scale:.3g} {unit} ({low_s / scale:.3g} to {high_s / scale:.3g})"
+
+
 def format_rate(bytes_per_s: float) -> str:
     """Write a bandwidth in decimal GB/s, as nccl-tests does, or MB/s below 0.1 GB/s."""
     return f"{bytes_per_s / 1e9:.3g} GB/s" if bytes_per_s >= 1e8 else f"{bytes_per_s / 1e6:.3g} MB/s"
@@ -62,6 +76,14 @@ def parse_line_rate(text: str) -> float:
     if match is None or not float(match[1]) > 0:
         raise BadInput(f"rate {text!r} is not a number above 0 with kbit, mbit or gbit; write for example 200mbit or 2.5gbit")
     return float(match[1]) * _BITS[match[2].lower()]
+
+
+def parse_duration(text: str) -> float:
+    """Turn `90s`, `45min`, `2h` or `1.5d` into seconds; raise BadInput for anything else and for no time at all."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not float(match[1]) > 0:
+        raise BadInput(f"duration {text!r} is not a number above 0 with s, min, h or d; write for example 2h or 90min")
+    return float(match[1]) * _SECONDS[match[2].lower()]
 
 
 def format_line_rate(bits_per_s: float) -> str:

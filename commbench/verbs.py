@@ -50,7 +50,7 @@ def check_launch_arguments(args: argparse.Namespace) -> None:
 
 def check_resume(args: argparse.Namespace, kind: RunKind) -> None:
     """Raise BadInput where args.resume is not a run of this kind that ended early and that as many ranks can go on with."""
-    run = Path(args.resume)
+    run = args.resume
     if args.folder is not None:
         raise BadInput("--resume names the run folder already; drop --folder")
     info = read_info(run)
@@ -82,7 +82,7 @@ def add_sweep_arguments(parser: argparse.ArgumentParser, *, smallest: str, large
     add("-f", "--stepfactor", type=int, default=factor, metavar="N", help=f"multiply the size by N ({factor})")
     add("-n", "--iters", type=int, default=20, metavar="N", help="samples per size (20)")
     add("-w", "--warmup-iters", type=int, default=3, metavar="N", help="untimed before them (3)")
-    add("--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto: nccl with CUDA")
+    add("--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto takes nccl with CUDA, else gloo (auto)")
     add("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
     add("--json", action="store_true", help="print one JSON document instead of text")
 

@@ -7,6 +7,7 @@ standard error.
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -15,6 +16,9 @@ from commbench.errors import CommprofError
 from commbench.stopping import end_process
 from commbench.units import printable
 from commbench.verbs import Verb
+
+_WIDTH = 80
+_INDENT = 14  # of the overview's second column
 
 VERBS = {
     "env": ("commbench.environment", "ENV", "what would be recorded about this machine"),
@@ -28,12 +32,20 @@ VERBS = {
         "logs of other benchmarks become runs: nccl-tests, PARAM, CSV and more",
     ),
     "trace": ("analysis.trace_cli", "TRACE", "where each step's time went, on every rank, from profiler traces of any job"),
-    "fit": ("analysis.cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),
+    "fit": ("analysis.fit_cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),
     "predict": ("analysis.cli", "PREDICT", "the training step at N ranks, from one rank's profile and a bench"),
+    "extrapolate": (
+        "analysis.extrapolate_cli",
+        "EXTRAPOLATE",
+        "throughput or step time at other N from a table of a few: laws, intervals, boundaries",
+    ),
+    "advise": ("analysis.advise_cli", "ADVISE", "what to change, from where on N ranks pay, and what that costs"),
     "check": ("analysis.check_cli", "CHECK", "pass or fail: thresholds, a baseline with its noise, and what is not normal"),
     "report": ("analysis.cli", "REPORT", "one HTML file: verdict, wire, step, prediction beside measurement"),
+    "plots": ("analysis.plots_cli", "PLOTS", "every figure of the report as a file, over all runs below a folder"),
     "testbed": ("commprof.testbed_cli", "TESTBED", "an emulated cluster here: hosts whose wire has a known rate"),
     "study": ("commprof.study", "STUDY", "all of it: bench, profile, predict, verify, report"),
+    "completion": ("commprof.completion", "COMPLETION", "a script that completes verbs, flags and paths in bash or zsh"),
 }
 
 
@@ -83,7 +95,7 @@ def _run(argv: list[str]) -> int:
         return 2
     module, attribute, _ = VERBS[name]
     verb: Verb = getattr(import_module(module), attribute)
-    args = _parser(name, verb).parse_intermixed_args(argv[1:])
+    args = parser_of(name, verb).parse_intermixed_args(argv[1:])
     verb.check(args)
     if getattr(args, "nproc", None) is None:
         return verb.run(args)
@@ -92,10 +104,11 @@ def _run(argv: list[str]) -> int:
     return run_verb(name, argv[1:], args)
 
 
-def _parser(name: str, verb: Verb) -> argparse.ArgumentParser:
+def parser_of(name: str, verb: Verb) -> argparse.ArgumentParser:
+    """Return the parser that reads a verb's words and shows its help."""
     parser = argparse.ArgumentParser(
         prog=f"commprof {name}",
-        description=verb.summary,
+        description=textwrap.fill(verb.summary, _WIDTH),
         epilog="examples:\n" + "\n".join(f"  {example}" for example in verb.examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -104,10 +117,13 @@ def _parser(name: str, verb: Verb) -> argparse.ArgumentParser:
 
 
 def _overview() -> str:
-    lines = [f"  {name:12}{summary}" for name, (_, _, summary) in VERBS.items()]
+    question = "Will N GPUs make this training faster, by how much, what holds it back, and what should change?"
+    lines = [
+        textwrap.fill(f"  {name:12}{summary}", _WIDTH, subsequent_indent=" " * _INDENT, break_on_hyphens=False)
+        for name, (_, _, summary) in VERBS.items()
+    ]
     return (
-        "usage: commprof VERB ...\n\n"
-        "Will N GPUs make this training faster, by how much, what holds it back, and what should change?\n\n"
+        f"usage: commprof VERB ...\n\n{textwrap.fill(question, _WIDTH)}\n\n"
         + "\n".join(lines)
         + "\n\ncommprof VERB --help shows a verb's flags, units and examples.\n"
     )

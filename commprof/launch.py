@@ -37,7 +37,7 @@ _DEAD_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 def run_verb(name: str, argv: Sequence[str], args: argparse.Namespace) -> int:
     """Start `commprof NAME ARGV` on args.nproc ranks and return the exit code; raise RunFailed when a rank died."""
     resumed = getattr(args, "resume", None)
-    run = Path(resumed) if resumed else args.folder or new_run_path(args.out, _KINDS[name], args.nproc)
+    run = resumed or args.folder or new_run_path(args.out, _KINDS[name], args.nproc)
     folder = [] if resumed else ["--folder", str(run)]
     launch(local_command([name, *_without_launch_flags(argv), *folder], args.nproc), run)
     return 0

@@ -15,6 +15,7 @@ them again next time.
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,15 +100,25 @@ def _run_all(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Namesp
 def run_stages(folder: Path, study: StudyConfig, plan: Plan) -> dict[str, str]:
     """Run the stages one after the other; a cell's predictions are on disk before the first run that checks them starts."""
     from analysis.study_report import write_boundaries, write_predictions
+    from commprof.study_estimate import TimeLeft
 
     failures: dict[str, str] = {}
     numbers = {stage.name: number for number, stage in enumerate(plan.stages, 1)}
+    left = TimeLeft(study)
 
     def run(stages: Iterable[Stage]) -> None:
         for stage in stages:
-            failure = _run_stage(folder, study, stage, f"[{numbers[stage.name]}/{len(numbers)}]")
+            count = f"[{numbers[stage.name]}/{len(numbers)}]"
+            if is_measured(folder / stage.name):
+                sys.stderr.write(f"{count} {stage.name}: already measured\n")
+                continue
+            ahead = [own for own in plan.stages[numbers[stage.name] - 1 :] if not is_measured(folder / own.name)]
+            begin_s = time.monotonic()
+            failure = _run_stage(folder, study, stage, count, left.words(ahead))
             if failure:
                 failures[stage.name] = failure
+            else:
+                left.note(stage, time.monotonic() - begin_s)
 
     run(plan.wires)
     for model in plan.models:
@@ -135,17 +146,14 @@ def _hosts(study: StudyConfig) -> Iterator[None]:
         yield
 
 
-def _run_stage(folder: Path, study: StudyConfig, stage: Stage, count: str) -> str | None:
-    """Run a stage unless it has been; return why it failed, None when all is well."""
+def _run_stage(folder: Path, study: StudyConfig, stage: Stage, count: str, left: str) -> str | None:
+    """Run a stage; return why it failed, None when all is well. `left` is the time that it and those after it take."""
     run = folder / stage.name
-    if is_measured(run):
-        sys.stderr.write(f"{count} {stage.name}: already measured\n")
-        return None
     set_aside(folder, run)
     log_path = folder / "logs" / f"{stage.name}.log"
     log_path.parent.mkdir(exist_ok=True)
     plural = "rank" if stage.world_size == 1 else "ranks"
-    sys.stderr.write(f"{count} {stage.name}: {stage.argv[0]} on {stage.world_size} {plural}\n")
+    sys.stderr.write(f"{count} {stage.name}: {stage.argv[0]} on {stage.world_size} {plural}, {left} left\n")
     try:
         command = _command(study, stage, run)
         with log_path.open("a") as log, activity(stage.name) as show:
@@ -230,7 +238,7 @@ STUDY = Verb(
     examples=(
         "commprof study configs/study-demo.yaml",
         "commprof study configs/study-demo.yaml 'world_sizes=[1,2]' --dry-run",
-        "commprof study configs/study-testbed.yaml   # 4 emulated hosts, three wires (root)",
+        "commprof study configs/study-testbed.yaml  # 4 hosts, three wires (root)",
     ),
     add_arguments=add_study_arguments,
     check=check_study,

@@ -10,6 +10,7 @@ What has been measured already is listed as such. On GPUs the estimate is too lo
 """
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,25 @@ def plan_table(study: StudyConfig, plan: Plan, folder: Path) -> str:
         total_s += seconds
         about = "measured" if done else format_seconds(seconds)
         lines.append(f"{stage.name:40}  {stage.world_size:>5}  {stage.wire or 'own':>9}  {about:>10}")
-    minutes = f"{total_s / 60:.0f} minutes" if total_s >= 90 else format_seconds(total_s)
-    return "\n".join([*lines, f"about {minutes} in {folder}, by rules of thumb; launcher: {study.launcher}"])
+    return "\n".join([*lines, f"{_about(total_s)} in {folder}, by rules of thumb; launcher: {study.launcher}"])
+
+
+class TimeLeft:
+    """How long the stages that are left will take: by the estimate, corrected by what the done ones took in truth."""
+
+    def __init__(self, study: StudyConfig) -> None:
+        self._study, self._rate = study, _flop_per_s()
+        self._taken_s = self._estimated_s = 0.0
+
+    def note(self, stage: Stage, taken_s: float) -> None:
+        """Take notice of a stage that has been run."""
+        self._taken_s += taken_s
+        self._estimated_s += _stage_s(self._study, stage, self._rate)
+
+    def words(self, stages: Iterable[Stage]) -> str:
+        """Return the time that these stages will take: "about 4 minutes"."""
+        correction = self._taken_s / self._estimated_s if self._estimated_s else 1.0
+        return _about(correction * sum(_stage_s(self._study, stage, self._rate) for stage in stages))
 
 
 def step_flop(config: TrainConfig, samples: int) -> float:
@@ -58,6 +76,10 @@ def gradient_bytes(config: TrainConfig) -> int:
     model = config.model
     per_layer = 4 * model.d_model**2 + 2 * model.d_model * model.feed_forward
     return 4 * (model.layers * per_layer + (model.vocabulary + model.sequence_length) * model.d_model)
+
+
+def _about(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else f"about {seconds:.0f} s"
 
 
 def _stage_s(study: StudyConfig, stage: Stage, flop_per_s: float) -> float:

@@ -93,8 +93,8 @@ TESTBED = Verb(
     summary="hosts in network namespaces of this machine, joined by lines of a known rate (Linux, root)",
     examples=(
         "commprof testbed up --hosts 4 --rate 1gbit",
-        "commprof testbed exec -- commprof bench -b 1K -e 16M   # a rank on every host",
-        "commprof testbed exec --host 0 -- ip address show      # a plain command on one",
+        "commprof testbed exec -- commprof bench -b 1K -e 16M  # a rank on every host",
+        "commprof testbed exec --host 0 -- ip address show     # a plain command on one",
         "commprof testbed rate 200mbit",
         "commprof testbed down",
     ),

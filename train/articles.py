@@ -57,6 +57,13 @@ def source_identity(data: DataConfig) -> str:
     return f"synthetic {data.synthetic_articles} {data.synthetic_seed}"
 
 
+def dataset_name(data: DataConfig) -> str:
+    """Return what a run's record calls its articles: `synthetic`, or the folder of the training file without `_csv`."""
+    if data.source != "csv":
+        return data.source
+    return Path(data.train_csv).absolute().parent.name.removesuffix("_csv") or Path(data.train_csv).stem
+
+
 def read_articles(data: DataConfig) -> tuple[Articles, Articles]:
     """Return the training and the evaluation articles that the configuration asks for."""
     if data.source == "csv":

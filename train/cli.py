@@ -19,6 +19,7 @@ from commbench.records import Workload
 from commbench.rundir import write_text
 from commbench.stopping import StopRequest
 from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments, check_resume
+from train.articles import dataset_name
 from train.board import check_tensorboard
 from train.config import TrainConfig, load_train_config
 from train.data import prepare_data
@@ -139,6 +140,7 @@ def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workl
         find_unused_parameters=distributed.find_unused_parameters,
         buffer_bytes=broadcast_bytes(model),
         starts_together=distributed.synchronisation == "compute_only",
+        dataset=dataset_name(config.data),
     )
 
 
@@ -146,7 +148,7 @@ TRAIN = Verb(
     summary="train the text classifier under DDP (plain on one process), recording steps, gradients and traces",
     examples=(
         "commprof train configs/small.yaml --nproc 2 training.max_steps=60",
-        "torchrun --nproc-per-node 4 --no-python commprof train configs/large.yaml distributed.backend=nccl",
+        "torchrun --nproc-per-node 4 --no-python commprof train configs/large.yaml",
     ),
     add_arguments=add_train_arguments,
     check=check_train,

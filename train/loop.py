@@ -17,6 +17,7 @@ from commbench.runtime import barrier
 from commbench.stopping import StopRequest
 from commbench.timing import device_clock
 from commbench.training_records import EvaluationMeasurement, StepMeasurement
+from commbench.units import format_number
 from train.batches import batches_of, endless, naming_lost_workers
 from train.board import Plot, board
 from train.checkpoint import Checkpoint, CheckpointKeeper, drop_later_records
@@ -110,7 +111,7 @@ def _epoch_ends(done: int, num_steps: int, per_epoch: int) -> bool:
 def _say(report: Report, plot: Plot, last: StepMeasurement, world_size: int, rate: float) -> None:
     samples_per_s = world_size * last.num_samples / last.step_s
     assert last.loss is not None
-    report(last.step + 1, f"loss {last.loss:.3f}  {samples_per_s:.4g} samples/s  {last.step_s * 1e3:.0f} ms/step")
+    report(last.step + 1, f"loss {last.loss:.3f}  {format_number(samples_per_s)} samples/s  {last.step_s * 1e3:.0f} ms/step")
     plot(last.step, {"loss": last.loss, "samples per second": samples_per_s, "learning rate": rate})
 
 

@@ -12,7 +12,7 @@ from commbench.rundir import read_document, read_info, read_records, write_docum
 from commbench.runtime import gather_values
 from commbench.slowdown import Slowdown
 from commbench.training_records import EvaluationMeasurement, StepMeasurement, TrainingSummary
-from commbench.units import format_bytes, format_seconds
+from commbench.units import format_bytes, format_number, format_seconds
 from train.config import TrainConfig
 from train.flops import flops_per_token, peak_flops_per_s
 
@@ -62,8 +62,9 @@ def summary_text(run: Path) -> str:
         for name in ("data", "forward", "backward", "optimizer")
     )
     lines = [
-        f"step {format_seconds(summary.step_s)} (median of {len(steps)})  {phases}",
-        _throughput(info, summary),
+        f"step {format_seconds(summary.step_s)} (median of {len(steps)})",
+        f"  {phases}",
+        *_throughput(info, summary),
         f"memory {format_bytes(max(summary.peak_memory_bytes))} {summary.memory_kind} at most on a rank",
     ]
     if (slowdown := Slowdown.of([every_step])) is not None:
@@ -74,16 +75,17 @@ def summary_text(run: Path) -> str:
     return "\n".join([*lines, f"run: {run}"])
 
 
-def _throughput(info: RunInfo, summary: TrainingSummary) -> str:
+def _throughput(info: RunInfo, summary: TrainingSummary) -> tuple[str, str]:
     work = info.workload
     assert work is not None
     parts = "" if work.accumulation == 1 else f" in {work.accumulation} micro-batches"
     on_each = f"{work.samples_per_rank} samples on each{parts} ({work.scaling} scaling)"
     share = summary.model_flop_utilisation
     used = "" if share is None else f", {share:.1%} of the peak in FLOP/s"
+    ranks = f"{info.world_size} rank{'s' * (info.world_size > 1)}"
     return (
-        f"throughput {summary.samples_per_s:.4g} samples/s on {info.world_size} ranks, {on_each}; "
-        f"{summary.tokens_per_s:.4g} tokens/s{used}"
+        f"{format_number(summary.samples_per_s)} samples/s on {ranks}, {on_each}",
+        f"{format_number(summary.tokens_per_s)} tokens/s{used}",
     )
 
 

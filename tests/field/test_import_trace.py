@@ -5,7 +5,7 @@ from statistics import median
 
 import pytest
 
-from analysis.import_trace import read_traced_run, write_traced_run
+from analysis.import_trace import read_traced_job, write_traced_job
 from analysis.load import load_runs
 from analysis.predict import predict
 from analysis.rank_trace import reduce_trace
@@ -26,12 +26,12 @@ pytestmark = [
 def test_a_gloo_run_predicts_its_own_step_from_its_computation_and_its_transfers(tmp_path: Path) -> None:
     """Rank 1 slept 5 ms a step before backward. On a free wire only the late rank's computation is left of a step; with the
     transfers of the traces for a wire, the step is what the ranks took, but for a machine whose transfers took 1 to 9 ms."""
-    run = read_traced_run(sorted((TRACES / "gloo_ddp_2r_torch213").glob("*.gz")), None)
-    assert (run.name, run.sent_bytes, run.num_left_out) == ("gloo_ddp_2r_torch213", (2_101_248,) * 4, 0)
-    early, late = (run.steps[rank] for rank in (0, 1))
+    job = read_traced_job(sorted((TRACES / "gloo_ddp_2r_torch213").glob("*.gz")), None)
+    assert (job.name, job.sent_bytes, job.num_left_out) == ("gloo_ddp_2r_torch213", (2_101_248,) * 4, 0)
+    early, late = (job.steps[rank] for rank in (0, 1))
     assert 3e-3 < median(b.before_s - a.before_s for a, b in zip(early, late, strict=True)) < 8e-3
-    write_traced_run(tmp_path / "run", run)
-    (collective,) = analyse_traces(list(run.traces.values())).collectives
+    write_traced_job(tmp_path / "run", job)
+    (collective,) = analyse_traces(list(job.traces.values())).collectives
     assert collective.transfer_s is not None
 
     def step_s(transfer_s: float) -> float:
@@ -39,7 +39,7 @@ def test_a_gloo_run_predicts_its_own_step_from_its_computation_and_its_transfers
         return predict(load_runs([tmp_path / "run", bench])).predictions[0].step_s
 
     assert step_s(1e-9) == pytest.approx(median(step.step_s for step in late), rel=0.01)
-    assert step_s(collective.transfer_s) == pytest.approx(median(step.wall_s for step in run.all_steps), rel=0.25)
+    assert step_s(collective.transfer_s) == pytest.approx(median(step.wall_s for step in job.all_steps), rel=0.25)
 
 
 @pytest.mark.parametrize("name", ["nccl_data_A100_2gpu_r0", "v100_2gpu_allreduce_r1"])

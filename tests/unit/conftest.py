@@ -4,6 +4,7 @@ import pytest
 
 import train.data
 from tests.ag_news import EVAL_CSV, TRAIN_CSV, csv_data
+from tests.report_runs import Page, add_study, report
 from train.config import DataConfig, ModelConfig
 from train.data import EncodedText
 
@@ -25,3 +26,9 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
 
     monkeypatch.setattr(train.data, "_encode_articles", counted)
     return calls
+
+
+@pytest.fixture(scope="session")
+def study_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The report of a finished study."""
+    return report(add_study(tmp_path_factory.mktemp("study") / "demo"))

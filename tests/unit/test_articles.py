@@ -184,3 +184,15 @@ def test_refuses_more_articles_than_there_are(data: DataConfig, key: str, file_n
     prepare_data(replace(data, **{key: 2}), ModelConfig(vocabulary=7))
     with pytest.raises(BadInput, match=rf"data\.{key}=3 is more than the 2 articles of .*{file_name}; use at most 2$"):
         prepare_data(replace(data, **{key: 3}), ModelConfig(vocabulary=7))
+
+
+@pytest.mark.parametrize(
+    ("source", "path", "name"),
+    [
+        ("synthetic", "x/train.csv", "synthetic"),
+        ("csv", "data/ag_news_csv/train.csv", "ag_news"),
+        ("csv", "/imdb/a.csv", "imdb"),
+    ],
+)
+def test_a_data_set_is_called_after_its_folder(source: str, path: str, name: str) -> None:
+    assert train.articles.dataset_name(DataConfig(source=source, train_csv=path)) == name

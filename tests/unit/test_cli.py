@@ -1,16 +1,21 @@
 import argparse
+import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from analysis.cli import FIT, PREDICT
+from analysis.cli import PREDICT
+from analysis.fit_cli import FIT
 from commbench.errors import BadInput
 from commbench.verbs import Verb
-from commprof.cli import VERBS, main
-from tests.factory import step, timeline, write_bench_run, write_training_run
+from commprof.cli import VERBS, main, parser_of
+from tests.factory import MIB, collective, step, timeline, write_bench_run, write_measurements, write_training_run
 
 SCRIPT = Path(sys.executable).parent / "commprof"
 
@@ -29,14 +34,29 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown for name in VERBS)
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_every_verbs_help_has_two_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verbs_help_has_two_examples_and_80_columns(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as left:
         main([name, "--help"])
     assert left.value.code == 0
-    assert capsys.readouterr().out.count(f"commprof {name} ") >= 3  # the usage line and two examples
+    shown = capsys.readouterr().out
+    assert shown.count(f"commprof {name} ") >= 3  # the usage line and two examples
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_default_is_in_the_help(name: str) -> None:
+    module, attribute, _ = VERBS[name]
+    parser = parser_of(name, getattr(import_module(module), attribute))
+    flags = [own for own in parser._actions if own.option_strings and own.default not in (None, False, [], argparse.SUPPRESS)]
+    shown = {own.dest: f"{own.default:g}" if isinstance(own.default, float) else str(own.default) for own in flags}
+    assert [own.dest for own in flags if f"({shown[own.dest]}" not in str(own.help)] == []
 
 
 def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,9 +69,9 @@ def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) ->
     "code",
     [
         "import commprof.cli; commprof.cli.main(['--help'])",
-        "import analysis.report, analysis.predict, analysis.check, analysis.cli",
+        "import analysis.report, analysis.predict, analysis.check, analysis.cli, analysis.fit_cli, analysis.extrapolate",
         "import commbench.errors, commbench.records, commbench.rundir, commbench.units, commbench.cli, commbench.links_cli",
-        "import commprof.study, commprof.launch, commbench.contention_cli, train.cli",
+        "import commprof.cli; commprof.cli.main(['completion', 'zsh'])",
     ],
 )
 def test_what_people_wait_for_does_not_load_torch(code: str) -> None:
@@ -96,12 +116,41 @@ def test_fit_and_predict_write_what_they_print(tmp_path: Path, capsys: pytest.Ca
     assert (bench / "analysis" / "fit.json").exists()
     assert main(["predict", str(profile), str(bench), "-n", "2", "4"]) == 0
     shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= 90
+    assert max(map(len, shown.splitlines())) <= 80
     assert "2 ranks pay: a step takes" in shown
     assert (profile / "analysis" / "predictions.json").exists()
 
 
-@pytest.mark.parametrize(("verb", "words"), [(FIT, []), (FIT, ["x", "--times", "1=1"]), (PREDICT, ["x", "-n", "1"])])
+def test_fit_takes_every_collective_and_carries_each_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A ring all-gather: 3 messages on 4 ranks, 7 on 8; one that does not grow is named and spoils nothing."""
+    flat = [replace(collective(size, [1e-4], world_size=4), op="broadcast") for size in (8, MIB)]
+    gathered = [
+        replace(collective(s, [3e-4 + 0.75 * s / 1e9], world_size=4), op="all_gather") for s in (2**k for k in range(3, 28))
+    ]
+    bench = write_measurements(tmp_path / "bench", [*gathered, *flat], world_size=4)
+    assert main(["fit", str(bench), "--world-size", "8", "--beside", "h100x8-nvlink"]) == 0
+    shown = capsys.readouterr().out
+    assert "all-gather on p ranks" in shown
+    assert re.search(r"all_gather, 8 ranks +~1.62 ms", shown)  # 700 us + 0.875 MiB at 1 GB/s
+    assert "broadcast of float32 on 4 ranks: unusable: time does not grow with size" in shown
+    assert re.search(r"h100x8-nvlink +28.4 us", shown)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert main(["fit", str(bench), "--world-size", "8", "--json"]) == 0
+    measured, carried = json.loads(capsys.readouterr().out)
+    assert (measured["carried_from"], carried["carried_from"], carried["world_size"]) == ([], [4], 8)
+    assert json.loads((bench / "analysis" / "fit.json").read_text()) == [measured, carried]
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        (FIT, []),
+        (FIT, ["x", "--times", "1=1"]),
+        (FIT, ["x", "--nodes", "2"]),
+        (FIT, ["x", "--beside", "y"]),
+        (PREDICT, ["x", "-n", "1"]),
+    ],
+)
 def test_arguments_that_make_no_sense_are_refused(verb: Verb, words: list[str]) -> None:
     with pytest.raises(BadInput):
         verb.check(parse(verb, *words))

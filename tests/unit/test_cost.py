@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.cost import cost_s, fit_cost, fit_line, ring_s
+from analysis.cost import cost_s, fit_cost, fit_line, is_measured, ring_s
 from commbench.errors import UnusableData
 from commbench.records import CollectiveMeasurement
 from tests.factory import collective
@@ -57,14 +59,22 @@ def test_between_sizes_the_cost_is_near_the_truth_and_grows() -> None:
     cost = fit_cost(sweep(50e-6, 1e9))
     between = [1.4 * size for size in SIZES[:-1]]
     costs = [cost_s(cost, size) for size in between]
-    assert costs == pytest.approx([50e-6 + size / 1e9 for size in between], rel=0.02)
+    assert costs == pytest.approx([50e-6 + size / 1e9 for size in between], rel=1e-9)
     assert costs == sorted(costs)
+    assert cost.curve_error == pytest.approx(0, abs=1e-9)
 
 
 def test_beyond_the_sweep_the_line_goes_on_and_below_it_nothing_is_free() -> None:
     cost = fit_cost(sweep(50e-6, 1e9))
     assert cost_s(cost, 10 * SIZES[-1]) == pytest.approx(50e-6 + 10 * SIZES[-1] / 1e9, rel=1e-3)
     assert cost_s(cost, 1) == cost.median_s[0]
+    assert [is_measured(cost, size) for size in (1, SIZES[0], 1000, SIZES[-1], 10 * SIZES[-1])] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_a_ring_of_other_size_pays_more_messages_and_more_wire() -> None:
@@ -72,6 +82,14 @@ def test_a_ring_of_other_size_pays_more_messages_and_more_wire() -> None:
     cost = fit_cost(sweep(50e-6, 1e9))
     assert ring_s(cost, 2**20, 2) == pytest.approx(50e-6 + 2**20 / 1e9)
     assert ring_s(cost, 2**20, 4) == pytest.approx(150e-6 + 1.5 * 2**20 / 1e9)
+
+
+def test_a_collective_without_an_in_place_form_is_fitted_out_of_place() -> None:
+    measured = [
+        replace(m, op="all_to_all", in_place=in_place) for m in sweep(50e-6, 1e9, world_size=4) for in_place in (True, False)
+    ]
+    cost = fit_cost([m if not m.in_place else replace(m, fastest_rank_s=(1.0,)) for m in measured])
+    assert (cost.latency_s, cost.busbw_bytes_per_s) == (pytest.approx(50e-6), pytest.approx(0.75e9))
 
 
 def test_waiting_for_a_late_rank_is_not_the_wires_cost() -> None:
@@ -103,12 +121,12 @@ def test_a_curve_that_falls_is_called_noisy() -> None:
 @pytest.mark.parametrize(
     ("measured", "message"),
     [
-        ([], "no in-place all-reduce"),
-        ([collective(8, [1e-5], in_place=False)], "no in-place all-reduce"),
+        ([], "no in-place collective"),
+        ([collective(8, [1e-5], in_place=False)], "no in-place collective"),
         ([collective(8, [1e-5], world_size=1), collective(16, [1e-5], world_size=1)], "one rank talks to nobody"),
         ([collective(1024, [1e-5]), collective(1024, [2e-5])], "sweep two or more sizes"),
         ([collective(8, [1e-5]), collective(2**20, [1e-5])], "does not grow with size"),
-        ([collective(8, [1e-5]), collective(16, [1e-5], num_wrong=3)], "16 bytes gave wrong sums"),
+        ([collective(8, [1e-5]), collective(16, [1e-5], num_wrong=3)], "16 bytes gave wrong values"),
     ],
 )
 def test_refuses_what_the_data_cannot_give(measured: list[CollectiveMeasurement], message: str) -> None:

@@ -177,7 +177,7 @@ def test_failed_validation_is_kept_and_fit_refuses_it(tmp_path: Path, capsys: py
     assert main(["import", str(log), "--folder", str(tmp_path / "run")]) == 0
     assert "validation FAILED" in " ".join(capsys.readouterr().out.split())
     assert main(["fit", str(tmp_path / "run")]) == 2
-    assert "gave wrong sums" in capsys.readouterr().err
+    assert "gave wrong values" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ from analysis import traced_runs
 from analysis.budget import StepBudget
 from analysis.report import write_report
 from analysis.report_data import WireCurve
+from analysis.trace_files import reduce_all
 from analysis.trace_plots import budget_figure, collective_figure
+from tests.report_runs import HOSTILE, SHOWN, Page, add_bench, add_train, report
 from tests.traces import all_reduce, event, gloo_all_reduce, header, profiler_step, write_trace
 from tests.unit.test_plots import bars, legend, only, points
-from tests.unit.test_report import HOSTILE, SHOWN, Page, add_bench, add_train, report
 from tests.unit.test_trace_budget import RANK_0, RANK_1
 
 
@@ -30,7 +31,7 @@ def add_traced(path: Path, *ranks: Sequence[dict[str, Any]], suffix: str = "") -
 def test_the_section_holds_what_the_trace_says_with_its_files(tmp_path: Path) -> None:
     run = add_traced(tmp_path / "train", RANK_0, RANK_1)
     page = report(run, add_bench(tmp_path / "bench", 2), add_bench(tmp_path / "bench4", 4))
-    assert page.sections == ["wire", "step", "traces", "environment", "files"]
+    assert page.sections == ["wire", "step", "traces", "training", "health", "environment", "files"]
     assert "train: of the time in matched collectives 23.1% is waiting for the last rank, 76.9% transfer." in page.text
     assert "train: rank 1 arrived last in 1 of 1 steps" in page.text
     assert page.row("train 0 55 us 36.4% 0.0% 0.0% 0.0% 0.0% 0.0% 54.5% 9.1% rank00000.trace.json.gz")
@@ -41,6 +42,19 @@ def test_the_section_holds_what_the_trace_says_with_its_files(tmp_path: Path) ->
     assert "2 traced steps of 2 of 2 ranks" in budget
     assert "bench/collectives.jsonl" in collectives
     assert "bench4" not in collectives
+
+
+def test_reduced_traces_stand_in_for_raw_ones_that_are_gone(tmp_path: Path) -> None:
+    run = add_traced(tmp_path / "train", RANK_0, RANK_1)
+    raw = sorted((run / "traces").iterdir())
+    reduce_all({path: run / "reduced" / f"rank{rank:05d}.reduced.gz" for rank, path in enumerate(raw)})
+    for path in raw:
+        path.unlink()
+    page = report(run)
+    assert "2 traced steps of 2 of 2 ranks" in page.text
+    assert page.row("train 0 55 us 36.4% 0.0% 0.0% 0.0% 0.0% 0.0% 54.5% 9.1% rank00000.reduced.gz")
+    assert "train/reduced/rank00001.reduced.gz" in page.text
+    assert page.files.count("../reduced/rank00000.reduced.gz") == 2  # beside the budget and among the files
 
 
 def budget(rank: int, step: int, **parts_ns: int) -> StepBudget:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.cli import parse_times
+from analysis.fit_cli import parse_times
 from analysis.scaling import Scaling, amdahl_step_s, karp_flatt, scalings_of, work_s
 from commbench.errors import BadInput
 

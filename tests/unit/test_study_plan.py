@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from commbench.errors import BadInput
+from commbench.hardware import usable_cores
 from commbench.rundir import create_run
-from commprof.study_estimate import gradient_bytes, plan_table, step_flop
+from commprof.study_estimate import TimeLeft, gradient_bytes, plan_table, step_flop
 from commprof.study_plan import ModelConfig, StudyConfig, load_study, make_plan, wire_of
 from tests.factory import run_info
 from train.config import TrainConfig
@@ -101,6 +102,16 @@ def test_the_dry_run_lists_every_stage_with_its_time_and_what_is_done(tmp_path: 
     # 1 mbit carries 118,660 B/s of payload: 20 steps of 1.9 MB, all of it over the wire between two, take minutes.
     assert any(line.split()[0] == "small-train-n2-1mbit" and line.endswith(" s") for line in text)
     assert "minutes" in text[-1]
+
+
+def test_the_time_left_follows_what_the_stages_really_took(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, "bench: {seconds: 33.5}"), ())
+    (bench, *_) = make_plan(study).wires  # 33.5 s, and to start 3 s, and 1.5 s a rank and core
+    left = TimeLeft(study)
+    estimated_s = 36.5 + 1.5 * 2 / usable_cores()
+    assert left.words([bench]) == f"about {estimated_s:.0f} s"
+    left.note(bench, 4 * estimated_s)
+    assert left.words([bench]) == f"about {4 * estimated_s / 60:.0f} minutes"
 
 
 def test_the_rules_of_thumb_count_what_the_model_multiplies() -> None:

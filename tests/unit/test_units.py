@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commbench.errors import BadInput
-from commbench.units import format_bytes, format_rate, format_seconds, parse_bytes, printable, sweep_sizes
+from commbench.units import (
+    format_bytes,
+    format_estimate,
+    format_number,
+    format_rate,
+    format_seconds,
+    parse_bytes,
+    parse_duration,
+    printable,
+    sweep_sizes,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +55,22 @@ def test_figures_for_people() -> None:
     assert format_rate(94.9e6 / 8) == "11.9 MB/s"
 
 
+def test_an_estimate_has_one_unit_with_its_interval() -> None:
+    assert format_estimate(0.0123, 0.0081, 0.0152) == "12.3 ms (8.1 to 15.2)"
+    assert format_estimate(0.0009, -0.0002, 0.0012) == "0.9 ms (-0.2 to 1.2)"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("2h", 7200), ("90min", 5400), ("90m", 5400), ("1.5d", 129600), (" 30S ", 30)])
+def test_durations_have_a_unit(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["2", "0h", "h", "-1h", "1e3s", "2 weeks", "1h30", "9" * 40 + "s"])
+def test_a_duration_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="write for example 2h"):
+        parse_duration(text)
+
+
 @given(st.text())
 def test_nothing_printable_moves_the_cursor(text: str) -> None:
     shown = printable(text)
@@ -53,3 +79,8 @@ def test_nothing_printable_moves_the_cursor(text: str) -> None:
 
 def test_an_escape_sequence_becomes_visible() -> None:
     assert printable("\x1b[31mred") == "\\x1b[31mred"
+
+
+def test_counts_have_no_exponent() -> None:
+    shown = [format_number(number) for number in (0.0, 8.5, 870.24, 999.9, 999.99, 55_981.2, 3.1e7)]
+    assert shown == ["0", "8.5", "870.2", "999.9", "1,000", "55,981", "31,000,000"]

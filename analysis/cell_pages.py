@@ -1,0 +1,33 @@
+"""The pages of a study's cells, written side by side: matplotlib takes half a second a page, and studies have dozens."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.experiment import Cell
+from analysis.load import load_run
+from analysis.report import write_cell_report
+from analysis.workers import side_by_side
+
+_WORTH_PROCESSES = 4  # cells; below, interpreters of their own take longer to start than the pages to write
+_PATIENCE_S = 60.0
+_PAGE_PATIENCE_S = 60.0
+
+Job = tuple[Path, str, str | None, tuple[Path, ...], Path]
+
+
+def write_cell_pages(root: Path, cells: Sequence[Cell], folders: Sequence[Path]) -> list[Path]:
+    """Write every cell's page into its folder and return their paths; raises as `write_cell_report` does."""
+    if len(cells) < _WORTH_PROCESSES:
+        return [write_cell_report(root, cell, folder) for cell, folder in zip(cells, folders, strict=True)]
+    jobs = [
+        (root, cell.experiment, cell.wire, tuple(run.path for run in cell.runs), folder)
+        for cell, folder in zip(cells, folders, strict=True)
+    ]
+    return side_by_side(_write, jobs, deadline_s=_PATIENCE_S + _PAGE_PATIENCE_S * len(jobs), doing=f"writing {len(jobs)} pages")
+
+
+def _write(job: Job) -> Path:
+    """Read the cell's runs again in a process of its own: cheaper than to send them there."""
+    root, experiment, wire, paths, folder = job
+    cell = Cell(experiment=experiment, wire=wire, runs=tuple(load_run(path) for path in paths))
+    return write_cell_report(root, cell, folder)

@@ -1,0 +1,111 @@
+"use strict";
+// The step of N ranks with something changed: what estimate.py and ddp.py say of draw 0, the prediction itself.
+// Seconds and bytes; `data` is explorer.py's PageData. Pure functions: nothing here touches the page.
+//
+// A setting is { world_size, batch, accumulation, cap_bytes, sent_share, bandwidth, latency }: factors on what was measured;
+// cap_bytes null leaves DDP's buckets as trained, a pair are the caps of the first and of the others; sent_share null
+// leaves what is sent per byte of gradient.
+
+function evaluate(data, setting) {
+  const place = data.places.find((one) => one.world_size === setting.world_size);
+  const buckets = bucketsOf(data.gradients[place.gradients], setting.cap_bytes ?? [data.first_cap_bytes, data.cap_bytes]);
+  const share = setting.sent_share ?? data.sent_share;
+  const converts = setting.sent_share !== null && setting.sent_share < data.sent_share;
+
+  const gradientS = setting.batch * (place.backward_s - place.copy_s); // of the pass that sends
+  const onceS = setting.batch * (place.before_s + place.backward_s - place.copy_s); // of one micro-batch
+  const buffersS = setting.latency * place.buffers_latency_s + place.buffers_transfer_s / setting.bandwidth;
+  const beforeS = setting.accumulation * onceS - gradientS + place.update_s + buffersS;
+  const spanS = gradientS + (converts ? data.conversion_passes * place.copy_s : 0);
+  const computeEndS = beforeS + spanS;
+  const totalBytes = buckets.reduce((sum, bucket) => sum + bucket.num_bytes, 0);
+  const readyS = buckets.map((bucket) => (data.delayed ? computeEndS : beforeS + Math.min(1, bucket.ready) * spanS));
+  const transferS = buckets.map((bucket) => transferOf(place, share * bucket.num_bytes, setting));
+  const copyS = buckets.map((bucket) => (place.copy_s * bucket.num_bytes) / totalBytes);
+
+  const play = simulate(readyS, computeEndS, transferS, copyS, place);
+  const samples = setting.batch * setting.accumulation;
+  const computeS = computeEndS - buffersS + place.copy_s;
+  return {
+    step_s: play.end_s,
+    compute_s: computeS,
+    exposed_s: play.end_s - computeS,
+    speedup: place.work_s / (play.end_s / samples),
+    backward_start_s: beforeS,
+    compute_end_s: play.compute_end_s,
+    buckets: buckets.map((bucket, i) => ({
+      num_bytes: share * bucket.num_bytes,
+      ready_s: play.ready_s[i],
+      start_s: play.start_s[i],
+      done_s: play.done_s[i],
+    })),
+  };
+}
+
+// A bucket closes when its size reaches its cap; it is ready when the last of its gradients is.
+function bucketsOf(gradients, [firstCap, cap]) {
+  const buckets = [];
+  let open = null;
+  gradients.num_bytes.forEach((size, i) => {
+    open ??= { num_bytes: 0, ready: 0 };
+    open.num_bytes += size;
+    open.ready = Math.max(open.ready, gradients.ready[i]);
+    if (open.num_bytes >= (buckets.length ? cap : firstCap)) {
+      buckets.push(open);
+      open = null;
+    }
+  });
+  return open ? [...buckets, open] : buckets;
+}
+
+// The time of one message alone on the wire.
+function transferOf(place, messageBytes, setting) {
+  const aloneS = Math.exp(alongCurve(place.curve, Math.log(messageBytes)));
+  const latencyS = Math.min(aloneS, place.latency_s);
+  return setting.latency * latencyS + (aloneS - latencyS) / setting.bandwidth;
+}
+
+function alongCurve({ knots, coefficients }, x) {
+  let piece = 0;
+  while (piece < coefficients.length - 1 && knots[piece + 1] <= x) piece += 1;
+  const share = (x - knots[piece]) / (knots[piece + 1] - knots[piece]);
+  return coefficients[piece].reduce((sum, coefficient) => sum * share + coefficient, 0);
+}
+
+// Play one step from event to event: a launch, the end of computing, or a landing. Buckets leave in order, at most
+// `workers` at a time, and share the wire; each is copied back once it has landed and the one before is copied.
+function simulate(readyS, computeEndS, transferS, copyS, { workers, compute_rate: computeRate, comm_rate: commRate }) {
+  let latest = 0;
+  const launchS = readyS.map((at) => Math.min((latest = Math.max(latest, at)), computeEndS));
+  const [launchedS, startS, doneS] = [[], [], []];
+  let [wall, computed, computeWall, launched, sent, busy] = [0, 0, 0, 0, 0, []];
+  for (;;) {
+    while (launched < launchS.length && launchS[launched] <= computed) {
+      launchedS[launched] = wall;
+      launched += 1;
+    }
+    while (busy.length < workers && sent < launched) {
+      startS[sent] = wall;
+      busy.push({ bucket: sent, leftS: transferS[sent] });
+      sent += 1;
+    }
+    const computing = computed < computeEndS;
+    if (!computing && busy.length === 0) break;
+    const ownRate = busy.length ? computeRate : 1;
+    const wireRate = (computing ? commRate : 1) / Math.max(1, busy.length);
+    const milestone = launched < launchS.length ? launchS[launched] : computeEndS;
+    const untilCompute = computing ? (milestone - computed) / ownRate : Infinity;
+    const elapsed = Math.min(untilCompute, Math.min(...busy.map((one) => one.leftS)) / wireRate);
+    wall += elapsed;
+    if (computing) {
+      computed = elapsed === untilCompute ? milestone : computed + elapsed * ownRate;
+      computeWall = wall;
+    }
+    const gone = elapsed * wireRate;
+    const landed = busy.filter((one) => one.leftS <= gone * (1 + 1e-12));
+    for (const one of landed) doneS[one.bucket] = wall;
+    busy = busy.filter((one) => !landed.includes(one)).map((one) => ({ ...one, leftS: one.leftS - gone }));
+  }
+  const endS = doneS.reduce((end, done, i) => Math.max(end, done) + copyS[i], computeWall);
+  return { ready_s: launchedS, start_s: startS, done_s: doneS, compute_end_s: computeWall, end_s: endS };
+}

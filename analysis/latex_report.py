@@ -1,0 +1,86 @@
+"""Runs -> report.tex with figures in PDF beside it, and report.pdf where pdflatex is installed.
+
+    analysis/report.tex   analysis/figures/*.pdf   analysis/report.pdf
+
+pdflatex gets no shell, reads and writes nothing outside the folder but TeX's own files, and has two minutes for each pass.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.figure_files import write_figure
+from analysis.latex_page import figure_stems, render_latex
+from analysis.paper import Paper, paper_of_grid, paper_of_runs
+from analysis.study_report import has_grid
+from commbench.errors import RunFailed
+from commbench.rundir import write_text
+
+HOW_TO_COMPILE = (
+    "pdflatex is not installed, so there is no PDF; with Debian's texlive-latex-recommended and texlive-fonts-recommended: "
+    "pdflatex report && pdflatex report, in the .tex file's folder"
+)
+
+_NAME = "report.tex"
+_TIMEOUT_S = 120
+_PASSES = 2  # the second one knows the numbers of the figures and tables
+_FLAGS = ("-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "-file-line-error")
+# Paranoid: no file whose path is absolute or leads upwards, hidden ones neither. Fonts are never made anew.
+_ENVIRONMENT = {"openin_any": "p", "openout_any": "p", "MKTEXPK": "0", "MKTEXTFM": "0", "max_print_line": "1000"}
+_ERROR = re.compile(r"^(?:\./)?(report\.tex:\d+: .*|! .*)$", re.MULTILINE)
+
+
+def write_latex_report(paths: Sequence[Path], out: Path | None) -> Path:
+    """Write report.tex and its figures to the folder `out`, by default to analysis/ in the first run; return its path.
+
+    Raises BadInput where a folder is no run or the runs cannot be combined.
+    """
+    page = (out if out is not None else paths[0] / "analysis") / _NAME
+    paper = paper_of_grid(paths[0]) if len(paths) == 1 and has_grid(paths[0]) else paper_of_runs(paths, page)
+    _write_figures(paper, page.parent / "figures")
+    write_text(page, render_latex(paper))
+    return page
+
+
+def compile_latex(page: Path) -> Path | None:
+    """Make the PDF beside a .tex file and return its path, None without pdflatex.
+
+    Raises RunFailed, naming the line, where pdflatex stops or takes too long; its log then stays.
+    """
+    program = shutil.which("pdflatex")
+    if program is None:
+        return None
+    for _ in range(_PASSES):
+        _run_pdflatex(program, page)
+    for ending in (".aux", ".log"):
+        page.with_suffix(ending).unlink(missing_ok=True)
+    return page.with_suffix(".pdf")
+
+
+def _write_figures(paper: Paper, folder: Path) -> None:
+    stems = figure_stems(paper.pictures)
+    for picture in paper.pictures:
+        write_figure(picture.figure, folder / f"{stems[picture.name]}.pdf", "pdf")
+
+
+def _run_pdflatex(program: str, page: Path) -> None:
+    log = page.with_suffix(".log")
+    try:
+        done = subprocess.run(
+            [program, *_FLAGS, page.name],
+            cwd=page.parent,
+            env=os.environ | _ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RunFailed(f"pdflatex did not finish {page} within {_TIMEOUT_S} s; see {log}") from None
+    if done.returncode != 0:
+        error = _ERROR.search(log.read_text(errors="replace")) if log.exists() else None
+        raise RunFailed(f"pdflatex stopped at {error[1] if error else page}; see {log}")

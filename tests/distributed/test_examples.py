@@ -1,0 +1,183 @@
+"""Every example that README.md, the optimization guide and `--help` show: it runs as it is typed, or, where that takes long,
+its words are accepted.
+
+README's first bench and trainings run once, in a folder of their own, with words added that make them small; what reads runs
+then reads those.
+"""
+
+import glob
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from commbench.errors import BadInput
+from commbench.rundir import read_info, write_document
+from commbench.verbs import Verb
+from commprof.cli import VERBS, main, parser_of
+from commprof.testbed import check_usable
+from tests.distributed.conftest import DEADLINE_S, SCRIPT
+from tests.factory import collective, write_measurements
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "optimization-guide.md").read_text()
+TINY = (
+    "model.vocabulary=300 model.sequence_length=16 model.d_model=16 model.layers=1 model.heads=2 model.feed_forward=32 "
+    "data.synthetic_articles=1000 data.cache_dir=cache training.batch_size=8 training.evaluate=false"
+)
+SMALLER = {"bench": "-e 4M -f 16 -n 5 -w 1", "train": f"{TINY} training.max_steps=14"}
+# What is not run, and why; its words are parsed and checked as before a run.
+ONLY_CHECKED = {
+    "bench": "measures for a minute; test_bench.py runs it",
+    "links": "starts ranks; test_links.py runs it",
+    "contention": "starts ranks; test_contention.py runs it",
+    "train": "trains for minutes; test_train.py and test_training_options.py run it",
+    "study": "takes minutes, or a testbed; test_study_plan.py and tests/slurm run it",
+    "testbed": "makes network namespaces as root; tests/testbed runs it",
+}
+# Cannot even be checked without files that only an interrupted run leaves.
+NOT_EVEN_CHECKED = {
+    "20261122T...": "goes on with a run that was interrupted; test_resume.py and test_bench_faults.py do",
+}
+# Names that stand for the reader's own runs.
+STAND_INS = {
+    **dict.fromkeys(("RUN", "EARLIER_RUN", "runs/BENCH", "runs/TODAY", "runs/LAST-WEEK"), "large-bench"),
+    **dict.fromkeys(("runs/TRAIN", "runs/AFTER", "runs/BEFORE"), "runs/*-train-n2-*"),
+    "runs/PROFILE": "runs/*-train-n1-*",
+    "runs/demo": "demo",
+    **dict.fromkeys(("runs/MONDAY", "runs/BENCH2"), "large-bench"),
+    "runs/TUESDAY": "runs/*-bench-n2-*",
+    "runs/BENCH4": "bench-of-4",
+    "AGNews": "synthetic",
+}
+CHECK_SAYS_NO = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A line as it is shown, and its words from the verb on."""
+
+    line: str
+    words: tuple[str, ...]
+
+    @property
+    def verb(self) -> str:
+        return self.words[0]
+
+
+def examples() -> Iterator[Example]:
+    """Yield those of the documents, then those of each verb's help."""
+    for block in re.findall(r"^```\n(.*?)^```$", f"{README}\n{GUIDE}", re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield from example(line)
+    for name in VERBS:
+        for line in verb_named(name).examples:
+            yield from example(line)
+
+
+def example(line: str) -> Iterator[Example]:
+    """Yield the line's words as commprof gets them, if it is a command: the prompt, sudo and torchrun come before them."""
+    command = re.match(r"(?:\$ |sudo |srun |torchrun |eval \"\$\(|\.venv/bin/)?[^#]*?\bcommprof (?P<words>[a-z].*)", line)
+    if command is None:
+        return
+    text = re.sub(r"(\s+#|\s+>|\)\").*$", "", command["words"])
+    words = tuple(shlex.split(text))
+    assert words[0] in VERBS, line
+    yield Example(line=line, words=words)
+
+
+def verb_named(name: str) -> Verb:
+    module, attribute, _ = VERBS[name]
+    verb: Verb = getattr(import_module(module), attribute)
+    return verb
+
+
+EXAMPLES = tuple(dict.fromkeys(examples()))
+_STEPS = README.partition("## Your own machine")[2].split("```")[1].splitlines()
+WALK = [own for own in EXAMPLES if own.line in _STEPS]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Take README's steps that measure, made small, and add what else the examples name."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    for step in (own for own in WALK if own.verb in SMALLER):
+        done = subprocess.run(
+            ["bash", "-c", f"{step.line.partition('#')[0]} {SMALLER[step.verb]}"],
+            cwd=folder,
+            env={**os.environ, "PATH": f"{SCRIPT.parent}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+        )
+        assert done.returncode == 0, (step.line, done.stderr)
+    shutil.copytree(folder / "runs", folder / "demo", ignore=shutil.ignore_patterns("*.pt"))
+    (study,) = (folder / "demo").glob("*-train-n1-*")
+    write_document(folder / "demo" / "run.json", replace(read_info(study), kind="study", run_id="demo", workload=None))
+    (trained,) = (folder / "runs").glob("*-train-n2-*")
+    shutil.copytree(trained / "traces", folder / "traces")
+    for rank in range(2):
+        shutil.copy(trained / "traces" / f"rank{rank:05d}.trace.json.gz", folder / f"rank{rank}.json.gz")
+    log = "size,time_us,op,ranks\n" + "".join(f"{4**k},{20 + 4**k / 1e5},all_reduce,8\n" for k in range(5, 15))
+    (folder / "logs").mkdir()
+    for name in ("all_reduce.log", "logs/one.txt", "logs/two.txt"):
+        (folder / name).write_text(log)
+    for name, n in (("large-bench", 2), ("bench-of-4", 4)):
+        swept = [collective(4**k, [1e-4 + 4**k / 1e9] * 5, world_size=n) for k in range(5, 16)]
+        write_measurements(folder / name, swept, world_size=n)
+    (folder / "table.csv").write_text("n_gpus,throughput\n1,100\n2,190\n4,370\n")
+    (folder / "steps.csv").write_text("n_gpus,step_ms\n1,10\n2,10.5\n")
+    (folder / "data" / "ag_news_csv").mkdir(parents=True)
+    articles = "".join(f'"{i % 4 + 1}","Title {i}","A dog number{i} barks."\n' for i in range(1000))
+    for name in ("train.csv", "test.csv"):
+        (folder / "data" / "ag_news_csv" / name).write_text(articles)
+    return folder
+
+
+def words_here(words: tuple[str, ...]) -> list[str]:
+    """Put this folder's runs for the reader's, and expand patterns as a shell does."""
+    named = [STAND_INS.get(word, word) for word in words]
+    return [found for word in named for found in (sorted(glob.glob(word)) or [word])]
+
+
+def test_there_are_examples_of_every_verb_and_a_walk_from_bench_to_report() -> None:
+    assert {own.verb for own in EXAMPLES} == set(VERBS)
+    assert [own.verb for own in WALK] == ["env", "bench", "check", "train", "predict", "advise", "train", "report", "report"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda own: " ".join(own.words))
+def test_examples_are_right(example: Example, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    words = words_here(example.words)
+    if example.verb not in ONLY_CHECKED or "--dry-run" in words:
+        shutil.rmtree("runs/h100", ignore_errors=True)
+        if "runs/h100" in words and example.verb == "predict":
+            assert main(["import", "--preset", "h100x8-nvlink", "--folder", "runs/h100"]) == 0
+        assert main(words) in ((0, CHECK_SAYS_NO) if example.verb == "check" else (0,))
+        return
+    verb = verb_named(example.verb)
+    args = parser_of(example.verb, verb).parse_intermixed_args([*words[1:], *(TINY.split() if example.verb == "train" else ())])
+    if example.verb == "testbed" or "study-testbed" in example.line:
+        try:
+            check_usable()
+        except BadInput as reason_not:
+            pytest.skip(str(reason_not))
+    if not any(word in example.line for word in NOT_EVEN_CHECKED):
+        verb.check(args)
+
+
+def test_formats_names_every_file_of_these_runs(home: Path) -> None:
+    known = re.sub(r"\d+", "0", (ROOT / "docs" / "formats.md").read_text())
+    files = [file.relative_to(run) for run in (home / "runs").iterdir() for file in run.rglob("*") if file.is_file()]
+    assert len(files) > 20
+    unknown = {name for file in files if (name := re.sub(r"\d+", "0", file.name)) not in known}
+    assert unknown == set()

@@ -1,0 +1,78 @@
+"""What the documents say of files and of each other is held against the code and the tree."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import analysis.import_cli
+import analysis.results
+import commbench.machine
+import commbench.plan
+import commbench.records
+import commbench.training_records
+from commbench.records import SCHEMA_VERSION
+
+ROOT = Path(__file__).parents[2]
+FORMATS = (ROOT / "docs" / "formats.md").read_text()
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+MODULES = (
+    commbench.records,
+    commbench.training_records,
+    commbench.machine,
+    commbench.plan,
+    analysis.results,
+    analysis.import_cli,
+)
+
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def record_types(module: ModuleType) -> Iterator[type]:
+    for own in vars(module).values():
+        if isinstance(own, type) and is_dataclass(own) and own.__module__ == module.__name__:
+            yield own
+
+
+def paragraph(name: str) -> str:
+    """Return what the document says of a type: from its name in bold to the next empty line."""
+    found = re.search(rf"^\*\*{name}\*\*(.*?)(?=\n\n|\Z)", FORMATS, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/formats.md has no paragraph that begins with **{name}**"
+    return found[1]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_formats_names_every_field_of_every_record_in_its_order(module: ModuleType) -> None:
+    documented = {own.__name__: re.findall(r"`([^`]+)`", paragraph(own.__name__)) for own in record_types(module)}
+    assert documented == {own.__name__: [field.name for field in fields(own)] for own in record_types(module)}
+
+
+def test_formats_names_no_type_that_is_gone() -> None:
+    known = {own.__name__ for module in MODULES for own in record_types(module)}
+    assert set(re.findall(r"^\*\*(\w+)\*\*", FORMATS, re.MULTILINE)) == known
+    assert f"`schema_version` (now {SCHEMA_VERSION})" in FORMATS
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors that GitHub gives a document's headings."""
+    text = _FENCE.sub("", document.read_text())
+    titles = re.findall(r"^#+ +(.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    wrong = []
+    for link in _LINK.findall(_FENCE.sub("", document.read_text())):
+        target, _, anchor = link.partition("#")
+        if "://" in link:
+            good = re.fullmatch(r"https://[\w.-]+\.\w+(/[^\s]*)?", link) is not None  # its form: no test reads the network
+        else:
+            file = document if not target else document.parent / target
+            good = file.exists() and ROOT in file.resolve().parents and (not anchor or anchor in anchors(file))
+        wrong += [] if good else [link]
+    assert wrong == []
