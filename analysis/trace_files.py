@@ -123,4 +123,5 @@ def rank_in_name(path: str) -> int | None:
 def name_without_rank(path: Path) -> str:
     """Return what a trace's name, or else its folder's, says beside its rank and its format."""
     rest = _RANK.sub("", _ENDINGS.sub("", path.name)).strip("-_. ")
-    return rest or path.resolve().parent.name or "trace"
+    folder = path.resolve().parent
+    return rest or (folder.parent if folder.name in _FOLDERS else folder).name or "trace"

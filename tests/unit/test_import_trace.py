@@ -20,8 +20,10 @@ from analysis.advise import changes
 from analysis.estimate import Setting, estimate
 from analysis.load import load_run, load_runs
 from analysis.predict import predict
+from analysis.report import write_report
 from analysis.situation import situations
 from analysis.trace_files import is_trace
+from benchmarks.browser import chromium, visit
 from commbench.errors import UnusableData
 from commprof.cli import main
 from tests.factory import write_bench_run, write_contention_run
@@ -155,6 +157,16 @@ def test_it_says_what_became_of_traces_and_what_they_cannot_tell(tmp_path: Path,
     page = (Path(answer["run"]) / "analysis/report.html").read_text()
     assert "traced under torch.profiler" in page
     assert "traces whose profiler slowed it" in page  # of a prediction
+
+
+def test_the_page_does_not_offer_other_bucket_caps(imported: Path, tmp_path: Path) -> None:
+    if chromium() is None:
+        pytest.skip("no Chromium; apt-get install chromium")
+    bench = write_bench_run(tmp_path / "bench", 1e-9, 1e8, backend="nccl")
+    page = write_report([imported, bench], tmp_path / "report.html")
+    said = "document.getElementById('what-if-cap-shown').textContent"
+    visited = visit(page, f"const cap = document.getElementById('what-if-cap'); return [cap.disabled, cap.max, {said}];")
+    assert (visited.value, visited.console) == ([True, "0", "as traced"], ())
 
 
 def without(events: Events, *names: str) -> Events:
