@@ -94,7 +94,7 @@ def _candidates(situation: Situation) -> Iterator[_Candidate]:
 
 def _caps(situation: Situation) -> Iterator[_Candidate]:
     work = situation.workload
-    for cap_mb in _BUCKET_CAPS_MB:
+    for cap_mb in () if work.whole_buckets else _BUCKET_CAPS_MB:
         cap_bytes = cap_mb * 2**20
         if (cap_bytes, cap_bytes) != (work.first_bucket_bytes, work.bucket_cap_bytes):
             yield _Candidate(

@@ -21,6 +21,7 @@ from analysis.cost import broadcast_s, cost_s
 from analysis.ddp import Bucket, Timelines, simulate
 from analysis.results import CostModel, Interval
 from analysis.situation import Situation, buckets_of
+from commbench.errors import UnusableData
 
 Floats = NDArray[np.float64]
 
@@ -85,7 +86,7 @@ class Estimate:
 
 
 def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
-    """Return the step of the situation with the setting's changes."""
+    """Return the step of the situation with the setting's changes; raise UnusableData for other caps of a trace's buckets."""
     own, parts = situation.computation, setting.accumulation
     model = setting.model / setting.compute
     grown = model * setting.batch
@@ -130,6 +131,8 @@ def comm_s(situation: Situation, setting: Setting = AS_MEASURED) -> float:
 
 def _buckets(situation: Situation, setting: Setting) -> Sequence[Bucket]:
     work = situation.workload
+    if setting.caps_bytes is not None and work.whole_buckets:
+        raise UnusableData("the profile comes from a trace, whose buckets cannot be laid out anew; record a one-rank run")
     first, others = setting.caps_bytes or (work.first_bucket_bytes, work.bucket_cap_bytes)
     if setting.model == 1:
         return buckets_of(situation.gradients.parameters, first, others)

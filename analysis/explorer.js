@@ -151,8 +151,9 @@ function start(data) {
   const names = ["ranks", "bandwidth", "latency", "batch", "cap", "precision", "accumulation"];
   const trained = [data.first_cap_bytes, data.cap_bytes];
   const own = [MIB, 25 * MIB];
-  const stops = [null, ...(caps(own) === caps(trained) ? [] : [own]), ...CAPS_MIB.map((mib) => [mib * MIB, mib * MIB])];
+  const stops = data.whole_buckets ? [null] : [null, ...(caps(own) === caps(trained) ? [] : [own]), ...CAPS_MIB.map((mib) => [mib * MIB, mib * MIB])];
   control("cap").max = stops.length - 1;
+  control("cap").disabled = data.whole_buckets;
   const plain = { batch: 1, accumulation: 1, cap_bytes: null, sent_share: null, bandwidth: 1, latency: 1 };
   const at = (place, setting) => ({ ...place, ...evaluate(data, { ...setting, world_size: place.world_size }) });
   const everywhere = (setting) => data.places.map((place) => at(place, setting));
@@ -178,7 +179,7 @@ function start(data) {
       bandwidth: `${rate(place.busbw_bytes_per_s * setting.bandwidth)} busbw, ${short(setting.bandwidth)}x`,
       latency: `${time(place.latency_s * setting.latency)}, ${short(setting.latency)}x`,
       batch: `${samples} sample${samples === 1 ? "" : "s"}${batches > 1 ? " a micro-batch" : ""}, ${short(setting.batch)}x`,
-      cap: setting.cap_bytes ? caps(setting.cap_bytes) : `as trained: ${caps(trained)}`,
+      cap: setting.cap_bytes ? caps(setting.cap_bytes) : data.whole_buckets ? "as traced" : `as trained: ${caps(trained)}`,
       accumulation: `${batches} micro-batch${batches === 1 ? "" : "es"} a step`,
     };
     for (const [name, words] of Object.entries(shown)) {

@@ -80,12 +80,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageData:
-    """All that the page computes from. `samples` of a micro-batch per rank, `accumulation` micro-batches a step."""
+    """All that the page computes from. `samples` of a micro-batch per rank, `accumulation` micro-batches a step.
+
+    `whole_buckets`: the gradients are a trace's buckets, which no other caps can lay out.
+    """
 
     samples: int
     accumulation: int
     first_cap_bytes: int
     cap_bytes: int
+    whole_buckets: bool
     sent_share: float
     delayed: bool
     conversion_passes: float
@@ -143,6 +147,7 @@ def page_data(runs: Sequence[Run], predicted: Iterable[int]) -> PageData:
         accumulation=work.accumulation,
         first_cap_bytes=work.first_bucket_bytes,
         cap_bytes=work.bucket_cap_bytes,
+        whole_buckets=work.whole_buckets,
         sent_share=known[0].sent_share,
         delayed=known[0].delayed,
         conversion_passes=CONVERSION_PASSES,

@@ -90,7 +90,7 @@ def _signs_of_more(evidence: Evidence) -> Iterator[str]:
 
 def _cores(evidence: Evidence) -> Iterator[Verdict]:
     info = evidence.run.info
-    if not info.on_cpu:
+    if not info.on_cpu or info.imported_from is not None:
         return
     asked = info.ranks_per_machine * info.threads_per_rank
     message = f"{info.ranks_per_machine} ranks a machine, {info.threads_per_rank} threads each, {info.cores_per_node} cores"

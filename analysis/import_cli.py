@@ -1,11 +1,15 @@
-"""`commprof import`: logs of other benchmarks become runs, one a table. What cannot be used is refused with the reason."""
+"""`commprof import`: logs of other benchmarks become runs, one a table, and traces of a DDP run's ranks one training run.
+
+Traces are told by their content. What cannot be used is refused with the reason.
+"""
 
 import argparse
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,10 +17,11 @@ import msgspec
 from analysis.presets import preset, preset_names
 from commbench.errors import BadInput, CommprofError
 from commbench.operations import OPERATIONS
-from commbench.units import format_bytes, format_rate, printable
+from commbench.units import format_bytes, format_rate, format_seconds, printable
 from commbench.verbs import Verb
 
 if TYPE_CHECKING:
+    from analysis.import_trace import TracedJob
     from analysis.readers.foreign import ForeignSweep
 
 _MAX_RANKS = 65_536
@@ -46,8 +51,26 @@ class Imported:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedTraces:
+    """The training run that became of traces. Medians over all steps: as they were, and less exposed communication."""
+
+    files: tuple[str, ...]
+    run: str
+    world_size: int
+    num_steps: int
+    wall_s: float
+    step_s: float
+    bucket_bytes: tuple[int, ...]
+    notes: tuple[str, ...]
+    ok: bool = True
+    dialect: str = "torch.profiler"
+
+
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="logs: nccl-tests text or JSON, PARAM, CSV ...")
+    parser.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="logs (nccl-tests, PARAM, CSV ...); DDP ranks' traces"
+    )
     parser.add_argument(
         "--preset",
         action="append",
@@ -56,7 +79,7 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a published curve instead of a log: {', '.join(preset_names())}",
     )
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (runs)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="the run folder itself, for a log with one table")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="the run folder itself, where there is one run")
     parser.add_argument("--world-size", type=int, metavar="N", help="number of ranks, where a log does not tell")
     known = tuple(op for op in OPERATIONS if op != "barrier")
     parser.add_argument("--op", choices=known, metavar="OP", help="the collective, where a log does not tell")
@@ -71,10 +94,18 @@ def check_import(args: argparse.Namespace) -> None:
         raise BadInput(f"name log files, or --preset with one of {', '.join(preset_names())}")
     for name in args.preset:
         preset(name)
-    if args.folder is not None and len(args.files) + len(args.preset) > 1:
-        raise BadInput(f"--folder names one run, and there are {len(args.files) + len(args.preset)} logs; use --out")
+    if args.folder is not None and (count := _num_runs(args)) > 1:
+        raise BadInput(f"--folder names one run, and there are {count} logs; use --out")
     if args.folder is not None and args.folder.exists():
         raise BadInput(f"--folder {args.folder} already exists; a run never overwrites another, choose a new folder")
+
+
+def _num_runs(args: argparse.Namespace) -> int:
+    """Return how many runs the files stand for at least: traces are one together."""
+    from analysis.trace_files import is_trace
+
+    traces = [path for path in args.files if is_trace(path)]
+    return len(args.files) - len(traces) + bool(traces) + len(args.preset)
 
 
 def import_verb(args: argparse.Namespace) -> int:
@@ -83,7 +114,7 @@ def import_verb(args: argparse.Namespace) -> int:
     for result in _import_all(args):
         results.append(result)
         if not args.json:
-            sys.stdout.write(import_text(result) + "\n")
+            sys.stdout.write((import_text(result) if isinstance(result, Imported) else traces_text(result)) + "\n")
     if args.json:
         sys.stdout.write(msgspec.json.encode(results).decode() + "\n")
     return 0 if all(result.ok for result in results) else 1
@@ -104,6 +135,24 @@ def import_text(result: Imported) -> str:
             f"{result.num_times} times; best busbw {best}",
         ]
         lines += [f"  note: {note}" for note in result.notes]
+    return _wrapped(lines)
+
+
+def traces_text(result: ImportedTraces) -> str:
+    """Say in at most 80 columns, but for names, what was understood of a job's traces."""
+    more = f" and {len(result.files) - 1} more" if len(result.files) > 1 else ""
+    exposed_s = result.wall_s - result.step_s
+    lines = [
+        f"{result.files[0]}{more}: traces of {result.world_size} ranks -> {result.run}",
+        f"  {result.num_steps} steps of {format_seconds(result.wall_s)}, of which {format_seconds(max(0.0, exposed_s))} are "
+        f"exposed communication; computation {format_seconds(result.step_s)}",
+        f"  {len(result.bucket_bytes)} buckets, {format_bytes(sum(result.bucket_bytes))} sent a step",
+        *(f"  note: {note}" for note in result.notes),
+    ]
+    return _wrapped(lines)
+
+
+def _wrapped(lines: Sequence[str]) -> str:
     wrapped = [
         part
         for line in lines
@@ -119,11 +168,46 @@ def import_text(result: Imported) -> str:
     return "\n".join(wrapped)
 
 
-def _import_all(args: argparse.Namespace) -> Iterator[Imported]:
+def _import_all(args: argparse.Namespace) -> Iterator[Imported | ImportedTraces]:
+    from analysis.trace_files import is_trace
+
+    traces = [path for path in args.files if is_trace(path)]
+    if traces:
+        yield _import_traces(traces, args)
     for path in args.files:
-        yield from _import_file(path, args)
+        if path not in traces:
+            yield from _import_file(path, args)
     for name in args.preset:
         yield _import_sweep(preset(name), Path(f"preset {name}"), None, args)
+
+
+def _import_traces(paths: Sequence[Path], args: argparse.Namespace) -> Imported | ImportedTraces:
+    from analysis.import_trace import read_traced_job, write_traced_job
+    from commbench.rundir import new_run_path
+
+    try:
+        job = read_traced_job(paths, args.world_size)
+        folder = args.folder or new_run_path(args.out, "train", job.world_size)
+        write_traced_job(folder, job)
+    except CommprofError as error:
+        name = f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else str(paths[0])
+        return Imported(file=printable(name), ok=False, dialect="torch.profiler", reason=printable(str(error)))
+    return _imported_traces(job, folder)
+
+
+def _imported_traces(job: "TracedJob", folder: Path) -> ImportedTraces:
+    from analysis.import_trace import notes_of
+
+    return ImportedTraces(
+        files=tuple(printable(path) for path in job.files),
+        run=str(folder),
+        world_size=job.world_size,
+        num_steps=len(job.all_steps),
+        wall_s=median(step.wall_s for step in job.all_steps),
+        step_s=median(step.step_s for step in job.all_steps),
+        bucket_bytes=job.sent_bytes,
+        notes=tuple(printable(note) for note in notes_of(job)),
+    )
 
 
 def _import_file(path: Path, args: argparse.Namespace) -> Iterator[Imported]:
@@ -175,10 +259,11 @@ def _import_sweep(sweep: "ForeignSweep", path: Path, table: int | None, args: ar
 
 
 IMPORT = Verb(
-    summary="turn logs of other benchmarks into runs that fit, predict, check and report read",
+    summary="turn logs of other benchmarks, and traces of a DDP run, into runs that fit, predict, check and report read",
     examples=(
         "commprof import all_reduce.log",
         "commprof import logs/*.txt --out runs --json",
+        "commprof import rank0.json.gz rank1.json.gz",
         "commprof import --preset h100x8-nvlink --folder runs/h100",
     ),
     add_arguments=add_import_arguments,

@@ -1,7 +1,8 @@
 """The training step at N ranks, before N ranks are paid for.
 
-From one rank's profile: when each gradient is ready during backward. From a bench at N: what each bucket costs on the wire.
-From a compute-only run at N, where there is one: how fast the ranks compute side by side; else one rank's own times. From a
+From one rank's profile, or from traces: when each gradient is ready during backward. From a bench at N: what each bucket
+costs on the wire. From a compute-only run at N, where there is one: how fast the ranks compute side by side; else the
+profile's own times. From a
 contention run at N, where there is one: how much the two slow each other; else on hosts from their cores. A step
 of N ranks is then simulated: a bucket leaves when the slowest rank has it ready, and the step ends when the last bucket has
 landed and been copied. The interval says where the median step of a real run should fall nine times in ten: by bootstrap
@@ -16,7 +17,7 @@ Beside it stand three simple models, so that the gain of the elaborate one can b
 at a fixed batch per rank; where the batch is fixed in all (strong scaling), T_1/N takes the place of T_1 in what is added to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from analysis.advise import changes
 from analysis.cost import cost_s, ring_s
@@ -152,7 +153,9 @@ def break_even_of(situation: Situation, single_s: float, kind: ScalingKind) -> B
 def _assumptions(situation: Situation, kind: ScalingKind) -> list[str]:
     fixed = "the batch per rank stays as it is (weak scaling)" if kind == "weak" else "one batch is shared out (strong scaling)"
     notes = [fixed]
-    if not situation.measured_at_n:
+    if situation.traced_from is not None:
+        notes.extend(_assumptions_of_traces(situation))
+    elif not situation.measured_at_n:
         notes.append("copying gradients into and out of buckets is free")
     if situation.delayed:
         notes.append("gradients are sent after backward (distributed.synchronisation=delayed)")
@@ -161,7 +164,7 @@ def _assumptions(situation: Situation, kind: ScalingKind) -> list[str]:
             f"{situation.world_size} ranks take {situation.slowdown:.3g} times as long to compute, for want of cores; "
             "profile with distributed.threads_per_rank as at that size, or give a compute-only run"
         )
-    elif not situation.measured_at_n:
+    elif not situation.measured_at_n and situation.traced_from is None:
         notes.append(f"{situation.world_size} ranks compute as fast as one alone; no compute-only run at this size was given")
     if situation.extrapolated:
         notes.append(f"no bench on {situation.world_size} ranks; the wire is carried over by its {situation.cost.form}")
@@ -180,3 +183,12 @@ def _assumptions(situation: Situation, kind: ScalingKind) -> list[str]:
     elif situation.contention != NO_CONTENTION:
         notes.append(f"computation runs at {situation.contention.compute_rate:.0%} while gloo's threads need cores")
     return notes
+
+
+def _assumptions_of_traces(situation: Situation) -> Iterator[str]:
+    n, traced = situation.world_size, situation.traced_ranks
+    yield f"the computation is that of {situation.traced_from}, traces whose profiler slowed it, less its exposed communication"
+    if traced > 1:
+        yield f"computing and sending slow each other as they did on the {traced} ranks traced; it is in the computation"
+    if not situation.measured_at_n:
+        yield f"{n} ranks compute as fast as the {traced} traced did"

@@ -21,7 +21,9 @@ _WIDTH = 80
 
 
 def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a one-rank training run and bench runs, or a study")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a one-rank run or imported traces, and benches; or a study"
+    )
     parser.add_argument("-n", "--ranks", nargs="+", type=int, default=[], metavar="N", help="world sizes (those benched)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_change_arguments(parser)

@@ -15,7 +15,7 @@ from analysis.experiment import read_predictions
 from analysis.load import Run, check_combinable, load_runs, select
 from analysis.predict import predict
 from analysis.results import CostModel, Interval, PredictionSet
-from analysis.situation import fit_costs
+from analysis.situation import fit_costs, profile_runs
 from analysis.verdict import Outcome, outcomes
 from analysis.wire_ceiling import WireCeiling, wire_ceiling
 from commbench.errors import UnusableData
@@ -237,8 +237,7 @@ def _fits(runs: Sequence[Run]) -> tuple[dict[int, CostModel], list[str]]:
 def _predictions(derived: Path, runs: Sequence[Run]) -> tuple[PredictionSet | None, list[str]]:
     if (written := read_predictions(derived)) is not None:
         return written, []
-    profiles = [run for run in select(runs, kind="train", world_size=1) if run.gradients is not None]
-    if not profiles or all(run.world_size == 1 for run in select(runs, kind="bench")):
+    if not profile_runs(runs) or all(run.world_size == 1 for run in select(runs, kind="bench")):
         return None, []
     try:
         return predict(runs), []

@@ -116,7 +116,10 @@ def facts(info: RunInfo) -> Iterator[tuple[str, str]]:
     yield from _workload_facts(info)
     yield "Backend", info.backend
     if info.imported_from is not None:
-        yield "Imported from", f"{info.imported_from}, a log of another program; what it does not name is unknown"
+        yield (
+            "Imported from",
+            f"{info.imported_from}, {_source(info)}; what it does not name is unknown",
+        )
     else:
         yield "Launcher", info.launcher
         yield "Hosts", f"{info.num_nodes} with {info.cores_per_node} cores each"
@@ -132,6 +135,10 @@ def facts(info: RunInfo) -> Iterator[tuple[str, str]]:
         yield name, value
 
 
+def _source(info: RunInfo) -> str:
+    return "a log of another program" if info.workload is None else "traced under torch.profiler"
+
+
 def _workload_facts(info: RunInfo) -> Iterator[tuple[str, str]]:
     work = info.workload
     if work is None:
@@ -143,6 +150,9 @@ def _workload_facts(info: RunInfo) -> Iterator[tuple[str, str]]:
         yield "Scaling", f"strong: {work.samples_per_rank * info.world_size} samples per step, shared by the ranks"
     if work.sequence_length is not None:
         yield "Sequence length", f"{work.sequence_length} tokens"
+    if work.whole_buckets:
+        yield "Buckets", "as traced; what is in them is not known"
+        return
     first, others = format_bytes(work.first_bucket_bytes), format_bytes(work.bucket_cap_bytes)
     yield "Buckets close at", f"{first} (first), {others} (others)"
 

@@ -1,8 +1,8 @@
 """What is known of one world size before it is tried: how fast its ranks compute, what the wire costs, how the two disturb.
 
 Computation: from a compute-only run of N ranks where there is one, with the copies into and out of DDP's buckets; else one
-rank's own steps. Wire: the all-reduce benched at N, or carried over from another size. Contention: as measured at N, else on
-hosts worked out from their cores.
+rank's own steps, or those of traced ranks. Wire: the all-reduce benched at N, or carried over from another size.
+Contention: as measured at N, else on hosts worked out from their cores; in traces of ranks that sent it is there already.
 """
 
 from collections.abc import Sequence
@@ -33,6 +33,7 @@ _GLOO_WORKERS = 2  # ProcessGroupGloo::Options.threads
 class Situation:
     """All that a prediction for one world size rests on.
 
+    `imported_from` names the log that the wire is of, `traced_from` the traces of `traced_ranks` ranks that the computation is.
     `cost_ratios` [1 + draws, sizes] are bootstrapped medians over the measured ones at `cost.message_bytes`, the first row 1.
     `contention_bytes` is the message size at which contention was measured, None where it is worked out.
     """
@@ -51,6 +52,8 @@ class Situation:
     contention_bytes: int | None = None
     delayed: bool = False
     imported_from: str | None = None
+    traced_from: str | None = None
+    traced_ranks: int = 0
 
     @property
     def sent_share(self) -> float:
@@ -86,11 +89,21 @@ def situations(runs: Sequence[Run], world_sizes: Sequence[int]) -> list[Situatio
 
 
 def profile_run(runs: Sequence[Run]) -> Run:
-    """Return the single-rank training run with gradient times; raise UnusableData where there is none."""
-    profiles = [run for run in select(runs, kind="train", world_size=1) if run.gradients is not None]
+    """Return the single-rank training run with gradient times, or the one made of traces; raise UnusableData without any."""
+    profiles = profile_runs(runs)
     if not profiles:
-        raise UnusableData("no finished single-rank training run among those given; run commprof train CONFIG first")
+        raise UnusableData(
+            "no finished single-rank training run among those given; run commprof train CONFIG first, or commprof import "
+            "traces of a DDP run"
+        )
     return profiles[0]
+
+
+def profile_runs(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that a prediction may start from, the one of fewest ranks first."""
+    training = [run for run in select(runs, kind="train") if run.gradients is not None]
+    usable = [run for run in training if run.world_size == 1 or run.info.imported_from is not None]
+    return sorted(usable, key=lambda run: run.world_size)
 
 
 def fit_costs(runs: Sequence[Run]) -> dict[int, CostModel]:
@@ -122,7 +135,9 @@ def _situation(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], w
     beside = compute_only[-1] if compute_only else profile
     ranks_per_machine = -(-world_size // (hosts.num_machines or hosts.num_nodes))
     gradients = beside.gradients or profile.gradients
-    pool = _pool(compute_only, profile, world_size, ranks_per_machine if hosts.on_cpu else 0)
+    traced = beside.info.imported_from is not None
+    ranks_on_cores = ranks_per_machine if hosts.on_cpu and not traced else 0  # a trace does not tell its cores
+    pool = _pool(compute_only, profile, world_size, ranks_on_cores)
     rng = np.random.default_rng(world_size)
     known = Situation(
         world_size=world_size,
@@ -138,8 +153,11 @@ def _situation(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], w
         contention=NO_CONTENTION,
         delayed=any(run.delayed for run in runs),
         imported_from=hosts.imported_from,
+        traced_from=beside.info.imported_from,
+        traced_ranks=beside.world_size if traced else 0,
     )
-    return _contended(known, runs, beside, ranks_per_machine if hosts.on_cpu else 0)
+    # What ranks that sent while they were traced were slowed by is in their computation already.
+    return known if known.traced_ranks > 1 else _contended(known, runs, beside, ranks_on_cores)
 
 
 def _contended(known: Situation, runs: Sequence[Run], beside: Run, ranks_on_cores: int) -> Situation:
@@ -193,7 +211,9 @@ def _pool(compute_only: Sequence[Run], profile: Run, world_size: int, ranks_on_c
             f"it was not measured; add commprof train ... --nproc {world_size} distributed.synchronisation=compute_only"
         )
     slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
-    return pool_of(profile, slowdown=slowdown)
+    pool = pool_of(profile, slowdown=slowdown)
+    # The slowest of the ranks that were traced is not the slowest of another number of them.
+    return replace(pool, kind="independent", measured_at_n=False) if profile.world_size > 1 else pool
 
 
 def _collectives(benches: Sequence[Run], world_size: int) -> list[CollectiveMeasurement]:

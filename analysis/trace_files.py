@@ -12,12 +12,14 @@ from typing import TypeVar
 from analysis import reduced
 from analysis.rank_trace import RankTrace, reduce_trace
 from analysis.trace import read_trace
+from analysis.trace_stream import Limits, TraceText
 from analysis.workers import num_workers, side_by_side
 from commbench.errors import BadInput
 
 _PATTERNS = ("*.json", "*.json.gz", f"*{reduced.SUFFIX}")
 _FOLDERS = ("traces", "reduced")
 _ENDINGS = re.compile(r"(\.pt)?(\.trace)?(\.json)?(\.gz)?$")
+_TRACE = re.compile(rb'\{.*?"traceEvents"\s*:\s*\[|\[\s*\{[^{}]*"ph"\s*:', re.DOTALL)
 _RANK = re.compile(r"rank[-_ ]?(\d{1,7})", re.IGNORECASE)
 _PATIENCE_S = 120.0
 _SLOWEST_PACKED_BYTES_PER_S = 100_000  # 1.5 MB/s of text: a hundredth of what a free core reads
@@ -73,13 +75,13 @@ def read_all(paths: Sequence[Path]) -> list[RankTrace]:
     """Read all files, several at a time, in their order. Raises BadInput for what is no trace, RunFailed for a lost process."""
     done = {path: reduced.read_reduced(path) for path in paths if reduced.is_reduced(path)}
     raw = [path for path in paths if path not in done]
-    done |= zip(raw, _each(read_rank, raw, raw), strict=True)
+    done |= zip(raw, each_trace(read_rank, raw, raw), strict=True)
     return [done[path] for path in paths]
 
 
 def reduce_all(places: Mapping[Path, Path]) -> list[int]:
     """Reduce each trace into its place, several at a time, and return the bytes written. Raises as `read_all` does."""
-    return _each(_reduce_into, list(places.items()), list(places))
+    return each_trace(_reduce_into, list(places.items()), list(places))
 
 
 def read_rank(path: Path) -> RankTrace:
@@ -92,14 +94,34 @@ def _reduce_into(pair: tuple[Path, Path]) -> int:
     return reduced.write_reduced(place, read_rank(path))
 
 
-def _each(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]) -> list[T]:
-    """Do the work on every item, one process a core; `paths` are the files that it reads."""
+def each_trace(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]) -> list[T]:
+    """Do the work on every item, one process a core; `paths` are the files that it reads. Raises as `side_by_side`."""
     size_bytes = sum(path.stat().st_size for path in paths)
     deadline_s = _PATIENCE_S + size_bytes / _SLOWEST_PACKED_BYTES_PER_S / max(1, num_workers(len(paths)))
     return side_by_side(work, items, deadline_s=deadline_s, doing=f"reading {len(paths)} traces")
+
+
+def is_trace(path: Path) -> bool:
+    """Say whether a file's beginning is that of a trace, reduced or not; not of what is no file or cannot be read."""
+    if not path.is_file():
+        return False
+    try:
+        if reduced.is_reduced(path):
+            return True
+        head = TraceText(path, Limits()).next_block().removeprefix(b"\xef\xbb\xbf").lstrip()
+    except BadInput:
+        return False
+    return _TRACE.match(head) is not None
 
 
 def rank_in_name(path: str) -> int | None:
     """Return the rank that a file's name gives, as in `rank00003.trace.json.gz`."""
     found = _RANK.search(Path(path).name)
     return int(found[1]) if found else None
+
+
+def name_without_rank(path: Path) -> str:
+    """Return what a trace's name, or else its folder's, says beside its rank and its format."""
+    rest = _RANK.sub("", _ENDINGS.sub("", path.name)).strip("-_. ")
+    folder = path.resolve().parent
+    return rest or (folder.parent if folder.name in _FOLDERS else folder).name or "trace"

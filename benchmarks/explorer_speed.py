@@ -95,6 +95,7 @@ def training(sizes: Sequence[int], backward_s: float) -> PageData:
         accumulation=1,
         first_cap_bytes=2**20,
         cap_bytes=25 * 2**20,
+        whole_buckets=False,
         sent_share=1.0,
         delayed=False,
         conversion_passes=2.0,

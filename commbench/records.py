@@ -18,6 +18,8 @@ from commbench.operations import DATA_TYPES, OPERATIONS
 
 SCHEMA_VERSION = 1
 
+WHOLE_BUCKETS_CAP_BYTES = 1  # the cap at which every gradient is a bucket of its own
+
 RunKind = Literal["bench", "links", "contention", "train", "study"]
 RunStatus = Literal["running", "completed", "failed", "interrupted"]
 
@@ -78,15 +80,20 @@ class Workload:
     buffer_bytes: int = 0
     dataset: str | None = None
 
+    @property
+    def whole_buckets(self) -> bool:
+        """Whether the gradients known are DDP's buckets, as in a trace: other caps would lay out what nobody saw."""
+        return self.bucket_cap_bytes == WHOLE_BUCKETS_CAP_BYTES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
     """The identity card of a run folder (run.json).
 
     `num_machines` counts kernels: the nodes of a testbed, or two node daemons started on one host, share one machine's cores.
-    `wire` names the emulated wire ("1gbit"); None is the machine's own. `imported_from` names the log of another program that
-    the run was made from: it was measured elsewhere and earlier, `ranks` are those that the log names, and cores and threads
-    are unknown (1).
+    `wire` names the emulated wire ("1gbit"); None is the machine's own. `imported_from` names the log of another program, or
+    the traces, that the run was made from: it was measured elsewhere and earlier, `ranks` are those that the log names, and
+    cores and threads are unknown (1).
     """
 
     schema_version: int
@@ -118,8 +125,9 @@ class RunInfo:
 
     @property
     def oversubscribed(self) -> bool:
-        """Whether CPU ranks ask for more threads than their machine has cores, so that they slow each other."""
-        return self.on_cpu and self.ranks_per_machine * self.threads_per_rank > self.cores_per_node
+        """Whether CPU ranks are known to ask for more threads than their machine has cores, so that they slow each other."""
+        asked = self.ranks_per_machine * self.threads_per_rank
+        return self.imported_from is None and self.on_cpu and asked > self.cores_per_node
 
     @property
     def on_cpu(self) -> bool:
