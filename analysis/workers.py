@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
-from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from commbench.errors import RunFailed
-
-_GRACE_S = 1.0
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -34,22 +31,16 @@ def side_by_side(work: Callable[[S], T], items: Sequence[S], *, deadline_s: floa
     context = get_context("spawn")  # a fork would copy whatever threads numpy has
     others = active_children()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_DFL))
+    results: list[T] | None = None
     try:
-        return list(pool.map(work, items, timeout=deadline_s))
+        results = list(pool.map(work, items, timeout=deadline_s))
+        return results
     except BrokenProcessPool:
         raise RunFailed(f"a process {doing} was ended from outside, perhaps for want of memory; name fewer") from None
     except TimeoutError:
         raise RunFailed(f"{doing} was not done after {deadline_s:.0f} s") from None
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        _end([child for child in active_children() if child not in others])
-
-
-def _end(children: Sequence[BaseProcess]) -> None:
-    """Leave no process behind: one that is still busy when nobody waits for it any more is told to end."""
-    for child in children:
-        child.join(timeout=_GRACE_S)
-        for stop in (child.terminate, child.kill):
-            if child.is_alive():
-                stop()
-                child.join(timeout=_GRACE_S)
+        for child in active_children():
+            if results is None and child not in others:
+                child.terminate()  # it is still busy, and nobody waits for it any more
+        pool.shutdown(cancel_futures=True)  # the pool's own thread waits for them: two waiting threads would race
