@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import msgspec
 
 from analysis.presets import preset, preset_names
 from analysis.results import CostModel
-from analysis.scaling import scalings_of
+from analysis.scaling import Scaling, scalings_of
 from commbench.errors import BadInput, UnusableData
 from commbench.rundir import write_document
 from commbench.verbs import Verb
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from analysis.load import Run
 
 _MAX_RANKS = 65_536
+_WIDTH = 80
 
 
 def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +60,8 @@ def fit(args: argparse.Namespace) -> int:
     from analysis.wire_costs import wire_costs
 
     if args.times:
-        _print("\n\n".join(scaling.explain() for scaling in scalings_of(parse_times(args.times))))
+        found = scalings_of(parse_times(args.times))
+        _print(msgspec.json.encode([scaling.told for scaling in found]).decode() if args.json else _explained(found))
         return 0
     runs = load_runs(args.runs)
     costs, unusable = wire_costs(runs)
@@ -107,6 +110,10 @@ def _carried(
         missing = [n for n in dict.fromkeys(world_sizes) if n not in {cost.world_size for cost in known}]
         carried += [carry_cost(known, n, num_nodes=nodes, device_name=device_name) for n in missing]
     return carried
+
+
+def _explained(found: Sequence[Scaling]) -> str:
+    return "\n\n".join("\n".join(textwrap.fill(line, _WIDTH) for line in each.explain().splitlines()) for each in found)
 
 
 def _nothing_to_fit(runs: "Sequence[Run]", paths: Sequence[Path]) -> str:

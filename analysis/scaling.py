@@ -60,6 +60,21 @@ class Scaling:
     def amdahl_possible(self) -> bool:
         return 0 <= self.karp_flatt <= 1
 
+    @property
+    def told(self) -> dict[str, float]:
+        """Everything the two times say, for a document."""
+        return {
+            "world_size": self.world_size,
+            "single_s": self.single_s,
+            "parallel_s": self.parallel_s,
+            "speedup": self.speedup,
+            "efficiency": self.efficiency,
+            "comm_s": self.comm_s,
+            "ratio_compute_to_comm": self.ratio_compute_to_comm,
+            "break_even_ratio": self.break_even_ratio,
+            "karp_flatt": self.karp_flatt,
+        }
+
     def explain(self) -> str:
         """Say in plain words what the two times mean."""
         n = self.world_size

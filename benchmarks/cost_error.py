@@ -211,7 +211,7 @@ def lines(logs: Sequence[Log]) -> Iterator[str]:
     yield f"- {len(logs)} published all-reduce logs, {len(sound)} of them called sound; {count} sizes from 1 to 256 MiB"
     ours = [error for log in sound for error in found[log.name][OURS]]
     met = "met" if fmean(ours) <= MOST_MEAN else "not met"
-    yield from ("", f"Mean over the sound logs {fmean(ours):.1%}, asked {MOST_MEAN:.0%}: {met}.", "")
+    yield from ("", f"Mean over the sound logs {fmean(ours):.1%}, the aim is {MOST_MEAN:.0%}: {met}.", "")
     yield "Sparse: only every second (third) size of a log is known, so that neighbours are 16 (64) times apart, not 4."
     yield ""
     yield "| form | sound logs: mean | median | largest | all logs: mean | sound, every second size: mean | every third: mean |"

@@ -15,6 +15,7 @@ them again next time.
 import argparse
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from commprof.wire import parse_wire
 from train.load_config import dump_config
 
 _STUDY_FILE = "study.yaml"
+_WIDTH = 80
 
 
 def add_study_arguments(parser: argparse.ArgumentParser) -> None:
@@ -196,7 +198,7 @@ def _conclude(folder: Path) -> str:
     from analysis.study_report import write_study_report
 
     sentences, report = write_study_report(folder)
-    return "\n".join([*sentences, "", f"report: {report}"])
+    return "\n".join([*(textwrap.fill(sentence, _WIDTH) for sentence in sentences), "", f"report: {report}"])
 
 
 def _open_study(folder: Path, study: StudyConfig) -> None:

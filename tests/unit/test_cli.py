@@ -104,7 +104,12 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
 
 def test_fit_explains_four_times(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--times", "1=19.53", "4=42.34"]) == 0
-    assert "speedup 0.46x, efficiency 11.5%" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "speedup 0.46x, efficiency 11.5%" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert main(["fit", "--times", "1=19.53", "4=42.34", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["world_size"], told["karp_flatt"]) == (4, pytest.approx(2.557, rel=1e-3))
 
 
 def test_fit_and_predict_write_what_they_print(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
