@@ -25,8 +25,8 @@ from commbench.errors import UnusableData
 
 Floats = NDArray[np.float64]
 
-PACE_ERROR = 0.035
-EXPOSED_ERROR = 0.10
+PACE_ERROR = 0.025
+EXPOSED_ERROR = 0.07
 EXTRAPOLATED_ERROR = 0.25  # of exposed communication, where the wire at N was not measured
 CONVERSION_PASSES = 2.0  # a two-byte hook reads and writes what copying out does twice over: 16 bytes a gradient for 8
 
