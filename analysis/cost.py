@@ -18,6 +18,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, log2
 
 import numpy as np
@@ -57,6 +58,43 @@ def fit_cost(
     The time is the fastest rank's, which waited for nobody. Raises UnusableData with one rank, fewer than two sizes,
     wrong results, or times that do not grow with size.
     """
+    return _fit_cost(tuple(measurements), tuple(run_ids), num_nodes)
+
+
+def fit_samples(sizes: Floats, samples: Sequence[Floats]) -> LineFit:
+    """Fit the line through the medians of each size's samples; its intervals are a bootstrap's. Raises as `fit_line` does."""
+    times = np.array([np.median(values) for values in samples])
+    latency, bandwidth = fit_line(sizes, times)
+    latencies, bandwidths = _bootstrap_line(sizes, samples)
+    error = float(np.median(np.abs((latency + sizes / bandwidth) / times - 1)))
+    return LineFit(
+        latency_s=latency,
+        latency_interval_s=_interval(latencies),
+        bandwidth_bytes_per_s=bandwidth,
+        bandwidth_interval=_interval(bandwidths),
+        error=error,
+        verdict=_line_verdict(times, error),
+    )
+
+
+def fit_line(sizes: Floats, times: Floats) -> tuple[float, float]:
+    """Return latency (s) and bandwidth (B/s) of t = latency + S/bandwidth, both at least zero, on relative error.
+
+    Raises UnusableData with fewer than two sizes, or when time does not grow with size.
+    """
+    if np.unique(sizes).size < 2:
+        raise UnusableData(
+            f"{sizes.size} measurements at one message size cannot separate latency from bandwidth; sweep two or more sizes"
+        )
+    terms = np.column_stack([np.ones_like(sizes), sizes]) / times[:, None]
+    (latency, seconds_per_byte), _ = nnls(terms, np.ones_like(times))
+    if seconds_per_byte * sizes.max() < 1e-6 * times.max():
+        raise UnusableData("time does not grow with size, so the wire was never the limit; sweep to larger messages")
+    return float(latency), float(1 / seconds_per_byte)
+
+
+@lru_cache(maxsize=64)  # a report asks for the same fit a dozen times
+def _fit_cost(measurements: tuple[CollectiveMeasurement, ...], run_ids: tuple[str, ...], num_nodes: int | None) -> CostModel:
     used = curve_measurements(measurements)
     world_size = _one_world_size(used)
     wrong = [m.message_bytes for m in used if m.num_wrong]
@@ -91,40 +129,8 @@ def fit_cost(
         switches=switches(curve),
         comm_cores=_comm_cores(used),
         verdict=_verdict(doubt(measured, set_aside), line.error),
-        run_ids=tuple(run_ids),
+        run_ids=run_ids,
     )
-
-
-def fit_samples(sizes: Floats, samples: Sequence[Floats]) -> LineFit:
-    """Fit the line through the medians of each size's samples; its intervals are a bootstrap's. Raises as `fit_line` does."""
-    times = np.array([np.median(values) for values in samples])
-    latency, bandwidth = fit_line(sizes, times)
-    latencies, bandwidths = _bootstrap_line(sizes, samples)
-    error = float(np.median(np.abs((latency + sizes / bandwidth) / times - 1)))
-    return LineFit(
-        latency_s=latency,
-        latency_interval_s=_interval(latencies),
-        bandwidth_bytes_per_s=bandwidth,
-        bandwidth_interval=_interval(bandwidths),
-        error=error,
-        verdict=_line_verdict(times, error),
-    )
-
-
-def fit_line(sizes: Floats, times: Floats) -> tuple[float, float]:
-    """Return latency (s) and bandwidth (B/s) of t = latency + S/bandwidth, both at least zero, on relative error.
-
-    Raises UnusableData with fewer than two sizes, or when time does not grow with size.
-    """
-    if np.unique(sizes).size < 2:
-        raise UnusableData(
-            f"{sizes.size} measurements at one message size cannot separate latency from bandwidth; sweep two or more sizes"
-        )
-    terms = np.column_stack([np.ones_like(sizes), sizes]) / times[:, None]
-    (latency, seconds_per_byte), _ = nnls(terms, np.ones_like(times))
-    if seconds_per_byte * sizes.max() < 1e-6 * times.max():
-        raise UnusableData("time does not grow with size, so the wire was never the limit; sweep to larger messages")
-    return float(latency), float(1 / seconds_per_byte)
 
 
 def cost_s(cost: CostModel, message_bytes: float) -> float:

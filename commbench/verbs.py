@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from commbench import hardware
 from commbench.errors import BadInput
 from commbench.launched import detect_rank
 from commbench.records import RunKind
@@ -95,6 +94,8 @@ def check_sweep(args: argparse.Namespace, largest: str, *, buffers: int) -> None
     if not args.timeout > 0:
         raise BadInput(f"--timeout {args.timeout:g} must be above 0 seconds")
     needed = buffers * sizes[-1] * (args.nproc or detect_rank(os.environ).local_world_size)
+    from commbench import hardware  # every --help comes past here, and reading machines takes a while to load
+
     free = hardware.available_memory_bytes()
     if free is not None and needed > free:
         raise BadInput(
