@@ -6,7 +6,6 @@ from pathlib import Path
 
 from analysis.experiment import Cell
 from analysis.load import load_run
-from analysis.report import write_cell_report
 from analysis.workers import side_by_side
 
 _WORTH_PROCESSES = 4  # cells; below, interpreters of their own take longer to start than the pages to write
@@ -19,6 +18,8 @@ Job = tuple[Path, str, str | None, tuple[Path, ...], Path]
 def write_cell_pages(root: Path, cells: Sequence[Cell], folders: Sequence[Path]) -> list[Path]:
     """Write every cell's page into its folder and return their paths; raises as `write_cell_report` does."""
     if len(cells) < _WORTH_PROCESSES:
+        from analysis.report import write_cell_report
+
         return [write_cell_report(root, cell, folder) for cell, folder in zip(cells, folders, strict=True)]
     jobs = [
         (root, cell.experiment, cell.wire, tuple(run.path for run in cell.runs), folder)
@@ -30,6 +31,8 @@ def write_cell_pages(root: Path, cells: Sequence[Cell], folders: Sequence[Path])
 def _write(job: Job) -> Path:
     """Read the cell's runs again in a process of its own: cheaper than to send them there."""
     root, experiment, wire, paths, folder = job
+    from analysis.report import write_cell_report  # half a second that the waiting process need not spend as well
+
     gc.disable()  # a page's figures live to its end; to look through them again and again costs a seventh of the time
     cell = Cell(experiment=experiment, wire=wire, runs=tuple(load_run(path) for path in paths))
     page = write_cell_report(root, cell, folder)

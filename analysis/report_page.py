@@ -8,9 +8,10 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import matplotlib
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
@@ -137,6 +138,11 @@ def between(low: float, high: float, form: Callable[[float], str]) -> str:
 
 def render(report: Report) -> str:
     """Return the page; a name that the template misspells raises instead of showing nothing."""
+    return _template().render(report=report)
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("analysis", ""),
         autoescape=True,
@@ -145,7 +151,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(_TEMPLATE).render(report=report)
+    return environment.get_template(_TEMPLATE)
 
 
 def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
