@@ -95,12 +95,13 @@ def predict_all(
             world_size=n,
             step_s=seconds,
             interval_s=span,
-            exposed_s=max(0.0, seconds - (situation.alone_s if model == "schedule" else share_s)),
+            exposed_s=float(known.exposed_s[0]) if model == "schedule" else max(0.0, seconds - share_s),
             speedup=work / seconds,
             efficiency=work / seconds / n,
             ratio_compute_to_comm=ratio,
             extrapolated=situation.extrapolated,
             assumptions=tuple(_assumptions(situation, kind)) if model == "schedule" else (),
+            exposed_interval_s=interval(known.exposed_s) if model == "schedule" else None,
         )
 
     schedule = prediction("schedule", "DDP's bucket schedule, simulated", float(known.step_s[0]), interval(known.step_s))

@@ -92,7 +92,10 @@ Model = Literal["linear", "amdahl", "ring", "schedule"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """One model's answer for one world size; `speedup` is in samples per second over one rank's (weak scaling)."""
+    """One model's answer for one world size; `speedup` is in samples per second over one rank's (weak scaling).
+
+    Its interval, and that of the efficiency, is the step's turned round: speedup * step_s / interval_s.
+    """
 
     model: Model
     formula: str
@@ -105,6 +108,7 @@ class Prediction:
     ratio_compute_to_comm: float
     extrapolated: bool
     assumptions: tuple[str, ...]
+    exposed_interval_s: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

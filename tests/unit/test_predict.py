@@ -47,6 +47,9 @@ def test_a_step_worked_out_on_paper(tmp_path: Path) -> None:
     predicted = by_model(predict(load_runs(study(tmp_path))))
     assert predicted["schedule"].step_s == pytest.approx(0.103 + TAIL_S, rel=1e-4)
     assert predicted["schedule"].exposed_s == pytest.approx(TAIL_S, rel=1e-3)
+    span = predicted["schedule"].exposed_interval_s
+    assert span is not None
+    assert span.high - span.low == pytest.approx(2 * 1.645 * EXPOSED_ERROR * TAIL_S, rel=0.25)
     assert predicted["schedule"].speedup == pytest.approx(2 * 0.103 / (0.103 + TAIL_S), rel=1e-4)
     both_s = 2 * LATENCY_S + 9 * MIB / BANDWIDTH
     assert predicted["ring"].step_s == pytest.approx(0.103 + both_s, rel=1e-4)
