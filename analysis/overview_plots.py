@@ -47,10 +47,6 @@ class Comparison:
     def measured_speedup(self) -> float | None:
         return None if self.measured_step_s is None else self.work_s / self.measured_step_s
 
-    @property
-    def predicted_speedup(self) -> float | None:
-        return None if self.predicted is None else self.work_s / self.predicted.step_s
-
 
 def comparisons(experiment: str, material: Material) -> Iterator[Comparison]:
     """Yield each world size above one that was measured or predicted; nothing where one rank alone was neither."""

@@ -6,16 +6,14 @@ import pytest
 
 from analysis.computation import compute_only_s
 from analysis.estimate import EXPOSED_ERROR, PACE_ERROR
-from analysis.load import check_combinable, load_run, load_runs
+from analysis.load import load_run, load_runs
 from analysis.predict import predict
 from analysis.results import Prediction, PredictionSet
 from analysis.situation import situations
-from analysis.verdict import laws, outcomes, verdict
+from analysis.verdict import verdict
 from commbench.errors import BadInput, UnusableData
-from commbench.rundir import create_run
 from tests.factory import (
     MIB,
-    run_info,
     step,
     timeline,
     workload,
@@ -23,19 +21,7 @@ from tests.factory import (
     write_contention_run,
     write_training_run,
 )
-
-# Backward takes 60 ms; 1 MiB is ready at half of it, 8 MiB (the embedding) at its end.
-GRADIENTS = timeline([("head", MIB, 0.03), ("embedding", 8 * MIB, 0.06)], backward_s=0.06)
-LATENCY_S, BANDWIDTH = 100e-6, 1e9
-STEPS = [step(i) for i in range(20)]  # 103 ms each, all alike
-TAIL_S = LATENCY_S + 8 * MIB / BANDWIDTH  # what the last bucket costs after backward has ended
-
-
-def study(folder: Path, *, latency_s: float = LATENCY_S, world_size: int = 2, backend: str = "gloo") -> list[Path]:
-    return [
-        write_training_run(folder / "profile", STEPS, gradients=GRADIENTS, backend=backend),
-        write_bench_run(folder / "bench", latency_s, BANDWIDTH, world_size=world_size, backend=backend),
-    ]
+from tests.paper_study import BANDWIDTH, GRADIENTS, LATENCY_S, STEPS, TAIL_S, study
 
 
 def by_model(predicted: PredictionSet) -> dict[str, Prediction]:
@@ -278,42 +264,6 @@ def test_free_communication_leaves_nothing_to_try(tmp_path: Path) -> None:
     assert "Little holds 2 ranks back" in verdict(predicted, [], [])[1]
 
 
-def test_the_verdict_names_prediction_measurement_cause_and_cure(tmp_path: Path) -> None:
-    folders = study(tmp_path, latency_s=0.05)
-    real = [step(i, forward_s=0.14) for i in range(20)]
-    folders.append(write_training_run(tmp_path / "real", real, world_size=2))
-    runs = load_runs(folders)
-    predicted = predict(runs)
-    measured = outcomes(predicted, runs)
-    assert {outcome.prediction.model for outcome in measured} == {"schedule", "ring", "amdahl", "linear"}
-    schedule = measured[0]
-    assert schedule.measured_step_s == pytest.approx(0.203)
-    assert schedule.measured_speedup == pytest.approx(2 * 0.103 / 0.203)
-    answer, hindrance, cure = verdict(predicted, measured, runs)
-    assert "2 ranks: predicted" in answer
-    assert "measured 1.01x" in answer
-    assert "communication that nothing hides" in hindrance
-    assert "embedding" in hindrance
-    assert "Try first: accumulate gradients" in cure
-
-
-def test_a_measured_step_far_from_the_prediction_is_not_explained_away(tmp_path: Path) -> None:
-    folders = study(tmp_path)
-    folders.append(write_training_run(tmp_path / "real", [step(i, forward_s=0.14) for i in range(20)], world_size=2))
-    runs = load_runs(folders)
-    predicted = predict(runs)
-    assert "Little holds 2 ranks back" in verdict(predicted, [], runs)[1]
-    hindrance = verdict(predicted, outcomes(predicted, runs), runs)[1]
-    assert "is not in the prediction, 91.5 ms of each 203 ms step (45%)" in hindrance
-
-
-def test_a_slowdown_is_beyond_amdahl(tmp_path: Path) -> None:
-    folders = study(tmp_path)
-    folders.append(write_training_run(tmp_path / "real", [step(i, forward_s=0.3) for i in range(20)], world_size=2))
-    runs = load_runs(folders)
-    assert "no Amdahl fraction can describe this slowdown" in laws(outcomes(predict(runs), runs)[0])
-
-
 def test_marked_steps_stay_out_of_every_statistic(tmp_path: Path) -> None:
     slow = [step(90 + i, forward_s=9.0, warmup=i < 3, profiled=i >= 3) for i in range(6)]
     write_training_run(tmp_path / "profile", [*slow[:3], *STEPS, *slow[3:]], gradients=GRADIENTS)
@@ -321,35 +271,6 @@ def test_marked_steps_stay_out_of_every_statistic(tmp_path: Path) -> None:
     predicted = predict(load_runs([tmp_path / "profile", tmp_path / "bench"]))
     assert predicted.single_step_s == pytest.approx(0.103)
     assert by_model(predicted)["schedule"].step_s == pytest.approx(0.103 + TAIL_S, rel=1e-4)
-
-
-def test_a_studys_folder_stands_for_its_runs(tmp_path: Path) -> None:
-    create_run(tmp_path / "s", run_info("study"))
-    study(tmp_path / "s")
-    (tmp_path / "s" / "incomplete").mkdir()
-    write_training_run(tmp_path / "s" / "incomplete" / "profile-1", STEPS[:1])
-    assert [run.path.name for run in load_runs([tmp_path / "s"])] == ["bench", "profile"]
-
-
-def test_a_run_in_progress_can_be_read(tmp_path: Path) -> None:
-    path = write_training_run(tmp_path / "r", STEPS[:3], status="running")
-    with (path / "steps.rank00000.jsonl").open("ab") as file:
-        file.write(b'{"step": 3, "data')
-    assert [s.step for s in load_run(path).steps[0]] == [0, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"workload": workload(experiment="large")}, "differ in experiment"),
-        ({"workload": workload(samples_per_rank=64)}, "differ in samples_per_rank"),
-        ({"world_size": 2, "backend": "nccl"}, "runs of different backends cannot be combined"),
-    ],
-)
-def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
-    folders = [*study(tmp_path), write_training_run(tmp_path / "other", STEPS, **change)]  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match=message):
-        check_combinable(load_runs(folders))
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
