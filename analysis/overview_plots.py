@@ -47,6 +47,10 @@ class Comparison:
     def measured_speedup(self) -> float | None:
         return None if self.measured_step_s is None else self.work_s / self.measured_step_s
 
+    @property
+    def predicted_speedup(self) -> float | None:
+        return None if self.predicted is None else self.work_s / self.predicted.step_s
+
 
 def comparisons(experiment: str, material: Material) -> Iterator[Comparison]:
     """Yield each world size above one that was measured or predicted; nothing where one rank alone was neither."""
@@ -106,8 +110,9 @@ def predicted_measured_figure(rows: Sequence[Comparison]) -> Figure:
 def _bars(rows: Sequence[Comparison], label: str, value: Callable[[float, int], float], *, line: float) -> Figure:
     names = [f"{shortened(row.experiment, _LONGEST_NAME)}, {ranks(row.world_size)}" for row in rows]
     figure, axes = new_axes(58 + _ROW * len(rows), left=14 + _CHARACTER * max(map(len, names)))
-    for shift, colour, name in ((-0.19, VERMILLION, "measured"), (0.19, BLUE, "predicted")):
-        known = [(i + shift, s, row.world_size) for i, row in enumerate(rows) if (s := getattr(row, f"{name}_speedup"))]
+    measured, predicted = [row.measured_speedup for row in rows], [row.predicted_speedup for row in rows]
+    for shift, colour, name, speedups in ((-0.19, VERMILLION, "measured", measured), (0.19, BLUE, "predicted", predicted)):
+        known = [(i + shift, s, row.world_size) for i, (row, s) in enumerate(zip(rows, speedups, strict=True)) if s]
         if known:
             ys, widths = [y for y, _, _ in known], [value(speedup, n) for _, speedup, n in known]
             axes.barh(ys, widths, height=0.36, color=colour, label=name)
