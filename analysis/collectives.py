@@ -2,7 +2,8 @@
 
 By sequence number within a process group where all ranks' traces have it (Kineto since March 2026). Else by order: the k-th
 collective of the same operation, size, data type and group in the same profiler step is one and the same. Where ranks disagree
-how many of a kind a step has, none of that kind in that step is matched: a wrong match would invent waiting.
+how many of a kind a step has, none of that kind in that step is matched: a wrong match would invent waiting. Nor is one whose
+group the trace does not name (gloo's never do) where there are groups of some ranks only.
 """
 
 from collections import Counter, defaultdict
@@ -12,6 +13,8 @@ from itertools import groupby
 
 from analysis.rank_collectives import Collective
 from analysis.rank_trace import NO_STEP
+
+_ANY_GROUP = "there are groups of some ranks only, and the trace does not say in which group it ran"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +62,21 @@ class Matching:
         return sum(one.by_sequence for one in self.matched)
 
 
-def match_collectives(by_rank: Mapping[int, Iterable[Collective]], world_size: int | None) -> Matching:
-    """Match the collectives of these ranks; a group of which nothing is said is taken for all `world_size` ranks."""
+def match_collectives(
+    by_rank: Mapping[int, Iterable[Collective]], world_size: int | None, *, has_subgroups: bool = False
+) -> Matching:
+    """Match the collectives of these ranks; one that names no group is of all `world_size` ranks, unless it has subgroups."""
     groups: dict[str, dict[int, list[Collective]]] = defaultdict(lambda: defaultdict(list))
     for rank, collectives in by_rank.items():
         for own in collectives:
             groups[own.group][rank].append(own)
     matched: list[MatchedCollective] = []
     left: Counter[tuple[str, int | None, str]] = Counter()
-    for members in groups.values():
-        _match_group(members, len(by_rank), world_size, matched, left)
+    for group, members in groups.items():
+        if has_subgroups and not group:
+            left.update((own.op, own.message_bytes, _ANY_GROUP) for collectives in members.values() for own in collectives)
+        else:
+            _match_group(members, len(by_rank), world_size, matched, left)
     matched.sort(key=lambda one: one.first.start_ns)
     unmatched = tuple(
         Unmatched(op=op, message_bytes=size, count=count, reason=reason) for (op, size, reason), count in left.most_common()

@@ -25,13 +25,17 @@ MAX_RANKS = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceHeader:
-    """What the trace says about itself; None where it does not. `base_ns` is when its clock began, since 1970."""
+    """What the trace says about itself; None where it does not. `base_ns` is when its clock began, since 1970.
+
+    `has_subgroups` says that it names a process group that leaves ranks out.
+    """
 
     rank: int | None = None
     world_size: int | None = None
     backend: str | None = None
     host_name: str | None = None
     base_ns: int | None = None
+    has_subgroups: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,13 +182,21 @@ def _header(texts: list[bytes]) -> TraceHeader:
         found |= _fields(text)
     own = found.get("distributedInfo")
     own = own if isinstance(own, dict) else {}
+    world_size = _count(own.get("world_size"), MAX_RANKS)
+    groups = own.get("pg_config")
     return TraceHeader(
         rank=_count(own.get("rank"), MAX_RANKS),
-        world_size=_count(own.get("world_size"), MAX_RANKS),
+        world_size=world_size,
         backend=_word(own.get("backend")),
         host_name=_word(found.get("host_name")),
         base_ns=_count(found.get("baseTimeNanoseconds"), _MAX_BASE_NS),
+        has_subgroups=isinstance(groups, list) and any(_leaves_ranks_out(group, world_size) for group in groups),
     )
+
+
+def _leaves_ranks_out(group: object, world_size: int | None) -> bool:
+    size = _count(group.get("pg_size"), MAX_RANKS) if isinstance(group, dict) else None
+    return size is not None and world_size is not None and 0 < size < world_size
 
 
 def _fields(text: bytes) -> dict[str, Any]:

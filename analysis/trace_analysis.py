@@ -65,7 +65,11 @@ def analyse_traces(traces: Sequence[RankTrace]) -> TraceAnalysis:
     by_rank, findings = assign_ranks(traces)
     named = [own.header.world_size for own in by_rank.values() if own.header.world_size is not None]
     world_size = max(named, default=None)
-    matching = match_collectives({rank: own.collectives for rank, own in by_rank.items()}, world_size or len(by_rank))
+    matching = match_collectives(
+        {rank: own.collectives for rank, own in by_rank.items()},
+        world_size or len(by_rank),
+        has_subgroups=any(own.header.has_subgroups for own in by_rank.values()),
+    )
     clocks = align_clocks({rank: own.header.host_name for rank, own in by_rank.items()}, matching.matched)
     ready = _ready(by_rank, matching.matched, clocks)
     split = {rank: split_communication(own, ready[rank]) for rank, own in by_rank.items()}

@@ -118,6 +118,28 @@ def test_by_order_only_where_the_ranks_agree_on_a_step() -> None:
     }
 
 
+@pytest.mark.parametrize(("smaller", "num_matched"), [(1, 0), (2, 1), ("many", 1), (None, 1)])
+def test_what_names_no_group_is_of_all_ranks_only_if_every_group_is(tmp_path: Path, smaller: object, num_matched: int) -> None:
+    """Ranks that each reduce within a group of their own look like one collective of all of them."""
+    groups = [{"pg_name": "0", "pg_size": 2}, {"pg_name": "8c65", "pg_size": smaller}, "hostile"]
+    traces = [
+        reduce_trace(
+            read_trace(
+                write_trace(
+                    tmp_path / f"{rank}.json",
+                    [profiler_step(1, 0, 100), gloo_all_reduce(10, 20)],
+                    {"distributedInfo": {"rank": rank, "world_size": 2, "pg_config": groups}},
+                )
+            )
+        )
+        for rank in range(2)
+    ]
+    analysis = analyse_traces(traces)
+    assert len(analysis.matching.matched) == num_matched
+    assert [own.num_ranks for own in analysis.collectives] == [2 if num_matched else 1]
+    assert (analysis.collectives[0].busbw_bytes_per_s is None) == (num_matched == 0)
+
+
 def test_clocks_of_hosts_are_found_from_ends_in_spite_of_outliers() -> None:
     """Rank 1 runs 3 s and 50 parts in a million fast; rank 2 shares collectives with rank 1 alone; ends differ by 5 us."""
     noise = np.random.default_rng(0).integers(-5000, 5000, (60, 3))
