@@ -14,7 +14,7 @@ from markupsafe import Markup
 from analysis.latex_text import latex
 from analysis.paper import Paper
 from analysis.plain_text import file_stem, plain
-from analysis.report_page import Cell, Estimate, Link, Picture, Table
+from analysis.report_page import Cell, Link, Noted, Picture, Table
 
 _TEMPLATE = "report.tex.j2"
 _TEXT_WIDTH_MM: Final = 165.0
@@ -96,8 +96,8 @@ def told_sources(sources: Sequence[str]) -> str:
 
 def _lines(cell: Cell) -> tuple[str, ...]:
     match cell:
-        case Estimate():
-            return cell.value, cell.interval
+        case Noted():
+            return cell.value, cell.note
         case Link():
             return (cell.text,)
         case _:

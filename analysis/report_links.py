@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from analysis.link_plots import MAX_RANKS, link_figure
 from analysis.load import Run
 from analysis.report_data import Material
-from analysis.report_page import Cell, Estimate, Picture, Section, Table, between
+from analysis.report_page import Cell, Noted, Picture, Section, Table, between
 from commbench.links_table import SlowestLink, describe_slowest, slowest_link
 from commbench.records import LinkMeasurement
 from commbench.spread import quantile
@@ -145,16 +145,14 @@ def _pair_table(name: str, links: Sequence[LinkMeasurement]) -> Table:
 
 def _latency(link: LinkMeasurement) -> tuple[Cell, Cell]:
     low, high = (quantile(link.samples_s, part) for part in (0.1, 0.9))
-    return Estimate(value=format_seconds(link.median_s), interval=between(low, high, format_seconds)), str(len(link.samples_s))
+    return Noted(value=format_seconds(link.median_s), note=between(low, high, format_seconds)), str(len(link.samples_s))
 
 
 def _bandwidth(link: LinkMeasurement | None) -> tuple[Cell, Cell]:
     if link is None:
         return "-", "-"
     slow, fast = (link.message_bytes / quantile(link.samples_s, part) for part in (0.9, 0.1))
-    return Estimate(value=format_rate(link.bandwidth_bytes_per_s), interval=between(slow, fast, format_rate)), str(
-        len(link.samples_s)
-    )
+    return Noted(value=format_rate(link.bandwidth_bytes_per_s), note=between(slow, fast, format_rate)), str(len(link.samples_s))
 
 
 def _copy_table(name: str, links: Sequence[LinkMeasurement]) -> Table:

@@ -6,7 +6,7 @@ from analysis import plots
 from analysis.load import select
 from analysis.plots import ranks
 from analysis.report_data import Anatomy, Material, WireCurve, anatomies, raw_files, wire_curves
-from analysis.report_page import Cell, Estimate, Picture, Section, Table, between
+from analysis.report_page import Cell, Noted, Picture, Section, Table, between
 from analysis.results import CostModel
 from commbench.slowdown import Slowdown
 from commbench.units import format_bytes, format_rate, format_seconds
@@ -39,6 +39,7 @@ def anatomy_section(material: Material, pictures: tuple[Picture, ...] = (), tabl
     found = anatomies(material.runs)
     if not found:
         return None
+    slowdowns = [Slowdown.of(list(anatomy.run.steps.values())) for anatomy in found]
     measured = Picture(
         name="anatomy",
         title="Phases of a step",
@@ -54,18 +55,19 @@ def anatomy_section(material: Material, pictures: tuple[Picture, ...] = (), tabl
         sentences=(
             "A compute-only run sends nothing: it shows what ranks cost each other by computing side by side. What the "
             "backward pass of a synchronised run takes beyond that is communication and waiting.",
-            *_slowdowns(found),
+            *_cost_of_tracing(slowdowns),
         ),
         pictures=(measured, *pictures),
-        tables=(_anatomy_table(found), *tables),
+        tables=(_anatomy_table(found, slowdowns), *tables),
     )
 
 
-def _slowdowns(found: Sequence[Anatomy]) -> Iterator[str]:
-    """Yield what tracing cost each run that traced enough steps to tell; those steps are in no other figure."""
-    for run in (anatomy.run for anatomy in found):
-        if (slowdown := Slowdown.of(list(run.steps.values()))) is not None:
-            yield f"{run.path.name}: {slowdown}."
+def _cost_of_tracing(slowdowns: Sequence[Slowdown | None]) -> Iterator[str]:
+    """Yield what tracing cost the runs that traced enough steps to tell."""
+    ratios = [f"{slowdown.ratio:.2f}" for slowdown in slowdowns if slowdown is not None]
+    if ratios:
+        span = f"{min(ratios)} to {max(ratios)}" if min(ratios) != max(ratios) else ratios[0]
+        yield f"Steps under the profiler took {span} times as long as those that count; no figure of this section holds them."
 
 
 def _wire_pictures(material: Material, curves: Sequence[WireCurve]) -> tuple[Picture, ...]:
@@ -135,8 +137,8 @@ def fit_row(cost: CostModel) -> tuple[Cell, ...]:
     latency, bandwidth = cost.latency_interval_s, cost.bandwidth_interval
     seconds, rate = format_seconds(cost.latency_s), format_rate(cost.bandwidth_bytes_per_s)
     estimates = (
-        Estimate(value=seconds, interval=between(latency.low, latency.high, format_seconds)),
-        Estimate(value=rate, interval=between(bandwidth.low, bandwidth.high, format_rate)),
+        Noted(value=seconds, note=between(latency.low, latency.high, format_seconds)),
+        Noted(value=rate, note=between(bandwidth.low, bandwidth.high, format_rate)),
     )
     return (
         str(cost.world_size),
@@ -149,10 +151,17 @@ def fit_row(cost: CostModel) -> tuple[Cell, ...]:
     )
 
 
-def _anatomy_table(found: Sequence[Anatomy]) -> Table:
+def _anatomy_table(found: Sequence[Anatomy], slowdowns: Sequence[Slowdown | None]) -> Table:
     rows = []
-    for a in found:
+    for a, slowdown in zip(found, slowdowns, strict=True):
         parts = (a.data_s, a.forward_s, a.backward_s, a.optimizer_s, a.other_s, a.step_s, a.run.median_step_s())
-        rows.append((a.run.path.name, a.kind, str(a.run.world_size), *map(format_seconds, parts), str(a.num_steps)))
-    head = ("Run", "Kind", "Ranks", "Data", "Forward", "Backward", "Optimizer", "Other", "Sum", "Median step", "Steps")
-    return Table(title="Phases in numbers", head=head, rows=tuple(rows), words=frozenset({0, 1}), folded=True)
+        run = Noted(value=a.run.path.name, note=f"{ranks(a.run.world_size)}, {a.kind}")
+        rows.append((run, *map(format_seconds, parts), str(a.num_steps), _traced_step(slowdown)))
+    head = ("Run", "Data", "Forward", "Backward", "Optimizer", "Other", "Sum", "Median step", "Steps", "Traced step")
+    return Table(title="Phases in numbers", head=head, rows=tuple(rows), words=frozenset({0}), folded=True)
+
+
+def _traced_step(slowdown: Slowdown | None) -> Cell:
+    if slowdown is None:
+        return "-"
+    return Noted(value=format_seconds(slowdown.traced_s), note=f"{slowdown.ratio - 1:+.1%}, {slowdown.num_traced} steps")

@@ -49,14 +49,14 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A number and, below it, the interval in which it lies."""
+class Noted:
+    """A value and, below it, what belongs to it: the interval in which a number lies, the setting behind a change."""
 
     value: str
-    interval: str
+    note: str
 
 
-Cell = str | Link | Estimate
+Cell = str | Link | Noted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,9 @@ def trace_section(material: Material, page: Path) -> Section | None:
     if not traced and not refusals:
         return None
     telling = [one for one in traced if one.analysis.budgets]
-    pictures = [_budget_picture(index, one) for index, one in enumerate(telling)]
+    sending = [one for one in telling if one.run.sends]
+    # Without communication a bar is computation from end to end: the table says as much.
+    pictures = [_budget_picture(index, one) for index, one in enumerate(sending or telling)]
     return Section(
         name="traces",
         title="Where the step went",
@@ -54,7 +56,7 @@ def _words(one: TracedRun) -> Iterator[str]:
 
 
 def _limits(one: TracedRun) -> Iterator[str]:
-    told = [finding for finding in one.analysis.findings if finding.name != "cpu" or one.run.sends]
+    told = [finding for finding in one.analysis.findings if finding.name not in {"cpu", "unmatched"} or one.run.sends]
     yield from (f"{one.name}: {finding.message}." for finding in told[:_MAX_FINDINGS])
     if len(told) > _MAX_FINDINGS:
         yield f"{one.name}: {len(told) - _MAX_FINDINGS} more findings; commprof trace {one.name} names them."
@@ -108,7 +110,7 @@ def _bandwidth_picture(material: Material, traced: Sequence[TracedRun]) -> tuple
             alt=f"Bus bandwidth over message size, both logarithmic. {_best(points)}.",
             caption=f"Traced: medians over {_counted(traced)} collectives, from the shortest time that any rank spent in each. "
             f"They share cores and wire with computation and each other.{_on_bench(curves)}",
-            sources=(*(source for one in traced for source in one.sources), *raw_files(benches)),
+            sources=(*(source for one in traced if one.run.sends for source in one.sources), *raw_files(benches)),
         ),
     )
 
@@ -122,7 +124,7 @@ def _points(traced: Sequence[TracedRun]) -> Points:
 
 
 def _summaries(traced: Sequence[TracedRun]) -> Iterator[tuple[TracedRun, CollectiveSummary]]:
-    return ((one, own) for one in traced for own in one.analysis.collectives)
+    return ((one, own) for one in traced if one.run.sends for own in one.analysis.collectives)
 
 
 def _counted(traced: Sequence[TracedRun]) -> int:

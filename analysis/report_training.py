@@ -12,7 +12,7 @@ from analysis.learning_plots import MAX_RUNS, Points, curve_figure, thinned
 from analysis.load import Run, select
 from analysis.plots import ranks
 from analysis.report_data import Material, samples_per_s
-from analysis.report_page import Cell, Estimate, Picture, Section, Table, between
+from analysis.report_page import Cell, Noted, Picture, Section, Table, between
 from commbench.errors import BadInput
 from commbench.rundir import read_document, read_records
 from commbench.training_records import EvaluationMeasurement, TrainingSummary
@@ -168,7 +168,7 @@ def _throughput(one: Training) -> tuple[Cell, ...]:
     rates = tuple(
         _NOT_KNOWN
         if each is None
-        else Estimate(value=per_second(each * rate), interval=between(each * spread.low, each * spread.high, per_second))
+        else Noted(value=per_second(each * rate), note=between(each * spread.low, each * spread.high, per_second))
         for each in (1, tokens)
     )
     return str(len(one.run.counted_steps())), *rates, _memory(one.summary), _utilisation(one.summary)
@@ -195,4 +195,4 @@ def _learned(one: Training) -> tuple[Cell, Cell]:
     if not one.evaluations:
         return loss, _NOT_KNOWN
     last = one.evaluations[-1]
-    return loss, Estimate(value=f"{last.accuracy:.4f}", interval=f"{last.num_samples} samples")
+    return loss, Noted(value=f"{last.accuracy:.4f}", note=f"{last.num_samples} samples")

@@ -9,7 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from analysis.report_page import Cell, Estimate, Link, Report, Section, Table
+from analysis.report_page import Cell, Link, Noted, Report, Section, Table
 from commbench.units import printable
 
 WIDTH = 80
@@ -99,7 +99,7 @@ def _worded(report: Report) -> Iterator[Section]:
 def _cell(cell: Cell) -> str:
     if isinstance(cell, Link):
         return cell.text
-    return f"{cell.value} ({cell.interval})" if isinstance(cell, Estimate) else cell
+    return f"{cell.value} ({cell.note})" if isinstance(cell, Noted) else cell
 
 
 def _aligned(text: str, width: int, *, words: bool) -> str:

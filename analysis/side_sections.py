@@ -9,7 +9,7 @@ from analysis.plots import ranks
 from analysis.report_data import WireCurve, anatomies, raw_files, samples_per_s, step_interval_s
 from analysis.report_measured import FIT_HEAD, fit_row
 from analysis.report_origin import file_link
-from analysis.report_page import Cell, Estimate, Picture, Section, Table, between
+from analysis.report_page import Cell, Noted, Picture, Section, Table, between
 from analysis.report_training import per_second
 from analysis.side_by_side import Side, common_sizes, differences, ratio, shared_curves
 from commbench.units import format_bytes, format_rate, format_seconds
@@ -95,12 +95,12 @@ def _step_row(side: Side, run: Run, base: Run | None) -> tuple[Cell, ...]:
         run.path.name,
         str(run.world_size),
         "synchronised" if run.synchronised else "compute only",
-        Estimate(value=format_seconds(run.median_step_s()), interval=between(spread.low, spread.high, format_seconds)),
+        Noted(value=format_seconds(run.median_step_s()), note=between(spread.low, spread.high, format_seconds)),
         str(len(run.counted_steps())),
-        Estimate(value=per_second(rate[0]), interval=between(rate[1].low, rate[1].high, per_second)),
+        Noted(value=per_second(rate[0]), note=between(rate[1].low, rate[1].high, per_second)),
         _NOT_KNOWN
         if over is None
-        else Estimate(value=f"{over.value:.2f}x", interval=f"{over.interval.low:.2f}x to {over.interval.high:.2f}x"),
+        else Noted(value=f"{over.value:.2f}x", note=f"{over.interval.low:.2f}x to {over.interval.high:.2f}x"),
     )
 
 
@@ -166,7 +166,7 @@ def _size_table(sides: Sequence[Side], world_size: int, curves: Sequence[WireCur
             between(curve.low_s[place], curve.high_s[place], format_seconds)
             for curve, place in zip(curves, places, strict=True)
         )
-        cells = (Estimate(value=format_seconds(t), interval=spread) for t, spread in zip(times_s, spreads, strict=True))
+        cells = (Noted(value=format_seconds(t), note=spread) for t, spread in zip(times_s, spreads, strict=True))
         rows.append((format_bytes(size), *cells, *(f"{t / times_s[0]:.2f}x" for t in times_s[1:])))
     return Table(
         title=f"Times on {ranks(world_size)}, size by size",

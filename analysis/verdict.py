@@ -68,7 +68,7 @@ def cause_and_cure(predicted: PredictionSet, measured: Sequence[Outcome], runs: 
         (o for o in measured if o.prediction.model == "schedule" and o.prediction.world_size == overhead.world_size), None
     )
     options = [change for change in predicted.changes if change.world_size == overhead.world_size]
-    return _hindrance(overhead, check, predicted, runs), _first_try(options, roomy)
+    return _hindrance(overhead, check, predicted, runs), _first_try(options, roomy, predicted)
 
 
 def laws(outcome: Outcome) -> str:
@@ -139,15 +139,18 @@ def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionS
     )
 
 
-def _first_try(options: Sequence[Change], roomy: Sequence[Overhead]) -> str:
+def _first_try(options: Sequence[Change], roomy: Sequence[Overhead], predicted: PredictionSet) -> str:
     if not roomy:
         return "Try first: no more ranks than cores; here ranks share cores at every world size."
     if not options:
         return "Try first: nothing simulated here saves more than 1 % of the step; a faster computation is the way on."
     best = options[0]
+    step_s = next(p.step_s for p in predicted.predictions if (p.model, p.world_size) == ("schedule", best.world_size))
+    besides = f"; but {best.side_effect}" if best.side_effect else ""
+    share = f"{best.seconds_saved / step_s:.0%} of the step"
     return (
-        f"Try first: {best.what} ({best.setting}), predicted to save {saved(best)} per batch and to bring "
-        f"{best.speedup:.2f}x on {best.world_size} ranks{f'; but {best.side_effect}' if best.side_effect else ''}."
+        f"Try first: {best.what} ({best.setting}), predicted to save {saved(best)} per batch, {share}, and to bring "
+        f"{best.speedup:.2f}x on {best.world_size} ranks{besides}."
     )
 
 

@@ -35,8 +35,13 @@ class Slowdown:
             return None
         return cls(traced_s=median(traced), counted_s=median(counted), num_traced=len(traced), num_counted=len(counted))
 
+    @property
+    def ratio(self) -> float:
+        """A traced step over one that counts."""
+        return self.traced_s / self.counted_s
+
     def __str__(self) -> str:
-        change = self.traced_s / self.counted_s - 1
+        change = self.ratio - 1
         longer = f"{abs(change):.1%} {'longer' if change > 0 else 'shorter'}"
         return (
             f"under the profiler a step took {format_seconds(self.traced_s)} (median of {self.num_traced}), {longer} than "

@@ -79,7 +79,7 @@ def test_the_wire_the_step_and_the_buckets_are_told_in_numbers(study_page: Page)
         assert re.search(f"{start} {intervals} {busbw} 976.6 KiB 0% 20 sound", study_page.text)
     assert "20 samples on 2 ranks" in study_page.text
     assert "it arrived last, so it waited for nobody" in study_page.text
-    assert study_page.row("train-n4 synchronised 4 2.5 ms 37.5 ms 68.7 ms 10 ms 6.25 ms 125 ms 125 ms 32")
+    assert study_page.row("train-n4 4 ranks, synchronised 2.5 ms 37.5 ms 68.7 ms 10 ms 6.25 ms 125 ms 125 ms 32 -")
     assert study_page.row("2 2.815 MiB embedding.weight 80 ms 82 ms 88 ms 40 ms 42 ms 50 ms")
     assert study_page.row("4 close buckets at 4 MiB bucket_cap_mb=4 10.5 ms 3.90x -")
 

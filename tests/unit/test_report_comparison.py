@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis.report_comparison import write_comparison
-from analysis.report_page import Estimate
+from analysis.report_page import Noted
 from analysis.side_by_side import common_ranks, differences, sides_of, why_apart
 from analysis.side_sections import step_section
 from commbench.errors import BadInput
@@ -62,7 +62,7 @@ def test_other_machines_and_two_studies_stand_apart(tmp_path: Path) -> None:
     assert apart == {"Devices": ("node-a: EPYC", "node-b: Xeon")} and shared["Backend"] == ("gloo", "gloo")
     section = step_section(sides)
     assert section is not None
-    assert [row[-1] for row in section.tables[0].rows] == ["-", Estimate(value="0.50x", interval="0.50x to 0.50x")]
+    assert [row[-1] for row in section.tables[0].rows] == ["-", Noted(value="0.50x", note="0.50x to 0.50x")]
     studies = [add_study(tmp_path / name, cores_per_node=2) for name in ("left", "right")]
     assert why_apart(studies) == "left and right are both studies"
     assert common_ranks(sides_of(studies, "why")) == [2, 1, 4], "4 ranks share 2 cores"

@@ -14,7 +14,7 @@ from analysis.load import load_run
 from analysis.report_contention import contention_section
 from analysis.report_data import gather, raw_files
 from analysis.report_links import link_section
-from analysis.report_page import Estimate
+from analysis.report_page import Noted
 from commbench.records import LinkMeasurement
 from commbench.rundir import RecordWriter, create_run
 from tests.factory import message, run_info, write_contention_run
@@ -75,7 +75,7 @@ def test_copies_are_told_by_way(tmp_path: Path) -> None:
     assert section is not None and section.pictures == ()
     (table,) = section.tables
     assert table.rows[0][:5] == ("host", "gpu0", "pinned", "-", "-")
-    assert [cell.value for cell in table.rows[0] if isinstance(cell, Estimate)] == ["5 us", "10 GB/s"]
+    assert [cell.value for cell in table.rows[0] if isinstance(cell, Noted)] == ["5 us", "10 GB/s"]
 
 
 def test_what_cannot_be_a_link_is_left_out_and_counted(tmp_path: Path) -> None:
