@@ -1,9 +1,11 @@
 """Real processes: gloo ranks under torchrun, started as users start them, each with a deadline of its own."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,11 +31,15 @@ def commprof(tmp_path: Path) -> Commprof:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> "Callable[..., subprocess.Popen[str]]":
-    """Start `commprof ARGS` in an empty folder, as its own process group, and return the process."""
+def start(tmp_path: Path) -> "Iterator[Callable[..., subprocess.Popen[str]]]":
+    """Start `commprof ARGS` in an empty folder, as its own process group, and return the process.
+
+    What a failed test leaves is ended with it, ranks of other sessions too: their command lines name the folder.
+    """
+    started: list[subprocess.Popen[str]] = []
 
     def run(*args: str | Path) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [SCRIPT, *map(str, args)],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
@@ -41,8 +47,16 @@ def start(tmp_path: Path) -> "Callable[..., subprocess.Popen[str]]":
             text=True,
             start_new_session=True,
         )
+        started.append(process)
+        return process
 
-    return run
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+    for pid in processes_with(str(tmp_path)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
