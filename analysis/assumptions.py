@@ -22,7 +22,7 @@ import numpy as np
 from analysis.computation import last_ready_s
 from analysis.estimate import Estimate, estimate
 from analysis.load import Run, select
-from analysis.results import AssumptionCheck
+from analysis.results import AssumptionCheck, PredictionSet
 from analysis.situation import Situation, situations
 from commbench.errors import UnusableData
 from commbench.training_records import StepMeasurement
@@ -38,6 +38,12 @@ _ASSUMPTIONS = {
     "copies": "buckets are copied back as fast as they were before",
     "bucket order": "DDP fills its buckets as predicted",
 }
+
+
+def checked_assumptions(predicted: PredictionSet, runs: Sequence[Run]) -> tuple[AssumptionCheck, ...]:
+    """Return the checks of every world size that was predicted and then run."""
+    sizes = sorted({prediction.world_size for prediction in predicted.predictions})
+    return tuple(check for world_size in sizes for check in check_assumptions(runs, world_size))
 
 
 def check_assumptions(runs: Sequence[Run], world_size: int) -> list[AssumptionCheck]:

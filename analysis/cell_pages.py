@@ -34,6 +34,7 @@ def _write(job: Job) -> Path:
     from analysis.report import write_cell_report  # half a second that the waiting process need not spend as well
 
     gc.disable()  # a page's figures live to its end; to look through them again and again costs a seventh of the time
+    gc.freeze()  # nor need what was loaded before be looked through at the end of every page
     cell = Cell(experiment=experiment, wire=wire, runs=tuple(load_run(path) for path in paths))
     page = write_cell_report(root, cell, folder)
     gc.collect()

@@ -41,7 +41,7 @@ def check_predict(args: argparse.Namespace) -> None:
 
 def predict_verb(args: argparse.Namespace) -> int:
     """Predict, keep predictions.json in the first folder's analysis/, and print the table; keep nothing of a what-if."""
-    from analysis.assumptions import check_assumptions
+    from analysis.assumptions import checked_assumptions
     from analysis.load import load_runs
 
     if asks_what_if(args):
@@ -56,8 +56,7 @@ def predict_verb(args: argparse.Namespace) -> int:
     if args.json:
         _print(msgspec.json.encode(predicted).decode())
         return 0
-    sizes = sorted({p.world_size for p in predicted.predictions})
-    checks = [check for world_size in sizes for check in check_assumptions(runs, world_size)]
+    checks = checked_assumptions(predicted, runs)
     _print("\n\n".join([prediction_table(predicted), *([assumption_table(checks)] if checks else [])]))
     return 0
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.experiment import Cell
-from analysis.report_assumptions import checked_assumptions
 from analysis.report_contention import contention_section
 from analysis.report_data import Material, cell_material, gather
 from analysis.report_headline import headline, other_answers, sentences
@@ -47,8 +46,8 @@ def _write(material: Material, derived: Path, out: Path | None) -> Path:
     page = out if out is not None else derived / "report.html"
     if material.outcomes:
         write_document(derived / "verification.json", verification(material))
-    if material.predicted is not None and (checks := checked_assumptions(material.predicted, material.runs)):
-        write_document(derived / "assumptions.json", checks)
+    if material.checks:
+        write_document(derived / "assumptions.json", material.checks)
     write_text(page, render(build_report(material, page)))
     return page
 

@@ -2,19 +2,11 @@
 
 from collections.abc import Sequence
 
-from analysis.assumptions import check_assumptions
-from analysis.load import Run
 from analysis.report_page import Cell, Noted, Table
-from analysis.results import AssumptionCheck, PredictionSet
+from analysis.results import AssumptionCheck
 from commbench.units import format_seconds
 
 _LARGEST_SHARE = 5.0
-
-
-def checked_assumptions(predicted: PredictionSet, runs: Sequence[Run]) -> tuple[AssumptionCheck, ...]:
-    """Return the checks of every world size that was predicted and then run."""
-    sizes = sorted({p.world_size for p in predicted.predictions})
-    return tuple(check for world_size in sizes for check in check_assumptions(runs, world_size))
 
 
 def assumption_table(checks: Sequence[AssumptionCheck]) -> Table:

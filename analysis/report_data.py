@@ -10,11 +10,12 @@ from statistics import median
 
 import numpy as np
 
+from analysis.assumptions import checked_assumptions
 from analysis.evidence import MIN_SAMPLES
 from analysis.experiment import read_predictions
 from analysis.load import Run, check_combinable, load_runs, select
 from analysis.predict import predict
-from analysis.results import CostModel, Interval, PredictionSet
+from analysis.results import AssumptionCheck, CostModel, Interval, PredictionSet
 from analysis.situation import fit_costs, profile_runs
 from analysis.verdict import Outcome, outcomes
 from analysis.wire_ceiling import WireCeiling, wire_ceiling
@@ -36,6 +37,7 @@ class Material:
     studies: dict[Path, RunInfo]
     predicted: PredictionSet | None
     outcomes: tuple[Outcome, ...]
+    checks: tuple[AssumptionCheck, ...]
     costs: dict[int, CostModel]
     refusals: tuple[str, ...]
 
@@ -131,16 +133,18 @@ def cell_material(runs: Sequence[Run], folder: Path) -> Material:
     return _material(runs, folder, folder, {})
 
 
-def _material(runs: Sequence[Run], root: Path, derived: Path, studies: dict[Path, RunInfo]) -> Material:
-    check_combinable(runs)
+def _material(unordered: Sequence[Run], root: Path, derived: Path, studies: dict[Path, RunInfo]) -> Material:
+    check_combinable(unordered)
+    runs = tuple(sorted(unordered, key=lambda run: (run.world_size, run.info.started_at)))
     costs, refusals = _fits(runs)
     predicted, refusal = _predictions(derived, runs)
     return Material(
         root=root,
-        runs=tuple(sorted(runs, key=lambda run: (run.world_size, run.info.started_at))),
+        runs=runs,
         studies=studies,
         predicted=predicted,
         outcomes=tuple(outcomes(predicted, runs)) if predicted else (),
+        checks=checked_assumptions(predicted, runs) if predicted else (),
         costs=costs,
         refusals=(*refusals, *refusal),
     )

@@ -31,7 +31,7 @@ def sentences(material: Material) -> tuple[str, ...]:
     predicted = material.predicted
     if predicted is None:
         return ("There is no prediction: it takes a finished training run on one rank and a bench of the wire.",)
-    found = answers(predicted, material.schedule_outcomes, material.runs)
+    found = answers(predicted, material.schedule_outcomes, material.checks)
     best = _best(material, predicted).world_size
     return found[best], *cause_and_cure(predicted, material.schedule_outcomes, material.runs)
 
@@ -39,7 +39,7 @@ def sentences(material: Material) -> tuple[str, ...]:
 def other_answers(material: Material, predicted: PredictionSet) -> tuple[str, ...]:
     """Return the answers for the world sizes that the top of the page leaves out."""
     best = _best(material, predicted).world_size
-    found = answers(predicted, material.schedule_outcomes, material.runs)
+    found = answers(predicted, material.schedule_outcomes, material.checks)
     return tuple(text for n, text in found.items() if n != best)
 
 

@@ -6,7 +6,7 @@ from analysis import plots
 from analysis.experiment import PREDICTIONS_FILE
 from analysis.load import Run, select
 from analysis.plots import MODELS, ranks
-from analysis.report_assumptions import assumption_table, checked_assumptions
+from analysis.report_assumptions import assumption_table
 from analysis.report_data import Material, count_steps, raw_files
 from analysis.report_page import Cell, Noted, Picture, Section, Table, between
 from analysis.results import Change, Prediction, PredictionSet, ScheduledStep
@@ -115,7 +115,6 @@ def prediction_section(material: Material, predicted: PredictionSet, answers: tu
         for p in predicted.predictions
         if p.model == "schedule" and p.assumptions
     ]
-    checks = checked_assumptions(predicted, material.runs)
     return Section(
         name="prediction",
         title="Predicted beside measured",
@@ -127,7 +126,7 @@ def prediction_section(material: Material, predicted: PredictionSet, answers: tu
         pictures=(_error_picture(material),) if material.outcomes else (),
         tables=(
             _model_table(material, predicted),
-            *((assumption_table(checks),) if checks else ()),
+            *((assumption_table(material.checks),) if material.checks else ()),
             _formula_table(predicted),
             _law_table(material, predicted),
         ),

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.assumptions import check_assumptions, failed
+from analysis.assumptions import checked_assumptions, failed
 from analysis.load import Run, select
-from analysis.results import Change, Interval, Overhead, Prediction, PredictionSet
+from analysis.results import AssumptionCheck, Change, Interval, Overhead, Prediction, PredictionSet
 from analysis.scaling import karp_flatt, work_s
 from commbench.units import format_estimate, format_seconds
 
@@ -49,15 +49,16 @@ def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
 
 def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> list[str]:
     """Return the sentences: an answer for each world size, then cause and cure."""
-    return [*answers(predicted, measured, runs).values(), *cause_and_cure(predicted, measured, runs)]
+    checks = checked_assumptions(predicted, runs)
+    return [*answers(predicted, measured, checks).values(), *cause_and_cure(predicted, measured, runs)]
 
 
-def answers(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> dict[int, str]:
+def answers(predicted: PredictionSet, measured: Sequence[Outcome], checks: Sequence[AssumptionCheck]) -> dict[int, str]:
     """Return by world size what was predicted, what was measured, how far apart they are, and why if that is too far."""
-    checks = {outcome.prediction.world_size: outcome for outcome in measured if outcome.prediction.model == "schedule"}
+    checking = {outcome.prediction.world_size: outcome for outcome in measured if outcome.prediction.model == "schedule"}
     found = [prediction for prediction in predicted.predictions if prediction.model == "schedule"]
-    pairs = [(p, checks.get(p.world_size)) for p in found]
-    return {p.world_size: _answer(p, check) + _reason(p, check, runs) for p, check in pairs}
+    pairs = [(p, checking.get(p.world_size)) for p in found]
+    return {p.world_size: _answer(p, check) + _reason(p, check, checks) for p, check in pairs}
 
 
 def cause_and_cure(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> tuple[str, str]:
@@ -96,12 +97,12 @@ def _answer(prediction: Prediction, check: Outcome | None) -> str:
     return f"{text}, measured {check.measured_speedup:.2f}x; {error}."
 
 
-def _reason(prediction: Prediction, check: Outcome | None, runs: Sequence[Run]) -> str:
+def _reason(prediction: Prediction, check: Outcome | None, checks: Sequence[AssumptionCheck]) -> str:
     """Name the assumption that failed where the measured step lies outside the prediction's interval."""
     span = prediction.interval_s
     if check is None or span is None or span.low <= check.measured_step_s <= span.high:
         return ""
-    culprit = failed(check_assumptions(runs, prediction.world_size))
+    culprit = failed([own for own in checks if own.world_size == prediction.world_size])
     if culprit is None:
         return " No single assumption explains it."
     pace = "longer" if culprit.explains_s > 0 else "shorter"
