@@ -16,7 +16,8 @@ from analysis.experiment import (
     predicted_boundaries,
     read_predictions,
 )
-from analysis.grid_page import Grid, build_grid_report
+from analysis.grid import Grid
+from analysis.grid_page import build_grid_report
 from analysis.load import load_cards, load_runs
 from analysis.predict import predict
 from analysis.report_page import render
