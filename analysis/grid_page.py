@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from urllib.parse import quote
 
-from analysis.experiment import line_rate
+from analysis.experiment import BOUNDARY_FILE, PREDICTIONS_FILE, line_rate
 from analysis.grid import Grid, boundary_of, measured_speedups
 from analysis.grid_plots import speedup_over_rate
 from analysis.grid_verdict import grid_headline, grid_sentences, shown_rate
@@ -27,6 +27,7 @@ def build_grid_report(grid: Grid) -> Report:
         subtitle=f"{', '.join(grid.experiments)}; wires: {', '.join(dict.fromkeys(c.wire or 'own' for c, _ in grid.cells))}",
         headline=grid_headline(grid),
         sentences=tuple(grid_sentences(grid)),
+        sources=("analysis/study.csv", *_predictions(grid)),
         warnings=tuple(_warnings(grid)),
         pictures=tuple(_pictures(grid)),
         sections=(_boundary_section(grid), _error_section(grid), _cell_section(grid)),
@@ -71,8 +72,14 @@ def _pictures(grid: Grid) -> Iterator[Picture]:
             alt=f"Speedup against the rate of the wire. Measured: {said}.",
             caption="Lines: predicted before the runs, bars their 90 % intervals. Markers: measured medians. Above 1 N ranks "
             "are faster than one. Dashed: where the schedule predicted that; dotted: where the runs show it.",
-            sources=("analysis/study.csv", *(f"analysis/{cell.name}/predictions.json" for cell, _ in grid.cells)),
+            sources=("analysis/study.csv", *_predictions(grid)),
         )
+
+
+def _predictions(grid: Grid) -> Iterator[str]:
+    if grid.boundaries:
+        yield f"analysis/{BOUNDARY_FILE}"
+    yield from (f"analysis/{cell.name}/{PREDICTIONS_FILE}" for cell, predicted in grid.cells if predicted is not None)
 
 
 def _boundary_section(grid: Grid) -> Section:

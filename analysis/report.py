@@ -6,7 +6,7 @@ from pathlib import Path
 from analysis.experiment import Cell
 from analysis.report_contention import contention_section
 from analysis.report_data import Material, cell_material, gather
-from analysis.report_headline import headline, other_answers, sentences
+from analysis.report_headline import headline, other_answers, sentences, verdict_sources
 from analysis.report_health import health_section
 from analysis.report_links import link_section
 from analysis.report_measured import anatomy_section, wire_section
@@ -79,6 +79,7 @@ def build_report(material: Material, page: Path) -> Report:
         subtitle=_subtitle(material),
         headline=headline(material),
         sentences=sentences(material),
+        sources=verdict_sources(material),
         warnings=warnings(material),
         pictures=proof(material, predicted) if predicted else (),
         sections=tuple(section for section in sections if section is not None),

@@ -10,7 +10,7 @@ from pathlib import Path
 from analysis.load import Run
 from analysis.plots import ranks
 from analysis.report_contention import contention_section
-from analysis.report_data import WireCurve, busbw_at, samples_per_s
+from analysis.report_data import WireCurve, busbw_at, raw_files, samples_per_s
 from analysis.report_health import health_section
 from analysis.report_links import link_section
 from analysis.report_origin import file_section, warnings
@@ -39,6 +39,7 @@ def build_comparison(sides: Sequence[Side], reason: str, page: Path) -> Report:
         subtitle=f"{len(sides)} side by side, not pooled: {reason}",
         headline=_headline(sides),
         sentences=tuple(_sentences(sides)),
+        sources=tuple(f"{side.letter}: {file}" for side in sides for file in raw_files(side.material.runs)),
         warnings=tuple(f"{side.letter}: {warning}" for side in sides for warning in warnings(side.material)),
         pictures=(),
         sections=(

@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.assumptions import checked_assumptions
 from analysis.evidence import MIN_SAMPLES
-from analysis.experiment import read_predictions
+from analysis.experiment import PREDICTIONS_FILE, read_predictions
 from analysis.load import Run, check_combinable, load_runs, select
 from analysis.predict import predict
 from analysis.results import AssumptionCheck, CostModel, Interval, PredictionSet
@@ -30,12 +30,16 @@ _RAW_FILES = {"bench": "collectives.jsonl", "contention": "contention.jsonl", "t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """All that one report can speak of. `refusals` are the questions these data cannot answer, in words."""
+    """All that one report can speak of. `refusals` are the questions these data cannot answer, in words.
+
+    `predictions_file` is the name by which the page speaks of the file that holds `predicted`.
+    """
 
     root: Path
     runs: tuple[Run, ...]
     studies: dict[Path, RunInfo]
     predicted: PredictionSet | None
+    predictions_file: str
     outcomes: tuple[Outcome, ...]
     checks: tuple[AssumptionCheck, ...]
     costs: dict[int, CostModel]
@@ -125,15 +129,17 @@ def gather(paths: Sequence[Path]) -> Material:
     """Load everything; a question that the data cannot answer becomes a refusal, input that is wrong raises BadInput."""
     infos = {path.resolve(): read_info(path) for path in paths}
     studies = {path: info for path, info in infos.items() if info.kind == "study"}
-    return _material(load_runs(paths), paths[0], paths[0] / "analysis", studies)
+    return _material(load_runs(paths), paths[0], paths[0] / "analysis", studies, f"analysis/{PREDICTIONS_FILE}")
 
 
 def cell_material(runs: Sequence[Run], folder: Path) -> Material:
     """Put together what belongs to one cell of a study, whose predictions lie in `folder`."""
-    return _material(runs, folder, folder, {})
+    return _material(runs, folder, folder, {}, f"analysis/{folder.name}/{PREDICTIONS_FILE}")
 
 
-def _material(unordered: Sequence[Run], root: Path, derived: Path, studies: dict[Path, RunInfo]) -> Material:
+def _material(
+    unordered: Sequence[Run], root: Path, derived: Path, studies: dict[Path, RunInfo], predictions_file: str
+) -> Material:
     check_combinable(unordered)
     runs = tuple(sorted(unordered, key=lambda run: (run.world_size, run.info.started_at)))
     costs, refusals = _fits(runs)
@@ -143,6 +149,7 @@ def _material(unordered: Sequence[Run], root: Path, derived: Path, studies: dict
         runs=runs,
         studies=studies,
         predicted=predicted,
+        predictions_file=predictions_file,
         outcomes=tuple(outcomes(predicted, runs)) if predicted else (),
         checks=checked_assumptions(predicted, runs) if predicted else (),
         costs=costs,

@@ -2,7 +2,16 @@
 
 from analysis.load import Run
 from analysis.plots import ranks
-from analysis.report_data import Material, anatomies, busbw_at, called_interval, checked_too_early, step_interval_s, wire_curves
+from analysis.report_data import (
+    Material,
+    anatomies,
+    busbw_at,
+    called_interval,
+    checked_too_early,
+    raw_files,
+    step_interval_s,
+    wire_curves,
+)
 from analysis.report_page import Headline, between
 from analysis.results import Interval, Prediction, PredictionSet
 from analysis.scaling import work_s
@@ -34,6 +43,13 @@ def sentences(material: Material) -> tuple[str, ...]:
     found = answers(predicted, material.schedule_outcomes, material.checks)
     best = _best(material, predicted).world_size
     return found[best], *cause_and_cure(predicted, material.schedule_outcomes, material.runs)
+
+
+def verdict_sources(material: Material) -> tuple[str, ...]:
+    """Name the files that number and sentences rest on."""
+    if material.predicted is None:
+        return raw_files(material.runs)
+    return (*raw_files([*material.known, *material.checking]), material.predictions_file)
 
 
 def other_answers(material: Material, predicted: PredictionSet) -> tuple[str, ...]:

@@ -112,12 +112,13 @@ class Headline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The whole page, the verdict first."""
+    """The whole page, the verdict first; `sources` are the files that the verdict rests on."""
 
     title: str
     subtitle: str
     headline: Headline | None
     sentences: tuple[str, ...]
+    sources: tuple[str, ...]
     warnings: tuple[str, ...]
     pictures: tuple[Picture, ...]
     sections: tuple[Section, ...]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from analysis import plots
-from analysis.experiment import PREDICTIONS_FILE
 from analysis.load import Run, select
 from analysis.plots import MODELS, ranks
 from analysis.report_assumptions import assumption_table
@@ -14,7 +13,6 @@ from analysis.verdict import Outcome, laws
 from commbench.training_records import GradientTimeline
 from commbench.units import format_bytes, format_seconds
 
-_PREDICTIONS = f"analysis/{PREDICTIONS_FILE}"
 _NOT_KNOWN = "-"
 _MARKS = ("Ready", "Sent", "Landed")
 
@@ -26,7 +24,7 @@ def proof(material: Material, predicted: PredictionSet) -> tuple[Picture, ...]:
     if checks:
         caption += f"Measured: median of {count_steps(material.checking)}; bars from the 10th to the 90th percentile. "
     caption += "Shaded: ranks ask for more threads than there are cores." if material.shared else ""
-    sources = (*raw_files([*material.known, *material.checking]), _PREDICTIONS)
+    sources = (*raw_files([*material.known, *material.checking]), material.predictions_file)
     said = "; ".join(_spoken(p, checks) for p in predicted.predictions if p.model == "schedule")
     return (
         Picture(
@@ -63,7 +61,7 @@ def overhead_picture(material: Material, predicted: PredictionSet) -> Picture:
         figure=plots.overhead_figure(predicted.overheads, material.schedule_outcomes),
         alt=f"Parts added to one rank's step. {said}.",
         caption=f"Predicted from {count_steps(training)}.{measured}",
-        sources=(*raw_files([*material.known, *material.checking]), _PREDICTIONS),
+        sources=(*raw_files([*material.known, *material.checking]), material.predictions_file),
     )
 
 
@@ -99,7 +97,7 @@ def bucket_section(material: Material) -> Section | None:
             "DDP sends gradients in buckets while backward still computes. A bucket is ready when its last gradient is "
             "(tick), waits for its turn (thin line), then travels (bar). Backward ends when the last bucket has landed.",
         ),
-        pictures=tuple(_bucket_picture(n, steps.get(n), runs.get(n)) for n in world_sizes),
+        pictures=tuple(_bucket_picture(n, steps.get(n), runs.get(n), material.predictions_file) for n in world_sizes),
         tables=tuple(_bucket_table(n, steps.get(n), timelines.get(n)) for n in world_sizes),
         remarks=tuple(_bucket_mismatches(steps, timelines)),
     )
@@ -175,13 +173,13 @@ def _has_buckets(run: Run) -> bool:
     return run.gradients is not None and bool(run.gradients.buckets)
 
 
-def _bucket_picture(world_size: int, step: ScheduledStep | None, run: Run | None) -> Picture:
+def _bucket_picture(world_size: int, step: ScheduledStep | None, run: Run | None, predictions_file: str) -> Picture:
     timeline = run.gradients if run is not None else None
     captions, spoken, sources = [], [], []
     if step is not None:
         captions.append("Predicted: the simulated step nearest the median (1 step), its slowest rank.")
         spoken.append(f"predicted {format_seconds(step.step_s - step.backward_start_s)}")
-        sources.append(_PREDICTIONS)
+        sources.append(predictions_file)
     if run is not None and timeline is not None:
         captions.append(f"Measured: medians over {timeline.num_steps} steps of rank {timeline.rank}.")
         spoken.append(f"measured {format_seconds(timeline.backward_s)}")
@@ -243,7 +241,7 @@ def _error_picture(material: Material) -> Picture:
         alt=f"Relative error of each model. {checked}.",
         caption="Left of zero a model promised a shorter step than was measured. Measured: median of "
         f"{count_steps(material.checking)}.",
-        sources=(*raw_files(material.checking), _PREDICTIONS),
+        sources=(*raw_files(material.checking), material.predictions_file),
     )
 
 

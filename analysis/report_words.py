@@ -87,6 +87,8 @@ def _verdict(report: Report) -> Iterator[str]:
     if head is not None:
         yield " ".join(part for part in (f"{head.number}: {head.meaning}.", head.interval, head.detail) if part)
     yield from report.sentences
+    if report.sources:
+        yield f"The verdict rests on {', '.join(report.sources)}."
     yield from (f"Warning: {warning}" for warning in report.warnings)
 
 

@@ -113,6 +113,7 @@ def page_of(data: PageData) -> str:
             subtitle="",
             headline=None,
             sentences=(),
+            sources=(),
             warnings=(),
             pictures=(),
             sections=(section,),

@@ -87,6 +87,7 @@ def test_the_boundary_is_predicted_before_the_runs_and_found_again_in_them(tmp_p
     assert "The hosts are emulated on one machine." in html
     assert "every prediction was written before its run" not in html, "these runs are dated years before"
     assert "3 of them began before their prediction" in html
+    assert "analysis/small-1gbit/predictions.json" in (root / "analysis" / "small-1gbit" / "report.html").read_text()
     assert "2 of 3" in html and "Measured: 0.45x to 1.49x." in html
     (root / "analysis" / "boundaries.json").unlink()
     assert write_study_report(root)[0] == [

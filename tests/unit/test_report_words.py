@@ -31,6 +31,7 @@ def test_text_answers_within_80_columns(told: Report) -> None:
     flowing = " ".join(text.split())
     assert told.headline is not None and told.headline.number in text
     assert all(" ".join(sentence.split()) in flowing for sentence in told.sentences)
+    assert f"The verdict rests on {', '.join(told.sources)}." in flowing
     assert all(section.title in text for section in told.sections if section.tables)
     assert all(table.title in text for section in told.sections if section.explorer is None for table in section.tables)
 
