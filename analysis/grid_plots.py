@@ -25,7 +25,7 @@ def speedup_over_rate(
 
     Between the rates the line follows the communication that shows, straight in log-log, as the boundary does.
     """
-    figure, axes = new_axes(250, left=52, legend_rows=2)
+    figure, axes = new_axes(250, left=52, legend_rows=max(1, len(measured)))
     axes.axhline(1, color=INK, linewidth=0.8, alpha=0.5)
     for (n, points), (colour, marker) in zip(measured.items(), SERIES, strict=False):
         boundary, found = boundaries.get(n, (None, None))
@@ -41,7 +41,7 @@ def speedup_over_rate(
     axes.set_xlabel("rate of each host's line")
     axes.set_ylabel("speedup over one rank (x)")
     axes.set_ylim(bottom=0)
-    return legend_above(figure)
+    return legend_above(figure, columns=2)
 
 
 def _draw_predicted(

@@ -30,9 +30,12 @@ def plain(text: str) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return plain text of at most `longest` characters, cut at its end where it has more."""
+    """Return plain text of at most `longest` characters, cut in its middle where it has more: names differ at their ends."""
     shown = plain(text)
-    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
+    if len(shown) <= longest:
+        return shown
+    tail = (longest - 3) // 2
+    return f"{shown[: longest - 3 - tail]}...{shown[-tail:]}"
 
 
 def file_stem(text: str) -> str:

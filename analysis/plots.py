@@ -183,7 +183,7 @@ def ranks(world_size: int) -> str:
 
 def rate_tick(bytes_per_s: float) -> str:
     """Write a tick in the decimal unit that keeps it short; latency-bound messages reach a few kB/s only."""
-    for scale, unit in ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")):
+    for scale, unit in ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")):
         if bytes_per_s >= scale:
             return f"{bytes_per_s / scale:g} {unit}"
     return f"{bytes_per_s:g} B/s"
