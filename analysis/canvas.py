@@ -60,7 +60,7 @@ def new_axes(height: float, *, left: float, legend_rows: int = 1) -> tuple[Figur
     figure = Figure(figsize=(_WIDTH / 72, (height + top) / 72))
     axes = figure.add_subplot()
     share = height + top
-    figure.subplots_adjust(left=left / _WIDTH, right=1 - 16 / _WIDTH, bottom=46 / share, top=1 - top / share)
+    figure.subplots_adjust(left=left / _WIDTH, right=1 - 24 / _WIDTH, bottom=46 / share, top=1 - top / share)
     return figure, axes
 
 
@@ -120,6 +120,11 @@ def rank_axis(axes: Axes, world_sizes: Collection[int], shared: Collection[int])
         axes.axvspan(edge, right, color=GREY, alpha=0.16, linewidth=0)
         note = axes.text(right, 0.02, "ranks share cores ", transform=axes.get_xaxis_transform(), ha="right", va="bottom")
         note.set(size=10, style="italic")
+
+
+def from_zero(axes: Axes) -> None:
+    """Begin the y axis at zero and leave room for a marker above the highest value."""
+    axes.set_ylim(0, 1.04 * axes.get_ylim()[1])
 
 
 def is_long(world_sizes: Collection[int]) -> bool:

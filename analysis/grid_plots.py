@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.canvas import INK, SERIES, legend_above, new_axes, styled
+from analysis.canvas import INK, SERIES, from_zero, legend_above, new_axes, styled
 from analysis.results import Boundary, PredictionSet, WireRate
 from commbench.units import format_line_rate
 
@@ -40,7 +40,7 @@ def speedup_over_rate(
     axes.minorticks_off()
     axes.set_xlabel("rate of each host's line")
     axes.set_ylabel("speedup over one rank (x)")
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     return legend_above(figure, columns=2)
 
 

@@ -24,7 +24,7 @@ def curve_figure(curves: Mapping[str, Points], label: str, *, marked: bool) -> F
     for (name, points), (colour, marker) in zip(curves.items(), SERIES, strict=False):
         steps, values = zip(*points, strict=True)
         every = 1 if marked else apart(len(points))
-        axes.plot(steps, values, f"{marker}-", color=colour, label=name, markersize=4, markevery=every)
+        axes.plot(steps, values, f"{marker}-", color=colour, label=name, markersize=6 if marked else 4, markevery=every)
     axes.set_xlabel("optimizer step")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.set_ylabel(label)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 _CAPTIONS = "captions.txt"
+_MOST_NAMED = 6  # figures that lack the same
 
 
 def add_plots_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +58,8 @@ def plots(args: argparse.Namespace) -> int:
         else:
             missing.setdefault(one.reason, []).extend(one.names)
     for reason, names in missing.items():
-        _note(f"left out {', '.join(map(file_stem, names))}: {reason}")
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        _note(f"left out {', '.join(map(file_stem, names[:_MOST_NAMED]))}{more}: {reason}")
     if not written:
         raise BadInput(f"nothing below {args.root} can be drawn; it takes completed training or bench runs")
     _write_captions(args.out / _CAPTIONS, {f"{stem}.{args.format}": caption for stem, caption in written.items()})

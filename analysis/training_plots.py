@@ -95,7 +95,7 @@ def _figure(curves: Sequence[Curve], against: Against, label: str, shown: Callab
         xs = [time_s / scale for time_s in curve.time_s] if against == "time" else list(curve.samples)
         name = ranks(curve.world_size) if curve.world_size not in drawn else None
         ys, every = list(map(shown, curve.values)), 1 if marked else apart(len(xs))
-        axes.plot(xs, ys, f"{marker}-", color=colour, markersize=4, markevery=every, linewidth=1.4, label=name)
+        axes.plot(xs, ys, f"{marker}-", color=colour, markersize=6 if marked else 4, markevery=every, linewidth=1.4, label=name)
         drawn.add(curve.world_size)
     axes.set_xlabel(f"training time, steps that count ({unit})" if against == "time" else "samples seen by all ranks")
     axes.xaxis.set_major_locator(MaxNLocator(6))
