@@ -63,7 +63,8 @@ def paper_of(paths: Sequence[Path], page: Path) -> Paper:
 
 def _paper_of_runs(material: Material, page: Path) -> Paper:
     report = build_report(material, page)
-    overview = Section(name="overview", title="Predicted and measured speedup", pictures=report.pictures)
+    known = "Predicted and measured" if material.outcomes else "Predicted"
+    overview = Section(name="overview", title=f"{known} speedup", pictures=report.pictures)
     results = [overview] if overview.pictures else []
     results += [section for section in report.sections if section.name not in _ELSEWHERE]
     return _paper(report, environment_section(material), results, _cause(material), _guidelines(material))
