@@ -19,6 +19,7 @@ GREY, BLUE, VERMILLION, GREEN = "#8c8c8c", "#0072b2", "#d55e00", "#009e73"
 PURPLE, ORANGE, SKY = "#cc79a7", "#e69f00", "#56b4e9"
 SERIES = tuple(zip((GREEN, PURPLE, ORANGE, SKY, BLUE, VERMILLION), "osD^vP", strict=True))
 
+_EDGE = 4.0  # points between a figure's edge and its legend
 _WIDTH = 460.0  # points, and CSS pixels in a column of the report: text then keeps its 11 px
 _LARGEST_LINEAR_AXIS = 16  # ranks; beyond, doublings lie at equal distances
 _STYLE = {
@@ -55,11 +56,11 @@ def styled() -> Iterator[None]:
 
 def new_axes(height: float, *, left: float, legend_rows: int = 1) -> tuple[Figure, Axes]:
     """Return a figure of fixed width and its axes; margins in points, so that text has room at every height."""
-    top = 14 + 17 * legend_rows
+    top = _EDGE + 14 + 17 * legend_rows
     figure = Figure(figsize=(_WIDTH / 72, (height + top) / 72))
     axes = figure.add_subplot()
     share = height + top
-    figure.subplots_adjust(left=left / _WIDTH, right=1 - 16 / _WIDTH, bottom=46 / share, top=1 - top / share)
+    figure.subplots_adjust(left=left / _WIDTH, right=1 - 24 / _WIDTH, bottom=46 / share, top=1 - top / share)
     return figure, axes
 
 
@@ -71,7 +72,7 @@ def legend_above(figure: Figure, columns: int = 3) -> Figure:
         [handle for handle, _ in entries],
         [label for _, label in entries],
         loc="upper left",
-        bbox_to_anchor=(0.0, 1.0),
+        bbox_to_anchor=(_EDGE / (72 * figure.get_figwidth()), 1 - _EDGE / (72 * figure.get_figheight())),
         ncols=columns,
         columnspacing=1.3,
         handletextpad=0.6,
@@ -121,6 +122,11 @@ def rank_axis(axes: Axes, world_sizes: Collection[int], shared: Collection[int])
         note.set(size=10, style="italic")
 
 
+def from_zero(axes: Axes) -> None:
+    """Begin the y axis at zero and leave room for a marker above the highest value."""
+    axes.set_ylim(0, 1.04 * axes.get_ylim()[1])
+
+
 def is_long(world_sizes: Collection[int]) -> bool:
     """Say whether the rank axis is logarithmic."""
     return max(world_sizes) > _LARGEST_LINEAR_AXIS
@@ -138,8 +144,8 @@ def size_axis(axes: Axes, sizes: Sequence[int]) -> None:
 
 
 def log_value_axis(axes: Axes, low: float, high: float, label: str, form: Callable[[float], str]) -> None:
-    """Set up a logarithmic y axis around the values, ticks at 1, 2, 5 of each decade or at decades only."""
-    steps = (1, 2, 5) if high / low < 200 else (1,)
+    """Set up a logarithmic y axis around the values, ticks at 1, 2, 5 of each decade, closer or at decades only."""
+    steps: Sequence[float] = (1, 1.5, 2, 3, 4, 5, 7) if high / low < 4 else (1, 2, 5) if high / low < 200 else (1,)
     decades = range(floor(log10(low)) - 1, ceil(log10(high)) + 1)
     marks = [step * 10.0**decade for decade in decades for step in steps]
     bottom = max(mark for mark in marks if mark <= low)

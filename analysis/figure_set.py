@@ -1,15 +1,16 @@
 """Experiments -> every figure that their data allow, by a name that stays the same, and which ones lack data and why."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis.experiment import Cell
+from analysis.experiment import PREDICTIONS_FILE, Cell
 from analysis.experiments_below import Experiment, Found
 from analysis.grid_page import build_grid_report
-from analysis.load import select
+from analysis.load import Run, select
 from analysis.overview_plots import (
     Comparison,
     comparisons,
@@ -18,10 +19,10 @@ from analysis.overview_plots import (
     speedup_bars,
 )
 from analysis.report import build_report
-from analysis.report_data import Material, cell_material
-from analysis.report_page import Report
+from analysis.report_data import Material, cell_material, count_steps, raw_files
+from analysis.report_page import Picture, Report
 from analysis.study_report import read_grid
-from analysis.training_plots import accuracy_curve, accuracy_figure, loss_curve, loss_figure
+from analysis.training_plots import Against, Curve, accuracy_curve, accuracy_figure, loss_curve, loss_figure
 from commbench.errors import CommprofError
 
 _PREDICTED = "a prediction, from a training run on one rank and a bench of the wire"
@@ -43,10 +44,11 @@ _COMPARED = "training runs on one rank and on more, or a prediction"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedFigure:
-    """A figure to write, named after its experiment and what it shows."""
+    """A figure to write, named after its experiment and what it shows; `caption` tells its samples and its raw files."""
 
     name: str
     figure: Figure
+    caption: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class MissingFigure:
 def figures_of(found: Found) -> Iterator[NamedFigure | MissingFigure]:
     """Yield the figures of each experiment, of each study of several, and of all experiments beside each other."""
     rows: list[Comparison] = []
+    compared: list[Experiment] = []
     for experiment in found.experiments:
         try:
             material = cell_material(experiment.runs, experiment.folder)
@@ -67,22 +70,25 @@ def figures_of(found: Found) -> Iterator[NamedFigure | MissingFigure]:
         except CommprofError as error:
             yield MissingFigure(names=(experiment.name,), reason=str(error))
             continue
-        rows += comparisons(experiment.name, material)
+        if own := list(comparisons(experiment.name, material)):
+            rows += own
+            compared.append(experiment)
         yield from _own_figures(experiment, material, report)
     for root, cells in found.grids:
         yield from _grid_figures(root, cells)
-    yield from _overview(rows)
+    yield from _overview(rows, compared)
 
 
 def _own_figures(experiment: Experiment, material: Material, report: Report) -> Iterator[NamedFigure | MissingFigure]:
-    drawn = {p.name: p.figure for p in (*report.pictures, *(p for section in report.sections for p in section.pictures))}
-    drawn |= _learning(material)
-    yield from (NamedFigure(name=f"{experiment.name} {name}", figure=figure) for name, figure in drawn.items())
+    folder = _folder(experiment)
+    pictures = [*report.pictures, *(p for section in report.sections for p in section.pictures)]
+    drawn = [_named(experiment.name, picture, folder) for picture in pictures] + list(_learning(experiment, material))
+    yield from drawn
+    names = {figure.name for figure in drawn}
     for reason in dict.fromkeys(_NEEDED.values()):
-        if names := tuple(
-            f"{experiment.name} {name}" for name, need in _NEEDED.items() if need == reason and name not in drawn
-        ):
-            yield MissingFigure(names=names, reason=f"no data; it takes {reason}")
+        needing = (f"{experiment.name} {name}" for name, need in _NEEDED.items() if need == reason)
+        if lacking := tuple(name for name in needing if name not in names):
+            yield MissingFigure(names=lacking, reason=f"no data; it takes {reason}")
 
 
 def _grid_figures(root: Path, cells: Sequence[Cell]) -> Iterator[NamedFigure | MissingFigure]:
@@ -91,28 +97,73 @@ def _grid_figures(root: Path, cells: Sequence[Cell]) -> Iterator[NamedFigure | M
     except CommprofError as error:
         yield MissingFigure(names=(root.name,), reason=str(error))
         return
-    yield from (NamedFigure(name=f"{root.name} {picture.name}", figure=picture.figure) for picture in report.pictures)
+    yield from (_named(root.name, picture, root) for picture in report.pictures)
 
 
-def _learning(material: Material) -> dict[str, Figure]:
+def _named(whose: str, picture: Picture, folder: Path) -> NamedFigure:
+    caption = f"{picture.title}. {picture.caption} {_drawn_from(folder, picture.sources)}"
+    return NamedFigure(name=f"{whose} {picture.name}", figure=picture.figure, caption=caption)
+
+
+def _folder(experiment: Experiment) -> Path:
+    return experiment.runs[0].path.parent
+
+
+def _drawn_from(folder: Path, sources: Sequence[str]) -> str:
+    return f"Drawn from, in {folder}: {', '.join(sources)}."
+
+
+def _learning(experiment: Experiment, material: Material) -> Iterator[NamedFigure]:
     runs = select(material.runs, kind="train", synchronised=True)
-    figures = {}
-    if losses := [curve for run in runs if (curve := loss_curve(run)) is not None]:
-        figures["loss-over-time"] = loss_figure(losses, "time")
-        figures["loss-over-samples"] = loss_figure(losses, "samples")
-    if accuracies := [curve for run in runs if (curve := accuracy_curve(run)) is not None]:
-        figures["accuracy-over-time"] = accuracy_figure(accuracies, "time")
-        figures["accuracy-over-samples"] = accuracy_figure(accuracies, "samples")
-    return figures
+    losses = [(run, curve) for run in runs if (curve := loss_curve(run)) is not None]
+    accuracies = [(run, curve) for run in runs if (curve := accuracy_curve(run)) is not None]
+    axes: tuple[Against, ...] = ("time", "samples")
+    for what, found, draw in (("loss", losses, loss_figure), ("accuracy", accuracies, accuracy_figure)):
+        for against in axes if found else ():
+            yield NamedFigure(
+                name=f"{experiment.name} {what}-over-{against}",
+                figure=draw([curve for _, curve in found], against),
+                caption=_learning_caption(what, against, found, _folder(experiment)),
+            )
 
 
-def _overview(rows: Sequence[Comparison]) -> Iterator[NamedFigure | MissingFigure]:
+def _learning_caption(what: str, against: Against, found: Sequence[tuple[Run, Curve]], folder: Path) -> str:
+    runs, sources = [run for run, _ in found], list(raw_files([run for run, _ in found]))
+    if what == "loss":
+        told = "Training loss: mean cross-entropy over the ranks (nats), long runs as means of equal stretches"
+        counted = count_steps(runs)
+    else:
+        told = "Accuracy on held-out data (%)"
+        counted = f"evaluations: {', '.join(f'{run.path.name} {len(curve.values)}' for run, curve in found)}"
+        sources += [f"{run.path.name}/evaluations.jsonl" for run in runs]
+    axis = "the time of the steps that count" if against == "time" else "the samples that all ranks have seen"
+    return f"{told}, over {axis}; {counted}. {_drawn_from(folder, sources)}"
+
+
+def _overview(rows: Sequence[Comparison], compared: Sequence[Experiment]) -> Iterator[NamedFigure | MissingFigure]:
+    told = " ".join(_measured(experiment) for experiment in compared)
     if rows:
-        yield NamedFigure(name="speedup-bars", figure=speedup_bars(rows))
-        yield NamedFigure(name="efficiency-bars", figure=efficiency_bars(rows))
+        for name, title, draw in (
+            ("speedup-bars", "Samples per second over one rank's", speedup_bars),
+            ("efficiency-bars", "Speedup over the number of ranks", efficiency_bars),
+        ):
+            caption = f"{title}. Measured: medians of the steps that count. Predicted: the bucket schedule. {told}"
+            yield NamedFigure(name=name, figure=draw(rows), caption=caption)
     else:
         yield MissingFigure(names=("speedup-bars", "efficiency-bars"), reason=f"no data; it takes {_COMPARED}")
     if any(row.measured_step_s and row.predicted for row in rows):
-        yield NamedFigure(name="predicted-measured", figure=predicted_measured_figure(rows))
+        caption = (
+            "Predicted step, its bar the 90 % interval, over the measured median; on the line they agree. One point an "
+            f"experiment and number of ranks. {told}"
+        )
+        yield NamedFigure(name="predicted-measured", figure=predicted_measured_figure(rows), caption=caption)
     else:
         yield MissingFigure(names=("predicted-measured",), reason=f"no data; it takes {_NEEDED['errors']}")
+
+
+def _measured(experiment: Experiment) -> str:
+    """Tell an experiment's samples and files."""
+    runs = select(experiment.runs, kind="train", synchronised=True)
+    folder, predictions = _folder(experiment), experiment.folder / PREDICTIONS_FILE
+    sources = [*raw_files(runs), *([os.path.relpath(predictions, folder)] if predictions.exists() else [])]
+    return f"{experiment.name}: {count_steps(runs)}. {_drawn_from(folder, sources)}"

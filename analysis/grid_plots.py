@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.canvas import INK, SERIES, legend_above, new_axes, styled
+from analysis.canvas import INK, SERIES, from_zero, legend_above, new_axes, styled
 from analysis.results import Boundary, PredictionSet, WireRate
 from commbench.units import format_line_rate
 
@@ -25,7 +25,7 @@ def speedup_over_rate(
 
     Between the rates the line follows the communication that shows, straight in log-log, as the boundary does.
     """
-    figure, axes = new_axes(250, left=52, legend_rows=2)
+    figure, axes = new_axes(250, left=52, legend_rows=max(1, len(measured)))
     axes.axhline(1, color=INK, linewidth=0.8, alpha=0.5)
     for (n, points), (colour, marker) in zip(measured.items(), SERIES, strict=False):
         boundary, found = boundaries.get(n, (None, None))
@@ -40,8 +40,8 @@ def speedup_over_rate(
     axes.minorticks_off()
     axes.set_xlabel("rate of each host's line")
     axes.set_ylabel("speedup over one rank (x)")
-    axes.set_ylim(bottom=0)
-    return legend_above(figure)
+    from_zero(axes)
+    return legend_above(figure, columns=2)
 
 
 def _draw_predicted(

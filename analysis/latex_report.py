@@ -1,6 +1,6 @@
 """Runs -> report.tex with figures in PDF beside it, and report.pdf where pdflatex is installed.
 
-    analysis/report.tex   analysis/figures/*.pdf   analysis/report.pdf
+    analysis/report.tex   analysis/figures/*.pdf   analysis/report.pdf   (analysis/comparison/ where runs stand side by side)
 
 pdflatex gets no shell, reads and writes nothing outside the folder but TeX's own files, and has two minutes for each pass.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from analysis.figure_files import write_figure
 from analysis.latex_page import figure_stems, render_latex
-from analysis.paper import Paper, paper_of_grid, paper_of_runs
-from analysis.study_report import has_grid
+from analysis.paper import Paper, paper_of
+from analysis.side_by_side import why_apart
 from commbench.errors import RunFailed
 from commbench.rundir import write_text
 
@@ -36,13 +36,19 @@ _ERROR = re.compile(r"^(?:\./)?(report\.tex:\d+: .*|! .*)$", re.MULTILINE)
 def write_latex_report(paths: Sequence[Path], out: Path | None) -> Path:
     """Write report.tex and its figures to the folder `out`, by default to analysis/ in the first run; return its path.
 
-    Raises BadInput where a folder is no run or the runs cannot be combined.
+    Runs that are only compared go to analysis/comparison/, beside the first one's own paper. Raises BadInput where a folder
+    is no run or the runs can neither be combined nor compared.
     """
-    page = (out if out is not None else paths[0] / "analysis") / _NAME
-    paper = paper_of_grid(paths[0]) if len(paths) == 1 and has_grid(paths[0]) else paper_of_runs(paths, page)
+    page = (out if out is not None else _own_folder(paths)) / _NAME
+    paper = paper_of(paths, page)
     _write_figures(paper, page.parent / "figures")
     write_text(page, render_latex(paper))
     return page
+
+
+def _own_folder(paths: Sequence[Path]) -> Path:
+    derived = paths[0] / "analysis"
+    return derived / "comparison" if len(paths) > 1 and why_apart(paths) else derived
 
 
 def compile_latex(page: Path) -> Path | None:

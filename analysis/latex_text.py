@@ -34,8 +34,10 @@ _COMMANDS = {
     "\u00b0": r"\textdegree{}",
     "\u00b1": r"\textpm{}",
 }
-_LONG_WORD = 16  # characters: in a narrow column no line holds more
+_LONG_WORD = 16  # characters: longer ones may break at their signs
+LONGEST_PIECE = 16  # characters: no piece between two places to break is longer
 _BREAK_AFTER = frozenset("/_.:=,;|&?+")
+_PIECE = re.compile(r"[^-/_.:=,;|&?+]*[-/_.:=,;|&?+]?")
 _LIGATURE = re.compile(r"-(?=-)|,(?=,)")
 
 
@@ -44,12 +46,21 @@ def latex(text: str) -> Markup:
     return Markup(" ".join(map(_word, plain(text).split(" "))))  # noqa: S704  every character has passed _COMMANDS
 
 
+def longest_piece(text: str) -> int:
+    """Return the characters of the longest piece that `latex` leaves whole: the narrowest line that can hold the text."""
+    words = plain(text).split(" ")
+    pieces = (piece for word in words for piece in (_PIECE.findall(word) if len(word) > _LONG_WORD else [word]))
+    return min(max(map(len, pieces)), LONGEST_PIECE)
+
+
 def _word(word: str) -> str:
     since_break, pieces = 0, []
     for character in word:
         pieces.append(_COMMANDS.get(character, character))
         since_break += 1
-        if len(word) > _LONG_WORD and (character in _BREAK_AFTER or since_break == _LONG_WORD):
+        if character == "-":  # TeX breaks after hyphens unasked
+            since_break = 0
+        elif len(word) > _LONG_WORD and (character in _BREAK_AFTER or since_break == LONGEST_PIECE):
             pieces.append(r"\allowbreak{}")
             since_break = 0
     return _LIGATURE.sub(lambda match: f"{match[0]}{{}}", "".join(pieces))

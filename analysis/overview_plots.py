@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from analysis.canvas import (
     BLUE,
     INK,
+    PAPER,
     SERIES,
     VERMILLION,
     bar_axis,
@@ -28,9 +29,10 @@ from analysis.results import Prediction
 from analysis.scaling import work_s
 from commbench.units import format_seconds
 
-_LONGEST_NAME = 26
-_CHARACTER = 6.4  # points, at the figures' 11 point type
+_LONGEST_NAME = 36
+_CHARACTER = 6.0  # points, at 10 point type
 _ROW = 30.0  # points
+_BOX = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.5}  # keeps a value legible on a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +76,17 @@ def comparisons(experiment: str, material: Material) -> Iterator[Comparison]:
 
 def speedup_bars(rows: Sequence[Comparison]) -> Figure:
     """Draw each row's speedup over one rank, in samples per second; the line is one rank."""
-    return _bars(rows, "speedup over one rank (x)", lambda speedup, _: speedup, line=1)
+    return _bars(rows, "speedup over one rank (x)", lambda speedup, _: speedup, "{:.2f}".format, line=1)
 
 
 def efficiency_bars(rows: Sequence[Comparison]) -> Figure:
     """Draw each row's speedup over its ranks; the line is what a free wire would give."""
-    return _bars(rows, "efficiency (%)", lambda speedup, n: 100 * speedup / n, line=100)
+    return _bars(rows, "efficiency (%)", lambda speedup, n: 100 * speedup / n, "{:.1f}".format, line=100)
 
 
 @styled()
 def predicted_measured_figure(rows: Sequence[Comparison]) -> Figure:
-    """Draw each row's predicted over its measured step, both logarithmic, with 95 % intervals; on the line they agree."""
+    """Draw each row's predicted over its measured step, both logarithmic, with 90 % intervals; on the line they agree."""
     checked = [(row.world_size, row.measured_step_s, row.predicted) for row in rows if row.measured_step_s and row.predicted]
     figure, axes = new_axes(290, left=78, legend_rows=1 + len({n for n, _, _ in checked}) // 4)
     for index, n in enumerate(sorted({n for n, _, _ in checked})):
@@ -107,9 +109,16 @@ def predicted_measured_figure(rows: Sequence[Comparison]) -> Figure:
 
 
 @styled()
-def _bars(rows: Sequence[Comparison], label: str, value: Callable[[float, int], float], *, line: float) -> Figure:
-    names = [f"{shortened(row.experiment, _LONGEST_NAME)}, {ranks(row.world_size)}" for row in rows]
-    figure, axes = new_axes(58 + _ROW * len(rows), left=14 + _CHARACTER * max(map(len, names)))
+def _bars(
+    rows: Sequence[Comparison],
+    label: str,
+    value: Callable[[float, int], float],
+    form: Callable[[float], str],
+    *,
+    line: float,
+) -> Figure:
+    names = [shortened(row.experiment, _LONGEST_NAME) for row in rows]
+    figure, axes = new_axes(58 + _ROW * len(rows), left=14 + _CHARACTER * max(len(name) for name in (*names, "10 ranks")))
     measured, predicted = [row.measured_speedup for row in rows], [row.predicted_speedup for row in rows]
     for shift, colour, name, speedups in ((-0.19, VERMILLION, "measured", measured), (0.19, BLUE, "predicted", predicted)):
         known = [(i + shift, s, row.world_size) for i, (row, s) in enumerate(zip(rows, speedups, strict=True)) if s]
@@ -117,9 +126,11 @@ def _bars(rows: Sequence[Comparison], label: str, value: Callable[[float, int], 
             ys, widths = [y for y, _, _ in known], [value(speedup, n) for _, speedup, n in known]
             axes.barh(ys, widths, height=0.36, color=colour, label=name)
             for y, width in zip(ys, widths, strict=True):
-                axes.annotate(f"{width:.3g}", (width, y), (4, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.axvline(line, color=INK, linewidth=0.8, alpha=0.5)
-    axes.set_yticks(range(len(rows)), names)
+                axes.annotate(form(width), (width, y), (3, 0), textcoords="offset points", va="center", fontsize=9, bbox=_BOX)
+    axes.axvline(line, color=INK, linewidth=0.8, alpha=0.5, zorder=2.5)
+    axes.set_yticks(
+        range(len(rows)), [f"{name}\n{ranks(row.world_size)}" for name, row in zip(names, rows, strict=True)], size=10
+    )
     axes.margins(x=0.12)
     bar_axis(axes, label, len(rows))
     return legend_above(figure)

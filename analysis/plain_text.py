@@ -20,6 +20,7 @@ _SPELT = {
     "\u2265": ">=",
     "\u2248": "~",
 }
+_LONGEST_STEM = 80
 _LATIN_LETTERS = frozenset(map(chr, range(0xC0, 0x100)))
 _KNOWN = _LATIN_LETTERS | {"\u00b5", "\u00b0", "\u00b1"}
 
@@ -30,15 +31,22 @@ def plain(text: str) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Return plain text of at most `longest` characters, cut at its end where it has more."""
+    """Return plain text of at most `longest` characters, cut in its middle where it has more: names differ at their ends."""
     shown = plain(text)
-    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
+    if len(shown) <= longest:
+        return shown
+    tail = (longest - 3) // 2
+    return f"{shown[: longest - 3 - tail]}...{shown[-tail:]}"
 
 
 def file_stem(text: str) -> str:
-    """Return a file name made of a to z, 0 to 9 and hyphens that tells what the text does, at most 80 characters."""
+    """Return a file name made of a to z, 0 to 9 and hyphens that tells what the text does, its middle left out beyond 80."""
     letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return "-".join("".join(c if c.isalnum() else " " for c in letters).split())[:80].strip("-") or "unnamed"
+    stem = "-".join("".join(c if c.isalnum() else " " for c in letters).split())
+    if len(stem) > _LONGEST_STEM:
+        half = _LONGEST_STEM // 2
+        stem = f"{stem[: half - 1].strip('-')}-{stem[-half:].strip('-')}"
+    return stem or "unnamed"
 
 
 def _plain_character(character: str) -> str:

@@ -22,6 +22,7 @@ from analysis.canvas import (
     SKY,
     VERMILLION,
     bar_axis,
+    from_zero,
     is_long,
     legend_above,
     log_value_axis,
@@ -70,7 +71,7 @@ def speedup_figure(predicted: PredictionSet, measured: Sequence[Outcome], shared
         axes.set_ylim(bottom=min(0.5, axes.get_ylim()[0]))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     else:
-        axes.set_ylim(bottom=0)
+        from_zero(axes)
     rank_axis(axes, _world_sizes(predicted), shared)
     return legend_above(figure)
 
@@ -83,7 +84,7 @@ def step_figure(predicted: PredictionSet, measured: Sequence[Outcome], shared: C
     scale, unit = time_unit(longest_s)
     _draw_scaling(axes, predicted, measured, lambda step_s, _: step_s / scale, "{:.3g}".format)
     axes.set_ylabel(f"step time ({unit})")
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
     rank_axis(axes, _world_sizes(predicted), shared)
     return legend_above(figure)
 
@@ -183,7 +184,7 @@ def ranks(world_size: int) -> str:
 
 def rate_tick(bytes_per_s: float) -> str:
     """Write a tick in the decimal unit that keeps it short; latency-bound messages reach a few kB/s only."""
-    for scale, unit in ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")):
+    for scale, unit in ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s")):
         if bytes_per_s >= scale:
             return f"{bytes_per_s / scale:g} {unit}"
     return f"{bytes_per_s:g} B/s"

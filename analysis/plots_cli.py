@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,10 @@ from commbench.verbs import Verb
 
 if TYPE_CHECKING:
     from analysis.figure_set import NamedFigure
+
+
+_CAPTIONS = "captions.txt"
+_MOST_NAMED = 6  # figures that lack the same
 
 
 def add_plots_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +42,7 @@ def check_plots(args: argparse.Namespace) -> None:
 
 
 def plots(args: argparse.Namespace) -> int:
-    """Write the figures and print their paths, one a line; name what was left out on standard error."""
+    """Write the figures and their captions; print the figures' paths, and on standard error what was left out."""
     from analysis.experiments_below import Wanted, find_experiments
     from analysis.figure_set import NamedFigure, figures_of
 
@@ -45,7 +50,7 @@ def plots(args: argparse.Namespace) -> int:
     found = find_experiments(args.root, Wanted(warmup_steps=args.warmup, datasets=datasets))
     for line in found.left_out:
         _note(f"left out {line}")
-    written: set[str] = set()
+    written: dict[str, str] = {}
     missing: dict[str, list[str]] = {}
     for one in figures_of(found):
         if isinstance(one, NamedFigure):
@@ -53,18 +58,27 @@ def plots(args: argparse.Namespace) -> int:
         else:
             missing.setdefault(one.reason, []).extend(one.names)
     for reason, names in missing.items():
-        _note(f"left out {', '.join(map(file_stem, names))}: {reason}")
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        _note(f"left out {', '.join(map(file_stem, names[:_MOST_NAMED]))}{more}: {reason}")
     if not written:
         raise BadInput(f"nothing below {args.root} can be drawn; it takes completed training or bench runs")
+    _write_captions(args.out / _CAPTIONS, {f"{stem}.{args.format}": caption for stem, caption in written.items()})
     return 0
 
 
-def _write(one: "NamedFigure", args: argparse.Namespace, written: set[str]) -> None:
+def _write_captions(path: Path, captions: Mapping[str, str]) -> None:
+    from commbench.rundir import write_text
+
+    write_text(path, "\n".join(f"{name}\n    {printable(caption)}\n" for name, caption in captions.items()))
+    _note(f"what each figure shows, over how many samples, from which files: {path}")
+
+
+def _write(one: "NamedFigure", args: argparse.Namespace, written: dict[str, str]) -> None:
     from analysis.figure_files import write_figure
 
     stem = file_stem(one.name)
     name = stem if stem not in written else next(n for i in range(2, len(written) + 3) if (n := f"{stem}-{i}") not in written)
-    written.add(name)
+    written[name] = one.caption
     path = args.out / f"{name}.{args.format}"
     write_figure(one.figure, path, args.format)
     sys.stdout.write(printable(str(path)) + "\n")

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.canvas import SERIES, legend_above, new_axes, styled, time_unit
+from analysis.learning_plots import apart
 from analysis.load import Run
 from analysis.plots import ranks
 from commbench.rundir import read_records
@@ -58,12 +59,12 @@ def accuracy_curve(run: Run) -> Curve | None:
 
 def loss_figure(curves: Sequence[Curve], against: Against) -> Figure:
     """Draw training loss (nats, the mean cross-entropy) over time or samples."""
-    return _figure(curves, against, "training loss (nats)", lambda value: value, "-")
+    return _figure(curves, against, "training loss (nats)", lambda value: value, marked=False)
 
 
 def accuracy_figure(curves: Sequence[Curve], against: Against) -> Figure:
     """Draw accuracy on held-out data (%) over time or samples, a marker an evaluation."""
-    return _figure(curves, against, "accuracy on held-out data (%)", lambda value: 100 * value, "o-")
+    return _figure(curves, against, "accuracy on held-out data (%)", lambda value: 100 * value, marked=True)
 
 
 def _progress(run: Run) -> tuple[list[float], list[float]]:
@@ -84,16 +85,17 @@ def _curve(run: Run, points: Sequence[tuple[float, float, float]]) -> Curve | No
 
 
 @styled()
-def _figure(curves: Sequence[Curve], against: Against, label: str, shown: Callable[[float], float], line: str) -> Figure:
+def _figure(curves: Sequence[Curve], against: Against, label: str, shown: Callable[[float], float], *, marked: bool) -> Figure:
     sizes = sorted({curve.world_size for curve in curves})
     figure, axes = new_axes(250, left=58, legend_rows=-(-len(sizes) // 3))
     scale, unit = time_unit(max(curve.time_s[-1] for curve in curves))
     drawn: set[int] = set()
     for curve in sorted(curves, key=lambda curve: curve.world_size):
-        colour, _ = SERIES[sizes.index(curve.world_size) % len(SERIES)]
+        colour, marker = SERIES[sizes.index(curve.world_size) % len(SERIES)]
         xs = [time_s / scale for time_s in curve.time_s] if against == "time" else list(curve.samples)
         name = ranks(curve.world_size) if curve.world_size not in drawn else None
-        axes.plot(xs, list(map(shown, curve.values)), line, color=colour, markersize=4, linewidth=1.4, label=name)
+        ys, every = list(map(shown, curve.values)), 1 if marked else apart(len(xs))
+        axes.plot(xs, ys, f"{marker}-", color=colour, markersize=6 if marked else 4, markevery=every, linewidth=1.4, label=name)
         drawn.add(curve.world_size)
     axes.set_xlabel(f"training time, steps that count ({unit})" if against == "time" else "samples seen by all ranks")
     axes.xaxis.set_major_locator(MaxNLocator(6))

@@ -9,13 +9,14 @@ import pytest
 from analysis import latex_report
 from analysis.latex_page import figure_stems, fitted, told_sources
 from analysis.latex_report import compile_latex, write_latex_report
-from analysis.paper import Paper, paper_of_runs
+from analysis.latex_text import longest_piece
+from analysis.paper import Paper, paper_of
 from analysis.report_page import Link, Table
 from analysis.study_report import write_predictions
 from commbench.errors import RunFailed
 from commprof.cli import main
 from tests.factory import workload, write_bench_run
-from tests.finished_study import SINGLE_S, finished_study, training
+from tests.finished_study import PAIR_S, SINGLE_S, finished_study, training
 
 HOSTILE = "\\input{/etc/passwd}%$&#_^~ \\immediate\\write18{touch hacked}\n\n\\end{document} \U0001f600\x1b ]*[ --"
 
@@ -32,7 +33,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
     root = finished_study(tmp_path_factory.mktemp("study") / "demo")
-    return paper_of_runs([root], root / "analysis" / "report.tex")
+    return paper_of([root], root / "analysis" / "report.tex")
 
 
 def test_the_paper_answers_in_its_order_from_the_runs_own_numbers(paper: Paper) -> None:
@@ -67,6 +68,42 @@ def test_a_study_of_several_cells_is_one_paper(tmp_path: Path) -> None:
     assert r"\subsection{Cell small-1gbit}" in text and r"\subsection{Cell large-1gbit}" in text
     assert "small-1gbit: What holds 2 ranks back" in text
     assert {"small-1gbit-speedup.pdf", "large-1gbit-overhead.pdf"} <= {p.name for p in root.glob("analysis/figures/*")}
+
+
+def test_a_grid_counts_its_runs_and_lists_them_in_the_appendix(tmp_path: Path) -> None:
+    root = finished_study(tmp_path / "grid", wire="1gbit")
+    training(root / "large-profile-n1", 1, SINGLE_S, work=workload(experiment="large", num_parameters=2_000_000))
+    for experiment in ("small", "large"):
+        assert write_predictions(root, experiment, "1gbit", grid=True) == {}
+    made = paper_of([root], root / "report.tex")
+    facts = dict(made.set_up.tables[0].rows)
+    assert facts["Training"] == (  # type: ignore[index]
+        "small: 1,000,000 parameters, 3.815 MiB of gradients (2 runs); "
+        "large: 2,000,000 parameters, 3.815 MiB of gradients (1 run)"
+    )
+    assert [table.title for table in made.set_up.tables] == ["What was run, and on what"]
+    assert "Runs" in [table.title for table in made.appendix]
+    (table,) = made.cause.tables
+    assert table.head[0] == "Cell" and [row[:2] for row in table.rows] == [("small-1gbit", "2"), ("large-1gbit", "2")]
+    (cell,) = [section for section in made.results if section.title == "Cell small-1gbit"]
+    assert [picture.title.partition(":")[0] for picture in cell.pictures] == ["small-1gbit"] * 2
+    assert not set(cell.sentences) & {sentence.removeprefix("small-1gbit: ") for sentence in made.cause.sentences}
+
+
+def test_runs_that_cannot_be_pooled_are_a_paper_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A study against a run of another model, whose name wants to be TeX."""
+    root = finished_study(tmp_path / "demo")
+    other = training(tmp_path / "other", 2, 2 * PAIR_S, work=workload(experiment=HOSTILE, num_parameters=2_000_000))
+    assert main(["report", str(root), str(other), "--latex"]) == 0
+    folder = root / "analysis" / "comparison"
+    text = (folder / "report.tex").read_text()
+    assert capsys.readouterr().out.strip() in (str(folder / "report.tex"), str(folder / "report.pdf"))
+    assert r"\title{A: demo, B: other: side by side\\" in text
+    assert "0.50x: the samples per second of A, measured for B on 2 ranks." in text
+    assert r"\caption{Set-up in which they differ." in text and r"\subsection{Step against step}" in text
+    assert r"\subsection{B: The training itself}" in text and r"\caption{A: Runs." in text
+    assert not (root / "analysis" / "report.tex").exists(), "the first study's own paper goes there"
+    assert {"anatomy.pdf", "bandwidth.pdf", "loss-a.pdf", "loss-b.pdf"} <= {p.name for p in (folder / "figures").iterdir()}
 
 
 def test_no_name_becomes_tex_or_a_path(hostile: Path) -> None:
@@ -139,7 +176,7 @@ def test_pdflatex_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest
         compile_latex(page)
 
 
-def test_a_table_fits_a_page() -> None:
+def test_a_table_fits_a_page_or_goes_on_in_another() -> None:
     wide = Table(
         title="t",
         head=("Run", "Size", "Words"),
@@ -148,12 +185,22 @@ def test_a_table_fits_a_page() -> None:
         note="A note.",
     )
     made = fitted(wide)
-    widths = [float(part.partition("mm")[0]) for part in made.columns.split("{")[2:] if "mm" in part]
-    assert len(made.rows) == 40 and made.note == "A note. The first 40 of 50 rows."
+    widths = [float(part.partition("mm")[0]) for part in made[0].columns.split("{")[2:] if "mm" in part]
     assert len(widths) == 3 and 150 < sum(widths) < 165
+    assert sum(len(part.rows) for part in made) == 50 and max(len(part.rows) for part in made) * 4 <= 66, "4 lines a row"
+    assert [part.title for part in made[:2]] == [f"t (1 of {len(made)})", f"t (2 of {len(made)})"]
+    assert fitted(replace(wide, rows=wide.rows * 9))[-1].note == "A note. The first 400 of 450 rows."
     linked = replace(wide, rows=((Link(text="a", href="b"), "1", "2"),))
-    assert fitted(linked).note == "", "a paper has no links to follow"
-    assert fitted(replace(wide, rows=())).rows == ()
+    assert fitted(linked)[0].note == "", "a paper has no links to follow"
+    assert [part.rows for part in fitted(replace(wide, rows=()))] == [()]
+
+
+def test_a_column_of_words_is_never_narrower_than_its_longest_one() -> None:
+    long, short = "TORCH_NCCL_ASYNC_ERROR_HANDLING", "a-b-c"
+    assert (longest_piece(long), longest_piece(short), longest_piece("y" * 60)) == (8, 5, 16)
+    rows = tuple((f"{'1' * 12}", *["9" * 16] * 7, "embedding.weight") for _ in range(2))
+    (made,) = fitted(Table(title="t", head=("a",) * 9, rows=rows, words=frozenset({0, 8})))
+    assert float(made.columns.rpartition("L{")[2].partition("mm")[0]) >= 16 * 1.52
 
 
 def test_figures_of_like_names_get_files_of_their_own(paper: Paper) -> None:

@@ -48,8 +48,11 @@ def test_no_text_reaches_tex_as_a_command(text: str) -> None:
 def test_a_file_stem_names_a_file_in_the_folder_it_is_put_in(text: str) -> None:
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", file_stem(text))
     assert len(file_stem(text)) <= 80
+    assert file_stem(f"{text} {'folder ' * 20}accuracy-over-samples").endswith("accuracy-over-samples"), (
+        "a figure's name is at its end"
+    )
 
 
 def test_a_long_name_is_cut_where_a_figure_has_no_room() -> None:
-    assert shortened("x" * 30, 10) == "xxxxxxx..."
+    assert shortened("abcdefghijklmnopqrstuvwxyz", 10) == "abcd...xyz"
     assert shortened("x" * 10, 10) == "x" * 10

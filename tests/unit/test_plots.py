@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 
 from analysis import plots
 from analysis.canvas import BLUE, VERMILLION, log_value_axis, new_axes, size_axis, styled, time_unit
+from analysis.learning_plots import curve_figure
 from analysis.load import Run
+from analysis.overview_plots import Comparison, predicted_measured_figure
 from analysis.report_data import Anatomy, WireCurve
 from analysis.report_page import inline_svg
 from analysis.results import CostModel, Interval, Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep
@@ -252,6 +254,27 @@ def test_buckets_are_drawn_after_backward_began_predicted_beside_measured() -> N
     assert [label.get_text() for label in axes.get_yticklabels()] == ["backward", "bucket 1\n1 MiB"]
     assert axes.get_xlabel() == "time after backward began (ms)"
     assert legend(plots.bucket_figure(step, None)) == ["predicted"]
+
+
+def test_nothing_is_cut_off_at_the_edges() -> None:
+    """Measured steps longer than all predictions, and whole units at the ends of both axes."""
+    rows = [Comparison(experiment="a", world_size=2, work_s=0.2, measured_step_s=0.102, predicted=predicted().predictions[0])]
+    for figure in (plots.step_figure(predicted(), outcomes({2: 0.3}), ()), predicted_measured_figure(rows)):
+        with styled():
+            figure.draw_without_rendering()
+        (width, height), axes = figure.bbox.size, only(figure)
+        boxes = [figure.legends[0].get_window_extent(), *(tick.get_window_extent() for tick in axes.get_xticklabels())]
+        assert min(min(box.x0, box.y0) for box in boxes) >= 0
+        assert max(box.x1 for box in boxes) <= width and boxes[0].y1 < height
+    step_axes = only(plots.step_figure(predicted(), outcomes({2: 0.3}), ()))
+    assert step_axes.get_ylim()[1] > 1.04 * 300, "a marker at 300 ms is drawn whole"
+
+
+def test_lines_differ_without_colour() -> None:
+    steps = [(step, 1.0) for step in range(100)]
+    first, second = only(curve_figure({"a": steps, "b": steps}, "loss", marked=False)).lines
+    assert (first.get_marker(), second.get_marker()) == ("o", "s")
+    assert first.get_markevery() == 13, "8 markers at most"
 
 
 def test_errors_are_per_cent_of_the_measured_step() -> None:

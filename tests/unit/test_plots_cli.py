@@ -59,7 +59,21 @@ def test_every_figure_that_the_data_allow_is_a_file_of_a_stable_name(written: Wr
     expected = [*(f"demo-{name}" for name in (*STUDY, *LEARNING)), *loose, *OVERVIEW]
     assert {f"{name}.svg" for name in expected} <= set(written.names)
     assert not [name for name in written.names if name.startswith("groe-x-speedup")], "one run alone has no speedup"
-    assert sorted(path.name for path in written.out.iterdir()) == sorted(written.names)
+    assert sorted(path.name for path in written.out.iterdir()) == sorted([*written.names, "captions.txt"])
+
+
+def test_every_figure_has_a_caption_that_names_its_samples_and_files(written: Written) -> None:
+    lines = (written.out / "captions.txt").read_text().splitlines()
+    captions = dict(zip(lines[::3], lines[1::3], strict=True))
+    assert list(captions) == written.names and not any(lines[2::3])
+    assert all(f"Drawn from, in {written.root.resolve()}" in caption for caption in captions.values())
+    assert captions["demo-accuracy-over-time.svg"].endswith(
+        f"evaluations: train-n2 2. Drawn from, in {written.root.resolve()}/demo: train-n2/steps.rank*.jsonl, "
+        "train-n2/evaluations.jsonl."
+    )
+    assert "15 steps of all ranks (profile-n1 5, train-n2 10)" in captions["demo-loss-over-samples.svg"]
+    assert "demo: 15 steps of all ranks" in captions["speedup-bars.svg"]
+    assert written.noted.endswith("figures/captions.txt\n")
 
 
 def test_what_is_left_out_is_named_with_the_reason(written: Written) -> None:
@@ -74,10 +88,10 @@ def test_names_from_files_are_drawn_as_text_that_the_font_has(tmp_path: Path) ->
         Comparison(experiment="$x$ \U0001f600 \x1b", world_size=2, work_s=0.2, measured_step_s=0.1, predicted=None),
         Comparison(experiment="y" * 60, world_size=4, work_s=0.4, measured_step_s=0.1, predicted=None),
     ]
-    for draw, label in ((speedup_bars, "2<"), (efficiency_bars, "100<")):
+    for draw, label in ((speedup_bars, "2.00<"), (efficiency_bars, "100.0<")):
         write_figure(draw(rows), tmp_path / "bars.svg", "svg")
         svg = (tmp_path / "bars.svg").read_text()
-        assert "$x$ [U+1F600] \\x1b, 2 ranks" in svg and f"{'y' * 23}..., 4 ranks" in svg
+        assert "$x$ [U+1F600] \\x1b<" in svg and f">{'y' * 17}...{'y' * 16}<" in svg and ">4 ranks<" in svg
         assert label in svg
 
 
