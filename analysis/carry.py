@@ -38,6 +38,7 @@ from analysis.cost import cost_s, curve_points, fit_line
 from analysis.curve_shape import MATTERS_BYTES
 from analysis.results import CostModel, Interval
 from commbench.errors import UnusableData
+from commbench.operations import OPERATIONS
 from commbench.units import format_bytes
 
 Floats = NDArray[np.float64]
@@ -76,6 +77,7 @@ _FORMS: dict[str, tuple[Form, ...]] = {
     "reduce": (_CHAIN, _ONE_WAY_TREE),
     "send_recv": (Form(name="a pair", messages=lambda p: 1, wire=lambda p: 1, formula="alpha + S/B"),),
 } | dict.fromkeys(("reduce_scatter", "all_gather", "all_to_all", "gather", "scatter"), (_SHARED,))
+assert {*_FORMS, "barrier"} == set(OPERATIONS)  # a barrier has no size, so no curve
 
 
 def carry_cost(

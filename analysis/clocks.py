@@ -1,10 +1,10 @@
 """What does one rank's clock show when another's shows noon? Found from the ends of collectives that nobody leaves early.
 
 An all-reduce ends on all ranks within microseconds, however far apart they arrived. The difference of ends is the difference of
-the clocks, plus that spread: its median is the offset, the median slope between far pairs (Theil-Sen) the drift, and the median
-distance that remains is the residual. Ranks on one host have one clock, and nothing is corrected there: what their ends differ
-by is how far the measurement can be trusted. Where a trace does not name its host, its clock is corrected only if it must be:
-if, as they stand, collectives ended on one rank before they began on the other.
+the clocks, plus that spread: its median is the offset, the median slope of ends half the trace apart (Theil 1950) the drift,
+and the median distance that remains is the residual. Ranks on one host have one clock, and nothing is corrected there: what
+their ends differ by is how far the measurement can be trusted. Where a trace does not name its host, its clock is corrected
+only if it must be: if, as they stand, collectives ended on one rank before they began on the other.
 
     reference = own - offset - drift * (own - origin)     all in nanoseconds, drift without a unit
 """

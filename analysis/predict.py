@@ -86,7 +86,7 @@ def predict_all(
         "amdahl": (f"{amdahl}, e = {serial:.3g}", amdahl_step_s(single_s, serial, n, kind)),
         "linear": (term, share_s),
     }
-    ratio = situation.alone_s / comm_s(situation)
+    ratio = work / comm_s(situation)
 
     def prediction(model: Model, formula: str, seconds: float, span: Interval | None) -> Prediction:
         return Prediction(

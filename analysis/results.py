@@ -95,6 +95,7 @@ class Prediction:
     """One model's answer for one world size; `speedup` is in samples per second over one rank's (weak scaling).
 
     Its interval, and that of the efficiency, is the step's turned round: speedup * step_s / interval_s.
+    `ratio_compute_to_comm` is R = W / T_comm, as in BreakEven.
     """
 
     model: Model

@@ -15,6 +15,8 @@
 #   MASTER_PORT           the port there (10000 + job id mod 10000)
 #   RENDEZVOUS_TIMEOUT_S  seconds to wait for all nodes to come (300)
 #   COMMPROF_RUN          the run's own folder ($OUT/slurm-<job id>)
+#   COMMPROF_VERB         links or contention in place of bench (slurm/bench.sbatch)
+#   COMMPROF_REDUCE       1: reduce the ranks' traces at the end (slurm/train.sbatch)
 #   COMMPROF_SLURM        this folder, where it cannot be found: a script piped into sbatch has no place of its own
 
 set -euo pipefail

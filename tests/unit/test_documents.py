@@ -14,6 +14,7 @@ import commbench.machine
 import commbench.plan
 import commbench.records
 import commbench.training_records
+from commbench.operations import OPERATIONS
 from commbench.records import SCHEMA_VERSION
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,11 @@ MODULES = (
     analysis.import_cli,
 )
 
+PACKAGES = [ROOT / name for name in ("analysis", "commbench", "commprof", "train")]
+INPUTS = {"presets.csv", "train.csv", "test.csv", "small.yaml"}  # read, not written
+DERIVED = {"analysis/predictions.json", "analysis/report.html"}  # in a run's own analysis/
+_DATA_FILE = re.compile(r'"([a-z_]+\.(?:jsonl?|csv|html|tex|yaml))"')
+_OWN_FILE = re.compile(r"`((?:analysis|commbench|commprof|train|tests|benchmarks|slurm|configs)/[\w./-]+\.\w+)`")
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -55,6 +61,33 @@ def test_formats_names_no_type_that_is_gone() -> None:
     known = {own.__name__ for module in MODULES for own in record_types(module)}
     assert set(re.findall(r"^\*\*(\w+)\*\*", FORMATS, re.MULTILINE)) == known
     assert f"`schema_version` (now {SCHEMA_VERSION})" in FORMATS
+
+
+def test_formats_names_every_file_that_the_code_names() -> None:
+    named = {name for package in PACKAGES for path in package.glob("**/*.py") for name in _DATA_FILE.findall(path.read_text())}
+    assert {name for name in named - INPUTS if name not in FORMATS} == set()
+
+
+def test_method_gives_each_collective_its_own_factor() -> None:
+    """Of the table's row `busbw = algbw x 2(n-1)/n (NAMES), (n-1)/n (NAMES), 1 (others)`."""
+    row = re.search(r"^\| bus bandwidth \| busbw = algbw x (.*?) \|", (ROOT / "docs" / "method.md").read_text(), re.MULTILINE)
+    assert row is not None
+    twice, once = re.findall(r"n-1\)/n \(([a-z_, ]+)\)", row[1])
+    told = dict.fromkeys(OPERATIONS, 1.0) | dict.fromkeys(once.split(", "), 0.75) | dict.fromkeys(twice.split(", "), 1.5)
+    assert told == {name: operation.bus_factor(4) for name, operation in OPERATIONS.items()}
+
+
+def test_design_names_no_module_that_is_gone() -> None:
+    text = (ROOT / "docs" / "design.md").read_text()
+    inside = re.findall(r"`(\w+)`", text[text.index("Inside `analysis`") : text.index("## The study")])
+    modules = {path.stem for package in PACKAGES for path in package.iterdir()} | {package.name for package in PACKAGES}
+    assert set(inside) - modules == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_of_this_project_that_a_document_names_are_there(document: Path) -> None:
+    named = _OWN_FILE.findall(document.read_text())
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists() and name not in DERIVED] == []
 
 
 def anchors(document: Path) -> set[str]:

@@ -41,7 +41,7 @@ def test_a_step_worked_out_on_paper(tmp_path: Path) -> None:
     assert predicted["ring"].step_s == pytest.approx(0.103 + both_s, rel=1e-4)
     assert predicted["amdahl"].step_s == pytest.approx(0.103 + both_s, rel=1e-4)
     assert predicted["linear"].step_s == pytest.approx(0.103)
-    assert predicted["schedule"].ratio_compute_to_comm == pytest.approx(0.103 / both_s, rel=1e-4)
+    assert predicted["schedule"].ratio_compute_to_comm == pytest.approx(2 * 0.103 / both_s, rel=1e-4)  # R = W/T_comm
 
 
 def test_under_accumulation_gradients_leave_in_the_last_of_the_backward_passes(tmp_path: Path) -> None:
