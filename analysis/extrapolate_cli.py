@@ -33,8 +33,8 @@ class Refused:
 def add_extrapolate_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("table", type=Path, metavar="TABLE", help="CSV: n_gpus, and throughput (1/s over all ranks) or step_s or step_ms")
-    add("--world-sizes", required=True, metavar="N,...", help="numbers of ranks to extrapolate to")
-    add("--anchors", default="", metavar="N,...", help="rows to start from (all that are not asked for)")
+    add("-n", "--world-sizes", required=True, nargs="+", type=int, metavar="N", help="numbers of ranks to extrapolate to")
+    add("--anchors", nargs="+", type=int, default=[], metavar="N", help="rows to start from (all that are not asked for)")
     add("--scaling", choices=("weak", "strong"), default="weak", help="weak: batch per rank fixed; strong: in all (weak)")
     add("--interconnect", choices=("nvlink", "pcie"), help="the link inside the node, where the table does not tell")
     add("--gpus-per-node", type=int, metavar="N", help="ranks on a node, where the table does not tell")
@@ -43,22 +43,14 @@ def add_extrapolate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_extrapolate(args: argparse.Namespace) -> None:
     """Raise BadInput for numbers of ranks that are none."""
-    if 1 in whole_numbers("--world-sizes", args.world_sizes):
+    if 1 in args.world_sizes:
         raise BadInput("--world-sizes 1: one rank is what the others are counted from; ask for 2 or more")
-    if args.anchors:
-        whole_numbers("--anchors", args.anchors)
+    for flag, numbers in (("--world-sizes", args.world_sizes), ("--anchors", args.anchors)):
+        for number in numbers:
+            if not 1 <= number <= _MAX_RANKS:
+                raise BadInput(f"{flag} {number}: a job has 1 to {_MAX_RANKS} ranks")
     if args.gpus_per_node is not None and not 1 <= args.gpus_per_node <= _MAX_RANKS:
         raise BadInput(f"--gpus-per-node {args.gpus_per_node}: give 1 to {_MAX_RANKS}")
-
-
-def whole_numbers(flag: str, text: str) -> list[int]:
-    """Turn `8,16` into numbers of ranks; raise BadInput for anything else."""
-    found = []
-    for word in text.split(","):
-        if not (word.strip().isascii() and word.strip().isdigit() and len(word) < 7 and 1 <= int(word) <= _MAX_RANKS):
-            raise BadInput(f"{flag} {text!r}: write numbers from 1 to {_MAX_RANKS} with commas, for example 8,16")
-        found.append(int(word))
-    return sorted(set(found))
 
 
 def extrapolate_verb(args: argparse.Namespace) -> int:
@@ -128,9 +120,8 @@ def _notes(predictions: "Sequence[Extrapolated]") -> list[str]:
 def _extrapolated(series: "Series", args: argparse.Namespace) -> "Extrapolation | Refused":
     from analysis.extrapolate import extrapolate
 
-    anchors = whole_numbers("--anchors", args.anchors) if args.anchors else []
     try:
-        return extrapolate(series, whole_numbers("--world-sizes", args.world_sizes), scaling=args.scaling, anchors=anchors)
+        return extrapolate(series, sorted(set(args.world_sizes)), scaling=args.scaling, anchors=sorted(set(args.anchors)))
     except UnusableData as error:
         return Refused(series=series.name, reason=str(error))
 
@@ -158,8 +149,8 @@ def _wrapped(text: str, indent: str) -> list[str]:
 EXTRAPOLATE = Verb(
     summary="throughput (1/s) or step time (s) at other numbers of ranks, from a table of a few; 90 % intervals",
     examples=(
-        "commprof extrapolate table.csv --world-sizes 8,16",
-        "commprof extrapolate steps.csv --world-sizes 8 --anchors 1,2 --json",
+        "commprof extrapolate table.csv -n 8 16",
+        "commprof extrapolate steps.csv -n 8 --anchors 1 2 --json",
     ),
     add_arguments=add_extrapolate_arguments,
     check=check_extrapolate,

@@ -26,7 +26,7 @@ _WIDTH = 80
 def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="bench runs, or a study's folder")
     parser.add_argument(
-        "--world-size", nargs="+", type=int, default=[], metavar="N", help="carry the curves over to N ranks as well"
+        "-n", "--world-sizes", nargs="+", type=int, default=[], metavar="N", help="carry the curves over to N ranks as well"
     )
     parser.add_argument("--nodes", type=int, metavar="K", help="those N ranks are on K nodes (as many a node as benched)")
     parser.add_argument(
@@ -42,11 +42,11 @@ def check_fit(args: argparse.Namespace) -> None:
     """Raise BadInput unless there is exactly one thing to fit, and for ranks, nodes and presets that do not exist."""
     if bool(args.runs) == bool(args.times):
         raise BadInput("give bench runs to fit the wire, or --times 1=19.53 4=42.34 to explain a speedup; one of the two")
-    for world_size in args.world_size:
+    for world_size in args.world_sizes:
         if not 2 <= world_size <= _MAX_RANKS:
-            raise BadInput(f"--world-size {world_size}: a wire has 2 to {_MAX_RANKS} ranks")
-    if args.nodes is not None and not (args.nodes >= 1 and args.world_size):
-        raise BadInput(f"--nodes {args.nodes}: say with --world-size how many ranks are on those nodes, one or more")
+            raise BadInput(f"--world-sizes {world_size}: a wire has 2 to {_MAX_RANKS} ranks")
+    if args.nodes is not None and not (args.nodes >= 1 and args.world_sizes):
+        raise BadInput(f"--nodes {args.nodes}: say with --world-sizes how many ranks are on those nodes, one or more")
     for name in args.beside:
         preset(name)
     if args.times:
@@ -67,7 +67,7 @@ def fit(args: argparse.Namespace) -> int:
     costs, unusable = wire_costs(runs)
     if not costs:
         raise UnusableData(unusable[0].reason) if unusable else BadInput(_nothing_to_fit(runs, args.runs))
-    carried = _carried(runs, costs, args.world_size, args.nodes)
+    carried = _carried(runs, costs, args.world_sizes, args.nodes)
     write_document(args.runs[0] / "analysis" / "fit.json", [*costs, *carried])
     if args.json:
         _print(msgspec.json.encode([*costs, *carried]).decode())
@@ -132,7 +132,7 @@ FIT = Verb(
     summary="fit latency (s) and bandwidth (B/s) of the wire, or explain a speedup from its times",
     examples=(
         "commprof fit runs/demo",
-        "commprof fit runs/BENCH2 runs/BENCH4 --world-size 8 --beside h100x8-nvlink",
+        "commprof fit runs/BENCH2 runs/BENCH4 -n 8 --beside h100x8-nvlink",
         "commprof fit --times 1=19.53 4=42.34",
     ),
     add_arguments=add_fit_arguments,

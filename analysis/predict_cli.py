@@ -24,7 +24,9 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="a one-rank run or imported traces, and benches; or a study"
     )
-    parser.add_argument("-n", "--ranks", nargs="+", type=int, default=[], metavar="N", help="world sizes (those benched)")
+    parser.add_argument(
+        "-n", "--world-sizes", nargs="+", type=int, default=[], metavar="N", help="numbers of ranks (those benched)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_change_arguments(parser)
 
@@ -32,7 +34,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
 def check_predict(args: argparse.Namespace) -> None:
     """Raise BadInput for world sizes and changes that mean nothing and folders that are not runs."""
     check_changes(args)
-    for world_size in args.ranks:
+    for world_size in args.world_sizes:
         if not 2 <= world_size <= _MAX_RANKS:
             raise BadInput(f"-n {world_size}: predict 2 to {_MAX_RANKS} ranks")
     for run in args.runs:
@@ -50,7 +52,7 @@ def predict_verb(args: argparse.Namespace) -> int:
     from analysis.predict import predict
 
     runs = load_runs(args.runs)
-    predicted = predict(runs, args.ranks)
+    predicted = predict(runs, args.world_sizes)
     path = args.runs[0] / "analysis" / "predictions.json"
     write_document(path, predicted)
     if args.json:

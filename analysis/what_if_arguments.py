@@ -53,5 +53,5 @@ def what_if_text(runs: "Sequence[Run]", args: argparse.Namespace) -> str:
     cap = parse_bytes(args.bucket_cap) if args.bucket_cap is not None else None
     given = {name: value for name in (*_FACTORS, "accumulation") if (value := getattr(args, name)) is not None}
     caps = None if cap is None else (cap, cap)
-    answers = what_if(runs, args.ranks, Setting(caps_bytes=caps, sent_share=args.sent_share, **given))
+    answers = what_if(runs, args.world_sizes, Setting(caps_bytes=caps, sent_share=args.sent_share, **given))
     return msgspec.json.encode(answers).decode() if args.json else what_if_table(answers)

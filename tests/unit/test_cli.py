@@ -133,14 +133,14 @@ def test_fit_takes_every_collective_and_carries_each_over(tmp_path: Path, capsys
         replace(collective(s, [3e-4 + 0.75 * s / 1e9], world_size=4), op="all_gather") for s in (2**k for k in range(3, 28))
     ]
     bench = write_measurements(tmp_path / "bench", [*gathered, *flat], world_size=4)
-    assert main(["fit", str(bench), "--world-size", "8", "--beside", "h100x8-nvlink"]) == 0
+    assert main(["fit", str(bench), "--world-sizes", "8", "--beside", "h100x8-nvlink"]) == 0
     shown = capsys.readouterr().out
     assert "all-gather on p ranks" in shown
     assert re.search(r"all_gather, 8 ranks +~1.62 ms", shown)  # 700 us + 0.875 MiB at 1 GB/s
     assert "broadcast of float32 on 4 ranks: unusable: time does not grow with size" in shown
     assert re.search(r"h100x8-nvlink +28.4 us", shown)
     assert max(map(len, shown.splitlines())) <= 80
-    assert main(["fit", str(bench), "--world-size", "8", "--json"]) == 0
+    assert main(["fit", str(bench), "--world-sizes", "8", "--json"]) == 0
     measured, carried = json.loads(capsys.readouterr().out)
     assert (measured["carried_from"], carried["carried_from"], carried["world_size"]) == ([], [4], 8)
     assert json.loads((bench / "analysis" / "fit.json").read_text()) == [measured, carried]

@@ -225,7 +225,7 @@ c,2,191,PCIe
 
 def test_the_verb_prints_a_table_of_eighty_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "t.csv").write_text(TABLE)
-    assert main(["extrapolate", str(tmp_path / "t.csv"), "--world-sizes", "8,16", "--gpus-per-node", "8"]) == 0
+    assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", "8", "16", "--gpus-per-node", "8"]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     assert "\x1b" not in shown
@@ -236,7 +236,7 @@ def test_the_verb_prints_a_table_of_eighty_columns(tmp_path: Path, capsys: pytes
 
 def test_json_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "t.csv").write_text(TABLE)
-    assert main(["extrapolate", str(tmp_path / "t.csv"), "--world-sizes", "8", "--anchors", "1,2", "--json"]) == 0
+    assert main(["extrapolate", str(tmp_path / "t.csv"), "--world-sizes", "8", "--anchors", "1", "2", "--json"]) == 0
     a, b, *_ = json.loads(capsys.readouterr().out)
     (one,) = a["predictions"]
     assert a["anchors"] == {"1": 100.0, "2": 190.0}
@@ -248,9 +248,9 @@ def test_json_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["--world-sizes", "8,x"], "--world-sizes '8,x'"),
-        (["--world-sizes", "1,8"], "--world-sizes 1"),
-        (["--world-sizes", "8", "--anchors", "0"], "--anchors '0'"),
+        (["--world-sizes", "8", "99999"], "--world-sizes 99999: a job has 1 to 65536 ranks"),
+        (["--world-sizes", "1", "8"], "--world-sizes 1"),
+        (["--world-sizes", "8", "--anchors", "0"], "--anchors 0"),
         (["--world-sizes", "8", "--gpus-per-node", "0"], "--gpus-per-node 0"),
         (["--world-sizes", "8"], "t.csv: there is no such file"),
     ],
