@@ -102,6 +102,31 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.parametrize("words", [["fit", "--times", "1=1", "2=2"], ["fit", "--help"]])
+def test_a_full_disk_is_one_line(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([SCRIPT, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "commprof: error: the output cannot be written: No space left on device\n",
+    )
+
+
+def test_closed_streams_are_no_traceback_and_no_file_takes_their_place() -> None:
+    code = """
+import os, sys
+for number in (0, 1, 2):
+    os.close(number)
+sys.stdin = sys.stdout = sys.stderr = None
+from commprof.cli import _prepare_streams, main
+_prepare_streams()
+codes = main(["fit", "--times", "1=1", "2=2"]), main(["fit", "--times", "1=x"])
+file = os.open(os.devnull, os.O_RDONLY)
+os._exit(0 if codes == (0, 2) and file > 2 else 1)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
 def test_fit_explains_four_times(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--times", "1=19.53", "4=42.34"]) == 0
     shown = capsys.readouterr().out
