@@ -30,7 +30,7 @@ from commbench.session import open_run
 from commbench.stopping import StopRequest
 from commbench.sweep import Bench, measure
 from commbench.timing import device_clock
-from commbench.units import format_bytes
+from commbench.units import format_bytes, printable
 from commbench.verbs import printer
 
 _UNSEEN = Ceiling(bytes_per_s=None, reason="only rank 0 shows it")
@@ -169,7 +169,7 @@ class Recorder:
         self._say(table.footer(self.measured, self._ceiling))
         for burst in self.bursts:
             self._say(table.burst_text(burst))
-        self._say(f"# run: {self.run}")
+        self._say(printable(f"# run: {self.run}"))
         if self._context.rank == 0 and self.request.json:
             document = {"run": str(self.run), "measurements": self.measured, "bursts": self.bursts}
             printer(enabled=True)(msgspec.json.encode(document).decode())

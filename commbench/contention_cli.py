@@ -11,7 +11,7 @@ from commbench.pace import SweepPace
 from commbench.progress import progress
 from commbench.records import ContentionMeasurement
 from commbench.rundir import RecordWriter
-from commbench.units import format_bytes, format_seconds
+from commbench.units import format_bytes, format_seconds, printable
 from commbench.verbs import (
     Verb,
     add_launch_arguments,
@@ -76,7 +76,7 @@ def contention(args: argparse.Namespace) -> int:
                 report.clear()
                 say(row(measurement))
                 report(number, format_bytes(measurement.message_bytes))
-    say(f"#\n# times are medians over rounds, slowest rank; GFLOP/s alone and with communication\n# run: {run}")
+    say(f"#\n# times are medians over rounds, slowest rank; GFLOP/s alone and with communication\n# run: {printable(str(run))}")
     if context.rank == 0 and args.json:
         printer(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())
     return 0

@@ -13,6 +13,7 @@ from commbench.pace import RoundPace
 from commbench.progress import progress
 from commbench.records import LinkMeasurement
 from commbench.rundir import RecordWriter, read_info
+from commbench.units import printable
 from commbench.verbs import (
     Verb,
     add_launch_arguments,
@@ -76,7 +77,7 @@ def links(args: argparse.Namespace) -> int:
     messages = [m for m in measured if m.kind == "send_recv"]
     if messages:
         say(links_table.matrices(messages))
-    say(f"#\n# run: {run}")
+    say("#\n" + printable(f"# run: {run}"))
     if context.rank == 0 and args.json:
         printer(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())
     return 0

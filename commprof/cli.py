@@ -136,9 +136,16 @@ def _run(argv: list[str]) -> int:
     return run_verb(name, argv[1:], args)
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that repeats a wrong argument without what could steer the terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def parser_of(name: str, verb: Verb) -> argparse.ArgumentParser:
     """Return the parser that reads a verb's words and shows its help."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"commprof {name}",
         description=textwrap.fill(verb.summary, _WIDTH),
         epilog="examples:\n" + "\n".join(f"  {example}" for example in verb.examples),
