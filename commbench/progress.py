@@ -58,7 +58,7 @@ class Report:
             return
         self._last_s, self._told = now_s, True
         count = f"{self._title} {self._shown(done)}/{self._shown(self._total)}"
-        self._write(count, printable(text), self._words(done, passed_s))
+        self._write("  ".join(filter(None, (count, printable(text)))), self._words(done, passed_s))
 
     def clear(self) -> None:
         """Take the line from the terminal, until the next one."""
@@ -77,13 +77,13 @@ class Report:
         left_s = self._left_s(done, passed_s) if passed_s >= _MEANS_NOTHING_S else None
         return "" if left_s is None else f"remaining {format_wait(left_s)}"
 
-    def _write(self, count: str, text: str, time_words: str) -> None:
+    def _write(self, head: str, time_words: str) -> None:
+        tail = time_words and f"  {time_words}"
         if self._terminal is None:
-            sys.stderr.write("  ".join(filter(None, (count, text, time_words))) + "\n")
+            sys.stderr.write(f"{head}{tail}\n")
             sys.stderr.flush()
         else:
-            room = _columns(self._terminal) - 1 - len(count) - len(time_words) - 4
-            rewrite(self._terminal, "  ".join(filter(None, (count, text[: max(0, room)], time_words))))
+            rewrite(self._terminal, head[: max(0, _columns(self._terminal) - 1 - len(tail))] + tail)
 
 
 @contextmanager

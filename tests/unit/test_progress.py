@@ -1,5 +1,6 @@
 """What people who wait are told: one line on a terminal, a few in a log, nothing where nothing is known."""
 
+import io
 import os
 import pty
 import select
@@ -12,7 +13,7 @@ import pytest
 
 from analysis import trace_files
 from commbench.pace import RoundPace, SweepPace
-from commbench.progress import activity, format_wait, progress
+from commbench.progress import TERMINAL_VARIABLE, activity, format_wait, progress, terminal
 from tests.traces import header, write_trace
 from tests.unit.test_trace_budget import RANK_0
 
@@ -91,7 +92,7 @@ def test_a_terminal_has_one_line_that_fits_and_is_gone_at_the_end(monkeypatch: p
             report(4, "too soon")
             report.clear()
             lines = (
-                "\r\x1b[Kstep 1/100  loss 1.234  5,678 samples"
+                "\r\x1b[Kstep 1/100  loss 1.234  5,678 samples/s"
                 "\r\x1b[Kstep 2/100  loss 1.234  remaining 2 min"
                 "\r\x1b[Kstep 3/100  loss 1.234  remaining 2 min"
                 "\r\x1b[K"
@@ -113,6 +114,16 @@ def test_a_terminal_that_cannot_erase_is_a_log(monkeypatch: pytest.MonkeyPatch) 
             clock.now_s += 5
             report(50, "")
         assert seen(28) == "step 50/100  remaining 5 s\r\n"
+
+
+def test_a_rank_whose_launcher_has_the_terminal_shows_its_line_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its standard error is the launcher's pipe. Without a launcher that says so, a terminal gets results alone."""
+    with watching(monkeypatch):
+        monkeypatch.setattr(sys, "stdout", sys.stderr)
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        assert terminal() is None
+        monkeypatch.setenv(TERMINAL_VARIABLE, "1")
+        assert terminal() is sys.stdout
 
 
 def test_reading_traces_tells_the_bytes_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
