@@ -7,6 +7,7 @@ from pathlib import Path
 from analysis.experiment import Cell
 from analysis.load import load_run
 from analysis.workers import side_by_side
+from commbench.progress import progress
 
 _WORTH_PROCESSES = 4  # cells; below, interpreters of their own take longer to start than the pages to write
 _PATIENCE_S = 60.0
@@ -25,7 +26,9 @@ def write_cell_pages(root: Path, cells: Sequence[Cell], folders: Sequence[Path])
         (root, cell.experiment, cell.wire, tuple(run.path for run in cell.runs), folder)
         for cell, folder in zip(cells, folders, strict=True)
     ]
-    return side_by_side(_write, jobs, deadline_s=_PATIENCE_S + _PAGE_PATIENCE_S * len(jobs), doing=f"writing {len(jobs)} pages")
+    doing, deadline_s = f"writing {len(jobs)} pages", _PATIENCE_S + _PAGE_PATIENCE_S * len(jobs)
+    with progress("pages", len(jobs)) as report:
+        return side_by_side(_write, jobs, deadline_s=deadline_s, doing=doing, watch=lambda done, _: report(done, ""))
 
 
 def _write(job: Job) -> Path:

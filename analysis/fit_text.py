@@ -39,19 +39,20 @@ def fit_text(
 def _lines(costs: Sequence[CostModel]) -> Iterator[str]:
     """Yield the table of the fitted lines of one collective, 95 % intervals in brackets."""
     of = "" if costs[0].dtype == "float32" else f" of {costs[0].dtype}"
-    ring = f"   (ring: latency = {RING.formula.split(' + ', maxsplit=1)[0]})" if costs[0].op == "all_reduce" else ""
-    yield f"{costs[0].op.replace('_', '-')}{of} on p ranks: t = latency + S / bandwidth{ring}"
+    ring = f"  (ring: latency = {RING.formula.split(' + ', maxsplit=1)[0]})" if costs[0].op == "all_reduce" else ""
+    yield _wrapped(f"{costs[0].op.replace('_', '-')}{of} on p ranks: t = latency + S/bandwidth{ring}")
     yield ""
-    yield f"{'ranks':>5}  {'latency':>24}  {'bandwidth (algbw)':>25}  {'busbw':>9}  half-size"
+    yield f"{'ranks':>5} {'latency':>25}  {'bandwidth (algbw)':>25}  {'busbw':>10} half-size"
     for cost in costs:
         latency, bandwidth = format_seconds(cost.latency_s), format_rate(cost.bandwidth_bytes_per_s)
         if not cost.single_samples:
             low, high = cost.latency_interval_s.low, cost.latency_interval_s.high
             latency += f" [{format_seconds(low)}, {format_seconds(high)}]"
-            slow, fast = cost.bandwidth_interval.low / 1e9, cost.bandwidth_interval.high / 1e9
+            unit = 1e9 if bandwidth.endswith(" GB/s") else 1e6
+            slow, fast = cost.bandwidth_interval.low / unit, cost.bandwidth_interval.high / unit
             bandwidth += f" [{slow:.3g}, {fast:.3g}]"
         yield (
-            f"{cost.world_size:>5}  {latency:>24}  {bandwidth:>25}  {format_rate(cost.busbw_bytes_per_s):>9}  "
+            f"{cost.world_size:>5} {latency:>25}  {bandwidth:>25}  {format_rate(cost.busbw_bytes_per_s):>10} "
             f"{format_bytes(cost.half_bandwidth_bytes)}"
         )
     for cost in costs:

@@ -52,7 +52,7 @@ def report(args: argparse.Namespace) -> int:
         sys.stderr.write(f"side by side, not pooled: {printable(reason)}\n")
     else:
         page = write_report(args.runs, args.out)
-    sys.stdout.write(f"{page}\n")
+    sys.stdout.write(printable(str(page)) + "\n")
     return 0
 
 
@@ -65,7 +65,7 @@ def _say(args: argparse.Namespace) -> int:
         sys.stdout.write(words)
     else:
         write_text(args.out, words)
-        sys.stdout.write(f"{args.out}\n")
+        sys.stdout.write(printable(str(args.out)) + "\n")
     return 0
 
 

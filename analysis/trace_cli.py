@@ -94,7 +94,7 @@ def _analyse(args: argparse.Namespace) -> str:
             raise BadInput(f"--csv {args.csv} cannot be written: {error.strerror}") from error
     if args.perfetto is not None:
         num_events = write_timeline(args.perfetto, timeline(analysis))
-        sys.stderr.write(f"{args.perfetto}: {num_events:,} events; open it in ui.perfetto.dev\n")
+        sys.stderr.write(f"{printable(str(args.perfetto))}: {num_events:,} events; open it in ui.perfetto.dev\n")
     return msgspec.json.encode(analysis_document(analysis)).decode() if args.json else analysis_text(analysis)
 
 

@@ -6,6 +6,7 @@ is told by its first bytes, and read in no time.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ from analysis.trace import read_trace
 from analysis.trace_stream import Limits, TraceText
 from analysis.workers import num_workers, side_by_side
 from commbench.errors import BadInput
+from commbench.progress import progress
+from commbench.units import format_bytes
 
 _PATTERNS = ("*.json", "*.json.gz", f"*{reduced.SUFFIX}")
 _FOLDERS = ("traces", "reduced")
@@ -98,7 +101,14 @@ def each_trace(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]
     """Do the work on every item, one process a core; `paths` are the files that it reads. Raises as `side_by_side`."""
     size_bytes = sum(path.stat().st_size for path in paths)
     deadline_s = _PATIENCE_S + size_bytes / _SLOWEST_PACKED_BYTES_PER_S / max(1, num_workers(len(paths)))
-    return side_by_side(work, items, deadline_s=deadline_s, doing=f"reading {len(paths)} traces")
+    doing = f"reading {len(paths)} trace{'s' * (len(paths) != 1)}"
+    # A worker process is silent: the process that waits for it tells how far all are.
+    with progress(doing, size_bytes, shown=format_bytes, enabled=parent_process() is None) as report:
+
+        def watch(num_done: int, read_bytes: int) -> None:
+            report(size_bytes if num_done == len(items) else min(read_bytes, size_bytes - 1), "")
+
+        return side_by_side(work, items, deadline_s=deadline_s, doing=doing, watch=watch)
 
 
 def is_trace(path: Path) -> bool:

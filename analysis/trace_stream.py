@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from isal import isal_zlib
 
+from analysis.workers import advance
 from commbench.errors import BadInput
 from commbench.units import format_bytes
 
@@ -76,13 +77,15 @@ class TraceText:
             if packed:
                 yield from self._unpack(file)
             else:
-                yield from iter(lambda: file.read(BLOCK_BYTES), b"")
+                while block := file.read(BLOCK_BYTES):
+                    advance(len(block))
+                    yield block
 
     def _unpack(self, file: BinaryIO) -> Iterator[bytes]:
         member = isal_zlib.decompressobj(_GZIP_WINDOW)
         packed = b""
         try:
-            while packed := packed or file.read(_PACKED_BYTES):
+            while packed := packed or self._more(file):
                 if member.eof:  # gzip files may be joined end to end
                     member = isal_zlib.decompressobj(_GZIP_WINDOW)
                 yield member.decompress(packed, BLOCK_BYTES)
@@ -91,3 +94,8 @@ class TraceText:
                 self.damage = "its packed data end too early"
         except _DamagedError as error:
             self.damage = f"its packed data are damaged ({error})"
+
+    def _more(self, file: BinaryIO) -> bytes:
+        packed = file.read(_PACKED_BYTES)
+        advance(len(packed))
+        return packed

@@ -20,7 +20,9 @@ from commbench.errors import BadInput, Interrupted, OutOfMemory, RunFailed
 from commbench.launched import RankContext, detect_rank
 from commbench.machine import ENVIRONMENT_FILE, HostInfo
 from commbench.operations import check_operation
+from commbench.pace import SweepPace
 from commbench.plan import PLAN_FILE, BenchPlan, Cell
+from commbench.progress import progress
 from commbench.records import BurstMeasurement, CollectiveMeasurement, SizeFailure
 from commbench.rundir import RecordWriter, read_document, read_info, read_records, write_document
 from commbench.runtime import broadcast_text, process_group, rank_device, resolve_backend
@@ -28,6 +30,7 @@ from commbench.session import open_run
 from commbench.stopping import StopRequest
 from commbench.sweep import Bench, measure
 from commbench.timing import device_clock
+from commbench.units import format_bytes, printable
 from commbench.verbs import printer
 
 _UNSEEN = Ceiling(bytes_per_s=None, reason="only rank 0 shows it")
@@ -96,11 +99,17 @@ def run_bench(request: BenchRequest) -> int:
 
 def _sweep(bench: Bench, recorder: "Recorder", stop: StopRequest) -> None:
     cells, burst_to_come = recorder.remaining()
+    effort = bench.plan.effort
+    pace = SweepPace(cells, None if effort.iterations is not None else effort.budget_s)
     try:
-        for measurement, stopping in measure(bench, cells):
-            recorder.keep(measurement)
-            if stopping:
-                raise Interrupted(stop.reason or "stopped with another rank")
+        with progress("# bench", len(cells), enabled=recorder.tells, left_s=pace.left_s) as report:
+            for done, (measurement, stopping) in enumerate(measure(bench, cells), 1):
+                report.clear()
+                recorder.keep(measurement)
+                pace.note(bench.elapsed())
+                report(done, format_bytes(measurement.message_bytes))
+                if stopping:
+                    raise Interrupted(stop.reason or "stopped with another rank")
         if burst_to_come:
             burst, stopping = measure_burst(bench)
             recorder.keep_burst(burst)
@@ -123,7 +132,8 @@ class Recorder:
         self.bursts = _read(run / "bursts.jsonl", BurstMeasurement) if earlier else []
         self._row: dict[Cell, CollectiveMeasurement] = {}
         self._ceiling = _ceiling(run, request.plan.op) if context.rank == 0 else _UNSEEN
-        self._say = printer(enabled=context.rank == 0 and not request.json)
+        self.tells = context.rank == 0
+        self._say = printer(enabled=self.tells and not request.json)
 
     def remaining(self) -> tuple[list[tuple[int, Cell]], bool]:
         """Return the cells that the run does not hold yet, in the order of the sweep, and whether the burst is to come."""
@@ -159,7 +169,7 @@ class Recorder:
         self._say(table.footer(self.measured, self._ceiling))
         for burst in self.bursts:
             self._say(table.burst_text(burst))
-        self._say(f"# run: {self.run}")
+        self._say(printable(f"# run: {self.run}"))
         if self._context.rank == 0 and self.request.json:
             document = {"run": str(self.run), "measurements": self.measured, "bursts": self.bursts}
             printer(enabled=True)(msgspec.json.encode(document).decode())

@@ -2,15 +2,16 @@
 
 import argparse
 import os
-import sys
+import time
 from contextlib import nullcontext
 from statistics import median
 
 from commbench.errors import BadInput
+from commbench.pace import SweepPace
 from commbench.progress import progress
 from commbench.records import ContentionMeasurement
 from commbench.rundir import RecordWriter
-from commbench.units import format_bytes, format_seconds
+from commbench.units import format_bytes, format_seconds, printable
 from commbench.verbs import (
     Verb,
     add_launch_arguments,
@@ -65,16 +66,17 @@ def contention(args: argparse.Namespace) -> int:
         RecordWriter(run / "contention.jsonl") if context.rank == 0 else nullcontext() as writer,
     ):
         say(f"# commprof contention: {context.world_size} ranks, backend {backend}\n{COLUMNS}")
-        # On a terminal the rows show how far it is, and a bar would write over them.
-        telling = context.rank == 0 and not sys.stderr.isatty()
-        with progress("contention", len(options.sizes), enabled=telling) as report:
+        pace, start_s = SweepPace([(size, "rounds") for size in options.sizes], None), time.monotonic()
+        with progress("# contention", len(options.sizes), enabled=context.rank == 0, left_s=pace.left_s) as report:
             for number, measurement in enumerate(measure_contention(options, device), 1):
                 measured.append(measurement)
                 if writer is not None:
                     writer.append(measurement)
+                pace.note(time.monotonic() - start_s)
+                report.clear()
                 say(row(measurement))
                 report(number, format_bytes(measurement.message_bytes))
-    say(f"#\n# times are medians over rounds, slowest rank; GFLOP/s alone and with communication\n# run: {run}")
+    say(f"#\n# times are medians over rounds, slowest rank; GFLOP/s alone and with communication\n# run: {printable(str(run))}")
     if context.rank == 0 and args.json:
         printer(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())
     return 0

@@ -2,15 +2,18 @@
 
 import argparse
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from commbench import links_table
 from commbench.errors import BadInput
+from commbench.pace import RoundPace
 from commbench.progress import progress
 from commbench.records import LinkMeasurement
 from commbench.rundir import RecordWriter, read_info
+from commbench.units import printable
 from commbench.verbs import (
     Verb,
     add_launch_arguments,
@@ -74,7 +77,7 @@ def links(args: argparse.Namespace) -> int:
     messages = [m for m in measured if m.kind == "send_recv"]
     if messages:
         say(links_table.matrices(messages))
-    say(f"#\n# run: {run}")
+    say("#\n" + printable(f"# run: {run}"))
     if context.rank == 0 and args.json:
         printer(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())
     return 0
@@ -103,9 +106,11 @@ def _measure(
         say("# no GPU on this host, so there are no copies to measure")
     ranks = dist.get_world_size()
     total = ranks * (ranks - 1) * len(options.sizes)
-    with progress("links", total, enabled=dist.get_rank() == 0 and total > 0) as report:
+    pace, start_s = RoundPace(total, len(options.sizes)), time.monotonic()
+    with progress("links", total, enabled=dist.get_rank() == 0, left_s=pace.left_s) as report:
         for number, measurement in enumerate(measure_pairs(options, device, device_clock(device.type), waiting), 1):
             yield measurement
+            pace.note(number, time.monotonic() - start_s)
             report(number, f"{measurement.source} to {measurement.target}")
 
 

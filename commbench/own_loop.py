@@ -32,6 +32,7 @@ from commbench.rundir import new_run_path
 from commbench.runtime import gather_text
 from commbench.session import make_run, marked, sampled
 from commbench.timing import device_clock
+from commbench.units import printable
 
 
 @contextmanager
@@ -85,7 +86,7 @@ def record_steps(
     with marked(run, context.rank), sampled(run, context), recorder:
         yield recorder
     if context.rank == 0:
-        sys.stderr.write(f"commprof: the steps are in {run}\n")
+        sys.stderr.write(f"commprof: the steps are in {printable(str(run))}\n")
 
 
 def _own_place(device: torch.device) -> RankContext:

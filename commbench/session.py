@@ -20,6 +20,7 @@ from commbench.rundir import create_run, finish_run, new_run_path, now_utc, read
 from commbench.runtime import barrier, broadcast_text, gather_text, naming_lost_ranks, pci_bus_id
 from commbench.stopping import raise_on_sigterm
 from commbench.telemetry import telemetry, telemetry_file
+from commbench.units import printable
 
 
 @contextmanager
@@ -106,7 +107,7 @@ def _mark(path: Path, status: RunStatus, failure: str) -> None:
     try:
         finish_run(path, status, failure)
     except OSError as error:
-        sys.stderr.write(f"commprof: {path} could not be marked {status} ({error.strerror})\n")
+        sys.stderr.write(f"commprof: {printable(str(path))} could not be marked {status} ({error.strerror})\n")
 
 
 def _create(path: Path, info: RunInfo) -> None:

@@ -14,6 +14,7 @@ import torch
 from commbench.collectives import Arena, Collective
 from commbench.errors import OutOfMemory
 from commbench.operations import OPERATIONS
+from commbench.pace import share
 from commbench.plan import BenchPlan, Cell, Effort
 from commbench.records import CollectiveMeasurement, Remeasured
 from commbench.runtime import gather_values
@@ -22,7 +23,6 @@ from commbench.timer import CallTimer, Chunk
 from commbench.timing import Clock
 from commbench.units import format_bytes
 
-_HEAVY_BYTES = 50e6  # a size of so many bytes gets twice the time of a small one: few calls, but long ones
 _LEAST_SAMPLES = 3  # taken whatever they cost
 _SETTLED_SAMPLES = 20  # fewer may agree by chance
 _MOST_SAMPLES = 5_000
@@ -58,7 +58,7 @@ def measure(bench: Bench, cells: Sequence[tuple[int, Cell]]) -> Iterator[tuple[C
 
     Raises OutOfMemory on all ranks where one has no memory left for a size.
     """
-    weights = [1 + size / _HEAVY_BYTES for size, _ in cells]
+    weights = [share(size) for size, _ in cells]
     for done, (size, cell) in enumerate(cells):
         bench.announce(f"{bench.plan.op} of {format_bytes(size)}")
         collective, elapsed_s = allocate(bench, bench.arena, size, cell)

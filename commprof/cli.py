@@ -5,6 +5,8 @@ standard error.
 """
 
 import argparse
+import errno
+import io
 import os
 import sys
 import textwrap
@@ -51,6 +53,7 @@ VERBS = {
 
 def enter() -> NoReturn:
     """Run the verb that this process was started for, and end the process."""
+    _prepare_streams()
     code = main()
     if "torch" in sys.modules:
         end_process(code)
@@ -61,9 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code; a user's error becomes one line on standard error."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = _run(argv)
-        sys.stdout.flush()  # here, where a reader that has gone can still be caught
-        return code
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()  # here, where a reader that has gone can still be caught
     except CommprofError as error:
         sys.stderr.write(f"commprof: error: {printable(str(error))}\n")
         return error.exit_code
@@ -71,9 +75,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("commprof: interrupted\n")
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone and wants no message; Python would still try to hand over the rest at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # its reader has gone and wants no message
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        sys.stderr.write(f"commprof: error: the output cannot be written: {error.strerror}\n")
+        return 1
+
+
+def _prepare_streams() -> None:
+    """See to it that writing to a standard stream cannot fail for how it was handed over.
+
+    The number of a closed one would go to the first file that is opened, and what libraries print into that file.
+    """
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_RDONLY)
+    if sys.stdout is None:
+        os.open(os.devnull, os.O_WRONLY)
+        sys.stdout = open(1, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        os.open(os.devnull, os.O_WRONLY)
+        sys.stderr = open(2, "w", buffering=1)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks
+
+
+def _drop_output() -> None:
+    """Let Python hand the rest of the output to nobody; it would try the old reader again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: list[str]) -> int:
@@ -104,9 +136,16 @@ def _run(argv: list[str]) -> int:
     return run_verb(name, argv[1:], args)
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that repeats a wrong argument without what could steer the terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def parser_of(name: str, verb: Verb) -> argparse.ArgumentParser:
     """Return the parser that reads a verb's words and shows its help."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"commprof {name}",
         description=textwrap.fill(verb.summary, _WIDTH),
         epilog="examples:\n" + "\n".join(f"  {example}" for example in verb.examples),

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import IO
 
 from commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
+from commbench.progress import TERMINAL_VARIABLE, clear_line, terminal
 from commbench.records import RunKind
 from commbench.rundir import RUN_FILE, finish_run, new_run_path, read_info
 from commbench.stopping import die_with_parent, raise_on_sigterm
@@ -39,7 +40,11 @@ def run_verb(name: str, argv: Sequence[str], args: argparse.Namespace) -> int:
     resumed = getattr(args, "resume", None)
     run = resumed or args.folder or new_run_path(args.out, _KINDS[name], args.nproc)
     folder = [] if resumed else ["--folder", str(run)]
-    launch(local_command([name, *_without_launch_flags(argv), *folder], args.nproc), run)
+    watched = {TERMINAL_VARIABLE: "1"} if terminal() is sys.stderr else {}
+    try:
+        launch(local_command([name, *_without_launch_flags(argv), *folder], args.nproc), run, environ=watched)
+    finally:
+        clear_line(sys.stderr)  # a rank that was killed left its line of progress behind
     return 0
 
 
@@ -144,6 +149,7 @@ def _forward(source: IO[str], target: IO[str], heard: _Heard, on_line: Callable[
             del heard.noise[500:]
             heard.failure.set()
         elif not _CHATTER.match(line):
+            clear_line(target)
             target.write(line)
             target.flush()
             if on_line is not None:

@@ -73,7 +73,7 @@ def study_verb(args: argparse.Namespace) -> int:
         words = _conclude(folder)
     except (KeyboardInterrupt, Interrupted) as error:
         finish_run(folder, "interrupted", str(error) or "stopped by SIGINT")
-        sys.stderr.write(f"interrupted; the same command goes on where it stopped (in {folder})\n")
+        sys.stderr.write(f"interrupted; the same command goes on where it stopped (in {printable(str(folder))})\n")
         raise
     except CommprofError as error:
         finish_run(folder, "failed", str(error))
@@ -164,7 +164,7 @@ def _run_stage(folder: Path, study: StudyConfig, stage: Stage, count: str, left:
     except Interrupted:
         raise
     except CommprofError as error:
-        sys.stderr.write(f"{count} {stage.name} failed: {error} (its words are in {log_path})\n")
+        sys.stderr.write(f"{count} {stage.name} failed: {printable(f'{error} (its words are in {log_path})')}\n")
         set_aside(folder, run)
         return str(error)
     return None
@@ -198,7 +198,7 @@ def _conclude(folder: Path) -> str:
     from analysis.study_report import write_study_report
 
     sentences, report = write_study_report(folder)
-    return "\n".join([*(textwrap.fill(sentence, _WIDTH) for sentence in sentences), "", f"report: {report}"])
+    return "\n".join([*(textwrap.fill(sentence, _WIDTH) for sentence in sentences), "", printable(f"report: {report}")])
 
 
 def _open_study(folder: Path, study: StudyConfig) -> None:

@@ -12,7 +12,7 @@ from commbench.rundir import read_document, read_info, read_records, write_docum
 from commbench.runtime import gather_values
 from commbench.slowdown import Slowdown
 from commbench.training_records import EvaluationMeasurement, StepMeasurement, TrainingSummary
-from commbench.units import format_bytes, format_number, format_seconds
+from commbench.units import format_bytes, format_number, format_seconds, printable
 from train.config import TrainConfig
 from train.flops import flops_per_token, peak_flops_per_s
 
@@ -55,7 +55,7 @@ def summary_text(run: Path) -> str:
     every_step = list(read_records(run / "steps.rank00000.jsonl", StepMeasurement))
     steps = [step for step in every_step if step.counts]
     if not steps:
-        return f"no step counts: all of them warmed up or were traced\nrun: {run}"
+        return f"no step counts: all of them warmed up or were traced\nrun: {printable(str(run))}"
     summary = read_document(run / SUMMARY_FILE, TrainingSummary)
     phases = "  ".join(
         f"{name} {format_seconds(median(getattr(step, f'{name}_s') for step in steps))}"
@@ -72,7 +72,7 @@ def summary_text(run: Path) -> str:
     if (run / "evaluations.jsonl").exists():
         *_, last = read_records(run / "evaluations.jsonl", EvaluationMeasurement)
         lines.append(f"accuracy {last.accuracy:.4f} on {last.num_samples} articles after {last.elapsed_s:.0f} s")
-    return "\n".join([*lines, f"run: {run}"])
+    return "\n".join([*lines, printable(f"run: {run}")])
 
 
 def _throughput(info: RunInfo, summary: TrainingSummary) -> tuple[str, str]:

@@ -92,6 +92,18 @@ def test_a_hostile_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[
     assert shown.count("\n") == 1
 
 
+def test_what_is_written_is_named_without_steering_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    hostile = "x\x1b[31m\n\u202e\u200f"
+    bench = write_bench_run(tmp_path / hostile, 1e-4, 1e9)
+    assert main(["report", str(bench), "--markdown", "--out", str(tmp_path / hostile / "words.md")]) == 0
+    assert main(["report", str(bench)]) == 0
+    with pytest.raises(SystemExit):
+        main(["fit", f"--{hostile}"])
+    out, err = capfd.readouterr()
+    assert not {"\x1b", "\u202e", "\u200f"} & set(out + err)
+    assert out.count("\n") == 2
+
+
 def test_a_reader_that_leaves_is_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -100,6 +112,32 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [SCRIPT, "fit", "--times", "1=1", "2=2"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "commprof: error: the output cannot be written: No space left on device\n",
+    )
+
+
+def test_closed_streams_are_no_traceback_and_no_file_takes_their_place() -> None:
+    code = """
+import os, sys
+for number in (0, 1, 2):
+    os.close(number)
+sys.stdin = sys.stdout = sys.stderr = None
+from commprof.cli import _prepare_streams, main
+_prepare_streams()
+codes = main(["fit", "--times", "1=1", "2=2"]), main(["fit", "--times", "1=x"])
+file = os.open(os.devnull, os.O_RDONLY)
+os._exit(0 if codes == (0, 2) and file > 2 else 1)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
 def test_fit_explains_four_times(capsys: pytest.CaptureFixture[str]) -> None:
