@@ -6,6 +6,7 @@ colour-blind eyes. Whatever a user's matplotlibrc says, text is drawn as it is: 
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from math import ceil, floor, log2, log10
 
 import matplotlib.style
@@ -45,13 +46,24 @@ _STYLE = {
     "lines.markersize": 6,
     "errorbar.capsize": 3,
 }
+_in_style = ContextVar("_in_style", default=False)
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw in this style; hold it while saving too, because tick labels are made then."""
-    with matplotlib.style.context(["default", _STYLE]):
+    """Draw in this style; hold it while saving too, because tick labels are made then.
+
+    To enter it takes a millisecond, so a page with many figures holds it throughout, and within that it is there already.
+    """
+    if _in_style.get():
         yield
+        return
+    entered = _in_style.set(True)
+    try:
+        with matplotlib.style.context(["default", _STYLE]):
+            yield
+    finally:
+        _in_style.reset(entered)
 
 
 def new_axes(height: float, *, left: float, legend_rows: int = 1) -> tuple[Figure, Axes]:

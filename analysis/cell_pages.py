@@ -12,6 +12,7 @@ from commbench.progress import progress
 _WORTH_PROCESSES = 4  # cells; below, interpreters of their own take longer to start than the pages to write
 _PATIENCE_S = 60.0
 _PAGE_PATIENCE_S = 60.0
+_MAX_OBJECTS = 300_000  # of finished pages' that may wait to be freed; a page leaves 45,000, in 8 MB
 
 Job = tuple[Path, str, str | None, tuple[Path, ...], Path]
 
@@ -37,8 +38,10 @@ def _write(job: Job) -> Path:
     from analysis.report import write_cell_report  # half a second that the waiting process need not spend as well
 
     gc.disable()  # a page's figures live to its end; to look through them again and again costs a seventh of the time
-    gc.freeze()  # nor need what was loaded before be looked through at the end of every page
+    if not gc.get_freeze_count():
+        gc.freeze()  # nor need what was loaded before be looked through, once for all pages
     cell = Cell(experiment=experiment, wire=wire, runs=tuple(load_run(path) for path in paths))
     page = write_cell_report(root, cell, folder)
-    gc.collect()
+    if gc.get_count()[0] > _MAX_OBJECTS:
+        gc.collect()
     return page

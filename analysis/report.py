@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.canvas import styled
 from analysis.experiment import Cell
 from analysis.report_contention import contention_section
 from analysis.report_data import Material, cell_material, gather
@@ -42,6 +43,7 @@ def write_cell_report(root: Path, cell: Cell, folder: Path) -> Path:
     return _write(cell_material(cell.runs, folder), folder, None)
 
 
+@styled()
 def _write(material: Material, derived: Path, out: Path | None) -> Path:
     page = out if out is not None else derived / "report.html"
     if material.outcomes:
