@@ -5,13 +5,15 @@
 from the schedule in ddp.py. A `Setting` says what differs from what was measured. The same draws serve every setting, so that
 differences come from the change alone, and a difference has an interval too.
 
-Two things no sample of the runs at hand can tell are added to the draws as factors, log-normal and independent: a run computes
-at another pace than the run before it (`PACE_ERROR`), and this model's exposed communication is off by `EXPOSED_ERROR`. Both
-are standard deviations of what was seen on a testbed whose cells were predicted and then run (docs/method.md).
+Two errors are added to the draws as factors, log-normal and independent. A run computes at another pace than the run before it:
+by `PACE_ERROR` on a quiet machine, and by sqrt(2) of the drift that the runs at hand show. And this model's exposed
+communication is off by `EXPOSED_ERROR`. These two are standard deviations of what was seen on a testbed whose cells were
+predicted and then run (docs/method.md).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import hypot, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +108,7 @@ def estimate(situation: Situation, setting: Setting = AS_MEASURED) -> Estimate:
         ready_s, compute_end_s, transfer_s, workers=situation.workers, contention=situation.contention, copy_s=copy_s
     )
     compute_s = compute_end_s + copy_s.sum(axis=1) - sync_s
-    pace, exposed = _model_error(len(compute_s), extrapolated=situation.extrapolated)
+    pace, exposed = _model_error(len(compute_s), situation)
     return Estimate(
         step_s=pace * compute_s + exposed * (timelines.end_s - compute_s),
         compute_s=pace * compute_s,
@@ -178,9 +180,10 @@ def _copies(situation: Situation, setting: Setting, buckets: Sequence[Bucket]) -
     return kept * copy_s[:, None] * share / share.sum(), converting_s
 
 
-def _model_error(count: int, *, extrapolated: bool) -> tuple[Floats, Floats]:
+def _model_error(count: int, situation: Situation) -> tuple[Floats, Floats]:
     """Return the factors on computation and on exposed communication [draws], entry 0 being 1."""
     rng = np.random.default_rng(0)  # the same for every setting
     normal = rng.standard_normal((2, count))
     normal[:, 0] = 0.0
-    return np.exp(PACE_ERROR * normal[0]), np.exp((EXTRAPOLATED_ERROR if extrapolated else EXPOSED_ERROR) * normal[1])
+    pace = hypot(PACE_ERROR, sqrt(2) * situation.drift)
+    return np.exp(pace * normal[0]), np.exp((EXTRAPOLATED_ERROR if situation.extrapolated else EXPOSED_ERROR) * normal[1])

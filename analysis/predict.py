@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from analysis.advise import changes
 from analysis.cost import cost_s, ring_s
 from analysis.ddp import NO_CONTENTION
+from analysis.drift import TOLD_DRIFT
 from analysis.estimate import Estimate, comm_s, estimate, interval
 from analysis.load import Run
 from analysis.results import (
@@ -170,6 +171,8 @@ def _assumptions(situation: Situation, kind: ScalingKind) -> list[str]:
     if situation.extrapolated:
         notes.append(f"no bench on {situation.world_size} ranks; the wire is carried over by its {situation.cost.form}")
         notes += situation.cost.doubts
+    if situation.drift >= TOLD_DRIFT:
+        notes.append(f"the machine's pace drifts by {situation.drift:.0%} within these runs, and intervals are wider for it")
     largest, swept = max(b.num_bytes for b in situation.buckets), situation.cost.message_bytes[-1]
     if situation.sent_share * largest > swept:
         notes.append(f"the largest bucket is beyond the largest message benched ({format_bytes(swept)}); the line goes on")

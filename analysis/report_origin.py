@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from analysis.drift import drift_of
 from analysis.load import Run
 from analysis.plots import ranks
 from analysis.report_data import Material, checked_too_early
@@ -12,10 +13,13 @@ from analysis.report_page import Cell, Link, Section, Table
 from commbench.records import RunInfo
 from commbench.units import format_bytes
 
+_MUCH_DRIFT = 0.05
+
 
 def warnings(material: Material) -> tuple[str, ...]:
     """Return what a reader must know before believing a number, the gravest first."""
-    return (*_emulated(material), *_shared_cores(material), *_unfinished(material), *_doubts(material), *material.refusals)
+    found = (_emulated, _shared_cores, _drifting, _unfinished, _doubts)
+    return (*(warning for kind in found for warning in kind(material)), *material.refusals)
 
 
 def environment_section(material: Material) -> Section:
@@ -84,6 +88,15 @@ def _shared_cores(material: Material) -> Iterator[str]:
 def _listed(world_sizes: Sequence[int]) -> str:
     *most, last = map(str, world_sizes)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def _drifting(material: Material) -> Iterator[str]:
+    drift = drift_of(material.runs)
+    if drift >= _MUCH_DRIFT:
+        yield (
+            f"This machine changed its pace by {drift:.0%} from one stretch of a run to the next (standard deviation). What is "
+            "measured at another time may differ by as much: keep other work off it and measure again."
+        )
 
 
 def _unfinished(material: Material) -> Iterator[str]:

@@ -16,6 +16,7 @@ from analysis.carry import carry_cost
 from analysis.computation import Computation, ComputePool, draw_computation, pool_of
 from analysis.cost import fit_cost, resampled_medians
 from analysis.ddp import NO_CONTENTION, Bucket, Contention, assign_buckets, share_cores
+from analysis.drift import drift_of
 from analysis.load import Run, check_combinable, check_one_origin, select
 from analysis.results import CostModel
 from commbench.errors import UnusableData
@@ -35,7 +36,7 @@ class Situation:
 
     `imported_from` names the log that the wire is of, `traced_from` the traces of `traced_ranks` ranks that the computation is.
     `cost_ratios` [1 + draws, sizes] are bootstrapped medians over the measured ones at `cost.message_bytes`, the first row 1.
-    `contention_bytes` is the message size at which contention was measured, None where it is worked out.
+    `contention_bytes` is the message size at which contention was measured, None where it is worked out. `drift`: drift.py.
     """
 
     world_size: int
@@ -54,6 +55,7 @@ class Situation:
     imported_from: str | None = None
     traced_from: str | None = None
     traced_ranks: int = 0
+    drift: float = 0.0
 
     @property
     def sent_share(self) -> float:
@@ -155,6 +157,7 @@ def _situation(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], w
         imported_from=hosts.imported_from,
         traced_from=beside.info.imported_from,
         traced_ranks=beside.world_size if traced else 0,
+        drift=drift_of(runs),
     )
     # What ranks that sent while they were traced were slowed by is in their computation already.
     return known if known.traced_ranks > 1 else _contended(known, runs, beside, ranks_on_cores)

@@ -109,6 +109,22 @@ def test_steps_that_never_vary_leave_the_doubt_about_the_model(tmp_path: Path) -
     assert interval.high - interval.low == pytest.approx(2 * 1.645 * spread_s, rel=0.2)
 
 
+def test_a_machine_that_drifts_widens_the_interval_by_what_its_runs_show(tmp_path: Path) -> None:
+    """Half of the stretches take 10 % longer: a drift of ln 1.1 / sqrt(3), and two runs differ by sqrt(2) of it."""
+    folders = study(tmp_path)
+    paces = (1.0, 1.0, 1.0, 1.0, 1.0, 1.1, 1.1, 1.1, 1.1, 1.1) * 2
+    drifting = [
+        replace(step(i), step_s=pace * step(i).step_s, forward_s=pace * step(i).forward_s) for i, pace in enumerate(paces)
+    ]
+    folders[0] = write_training_run(tmp_path / "drifting", drifting, gradients=GRADIENTS)
+    predicted = by_model(predict(load_runs(folders)))["schedule"]
+    assert predicted.interval_s is not None
+    low, high = predicted.interval_s.low / predicted.step_s, predicted.interval_s.high / predicted.step_s
+    own = math.hypot(PACE_ERROR, math.sqrt(2 / 3) * math.log(1.1))
+    assert math.log(high / low) > 2 * 1.645 * own * 0.9
+    assert any("the machine's pace drifts by" in note for note in predicted.assumptions)
+
+
 def test_steps_and_wires_that_vary_widen_the_interval(tmp_path: Path) -> None:
     def width(folders: list[Path]) -> float:
         span = by_model(predict(load_runs(folders)))["schedule"].interval_s
