@@ -59,7 +59,15 @@ class MissingFigure:
     reason: str
 
 
-def figures_of(found: Found) -> Iterator[NamedFigure | MissingFigure]:
+Figures = Sequence[NamedFigure | MissingFigure]
+
+
+def num_sets(found: Found) -> int:
+    """Return how many sets `figure_sets` yields."""
+    return len(found.experiments) + len(found.grids) + 1
+
+
+def figure_sets(found: Found) -> Iterator[Figures]:
     """Yield the figures of each experiment, of each study of several, and of all experiments beside each other."""
     rows: list[Comparison] = []
     compared: list[Experiment] = []
@@ -68,15 +76,15 @@ def figures_of(found: Found) -> Iterator[NamedFigure | MissingFigure]:
             material = cell_material(experiment.runs, experiment.folder)
             report = build_report(material, experiment.folder / "report.html")
         except CommprofError as error:
-            yield MissingFigure(names=(experiment.name,), reason=str(error))
+            yield [MissingFigure(names=(experiment.name,), reason=str(error))]
             continue
         if own := list(comparisons(experiment.name, material)):
             rows += own
             compared.append(experiment)
-        yield from _own_figures(experiment, material, report)
+        yield list(_own_figures(experiment, material, report))
     for root, cells in found.grids:
-        yield from _grid_figures(root, cells)
-    yield from _overview(rows, compared)
+        yield list(_grid_figures(root, cells))
+    yield list(_overview(rows, compared))
 
 
 def _own_figures(experiment: Experiment, material: Material, report: Report) -> Iterator[NamedFigure | MissingFigure]:

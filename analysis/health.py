@@ -93,7 +93,8 @@ def _cores(evidence: Evidence) -> Iterator[Verdict]:
     if not info.on_cpu or info.imported_from is not None:
         return
     asked = info.ranks_per_machine * info.threads_per_rank
-    message = f"{info.ranks_per_machine} ranks a machine, {info.threads_per_rank} threads each, {info.cores_per_node} cores"
+    threads = f"{info.threads_per_rank} thread{'s' * (info.threads_per_rank != 1)} each"
+    message = f"{info.ranks_per_machine} ranks a machine, {threads}, {info.cores_per_node} cores"
     if info.oversubscribed:
         message += ": they take turns, and the times hold that waiting; start fewer ranks or lower OMP_NUM_THREADS"
     yield Verdict(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from analysis.plain_text import file_stem
 from commbench.errors import BadInput
+from commbench.progress import progress
 from commbench.units import printable
 from commbench.verbs import Verb
 
@@ -44,7 +45,7 @@ def check_plots(args: argparse.Namespace) -> None:
 def plots(args: argparse.Namespace) -> int:
     """Write the figures and their captions; print the figures' paths, and on standard error what was left out."""
     from analysis.experiments_below import Wanted, find_experiments
-    from analysis.figure_set import NamedFigure, figures_of
+    from analysis.figure_set import NamedFigure, figure_sets, num_sets
 
     datasets = frozenset(name for name in (word.strip() for word in args.datasets.split(",")) if name)
     found = find_experiments(args.root, Wanted(warmup_steps=args.warmup, datasets=datasets))
@@ -52,11 +53,15 @@ def plots(args: argparse.Namespace) -> int:
         _note(f"left out {line}")
     written: dict[str, str] = {}
     missing: dict[str, list[str]] = {}
-    for one in figures_of(found):
-        if isinstance(one, NamedFigure):
-            _write(one, args, written)
-        else:
-            missing.setdefault(one.reason, []).extend(one.names)
+    with progress("figures: experiments", num_sets(found)) as report:
+        for done, figures in enumerate(figure_sets(found), start=1):
+            report.clear()
+            for one in figures:
+                if isinstance(one, NamedFigure):
+                    _write(one, args, written)
+                else:
+                    missing.setdefault(one.reason, []).extend(one.names)
+            report(done, "")
     for reason, names in missing.items():
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
         _note(f"left out {', '.join(map(file_stem, names[:_MOST_NAMED]))}{more}: {reason}")

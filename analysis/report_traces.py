@@ -35,7 +35,7 @@ def trace_section(material: Material, page: Path) -> Section | None:
         name="traces",
         title="Where the step went",
         sentences=(
-            "From the profiler's traces of a few steps, which it may slow; no other figure of this page holds these steps. A "
+            "From the profiler's traces of a few steps, which it may slow; no other figure holds these steps. A "
             "collective waits until the last rank has arrived and transfers from then on; what a rank computes meanwhile hides "
             "it.",
             *(words for one in telling for words in _words(one)),
