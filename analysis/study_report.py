@@ -33,13 +33,15 @@ def write_predictions(root: Path, experiment: str, wire: str | None, *, grid: bo
 
     `grid` says that the study has several cells. A prediction on disk is never replaced: runs may have been checked against it.
     """
-    found = [cell for cell in cells_of(load_runs([root])) if (cell.experiment, cell.wire) == (experiment, wire)]
+    runs = load_runs([root])
+    found = [cell for cell in cells_of(runs) if (cell.experiment, cell.wire) == (experiment, wire)]
     for cell in found:
         path = cell_folder(root, cell, grid=grid) / PREDICTIONS_FILE
         if path.exists():
             continue
         try:
-            write_document(path, predict(cell.calibration))
+            own = {run.path for run in cell.calibration}
+            write_document(path, predict(cell.calibration, beside=[run for run in runs if run.path not in own]))
         except CommprofError as error:
             return {f"prediction of {cell.name}": str(error)}
     return {}

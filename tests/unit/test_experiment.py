@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from analysis.experiment import cells_of, crossing, line_rate
 from analysis.load import load_runs
+from analysis.results import PredictionSet
 from analysis.study_report import has_grid, read_boundaries, write_boundaries, write_predictions, write_study_report
 from commbench.errors import BadInput
 from commbench.rundir import create_run, read_document
@@ -95,6 +96,15 @@ def test_the_boundary_is_predicted_before_the_runs_and_found_again_in_them(tmp_p
         hindrance,
         cure,
     ]
+
+
+def test_all_runs_of_a_study_tell_how_much_the_machine_drifts(tmp_path: Path) -> None:
+    root = calibrate(tmp_path / "study")
+    steps = [step(i, step_s=COMPUTE_S * (1 + 0.1 * (i // 4 % 2))) for i in range(16)]
+    write_training_run(root / "other-profile-n1", steps, workload=workload(experiment="other"))
+    assert predict_all(root) == {}
+    notes = read_document(root / "analysis" / "small-100mbit" / "predictions.json", PredictionSet).predictions[0].assumptions
+    assert "the machine's pace drifts by 6% within these runs, and intervals are wider for it" in notes
 
 
 def test_study_csv_is_tidy(tmp_path: Path) -> None:

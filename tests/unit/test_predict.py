@@ -123,6 +123,11 @@ def test_a_machine_that_drifts_widens_the_interval_by_what_its_runs_show(tmp_pat
     own = math.hypot(PACE_ERROR, math.sqrt(2 / 3) * math.log(1.1))
     assert math.log(high / low) > 2 * 1.645 * own * 0.9
     assert any("the machine's pace drifts by" in note for note in predicted.assumptions)
+    steady = predict(load_runs(study(tmp_path / "steady")), beside=load_runs(folders[:1]))
+    told = by_model(steady)["schedule"]
+    assert told.interval_s is not None
+    pooled = math.hypot(PACE_ERROR, math.log(1.1) / math.sqrt(3))  # half the variance: one of two runs drifts
+    assert math.log(told.interval_s.high / told.interval_s.low) == pytest.approx(2 * 1.645 * pooled, rel=0.2)
 
 
 def test_steps_and_wires_that_vary_widen_the_interval(tmp_path: Path) -> None:
