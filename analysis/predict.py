@@ -18,12 +18,11 @@ at a fixed batch per rank; where the batch is fixed in all (strong scaling), T_1
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from analysis.advise import changes
 from analysis.cost import cost_s, ring_s
 from analysis.ddp import NO_CONTENTION
-from analysis.drift import TOLD_DRIFT, drift_of
+from analysis.drift import TOLD_DRIFT
 from analysis.estimate import Estimate, comm_s, estimate, interval
 from analysis.load import Run
 from analysis.results import (
@@ -46,13 +45,12 @@ from commbench.units import format_bytes
 def predict(runs: Sequence[Run], world_sizes: Sequence[int] = (), *, beside: Sequence[Run] = ()) -> PredictionSet:
     """Predict the step at each world size, by default at every one that was benched.
 
-    `beside` are other runs of the same machines: they tell how much its pace drifts, and nothing else is taken from them.
+    `beside` as in `situations`.
     Synchronised runs on several ranks among `runs` are not looked at: they are what predictions are checked against.
     Raises UnusableData without a single-rank profile or a bench, BadInput for runs that cannot be combined.
     """
     costs = fit_costs(runs)
-    drift = drift_of([*runs, *beside])
-    known = [replace(own, drift=drift) for own in situations(runs, sorted(set(world_sizes)) or list(costs))]
+    known = situations(runs, sorted(set(world_sizes)) or list(costs), beside=beside)
     profile = profile_run(runs)
     single_s = profile.median_step_s()
     assert profile.info.workload is not None

@@ -133,8 +133,9 @@ def gather(paths: Sequence[Path]) -> Material:
 
 
 def cell_material(runs: Sequence[Run], folder: Path) -> Material:
-    """Put together what belongs to one cell of a study, whose predictions lie in `folder`."""
-    return _material(runs, folder, folder, {}, f"analysis/{folder.name}/{PREDICTIONS_FILE}")
+    """Put together what belongs to one cell of a study, whose predictions lie in `folder`: its only cell's in analysis/."""
+    named = folder.name if folder.name == "analysis" else f"analysis/{folder.name}"
+    return _material(runs, folder, folder, {}, f"{named}/{PREDICTIONS_FILE}")
 
 
 def _material(

@@ -74,8 +74,11 @@ class Situation:
         return float(self.computation.alone_s[0])
 
 
-def situations(runs: Sequence[Run], world_sizes: Sequence[int]) -> list[Situation]:
-    """Collect what is known of each world size; raise UnusableData or BadInput where it cannot be predicted."""
+def situations(runs: Sequence[Run], world_sizes: Sequence[int], *, beside: Sequence[Run] = ()) -> list[Situation]:
+    """Collect what is known of each world size; raise UnusableData or BadInput where it cannot be predicted.
+
+    `beside` are other runs of the same machine: they tell how much its pace drifts, and nothing else is taken from them.
+    """
     check_combinable(runs)
     profile = profile_run(runs)
     assert profile.gradients is not None and profile.info.workload is not None
@@ -87,7 +90,8 @@ def situations(runs: Sequence[Run], world_sizes: Sequence[int]) -> list[Situatio
     costs = fit_costs(runs)
     if not costs:
         raise UnusableData("no bench run among those given; run commprof bench --nproc N and name its folder too")
-    return [_situation(runs, profile, costs, world_size) for world_size in world_sizes]
+    drift = drift_of([*runs, *beside])
+    return [_situation(runs, profile, costs, world_size, drift) for world_size in world_sizes]
 
 
 def profile_run(runs: Sequence[Run]) -> Run:
@@ -125,7 +129,7 @@ def buckets_of(parameters: tuple[ParameterTiming, ...], first_cap_bytes: int, ca
     return tuple(assign_buckets(parameters, first_cap_bytes, cap_bytes))
 
 
-def _situation(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], world_size: int) -> Situation:
+def _situation(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], world_size: int, drift: float) -> Situation:
     assert profile.gradients is not None and profile.info.workload is not None
     benches = select(runs, kind="bench")
     extrapolated = world_size not in costs
@@ -157,7 +161,7 @@ def _situation(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], w
         imported_from=hosts.imported_from,
         traced_from=beside.info.imported_from,
         traced_ranks=beside.world_size if traced else 0,
-        drift=drift_of(runs),
+        drift=drift,
     )
     # What ranks that sent while they were traced were slowed by is in their computation already.
     return known if known.traced_ranks > 1 else _contended(known, runs, beside, ranks_on_cores)

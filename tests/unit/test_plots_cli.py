@@ -73,6 +73,7 @@ def test_every_figure_has_a_caption_that_names_its_samples_and_files(written: Wr
     )
     assert "15 steps of all ranks (profile-n1 5, train-n2 10)" in captions["demo-loss-over-samples.svg"]
     assert "demo: 15 steps of all ranks" in captions["speedup-bars.svg"]
+    assert captions["demo-speedup.svg"].endswith(", analysis/predictions.json.")
     assert written.noted.endswith("figures/captions.txt\n")
 
 
