@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.machine import describe_machine
-from commbench.rundir import read_records, write_text
-from commbench.training_records import EvaluationMeasurement
+from commprof.commbench.records.rundir import read_records, write_text
+from commprof.commbench.records.training import EvaluationMeasurement
 
 REPO = Path(__file__).parents[1]
 WAYS = {

@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import nnls
 
-from analysis.cost import BUCKET_RANGE, cost_s, fit_cost
-from analysis.import_run import measurements, read_text, understand
-from analysis.readers.dialect import read_log
-from analysis.results import CostModel
 from benchmarks.machine import describe_machine
-from commbench.errors import BadInput, CommprofError
-from commbench.records import CollectiveMeasurement
-from commbench.rundir import write_text
+from commprof.analysis.readers.as_run import measurements, read_text, understand
+from commprof.analysis.readers.dialect import read_log
+from commprof.analysis.wire.cost import BUCKET_RANGE, cost_s, fit_cost
+from commprof.analysis.wire.results import CostModel
+from commprof.commbench.errors import BadInput, CommprofError
+from commprof.commbench.records.rundir import write_text
+from commprof.commbench.records.types import CollectiveMeasurement
 
 Floats = NDArray[np.float64]
 Form = Callable[[Floats, Floats], Callable[[Floats], Floats]]

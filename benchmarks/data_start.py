@@ -21,15 +21,15 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.machine import describe_machine
-from commbench.errors import RunFailed
-from commbench.rundir import write_text
-from commbench.units import format_bytes
+from commprof.commbench.errors import RunFailed
+from commprof.commbench.records.rundir import write_text
+from commprof.commbench.units import format_bytes
 
 MAX_FIRST_S, MAX_NEXT_S, MAX_BYTES = 12.0, 1.0, 10**9
 CHILD = """
 import sys, time
-from train.config import DataConfig, ModelConfig
-from train.data import prepare_data
+from commprof.train.config.types import DataConfig, ModelConfig
+from commprof.train.text.dataset import prepare_data
 train_csv, eval_csv, cache, count = sys.argv[1:]
 begin_s = time.perf_counter()
 training, _ = prepare_data(DataConfig(source="csv", train_csv=train_csv, eval_csv=eval_csv, cache_dir=cache), ModelConfig())

@@ -21,9 +21,9 @@ from statistics import median
 
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
-from commbench.records import CollectiveMeasurement
-from commbench.rundir import read_records, write_text
-from commbench.spread import relative_half_width
+from commprof.commbench.records.rundir import read_records, write_text
+from commprof.commbench.records.types import CollectiveMeasurement
+from commprof.commbench.spread import relative_half_width
 
 PRECISION = 0.02
 TIMEOUT_S = 300.0

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from analysis.explorer import Explorer, Gradients, PageData, Place, curve_of
-from analysis.report_page import Report, Section, render
-from analysis.results import CostModel, Interval
 from benchmarks.browser import chromium, visit
 from benchmarks.machine import describe_machine
-from commbench.rundir import now_utc, write_text
+from commprof.analysis.report.page.explorer import Explorer, Gradients, PageData, Place, curve_of
+from commprof.analysis.report.page.html import Report, Section, render
+from commprof.analysis.runs.interval import Interval
+from commprof.analysis.wire.results import CostModel
+from commprof.commbench.records.rundir import now_utc, write_text
 
 REDRAWS = 200
 WORLD_SIZES = (2, 4, 8, 16, 32, 64)

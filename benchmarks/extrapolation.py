@@ -27,12 +27,12 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.extrapolate import overheads
-from analysis.laws import Floats, fit_laws, laws
-from analysis.overhead_mix import PRIOR, Band, Prior, mixed, noise, reach, spread
-from analysis.scaling_table import Interconnect, Series, interconnect_of
 from benchmarks.machine import describe_machine
-from commbench.rundir import write_text
+from commprof.analysis.scaling.extrapolate import overheads
+from commprof.analysis.scaling.laws import Floats, fit_laws, laws
+from commprof.analysis.scaling.overhead_mix import PRIOR, Band, Prior, mixed, noise, reach, spread
+from commprof.analysis.scaling.table import Interconnect, Series, interconnect_of
+from commprof.commbench.records.rundir import write_text
 
 SPLITS = (((1, 2), (4, 8, 16)), ((1, 2, 4), (8, 16)))
 KINDS: tuple[Interconnect, ...] = ("nvlink", "pcie")

@@ -39,11 +39,11 @@ from statistics import fmean, median
 
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
-from commbench.errors import BadInput, CommprofError, RunFailed
-from commbench.hardware import git_commit
-from commbench.records import CollectiveMeasurement
-from commbench.rundir import read_records, write_text
-from commbench.units import format_bytes, format_seconds, parse_bytes
+from commprof.commbench.errors import BadInput, CommprofError, RunFailed
+from commprof.commbench.machine.hardware import git_commit
+from commprof.commbench.records.rundir import read_records, write_text
+from commprof.commbench.records.types import CollectiveMeasurement
+from commprof.commbench.units import format_bytes, format_seconds, parse_bytes
 
 CALLS = {"4K": 500, "64K": 500, "1M": 300, "4M": 100, "16M": 40, "64M": 15}
 WARMUPS = {"4K": 1000, "64K": 1000, "1M": 300, "4M": 50, "16M": 10, "64M": 5}

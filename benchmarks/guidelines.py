@@ -17,19 +17,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from analysis.import_run import understand, write_run
-from analysis.load import load_runs
-from analysis.predict import predict
-from analysis.presets import preset, preset_names
 from benchmarks.machine import describe_machine
-from commbench.buckets import CAP_BYTES, FIRST_CAP_BYTES
-from commbench.records import SCHEMA_VERSION, RankInfo, RunInfo, SoftwareInfo, Workload
-from commbench.rundir import RecordWriter, create_run, now_utc, write_document, write_text
-from commbench.training_records import GradientTimeline, ParameterTiming, StepMeasurement
-from commbench.units import format_seconds
-from train.config import TrainConfig, load_train_config
-from train.flops import flops_per_token, peak_flops_per_s
-from train.model import TextClassifier, count_parameters, gradient_bytes
+from commprof.analysis.advice.predict import predict_runs
+from commprof.analysis.readers.as_run import understand, write_run
+from commprof.analysis.readers.presets import preset, preset_names
+from commprof.analysis.runs.load import load_runs
+from commprof.commbench.records.buckets import CAP_BYTES, FIRST_CAP_BYTES
+from commprof.commbench.records.rundir import RecordWriter, create_run, now_utc, write_document, write_text
+from commprof.commbench.records.training import GradientTimeline, ParameterTiming, StepMeasurement
+from commprof.commbench.records.types import SCHEMA_VERSION, RankInfo, RunInfo, SoftwareInfo, Workload
+from commprof.commbench.units import format_seconds
+from commprof.train.config.flops import flops_per_token, peak_flops_per_s
+from commprof.train.config.types import TrainConfig, load_train_config
+from commprof.train.model import TextClassifier, count_parameters, gradient_bytes
 
 UTILISATION = 0.4
 STEPS = 10
@@ -90,7 +90,7 @@ def outcome(training: Training, wire: str) -> Outcome:
         sweep = understand(preset(wire), wire, op=None, ranks=None)
         write_run(bench, sweep, wire)
         n = sweep.ranks.value
-        predicted = predict(load_runs([profile, bench]), [n])
+        predicted = predict_runs(load_runs([profile, bench]), [n])
     (scheduled,) = (own for own in predicted.predictions if own.model == "schedule")
     (law,) = predicted.break_evens
     return Outcome(world_size=n, single_s=predicted.single_step_s, comm_s=law.comm_s, step_s=scheduled.step_s)

@@ -19,9 +19,9 @@ from statistics import median
 import torch
 
 from benchmarks.machine import describe_machine
-from commbench.records import LinkMeasurement
-from commbench.rundir import read_records, write_text
-from commbench.units import format_bytes, format_rate
+from commprof.commbench.records.rundir import read_records, write_text
+from commprof.commbench.records.types import LinkMeasurement
+from commprof.commbench.units import format_bytes, format_rate
 
 SCRIPT = Path(sys.executable).parent / "commprof"
 SIZES = (2**20, 2**24, 2**28)  # -b 1M -e 256M -f 16

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from commbench import hardware
+from commprof.commbench.machine import hardware
 
 
 def describe_machine() -> str:

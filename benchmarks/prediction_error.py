@@ -15,11 +15,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from analysis.load import load_runs
-from analysis.results import Model, PredictionSet
-from analysis.verdict import Outcome, outcomes
 from benchmarks.machine import describe_machine
-from commbench.rundir import read_document, write_text
+from commprof.analysis.report.numbers.verdict import Outcome, outcomes
+from commprof.analysis.runs.load import load_runs
+from commprof.analysis.step.results import Model, PredictionSet
+from commprof.commbench.records.rundir import read_document, write_text
 
 REPO = Path(__file__).parents[1]
 STEPS = {"small": 54, "large": 30}

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import quantiles
 
-from analysis.results import Model
-from analysis.study_table import MODELS, StudyRow
 from benchmarks.machine import describe_machine
 from benchmarks.testbed_study import checked_rows, grid
-from commbench.rundir import write_text
+from commprof.analysis.step.results import Model
+from commprof.analysis.study.table import MODELS, StudyRow
+from commprof.commbench.records.rundir import write_text
 
 HERE = Path(__file__).parent
 SCRIPT = str(Path(sys.executable).parent / "commprof")

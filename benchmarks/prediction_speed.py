@@ -19,11 +19,12 @@ from statistics import median
 
 import numpy as np
 
-from analysis.estimate import Setting, estimate, interval
-from analysis.load import load_runs
-from analysis.situation import Situation, situations
 from benchmarks.machine import describe_machine
-from commbench.rundir import write_text
+from commprof.analysis.runs.load import load_runs
+from commprof.analysis.step.estimate import Setting, estimate, interval
+from commprof.analysis.step.gather import gather
+from commprof.analysis.step.inputs import StepInputs
+from commprof.commbench.records.rundir import write_text
 from tests.factory import MIB, step, timeline, write_bench_run, write_contention_run, write_training_run
 
 RANKS, PARAMETERS, PREDICTIONS, STEPS = 4, 100, 1000, 64
@@ -59,13 +60,13 @@ def different_settings() -> Iterator[Setting]:
         )
 
 
-def predict_all_s(situation: Situation) -> tuple[float, float]:
+def predict_all_s(inputs: StepInputs) -> tuple[float, float]:
     """Return the seconds of all predictions, intervals included: of the processor, and on the clock."""
     settings = list(different_settings())
     assert len(set(settings)) == PREDICTIONS
     started_s, cpu_started_s = time.perf_counter(), time.process_time()
     for setting in settings:
-        interval(estimate(situation, setting).step_s)
+        interval(estimate(inputs, setting).step_s)
     return time.process_time() - cpu_started_s, time.perf_counter() - started_s
 
 
@@ -74,11 +75,11 @@ def row(backend: str, repeats: int) -> tuple[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         paths = write_runs(Path(folder), backend)
         started_s = time.perf_counter()
-        (situation,) = situations(load_runs(paths), [RANKS])
+        (inputs,) = gather(load_runs(paths), [RANKS]).at
         once_s = time.perf_counter() - started_s
-    times_s = [predict_all_s(situation) for _ in range(repeats)]
+    times_s = [predict_all_s(inputs) for _ in range(repeats)]
     cpu_s, clock_s = ([pair[kind] for pair in times_s] for kind in (0, 1))
-    buckets, draws = len(situation.buckets), len(situation.cost_ratios) - 1
+    buckets, draws = len(inputs.buckets), len(inputs.cost_ratios) - 1
     sys.stderr.write(f"{backend}: {median(cpu_s):.2f} s of the processor\n")
     return (
         f"| {backend} | {buckets} | {draws} | {once_s * 1e3:.0f} ms | {median(cpu_s):.2f} s | {min(cpu_s):.2f} to "

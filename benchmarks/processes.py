@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import IO
 
-from commbench.errors import RunFailed
-from commbench.units import printable
+from commprof.commbench.errors import RunFailed
+from commprof.commbench.units import printable
 
 _GRACE_S = 20.0  # what a launcher takes to end its ranks
 

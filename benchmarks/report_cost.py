@@ -20,16 +20,24 @@ from statistics import median
 
 import numpy as np
 
-from analysis.study_report import write_predictions
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
 from benchmarks.startup import SCRIPT
 from benchmarks.trace_growth import Costs, measure
-from commbench.errors import CommprofError, RunFailed
-from commbench.records import SCHEMA_VERSION, CollectiveMeasurement, RankInfo, RunInfo, RunKind, SoftwareInfo, Workload
-from commbench.rundir import RecordWriter, create_run, write_document, write_text
-from commbench.training_records import BucketTiming, GradientTimeline, ParameterTiming, StepMeasurement
-from commbench.units import format_bytes, parse_line_rate
+from commprof.analysis.study.predictions import write_predictions
+from commprof.commbench.errors import CommprofError, RunFailed
+from commprof.commbench.records.rundir import RecordWriter, create_run, write_document, write_text
+from commprof.commbench.records.training import BucketTiming, GradientTimeline, ParameterTiming, StepMeasurement
+from commprof.commbench.records.types import (
+    SCHEMA_VERSION,
+    CollectiveMeasurement,
+    RankInfo,
+    RunInfo,
+    RunKind,
+    SoftwareInfo,
+    Workload,
+)
+from commprof.commbench.units import format_bytes, parse_line_rate
 
 MODELS = {"tiny": 1_000_000, "small": 2_000_000, "medium": 5_000_000, "large": 10_000_000}
 WIRES = ("100mbit", "200mbit", "500mbit", "1gbit", "2.5gbit", "10gbit")

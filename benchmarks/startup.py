@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.machine import describe_machine
-from commbench.rundir import write_text
+from commprof.commbench.records.rundir import write_text
 
 SCRIPT = Path(sys.executable).parent / "commprof"
 TINY = """

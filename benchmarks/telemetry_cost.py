@@ -25,9 +25,9 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.machine import describe_machine
-from commbench.rundir import write_text
-from commbench.spread import median_interval
-from commbench.telemetry import HostSampler, telemetry
+from commprof.commbench.machine.telemetry import HostSampler, telemetry
+from commprof.commbench.records.rundir import write_text
+from commprof.commbench.spread import median_interval
 
 REPO = Path(__file__).parents[1]
 INTERVAL_S = 1.0

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-from analysis.experiment import cell_folder, cells_of, read_predictions
-from analysis.load import load_runs
-from analysis.study_report import write_study_report
-from analysis.study_table import MODELS, StudyRow, study_rows
 from benchmarks.machine import describe_machine
-from commbench.rundir import write_text
+from commprof.analysis.report.study.pages import write_study_report
+from commprof.analysis.runs.load import load_runs
+from commprof.analysis.study.experiment import cell_folder, cells_of, read_predictions
+from commprof.analysis.study.table import MODELS, StudyRow, study_rows
+from commprof.commbench.records.rundir import write_text
 
 REPO = Path(__file__).parents[1]
 SCRIPT = str(Path(sys.executable).parent / "commprof")

@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from analysis.load import load_run
-from analysis.situation import fit_costs
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
-from commbench.rundir import write_text
-from commprof import testbed
-from commprof.wire import parse_wire
+from commprof.analysis.runs.load import load_run
+from commprof.analysis.wire.benched import fit_costs
+from commprof.commbench.records.rundir import write_text
+from commprof.testbed import network as testbed
+from commprof.testbed.wire import parse_wire
 
 SCRIPT = str(Path(sys.executable).parent / "commprof")
 SIZES = {"200mbit": ("2M", "8M"), "1gbit": ("4M", "32M"), "2.5gbit": ("8M", "64M")}

@@ -24,16 +24,16 @@ from statistics import median
 
 import numpy as np
 
-from analysis.intervals import NONE, union
-from analysis.rank_collectives import Collective
-from analysis.rank_trace import RankTrace, StepWindow
-from analysis.reduced import SUFFIX, write_reduced
-from analysis.trace import ReadingNotes, TraceHeader
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
 from benchmarks.startup import SCRIPT
-from commbench.errors import CommprofError
-from commbench.rundir import write_text
+from commprof.analysis.traces.one_rank.collectives import Collective
+from commprof.analysis.traces.one_rank.kineto import ReadingNotes, TraceHeader
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace, StepWindow
+from commprof.analysis.traces.one_rank.reduced import SUFFIX, write_reduced
+from commprof.analysis.traces.one_rank.spans import NONE, union
+from commprof.commbench.errors import CommprofError
+from commprof.commbench.records.rundir import write_text
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 MADE_UP = (64, 256, 1024)

@@ -27,8 +27,8 @@ from statistics import median
 
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
-from commbench.errors import BadInput, CommprofError
-from commbench.rundir import write_text
+from commprof.commbench.errors import BadInput, CommprofError
+from commprof.commbench.records.rundir import write_text
 
 TEXT_BYTES = 320_000_000
 TIMEOUT_S = 600.0

@@ -34,16 +34,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
-from commbench.launched import RankContext, detect_rank
-from commbench.recorder import StepRecorder
-from commbench.rundir import write_text
-from commbench.spread import median_interval
-from commbench.timing import MonotonicClock
-from train.batches import batches_of
-from train.config import TrainConfig, load_train_config
-from train.data import prepare_data
-from train.loop import train
-from train.trainee import Trainee, build_trainee
+from commprof.commbench.ranks.launched import RankContext, detect_rank
+from commprof.commbench.recorder.steps import StepRecorder
+from commprof.commbench.records.rundir import write_text
+from commprof.commbench.spread import median_interval
+from commprof.commbench.timing import MonotonicClock
+from commprof.train.config.types import TrainConfig, load_train_config
+from commprof.train.loop import train
+from commprof.train.text.batches import batches_of
+from commprof.train.text.dataset import prepare_data
+from commprof.train.trainee import Trainee, build_trainee
 
 REPO = Path(__file__).parents[1]
 CONFIGS = ("small", "large")

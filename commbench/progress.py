@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from commbench.units import printable
+from commprof.commbench.units import printable
 
 TERMINAL_VARIABLE = "COMMPROF_TERMINAL"  # set for ranks whose standard error a launcher passes on to a terminal
 

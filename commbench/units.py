@@ -7,7 +7,7 @@ A byte count for people is binary and says so (MiB). Inside the program there ar
 import re
 from collections.abc import Iterator
 
-from commbench.errors import BadInput
+from commprof.commbench.errors import BadInput
 
 _SUFFIX_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([KMGT]?)(?:i?B)?", re.IGNORECASE)

@@ -14,40 +14,53 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from commbench.errors import CommprofError
-from commbench.stopping import end_process
-from commbench.units import printable
-from commbench.verbs import Verb
+from commprof.commbench.errors import CommprofError
+from commprof.commbench.ranks.stopping import end_process
+from commprof.commbench.units import printable
+from commprof.commbench.verb import Verb
 
 _WIDTH = 80
 _INDENT = 14  # of the overview's second column
 
 VERBS = {
-    "env": ("commbench.environment", "ENV", "what would be recorded about this machine"),
-    "bench": ("commbench.cli", "BENCH", "measure the wire: a collective over message sizes"),
-    "links": ("commbench.links_cli", "LINKS", "one link at a time: copies to, from and between GPUs, messages between ranks"),
-    "contention": ("commbench.contention_cli", "CONTENTION", "computation and communication slowed by each other"),
-    "train": ("train.cli", "TRAIN", "run the reference training and record its steps, gradients and traces"),
+    "env": ("commbench.machine.cli", "what would be recorded about this machine"),
+    "bench": ("commbench.bench.cli", "measure the wire: a collective over message sizes"),
+    "links": (
+        "commbench.links.cli",
+        "one link at a time: copies to, from and between GPUs, messages between ranks",
+    ),
+    "contention": ("commbench.contention.cli", "computation and communication slowed by each other"),
+    "train": ("train.cli", "run the reference training and record its steps, gradients and traces"),
     "import": (
-        "analysis.import_cli",
-        "IMPORT",
+        "analysis.imports.cli",
         "logs of other benchmarks become runs: nccl-tests, PARAM, CSV and more",
     ),
-    "trace": ("analysis.trace_cli", "TRACE", "where each step's time went, on every rank, from profiler traces of any job"),
-    "fit": ("analysis.fit_cli", "FIT", "latency and bandwidth of the wire, and the laws that four times obey"),
-    "predict": ("analysis.predict_cli", "PREDICT", "the training step at N ranks, from one rank's profile and a bench"),
+    "trace": (
+        "analysis.traces.cli",
+        "where each step's time went, on every rank, from profiler traces of any job",
+    ),
+    "fit": ("analysis.wire.cli", "latency and bandwidth of the wire, and the laws that four times obey"),
+    "predict": (
+        "analysis.advice.predict_cli",
+        "the training step at N ranks, from one rank's profile and a bench",
+    ),
     "extrapolate": (
-        "analysis.extrapolate_cli",
-        "EXTRAPOLATE",
+        "analysis.scaling.cli",
         "throughput or step time at other N from a table of a few: laws, intervals, boundaries",
     ),
-    "advise": ("analysis.advise_cli", "ADVISE", "what to change, from where on N ranks pay, and what that costs"),
-    "check": ("analysis.check_cli", "CHECK", "pass or fail: thresholds, a baseline with its noise, and what is not normal"),
-    "report": ("analysis.report_cli", "REPORT", "one HTML file: verdict, wire, step, prediction beside measurement"),
-    "plots": ("analysis.plots_cli", "PLOTS", "every figure of the report as a file, over all runs below a folder"),
-    "testbed": ("commprof.testbed_cli", "TESTBED", "an emulated cluster here: hosts whose wire has a known rate"),
-    "study": ("commprof.study", "STUDY", "all of it: bench, profile, predict, verify, report"),
-    "completion": ("commprof.completion", "COMPLETION", "a script that completes verbs, flags and paths in bash or zsh"),
+    "advise": ("analysis.advice.cli", "what to change, from where on N ranks pay, and what that costs"),
+    "check": (
+        "analysis.health.cli",
+        "pass or fail: thresholds, a baseline with its noise, and what is not normal",
+    ),
+    "report": ("analysis.report.cli", "one HTML file: verdict, wire, step, prediction beside measurement"),
+    "plots": (
+        "analysis.report.plots_cli",
+        "every figure of the report as a file, over all runs below a folder",
+    ),
+    "testbed": ("testbed.cli", "an emulated cluster here: hosts whose wire has a known rate"),
+    "study": ("study.cli", "all of it: bench, profile, predict, verify, report"),
+    "completion": ("completion", "a script that completes verbs, flags and paths in bash or zsh"),
 }
 
 
@@ -125,8 +138,7 @@ def _run(argv: list[str]) -> int:
         mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(VERBS)}"
         sys.stderr.write(f"commprof: error: unknown verb {printable(name)!r}; {mend}\n")
         return 2
-    module, attribute, _ = VERBS[name]
-    verb: Verb = getattr(import_module(module), attribute)
+    verb = verb_named(name)
     args = parser_of(name, verb).parse_intermixed_args(argv[1:])
     verb.check(args)
     if getattr(args, "nproc", None) is None:
@@ -134,6 +146,13 @@ def _run(argv: list[str]) -> int:
     from commprof.launch import run_verb
 
     return run_verb(name, argv[1:], args)
+
+
+def verb_named(name: str) -> Verb:
+    """Import a verb's module and return the verb."""
+    verb = import_module(f"commprof.{VERBS[name][0]}").VERB
+    assert isinstance(verb, Verb)
+    return verb
 
 
 class _Parser(argparse.ArgumentParser):
@@ -159,7 +178,7 @@ def _overview() -> str:
     question = "Will N GPUs make this training faster, by how much, what holds it back, and what should change?"
     lines = [
         textwrap.fill(f"  {name:12}{summary}", _WIDTH, subsequent_indent=" " * _INDENT, break_on_hyphens=False)
-        for name, (_, _, summary) in VERBS.items()
+        for name, (_, summary) in VERBS.items()
     ]
     return (
         f"usage: commprof VERB ...\n\n{textwrap.fill(question, _WIDTH)}\n\n"

@@ -6,10 +6,9 @@ shell that has read it starts no Python to complete a word.
 
 import argparse
 import sys
-from importlib import import_module
 from pathlib import Path
 
-from commbench.verbs import Verb
+from commprof.commbench.verb import Verb
 
 
 def add_completion_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +27,13 @@ def whole_parser() -> argparse.ArgumentParser:
     """Return one parser of all verbs, every path marked as one."""
     import shtab
 
-    from commprof.cli import VERBS
+    from commprof.cli import VERBS, verb_named
 
     parser = argparse.ArgumentParser(prog="commprof")
     parser.add_argument("--version", action="store_true", help="print the version")
     verbs = parser.add_subparsers(metavar="VERB")
-    for name, (module, attribute, summary) in VERBS.items():
-        verb: Verb = getattr(import_module(module), attribute)
+    for name, (_, summary) in VERBS.items():
+        verb = verb_named(name)
         own = verbs.add_parser(name, help=summary)
         verb.add_arguments(own)
         for action in own._actions:
@@ -43,7 +42,7 @@ def whole_parser() -> argparse.ArgumentParser:
     return parser
 
 
-COMPLETION = Verb(
+VERB = Verb(
     summary="print the script with which bash or zsh completes verbs, flags, choices and paths",
     examples=(
         'eval "$(commprof completion bash)"  # in ~/.bashrc',

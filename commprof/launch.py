@@ -18,12 +18,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
-from commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
-from commbench.progress import TERMINAL_VARIABLE, clear_line, terminal
-from commbench.records import RunKind
-from commbench.rundir import RUN_FILE, finish_run, new_run_path, read_info
-from commbench.stopping import die_with_parent, raise_on_sigterm
-from commbench.units import printable
+from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
+from commprof.commbench.progress import TERMINAL_VARIABLE, clear_line, terminal
+from commprof.commbench.ranks.stopping import die_with_parent, raise_on_sigterm
+from commprof.commbench.records.rundir import RUN_FILE, finish_run, new_run_path, read_info
+from commprof.commbench.records.types import RunKind
+from commprof.commbench.units import printable
 
 _KINDS: dict[str, RunKind] = {"bench": "bench", "links": "links", "contention": "contention", "train": "train"}
 _STOP_GRACE_S = 15.0  # torchrun forwards the signal, waits for its ranks, then kills them

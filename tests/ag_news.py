@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from train.config import DataConfig, ModelConfig
-from train.data import EncodedText
+from commprof.train.config.types import DataConfig, ModelConfig
+from commprof.train.text.dataset import EncodedText
 
 MODEL = ModelConfig(vocabulary=13, sequence_length=9)
 TRAIN_CSV = b'"3","The dog","the DOG barks."\n"1","A second\\team","""Yes"", the cat"\n'

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from commbench.records import (
+from commprof.commbench.records.rundir import RecordWriter, create_run, write_document
+from commprof.commbench.records.training import GradientTimeline, ParameterTiming, StepMeasurement
+from commprof.commbench.records.types import (
     SCHEMA_VERSION,
     CollectiveMeasurement,
     ContentionMeasurement,
@@ -18,8 +20,6 @@ from commbench.records import (
     SoftwareInfo,
     Workload,
 )
-from commbench.rundir import RecordWriter, create_run, write_document
-from commbench.training_records import GradientTimeline, ParameterTiming, StepMeasurement
 
 MIB = 2**20
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from commbench.records import Workload
-from commbench.rundir import RecordWriter, create_run
-from commbench.training_records import EvaluationMeasurement
+from commprof.commbench.records.rundir import RecordWriter, create_run
+from commprof.commbench.records.training import EvaluationMeasurement
+from commprof.commbench.records.types import Workload
 from tests.factory import run_info, step, timeline, workload, write_bench_run, write_training_run
 
 SINGLE_S, PAIR_S = 0.1, 0.125  # so two ranks reach 1.6x

@@ -6,20 +6,20 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
-from analysis.report import write_report
-from analysis.results import (
+from commprof.analysis.report.sections.build import write_report
+from commprof.analysis.runs.interval import Interval
+from commprof.analysis.step.results import (
     BreakEven,
     Change,
-    Interval,
     Overhead,
     Prediction,
     PredictionSet,
     ScheduledBucket,
     ScheduledStep,
 )
-from commbench.records import SCHEMA_VERSION, CollectiveMeasurement, RankInfo, RunInfo, SoftwareInfo, Workload
-from commbench.rundir import RecordWriter, create_run, write_document
-from commbench.training_records import BucketTiming, GradientTimeline, ParameterTiming, StepMeasurement
+from commprof.commbench.records.rundir import RecordWriter, create_run, write_document
+from commprof.commbench.records.training import BucketTiming, GradientTimeline, ParameterTiming, StepMeasurement
+from commprof.commbench.records.types import SCHEMA_VERSION, CollectiveMeasurement, RankInfo, RunInfo, SoftwareInfo, Workload
 
 WORKLOAD = Workload(
     experiment="toy",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from commbench.errors import BadInput
+from commprof.commbench.errors import BadInput
 
 Plot = Callable[[int, Mapping[str, float]], None]
 

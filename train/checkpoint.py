@@ -23,16 +23,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from commbench.errors import BadInput, Interrupted, RunFailed
-from commbench.launched import RankContext
-from commbench.rundir import keep_records, replacing
-from commbench.runtime import broadcast_text, gather_text, gather_values
-from commbench.stopping import StopRequest, stopped_by
-from commbench.training_records import EvaluationMeasurement, StepMeasurement
-from commbench.units import format_bytes
-from train.articles import source_identity
-from train.config import ProfilingConfig, TrainConfig
-from train.trainee import Trainee
+from commprof.commbench.errors import BadInput, Interrupted, RunFailed
+from commprof.commbench.ranks.launched import RankContext
+from commprof.commbench.ranks.runtime import broadcast_text, gather_text, gather_values
+from commprof.commbench.ranks.stopping import StopRequest, stopped_by
+from commprof.commbench.records.rundir import keep_records, replacing
+from commprof.commbench.records.training import EvaluationMeasurement, StepMeasurement
+from commprof.commbench.units import format_bytes
+from commprof.train.config.types import ProfilingConfig, TrainConfig
+from commprof.train.text.articles import source_identity
+from commprof.train.trainee import Trainee
 
 _FORMAT = 2  # 1 had no loss scaler
 _KEPT = 2

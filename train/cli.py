@@ -12,25 +12,26 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from commbench.errors import BadInput
-from commbench.hardware import usable_cores
-from commbench.launched import detect_rank
-from commbench.records import Workload
-from commbench.rundir import write_text
-from commbench.stopping import StopRequest
-from commbench.verbs import Verb, add_launch_arguments, check_launch_arguments, check_resume
-from train.articles import dataset_name
-from train.board import check_tensorboard
-from train.config import TrainConfig, load_train_config
-from train.data import prepare_data
-from train.load_config import dump_config
-from train.schedule import count_steps, samples_per_rank
-from train.traces import opening_traces
+from commprof.commbench.errors import BadInput
+from commprof.commbench.machine.hardware import usable_cores
+from commprof.commbench.ranks.arguments import add_launch_arguments, check_launch_arguments, check_resume
+from commprof.commbench.ranks.launched import detect_rank
+from commprof.commbench.ranks.stopping import StopRequest
+from commprof.commbench.records.rundir import write_text
+from commprof.commbench.records.types import Workload
+from commprof.commbench.verb import Verb
+from commprof.train.board import check_tensorboard
+from commprof.train.config.load import dump_config
+from commprof.train.config.schedule import count_steps, samples_per_rank
+from commprof.train.config.types import TrainConfig, load_train_config
+from commprof.train.text.articles import dataset_name
+from commprof.train.text.dataset import prepare_data
+from commprof.train.traces import opening_traces
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from train.checkpoint import Checkpoint
+    from commprof.train.checkpoint import Checkpoint
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,13 +64,13 @@ def _check_options(config: TrainConfig) -> None:
     if config.training.tensorboard:
         check_tensorboard()
     if config.distributed.first_bucket_mb is not None:
-        from train.trainee import check_first_bucket  # brings torch
+        from commprof.train.trainee import check_first_bucket  # brings torch
 
         check_first_bucket(config.distributed)
 
 
 def _checkpoint(args: argparse.Namespace, config: TrainConfig, world_size: int) -> "Checkpoint":
-    from train.checkpoint import load_checkpoint  # brings torch, which a run that begins anew is checked without
+    from commprof.train.checkpoint import load_checkpoint  # brings torch, which a run that begins anew is checked without
 
     return load_checkpoint(args.resume, config, world_size)
 
@@ -81,12 +82,12 @@ def train_verb(args: argparse.Namespace) -> int:
     stop = None if config.training.checkpoint_every is None else StopRequest((signal.SIGUSR2,))
     import torch
 
-    from commbench.runtime import process_group, rank_device, resolve_backend
-    from commbench.session import open_run
-    from train.checkpoint import restore
-    from train.loop import train
-    from train.summary import peak_memory_bytes, summary_text, write_summary
-    from train.trainee import build_trainee
+    from commprof.commbench.ranks.runtime import process_group, rank_device, resolve_backend
+    from commprof.commbench.ranks.session import open_run
+    from commprof.train.checkpoint import restore
+    from commprof.train.loop import train
+    from commprof.train.summary import peak_memory_bytes, summary_text, write_summary
+    from commprof.train.trainee import build_trainee
 
     training, evaluation = prepare_data(config.data, config.model)
     context = detect_rank(os.environ)
@@ -115,8 +116,8 @@ def train_verb(args: argparse.Namespace) -> int:
 
 
 def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workload:
-    from commbench.gradients import broadcast_bytes
-    from train.model import count_parameters, gradient_bytes
+    from commprof.commbench.recorder.gradients import broadcast_bytes
+    from commprof.train.model import count_parameters, gradient_bytes
 
     training, distributed = config.training, config.distributed
     scaling: Literal["weak", "strong"] = "strong" if training.scaling == "strong" else "weak"
@@ -144,7 +145,7 @@ def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workl
     )
 
 
-TRAIN = Verb(
+VERB = Verb(
     summary="train the text classifier under DDP (plain on one process), recording steps, gradients and traces",
     examples=(
         "commprof train configs/small.yaml --nproc 2 training.max_steps=60",

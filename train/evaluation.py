@@ -3,10 +3,10 @@
 import torch
 from torch.nn import functional
 
-from commbench.launched import RankContext
-from commbench.runtime import gather_values
-from train.data import EncodedText
-from train.trainee import Trainee
+from commprof.commbench.ranks.launched import RankContext
+from commprof.commbench.ranks.runtime import gather_values
+from commprof.train.text.dataset import EncodedText
+from commprof.train.trainee import Trainee
 
 
 @torch.inference_mode()

@@ -9,26 +9,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from commbench.launched import RankContext
-from commbench.progress import Report, progress
-from commbench.recorder import StepRecorder
-from commbench.rundir import RecordWriter
-from commbench.runtime import barrier
-from commbench.stopping import StopRequest
-from commbench.timing import device_clock
-from commbench.training_records import EvaluationMeasurement, StepMeasurement
-from commbench.units import format_number
-from train.batches import batches_of, endless, naming_lost_workers
-from train.board import Plot, board
-from train.checkpoint import Checkpoint, CheckpointKeeper, drop_later_records
-from train.config import TrainConfig
-from train.data import EncodedText
-from train.evaluation import evaluate
-from train.learning_rate import learning_rate
-from train.profiling import StepTracer
-from train.schedule import count_steps, samples_per_part, samples_per_rank
-from train.step import train_step
-from train.trainee import Trainee, naming_failed_compilation
+from commprof.commbench.progress import Report, progress
+from commprof.commbench.ranks.launched import RankContext
+from commprof.commbench.ranks.runtime import barrier
+from commprof.commbench.ranks.stopping import StopRequest
+from commprof.commbench.recorder.steps import StepRecorder
+from commprof.commbench.records.rundir import RecordWriter
+from commprof.commbench.records.training import EvaluationMeasurement, StepMeasurement
+from commprof.commbench.timing import device_clock
+from commprof.commbench.units import format_number
+from commprof.train.board import Plot, board
+from commprof.train.checkpoint import Checkpoint, CheckpointKeeper, drop_later_records
+from commprof.train.config.learning_rate import learning_rate
+from commprof.train.config.schedule import count_steps, samples_per_part, samples_per_rank
+from commprof.train.config.types import TrainConfig
+from commprof.train.evaluation import evaluate
+from commprof.train.profiling import StepTracer
+from commprof.train.step import train_step
+from commprof.train.text.batches import batches_of, endless, naming_lost_workers
+from commprof.train.text.dataset import EncodedText
+from commprof.train.trainee import Trainee, naming_failed_compilation
 
 
 def train(

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from train.config import ModelConfig
+from commprof.train.config.types import ModelConfig
 
 
 class TextClassifier(nn.Module):

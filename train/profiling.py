@@ -25,14 +25,14 @@ import torch.distributed as dist
 from isal import igzip
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from commbench.errors import RunFailed
-from commbench.launched import RankContext
-from commbench.rundir import replacing
-from commbench.runtime import barrier
-from commbench.stopping import answering_later
-from commbench.units import printable
-from train.config import ProfilingConfig
-from train.schedule import TraceWindow, trace_windows
+from commprof.commbench.errors import RunFailed
+from commprof.commbench.ranks.launched import RankContext
+from commprof.commbench.ranks.runtime import barrier
+from commprof.commbench.ranks.stopping import answering_later
+from commprof.commbench.records.rundir import replacing
+from commprof.commbench.units import printable
+from commprof.train.config.schedule import TraceWindow, trace_windows
+from commprof.train.config.types import ProfilingConfig
 
 _KINETO_QUIET = "6"  # above the levels of its messages; by default it prints a line when a profiler starts and stops
 

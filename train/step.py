@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
-from train.batches import Batch
-from train.config import TrainConfig
-from train.trainee import Trainee
+from commprof.train.config.types import TrainConfig
+from commprof.train.text.batches import Batch
+from commprof.train.trainee import Trainee
 
 
 class Recorder(Protocol):

@@ -7,14 +7,14 @@ from statistics import median
 
 import torch
 
-from commbench.records import RunInfo
-from commbench.rundir import read_document, read_info, read_records, write_document
-from commbench.runtime import gather_values
-from commbench.slowdown import Slowdown
-from commbench.training_records import EvaluationMeasurement, StepMeasurement, TrainingSummary
-from commbench.units import format_bytes, format_number, format_seconds, printable
-from train.config import TrainConfig
-from train.flops import flops_per_token, peak_flops_per_s
+from commprof.commbench.ranks.runtime import gather_values
+from commprof.commbench.records.rundir import read_document, read_info, read_records, write_document
+from commprof.commbench.records.slowdown import Slowdown
+from commprof.commbench.records.training import EvaluationMeasurement, StepMeasurement, TrainingSummary
+from commprof.commbench.records.types import RunInfo
+from commprof.commbench.units import format_bytes, format_number, format_seconds, printable
+from commprof.train.config.flops import flops_per_token, peak_flops_per_s
+from commprof.train.config.types import TrainConfig
 
 SUMMARY_FILE = "training.json"
 _RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024

@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from commbench.hardware import hostname
+from commprof.commbench.machine.hardware import hostname
 
 
 def opening_traces(run: Path) -> str:

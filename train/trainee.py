@@ -11,11 +11,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from commbench.errors import BadInput, RunFailed
-from train.config import DistributedConfig, TrainConfig
-from train.data import NUM_CLASSES
-from train.hooks import register_hook
-from train.model import TextClassifier
+from commprof.commbench.errors import BadInput, RunFailed
+from commprof.train.config.types import DistributedConfig, TrainConfig
+from commprof.train.hooks import register_hook
+from commprof.train.model import TextClassifier
+from commprof.train.text.dataset import NUM_CLASSES
 
 _LOW_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -7,9 +7,9 @@ in words. It prints means of rates and no times, so a time is payload / algbw. E
 import re
 from collections.abc import Iterator
 
-from analysis.readers.foreign import Figure, ForeignSweep, ForeignTime, figure
-from commbench.errors import UnusableData
-from commbench.records import SoftwareInfo
+from commprof.analysis.readers.foreign import Figure, ForeignSweep, ForeignTime, figure
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.types import SoftwareInfo
 
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?([KMGT]i?B|B)")

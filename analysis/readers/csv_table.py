@@ -10,9 +10,9 @@ import io
 import re
 from collections.abc import Iterable
 
-from analysis.readers.foreign import Figure, ForeignSweep, ForeignTime, data_type, figure, whole_number
-from commbench.errors import BadInput, UnusableData
-from commbench.units import parse_bytes
+from commprof.analysis.readers.foreign import Figure, ForeignSweep, ForeignTime, data_type, figure, whole_number
+from commprof.commbench.errors import BadInput, UnusableData
+from commprof.commbench.units import parse_bytes
 
 _HEADER_WITHIN = 1_000  # lines
 _SIZE = re.compile(r"(?:message_?|msg_?|total_?|payload_?)?(?:size|bytes|payload)_?(?:in_?)?(b|bytes|k|kb|kib|mb|mib|gb|gib)?")

@@ -2,13 +2,13 @@
 
 import re
 
-from analysis.readers.all_reduce_bench import read_all_reduce_bench
-from analysis.readers.csv_table import read_csv_table
-from analysis.readers.foreign import ForeignSweep
-from analysis.readers.nccl_tests import read_nccl_tests, why_no_rows
-from analysis.readers.nccl_tests_json import read_nccl_tests_json
-from analysis.readers.param import read_param
-from commbench.errors import UnusableData
+from commprof.analysis.readers.all_reduce_bench import read_all_reduce_bench
+from commprof.analysis.readers.csv_table import read_csv_table
+from commprof.analysis.readers.foreign import ForeignSweep
+from commprof.analysis.readers.nccl_tests import read_nccl_tests, why_no_rows
+from commprof.analysis.readers.nccl_tests_json import read_nccl_tests_json
+from commprof.analysis.readers.param import read_param
+from commprof.commbench.errors import UnusableData
 
 _NOT_COLLECTIVES = (
     (r"P2P=\w+ (?:Bandwidth|Latency)|D\\D", "p2pBandwidthLatencyTest measures copies between two GPUs, not collectives"),

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
-from commbench.errors import UnusableData
-from commbench.operations import DATA_TYPES
-from commbench.records import SoftwareInfo
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.operations import DATA_TYPES
+from commprof.commbench.records.types import SoftwareInfo
 
 MAX_RANKS = 65_536
 _MAX_BYTES = 2**50

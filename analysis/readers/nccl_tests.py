@@ -8,7 +8,7 @@ hand keep their header, and it says what their columns are.
 import re
 from collections.abc import Iterator, Sequence
 
-from analysis.readers.foreign import (
+from commprof.analysis.readers.foreign import (
     MAX_RANKS,
     Device,
     ForeignSweep,
@@ -21,8 +21,8 @@ from analysis.readers.foreign import (
     rescaled,
     whole_number,
 )
-from analysis.readers.nccl_tests_rows import PROGRAM, Row, columns_of, rows_of, tables, text_lines, values_of
-from commbench.records import SoftwareInfo
+from commprof.analysis.readers.nccl_tests_rows import PROGRAM, Row, columns_of, rows_of, tables, text_lines, values_of
+from commprof.commbench.records.types import SoftwareInfo
 
 NAMES = {"alltoall": "all_to_all", "sendrecv": "send_recv"}
 NAMES |= {op: op for op in ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "reduce", "gather", "scatter")}

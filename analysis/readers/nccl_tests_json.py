@@ -13,10 +13,18 @@ from itertools import starmap
 
 import msgspec
 
-from analysis.readers.foreign import Device, Figure, ForeignSweep, ForeignTime, data_type, library_version, whole_number
-from analysis.readers.nccl_tests import CPU_TIME, NAMES
-from commbench.errors import UnusableData
-from commbench.records import SoftwareInfo
+from commprof.analysis.readers.foreign import (
+    Device,
+    Figure,
+    ForeignSweep,
+    ForeignTime,
+    data_type,
+    library_version,
+    whole_number,
+)
+from commprof.analysis.readers.nccl_tests import CPU_TIME, NAMES
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.types import SoftwareInfo
 
 _NEWEST = 3
 _PRINTED_DECIMALS = 6

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.readers.foreign import DATA_TYPE_WORDS, figure, whole_number
+from commprof.analysis.readers.foreign import DATA_TYPE_WORDS, figure, whole_number
 
 _REDUCTIONS = ("sum", "prod", "max", "min", "avg", "mulsum", "none")
 _MAX_LINE = 2_000  # a row with per-iteration figures has 250 characters, padding included

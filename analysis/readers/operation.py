@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable
 from statistics import mode
 
-from analysis.readers.foreign import ForeignSweep, ForeignTime
-from commbench.errors import UnusableData
-from commbench.operations import DATA_TYPES, OPERATIONS
+from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS
 
 _FEW = 4
 _IN_NAMES = (

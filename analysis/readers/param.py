@@ -6,8 +6,8 @@ SIZE ALGBW BUSBW alone: there the time is size / algbw. The size of all_gather a
 
 import re
 
-from analysis.readers.foreign import Figure, ForeignSweep, ForeignTime, data_type, figure, whole_number
-from commbench.errors import UnusableData
+from commprof.analysis.readers.foreign import Figure, ForeignSweep, ForeignTime, data_type, figure, whole_number
+from commprof.commbench.errors import UnusableData
 
 _LINE = re.compile(r"COMMS-RES-([A-Za-z0-9_]{1,40})(?:-([a-z0-9_.]{1,20}))?[ \t]+(\d.*)")
 _NAMES = {"all_to_allv": "all_to_all", "all_to_all_single": "all_to_all", "all_gather_base": "all_gather", "pt2pt": "send_recv"}

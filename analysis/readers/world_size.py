@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from analysis.readers.foreign import MAX_RANKS, ForeignSweep, ForeignTime, is_close, printed_over_derived
-from analysis.readers.operation import share_ranks
-from commbench.errors import UnusableData
-from commbench.operations import OPERATIONS
+from commprof.analysis.readers.foreign import MAX_RANKS, ForeignSweep, ForeignTime, is_close, printed_over_derived
+from commprof.analysis.readers.operation import share_ranks
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.operations import OPERATIONS
 
 _AGREEING = 0.9  # of the rows that say anything; hand-made tables have a wrong digit here and there
 

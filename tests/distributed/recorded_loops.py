@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
-from commbench.bucket_tap import Hook
-from commbench.own_loop import record_steps
-from commbench.recorder import Phase, StepRecorder
-from commbench.rundir import read_records
-from commbench.stopping import end_process
-from commbench.training_records import StepMeasurement
+from commprof.commbench.ranks.stopping import end_process
+from commprof.commbench.recorder.bucket_tap import Hook
+from commprof.commbench.recorder.own_loop import record_steps
+from commprof.commbench.recorder.steps import Phase, StepRecorder
+from commprof.commbench.records.rundir import read_records
+from commprof.commbench.records.training import StepMeasurement
 
 BATCH, STEPS, AFTER = 6, 4, 3
 

@@ -3,10 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from commbench.machine import HostInfo, TelemetrySample
-from commbench.records import BurstMeasurement, CollectiveMeasurement
-from commbench.rundir import read_document, read_info, read_records
-from commbench.spread import relative_half_width
+from commprof.commbench.machine.facts import HostInfo, TelemetrySample
+from commprof.commbench.records.rundir import read_document, read_info, read_records
+from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement
+from commprof.commbench.spread import relative_half_width
 from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof
 
 

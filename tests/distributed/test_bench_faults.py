@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from commbench.records import CollectiveMeasurement, SizeFailure
-from commbench.rundir import read_info, read_records
+from commprof.commbench.records.rundir import read_info, read_records
+from commprof.commbench.records.types import CollectiveMeasurement, SizeFailure
 from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof
 from tests.distributed.test_faults import Start, lines, ranks, wait_until
 

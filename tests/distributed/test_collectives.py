@@ -2,7 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from commbench.operations import DATA_TYPES, OPERATIONS
+from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS
 from tests.distributed.conftest import DEADLINE_S
 
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from commbench.records import ContentionMeasurement
-from commbench.rundir import read_info, read_records
+from commprof.commbench.records.rundir import read_info, read_records
+from commprof.commbench.records.types import ContentionMeasurement
 from tests.distributed.conftest import Commprof
 
 

@@ -13,16 +13,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from commbench.errors import BadInput
-from commbench.rundir import read_info, write_document
-from commbench.verbs import Verb
-from commprof.cli import VERBS, main, parser_of
-from commprof.testbed import check_usable
+from commprof.cli import VERBS, main, parser_of, verb_named
+from commprof.commbench.errors import BadInput
+from commprof.commbench.records.rundir import read_info, write_document
+from commprof.testbed.network import check_usable
 from tests.distributed.conftest import DEADLINE_S, SCRIPT
 from tests.factory import collective, write_measurements
 
@@ -92,12 +90,6 @@ def example(line: str) -> Iterator[Example]:
     words = tuple(shlex.split(text))
     assert words[0] in VERBS, line
     yield Example(line=line, words=words)
-
-
-def verb_named(name: str) -> Verb:
-    module, attribute, _ = VERBS[name]
-    verb: Verb = getattr(import_module(module), attribute)
-    return verb
 
 
 EXAMPLES = tuple(dict.fromkeys(examples()))

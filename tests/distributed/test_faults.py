@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from commbench.rundir import RUN_FILE, read_info
+from commprof.commbench.records.rundir import RUN_FILE, read_info
 from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
 
 Start = Callable[..., "subprocess.Popen[str]"]

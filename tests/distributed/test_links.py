@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from commbench.records import LinkMeasurement
-from commbench.rundir import read_info, read_records
+from commprof.commbench.records.rundir import read_info, read_records
+from commprof.commbench.records.types import LinkMeasurement
 from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof
 
 NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from commbench.rundir import read_document, read_info, read_records
-from commbench.training_records import GradientTimeline, StepMeasurement
+from commprof.commbench.records.rundir import read_document, read_info, read_records
+from commprof.commbench.records.training import GradientTimeline, StepMeasurement
 from tests.distributed.conftest import Commprof
 
 GUIDE = Path(__file__).parents[2] / "docs" / "own-loop.md"

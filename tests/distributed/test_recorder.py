@@ -13,11 +13,11 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
-from commbench.errors import BadInput
-from commbench.recorder import StepRecorder
-from commbench.rundir import read_records
-from commbench.timing import Clock, FakeClock, MonotonicClock
-from commbench.training_records import StepMeasurement
+from commprof.commbench.errors import BadInput
+from commprof.commbench.recorder.steps import StepRecorder
+from commprof.commbench.records.rundir import read_records
+from commprof.commbench.records.training import StepMeasurement
+from commprof.commbench.timing import Clock, FakeClock, MonotonicClock
 
 
 @pytest.fixture

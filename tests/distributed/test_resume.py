@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from commbench.rundir import read_info, read_records
-from commbench.training_records import EvaluationMeasurement
+from commprof.commbench.records.rundir import read_info, read_records
+from commprof.commbench.records.training import EvaluationMeasurement
 from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
 from tests.distributed.test_faults import Start, lines, ranks, wait_until
 from tests.distributed.test_train import steps_of

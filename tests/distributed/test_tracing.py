@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from commbench.rundir import read_info
+from commprof.commbench.records.rundir import read_info
 from tests.distributed.conftest import DEADLINE_S, Commprof
 from tests.distributed.test_faults import Start, lines, ranks, wait_until
 from tests.distributed.test_train import steps_of

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.ddp import assign_buckets
-from commbench.rundir import read_document, read_info, read_records
-from commbench.training_records import EvaluationMeasurement, GradientTimeline, StepMeasurement
+from commprof.analysis.step.ddp import assign_buckets
+from commprof.commbench.records.rundir import read_document, read_info, read_records
+from commprof.commbench.records.training import EvaluationMeasurement, GradientTimeline, StepMeasurement
 from tests.distributed.conftest import Commprof
 
 

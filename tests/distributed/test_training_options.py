@@ -18,12 +18,12 @@ from torch._C._distributed_c10d import GradBucket
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
-from commbench.rundir import read_document, read_info
-from commbench.training_records import GradientTimeline, TrainingSummary
+from commprof.commbench.records.rundir import read_document, read_info
+from commprof.commbench.records.training import GradientTimeline, TrainingSummary
+from commprof.train.hooks import delayed
 from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
 from tests.distributed.test_faults import Start, lines, wait_until
 from tests.distributed.test_train import steps_of
-from train.hooks import delayed
 
 
 def verified(num_ranks: int) -> dict[str, dict[str, Any]]:
@@ -128,10 +128,10 @@ def test_no_loader_worker_outlives_a_killed_rank(start: Start, tmp_path: Path, t
 
 STILL_READING = """
 import numpy as np, torch
-from commbench.launched import RankContext
-from train.batches import batches_of, endless
-from train.config import LoaderConfig, TrainConfig
-from train.data import EncodedText
+from commprof.commbench.ranks.launched import RankContext
+from commprof.train.text.batches import batches_of, endless
+from commprof.train.config.types import LoaderConfig, TrainConfig
+from commprof.train.text.dataset import EncodedText
 text = EncodedText(tokens=np.ones((99, 4), dtype=np.int32), labels=np.zeros(99, dtype=np.int64))
 alone = RankContext(rank=0, local_rank=0, world_size=1, local_world_size=1, launcher="single")
 stream = endless(batches_of(text, TrainConfig(loader=LoaderConfig(workers=2)), alone, torch.device("cpu")))

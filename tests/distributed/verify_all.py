@@ -8,10 +8,10 @@ import os
 import torch
 import torch.distributed as dist
 
-from commbench.collectives import Arena, Collective
-from commbench.errors import BadInput
-from commbench.operations import DATA_TYPES, OPERATIONS, REDUCTIONS, check_operation
-from commbench.sweep import count_wrong
+from commprof.commbench.bench.collectives import Arena, Collective
+from commprof.commbench.bench.sweep import count_wrong
+from commprof.commbench.errors import BadInput
+from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS, REDUCTIONS, check_operation
 
 CPU = torch.device("cpu")
 

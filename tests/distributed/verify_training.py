@@ -13,15 +13,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from commbench.launched import RankContext
-from commbench.stopping import end_process
+from commprof.commbench.ranks.launched import RankContext
+from commprof.commbench.ranks.stopping import end_process
+from commprof.train.config.types import ModelConfig, TrainConfig
+from commprof.train.evaluation import evaluate
+from commprof.train.step import train_step
+from commprof.train.text.batches import Batch
+from commprof.train.text.dataset import EncodedText
+from commprof.train.trainee import build_trainee
 from tests.factory import Unrecorded
-from train.batches import Batch
-from train.config import ModelConfig, TrainConfig
-from train.data import EncodedText
-from train.evaluation import evaluate
-from train.step import train_step
-from train.trainee import build_trainee
 
 CPU = torch.device("cpu")
 TINY = ModelConfig(vocabulary=50, sequence_length=8, d_model=16, layers=2, heads=2, feed_forward=32, dropout=0.0)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commbench.errors import BadInput
-from train.config import DataConfig, ModelConfig
-from train.data import EncodedText, prepare_data
+from commprof.commbench.errors import BadInput
+from commprof.train.config.types import DataConfig, ModelConfig
+from commprof.train.text.dataset import EncodedText, prepare_data
 
 REAL_CSV = Path(__file__).parents[2].parent / "shared/data/ag_news_csv/test.csv"
 

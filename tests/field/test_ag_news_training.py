@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from commbench.rundir import read_records
-from commbench.training_records import EvaluationMeasurement
+from commprof.commbench.records.rundir import read_records
+from commprof.commbench.records.training import EvaluationMeasurement
 
 REPO = Path(__file__).parents[2]
 ARTICLES = REPO.parent / "shared" / "data" / "ag_news_csv" / "test.csv"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from analysis.evidence import Evidence
-from analysis.health import health
-from analysis.load import Run
-from analysis.results import Verdict
-from analysis.stability import stability
-from commbench.operations import OPERATIONS
-from commbench.records import CollectiveMeasurement
+from commprof.analysis.health.evidence import Evidence
+from commprof.analysis.health.results import Verdict
+from commprof.analysis.health.run_health import health
+from commprof.analysis.health.stability import stability
+from commprof.analysis.runs.load import Run
+from commprof.commbench.records.operations import OPERATIONS
+from commprof.commbench.records.types import CollectiveMeasurement
 from tests.factory import run_info
 
 LOGS = Path(__file__).parents[2].parent / "shared/data/nccl_logs"

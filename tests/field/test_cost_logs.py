@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.cost import fit_cost
-from analysis.import_run import measurements, read_text, understand
-from analysis.readers.dialect import read_log
-from analysis.results import CostModel
+from commprof.analysis.readers.as_run import measurements, read_text, understand
+from commprof.analysis.readers.dialect import read_log
+from commprof.analysis.wire.cost import fit_cost
+from commprof.analysis.wire.results import CostModel
 
 LOGS = Path(__file__).parents[2].parent / "shared/data/nccl_logs"
 MIB = 2**20

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.laws import Floats, laws
-from analysis.overhead_mix import BANDS, PRIOR
-from analysis.scaling_table import Interconnect
 from benchmarks.extrapolation import ERRATIC, Case, Score, by_law, covered, held_out, learned, on_grid, read_cases, score
+from commprof.analysis.scaling.laws import Floats, laws
+from commprof.analysis.scaling.overhead_mix import BANDS, PRIOR
+from commprof.analysis.scaling.table import Interconnect
 
 TABLE = Path(__file__).parents[2].parent / "shared/data/scaling/scaling.csv"
 

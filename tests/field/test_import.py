@@ -8,11 +8,11 @@ from statistics import fmean
 
 import pytest
 
-from analysis.import_run import Understood, measurements, read_text, understand
-from analysis.load import load_run
-from analysis.readers.dialect import read_log
-from commbench.errors import UnusableData
+from commprof.analysis.readers.as_run import Understood, measurements, read_text, understand
+from commprof.analysis.readers.dialect import read_log
+from commprof.analysis.runs.load import load_run
 from commprof.cli import main
+from commprof.commbench.errors import UnusableData
 
 LOGS = Path(__file__).parents[2].parent / "shared/data/nccl_logs"
 REFUSED = {

@@ -5,13 +5,13 @@ from statistics import median
 
 import pytest
 
-from analysis.import_trace import read_traced_job, write_traced_job
-from analysis.load import load_runs
-from analysis.predict import predict
-from analysis.rank_trace import reduce_trace
-from analysis.trace import read_trace
-from analysis.trace_analysis import analyse_traces
-from analysis.trace_profile import gpu_done_by
+from commprof.analysis.advice.predict import predict_runs
+from commprof.analysis.imports.profile import gpu_done_by
+from commprof.analysis.imports.traced_training import read_traced_job, write_traced_job
+from commprof.analysis.runs.load import load_runs
+from commprof.analysis.traces.all_ranks.job import analyse_traces
+from commprof.analysis.traces.one_rank.kineto import read_trace
+from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
 from commprof.cli import main
 from tests.factory import write_bench_run
 
@@ -36,7 +36,7 @@ def test_a_gloo_run_predicts_its_own_step_from_its_computation_and_its_transfers
 
     def step_s(transfer_s: float) -> float:
         bench = write_bench_run(tmp_path / f"bench-{transfer_s}", 1e-9, 2_101_248 / transfer_s, cores=2)
-        return predict(load_runs([tmp_path / "run", bench])).predictions[0].step_s
+        return predict_runs(load_runs([tmp_path / "run", bench])).predictions[0].step_s
 
     assert step_s(1e-9) == pytest.approx(median(step.step_s for step in late), rel=0.01)
     assert step_s(collective.transfer_s) == pytest.approx(median(step.wall_s for step in job.all_steps), rel=0.25)

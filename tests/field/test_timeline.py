@@ -2,10 +2,10 @@
 
 import pytest
 
-from analysis.rank_trace import reduce_trace
-from analysis.timeline import timeline
-from analysis.trace import read_trace
-from analysis.trace_analysis import analyse_traces
+from commprof.analysis.traces.all_ranks.job import analyse_traces
+from commprof.analysis.traces.one_rank.kineto import read_trace
+from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
+from commprof.analysis.traces.shown.timeline import timeline
 from tests.chrome_trace import Event, check_events, check_sums
 from tests.field.test_traces import TRACES
 

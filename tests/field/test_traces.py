@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.intervals import common, length_ns, merged, union
-from analysis.rank_trace import RankTrace, reduce_trace
-from analysis.trace import read_trace
-from analysis.trace_analysis import analyse_traces
-from analysis.trace_buckets import summarise_buckets
+from commprof.analysis.traces.all_ranks.buckets import summarise_buckets
+from commprof.analysis.traces.all_ranks.job import analyse_traces
+from commprof.analysis.traces.one_rank.kineto import read_trace
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace, reduce_trace
+from commprof.analysis.traces.one_rank.spans import common, length_ns, merged, union
 
 TRACES = Path(__file__).parents[2].parent / "shared/data/traces"
 

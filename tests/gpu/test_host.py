@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from commbench.hardware import host_info
-from commbench.telemetry import HostSampler
+from commprof.commbench.machine.hardware import host_info
+from commprof.commbench.machine.telemetry import HostSampler
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from commbench.links import LinkOptions, list_routes, measure_copy, payload
-from commbench.records import ContentionMeasurement, LinkMeasurement
-from commbench.rundir import read_records
+from commprof.commbench.links.copies import LinkOptions, list_routes, measure_copy, payload
+from commprof.commbench.records.rundir import read_records
+from commprof.commbench.records.types import ContentionMeasurement, LinkMeasurement
 
 SCRIPT = Path(sys.executable).parent / "commprof"
 GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0

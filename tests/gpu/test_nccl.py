@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from commbench.operations import OPERATIONS
-from commbench.records import CollectiveMeasurement
-from commbench.rundir import read_document, read_info, read_records
-from commbench.timing import CudaClock
-from commbench.training_records import GradientTimeline, StepMeasurement
+from commprof.commbench.records.operations import OPERATIONS
+from commprof.commbench.records.rundir import read_document, read_info, read_records
+from commprof.commbench.records.training import GradientTimeline, StepMeasurement
+from commprof.commbench.records.types import CollectiveMeasurement
+from commprof.commbench.timing import CudaClock
 
 SCRIPT = Path(sys.executable).parent / "commprof"
 

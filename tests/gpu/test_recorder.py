@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from commbench.rundir import read_document
-from commbench.training_records import GradientTimeline
+from commprof.commbench.records.rundir import read_document
+from commprof.commbench.records.training import GradientTimeline
 
 LOOPS = Path(__file__).parents[1] / "distributed" / "recorded_loops.py"
 

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from commbench.stopping import die_with_parent
+from commprof.commbench.ranks.stopping import die_with_parent
 
 _DAEMONS = ("munged", "slurmctld", "slurmd")
 _CLIENTS = ("sbatch", "srun", "scontrol", "scancel", "squeue", "sinfo")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from commbench.rundir import read_info, read_records
-from commbench.training_records import StepMeasurement
+from commprof.commbench.records.rundir import read_info, read_records
+from commprof.commbench.records.training import StepMeasurement
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import SCRIPT, SCRIPTS, UNFINISHED, finish, submit
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from commbench.rundir import read_info
+from commprof.commbench.records.rundir import read_info
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import SCRIPT, finish
 

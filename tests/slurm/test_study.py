@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from commbench.rundir import read_document, read_info
+from commprof.commbench.records.rundir import read_document, read_info
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import SCRIPT, SCRIPTS
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from commbench.errors import BadInput
-from commprof import testbed
+from commprof.commbench.errors import BadInput
+from commprof.testbed import network as testbed
 
 
 @pytest.fixture(autouse=True)

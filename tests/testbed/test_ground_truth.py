@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.load import load_run
-from analysis.situation import fit_costs
-from commprof import testbed
-from commprof.wire import parse_wire
+from commprof.analysis.runs.load import load_run
+from commprof.analysis.wire.benched import fit_costs
+from commprof.testbed import network as testbed
+from commprof.testbed.wire import parse_wire
 from tests.testbed.test_testbed import SCRIPT, commprof
 
 pytestmark = pytest.mark.testbed

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from commbench.errors import BadInput
-from commprof import testbed
-from commprof.wire import parse_wire
+from commprof.commbench.errors import BadInput
+from commprof.testbed import network as testbed
+from commprof.testbed.wire import parse_wire
 from tests.testbed.conftest import namespaces
 
 pytestmark = pytest.mark.testbed

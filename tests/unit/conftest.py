@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-import train.data
+from commprof.train.config.types import DataConfig, ModelConfig
+from commprof.train.text import dataset
+from commprof.train.text.dataset import EncodedText
 from tests.ag_news import EVAL_CSV, TRAIN_CSV, csv_data
 from tests.report_runs import Page, add_study, report
-from train.config import DataConfig, ModelConfig
-from train.data import EncodedText
 
 
 @pytest.fixture
@@ -18,13 +18,13 @@ def data(tmp_path: Path) -> DataConfig:
 def encodings(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
     """The calls that encoded articles rather than reading the cache."""
     calls: list[ModelConfig] = []
-    encode = train.data._encode_articles
+    encode = dataset._encode_articles
 
     def counted(articles: tuple, model: ModelConfig) -> tuple[EncodedText, EncodedText]:
         calls.append(model)
         return encode(articles, model)
 
-    monkeypatch.setattr(train.data, "_encode_articles", counted)
+    monkeypatch.setattr(dataset, "_encode_articles", counted)
     return calls
 
 

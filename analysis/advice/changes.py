@@ -1,0 +1,104 @@
+"""What would make N ranks faster on the hardware at hand? Each change is one line of the configuration, played through the same
+model as the prediction itself, on the same draws.
+
+A change is worth naming when even the low end of its interval saves time: 90 % of the draws, paired, so that what all of them
+share falls out. Seconds are per batch of the size that a step has now, so that changes of batch compare with the others.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from commprof.analysis.scaling.speedup import work_s
+from commprof.analysis.step.estimate import Estimate, Setting, estimate, interval
+from commprof.analysis.step.inputs import StepInputs
+from commprof.analysis.step.results import Change
+
+_WORTH_TRYING = 0.01  # of a step; less than that drowns in a run's own spread
+_BATCHES = (2, 4)
+_ACCUMULATIONS = (2, 4, 8)
+_BUCKET_CAPS_MB = (1, 2, 4, 10, 25, 50, 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A change before it is judged; `setting` is the configuration's line, `changed` what the model makes of it."""
+
+    what: str
+    setting: str
+    changed: Setting
+    side_effect: str | None = None
+
+
+def changes(inputs: StepInputs, single_s: float) -> list[Change]:
+    """Return what is predicted to save time, the best first. `single_s` is one rank's step."""
+    now = estimate(inputs)
+    found = _judged(inputs, now, single_s, _candidates(inputs))
+    caps = _judged(inputs, now, single_s, _caps(inputs))
+    return _best_first([*found, *_best_first(caps)[:1]])
+
+
+def _best_first(found: Iterable[Change]) -> list[Change]:
+    return sorted(found, key=lambda change: -change.seconds_saved)
+
+
+def _judged(inputs: StepInputs, now: Estimate, single_s: float, candidates: Iterable[_Candidate]) -> Iterator[Change]:
+    """Yield the candidates that save time."""
+    work = work_s(single_s, inputs.world_size, inputs.workload.scaling)
+    for candidate in candidates:
+        then_s = estimate(inputs, candidate.changed).per_batch_s
+        saved_s = now.per_batch_s - then_s
+        span = interval(saved_s)
+        if span.low > 0 and saved_s[0] > _WORTH_TRYING * now.per_batch_s[0]:
+            yield Change(
+                what=candidate.what,
+                setting=candidate.setting,
+                world_size=inputs.world_size,
+                seconds_saved=float(saved_s[0]),
+                interval_s=span,
+                speedup=work / float(then_s[0]),
+                side_effect=candidate.side_effect,
+            )
+
+
+def _candidates(inputs: StepInputs) -> Iterator[_Candidate]:
+    work = inputs.workload
+    for times in _BATCHES:
+        yield _Candidate(
+            what=f"take {times} times the batch" if work.scaling == "strong" else f"take {times} times the batch per rank",
+            setting=f"training.batch_size={times * work.samples_per_rank}",
+            changed=Setting(batch=float(times)),
+            side_effect=f"1/{times} of the updates per epoch, memory for the larger batch",
+        )
+    for times in _ACCUMULATIONS if not work.static_graph else ():  # DDP allows only one of the two
+        parts, batch = times * work.accumulation, times * work.samples_per_rank
+        yield _Candidate(
+            what=f"accumulate gradients over {parts} batches",
+            setting=f"training.accumulation={parts} training.batch_size={batch}",
+            changed=Setting(accumulation=times),
+            side_effect=f"1/{times} of the updates per epoch",
+        )
+    if work.communication_hook == "none":
+        yield _Candidate(
+            what="send gradients in two bytes",
+            setting="distributed.communication_hook=bf16",
+            changed=Setting(sent_share=0.5),
+            side_effect="gradients are summed with 8 significant bits",
+        )
+    if not work.gradient_as_bucket_view:
+        yield _Candidate(
+            what="let gradients be views of the buckets",
+            setting="distributed.gradient_as_bucket_view=true",
+            changed=Setting(bucket_view=True),
+        )
+
+
+def _caps(inputs: StepInputs) -> Iterator[_Candidate]:
+    work = inputs.workload
+    for cap_mb in () if work.whole_buckets else _BUCKET_CAPS_MB:
+        cap_bytes = cap_mb * 2**20
+        if (cap_bytes, cap_bytes) != (work.first_bucket_bytes, work.bucket_cap_bytes):
+            yield _Candidate(
+                what=f"close buckets at {cap_mb} MiB",
+                setting=f"distributed.bucket_cap_mb={cap_mb}",
+                changed=Setting(caps_bytes=(cap_bytes, cap_bytes)),
+            )

@@ -1,0 +1,81 @@
+"""`commprof advise`: what to change, what other hardware would bring, from where on N ranks pay, and what that costs."""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+import msgspec
+
+from commprof.analysis.advice.results import Budget
+from commprof.commbench.errors import BadInput
+from commprof.commbench.records.rundir import read_info
+from commprof.commbench.units import parse_duration
+from commprof.commbench.verb import Verb
+
+_MAX_RANKS = 65_536
+_MAX_SAMPLES, _MAX_EPOCHS = 10**15, 10**6
+
+
+def add_advise_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="a one-rank training run and bench runs, or a study")
+    add("-n", "--world-sizes", nargs="+", type=int, default=[], metavar="N", help="numbers of ranks (those benched)")
+    add("--price", type=float, metavar="X", help="of one GPU-hour, in any currency; costs are in GPU-hours without it")
+    add("--samples", type=int, metavar="N", help="samples per epoch (not known: costs are per million samples)")
+    add("--epochs", type=int, default=1, metavar="N", help="epochs that the deadline holds for (1)")
+    add("--deadline", metavar="TIME", help="for all epochs: 90min, 2h, 1.5d; which N is the cheapest in time?")
+    add("--json", action="store_true", help="print one JSON document; seconds, bytes and bytes per second")
+
+
+def check_advise(args: argparse.Namespace) -> None:
+    """Raise BadInput for world sizes, prices and deadlines that mean nothing, and folders that are not runs."""
+    for world_size in args.world_sizes:
+        if not 2 <= world_size <= _MAX_RANKS:
+            raise BadInput(f"--world-sizes {world_size}: advise on 2 to {_MAX_RANKS} ranks")
+    if args.price is not None and not 0 < args.price < math.inf:
+        raise BadInput(f"--price {args.price:g}: a GPU-hour costs more than 0; leave it out to count GPU-hours")
+    if args.samples is not None and not 1 <= args.samples <= _MAX_SAMPLES:
+        raise BadInput(f"--samples: an epoch has 1 to {_MAX_SAMPLES} samples")
+    if not 1 <= args.epochs <= _MAX_EPOCHS:
+        raise BadInput(f"--epochs: give 1 to {_MAX_EPOCHS}")
+    if args.samples is None and (args.deadline is not None or args.epochs > 1):
+        raise BadInput(f"--{'deadline' if args.deadline else 'epochs'} needs the length of an epoch; add --samples N")
+    budget_of(args)
+    for run in args.runs:
+        read_info(run)
+
+
+def advise_verb(args: argparse.Namespace) -> int:
+    """Print the advice."""
+    from commprof.analysis.advice.advise import advise
+    from commprof.analysis.advice.text import advice_text
+    from commprof.analysis.runs.load import load_runs
+
+    advice = advise(load_runs(args.runs), args.world_sizes, budget_of(args))
+    sys.stdout.write((msgspec.json.encode(advice).decode() if args.json else advice_text(advice)) + "\n")
+    return 0
+
+
+def budget_of(args: argparse.Namespace) -> Budget | None:
+    """Return what the flags say about money and time, None where they say nothing; raise BadInput for an odd deadline."""
+    if args.price is None and args.samples is None:
+        return None
+    return Budget(
+        price_per_gpu_hour=args.price,
+        samples_per_epoch=args.samples,
+        epochs=args.epochs,
+        deadline_s=None if args.deadline is None else parse_duration(args.deadline),
+    )
+
+
+VERB = Verb(
+    summary="what to change, best first, with 90 % intervals; from which batch, model and wire on N ranks pay; costs",
+    examples=(
+        "commprof advise runs/demo",
+        "commprof advise runs/PROFILE runs/BENCH -n 2 4 --samples 1000000 --deadline 2h",
+    ),
+    add_arguments=add_advise_arguments,
+    check=check_advise,
+    run=advise_verb,
+)

@@ -1,0 +1,59 @@
+"""What would other hardware bring: more ranks, another wire, faster computation?
+
+The same model and draws as the advice. A published wire (presets.py) has one time a size: its own spread is not known.
+"""
+
+from collections.abc import Iterator
+
+from commprof.analysis.advice.results import WhatIf
+from commprof.analysis.readers.as_run import measurements, understand
+from commprof.analysis.readers.presets import preset, preset_names
+from commprof.analysis.scaling.speedup import work_s
+from commprof.analysis.step.estimate import Floats, Setting, estimate, interval
+from commprof.analysis.step.inputs import StepInputs
+from commprof.analysis.wire.cost import fit_cost
+from commprof.analysis.wire.results import CostModel
+
+_ALTERNATIVES = (
+    ("twice the wire's bandwidth", Setting(bandwidth=2.0)),
+    ("half the wire's latency", Setting(latency=0.5)),
+    ("computation twice as fast", Setting(compute=2.0)),
+)
+
+
+def what_ifs(inputs: StepInputs, larger: StepInputs | None, single_s: float) -> list[WhatIf]:
+    """Return what each alternative brings. `larger` is the same training on more ranks, where that can be predicted."""
+    kind = inputs.workload.scaling
+    work = work_s(single_s, inputs.world_size, kind)
+    now_s = estimate(inputs).per_batch_s
+
+    def row(what: str, then_s: Floats) -> WhatIf:
+        saved_s = now_s - then_s
+        span = interval(saved_s)
+        return WhatIf(what=what, seconds_saved=float(saved_s[0]), interval_s=span, speedup=work / float(then_s[0]))
+
+    found = []
+    if larger is not None:
+        grown = work_s(single_s, larger.world_size, kind) / work  # samples of its step by samples of ours
+        carried = ", its wire extrapolated" if larger.extrapolated else ""
+        found.append(row(f"{larger.world_size} ranks{carried}", estimate(larger).per_batch_s / grown))
+    found += [row(what, estimate(inputs, changed).per_batch_s) for what, changed in _ALTERNATIVES]
+    for name, cost in _published(inputs.world_size):
+        found.append(row(f"the wire of {name}", estimate(inputs, Setting(cost=cost)).per_batch_s))
+    return found
+
+
+def published_note(world_size: int) -> str | None:
+    """Say which world sizes have a published wire, where this one has none."""
+    sizes = {preset(name).num_ranks for name in preset_names()}
+    if world_size in sizes:
+        return None
+    listed = ", ".join(str(size) for size in sorted(size for size in sizes if size is not None))
+    return f"no published wire of {world_size} ranks; there are some of {listed} ranks (commprof import --preset)"
+
+
+def _published(world_size: int) -> Iterator[tuple[str, CostModel]]:
+    for name in preset_names():
+        sweep = preset(name)
+        if sweep.num_ranks == world_size and sweep.op == "all_reduce":
+            yield name, fit_cost(list(measurements(understand(sweep, name, op=None, ranks=None))))

@@ -1,0 +1,146 @@
+"""`commprof check`: the gate. One line per verdict, failures first; exit code 3 when a run does not pass."""
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from commprof.analysis.health.results import Verdict
+from commprof.commbench.errors import BadInput
+from commprof.commbench.records.operations import OPERATIONS
+from commprof.commbench.records.rundir import read_info
+from commprof.commbench.units import parse_bytes, printable
+from commprof.commbench.verb import Verb
+
+if TYPE_CHECKING:
+    from commprof.analysis.health.evidence import Evidence
+
+_SAYS_NO = 3
+_WIDTH = 80
+_WORDS = ("FAIL", "NOTE", "SKIP", "PASS")
+
+
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="bench runs, or a study's folder")
+    parser.add_argument("--min-busbw", type=float, metavar="GB/S", help="fail below this bus bandwidth (GB/s of 1e9 bytes)")
+    parser.add_argument("--max-latency", type=float, metavar="US", help="fail above this median time (microseconds)")
+    parser.add_argument(
+        "--at", metavar="SIZE", help="message size that both mean, K/M/G binary (largest for busbw, smallest for latency)"
+    )
+    parser.add_argument("--op", choices=tuple(OPERATIONS), metavar="OP", help="collective that both mean (all_reduce)")
+    parser.add_argument("--mode", choices=("isolated", "pipelined"), help="calls that both mean (isolated where measured)")
+    parser.add_argument("--placement", choices=("in", "out"), help="in or out of place (in where measured)")
+    parser.add_argument("--baseline", type=Path, metavar="RUN", help="fail what is slower than this bench run beyond noise")
+    parser.add_argument(
+        "--tolerance", default="5%", metavar="PCT", help="slowdown against the baseline that is still fine (5%%)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document: a list of verdicts")
+
+
+def check_check(args: argparse.Namespace) -> None:
+    """Raise BadInput for limits that mean nothing and folders that are not runs."""
+    parse_tolerance(args.tolerance)
+    for flag, limit in (("--min-busbw", args.min_busbw), ("--max-latency", args.max_latency)):
+        if limit is not None and not 0 < limit < float("inf"):
+            raise BadInput(f"{flag} {limit:g} must be above 0")
+    asked = [f"--{name}" for name in ("at", "op", "mode", "placement") if getattr(args, name) is not None]
+    if asked and args.min_busbw is None and args.max_latency is None:
+        raise BadInput(f"{asked[0]} says where --min-busbw and --max-latency hold; give one of them")
+    if args.at is not None and parse_bytes(args.at) == 0:
+        raise BadInput("--at 0: give a size of at least one byte")
+    for run in (*args.runs, *([args.baseline] if args.baseline else [])):
+        read_info(run)
+
+
+def parse_tolerance(text: str) -> float:
+    """Turn `5%` or `5` into 0.05; raise BadInput for anything but 0 to 1000 percent."""
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = float("nan")
+    if not 0 <= percent <= 1000:
+        raise BadInput(f"--tolerance {text!r} is not a percentage; write for example 5%")
+    return percent / 100
+
+
+def check(args: argparse.Namespace) -> int:
+    """Judge every run and print the verdicts; return 3 when one of them fails."""
+    from commprof.analysis.health.check import Demands, check_run  # scipy takes a second that a wrong flag should not wait for
+
+    evidence = _bench_evidence(args.runs)
+    baseline = _one_baseline(args.baseline) if args.baseline else None
+    demands = Demands(
+        min_busbw_bytes_per_s=None if args.min_busbw is None else args.min_busbw * 1e9,
+        max_latency_s=None if args.max_latency is None else args.max_latency * 1e-6,
+        at_bytes=None if args.at is None else parse_bytes(args.at),
+        op=args.op,
+        mode=args.mode,
+        in_place=None if args.placement is None else args.placement == "in",
+    )
+    tolerance = parse_tolerance(args.tolerance)
+    verdicts = [
+        replace(verdict, name=f"{one.name}: {verdict.name}") if len(evidence) > 1 else verdict
+        for one in evidence
+        for verdict in check_run(one, demands, baseline, tolerance)
+    ]
+    verdicts.sort(key=lambda verdict: verdict.rank)
+    sys.stdout.write((msgspec.json.encode(verdicts).decode() if args.json else check_text(verdicts)) + "\n")
+    return _SAYS_NO if any(verdict.ok is False for verdict in verdicts) else 0
+
+
+def check_text(verdicts: Sequence[Verdict]) -> str:
+    """Lay the verdicts out in 80 columns, those that could not be judged for one reason on one line, and count them."""
+    lines = []
+    for word, name, message in _entries(verdicts):
+        lines += textwrap.wrap(
+            printable(f"{word}  {name}: {message}"), _WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False
+        )
+    return "\n".join([*lines, _summary(verdicts)])
+
+
+def _entries(verdicts: Sequence[Verdict]) -> list[tuple[str, str, str]]:
+    together: dict[tuple[str, str], list[str]] = {}
+    for index, verdict in enumerate(verdicts):
+        own = "" if verdict.ok is None else str(index)
+        together.setdefault((f"{_WORDS[verdict.rank]}{own}", verdict.message), []).append(verdict.name)
+    return [(key[:4], ", ".join(names), message) for (key, message), names in together.items()]
+
+
+def _summary(verdicts: Sequence[Verdict]) -> str:
+    failed, noted, unjudged, passed = (sum(verdict.rank == kind for verdict in verdicts) for kind in range(4))
+    counts = f"{failed} failed, {noted} noted, {unjudged} not checked, {passed} passed"
+    return f"{'FAIL' if failed else 'PASS'}: {counts}"
+
+
+def _bench_evidence(paths: Sequence[Path]) -> "list[Evidence]":
+    from commprof.analysis.health.evidence import load_evidence
+    from commprof.analysis.runs.load import load_runs
+
+    evidence = [load_evidence(run) for run in load_runs(paths) if run.info.kind in ("bench", "links")]
+    if not evidence:
+        raise BadInput(f"no bench run among {', '.join(map(str, paths))}; make one with commprof bench --nproc 2")
+    return evidence
+
+
+def _one_baseline(path: Path) -> "Evidence":
+    found = _bench_evidence([path])
+    if len(found) > 1:
+        raise BadInput(f"--baseline {path} holds {len(found)} bench runs; name one of them")
+    return found[0]
+
+
+VERB = Verb(
+    summary="judge bench runs: thresholds (GB/s, us), a baseline, stability, and what is wrong with the machine",
+    examples=(
+        "commprof check runs/BENCH --min-busbw 200 --at 1G",
+        "commprof check runs/TODAY --baseline runs/LAST-WEEK --tolerance 5%",
+    ),
+    add_arguments=add_check_arguments,
+    check=check_check,
+    run=check,
+)

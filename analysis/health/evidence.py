@@ -1,0 +1,156 @@
+"""What a run folder holds that a verdict may rest on: its measurements in comparable series, its hosts, its telemetry.
+
+A series is one collective swept over sizes in one way: what a curve shows and what another run's curve compares with.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from commprof.analysis.health.results import Verdict
+from commprof.analysis.runs.load import Run
+from commprof.commbench.errors import BadInput
+from commprof.commbench.machine.facts import ENVIRONMENT_FILE, GpuInfo, HostInfo, TelemetrySample
+from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS
+from commprof.commbench.records.rundir import read_document, read_records
+from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement, LinkMeasurement
+from commprof.commbench.spread import median_interval
+
+MIN_SAMPLES = 6  # fewer have no 95 % interval of their median (spread.median_interval)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One run and what lies beside it; None where a file is missing."""
+
+    run: Run
+    hosts: tuple[HostInfo, ...] | None
+    telemetry: tuple[TelemetrySample, ...] | None
+    bursts: tuple[BurstMeasurement, ...]
+    links: tuple[LinkMeasurement, ...]
+
+    @property
+    def name(self) -> str:
+        return self.run.info.run_id
+
+    def gpus(self, host: HostInfo) -> list[GpuInfo]:
+        """Return the host's GPUs that ranks used; all of them where the run does not say which."""
+        used = {_bus(rank.pci_bus_id) for rank in self.run.info.ranks if rank.hostname == host.hostname and rank.pci_bus_id}
+        return [gpu for gpu in host.gpus if gpu.pci_bus_id and _bus(gpu.pci_bus_id) in used] or list(host.gpus)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """What must be equal before two times of one size may stand beside each other."""
+
+    op: str
+    dtype: str
+    reduction: str | None
+    root: int | None
+    mode: Literal["isolated", "pipelined"]
+    in_place: bool
+    hot: bool
+    cuda_graph: bool
+    world_size: int
+
+    @property
+    def label(self) -> str:
+        """The series in words, with only what is out of the ordinary beyond placement and mode."""
+        words = [self.op, *([] if self.dtype == "float32" else [self.dtype])]
+        words += [self.reduction] if self.reduction not in (None, "sum") and OPERATIONS[self.op].reduces else []
+        words += [f"root {self.root}"] if self.root else []
+        extras = [*([] if self.hot else ["rotating buffers"]), *(["CUDA graph"] if self.cuda_graph else [])]
+        return ", ".join([" ".join(words), self.mode, "in place" if self.in_place else "out of place", *extras])
+
+
+def load_evidence(run: Run) -> Evidence:
+    """Read what lies beside a run's measurements; raise BadInput for a malformed file or an impossible measurement."""
+    _check_possible(run)
+    links = _records(run.path / "links.jsonl", LinkMeasurement) or ()
+    _check_timed(run.path / "links.jsonl", links)
+    return Evidence(
+        run=run,
+        hosts=_document(run.path / ENVIRONMENT_FILE, tuple[HostInfo, ...]),
+        telemetry=_telemetry(run.path),
+        bursts=_records(run.path / "bursts.jsonl", BurstMeasurement) or (),
+        links=links,
+    )
+
+
+def series_of(measurements: Iterable[CollectiveMeasurement]) -> dict[Series, list[CollectiveMeasurement]]:
+    """Group measurements that have a size into series, smallest message first."""
+    found: dict[Series, list[CollectiveMeasurement]] = {}
+    for measurement in sorted(measurements, key=lambda m: m.message_bytes):
+        if measurement.message_bytes > 0:
+            found.setdefault(_series(measurement), []).append(measurement)
+    return found
+
+
+def median_bounds_s(measurement: CollectiveMeasurement) -> tuple[float, float]:
+    """Return the 95 % interval of the median; the median itself, twice, where too few samples give none."""
+    if len(measurement.slowest_rank_s) < MIN_SAMPLES:
+        return measurement.median_s, measurement.median_s
+    return median_interval(measurement.slowest_rank_s)
+
+
+def unchecked(name: str, why: str) -> Verdict:
+    return Verdict(name=name, ok=None, message=f"not checked: {why}")
+
+
+def some(items: Sequence[str], most: int = 3) -> str:
+    """List the first few items and count the rest."""
+    rest = len(items) - most
+    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _series(measurement: CollectiveMeasurement) -> Series:
+    return Series(
+        op=measurement.op,
+        dtype=measurement.dtype,
+        reduction=measurement.reduction,
+        root=measurement.root,
+        mode=measurement.mode,
+        in_place=measurement.in_place,
+        hot=measurement.hot,
+        cuda_graph=measurement.cuda_graph,
+        world_size=measurement.world_size,
+    )
+
+
+def _check_possible(run: Run) -> None:
+    for m in run.collectives:
+        sized = m.message_bytes >= 0 and m.world_size >= 1 and m.op in OPERATIONS and m.dtype in DATA_TYPES
+        if not sized or not m.slowest_rank_s or min(m.slowest_rank_s) <= 0:
+            raise BadInput(
+                f"{run.path}/collectives.jsonl has an impossible measurement ({m.op} {m.dtype}, {m.message_bytes} bytes, "
+                f"{m.world_size} ranks, {len(m.slowest_rank_s)} samples); every time must be above 0; measure again"
+            )
+
+
+def _check_timed(path: Path, links: Sequence[LinkMeasurement]) -> None:
+    for link in links:
+        if link.message_bytes < 0 or not link.samples_s or min(link.samples_s) <= 0:
+            raise BadInput(f"{path} has a link without times above 0 ({link.kind}, {link.source} to {link.target})")
+
+
+def _telemetry(folder: Path) -> tuple[TelemetrySample, ...] | None:
+    """Read every host's file: telemetry.jsonl, telemetry.node00001.jsonl and so on."""
+    files = sorted(folder.glob("telemetry*.jsonl"))
+    return tuple(sample for file in files for sample in read_records(file, TelemetrySample)) if files else None
+
+
+def _document(path: Path, document_type: type[T]) -> T | None:
+    return read_document(path, document_type) if path.exists() else None
+
+
+def _records(path: Path, record_type: type[T]) -> tuple[T, ...] | None:
+    return tuple(read_records(path, record_type)) if path.exists() else None
+
+
+def _bus(pci_bus_id: str) -> str:
+    """Write a PCI address in one way: NVML pads the domain to eight digits and writes capitals."""
+    domain, _, rest = pci_bus_id.lower().partition(":")
+    return f"{domain.lstrip('0')}:{rest}"

@@ -1,0 +1,167 @@
+"""A foreign sweep -> a run folder of ours.
+
+Only sizes and times are taken over; bandwidths are worked out from them as everywhere else. A log has one time per size and
+placement, a mean: the record holds it as its only sample, of the slowest and of the fastest rank alike.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime, usable
+from commprof.analysis.readers.operation import operation
+from commprof.analysis.readers.world_size import WorldSize, figure_notes, world_size
+from commprof.commbench.errors import BadInput, UnusableData
+from commprof.commbench.records.operations import OPERATIONS
+from commprof.commbench.records.rundir import RecordWriter, create_run, finish_run, now_utc
+from commprof.commbench.records.types import SCHEMA_VERSION, CollectiveMeasurement, RankInfo, RunInfo, SoftwareInfo
+from commprof.commbench.units import format_bytes, printable
+
+_MAX_FILE_BYTES = 64 * 2**20
+_MAX_WORD = 128
+_APART = 1.5  # in place against out of place: two samples of nearly the same call
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Understood:
+    """A sweep of which all is known that a run needs; its times are those worth keeping."""
+
+    sweep: ForeignSweep
+    op: str
+    op_source: str
+    ranks: WorldSize
+    notes: tuple[str, ...]
+
+
+def read_text(path: Path) -> str:
+    """Read a log of bounded size; raise BadInput where it cannot be read. Bytes that are no text become question marks."""
+    try:
+        if not path.is_file():
+            raise BadInput("it is no file; name log files" if path.exists() else "there is no such file")
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise BadInput(f"cannot read it: {error.strerror}") from None
+    if len(content) > _MAX_FILE_BYTES:
+        raise BadInput(f"it is larger than {format_bytes(_MAX_FILE_BYTES)}; cut the table out of it")
+    utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # what PowerShell redirects to
+    return content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
+
+
+def understand(sweep: ForeignSweep, name: str, *, op: str | None, ranks: int | None) -> Understood:
+    """Conclude what a sweep measured; raises UnusableData with the reason where that cannot be."""
+    if sweep.refused is not None:
+        raise UnusableData(sweep.refused)
+    times, dropped = usable(sweep.times)
+    sweep = replace(sweep, times=_marked_wrong(times, sweep.failed_values))
+    name_of_op, op_source = operation(sweep, name, op)
+    size = world_size(sweep, name_of_op, ranks)
+    notes = [*sweep.notes, *dropped, *size.notes, *figure_notes(sweep, name_of_op, size.value), *_doubts(sweep)]
+    return Understood(
+        sweep=sweep, op=name_of_op, op_source=op_source, ranks=size, notes=tuple(printable(note) for note in notes)
+    )
+
+
+def write_run(path: Path, understood: Understood, name: str) -> None:
+    """Write the run folder; raises BadInput where it exists or cannot be."""
+    create_run(path, run_info(understood, path.name, name))
+    with RecordWriter(path / "collectives.jsonl") as writer:
+        for measurement in measurements(understood):
+            writer.append(measurement)
+    finish_run(path, "completed")
+
+
+def measurements(understood: Understood) -> Iterator[CollectiveMeasurement]:
+    """Yield one record per size, placement and kind of element; a size that comes more than once has more than one sample."""
+    sweep, reduces = understood.sweep, OPERATIONS[understood.op].reduces
+    grouped: dict[tuple[int, bool, str, str | None, int | None], list[ForeignTime]] = defaultdict(list)
+    for time in sweep.times:
+        reduction = (time.reduction or "sum") if reduces else None
+        grouped[time.message_bytes, time.in_place, time.dtype, reduction, time.root].append(time)
+    for (message_bytes, in_place, dtype, reduction, root), times in grouped.items():
+        samples = tuple(time.time_s.value for time in times)
+        wrong = [time.num_wrong for time in times if time.num_wrong is not None]
+        yield CollectiveMeasurement(
+            op=understood.op,
+            dtype=dtype,
+            message_bytes=message_bytes,
+            world_size=understood.ranks.value,
+            mode=sweep.mode,
+            in_place=in_place,
+            warmup_iterations=sweep.warmup_iterations,
+            slowest_rank_s=samples,
+            fastest_rank_s=samples,
+            timer=sweep.dialect,
+            num_wrong=max(wrong) if wrong else None,
+            reduction=reduction,
+            root=root,
+            calls_per_sample=sweep.calls_per_sample,
+            cuda_graph=sweep.cuda_graph,
+        )
+
+
+def run_info(understood: Understood, run_id: str, name: str) -> RunInfo:
+    """Return the identity card of the run that a log becomes."""
+    sweep = understood.sweep
+    hosts = {device.hostname for device in sweep.devices}
+    complete = len(sweep.devices) == understood.ranks.value
+    return RunInfo(
+        schema_version=SCHEMA_VERSION,
+        run_id=run_id,
+        kind="bench",
+        status="running",
+        started_at=now_utc(),
+        command=("commprof", "import", _word(name)),
+        backend=sweep.backend,
+        world_size=understood.ranks.value,
+        num_nodes=len(hosts) if complete else 1,
+        launcher="import",
+        cores_per_node=1,
+        threads_per_rank=1,
+        ranks=tuple(
+            RankInfo(
+                rank=device.rank,
+                local_rank=device.device,
+                hostname=_word(device.hostname),
+                device_name=_word(device.name),
+                pci_bus_id=device.pci_bus_id,
+            )
+            for device in sweep.devices
+        ),
+        software=replace(sweep.software or SoftwareInfo(python="unknown"), python="unknown"),
+        environ={},
+        imported_from=_word(name),
+    )
+
+
+def _word(text: str) -> str:
+    return printable(text)[:_MAX_WORD]
+
+
+def _marked_wrong(times: Sequence[ForeignTime], failed_values: int | None) -> tuple[ForeignTime, ...]:
+    """Mark every time as wrong where the footer counts wrong values that no row shows."""
+    if not failed_values or any(time.num_wrong for time in times):
+        return tuple(times)
+    return tuple(replace(time, num_wrong=failed_values) for time in times)
+
+
+def _doubts(sweep: ForeignSweep) -> Iterator[str]:
+    """Yield what speaks against the times themselves."""
+    wrong = sum(bool(time.num_wrong) for time in sweep.times)
+    if wrong:
+        total = f" ({sweep.failed_values} values)" if sweep.failed_values else ""
+        yield f"validation FAILED at {wrong} of {len(sweep.times)} times{total}: mend the installation; fit refuses the run"
+    places: dict[int, dict[bool, float]] = defaultdict(dict)
+    for time in sweep.times:
+        places[time.message_bytes][time.in_place] = time.time_s.value
+    apart = {
+        size: max(both.values()) / min(both.values())
+        for size, both in places.items()
+        if len(both) == 2 and max(both.values()) > _APART * min(both.values())
+    }
+    if apart:
+        worst = sorted(apart, key=lambda size: -apart[size])[:_NAMED]
+        named = ", ".join(f"{format_bytes(size)} ({apart[size]:.1f}x)" for size in worst)
+        yield f"in and out of place are over {_APART:g}x apart at {len(apart)} of {len(places)} sizes, one disturbed: {named}"

@@ -1,0 +1,170 @@
+"""What every figure of a report shares: its style, axes that carry units, a legend above the data instead of over it.
+
+Ink and paper are marker colours that a page may replace by its own (`currentColor`); the palette is Okabe and Ito's, safe for
+colour-blind eyes. Whatever a user's matplotlibrc says, text is drawn as it is: no TeX, no mathtext.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import ceil, floor, log2, log10
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from commprof.commbench.units import format_bytes
+
+INK, PAPER = "#010203", "#fefdfc"
+GREY, BLUE, VERMILLION, GREEN = "#8c8c8c", "#0072b2", "#d55e00", "#009e73"
+PURPLE, ORANGE, SKY = "#cc79a7", "#e69f00", "#56b4e9"
+SERIES = tuple(zip((GREEN, PURPLE, ORANGE, SKY, BLUE, VERMILLION), "osD^vP", strict=True))
+
+_EDGE = 4.0  # points between a figure's edge and its legend
+_WIDTH = 460.0  # points, and CSS pixels in a column of the report: text then keeps its 11 px
+_LARGEST_LINEAR_AXIS = 16  # ranks; beyond, doublings lie at equal distances
+_STYLE = {
+    "font.size": 11,
+    "font.sans-serif": ["DejaVu Sans"],
+    "text.color": INK,
+    "text.parse_math": False,
+    "text.usetex": False,
+    "svg.fonttype": "none",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.13,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 6,
+    "errorbar.capsize": 3,
+}
+_in_style = ContextVar("_in_style", default=False)
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in this style; hold it while saving too, because tick labels are made then.
+
+    To enter it takes a millisecond, so a page with many figures holds it throughout, and within that it is there already.
+    """
+    if _in_style.get():
+        yield
+        return
+    entered = _in_style.set(True)
+    try:
+        with matplotlib.style.context(["default", _STYLE]):
+            yield
+    finally:
+        _in_style.reset(entered)
+
+
+def new_axes(height: float, *, left: float, legend_rows: int = 1) -> tuple[Figure, Axes]:
+    """Return a figure of fixed width and its axes; margins in points, so that text has room at every height."""
+    top = _EDGE + 14 + 17 * legend_rows
+    figure = Figure(figsize=(_WIDTH / 72, (height + top) / 72))
+    axes = figure.add_subplot()
+    share = height + top
+    figure.subplots_adjust(left=left / _WIDTH, right=1 - 24 / _WIDTH, bottom=46 / share, top=1 - top / share)
+    return figure, axes
+
+
+def legend_above(figure: Figure, columns: int = 3) -> Figure:
+    """Put the legend between the figure's upper edge and the axes, where it covers nothing; what matters most first."""
+    (axes,) = figure.axes
+    entries = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda entry: _place(entry[1]))
+    figure.legend(
+        [handle for handle, _ in entries],
+        [label for _, label in entries],
+        loc="upper left",
+        bbox_to_anchor=(_EDGE / (72 * figure.get_figwidth()), 1 - _EDGE / (72 * figure.get_figheight())),
+        ncols=columns,
+        columnspacing=1.3,
+        handletextpad=0.6,
+        borderaxespad=0.0,
+        borderpad=0.1,
+    )
+    return figure
+
+
+def _place(label: str) -> int:
+    return next((place for place, word in enumerate(("measured", "predicted")) if label.startswith(word)), 2)
+
+
+def time_unit(longest_s: float) -> tuple[float, str]:
+    """Return the seconds in, and the name of, the unit in which this time reads best on an axis."""
+    for scale, unit in ((1.0, "s"), (1e-3, "ms")):
+        if longest_s >= 2 * scale:
+            return scale, unit
+    return 1e-6, "us"
+
+
+def bar_axis(axes: Axes, label: str, rows: int) -> None:
+    """Set up horizontal bars, the first row on top, the value axis from zero and named."""
+    axes.set_xlabel(label)
+    axes.set_xlim(left=0)
+    axes.set_ylim(rows - 0.45, -0.55)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+
+
+def rank_axis(axes: Axes, world_sizes: Collection[int], shared: Collection[int]) -> None:
+    """Set up the x axis over ranks, the stretch where ranks share cores shaded; room on the right for a value's label."""
+    largest = max(world_sizes)
+    axes.set_xlabel("ranks")
+    if is_long(world_sizes):
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(0.85, largest**1.15)
+    else:
+        axes.set_xlim(1 - 0.06 * (largest - 1), largest + 0.15 * (largest - 1))
+    axes.set_xticks(sorted(world_sizes), [str(n) for n in sorted(world_sizes)])
+    axes.minorticks_off()
+    if crowded := [n for n in world_sizes if n in shared]:
+        first, right = min(crowded), axes.get_xlim()[1]
+        edge = (max((n for n in world_sizes if n < first), default=first) + first) / 2
+        axes.axvspan(edge, right, color=GREY, alpha=0.16, linewidth=0)
+        note = axes.text(right, 0.02, "ranks share cores ", transform=axes.get_xaxis_transform(), ha="right", va="bottom")
+        note.set(size=10, style="italic")
+
+
+def from_zero(axes: Axes) -> None:
+    """Begin the y axis at zero and leave room for a marker above the highest value."""
+    axes.set_ylim(0, 1.04 * axes.get_ylim()[1])
+
+
+def is_long(world_sizes: Collection[int]) -> bool:
+    """Say whether the rank axis is logarithmic."""
+    return max(world_sizes) > _LARGEST_LINEAR_AXIS
+
+
+def size_axis(axes: Axes, sizes: Sequence[int]) -> None:
+    """Set up a logarithmic x axis over message sizes, with ticks at powers of two."""
+    axes.set_xscale("log", base=2)
+    low, high = log2(min(sizes)), log2(max(sizes))
+    step = next(step for step in (1, 2, 5, 10, 20) if (high - low) / step <= 6)
+    ticks = [2**k for k in range(ceil(low / step) * step, floor(high) + 1, step)] or [min(sizes)]
+    axes.set_xticks(ticks, [format_bytes(size) for size in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("message size (bytes)")
+
+
+def log_value_axis(axes: Axes, low: float, high: float, label: str, form: Callable[[float], str]) -> None:
+    """Set up a logarithmic y axis around the values, ticks at 1, 2, 5 of each decade, closer or at decades only."""
+    steps: Sequence[float] = (1, 1.5, 2, 3, 4, 5, 7) if high / low < 4 else (1, 2, 5) if high / low < 200 else (1,)
+    decades = range(floor(log10(low)) - 1, ceil(log10(high)) + 1)
+    marks = [step * 10.0**decade for decade in decades for step in steps]
+    bottom = max(mark for mark in marks if mark <= low)
+    top = min((mark for mark in marks if mark >= high and mark > bottom), default=2 * high)
+    ticks = [mark for mark in marks if bottom <= mark <= top]
+    axes.set_yscale("log")
+    axes.set_yticks(ticks, [form(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(bottom, top)
+    axes.set_ylabel(label)

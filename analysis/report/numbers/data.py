@@ -1,0 +1,295 @@
+"""Runs -> the numbers a report draws: wire curves, step anatomies, and what a reader must be warned of. No words for pages.
+
+All times are seconds. Times of the wire are the fastest rank's, as in the fit: it arrived last and waited for nobody.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from commprof.analysis.advice.predict import predict_runs
+from commprof.analysis.health.evidence import MIN_SAMPLES
+from commprof.analysis.report.numbers.verdict import Outcome, outcomes
+from commprof.analysis.runs.interval import Interval
+from commprof.analysis.runs.load import Run, check_combinable, load_runs, select
+from commprof.analysis.step.assumptions import checked_assumptions
+from commprof.analysis.step.gather import profile_runs
+from commprof.analysis.step.results import AssumptionCheck, PredictionSet
+from commprof.analysis.study.experiment import PREDICTIONS_FILE, read_predictions
+from commprof.analysis.wire.benched import fit_costs
+from commprof.analysis.wire.ceiling import WireCeiling, wire_ceiling
+from commprof.analysis.wire.results import CostModel
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.rundir import read_info
+from commprof.commbench.records.training import StepMeasurement
+from commprof.commbench.records.types import RunInfo
+from commprof.commbench.spread import median_interval
+
+_RAW_FILES = {"bench": "collectives.jsonl", "contention": "contention.jsonl", "train": "steps.rank*.jsonl"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """All that one report can speak of. `refusals` are the questions these data cannot answer, in words.
+
+    `predictions_file` is the name by which the page speaks of the file that holds `predicted`.
+    """
+
+    root: Path
+    runs: tuple[Run, ...]
+    studies: dict[Path, RunInfo]
+    predicted: PredictionSet | None
+    predictions_file: str
+    outcomes: tuple[Outcome, ...]
+    checks: tuple[AssumptionCheck, ...]
+    costs: dict[int, CostModel]
+    refusals: tuple[str, ...]
+
+    @property
+    def shared(self) -> dict[int, RunInfo]:
+        """The world sizes at which ranks share cores, each with a run that says so."""
+        return {run.world_size: run.info for run in self.runs if run.info.oversubscribed}
+
+    @property
+    def schedule_outcomes(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.prediction.model == "schedule"]
+
+    @property
+    def checking(self) -> list[Run]:
+        """The runs that predictions are checked against."""
+        ids = {outcome.run_id for outcome in self.outcomes}
+        return [run for run in self.runs if run.info.run_id in ids]
+
+    @property
+    def known(self) -> list[Run]:
+        """The runs that the prediction was made from."""
+        return [run for run in self.runs if self.predicted is not None and run.info.run_id in self.predicted.run_ids]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireCurve:
+    """The in-place all-reduce at one world size: per message size the median and the 10th and 90th percentile, seconds.
+
+    `ceiling` is the latest bench's; None where nobody asked for it.
+    """
+
+    world_size: int
+    message_bytes: tuple[int, ...]
+    median_s: tuple[float, ...]
+    low_s: tuple[float, ...]
+    high_s: tuple[float, ...]
+    num_samples: int
+    cost: CostModel | None
+    ceiling: WireCeiling | None = None
+
+    @property
+    def bus_factor(self) -> float:
+        """2(p-1)/p: bytes that each link carries per byte of payload."""
+        return 2 * (self.world_size - 1) / self.world_size
+
+    def bus_bandwidth(self, times_s: Sequence[float]) -> list[float]:
+        """Return B/s on each link for the times of this curve's sizes."""
+        return [self.bus_factor * size / time for size, time in zip(self.message_bytes, times_s, strict=True)]
+
+    def line_s(self) -> list[float]:
+        """Return the fitted line's times at this curve's sizes; empty where there is no fit."""
+        if self.cost is None:
+            return []
+        return [self.cost.latency_s + size / self.cost.bandwidth_bytes_per_s for size in self.message_bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anatomy:
+    """Where a run's step goes: mean seconds over the middle half of its steps by length, so that the parts add up.
+
+    Whole steps are averaged because medians of parts do not sum to the median step; only the middle half of them because
+    a mean over all would follow the few longest. `other_s` is what lies between the phases.
+    """
+
+    run: Run
+    data_s: float
+    forward_s: float
+    backward_s: float
+    optimizer_s: float
+    other_s: float
+    num_steps: int
+
+    @property
+    def kind(self) -> str:
+        if not self.run.synchronised:
+            return "compute only"
+        return "profile" if self.run.world_size == 1 else "synchronised"
+
+    @property
+    def step_s(self) -> float:
+        return self.data_s + self.forward_s + self.backward_s + self.optimizer_s + self.other_s
+
+
+def gather(paths: Sequence[Path]) -> Material:
+    """Load everything; a question that the data cannot answer becomes a refusal, input that is wrong raises BadInput."""
+    infos = {path.resolve(): read_info(path) for path in paths}
+    studies = {path: info for path, info in infos.items() if info.kind == "study"}
+    return _material(load_runs(paths), paths[0], paths[0] / "analysis", studies, f"analysis/{PREDICTIONS_FILE}")
+
+
+def cell_material(runs: Sequence[Run], folder: Path) -> Material:
+    """Put together what belongs to one cell of a study, whose predictions lie in `folder`: its only cell's in analysis/."""
+    named = folder.name if folder.name == "analysis" else f"analysis/{folder.name}"
+    return _material(runs, folder, folder, {}, f"{named}/{PREDICTIONS_FILE}")
+
+
+def _material(
+    unordered: Sequence[Run], root: Path, derived: Path, studies: dict[Path, RunInfo], predictions_file: str
+) -> Material:
+    check_combinable(unordered)
+    runs = tuple(sorted(unordered, key=lambda run: (run.world_size, run.info.started_at)))
+    costs, refusals = _fits(runs)
+    predicted, refusal = _predictions(derived, runs)
+    return Material(
+        root=root,
+        runs=runs,
+        studies=studies,
+        predicted=predicted,
+        predictions_file=predictions_file,
+        outcomes=tuple(outcomes(predicted, runs)) if predicted else (),
+        checks=checked_assumptions(predicted, runs) if predicted else (),
+        costs=costs,
+        refusals=(*refusals, *refusal),
+    )
+
+
+def wire_curves(material: Material) -> list[WireCurve]:
+    """Return one curve per benched world size above one, the samples of several benches pooled as in the fit."""
+    benches = [run for run in select(material.runs, kind="bench") if run.world_size > 1]
+    curves = []
+    for world_size in sorted({run.world_size for run in benches}):
+        samples: dict[int, list[float]] = {}
+        for measurement in (m for run in benches if run.world_size == world_size for m in run.all_reduces if m.in_place):
+            samples.setdefault(measurement.message_bytes, []).extend(measurement.fastest_rank_s)
+        if samples:
+            ceiling = wire_ceiling(next(run for run in reversed(benches) if run.world_size == world_size))
+            curves.append(_curve(world_size, dict(sorted(samples.items())), material.costs.get(world_size), ceiling))
+    return curves
+
+
+def anatomies(runs: Sequence[Run]) -> list[Anatomy]:
+    """Return the anatomy of every training run that has a counted step, compute-only before synchronised."""
+    training = select(runs, kind="train")
+    return [_anatomy(run) for run in sorted(training, key=lambda run: (run.world_size, run.synchronised))]
+
+
+def raw_files(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Name the raw files that a figure over these runs was drawn from, each once; no figure over runs rests on links."""
+    names = (f"{run.path.name}/{_RAW_FILES[run.info.kind]}" for run in runs if run.info.kind in _RAW_FILES)
+    return tuple(dict.fromkeys(names))
+
+
+def count_steps(runs: Sequence[Run]) -> str:
+    """Say how many steps of how many runs a median is over."""
+    total = sum(len(run.counted_steps()) for run in runs)
+    return f"{total} steps of all ranks ({', '.join(f'{run.path.name} {len(run.counted_steps())}' for run in runs)})"
+
+
+def step_interval_s(run: Run) -> Interval:
+    """Return the 95 % interval of a run's median step: the widest of its ranks', whose steps are not independent."""
+    by_rank = [[step.step_s for step in steps if step.counts] for steps in run.steps.values()]
+    ends = [median_interval(steps_s) for steps_s in by_rank if steps_s]
+    return Interval(low=min(low for low, _ in ends), high=max(high for _, high in ends))
+
+
+def samples_per_s(run: Run) -> tuple[float, Interval]:
+    """Return what all ranks together take in, from the median step, and its interval; infinite where a step took no time."""
+    samples, spread = run.counted_steps()[0].num_samples * run.world_size, step_interval_s(run)
+    rates = [samples / step_s if step_s > 0 else float("inf") for step_s in (run.median_step_s(), spread.high, spread.low)]
+    return rates[0], Interval(low=rates[1], high=rates[2])
+
+
+def busbw_at(runs: Sequence[Run], world_size: int, message_bytes: int) -> tuple[float, Interval, int]:
+    """Return the in-place all-reduce's median bus bandwidth (B/s) at one size, that median's interval, and the samples."""
+    samples_s = [
+        seconds
+        for run in select(runs, kind="bench", world_size=world_size)
+        for m in run.all_reduces
+        if m.in_place and m.message_bytes == message_bytes
+        for seconds in m.fastest_rank_s
+    ]
+    carried_bytes = 2 * (world_size - 1) / world_size * message_bytes
+    low, high = (carried_bytes / seconds for seconds in reversed(median_interval(samples_s)))
+    return carried_bytes / median(samples_s), Interval(low=low, high=high), len(samples_s)
+
+
+def called_interval(num_samples: int) -> str:
+    """Name what `median_interval` gives: with under six samples nothing lies in it with 95 %."""
+    return "95 % interval of the median" if num_samples >= MIN_SAMPLES else f"range of {num_samples} samples"
+
+
+def checked_too_early(material: Material) -> list[Run]:
+    """Return the checking runs that had started before the prediction was written.
+
+    Both stamps come from `now_utc`, whose fixed form in UTC sorts as text.
+    """
+    return [
+        run
+        for run in material.checking
+        if material.predicted is not None and material.predicted.created_at > run.info.started_at
+    ]
+
+
+def _fits(runs: Sequence[Run]) -> tuple[dict[int, CostModel], list[str]]:
+    costs: dict[int, CostModel] = {}
+    refusals = []
+    for world_size in sorted({run.world_size for run in select(runs, kind="bench") if run.world_size > 1}):
+        try:
+            costs |= fit_costs([run for run in runs if run.world_size == world_size])
+        except UnusableData as error:
+            refusals.append(f"No line fits the wire on {world_size} ranks: {error}.")
+    return costs, refusals
+
+
+def _predictions(derived: Path, runs: Sequence[Run]) -> tuple[PredictionSet | None, list[str]]:
+    if (written := read_predictions(derived)) is not None:
+        return written, []
+    if not profile_runs(runs) or all(run.world_size == 1 for run in select(runs, kind="bench")):
+        return None, []
+    try:
+        return predict_runs(runs), []
+    except UnusableData as error:
+        return None, [f"No prediction: {error}."]
+
+
+def _curve(world_size: int, samples: dict[int, list[float]], cost: CostModel | None, ceiling: WireCeiling) -> WireCurve:
+    low, middle, high = np.array([np.percentile(values, [10, 50, 90]) for values in samples.values()]).T
+    return WireCurve(
+        world_size=world_size,
+        message_bytes=tuple(samples),
+        median_s=tuple(middle.tolist()),
+        low_s=tuple(low.tolist()),
+        high_s=tuple(high.tolist()),
+        num_samples=sum(len(values) for values in samples.values()),
+        cost=cost,
+        ceiling=ceiling,
+    )
+
+
+def _anatomy(run: Run) -> Anatomy:
+    steps = sorted(run.counted_steps(), key=lambda step: step.step_s)
+    quarter = len(steps) // 4
+    middle = np.array([_phases(step) for step in steps[quarter : len(steps) - quarter]])
+    data, forward, backward, optimizer, other = middle.mean(axis=0).tolist()
+    return Anatomy(
+        run=run,
+        data_s=data,
+        forward_s=forward,
+        backward_s=backward,
+        optimizer_s=optimizer,
+        other_s=other,
+        num_steps=len(steps),
+    )
+
+
+def _phases(step: StepMeasurement) -> tuple[float, float, float, float, float]:
+    named = (step.data_s, step.forward_s, step.backward_s, step.optimizer_s)
+    return (*named, step.step_s - sum(named))

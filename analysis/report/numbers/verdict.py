@@ -1,0 +1,166 @@
+"""A study in a few plain sentences: predicted and measured speedup, what holds it back, what to try first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from commprof.analysis.runs.interval import Interval
+from commprof.analysis.runs.load import Run, select
+from commprof.analysis.scaling.speedup import karp_flatt, work_s
+from commprof.analysis.step.assumptions import checked_assumptions, failed
+from commprof.analysis.step.results import AssumptionCheck, Change, Overhead, Prediction, PredictionSet
+from commprof.commbench.units import format_estimate, format_seconds
+
+_GOOD_EFFICIENCY = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One prediction beside the run that checked it. Speedups are in samples per second over one rank's."""
+
+    prediction: Prediction
+    measured_step_s: float
+    measured_interval_s: Interval
+    measured_speedup: float
+    run_id: str
+
+    @property
+    def relative_error(self) -> float:
+        """(predicted - measured) / measured."""
+        return self.prediction.step_s / self.measured_step_s - 1
+
+
+def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
+    """Pair every prediction with the synchronised run of its world size, where there is one."""
+    found = []
+    for prediction in predicted.predictions:
+        for run in select(runs, kind="train", world_size=prediction.world_size, synchronised=True)[-1:]:
+            steps = sorted(step.step_s for step in run.counted_steps())
+            measured_s = run.median_step_s()
+            found.append(
+                Outcome(
+                    prediction=prediction,
+                    measured_step_s=measured_s,
+                    measured_interval_s=Interval(low=steps[len(steps) // 10], high=steps[-1 - len(steps) // 10]),
+                    measured_speedup=work_s(predicted.single_step_s, prediction.world_size, predicted.scaling) / measured_s,
+                    run_id=run.info.run_id,
+                )
+            )
+    return found
+
+
+def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> list[str]:
+    """Return the sentences: an answer for each world size, then cause and cure."""
+    checks = checked_assumptions(predicted, runs)
+    return [*answers(predicted, measured, checks).values(), *cause_and_cure(predicted, measured, runs)]
+
+
+def answers(predicted: PredictionSet, measured: Sequence[Outcome], checks: Sequence[AssumptionCheck]) -> dict[int, str]:
+    """Return by world size what was predicted, what was measured, how far apart they are, and why if that is too far."""
+    checking = {outcome.prediction.world_size: outcome for outcome in measured if outcome.prediction.model == "schedule"}
+    found = [prediction for prediction in predicted.predictions if prediction.model == "schedule"]
+    pairs = [(p, checking.get(p.world_size)) for p in found]
+    return {p.world_size: _answer(p, check) + _reason(p, check, checks) for p, check in pairs}
+
+
+def cause_and_cure(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> tuple[str, str]:
+    """Return what holds the largest world size that has cores enough back, and what to try first there."""
+    roomy = [overhead for overhead in predicted.overheads if not _oversubscribed(runs, overhead.world_size)]
+    overhead = (roomy or list(predicted.overheads))[-1]
+    check = next(
+        (o for o in measured if o.prediction.model == "schedule" and o.prediction.world_size == overhead.world_size), None
+    )
+    options = [change for change in predicted.changes if change.world_size == overhead.world_size]
+    return _hindrance(overhead, check, predicted, runs), _first_try(options, roomy, predicted)
+
+
+def laws(outcome: Outcome) -> str:
+    """Say what Karp and Flatt's fraction makes of a measured speedup."""
+    n, speedup = outcome.prediction.world_size, outcome.measured_speedup
+    fraction = karp_flatt(speedup, n)
+    if fraction > 1:
+        return f"{n} ranks: e = {fraction:.2f} is above 1, so no Amdahl fraction can describe this slowdown."
+    if fraction < 0:
+        return f"{n} ranks: e = {fraction:.3f} is below 0, faster than {n} times one rank; look at the single-rank run."
+    return f"{n} ranks: e = {fraction:.3f} is the serial fraction Amdahl's law would need for {speedup:.2f}x."
+
+
+def _answer(prediction: Prediction, check: Outcome | None) -> str:
+    n = prediction.world_size
+    span = ""
+    if prediction.interval_s is not None:
+        work = prediction.speedup * prediction.step_s
+        span = f" ({work / prediction.interval_s.high:.2f} to {work / prediction.interval_s.low:.2f})"
+    text = f"{n} ranks: predicted {prediction.speedup:.2f}x{span} the throughput of one"
+    if check is None:
+        return f"{text}; no run at this size has checked it yet."
+    side = "long" if check.relative_error > 0 else "short"
+    error = f"the step was predicted {abs(check.relative_error):.1%} too {side}"
+    return f"{text}, measured {check.measured_speedup:.2f}x; {error}."
+
+
+def _reason(prediction: Prediction, check: Outcome | None, checks: Sequence[AssumptionCheck]) -> str:
+    """Name the assumption that failed where the measured step lies outside the prediction's interval."""
+    span = prediction.interval_s
+    if check is None or span is None or span.low <= check.measured_step_s <= span.high:
+        return ""
+    culprit = failed([own for own in checks if own.world_size == prediction.world_size])
+    if culprit is None:
+        return " No single assumption explains it."
+    pace = "longer" if culprit.explains_s > 0 else "shorter"
+    return (
+        f" What failed is the assumption that {culprit.assumption}: that part took {format_seconds(abs(culprit.explains_s))} "
+        f"{pace} than predicted."
+    )
+
+
+def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionSet, runs: Sequence[Run]) -> str:
+    n = overhead.world_size
+    parts = {"compute": overhead.compute_s, "waiting": overhead.waiting_s, "exposed": overhead.exposed_s}
+    if check is not None:
+        parts["unexplained"] = check.measured_step_s - check.prediction.step_s
+    name, seconds = max(parts.items(), key=lambda part: part[1])
+    total = overhead.single_step_s + sum(parts.values())
+    if overhead.single_step_s / total >= _GOOD_EFFICIENCY:
+        return f"Little holds {n} ranks back: {overhead.single_step_s / total:.0%} of each step is one rank's own computation."
+    share = f"{format_seconds(seconds)} of each {format_seconds(total)} step ({seconds / total:.0%})"
+    if name == "unexplained":
+        return (
+            f"What holds {n} ranks back most is not in the prediction, {share}: the machine changed its pace between the runs, "
+            "or computation and communication disturb each other more than either run alone shows."
+        )
+    if name == "compute":
+        cause = "cores shared by more threads than there are" if _oversubscribed(runs, n) else "memory and caches they share"
+        return f"What holds {n} ranks back is computation that slows down side by side, {share}: {cause}."
+    if name == "waiting":
+        return f"What holds {n} ranks back is waiting for the slowest of them, {share}: their step times differ."
+    schedule = next(s for s in predicted.schedules if s.world_size == n)
+    last = schedule.buckets[-1]
+    return (
+        f"What holds {n} ranks back is communication that nothing hides, {share}: the last bucket "
+        f"({last.num_bytes / 2**20:.1f} MiB) waits for {last.last_parameter}, whose gradient comes last."
+    )
+
+
+def _first_try(options: Sequence[Change], roomy: Sequence[Overhead], predicted: PredictionSet) -> str:
+    if not roomy:
+        return "Try first: no more ranks than cores; here ranks share cores at every world size."
+    if not options:
+        return "Try first: nothing simulated here saves more than 1 % of the step; a faster computation is the way on."
+    best = options[0]
+    step_s = next(p.step_s for p in predicted.predictions if (p.model, p.world_size) == ("schedule", best.world_size))
+    besides = f"; but {best.side_effect}" if best.side_effect else ""
+    share = f"{best.seconds_saved / step_s:.0%} of the step"
+    return (
+        f"Try first: {best.what} ({best.setting}), predicted to save {saved(best)} per batch, {share}, and to bring "
+        f"{best.speedup:.2f}x on {best.world_size} ranks{besides}."
+    )
+
+
+def saved(change: Change) -> str:
+    """Write what a change saves, with its interval where there is one: 12 ms (8 to 15)."""
+    span = change.interval_s
+    return format_seconds(change.seconds_saved) if span is None else format_estimate(change.seconds_saved, span.low, span.high)
+
+
+def _oversubscribed(runs: Sequence[Run], world_size: int) -> bool:
+    return any(run.info.oversubscribed for run in select(runs, kind="train", world_size=world_size))

@@ -1,0 +1,125 @@
+"""A report's words and tables without its pictures: plain text of 80 columns for terminals and logs, Markdown for a pull
+request.
+
+Everything in the report is untrusted text: it passes `printable`, and in Markdown whatever could begin a link, a tag or a
+table's cell is escaped. Figures stay on the page.
+"""
+
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from commprof.analysis.report.page.html import Cell, Link, Noted, Report, Section, Table
+from commprof.commbench.units import printable
+
+WIDTH = 80
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~!&$@])")
+
+
+def as_text(report: Report) -> str:
+    """Lay the report out in plain text; a table wider than 80 columns becomes a block of lines for each row."""
+    return "\n".join(_text_lines(report)) + "\n"
+
+
+def as_markdown(report: Report) -> str:
+    """Write the report in Markdown as GitHub and GitLab read it; what the page folds away is folded here too."""
+    return "\n".join(_markdown_lines(report)) + "\n"
+
+
+def _text_lines(report: Report) -> Iterator[str]:
+    yield from (_plain(report.title), *_wrapped(report.subtitle), "=" * WIDTH)
+    yield from _paragraphs(_verdict(report))
+    for section in _worded(report):
+        title = _plain(section.title)
+        yield from ("", title, "-" * min(WIDTH, len(title)))
+        yield from _paragraphs(section.sentences)
+        for table in section.tables:
+            yield from ("", *_text_table(table))
+        yield from _paragraphs(section.remarks)
+    yield from ("", f"written {_plain(report.written_at)}")
+
+
+def _text_table(table: Table) -> Iterator[str]:
+    yield _plain(table.title)
+    head, *body = [[_plain(_cell(cell)) for cell in row] for row in (table.head, *table.rows)]
+    widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
+    if sum(widths) + 2 * len(widths) <= WIDTH:
+        for row in (head, *body):
+            aligned = (_aligned(text, widths[i], words=i in table.words) for i, text in enumerate(row))
+            yield f"  {'  '.join(aligned).rstrip()}"
+    else:
+        label = max(len(name) for name in head)
+        for row in body:
+            for name, text in zip(head, row, strict=True):
+                yield from _wrapped(f"{name:{label}}  {text}", "    ", " " * (label + 6))
+            yield ""
+    yield from _wrapped(table.note) if table.note else ()
+
+
+def _markdown_lines(report: Report) -> Iterator[str]:
+    yield from (f"# {_escaped(report.title)}", "", _escaped(report.subtitle))
+    for text in _verdict(report):
+        yield from ("", _escaped(text))
+    for section in _worded(report):
+        yield from ("", f"## {_escaped(section.title)}")
+        for text in section.sentences:
+            yield from ("", _escaped(text))
+        for table in section.tables:
+            yield from ("", *_markdown_table(table))
+        if section.remarks:
+            yield from ("", *(f"- {_escaped(remark)}" for remark in section.remarks))
+    yield from ("", f"Written {_escaped(report.written_at)} by commprof.")
+
+
+def _markdown_table(table: Table) -> Iterator[str]:
+    title = _escaped(table.title)
+    yield from (f"<details><summary>{title}</summary>", "") if table.folded else (f"**{title}**", "")
+    yield f"| {' | '.join(map(_escaped, table.head))} |"
+    yield f"|{'|'.join('---' if i in table.words else '--:' for i in range(len(table.head)))}|"
+    for row in table.rows:
+        yield f"| {' | '.join(_escaped(_cell(cell)) for cell in row)} |"
+    yield from ("", _escaped(table.note)) if table.note else ()
+    yield from ("", "</details>") if table.folded else ()
+
+
+def _verdict(report: Report) -> Iterator[str]:
+    head = report.headline
+    if head is not None:
+        yield " ".join(part for part in (f"{head.number}: {head.meaning}.", head.interval, head.detail) if part)
+    yield from report.sentences
+    if report.sources:
+        yield f"The verdict rests on {', '.join(report.sources)}."
+    yield from (f"Warning: {warning}" for warning in report.warnings)
+
+
+def _worded(report: Report) -> Iterator[Section]:
+    """Yield the sections that say something without a browser."""
+    said = (section for section in report.sections if section.explorer is None)
+    return (section for section in said if section.sentences or section.tables or section.remarks)
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, Link):
+        return cell.text
+    return f"{cell.value} ({cell.note})" if isinstance(cell, Noted) else cell
+
+
+def _aligned(text: str, width: int, *, words: bool) -> str:
+    return text.ljust(width) if words else text.rjust(width)
+
+
+def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        yield from ("", *_wrapped(text))
+
+
+def _wrapped(text: str, first: str = "", further: str = "") -> list[str]:
+    return textwrap.wrap(_plain(text), WIDTH, initial_indent=first, subsequent_indent=further, break_on_hyphens=False)
+
+
+def _plain(text: str) -> str:
+    return printable(text.encode(errors="replace").decode())
+
+
+def _escaped(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", " ".join(_plain(text).split()))

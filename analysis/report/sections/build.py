@@ -1,0 +1,122 @@
+"""Runs -> one self-contained HTML file, the verdict first, and verification.json: every prediction beside its measurement."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from commprof.analysis.report.figures.canvas import styled
+from commprof.analysis.report.numbers.data import Material, cell_material, gather
+from commprof.analysis.report.page.html import Report, Section, render
+from commprof.analysis.report.sections.contention import contention_section
+from commprof.analysis.report.sections.headline import headline, other_answers, sentences, verdict_sources
+from commprof.analysis.report.sections.health import health_section
+from commprof.analysis.report.sections.links import link_section
+from commprof.analysis.report.sections.measured import anatomy_section, wire_section
+from commprof.analysis.report.sections.origin import environment_section, file_section, warnings
+from commprof.analysis.report.sections.predicted import (
+    bucket_section,
+    change_section,
+    overhead_picture,
+    overhead_table,
+    prediction_section,
+    proof,
+)
+from commprof.analysis.report.sections.training import training_section
+from commprof.analysis.report.sections.what_if import what_if_section
+from commprof.analysis.step.results import CheckedPrediction
+from commprof.analysis.study.experiment import Cell
+from commprof.commbench.records.rundir import now_utc, write_document, write_text
+
+
+def write_report(paths: Sequence[Path], out: Path | None) -> Path:
+    """Report on these runs, a study's folder standing for its runs, and return the page's path.
+
+    The page goes to `out`, by default to analysis/report.html in the first folder; verification.json goes to that analysis/
+    whenever a prediction has been checked. Raises BadInput where a folder is no run or the runs cannot be combined.
+    """
+    return _write(gather(paths), paths[0] / "analysis", out)
+
+
+def write_cell_report(root: Path, cell: Cell, folder: Path) -> Path:
+    """Report on one cell of the study at `root` in a folder of its own and return the page's path."""
+    if folder == root / "analysis":
+        return write_report([root], None)
+    return _write(cell_material(cell.runs, folder), folder, None)
+
+
+@styled()
+def _write(material: Material, derived: Path, out: Path | None) -> Path:
+    page = out if out is not None else derived / "report.html"
+    if material.outcomes:
+        write_document(derived / "verification.json", verification(material))
+    if material.checks:
+        write_document(derived / "assumptions.json", material.checks)
+    write_text(page, render(build_report(material, page)))
+    return page
+
+
+def build_report(material: Material, page: Path) -> Report:
+    """Put the sections that the data allow in the order in which people ask."""
+    predicted = material.predicted
+    sections: list[Section | None] = [
+        wire_section(material),
+        link_section(material),
+        contention_section(material),
+        anatomy_section(
+            material,
+            (overhead_picture(material, predicted),) if predicted else (),
+            (overhead_table(material, predicted),) if predicted else (),
+        ),
+        bucket_section(material),
+        _trace_section(material, page),
+        training_section(material),
+        prediction_section(material, predicted, other_answers(material, predicted)) if predicted else None,
+        change_section(predicted) if predicted else None,
+        what_if_section(material, predicted) if predicted else None,
+        health_section(material),
+        environment_section(material),
+        file_section(material, page),
+    ]
+    return Report(
+        title=material.root.resolve().name,
+        subtitle=_subtitle(material),
+        headline=headline(material),
+        sentences=sentences(material),
+        sources=verdict_sources(material),
+        warnings=warnings(material),
+        pictures=proof(material, predicted) if predicted else (),
+        sections=tuple(section for section in sections if section is not None),
+        written_at=now_utc(),
+    )
+
+
+def _trace_section(material: Material, page: Path) -> Section | None:
+    """Return what traces say; runs without any do not pay for the modules that read them."""
+    if not any(run.traced for run in material.runs):
+        return None
+    from commprof.analysis.report.sections.traces import trace_section
+
+    return trace_section(material, page)
+
+
+def verification(material: Material) -> tuple[CheckedPrediction, ...]:
+    """Return every model's prediction beside the measured median of the run that checks it."""
+    return tuple(
+        CheckedPrediction(
+            world_size=outcome.prediction.world_size,
+            model=outcome.prediction.model,
+            predicted_step_s=outcome.prediction.step_s,
+            measured_step_s=outcome.measured_step_s,
+            relative_error=outcome.relative_error,
+            run_id=outcome.run_id,
+        )
+        for outcome in material.outcomes
+    )
+
+
+def _subtitle(material: Material) -> str:
+    work = next((run.info.workload for run in material.runs if run.info.workload is not None), None)
+    words = [f"{', '.join(str(n) for n in sorted({run.world_size for run in material.runs}))} ranks"]
+    if work is not None:
+        words = [work.experiment, f"{work.num_parameters:,} parameters", f"{work.samples_per_rank} samples per rank", *words]
+    backends = sorted({run.info.backend for run in material.runs if run.world_size > 1})
+    return ", ".join([*words, *backends])

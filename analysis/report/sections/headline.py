@@ -1,0 +1,124 @@
+"""The one number at the top of a report, with the interval in which it lies, and the three sentences under it."""
+
+from commprof.analysis.report.figures.predictions import ranks
+from commprof.analysis.report.numbers.data import (
+    Material,
+    anatomies,
+    busbw_at,
+    called_interval,
+    checked_too_early,
+    raw_files,
+    step_interval_s,
+    wire_curves,
+)
+from commprof.analysis.report.numbers.verdict import Outcome, answers, cause_and_cure
+from commprof.analysis.report.page.html import Headline, between
+from commprof.analysis.runs.interval import Interval
+from commprof.analysis.runs.load import Run
+from commprof.analysis.scaling.speedup import work_s
+from commprof.analysis.step.results import Prediction, PredictionSet
+from commprof.commbench.units import format_bytes, format_rate, format_seconds
+
+
+def headline(material: Material) -> Headline | None:
+    """Answer with the largest world size that has cores enough; without a prediction, with what was measured."""
+    if material.predicted is None:
+        return _measured(material)
+    best = _best(material, material.predicted)
+    check = next((o for o in material.schedule_outcomes if o.prediction == best), None)
+    if check is None:
+        return Headline(
+            number=f"{best.speedup:.2f}x",
+            interval=_span(best, "90 % interval"),
+            meaning=f"the samples per second of one rank, predicted on {ranks(best.world_size)}",
+            detail="No run has checked it yet.",
+        )
+    return _checked(material, material.predicted, check)
+
+
+def sentences(material: Material) -> tuple[str, ...]:
+    """Return the answer for the headline's world size, the cause and the cure; `other_answers` are the section's."""
+    predicted = material.predicted
+    if predicted is None:
+        return ("There is no prediction: it takes a finished training run on one rank and a bench of the wire.",)
+    found = answers(predicted, material.schedule_outcomes, material.checks)
+    best = _best(material, predicted).world_size
+    return found[best], *cause_and_cure(predicted, material.schedule_outcomes, material.runs)
+
+
+def verdict_sources(material: Material) -> tuple[str, ...]:
+    """Name the files that number and sentences rest on."""
+    if material.predicted is None:
+        return raw_files(material.runs)
+    return (*raw_files([*material.known, *material.checking]), material.predictions_file)
+
+
+def other_answers(material: Material, predicted: PredictionSet) -> tuple[str, ...]:
+    """Return the answers for the world sizes that the top of the page leaves out."""
+    best = _best(material, predicted).world_size
+    found = answers(predicted, material.schedule_outcomes, material.checks)
+    return tuple(text for n, text in found.items() if n != best)
+
+
+def _best(material: Material, predicted: PredictionSet) -> Prediction:
+    candidates = [p for p in predicted.predictions if p.model == "schedule"]
+    roomy = [p for p in candidates if p.world_size not in material.shared]
+    return max(roomy or candidates, key=lambda p: p.world_size)
+
+
+def _checked(material: Material, predicted: PredictionSet, check: Outcome) -> Headline:
+    best = check.prediction
+    late = {run.info.run_id for run in checked_too_early(material)}
+    when = "Computed afterwards" if check.run_id in late else "Predicted before the run"
+    run = next(run for run in material.checking if run.info.run_id == check.run_id)
+    work, spread = work_s(predicted.single_step_s, best.world_size, predicted.scaling), step_interval_s(run)
+    return Headline(
+        number=f"{check.measured_speedup:.2f}x",
+        interval=_speedups(work, spread, called_interval(_fewest(run))),
+        meaning=f"the samples per second of one rank, measured on {ranks(best.world_size)}",
+        detail=f"{when}: {best.speedup:.2f}x. {_span(best, '90 % interval of the prediction')}",
+    )
+
+
+def _span(prediction: Prediction, name: str) -> str:
+    if prediction.interval_s is None:
+        return ""
+    return _speedups(prediction.speedup * prediction.step_s, prediction.interval_s, name)
+
+
+def _speedups(work: float, step_s: Interval, name: str) -> str:
+    return f"{name}: {work / step_s.high:.2f}x to {work / step_s.low:.2f}x."
+
+
+def _measured(material: Material) -> Headline | None:
+    found = anatomies(material.runs)
+    if not found:
+        return _wire(material)
+    run, spread = found[-1].run, step_interval_s(found[-1].run)
+    return Headline(
+        number=format_seconds(run.median_step_s()),
+        interval=f"{called_interval(_fewest(run))}: {between(spread.low, spread.high, format_seconds)}.",
+        meaning=f"per step on {ranks(run.world_size)}, measured",
+        detail=f"Median of {found[-1].num_steps} steps.",
+    )
+
+
+def _wire(material: Material) -> Headline | None:
+    curves = wire_curves(material)
+    if not curves:
+        return None
+    curve = curves[-1]
+    _, size = max(zip(curve.bus_bandwidth(curve.median_s), curve.message_bytes, strict=True))
+    rate, spread, num = busbw_at(material.runs, curve.world_size, size)
+    told = f"{called_interval(num)}: {between(spread.low, spread.high, format_rate)}." if num > 1 else "One sample only."
+    return Headline(
+        number=format_rate(rate),
+        interval=told,
+        meaning=f"bus bandwidth on {ranks(curve.world_size)}, measured",
+        detail=f"Best median of the sweep, at {format_bytes(size)}.",
+    )
+
+
+def _fewest(run: Run) -> int:
+    """Return how many steps that count the rank with the fewest has."""
+    return min(count for steps in run.steps.values() if (count := sum(step.counts for step in steps)))

@@ -1,0 +1,167 @@
+"""What a report says of what was measured: the wire, and the step's anatomy. None where the data hold nothing for it."""
+
+from collections.abc import Iterator, Sequence
+
+from commprof.analysis.report.figures import predictions as plots
+from commprof.analysis.report.figures.predictions import ranks
+from commprof.analysis.report.numbers.data import Anatomy, Material, WireCurve, anatomies, raw_files, wire_curves
+from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
+from commprof.analysis.runs.load import select
+from commprof.analysis.wire.results import CostModel
+from commprof.commbench.records.slowdown import Slowdown
+from commprof.commbench.units import format_bytes, format_rate, format_seconds
+
+FIT_HEAD = ("Ranks", "Latency", "Bandwidth (algbw)", "busbw", "Half-bandwidth size", "Line off by", "Samples", "Verdict")
+
+
+def wire_section(material: Material) -> Section | None:
+    """Return bandwidth and latency over message size, and the fit."""
+    curves = wire_curves(material)
+    if not curves:
+        return None
+    return Section(
+        name="wire",
+        title="The wire",
+        sentences=(
+            "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody. The table that "
+            "commprof bench prints has the slowest rank's, as nccl-tests does; that includes waiting.",
+        ),
+        pictures=_wire_pictures(material, curves),
+        tables=(
+            *((_fit_table([curve.cost for curve in curves if curve.cost is not None]),) if material.costs else ()),
+            _ceiling_table(curves),
+        ),
+    )
+
+
+def anatomy_section(material: Material, pictures: tuple[Picture, ...] = (), tables: tuple[Table, ...] = ()) -> Section | None:
+    """Return where a step's time goes at each world size; what is given stands beside what was measured."""
+    found = anatomies(material.runs)
+    if not found:
+        return None
+    slowdowns = [Slowdown.of(list(anatomy.run.steps.values())) for anatomy in found]
+    measured = Picture(
+        name="anatomy",
+        title="Phases of a step",
+        figure=plots.anatomy_figure(found),
+        alt="Phases of a step. " + "; ".join(f"{ranks(a.run.world_size)} {a.kind}: {format_seconds(a.step_s)}" for a in found),
+        caption="Mean over the middle half of the steps by length, so that the parts add up. Other is the step less its four "
+        f"phases. Steps of all ranks: {', '.join(f'{a.run.path.name} {a.num_steps}' for a in found)}.",
+        sources=raw_files([anatomy.run for anatomy in found]),
+    )
+    return Section(
+        name="step",
+        title="The step's anatomy",
+        sentences=(
+            "A compute-only run sends nothing: it shows what ranks cost each other by computing side by side. What the "
+            "backward pass of a synchronised run takes beyond that is communication and waiting.",
+            *_cost_of_tracing(slowdowns),
+        ),
+        pictures=(measured, *pictures),
+        tables=(_anatomy_table(found, slowdowns), *tables),
+    )
+
+
+def _cost_of_tracing(slowdowns: Sequence[Slowdown | None]) -> Iterator[str]:
+    """Yield what tracing cost the runs that traced enough steps to tell."""
+    ratios = [f"{slowdown.ratio:.2f}" for slowdown in slowdowns if slowdown is not None]
+    if ratios:
+        span = f"{min(ratios)} to {max(ratios)}" if min(ratios) != max(ratios) else ratios[0]
+        yield f"Steps under the profiler took {span} times as long as those that count; no figure of this section holds them."
+
+
+def _wire_pictures(material: Material, curves: Sequence[WireCurve]) -> tuple[Picture, ...]:
+    samples = ", ".join(f"{curve.num_samples} samples on {ranks(curve.world_size)}" for curve in curves)
+    caption = f"In-place all-reduce. Points are medians, bands the 10th to the 90th percentile; {samples}."
+    sources = raw_files([run for run in select(material.runs, kind="bench") if run.world_size > 1])
+    best = "; ".join(f"{ranks(c.world_size)} reach {format_rate(max(c.bus_bandwidth(c.median_s)))}" for c in curves)
+    least = "; ".join(f"{ranks(c.world_size)} need {format_seconds(min(c.median_s))} at least" for c in curves)
+    return (
+        Picture(
+            name="bandwidth",
+            title="Bus bandwidth over message size",
+            figure=plots.bandwidth_figure(curves),
+            alt=f"Bus bandwidth over message size, both logarithmic. {best}.",
+            caption=f"{caption} Bus bandwidth is 2(N-1)/N times size over time.{_on_ceiling(curves)}",
+            sources=sources,
+        ),
+        Picture(
+            name="latency",
+            title="Time of one all-reduce over message size",
+            figure=plots.latency_figure(curves),
+            alt=f"Time of an all-reduce over message size, both logarithmic. {least}.",
+            caption=caption,
+            sources=sources,
+        ),
+    )
+
+
+def _on_ceiling(curves: Sequence[WireCurve]) -> str:
+    known = [c for c in curves if c.ceiling is not None and c.ceiling.busbw_bytes_per_s is not None]
+    return " Dotted: the busiest link is full." if known else " What the links could carry at best is not known."
+
+
+def _ceiling_table(curves: Sequence[WireCurve]) -> Table:
+    """Return the best bandwidth beside what the links could carry, or why that is not known."""
+    rows = []
+    for curve in curves:
+        assert curve.ceiling is not None
+        best, size = max(zip(curve.bus_bandwidth(curve.median_s), curve.message_bytes, strict=True))
+        ceiling = curve.ceiling.busbw_bytes_per_s
+        share = ("-", "-") if ceiling is None else (format_rate(ceiling), f"{best / ceiling:.0%}")
+        rows.append((str(curve.world_size), format_rate(best), format_bytes(size), *share, curve.ceiling.reason))
+    return Table(
+        title="What the links could carry",
+        note="The ceiling is the bus bandwidth at which the busiest link is full in one direction, before protocol overhead.",
+        head=("Ranks", "Best busbw", "At", "Ceiling", "Reached", "Why"),
+        rows=tuple(rows),
+        words=frozenset({5}),
+        folded=True,
+    )
+
+
+def _fit_table(costs: Sequence[CostModel]) -> Table:
+    return Table(
+        title="Fit: time = latency + size / bandwidth",
+        note="Fitted on relative error to the medians. Ranges are 95 % intervals, by bootstrap over the samples; one sample a "
+        "size gives none. At the half-bandwidth size latency and transfer weigh the same. Predictions use the measured "
+        "medians, not the line.",
+        head=FIT_HEAD,
+        rows=tuple(fit_row(cost) for cost in costs),
+        words=frozenset({7}),
+    )
+
+
+def fit_row(cost: CostModel) -> tuple[Cell, ...]:
+    """Return one world size's row under FIT_HEAD."""
+    latency, bandwidth = cost.latency_interval_s, cost.bandwidth_interval
+    seconds, rate = format_seconds(cost.latency_s), format_rate(cost.bandwidth_bytes_per_s)
+    estimates = (
+        Noted(value=seconds, note=between(latency.low, latency.high, format_seconds)),
+        Noted(value=rate, note=between(bandwidth.low, bandwidth.high, format_rate)),
+    )
+    return (
+        str(cost.world_size),
+        *((seconds, rate) if cost.single_samples else estimates),
+        format_rate(cost.busbw_bytes_per_s),
+        format_bytes(cost.half_bandwidth_bytes),
+        f"{cost.line_error:.0%}",
+        str(cost.num_samples),
+        cost.verdict,
+    )
+
+
+def _anatomy_table(found: Sequence[Anatomy], slowdowns: Sequence[Slowdown | None]) -> Table:
+    rows = []
+    for a, slowdown in zip(found, slowdowns, strict=True):
+        parts = (a.data_s, a.forward_s, a.backward_s, a.optimizer_s, a.other_s, a.step_s, a.run.median_step_s())
+        run = Noted(value=a.run.path.name, note=f"{ranks(a.run.world_size)}, {a.kind}")
+        rows.append((run, *map(format_seconds, parts), str(a.num_steps), _traced_step(slowdown)))
+    head = ("Run", "Data", "Forward", "Backward", "Optimizer", "Other", "Sum", "Median step", "Steps", "Traced step")
+    return Table(title="Phases in numbers", head=head, rows=tuple(rows), words=frozenset({0}), folded=True)
+
+
+def _traced_step(slowdown: Slowdown | None) -> Cell:
+    if slowdown is None:
+        return "-"
+    return Noted(value=format_seconds(slowdown.traced_s), note=f"{slowdown.ratio - 1:+.1%}, {slowdown.num_traced} steps")

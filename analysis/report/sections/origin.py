@@ -1,0 +1,229 @@
+"""Where a report's numbers come from: warnings, environment, and every raw file with its size."""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from commprof.analysis.report.figures.predictions import ranks
+from commprof.analysis.report.numbers.data import Material, checked_too_early
+from commprof.analysis.report.page.html import Cell, Link, Section, Table
+from commprof.analysis.runs.load import Run
+from commprof.analysis.step.drift import drift_of
+from commprof.commbench.records.types import RunInfo
+from commprof.commbench.units import format_bytes
+
+_MUCH_DRIFT = 0.05
+
+
+def warnings(material: Material) -> tuple[str, ...]:
+    """Return what a reader must know before believing a number, the gravest first."""
+    found = (_emulated, _shared_cores, _drifting, _unfinished, _doubts)
+    return (*(warning for kind in found for warning in kind(material)), *material.refusals)
+
+
+def environment_section(material: Material) -> Section:
+    """Return what ran where; a value that differs between runs names the runs it belongs to."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for run in material.runs:
+        for name, value in facts(run.info):
+            values.setdefault(name, {}).setdefault(value, []).append(run.path.name)
+    rows = tuple((name, _told(by_value)) for name, by_value in values.items())
+    return Section(
+        name="environment",
+        title="Environment",
+        tables=(
+            Table(title="What was run, and on what", head=("What", "Value"), rows=rows, words=frozenset({0, 1})),
+            _run_table(material.runs),
+        ),
+    )
+
+
+def file_section(material: Material, page: Path) -> Section:
+    """Return every file below the runs, linked relative to the page."""
+    inside = {run.path for run in material.runs}
+    folders = {**material.studies, **{run.path: run.info for run in material.runs}}
+    tables = tuple(
+        _file_table(info, _files_below(folder, inside - {folder}, page), folder, page) for folder, info in folders.items()
+    )
+    return Section(
+        name="files",
+        title="Files",
+        sentences=(
+            "Traces (*.trace.json.gz) open in ui.perfetto.dev: choose Open trace file. It reads them in the browser and "
+            "sends them nowhere. Reduced ones (*.reduced.gz) are what commprof trace reads. The .jsonl files hold one record a "
+            "line; units are the suffixes of the field names.",
+        ),
+        tables=tables,
+    )
+
+
+def file_link(path: Path, page: Path, shown: str) -> Link:
+    """Return a link to a file, relative to where the page lies."""
+    relative = os.fsencode(os.path.relpath(path.absolute(), page.absolute().parent))
+    return Link(text=shown, href=quote(relative))
+
+
+def _emulated(material: Material) -> Iterator[str]:
+    wired = [run.info for run in material.runs if run.info.wire is not None]
+    if not wired:
+        return
+    known = sorted({run.world_size for run in material.runs if run.info.workload is not None and not run.synchronised})
+    measured = f" How long {_listed(known)} ranks compute side by side was measured, with nothing sent." if known else ""
+    yield f"The hosts are emulated: they share the {wired[0].cores_per_node} cores of one machine.{measured}"
+
+
+def _shared_cores(material: Material) -> Iterator[str]:
+    if not material.shared:
+        return
+    sizes, worst = sorted(material.shared), material.shared[max(material.shared)]
+    threads = "1 thread" if worst.threads_per_rank == 1 else f"{worst.threads_per_rank} threads"
+    yield (
+        f"{_listed(sizes)} ranks share too few cores: {worst.ranks_per_machine} ranks of {threads} each run on "
+        f"{worst.cores_per_node} cores per machine. They take turns, so no number at {_listed(sizes)} ranks tells what as many "
+        "real devices would do."
+    )
+
+
+def _listed(world_sizes: Sequence[int]) -> str:
+    *most, last = map(str, world_sizes)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _drifting(material: Material) -> Iterator[str]:
+    drift = drift_of(material.runs)
+    if drift >= _MUCH_DRIFT:
+        yield (
+            f"This machine changed its pace by {drift:.0%} from one stretch of a run to the next (standard deviation). What is "
+            "measured at another time may differ by as much: keep other work off it and measure again."
+        )
+
+
+def _unfinished(material: Material) -> Iterator[str]:
+    stopped = [(path.name, info) for path, info in material.studies.items() if info.status in ("failed", "interrupted")]
+    for name, info in [*stopped, *((run.path.name, run.info) for run in material.runs)]:
+        why = f": {info.failure}" if info.failure else ""
+        if info.status == "running":
+            yield f"{name} is still running, or was killed. Only what it has measured so far is shown."
+        elif info.status != "completed":
+            yield f"{name} {'failed' if info.status == 'failed' else 'was interrupted'}{why}. What it measured before is shown."
+
+
+def _doubts(material: Material) -> Iterator[str]:
+    predicted = material.predicted
+    if predicted is None:
+        return
+    for world_size in sorted({p.world_size for p in predicted.predictions if p.extrapolated}):
+        yield f"The prediction for {ranks(world_size)} is extrapolated: no bench ran on {ranks(world_size)}."
+    for run in checked_too_early(material):
+        yield (
+            f"The prediction for {ranks(run.world_size)} was written at {predicted.created_at}, after {run.path.name}, which "
+            f"checks it, had started at {run.info.started_at}. It explains; it did not foresee."
+        )
+    if predicted.profile_run_id not in {run.info.run_id for run in material.runs}:
+        yield f"The predictions were made from {predicted.profile_run_id}, which is not among the runs shown here."
+
+
+def facts(info: RunInfo) -> Iterator[tuple[str, str]]:
+    """Yield name and value of what decides how fast a run is; the same name twice where there are several values."""
+    yield from _workload_facts(info)
+    yield "Backend", info.backend
+    if info.imported_from is not None:
+        yield (
+            "Imported from",
+            f"{info.imported_from}, {_source(info)}; what it does not name is unknown",
+        )
+    else:
+        yield "Launcher", info.launcher
+        yield "Hosts", f"{info.num_nodes} with {info.cores_per_node} cores each"
+        yield "Threads per rank", str(info.threads_per_rank)
+    for host, device in dict.fromkeys((rank.hostname, rank.device_name) for rank in info.ranks):
+        yield "Devices", f"{host}: {device}"
+    for name in ("python", "torch", "cuda", "nccl", "driver"):
+        if (version := getattr(info.software, name)) is not None:
+            yield name, version
+    if info.git_commit is not None:
+        yield "Git commit", info.git_commit
+    for name, value in sorted(info.environ.items()):
+        yield name, value
+
+
+def _source(info: RunInfo) -> str:
+    return "a log of another program" if info.workload is None else "traced under torch.profiler"
+
+
+def _workload_facts(info: RunInfo) -> Iterator[tuple[str, str]]:
+    work = info.workload
+    if work is None:
+        return
+    yield "Training", f"{work.experiment}: {work.num_parameters:,} parameters, {format_bytes(work.gradient_bytes)} of gradients"
+    if work.scaling == "weak":
+        yield "Scaling", f"weak: {work.samples_per_rank} samples per rank and step at every world size"
+    else:
+        yield "Scaling", f"strong: {work.samples_per_rank * info.world_size} samples per step, shared by the ranks"
+    if work.sequence_length is not None:
+        yield "Sequence length", f"{work.sequence_length} tokens"
+    if work.whole_buckets:
+        yield "Buckets", "as traced; what is in them is not known"
+        return
+    first, others = format_bytes(work.first_bucket_bytes), format_bytes(work.bucket_cap_bytes)
+    yield "Buckets close at", f"{first} (first), {others} (others)"
+
+
+def _told(by_value: dict[str, list[str]]) -> str:
+    """Say a value alone where all runs that have one share it, else each value with its runs."""
+    having = {run for runs in by_value.values() for run in runs}
+    return "; ".join(
+        value if len(set(runs)) == len(having) else f"{value} ({', '.join(runs)})" for value, runs in by_value.items()
+    )
+
+
+def _run_table(runs: Iterable[Run]) -> Table:
+    rows = []
+    for run in runs:
+        info = run.info
+        counted = sum(step.counts for steps in run.steps.values() for step in steps)
+        measured = len(run.collectives) + len(run.contention) + len(run.links)
+        held = f"{counted} steps" if info.kind == "train" else f"{measured} measurements"
+        times = (_clock(info.started_at), _clock(info.ended_at or "-"))
+        rows.append((run.path.name, info.kind, str(info.world_size), info.status, *times, held))
+    head = ("Run", "Kind", "Ranks", "Status", "Started (UTC)", "Ended (UTC)", "Holds")
+    return Table(
+        title="Runs",
+        note="Steps are those of all ranks that count: neither warm-up nor profiled.",
+        head=head,
+        rows=tuple(rows),
+        words=frozenset({0, 1, 3, 4, 5}),
+    )
+
+
+def _clock(stamp: str) -> str:
+    """Shorten a stamp of `now_utc` for a column that says UTC."""
+    return stamp.removesuffix("+00:00").replace("T", " ")
+
+
+def _files_below(folder: Path, apart: Collection[Path], page: Path) -> list[Path]:
+    """Return the files below a folder, those below the folders in `apart` and the page itself left out.
+
+    Hidden ones are left out too: they are about to be renamed to what they will be. Links to folders are not followed.
+    """
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if Path(parent, name) not in apart]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path != page.resolve())
+
+
+def _file_table(info: RunInfo, files: Sequence[Path], folder: Path, page: Path) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for path in files:
+        shown = os.fsencode(path.relative_to(folder)).decode(errors="replace")
+        rows.append((file_link(path, page, shown), format_bytes(path.lstat().st_size)))
+    return Table(
+        title=f"{folder.name}: {len(rows)} files",
+        note=f"Written by: {' '.join(info.command)}",
+        head=("File", "Size"),
+        rows=tuple(rows),
+        words=frozenset({0}),
+        folded=True,
+    )

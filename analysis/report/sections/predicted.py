@@ -1,0 +1,298 @@
+"""What a report says of predictions: beside the measurements, bucket by bucket, law by law, and what to change."""
+
+from collections.abc import Iterator
+
+from commprof.analysis.report.figures import predictions as plots
+from commprof.analysis.report.figures.predictions import MODELS, ranks
+from commprof.analysis.report.numbers.data import Material, count_steps, raw_files
+from commprof.analysis.report.numbers.verdict import Outcome, laws
+from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
+from commprof.analysis.report.sections.assumptions import assumption_table
+from commprof.analysis.runs.load import Run, select
+from commprof.analysis.step.results import Change, Prediction, PredictionSet, ScheduledStep
+from commprof.commbench.records.training import GradientTimeline
+from commprof.commbench.units import format_bytes, format_seconds
+
+_NOT_KNOWN = "-"
+_MARKS = ("Ready", "Sent", "Landed")
+
+
+def proof(material: Material, predicted: PredictionSet) -> tuple[Picture, ...]:
+    """Return the pictures under the verdict: predicted beside measured, as speedup and as step time."""
+    checks = material.schedule_outcomes
+    caption = "Predicted: bars are 90 % intervals; thin lines are the simple models. "
+    if checks:
+        caption += f"Measured: median of {count_steps(material.checking)}; bars from the 10th to the 90th percentile. "
+    caption += "Shaded: ranks ask for more threads than there are cores." if material.shared else ""
+    sources = (*raw_files([*material.known, *material.checking]), material.predictions_file)
+    said = "; ".join(_spoken(p, checks) for p in predicted.predictions if p.model == "schedule")
+    return (
+        Picture(
+            name="speedup",
+            title="Speedup: samples per second over one rank's",
+            figure=plots.speedup_figure(predicted, checks, material.shared),
+            alt=f"Speedup against ranks. {said}.",
+            caption=caption,
+            sources=sources,
+        ),
+        Picture(
+            name="step-time",
+            title=f"Step time at a fixed batch {'per rank' if predicted.scaling == 'weak' else 'in all'}",
+            figure=plots.step_figure(predicted, checks, material.shared),
+            alt=f"Step time against ranks. One rank: {format_seconds(predicted.single_step_s)}; {said}.",
+            caption=caption,
+            sources=sources,
+        ),
+    )
+
+
+def overhead_picture(material: Material, predicted: PredictionSet) -> Picture:
+    """Return what the prediction adds to one rank's step, part by part."""
+    said = "; ".join(
+        f"{ranks(o.world_size)}: slower computation {format_seconds(o.compute_s)}, waiting {format_seconds(o.waiting_s)}, "
+        f"exposed communication {format_seconds(o.exposed_s)}"
+        for o in predicted.overheads
+    )
+    training = [run for run in material.known if run.info.kind == "train"]
+    measured = f" Diamonds: median of {count_steps(material.checking)}." if material.outcomes else ""
+    return Picture(
+        name="overhead",
+        title="Why a step on N ranks takes longer than on one",
+        figure=plots.overhead_figure(predicted.overheads, material.schedule_outcomes),
+        alt=f"Parts added to one rank's step. {said}.",
+        caption=f"Predicted from {count_steps(training)}.{measured}",
+        sources=(*raw_files([*material.known, *material.checking]), material.predictions_file),
+    )
+
+
+def overhead_table(material: Material, predicted: PredictionSet) -> Table:
+    """Return the parts of each predicted step, whose sum it is."""
+    steps_s = {outcome.prediction.world_size: outcome.measured_step_s for outcome in material.schedule_outcomes}
+    rows = []
+    for o in predicted.overheads:
+        parts = (o.single_step_s, o.compute_s, o.waiting_s, o.exposed_s)
+        measured = format_seconds(steps_s[o.world_size]) if o.world_size in steps_s else _NOT_KNOWN
+        rows.append((str(o.world_size), *map(format_seconds, (*parts, sum(parts))), measured))
+    return Table(
+        title="Why a step takes longer, in numbers",
+        head=("Ranks", "One rank's step", "Slower computation", "Waiting", "Exposed", "Predicted step", "Measured step"),
+        rows=tuple(rows),
+        words=frozenset(),
+        folded=True,
+    )
+
+
+def bucket_section(material: Material) -> Section | None:
+    """Return the predicted and the measured schedule of every world size that has either."""
+    steps = {step.world_size: step for step in material.predicted.schedules} if material.predicted else {}
+    runs = {run.world_size: run for run in select(material.runs, kind="train", synchronised=True) if _has_buckets(run)}
+    world_sizes = sorted(n for n in {*steps, *runs} if n > 1)
+    if not world_sizes:
+        return None
+    timelines = {n: run.gradients for n, run in runs.items()}
+    return Section(
+        name="buckets",
+        title="Gradient buckets",
+        sentences=(
+            "DDP sends gradients in buckets while backward still computes. A bucket is ready when its last gradient is "
+            "(tick), waits for its turn (thin line), then travels (bar). Backward ends when the last bucket has landed.",
+        ),
+        pictures=tuple(_bucket_picture(n, steps.get(n), runs.get(n), material.predictions_file) for n in world_sizes),
+        tables=tuple(_bucket_table(n, steps.get(n), timelines.get(n)) for n in world_sizes),
+        remarks=tuple(_bucket_mismatches(steps, timelines)),
+    )
+
+
+def prediction_section(material: Material, predicted: PredictionSet, answers: tuple[str, ...] = ()) -> Section:
+    """Return every model beside the measurement, the assumptions, and what the laws make of it.
+
+    `answers` are those for the world sizes that the top of the page leaves out.
+    """
+    assumed = [
+        f"Assumed for {ranks(p.world_size)}: {'; '.join(p.assumptions)}."
+        for p in predicted.predictions
+        if p.model == "schedule" and p.assumptions
+    ]
+    return Section(
+        name="prediction",
+        title="Predicted beside measured",
+        sentences=(
+            f"One rank takes T_1 = {format_seconds(predicted.single_step_s)} per step. The simple models stand beside the "
+            "bucket schedule so that what it adds, if anything, can be seen.",
+            *answers,
+        ),
+        pictures=(_error_picture(material),) if material.outcomes else (),
+        tables=(
+            _model_table(material, predicted),
+            *((assumption_table(material.checks),) if material.checks else ()),
+            _formula_table(predicted),
+            _law_table(material, predicted),
+        ),
+        remarks=(*assumed, *(f"Karp-Flatt, {laws(outcome)}" for outcome in material.schedule_outcomes)),
+    )
+
+
+def change_section(predicted: PredictionSet) -> Section:
+    """Return what the simulator says would help."""
+    rows = tuple(_change_row(change) for change in predicted.changes)
+    if not rows:
+        return Section(
+            name="changes", title="What to try", sentences=("Nothing simulated surely saves more than 1 % of the step.",)
+        )
+    head = ("Ranks", "Change", "Saved per batch (90 %)", "Speedup with it", "Besides")
+    return Section(
+        name="changes",
+        title="What to try",
+        sentences=(
+            "Each change went through the same simulator as the prediction. None of them has been run. Speedups are over one "
+            "rank as it is, which may gain from a change as well: with it N ranks can exceed N times.",
+        ),
+        tables=(Table(title="Predicted gains, best first", head=head, rows=rows, words=frozenset({1, 4})),),
+    )
+
+
+def _change_row(change: Change) -> tuple[Cell, ...]:
+    span = change.interval_s
+    seconds = format_seconds(change.seconds_saved)
+    return (
+        str(change.world_size),
+        Noted(value=change.what, note=change.setting),
+        Noted(value=seconds, note=between(span.low, span.high, format_seconds)) if span else seconds,
+        f"{change.speedup:.2f}x",
+        change.side_effect or _NOT_KNOWN,
+    )
+
+
+def _spoken(prediction: Prediction, checks: list[Outcome]) -> str:
+    check = next((outcome for outcome in checks if outcome.prediction == prediction), None)
+    text = f"{ranks(prediction.world_size)}: predicted {format_seconds(prediction.step_s)}, {prediction.speedup:.2f}x"
+    return text + (f", measured {format_seconds(check.measured_step_s)}, {check.measured_speedup:.2f}x" if check else "")
+
+
+def _has_buckets(run: Run) -> bool:
+    return run.gradients is not None and bool(run.gradients.buckets)
+
+
+def _bucket_picture(world_size: int, step: ScheduledStep | None, run: Run | None, predictions_file: str) -> Picture:
+    timeline = run.gradients if run is not None else None
+    captions, spoken, sources = [], [], []
+    if step is not None:
+        captions.append("Predicted: the simulated step nearest the median (1 step), its slowest rank.")
+        spoken.append(f"predicted {format_seconds(step.step_s - step.backward_start_s)}")
+        sources.append(predictions_file)
+    if run is not None and timeline is not None:
+        captions.append(f"Measured: medians over {timeline.num_steps} steps of rank {timeline.rank}.")
+        spoken.append(f"measured {format_seconds(timeline.backward_s)}")
+        sources.append(f"{run.path.name}/gradients.json")
+    return Picture(
+        name=f"buckets-{world_size}",
+        title=ranks(world_size),
+        figure=plots.bucket_figure(step, timeline),
+        alt=f"Buckets on the backward pass of {ranks(world_size)}. Backward with its communication: {', '.join(spoken)}.",
+        caption=" ".join(captions),
+        sources=tuple(sources),
+    )
+
+
+def _bucket_table(world_size: int, step: ScheduledStep | None, timeline: GradientTimeline | None) -> Table:
+    planned = step.buckets if step else ()
+    seen = timeline.buckets if timeline else ()
+    zero_s = step.backward_start_s if step else 0.0
+    rows = []
+    for index in range(max(len(planned), len(seen))):
+        size, last, times = 0, _NOT_KNOWN, [_NOT_KNOWN] * 6
+        if index < len(seen):
+            bucket = seen[index]
+            size = bucket.num_bytes
+            times[3:] = map(format_seconds, (bucket.ready_s, bucket.launched_s, bucket.done_s))
+        if index < len(planned):
+            plan = planned[index]
+            size, last = plan.num_bytes, plan.last_parameter
+            times[:3] = (format_seconds(s - zero_s) for s in (plan.ready_s, plan.start_s, plan.done_s))
+        rows.append((str(index + 1), format_bytes(size), last, *times))
+    return Table(
+        title=f"Buckets of {ranks(world_size)} in numbers, after backward began",
+        head=("Bucket", "Size", "Last gradient", *(f"{w}, {k}" for k in ("predicted", "measured") for w in _MARKS)),
+        rows=tuple(rows),
+        words=frozenset({2}),
+        folded=True,
+    )
+
+
+def _bucket_mismatches(steps: dict[int, ScheduledStep], timelines: dict[int, GradientTimeline | None]) -> Iterator[str]:
+    for n, step in steps.items():
+        timeline = timelines.get(n)
+        planned = [bucket.num_bytes for bucket in step.buckets]
+        if timeline is not None and planned != [bucket.num_bytes for bucket in timeline.buckets]:
+            yield (
+                f"On {ranks(n)} DDP made {len(timeline.buckets)} buckets where the schedule has {len(planned)}, or of other "
+                "sizes: compare them with care."
+            )
+
+
+def _error_picture(material: Material) -> Picture:
+    checked = "; ".join(
+        f"{MODELS[o.prediction.model]} on {ranks(o.prediction.world_size)} {o.relative_error:+.1%}" for o in material.outcomes
+    )
+    return Picture(
+        name="errors",
+        title="How far each model is off",
+        figure=plots.error_figure(material.outcomes),
+        alt=f"Relative error of each model. {checked}.",
+        caption="Left of zero a model promised a shorter step than was measured. Measured: median of "
+        f"{count_steps(material.checking)}.",
+        sources=(*raw_files(material.checking), material.predictions_file),
+    )
+
+
+def _model_table(material: Material, predicted: PredictionSet) -> Table:
+    checks = {(o.prediction.world_size, o.prediction.model): o for o in material.outcomes}
+    rows = []
+    for p in predicted.predictions:
+        check = checks.get((p.world_size, p.model))
+        span = between(p.interval_s.low, p.interval_s.high, format_seconds) if p.interval_s else _NOT_KNOWN
+        numbers = (format_seconds(p.step_s), span, f"{p.speedup:.2f}x", f"{p.efficiency:.0%}", format_seconds(p.exposed_s))
+        measured = (format_seconds(check.measured_step_s), f"{check.relative_error:+.1%}") if check else (_NOT_KNOWN,) * 2
+        rows.append((str(p.world_size), MODELS[p.model], *numbers, *measured))
+    return Table(
+        title="Every model at every world size",
+        note="Exposed: the part of communication that nothing hides. Error: (predicted - measured) / measured.",
+        head=("Ranks", "Model", "Step", "90 % interval", "Speedup", "Efficiency", "Exposed", "Measured step", "Error"),
+        rows=tuple(rows),
+        words=frozenset({1}),
+    )
+
+
+def _formula_table(predicted: PredictionSet) -> Table:
+    formulas = dict.fromkeys((p.model, p.formula) for p in predicted.predictions)
+    return Table(
+        title="The models",
+        note="alpha: latency of one message; B: bandwidth of a link; S: bytes of a bucket; e: communication over T_1 at the "
+        "smallest benched world size, per further rank.",
+        head=("Model", "Step on N ranks"),
+        rows=tuple((MODELS[model], formula) for model, formula in formulas),
+        words=frozenset({0, 1}),
+        folded=True,
+    )
+
+
+def _law_table(material: Material, predicted: PredictionSet) -> Table:
+    measured_s = {o.prediction.world_size: o.measured_step_s for o in material.schedule_outcomes}
+    predicted_s = {p.world_size: p.step_s for p in predicted.predictions if p.model == "schedule"}
+    rows = []
+    for law in predicted.break_evens:
+        n = law.world_size
+        step_s = measured_s.get(n, predicted_s[n])
+        times = (format_seconds(seconds) for seconds in (law.work_s, law.compute_s, law.comm_s))
+        step = f"{format_seconds(step_s)} {'measured' if n in measured_s else 'predicted'}"
+        ratios = (f"{law.ratio:.3g}", f"{law.ratio_needed:.3g}")
+        rows.append((str(n), *times, *ratios, step, "pays" if step_s < law.work_s else "does not pay"))
+    return Table(
+        title="Break-even",
+        note="W: one rank alone for the samples of one step of N ranks. T_comm: all buckets sent one by one. R = W / T_comm; "
+        "with nothing hidden N ranks pay if R > 1 / (1 - T_compute/W), which is N/(N-1) where they compute undisturbed. With "
+        "overlap they pay if T_N < W.",
+        head=("Ranks", "W", "T_compute", "T_comm", "R", "R needed", "T_N", "N ranks"),
+        rows=tuple(rows),
+        words=frozenset({7}),
+    )

@@ -1,0 +1,49 @@
+"""The pages of a study's cells, written side by side: matplotlib takes half a second a page, and studies have dozens."""
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+
+from commprof.analysis.runs.load import load_run
+from commprof.analysis.runs.workers import side_by_side
+from commprof.analysis.study.experiment import Cell
+from commprof.commbench.progress import progress
+
+_WORTH_PROCESSES = 4  # cells; below, interpreters of their own take longer to start than the pages to write
+_PATIENCE_S = 60.0
+_PAGE_PATIENCE_S = 60.0
+_MAX_OBJECTS = 300_000  # of finished pages' that may wait to be freed; a page leaves 45,000, in 8 MB
+
+Job = tuple[Path, str, str | None, tuple[Path, ...], Path]
+
+
+def write_cell_pages(root: Path, cells: Sequence[Cell], folders: Sequence[Path]) -> list[Path]:
+    """Write every cell's page into its folder and return their paths; raises as `write_cell_report` does."""
+    if len(cells) < _WORTH_PROCESSES:
+        from commprof.analysis.report.sections.build import write_cell_report
+
+        return [write_cell_report(root, cell, folder) for cell, folder in zip(cells, folders, strict=True)]
+    jobs = [
+        (root, cell.experiment, cell.wire, tuple(run.path for run in cell.runs), folder)
+        for cell, folder in zip(cells, folders, strict=True)
+    ]
+    doing, deadline_s = f"writing {len(jobs)} pages", _PATIENCE_S + _PAGE_PATIENCE_S * len(jobs)
+    with progress("pages", len(jobs)) as report:
+        return side_by_side(_write, jobs, deadline_s=deadline_s, doing=doing, watch=lambda done, _: report(done, ""))
+
+
+def _write(job: Job) -> Path:
+    """Read the cell's runs again in a process of its own: cheaper than to send them there."""
+    root, experiment, wire, paths, folder = job
+    from commprof.analysis.report.sections.build import (
+        write_cell_report,  # half a second that the waiting process need not spend as well
+    )
+
+    gc.disable()  # a page's figures live to its end; to look through them again and again costs a seventh of the time
+    if not gc.get_freeze_count():
+        gc.freeze()  # nor need what was loaded before be looked through, once for all pages
+    cell = Cell(experiment=experiment, wire=wire, runs=tuple(load_run(path) for path in paths))
+    page = write_cell_report(root, cell, folder)
+    if gc.get_count()[0] > _MAX_OBJECTS:
+        gc.collect()
+    return page

@@ -1,0 +1,72 @@
+"""A study's folder -> its predictions, study.csv, and a page: of its one cell, or of the grid with a page for each cell."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from commprof.analysis.report.numbers.verdict import outcomes, verdict
+from commprof.analysis.report.page.html import render
+from commprof.analysis.report.study.cell_pages import write_cell_pages
+from commprof.analysis.report.study.grid_page import build_grid_report
+from commprof.analysis.runs.load import load_cards, load_runs
+from commprof.analysis.study.experiment import (
+    Cell,
+    cell_folder,
+    cells_of,
+    is_grid,
+    read_predictions,
+)
+from commprof.analysis.study.grid import Grid
+from commprof.analysis.study.predictions import read_boundaries
+from commprof.analysis.study.table import study_rows, to_csv
+from commprof.commbench.errors import BadInput
+from commprof.commbench.records.rundir import RUN_FILE, read_info, write_text
+
+
+def write_study_report(root: Path) -> tuple[list[str], Path]:
+    """Write study.csv and the report; return the sentences of its verdict and the page's path.
+
+    Raises BadInput where nothing has been measured yet.
+    """
+    runs = load_runs([root])
+    cells = cells_of(runs)
+    if not cells:
+        raise BadInput(f"{root} has no finished training run to report on yet")
+    grid = is_grid(root, cells)
+    material = read_grid(root, cells, grid=grid)
+    write_text(root / "analysis" / "study.csv", to_csv(material.rows))
+    write_cell_pages(root, cells, [page.parent for page in material.pages])
+    if not grid:
+        (cell, predicted) = material.cells[0]
+        return verdict(predicted, outcomes(predicted, cell.runs), cell.runs) if predicted else [], material.pages[0]
+    page = root / "analysis" / "report.html"
+    report = build_grid_report(material)
+    write_text(page, render(report))
+    return list(report.sentences), page
+
+
+def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True) -> Grid:
+    """Put together what a study's cells have been predicted, what was measured, and where their pages lie."""
+    folders = [cell_folder(root, cell, grid=grid) for cell in cells]
+    known = tuple((cell, read_predictions(folder)) for cell, folder in zip(cells, folders, strict=True))
+    return Grid(
+        root=root,
+        cells=known,
+        rows=tuple(study_rows(known)),
+        boundaries=read_boundaries(root),
+        pages=tuple(folder / "report.html" for folder in folders),
+        failures=tuple(_failures(root)),
+    )
+
+
+def _failures(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield the stages that were tried and have no completed run, with what ended the last try."""
+    numbered = [(*path.parent.name.rpartition("-")[::2], path.parent) for path in root.glob(f"incomplete/*/{RUN_FILE}")]
+    tries = {stage: folder for stage, _, folder in sorted(numbered, key=lambda entry: (entry[0], int(entry[1])))}
+    for stage, folder in tries.items():
+        if not (root / stage).exists():
+            yield stage, read_info(folder).failure or "it did not end"
+
+
+def has_grid(path: Path) -> bool:
+    """Say whether a folder is a study of several models or wires, whose runs cannot stand in one report."""
+    return read_info(path).kind == "study" and is_grid(path, cells_of(load_cards([path])))

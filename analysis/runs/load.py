@@ -1,0 +1,207 @@
+"""Run folders -> runs in memory, and the refusal to mix what cannot be mixed.
+
+A run still in progress, failed or interrupted loads with what it has measured so far.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+from commprof.commbench.errors import BadInput, UnusableData
+from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, read_records
+from commprof.commbench.records.training import GradientTimeline, StepMeasurement
+from commprof.commbench.records.types import (
+    CollectiveMeasurement,
+    ContentionMeasurement,
+    LinkMeasurement,
+    RunInfo,
+    Workload,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run folder. `steps[rank]` are all its steps, the marked ones included."""
+
+    path: Path
+    info: RunInfo
+    collectives: tuple[CollectiveMeasurement, ...]
+    steps: dict[int, tuple[StepMeasurement, ...]]
+    gradients: GradientTimeline | None
+    contention: tuple[ContentionMeasurement, ...] = ()
+    links: tuple[LinkMeasurement, ...] = ()
+
+    @property
+    def world_size(self) -> int:
+        return self.info.world_size
+
+    @property
+    def num_nodes(self) -> int | None:
+        """How many nodes the run was on; None where an imported log does not list its ranks."""
+        return self.info.num_nodes if self.info.ranks else None
+
+    @property
+    def synchronised(self) -> bool:
+        """Whether this is a training run as users run it, not a compute-only one."""
+        return self.info.workload is not None and self.info.workload.synchronised
+
+    @property
+    def sends(self) -> bool:
+        """Whether the wire matters to what was measured: not to one rank, and not to a compute-only run."""
+        return self.world_size > 1 and (self.info.workload is None or self.info.workload.synchronised)
+
+    @property
+    def delayed(self) -> bool:
+        """Whether a training run sent its gradients only after backward."""
+        return self.info.workload is not None and self.info.workload.synchronisation == "delayed"
+
+    @property
+    def traced(self) -> bool:
+        """Whether the profiler's traces, or what ranks reduced them to, lie in the run's folder."""
+        return any((self.path / "traces").glob("[!.]*.json*")) or any((self.path / "reduced").glob("[!.]*.reduced.gz"))
+
+    @property
+    def all_reduces(self) -> tuple[CollectiveMeasurement, ...]:
+        """What prices DDP's buckets: float32 all-reduces, summed or averaged, each timed alone.
+
+        An imported log has no choice of modes: nccl-tests knows pipelined calls only.
+        """
+        modes = ("isolated",) if self.info.imported_from is None else ("isolated", "pipelined")
+        return tuple(
+            m
+            for m in self.collectives
+            if (m.op, m.dtype) == ("all_reduce", "float32") and m.mode in modes and m.reduction in ("sum", "avg")
+        )
+
+    def counted_steps(self) -> list[StepMeasurement]:
+        """Return the steps of all ranks that are neither warm-up nor profiled; raise UnusableData without any."""
+        counted = [step for steps in self.steps.values() for step in steps if step.counts]
+        if not counted:
+            raise UnusableData(f"{self.path} has no step beyond warm-up and profiling; run it longer")
+        return counted
+
+    def median_step_s(self) -> float:
+        return median(step.step_s for step in self.counted_steps())
+
+
+def load_run(path: Path) -> Run:
+    """Read a run folder; raise BadInput where it is not one or a file in it is malformed."""
+    info = read_info(path)
+    return Run(
+        path=path,
+        info=info,
+        collectives=tuple(_records(path / "collectives.jsonl", CollectiveMeasurement)),
+        steps={
+            rank: tuple(read_records(path / f"steps.rank{rank:05d}.jsonl", StepMeasurement))
+            for rank in range(info.world_size)
+            if (path / f"steps.rank{rank:05d}.jsonl").exists()
+        },
+        gradients=_gradients(path / "gradients.json"),
+        contention=tuple(_records(path / "contention.jsonl", ContentionMeasurement)),
+        links=tuple(_records(path / "links.jsonl", LinkMeasurement)),
+    )
+
+
+def load_runs(paths: Sequence[Path]) -> list[Run]:
+    """Read run folders; a study's folder stands for the runs inside it. Each run is loaded once, in the order given."""
+    return [load_run(folder) for folder in _folders(paths)]
+
+
+def load_cards(paths: Sequence[Path]) -> list[Run]:
+    """Read what runs there are, from their run.json alone: nothing that they have measured is in them."""
+    return [Run(path=path, info=read_info(path), collectives=(), steps={}, gradients=None) for path in _folders(paths)]
+
+
+def _folders(paths: Sequence[Path]) -> list[Path]:
+    folders: dict[Path, None] = {}
+    for path in paths:
+        if read_info(path).kind == "study":
+            folders.update(dict.fromkeys(sorted(child.parent.resolve() for child in path.glob(f"*/{RUN_FILE}"))))
+        else:
+            folders[path.resolve()] = None
+    return list(folders)
+
+
+def check_combinable(runs: Sequence[Run]) -> None:
+    """Raise BadInput unless the runs share one backend and one wire, and the training runs one model, batch and buckets."""
+    if not runs:
+        raise BadInput("no run given; name run folders below runs/")
+    distributed = sorted((run for run in runs if run.world_size > 1), key=lambda run: not run.sends)
+    for run in distributed[1:]:
+        if run.info.backend != distributed[0].info.backend:
+            raise BadInput(
+                f"{run.path} ran on {run.info.backend}, {distributed[0].path} on {distributed[0].info.backend}; "
+                "runs of different backends cannot be combined"
+            )
+    for run in distributed[1:]:
+        if run.sends and run.info.wire != distributed[0].info.wire:
+            raise BadInput(
+                f"{run.path} ran on the wire {run.info.wire or 'of the machine'}, {distributed[0].path} on "
+                f"{distributed[0].info.wire or 'that of the machine'}; runs on different wires cannot be combined"
+            )
+    training = [run for run in runs if run.info.workload is not None]
+    for run in training[1:]:
+        difference = _different_workload(training[0].info.workload, run.info.workload) or _different_batch(training[0], run)
+        if difference:
+            raise BadInput(f"{training[0].path} and {run.path} differ in {difference}; compare runs of one workload")
+    sending = [run for run in training if run.sends]
+    for run in sending[1:]:
+        if run.delayed != sending[0].delayed:
+            raise BadInput(f"only one of {run.path} and {sending[0].path} sent its gradients after backward; leave one out")
+
+
+def check_one_origin(benches: Sequence[Run]) -> None:
+    """Raise BadInput where benches of one world size come from different logs, or from a log and from here.
+
+    Nothing says that they saw the same wire, and their times would be pooled.
+    """
+    first: dict[int, Run] = {}
+    for run in benches:
+        other = first.setdefault(run.world_size, run)
+        if run.info.imported_from != other.info.imported_from:
+            origins = [f"{one.path} ({one.info.imported_from or 'measured here'})" for one in (other, run)]
+            raise BadInput(f"{' and '.join(origins)} are both of {run.world_size} ranks but not of one wire; name one of them")
+
+
+def select(runs: Sequence[Run], *, kind: str, world_size: int | None = None, synchronised: bool | None = None) -> list[Run]:
+    """Return the runs of a kind, world size and synchronisation that have measured something."""
+    return [
+        run
+        for run in runs
+        if run.info.kind == kind
+        and world_size in (None, run.world_size)
+        and synchronised in (None, run.synchronised)
+        and (
+            run.collectives or run.contention or run.links or any(step.counts for steps in run.steps.values() for step in steps)
+        )
+    ]
+
+
+def _different_workload(left: Workload | None, right: Workload | None) -> str | None:
+    fields = ("experiment", "num_parameters", "scaling", "sequence_length", "first_bucket_bytes", "bucket_cap_bytes")
+    for field in (*fields, "precision", "accumulation", "communication_hook"):
+        ours, theirs = getattr(left, field), getattr(right, field)
+        if ours != theirs:
+            return f"{field} ({ours} and {theirs})"
+    return None
+
+
+def _different_batch(left: Run, right: Run) -> str | None:
+    """Compare what the kind of scaling keeps the same: the batch per rank, or the batch in all."""
+    sizes = [run.info.workload.samples_per_rank for run in (left, right) if run.info.workload is not None]
+    if left.info.workload is not None and left.info.workload.scaling == "strong":
+        totals = [size * run.world_size for size, run in zip(sizes, (left, right), strict=True)]
+        return None if totals[0] == totals[1] else f"the batch in all ({totals[0]} and {totals[1]})"
+    return None if sizes[0] == sizes[1] else f"samples_per_rank ({sizes[0]} and {sizes[1]})"
+
+
+def _records(path: Path, record_type: type[T]) -> list[T]:
+    return list(read_records(path, record_type)) if path.exists() else []
+
+
+def _gradients(path: Path) -> GradientTimeline | None:
+    return read_document(path, GradientTimeline) if path.exists() else None

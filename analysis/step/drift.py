@@ -1,0 +1,44 @@
+"""How much does a machine change its pace from one stretch of a run to the next? Told from the runs' own steps.
+
+A run is cut into four stretches of m steps; y is the logarithm of the slowest rank's step.
+
+    drift^2 = variance between the stretches' means of y - s^2/m
+
+where s^2 is the variance within stretches, so that steps which vary by themselves are no drift: the estimator of a one-way
+random effect (Searle, Casella, McCulloch 1992, Variance Components, 3.6), pooled over runs, none where it is below zero. A run
+and the one that checks it have each a pace of their own: they differ by sqrt(2) drift.
+"""
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Final
+
+import numpy as np
+
+from commprof.analysis.runs.load import Run, select
+
+TOLD_DRIFT: Final = 0.02  # as much as a quiet machine's runs differ by anyhow
+_STRETCHES: Final = 4
+_MIN_STEPS: Final = 2 * _STRETCHES
+
+
+def drift_of(runs: Sequence[Run]) -> float:
+    """Return the pace's standard deviation between stretches, relative, over the training runs that send nothing.
+
+    0 where no run has eight steps that count.
+    """
+    silent = [run for run in select(runs, kind="train") if not run.sends]
+    known = [variance for run in silent if (variance := _variance(run)) is not None]
+    return sqrt(max(0.0, float(np.mean(known)))) if known else 0.0
+
+
+def _variance(run: Run) -> float | None:
+    """Return one run's drift^2, which may be below zero; None for too few steps."""
+    steps_s = [[step.step_s for step in steps if step.counts] for steps in run.steps.values()]
+    shortest = min(map(len, steps_s), default=0)
+    if shortest < _MIN_STEPS or min(map(min, steps_s)) <= 0:
+        return None
+    slowest = np.log(np.array([rank[-shortest:] for rank in steps_s]).max(axis=0))
+    stretches = np.array_split(slowest, _STRETCHES)
+    within = sum(float(((part - part.mean()) ** 2).sum()) for part in stretches) / (shortest - _STRETCHES)
+    return float(np.var([part.mean() for part in stretches], ddof=1)) - within * _STRETCHES / shortest

@@ -1,0 +1,191 @@
+"""Runs -> what is known of each world size before it is tried: computation, the wire, and how the two disturb each other.
+
+Computation: from a compute-only run of N ranks where there is one, with the copies into and out of DDP's buckets; else one
+rank's own steps, or those of traced ranks. Wire: the all-reduce benched at N, or carried over from another size.
+Contention: as measured at N, else on hosts worked out from their cores; in traces of ranks that sent it is there already.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commprof.analysis.runs.load import Run, check_combinable, select
+from commprof.analysis.step.computation import ComputePool, draw_computation
+from commprof.analysis.step.ddp import NO_CONTENTION, Contention, share_cores
+from commprof.analysis.step.drift import drift_of
+from commprof.analysis.step.inputs import SENT_SHARE, Gathered, SingleRank, StepInputs
+from commprof.analysis.step.pools import pool_of
+from commprof.analysis.wire.benched import all_reduces_at, fit_costs
+from commprof.analysis.wire.cost import resampled_medians
+from commprof.analysis.wire.other_world_sizes import carry_cost
+from commprof.analysis.wire.results import CostModel
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.types import CollectiveMeasurement
+
+Floats = NDArray[np.float64]
+
+DRAWS = 200
+_GLOO_WORKERS = 2  # ProcessGroupGloo::Options.threads
+
+
+def gather(
+    runs: Sequence[Run], world_sizes: Iterable[int] = (), *, beyond: Iterable[int] = (), beside: Sequence[Run] = ()
+) -> Gathered:
+    """Collect what is known of each world size, by default of every one that was benched.
+
+    `beyond` are world sizes that may turn out to be out of reach. `beside` are other runs of the same machine: they tell how
+    much its pace drifts, and nothing else is taken from them. Synchronised runs on several ranks among `runs` are not looked
+    at: they are what predictions are checked against.
+    Raises UnusableData without a single-rank profile or a bench, or where a world size asked for cannot be predicted, BadInput
+    for runs that cannot be combined.
+    """
+    check_combinable(runs)
+    profile = profile_run(runs)
+    workload = profile.info.workload
+    assert workload is not None
+    if workload.communication_hook not in SENT_SHARE:
+        raise UnusableData(
+            f"{profile.path} has the communication hook {workload.communication_hook!r}, whose time nothing here can tell; "
+            "profile without it"
+        )
+    costs = fit_costs(runs)
+    if not costs:
+        raise UnusableData("no bench run among those given; run commprof bench --nproc N and name its folder too")
+    drift = drift_of([*runs, *beside])
+    at = {n: _inputs(runs, profile, costs, n, drift) for n in sorted(set(world_sizes)) or costs}
+    larger, out_of_reach = {}, {}
+    for n in sorted(set(beyond) - set(at)):
+        try:
+            larger[n] = _inputs(runs, profile, costs, n, drift)
+        except UnusableData as error:
+            out_of_reach[n] = str(error)
+    return Gathered(
+        profile_run_id=profile.info.run_id,
+        profile_path=str(profile.path),
+        single=_single_rank(profile),
+        workload=workload,
+        anchor=costs[min(costs)],
+        run_ids=tuple(run.info.run_id for run in runs if not (run.synchronised and run.world_size > 1)),
+        at=tuple(at.values()),
+        beyond=tuple(larger.values()),
+        out_of_reach=out_of_reach,
+    )
+
+
+def profile_run(runs: Sequence[Run]) -> Run:
+    """Return the single-rank training run with gradient times, or the one made of traces; raise UnusableData without any."""
+    profiles = profile_runs(runs)
+    if not profiles:
+        raise UnusableData(
+            "no finished single-rank training run among those given; run commprof train CONFIG first, or commprof import "
+            "traces of a DDP run"
+        )
+    return profiles[0]
+
+
+def profile_runs(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that a prediction may start from, the one of fewest ranks first."""
+    training = [run for run in select(runs, kind="train") if run.gradients is not None]
+    usable = [run for run in training if run.world_size == 1 or run.info.imported_from is not None]
+    return sorted(usable, key=lambda run: run.world_size)
+
+
+def _single_rank(profile: Run) -> SingleRank:
+    return SingleRank(step_s=profile.median_step_s(), update_s=median(step.optimizer_s for step in profile.counted_steps()))
+
+
+def _inputs(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], world_size: int, drift: float) -> StepInputs:
+    assert profile.gradients is not None and profile.info.workload is not None
+    benches = select(runs, kind="bench")
+    extrapolated = world_size not in costs
+    nearest = min(costs, key=lambda n: abs(n - world_size))
+    hosts = next(run for run in benches if run.world_size == nearest).info
+    device_name = hosts.ranks[0].device_name if hosts.ranks else ""
+    cost = carry_cost(list(costs.values()), world_size, device_name=device_name) if extrapolated else costs[world_size]
+    compute_only = select(runs, kind="train", world_size=world_size, synchronised=False)
+    beside = compute_only[-1] if compute_only else profile
+    ranks_per_machine = -(-world_size // (hosts.num_machines or hosts.num_nodes))
+    gradients = beside.gradients or profile.gradients
+    traced = beside.info.imported_from is not None
+    ranks_on_cores = ranks_per_machine if hosts.on_cpu and not traced else 0  # a trace does not tell its cores
+    pool = _pool(compute_only, profile, world_size, ranks_on_cores)
+    rng = np.random.default_rng(world_size)
+    known = StepInputs(
+        world_size=world_size,
+        workload=profile.info.workload,
+        gradients=gradients,
+        computation=draw_computation(pool, world_size, gradients, rng, DRAWS),
+        measured_at_n=pool.measured_at_n,
+        slowdown=pool.slowdown,
+        cost=cost,
+        cost_ratios=_cost_ratios(cost, () if extrapolated else all_reduces_at(benches, world_size), rng),
+        extrapolated=extrapolated,
+        workers=_GLOO_WORKERS if hosts.on_cpu else 1,
+        contention=NO_CONTENTION,
+        delayed=any(run.delayed for run in runs),
+        imported_from=hosts.imported_from,
+        traced_from=beside.info.imported_from,
+        traced_ranks=beside.world_size if traced else 0,
+        drift=drift,
+    )
+    # What ranks that sent while they were traced were slowed by is in their computation already.
+    return known if known.traced_ranks > 1 else _contended(known, runs, beside, ranks_on_cores)
+
+
+def _contended(known: StepInputs, runs: Sequence[Run], beside: Run, ranks_on_cores: int) -> StepInputs:
+    """Add how computation and communication disturb each other: as measured, or by the cores that both need."""
+    threads = beside.info.threads_per_rank
+    bucket_bytes = known.sent_share * float(np.median([bucket.num_bytes for bucket in known.buckets]))
+    measured = _measured_contention(runs, known.world_size, threads, bucket_bytes)
+    if measured is not None:
+        return replace(known, contention=measured[0], contention_bytes=measured[1])
+    if not ranks_on_cores:
+        return known
+    return replace(known, contention=share_cores(beside.info.cores_per_node, ranks_on_cores, threads, known.cost.comm_cores))
+
+
+def _cost_ratios(cost: CostModel, samples: Sequence[CollectiveMeasurement], rng: np.random.Generator) -> Floats:
+    ratios = np.ones((1 + DRAWS, len(cost.message_bytes)))
+    if samples:
+        ratios[1:] = resampled_medians(samples, rng, DRAWS) / cost.median_s
+    return ratios
+
+
+def _measured_contention(
+    runs: Sequence[Run], world_size: int, threads_per_rank: int, bucket_bytes: float
+) -> tuple[Contention, int] | None:
+    """Return the slowdown measured with the message nearest the median bucket, and that message's size; None without any.
+
+    Raises UnusableData where only ranks with another number of threads were measured: on hosts those contend otherwise.
+    """
+    contended = select(runs, kind="contention", world_size=world_size)
+    alike = [m for run in contended for m in run.contention if m.threads_per_rank == threads_per_rank or not run.info.on_cpu]
+    if contended and not alike:
+        raise UnusableData(
+            f"{contended[0].path} measured contention with {contended[0].info.threads_per_rank} threads a rank, the training "
+            f"used {threads_per_rank}; measure again with OMP_NUM_THREADS={threads_per_rank}, or leave that run out"
+        )
+    if not alike:
+        return None
+    nearest = min(alike, key=lambda m: abs(np.log(m.message_bytes / bucket_bytes)))
+    # Below 1 is noise: nothing runs faster for company.
+    compute_rate, comm_rate = 1 / max(1.0, nearest.compute_slowdown), 1 / max(1.0, nearest.comm_slowdown)
+    return Contention(compute_rate=compute_rate, comm_rate=comm_rate), nearest.message_bytes
+
+
+def _pool(compute_only: Sequence[Run], profile: Run, world_size: int, ranks_on_cores: int) -> ComputePool:
+    """Collect the steps to draw from; one rank's own are stretched where `ranks_on_cores` of its kind lack cores."""
+    if compute_only:
+        return pool_of(compute_only[-1])
+    if profile.info.workload is not None and profile.info.workload.scaling == "strong":
+        raise UnusableData(
+            f"{profile.path} shares one batch out (strong scaling), and how long {world_size} ranks compute on a part of "
+            f"it was not measured; add commprof train ... --nproc {world_size} distributed.synchronisation=compute_only"
+        )
+    slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
+    pool = pool_of(profile, slowdown=slowdown)
+    # The slowest of the ranks that were traced is not the slowest of another number of them.
+    return replace(pool, kind="independent", measured_at_n=False) if profile.world_size > 1 else pool

@@ -1,0 +1,171 @@
+"""What is concluded of a step and kept in `<run>/analysis/`: predictions, schedules, what to change, verification.
+
+As in commbench's records: SI base units, the unit is the field's suffix. Everything here can be computed again from raw files.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from commprof.analysis.runs.interval import Interval
+
+Model = Literal["linear", "amdahl", "ring", "schedule"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One model's answer for one world size; `speedup` is in samples per second over one rank's (weak scaling).
+
+    Its interval, and that of the efficiency, is the step's turned round: speedup * step_s / interval_s.
+    `ratio_compute_to_comm` is R = W / T_comm, as in BreakEven.
+    """
+
+    model: Model
+    formula: str
+    world_size: int
+    step_s: float
+    interval_s: Interval | None
+    exposed_s: float
+    speedup: float
+    efficiency: float
+    ratio_compute_to_comm: float
+    extrapolated: bool
+    assumptions: tuple[str, ...]
+    exposed_interval_s: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overhead:
+    """Why a step at N takes longer than at one rank: parts in seconds whose sum with `single_step_s` is the step.
+
+    `compute_s`: the computation itself is slower at N. `waiting_s`: the slowest rank's lateness. `exposed_s`: communication
+    that nothing hides, contention for cores included.
+    """
+
+    world_size: int
+    single_step_s: float
+    compute_s: float
+    waiting_s: float
+    exposed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledBucket:
+    """One bucket in the simulated step: bytes, and seconds after the step began."""
+
+    num_bytes: int
+    ready_s: float
+    start_s: float
+    done_s: float
+    last_parameter: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledStep:
+    """The simulated median step at one world size. Seconds after the step began."""
+
+    world_size: int
+    backward_start_s: float
+    compute_end_s: float
+    step_s: float
+    buckets: tuple[ScheduledBucket, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Something to try: the seconds it is predicted to save per batch, with a 90 % interval, and the speedup that leaves.
+
+    `side_effect`: what it changes besides the time, in a few words.
+    """
+
+    what: str
+    setting: str
+    world_size: int
+    seconds_saved: float
+    speedup: float
+    interval_s: Interval | None = None
+    side_effect: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakEven:
+    """Whether N ranks pay, from three times, seconds per step of N ranks, nothing hidden.
+
+    `work_s` W: one rank alone for the same samples (N T_1 at a fixed batch per rank, T_1 at a fixed batch in all).
+    `compute_s`: N ranks side by side with nothing sent. `comm_s`: all buckets sent one by one.
+
+        S = W / (compute + comm) = 1 / (compute/W + 1/R),  R = W/comm;  S > 1 needs R > 1 / (1 - compute/W)
+
+    which is N/(N-1) where N ranks compute undisturbed.
+    """
+
+    world_size: int
+    work_s: float
+    compute_s: float
+    comm_s: float
+
+    @property
+    def ratio(self) -> float:
+        return self.work_s / self.comm_s
+
+    @property
+    def ratio_needed(self) -> float:
+        """Infinite where N ranks would be slower than one even with nothing to send."""
+        return 1 / (1 - self.compute_s / self.work_s) if self.compute_s < self.work_s else float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionSet:
+    """predictions.json: every model's prediction at every world size, from which runs, and when it was written."""
+
+    created_at: str
+    single_step_s: float
+    profile_run_id: str
+    run_ids: tuple[str, ...]
+    predictions: tuple[Prediction, ...]
+    overheads: tuple[Overhead, ...]
+    schedules: tuple[ScheduledStep, ...]
+    changes: tuple[Change, ...]
+    scaling: Literal["weak", "strong"] = "weak"
+    break_evens: tuple[BreakEven, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedPrediction:
+    """An entry of verification.json: one model's step beside the median step of the run that checked it.
+
+    `relative_error` is (predicted - measured) / measured: below zero the model promised a shorter step.
+    """
+
+    world_size: int
+    model: Model
+    predicted_step_s: float
+    measured_step_s: float
+    relative_error: float
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssumptionCheck:
+    """An entry of assumptions.json: a part of the step as predicted and as measured, and the assumption behind it.
+
+    `error_s` is the whole step's, measured - predicted, the same in every entry of a world size; the order of the buckets has
+    no seconds of its own.
+    """
+
+    world_size: int
+    name: str
+    assumption: str
+    expected_s: float | None
+    measured_s: float | None
+    error_s: float
+    holds: bool
+
+    @property
+    def explains_s(self) -> float:
+        """The seconds of the error that this part makes."""
+        return 0.0 if self.measured_s is None or self.expected_s is None else self.measured_s - self.expected_s
+
+    @property
+    def explained_share(self) -> float:
+        """The share of the error; infinite where there is none to share."""
+        return self.explains_s / self.error_s if self.error_s else float("inf")

@@ -1,0 +1,77 @@
+"""What would the step of N ranks be with something changed? `commprof predict` with factors; the report's page asks the same.
+
+    speedup = W / (T / b)
+
+W: seconds that one rank, as it was measured, takes for the samples of a step of N ranks. T: the step with the changes,
+which has b times the samples. So a larger batch is compared with one rank at the old batch, as in the advice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from commprof.analysis.runs.interval import Interval
+from commprof.analysis.scaling.speedup import work_s
+from commprof.analysis.step.estimate import Setting, estimate, interval
+from commprof.analysis.step.inputs import Gathered, StepInputs
+from commprof.commbench.units import format_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """The step of `world_size` ranks with the changes, and `step_now_s` without them; seconds.
+
+    `samples`: times the samples of a step now. `interval_s`: 90 % of the draws. `extrapolated`: the wire at this size was
+    carried over from another.
+    """
+
+    world_size: int
+    step_s: float
+    interval_s: Interval
+    step_now_s: float
+    compute_s: float
+    exposed_s: float
+    samples: float
+    speedup: float
+    num_buckets: int
+    extrapolated: bool
+
+
+def what_if(gathered: Gathered, setting: Setting) -> list[WhatIf]:
+    """Return the changed step at each world size gathered."""
+    return [answer(inputs, setting, gathered.single.step_s) for inputs in gathered.at]
+
+
+def answer(inputs: StepInputs, setting: Setting, single_s: float) -> WhatIf:
+    """Return the step of one inputs with the changes. `single_s` is one rank's step as measured."""
+    then = estimate(inputs, setting)
+    return WhatIf(
+        world_size=inputs.world_size,
+        step_s=float(then.step_s[0]),
+        interval_s=interval(then.step_s),
+        step_now_s=float(estimate(inputs).step_s[0]),
+        compute_s=float(then.compute_s[0]),
+        exposed_s=float(then.exposed_s[0]),
+        samples=then.samples,
+        speedup=then.speedup(work_s(single_s, inputs.world_size, inputs.workload.scaling)),
+        num_buckets=len(then.buckets),
+        extrapolated=inputs.extrapolated,
+    )
+
+
+def what_if_table(answers: Sequence[WhatIf]) -> str:
+    """Lay out the changed steps, 80 columns."""
+    lines = [
+        f"{'ranks':>5}  {'step now':>8}  {'changed':>8}  {'90 % interval':>20}  {'exposed':>8}  {'buckets':>7}  {'speedup':>7}"
+    ]
+    for a in answers:
+        span = f"{format_seconds(a.interval_s.low)} - {format_seconds(a.interval_s.high)}"
+        lines.append(
+            f"{a.world_size:>5}  {format_seconds(a.step_now_s):>8}  {format_seconds(a.step_s):>8}  {span:>20}  "
+            f"{format_seconds(a.exposed_s):>8}  {a.num_buckets:>7}  {a.speedup:>6.2f}x"
+        )
+    lines += ["", "speedup: samples/s over those of one rank as measured, nothing changed on it"]
+    if samples := next((a.samples for a in answers if a.samples != 1), None):
+        lines.append(f"a changed step has {samples:.4g} times the samples of a step now")
+    if carried := [str(a.world_size) for a in answers if a.extrapolated]:
+        lines.append(f"no bench on {', '.join(carried)} ranks; the wire is carried over by the ring's formula")
+    return "\n".join(lines)

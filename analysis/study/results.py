@@ -1,0 +1,27 @@
+"""From which rate of the wire on N ranks pay, as kept in boundaries.json."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireRate:
+    """A rate in bits per second: between the rates that were tried (`inside`), or beyond them; None where none is enough."""
+
+    bits_per_s: float | None
+    inside: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boundary:
+    """An entry of boundaries.json: from which rate of the wire on N ranks are faster than one, as predicted.
+
+    `by_ratio`: where R = W/T_comm reaches `ratio_needed`, nothing hidden. `by_schedule`: where the simulated step is below W.
+    """
+
+    experiment: str
+    world_size: int
+    work_s: float
+    compute_s: float
+    ratio_needed: float
+    by_ratio: WireRate
+    by_schedule: WireRate

@@ -1,0 +1,120 @@
+"""What of each of DDP's buckets is hidden behind the rest of backward, and what makes the step longer?
+
+    backward begins    ready         launch     start              all there        end
+          |--------------|-------------|----------|-----waiting-------|---transfer----|
+
+Seconds count from the beginning of backward on the same rank. A transfer is hidden while its rank computes, exposed while it
+does not; hidden share + exposed share = 1. Buckets in flight at once are judged one by one, so their exposed times may add up
+to more than the step's. With one rank's trace waiting is 0, and transfer holds both.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace
+from commprof.analysis.traces.one_rank.spans import common, length_ns, merged, window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketStep:
+    """One bucket in one step of one rank. `named`: the trace marks it; else ready is the launch again.
+
+    The shares are None for a transfer that took no time, the size where the trace does not tell it.
+    """
+
+    rank: int
+    step: int
+    bucket: int
+    message_bytes: int | None
+    named: bool
+    ready_s: float
+    launch_s: float
+    start_s: float
+    end_s: float
+    waiting_s: float
+    transfer_s: float
+    hidden_share: float | None
+    exposed_share: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketSummary:
+    """One bucket of one size: medians over the ranks and steps that have it, `count` in all."""
+
+    bucket: int
+    message_bytes: int | None
+    count: int
+    named: bool
+    ready_s: float
+    launch_s: float
+    start_s: float
+    end_s: float
+    waiting_s: float
+    transfer_s: float
+    hidden_share: float | None
+    exposed_share: float | None
+
+
+_MEDIANS = ("ready_s", "launch_s", "start_s", "end_s", "waiting_s", "transfer_s")
+
+
+def rank_buckets(rank: int, trace: RankTrace, ready_ns: Mapping[int, int]) -> list[BucketStep]:
+    """Return the buckets of each step of a rank.
+
+    `ready_ns` says by position in `trace.collectives` when, on this rank's clock, the last rank had arrived; what is missing
+    there counts as transfer from its start.
+    """
+    return [_bucket(rank, trace, own, ready_ns) for own in trace.buckets]
+
+
+def _bucket(rank: int, trace: RankTrace, own: BucketLaunch, ready_ns: Mapping[int, int]) -> BucketStep:
+    parts = [trace.collectives[position] for position in own.collectives]
+    arrived = [
+        min(max(ready_ns.get(position, part.start_ns), part.start_ns), part.end_ns)
+        for position, part in zip(own.collectives, parts, strict=True)
+    ]
+    transfer = merged(*(window(since_ns, part.end_ns) for since_ns, part in zip(arrived, parts, strict=True)))
+    total_ns, hidden_ns = length_ns(transfer), length_ns(common(transfer, trace.compute))
+    sizes = [part.message_bytes for part in parts if part.message_bytes is not None]
+    start_ns, end_ns = min(part.start_ns for part in parts), max(part.end_ns for part in parts)
+    hidden_share = hidden_ns / total_ns if total_ns else None
+    return BucketStep(
+        rank=rank,
+        step=own.step,
+        bucket=own.index,
+        message_bytes=sum(sizes) if len(sizes) == len(parts) else None,
+        named=own.named,
+        ready_s=(own.ready_ns - own.backward_ns) / 1e9,
+        launch_s=(own.launch_ns - own.backward_ns) / 1e9,
+        start_s=(start_ns - own.backward_ns) / 1e9,
+        end_s=(end_ns - own.backward_ns) / 1e9,
+        waiting_s=sum(since_ns - part.start_ns for since_ns, part in zip(arrived, parts, strict=True)) / 1e9,
+        transfer_s=total_ns / 1e9,
+        hidden_share=hidden_share,
+        exposed_share=None if hidden_share is None else 1 - hidden_share,
+    )
+
+
+def summarise_buckets(steps: Iterable[BucketStep]) -> list[BucketSummary]:
+    """Return the medians of each bucket; a bucket whose size changes, as DDP's do after its first step, is several."""
+    kinds: dict[tuple[int, int | None], list[BucketStep]] = defaultdict(list)
+    for own in steps:
+        kinds[own.bucket, own.message_bytes].append(own)
+    return [_summary(kinds[key]) for key in sorted(kinds, key=lambda own: (own[0], -1 if own[1] is None else own[1]))]
+
+
+def _summary(steps: Sequence[BucketStep]) -> BucketSummary:
+    shares = [own.hidden_share for own in steps if own.hidden_share is not None]
+    hidden_share = median(shares) if shares else None
+    return BucketSummary(
+        bucket=steps[0].bucket,
+        message_bytes=steps[0].message_bytes,
+        count=len(steps),
+        named=all(own.named for own in steps),
+        hidden_share=hidden_share,
+        exposed_share=None if hidden_share is None else 1 - hidden_share,
+        **{name: median(getattr(own, name) for own in steps) for name in _MEDIANS},
+    )

@@ -1,0 +1,192 @@
+"""What did a change do to the step? Two trace sets, part by part, with the noise of their steps.
+
+A part of a step is its mean over ranks, of the steps that every rank has; a set's part is the median over these steps. Each
+median has a distribution-free 95 % interval (two order statistics), and a difference reaches from end to end:
+
+    low = low(after) - high(before)        high = high(after) - low(before)
+
+That is wider than one difference needs and about right for nine at once: of two sets that do not differ, one in ten at most
+showed a change in any of nine independent parts (simulated: 6 to 50 independent steps; normal, exponential, Cauchy). Below
+six steps there is no such interval, and no part is judged. The noise is that of steps: what differs from run to run without any
+change (clocks, placement, neighbours) is not in it.
+
+Times are seconds. Medians of parts do not add up to the median step.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Literal
+
+from commprof.analysis.runs.interval import Interval
+from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget
+from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, waiting_share
+from commprof.analysis.traces.one_rank.rank_trace import NO_STEP
+from commprof.commbench.errors import BadInput
+from commprof.commbench.spread import median_interval
+
+STEP = "step"
+_MIN_STEPS = 6
+_TOGETHER = {  # where one set cannot tell waiting from transfer, only their sum can be compared
+    "transfer_hidden": "communication_hidden",
+    "waiting_hidden": "communication_hidden",
+    "transfer_exposed": "communication_exposed",
+    "waiting_exposed": "communication_exposed",
+}
+
+Judgement = Literal["longer", "shorter", "noise", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartDifference:
+    """One part of the step, or the whole step: medians, and after - before with its interval; None below six steps."""
+
+    part: str
+    before_s: float
+    after_s: float
+    difference_s: float
+    interval_s: Interval | None
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectivePair:
+    """All collectives of one operation and size, before and after; None where a set has none of them."""
+
+    op: str
+    message_bytes: int | None
+    before: CollectiveSummary | None
+    after: CollectiveSummary | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSet:
+    """What was compared: how many ranks have a trace, and the steps that all of them have."""
+
+    num_ranks: int
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceComparison:
+    """Two sets side by side, the whole step first; `notes` say what limits the comparison."""
+
+    before: TraceSet
+    after: TraceSet
+    notes: tuple[str, ...]
+    differences: tuple[PartDifference, ...]
+    collectives: tuple[CollectivePair, ...]
+
+
+def compare_traces(before: TraceAnalysis, after: TraceAnalysis) -> TraceComparison:
+    """Compare two sets; raise BadInput where their steps are not known or their parts do not mean the same."""
+    steps = {"before": _common_steps(before, "before"), "after": _common_steps(after, "after")}
+    kinds = [{own.on_gpu for own in one.by_rank.values()} for one in (before, after)]
+    if kinds[0] != kinds[1]:
+        raise BadInput(
+            "one set has GPU work and the other has none: computing means kernels in one and operators in the other, so no "
+            "part can be compared; name two sets of one kind"
+        )
+    together = {} if _tells_waiting(before) and _tells_waiting(after) else _TOGETHER
+    series = {when: _series(own, together) for when, own in steps.items()}
+    return TraceComparison(
+        before=TraceSet(num_ranks=len(before.by_rank), steps=tuple(steps["before"])),
+        after=TraceSet(num_ranks=len(after.by_rank), steps=tuple(steps["after"])),
+        notes=tuple(_notes(before, after, steps, together)),
+        differences=tuple(_difference(part, series["before"][part], series["after"][part]) for part in series["before"]),
+        collectives=_pairs(before.collectives, after.collectives),
+    )
+
+
+def _common_steps(analysis: TraceAnalysis, when: str) -> dict[int, list[StepBudget]]:
+    """Return the budgets of the steps that every rank has, by step."""
+    found: dict[int, list[StepBudget]] = defaultdict(list)
+    for own in analysis.budgets:
+        found[own.step].append(own)
+    first = next(iter(analysis.by_rank.values())).path
+    if NO_STEP in found:
+        raise BadInput(
+            f"the set {when} the change ({first}) has a trace that marks no steps, so nothing tells how many it holds; call "
+            "profiler.step() after each step"
+        )
+    common = {step: own for step, own in sorted(found.items()) if len(own) == len(analysis.by_rank)}
+    if not common:
+        raise BadInput(f"the set {when} the change ({first}) has no step that all its ranks have; trace the same steps on all")
+    return common
+
+
+def _tells_waiting(analysis: TraceAnalysis) -> bool:
+    return waiting_share(analysis) is not None or not any(own.collectives for own in analysis.by_rank.values())
+
+
+def _series(steps: Mapping[int, Sequence[StepBudget]], together: Mapping[str, str]) -> dict[str, list[int]]:
+    """Return by part its nanoseconds in each step, mean over ranks; the whole step first."""
+    series = {STEP: [round(fmean(own.wall_ns for own in ranks)) for ranks in steps.values()]}
+    for name in dict.fromkeys(together.get(part, part) for part in PARTS):
+        own = [part for part in PARTS if together.get(part, part) == name]
+        series[name] = [round(fmean(_sum_ns(budget, own) for budget in ranks)) for ranks in steps.values()]
+    return series
+
+
+def _sum_ns(budget: StepBudget, parts: Sequence[str]) -> int:
+    by_name = budget.parts_ns()
+    return sum(by_name[part] for part in parts)
+
+
+def _difference(part: str, before_ns: Sequence[int], after_ns: Sequence[int]) -> PartDifference:
+    """Subtract whole nanoseconds: seconds as fractions would make differences of their own rounding."""
+    interval = None
+    if min(len(before_ns), len(after_ns)) >= _MIN_STEPS:
+        (low, high), (low_after, high_after) = median_interval(before_ns), median_interval(after_ns)
+        interval = Interval(low=(low_after - high) / 1e9, high=(high_after - low) / 1e9)
+    middle, middle_after = median(before_ns), median(after_ns)
+    return PartDifference(
+        part=part,
+        before_s=middle / 1e9,
+        after_s=middle_after / 1e9,
+        difference_s=(middle_after - middle) / 1e9,
+        interval_s=interval,
+        judgement=_judgement(interval),
+    )
+
+
+def _judgement(interval: Interval | None) -> Judgement:
+    if interval is None:
+        return "unknown"
+    return "longer" if interval.low > 0 else "shorter" if interval.high < 0 else "noise"
+
+
+def _pairs(before: Sequence[CollectiveSummary], after: Sequence[CollectiveSummary]) -> tuple[CollectivePair, ...]:
+    """Pair the summaries by operation and size; what is known from all ranks goes before what is known from one."""
+    sides = [{(own.op, own.message_bytes): own for own in reversed(side)} for side in (before, after)]
+    kinds = sorted(sides[0].keys() | sides[1].keys(), key=lambda kind: (kind[0], kind[1] or -1))
+    return tuple(
+        CollectivePair(op=op, message_bytes=size, before=sides[0].get((op, size)), after=sides[1].get((op, size)))
+        for op, size in kinds
+    )
+
+
+def _notes(
+    before: TraceAnalysis, after: TraceAnalysis, steps: Mapping[str, Mapping[int, object]], together: Mapping[str, str]
+) -> Iterator[str]:
+    counts = [len(own) for own in steps.values()]
+    if min(counts) < _MIN_STEPS:
+        yield (
+            f"{counts[0]} steps before and {counts[1]} after: noise is told from a change with {_MIN_STEPS} or more in each, "
+            "so nothing is judged; trace more (ours: profiling.trace_steps)"
+        )
+    ranks = [len(one.by_rank) for one in (before, after)]
+    if ranks[0] != ranks[1]:
+        yield f"{ranks[0]} ranks before and {ranks[1]} after: communication differs for that alone"
+    backends = [{own.header.backend for own in one.by_rank.values()} - {None} for one in (before, after)]
+    if backends[0] != backends[1]:
+        yield "the backends differ: " + ", ".join(_listed(own) for own in backends)
+    if together:
+        yield "one set cannot tell waiting from transfer, so their sum is compared as communication"
+    if before.findings or after.findings:
+        yield f"findings: {len(before.findings)} before, {len(after.findings)} after; commprof trace on each names them"
+
+
+def _listed(names: set[str | None]) -> str:
+    return " and ".join(sorted(map(str, names))) or "unknown"

@@ -1,0 +1,152 @@
+"""What do the traces of some ranks say together? Findings, budgets, collectives, clocks, stragglers: one value, no text.
+
+Bandwidths come from the shortest time that any rank of the whole group spent in the collective, for the others waited; where a
+rank of the group is missing there is none, rather than one that holds waiting.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from commprof.analysis.traces.all_ranks.arrivals import Arrivals, groups
+from commprof.analysis.traces.all_ranks.buckets import BucketStep, rank_buckets
+from commprof.analysis.traces.all_ranks.budget import Communication, StepBudget, rank_budgets, split_communication
+from commprof.analysis.traces.all_ranks.clocks import RankClock, align_clocks, ready_ns
+from commprof.analysis.traces.all_ranks.cost import TraceCost, trace_costs
+from commprof.analysis.traces.all_ranks.doctor import Finding, assign_ranks, examine
+from commprof.analysis.traces.all_ranks.matching import MatchedCollective, Matching, by_kind, match_collectives
+from commprof.analysis.traces.all_ranks.stragglers import Stragglers, find_stragglers
+from commprof.analysis.traces.one_rank.collectives import Collective
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace
+from commprof.analysis.traces.one_rank.spans import merged
+from commprof.commbench.records.operations import OPERATIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveSummary:
+    """All collectives of one operation and size: medians over collectives, and the share of all ranks' time that is waiting.
+
+    `time_s` is what a rank spends in one, waiting included. Without every rank of the group, transfer, bandwidths and waiting
+    are None: they cannot be told apart.
+    """
+
+    op: str
+    message_bytes: int | None
+    num_ranks: int
+    count: int
+    time_s: float
+    transfer_s: float | None
+    waiting_share: float | None
+    algbw_bytes_per_s: float | None
+    busbw_bytes_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceAnalysis:
+    """Everything that `commprof trace` knows. `world_size` is the job's, None where no trace names it."""
+
+    by_rank: dict[int, RankTrace]
+    world_size: int | None
+    findings: tuple[Finding, ...]
+    communication: dict[int, Communication]
+    budgets: tuple[StepBudget, ...]
+    matching: Matching
+    collectives: tuple[CollectiveSummary, ...]
+    clocks: dict[int, RankClock]
+    stragglers: Stragglers
+    buckets: tuple[BucketStep, ...]
+    costs: tuple[TraceCost, ...]
+
+
+def analyse_traces(traces: Sequence[RankTrace]) -> TraceAnalysis:
+    """Analyse reduced traces of the ranks of one job."""
+    by_rank, findings = assign_ranks(traces)
+    named = [own.header.world_size for own in by_rank.values() if own.header.world_size is not None]
+    world_size = max(named, default=None)
+    matching = match_collectives(
+        {rank: own.collectives for rank, own in by_rank.items()},
+        world_size or len(by_rank),
+        has_subgroups=any(own.header.has_subgroups for own in by_rank.values()),
+    )
+    clocks = align_clocks({rank: own.header.host_name for rank, own in by_rank.items()}, matching.matched)
+    ready = _ready(by_rank, matching.matched, clocks)
+    split = {rank: split_communication(own, ready[rank]) for rank, own in by_rank.items()}
+    budgets = [step for rank, own in by_rank.items() for step in rank_budgets(rank, own, split[rank])]
+    busy = {rank: merged(own.compute, split[rank].transfer) for rank, own in by_rank.items()}
+    return TraceAnalysis(
+        by_rank=by_rank,
+        world_size=world_size,
+        findings=(*findings, *examine(by_rank, world_size, matching)),
+        communication=split,
+        budgets=tuple(budgets),
+        matching=matching,
+        collectives=tuple(_summaries(by_rank, matching)),
+        clocks=clocks,
+        stragglers=find_stragglers(matching.matched, clocks, busy, budgets),
+        buckets=tuple(bucket for rank, own in by_rank.items() for bucket in rank_buckets(rank, own, ready[rank])),
+        costs=tuple(trace_costs(matching.matched, (one for own in by_rank.values() for one in own.collectives))),
+    )
+
+
+def _ready(
+    by_rank: Mapping[int, RankTrace], matched: Sequence[MatchedCollective], clocks: Mapping[int, RankClock]
+) -> dict[int, dict[int, int]]:
+    """Return by rank and position when, on that rank's clock, the last rank had arrived."""
+    arrivals = Arrivals.of(matched)
+    times_ns = ready_ns(arrivals, clocks)
+    position = {id(one): index for own in by_rank.values() for index, one in enumerate(own.collectives)}
+    positions = np.fromiter((position[id(part)] for one in matched for part in one.parts.values()), np.int64, len(times_ns))
+    ready = {
+        rank: dict(zip(positions[rows].tolist(), times_ns[rows].tolist(), strict=True)) for rank, rows in groups(arrivals.rank)
+    }
+    return {rank: ready.get(rank, {}) for rank in by_rank}
+
+
+def _summaries(by_rank: Mapping[int, RankTrace], matching: Matching) -> Iterable[CollectiveSummary]:
+    seen = {id(part) for one in matching.matched for part in one.parts.values()}
+    alone = [
+        MatchedCollective(parts={rank: one}, num_expected=one.group_size, by_sequence=False)
+        for rank, own in by_rank.items()
+        for one in own.collectives
+        if id(one) not in seen
+    ]
+    for found in (matching.matched, alone):
+        for (op, size), together in by_kind(found).items():
+            yield _summary(op, None if size < 0 else size, together)
+
+
+def _summary(op: str, size: int | None, together: Sequence[MatchedCollective]) -> CollectiveSummary:
+    spent_ns = [part.end_ns - part.start_ns for one in together for part in one.parts.values()]
+    known = all(one.complete and len(one.parts) > 1 for one in together)
+    transfer_s = median(one.transfer_ns for one in together) / 1e9 if known else None
+    num_ranks = len(together[0].parts)
+    algbw = size / transfer_s if size and transfer_s else None
+    total_ns = sum(spent_ns)
+    waiting_ns = total_ns - num_ranks * sum(one.transfer_ns for one in together)
+    return CollectiveSummary(
+        op=op,
+        message_bytes=size,
+        num_ranks=num_ranks,
+        count=len(together),
+        time_s=median(spent_ns) / 1e9,
+        transfer_s=transfer_s,
+        waiting_share=waiting_ns / total_ns if known and total_ns > 0 else None,
+        algbw_bytes_per_s=algbw,
+        busbw_bytes_per_s=algbw * OPERATIONS[op].bus_factor(num_ranks) if algbw and op in OPERATIONS else None,
+    )
+
+
+def waiting_share(analysis: TraceAnalysis) -> float | None:
+    """Return which share of all ranks' time in whole, matched collectives is waiting; None without such collectives."""
+    whole = [one for one in analysis.matching.matched if one.complete]
+    spent_ns = sum(part.end_ns - part.start_ns for one in whole for part in one.parts.values())
+    return 1 - sum(one.transfer_ns * len(one.parts) for one in whole) / spent_ns if spent_ns else None
+
+
+def all_collectives(analysis: TraceAnalysis) -> Iterable[tuple[int, Collective]]:
+    """Yield every rank's collectives."""
+    for rank, own in analysis.by_rank.items():
+        for one in own.collectives:
+            yield rank, one

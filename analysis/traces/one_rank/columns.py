@@ -1,0 +1,221 @@
+"""How do a million events fit into memory? As numpy columns: eight bytes a time, four a name.
+
+Times are int64 nanoseconds since 1970 where the trace says when its clock began, else since that unknown beginning. A
+microsecond of the file is split into its whole part, exact in a float up to 2^53, and its fraction, which is rounded to
+nanoseconds: exact as long as a float can tell two nanoseconds apart, which Kineto's base time sees to.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from commprof.analysis.traces.one_rank.events import Arguments, Event
+from commprof.analysis.traces.one_rank.stream import Limits
+from commprof.commbench.errors import BadInput
+
+Number = TypeVar("Number", np.float64, np.int32, np.int64)
+Int64s = NDArray[np.int64]
+_MAX_US = 4e15  # the year 2096, in microseconds since 1970; with as late a base it is still an int64 of nanoseconds
+_MAX_DURATION_US = 1e12
+_DETAILED = re.compile("nccl|gloo:|record_param_comms|c10d::allreduce_")
+_MAX_NAMES_LENGTH = 2**29
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Details:
+    """What the trace says of a collective, as it stands there; None where it does not say."""
+
+    collective: str | None = None
+    in_elements: int | None = None
+    out_elements: int | None = None
+    dtype: str | None = None
+    group: str | None = None
+    group_ranks: str | None = None
+    group_size: int | None = None
+    sequence: int | None = None
+    input_shapes: Any = None
+    input_types: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Complete events in the file's order; `details` by row. `name`, `category` and `thread` are positions in their lists.
+
+    `stream` and `correlation` are -1 where the event has none.
+    """
+
+    start_ns: Int64s
+    duration_ns: Int64s
+    name: NDArray[np.int32]
+    category: NDArray[np.int32]
+    thread: NDArray[np.int32]
+    stream: NDArray[np.int32]
+    correlation: Int64s
+    names: tuple[str, ...]
+    categories: tuple[str, ...]
+    threads: tuple[str, ...]
+    details: dict[int, Details]
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+    def end_ns(self, rows: Int64s) -> Int64s:
+        """Return when these rows end."""
+        return self.start_ns[rows] + self.duration_ns[rows]
+
+    def span_ns(self, row: int) -> tuple[int, int]:
+        """Return when one row starts and ends."""
+        start_ns = int(self.start_ns[row])
+        return start_ns, start_ns + int(self.duration_ns[row])
+
+    def in_category(self, *categories: str) -> NDArray[np.bool_]:
+        """Return which rows belong to one of these categories."""
+        codes = [code for code, category in enumerate(self.categories) if category in categories]
+        return np.isin(self.category, codes)
+
+
+class _Codes(dict[Any, int]):
+    """Numbers for names, in the order in which they were first seen."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit, self._length = limit, 0
+
+    def __missing__(self, key: str | tuple[object, object]) -> int:
+        self._length += len(key)
+        if len(self) >= self._limit or self._length > _MAX_NAMES_LENGTH:
+            raise BadInput(f"the trace has more than {self._limit:,} distinct names, or endless ones; this is no profile")
+        self[key] = len(self)
+        return self[key]
+
+
+class ColumnBuilder:
+    """Grows columns a chunk at a time; counts what it leaves out."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._names, self._categories, self._threads = (_Codes(limits.names) for _ in range(3))
+        self._chunks: list[tuple[NDArray[Any], ...]] = []
+        self._details: dict[int, Details] = {}
+        self._telling: list[bool] = []  # by name: whether its events say more than when they were
+        self.num_events = 0
+        self.num_kept = 0
+        self.num_python = 0
+        self.num_timeless = 0
+        self.whole_us = True
+
+    def add(self, events: list[Event]) -> None:
+        """Append the complete events of a chunk. Raises BadInput beyond the limits."""
+        self.num_events += len(events)
+        complete = [event for event in events if event.ph == "X"]
+        timed = [event for event in complete if event.cat != "python_function"]
+        self.num_python += len(complete) - len(timed)
+        kept = [event for event in timed if -_MAX_US < event.ts < _MAX_US and 0 <= event.dur < _MAX_DURATION_US]
+        self.num_timeless += len(timed) - len(kept)
+        if self.num_kept + len(kept) > self._limits.events:
+            raise BadInput(f"the trace has more than {self._limits.events:,} timed events; profile fewer steps")
+        if kept:
+            chunk = self._columns(kept)
+            self._chunks.append(chunk)
+            self._keep_details(kept, chunk[2])
+            self.num_kept += len(kept)
+
+    def finish(self, base_ns: int) -> Columns:
+        """Join the chunks; `base_ns` is when the file's clock began."""
+        joined = [np.concatenate(parts) for parts in zip(*self._chunks, strict=True)]
+        self._chunks.clear()
+        start_ns, duration_ns, name, category, thread, stream, correlation = joined
+        start_ns += base_ns
+        threads = tuple(f"{process}/{thread}" for process, thread in self._threads)
+        return Columns(
+            start_ns=start_ns,
+            duration_ns=duration_ns,
+            name=name,
+            category=category,
+            thread=thread,
+            stream=stream,
+            correlation=correlation,
+            names=tuple(self._names),
+            categories=tuple(self._categories),
+            threads=threads,
+            details=self._details,
+        )
+
+    def _columns(self, events: list[Event]) -> tuple[NDArray[Any], ...]:
+        start_us, duration_us = _column(events, "ts", np.float64), _column(events, "dur", np.float64)
+        self.whole_us &= bool((start_us == np.floor(start_us)).all())
+        arguments = [event.args or _NOTHING for event in events]
+        return (
+            nanoseconds(start_us),
+            nanoseconds(duration_us),
+            self._coded(self._names, events, "name"),
+            self._coded(self._categories, events, "cat"),
+            self._coded(self._threads, events, "pid", "tid"),
+            _column(arguments, "stream", np.int32),
+            _column(arguments, "correlation", np.int64),
+        )
+
+    @staticmethod
+    def _coded(codes: _Codes, events: list[Event], *fields: str) -> NDArray[np.int32]:
+        return np.fromiter(map(codes.__getitem__, map(attrgetter(*fields), events)), np.int32, len(events))
+
+    def _keep_details(self, events: list[Event], names: NDArray[np.int32]) -> None:
+        known = len(self._telling)
+        self._telling += [_DETAILED.search(name) is not None for name in islice(self._names, known, None)]
+        for position in np.flatnonzero(np.array(self._telling)[names]).tolist():
+            own = events[position].args
+            if own is not None and (own.collective or own.input_shapes):
+                self._details[self.num_kept + position] = details_of(own)
+
+
+_NOTHING = Arguments()
+
+
+def _column(structs: Sequence[msgspec.Struct], field: str, kind: type[Number]) -> NDArray[Number]:
+    return np.fromiter(map(attrgetter(field), structs), kind, len(structs))
+
+
+def nanoseconds(microseconds: NDArray[np.float64]) -> Int64s:
+    """Turn microseconds with a fraction into whole nanoseconds, to the last digit that the file had."""
+    whole = np.floor(microseconds)
+    return whole.astype(np.int64) * 1000 + np.rint((microseconds - whole) * 1000).astype(np.int64)
+
+
+def details_of(own: Arguments) -> Details:
+    """Read the raw values of an event that tells about a collective."""
+    return Details(
+        collective=_text(own.collective),
+        in_elements=_whole(own.in_elements),
+        out_elements=_whole(own.out_elements),
+        dtype=_text(own.dtype),
+        group=_text(own.group),
+        group_ranks=_text(own.group_ranks),
+        group_size=_whole(own.group_size),
+        sequence=_whole(own.sequence),
+        input_shapes=_value(own.input_shapes),
+        input_types=_value(own.input_types),
+    )
+
+
+def _value(raw: msgspec.Raw) -> Any:  # noqa: ANN401 - any JSON at all
+    try:
+        return msgspec.json.decode(raw) if raw else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # what was skipped was not checked: a broken value says nothing
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    value = _value(raw)
+    return str(value)[:400] if isinstance(value, str | int) else None
+
+
+def _whole(raw: msgspec.Raw) -> int | None:
+    value = _value(raw)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62 else None

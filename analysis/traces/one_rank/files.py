@@ -1,0 +1,137 @@
+"""Which files hold the ranks' traces? Found in run folders and folders, read side by side, one process a core.
+
+Each process reduces its trace before it hands it over, so that what is kept of a rank is small. A trace that was reduced before
+is told by its first bytes, and read in no time.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import TypeVar
+
+from commprof.analysis.runs.workers import num_workers, side_by_side
+from commprof.analysis.traces.one_rank import reduced
+from commprof.analysis.traces.one_rank.kineto import read_trace
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace, reduce_trace
+from commprof.analysis.traces.one_rank.stream import Limits, TraceText
+from commprof.commbench.errors import BadInput
+from commprof.commbench.progress import progress
+from commprof.commbench.units import format_bytes
+
+_PATTERNS = ("*.json", "*.json.gz", f"*{reduced.SUFFIX}")
+_FOLDERS = ("traces", "reduced")
+_ENDINGS = re.compile(r"(\.pt)?(\.trace)?(\.json)?(\.gz)?$")
+_TRACE = re.compile(rb'\{.*?"traceEvents"\s*:\s*\[|\[\s*\{[^{}]*"ph"\s*:', re.DOTALL)
+_RANK = re.compile(r"rank[-_ ]?(\d{1,7})", re.IGNORECASE)
+_PATIENCE_S = 120.0
+_SLOWEST_PACKED_BYTES_PER_S = 100_000  # 1.5 MB/s of text: a hundredth of what a free core reads
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def find_traces(paths: Iterable[Path]) -> list[Path]:
+    """Return the trace files that files, folders and run folders stand for. Raises BadInput where there is none."""
+    found = [trace for path in paths for trace in _traces_of(path)]
+    return list(dict.fromkeys(found))
+
+
+def _traces_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        if not path.exists():
+            raise BadInput(f"{path} does not exist; name a trace (.json or .json.gz), or a folder of them")
+        return [path]
+    folder = folder_of_traces(path)
+    if (path / "run.json").exists() and folder == path:
+        raise BadInput(f"{path} is a run without traces; only training runs have them (profiling.trace_steps above 0)")
+    if not (found := _inside(folder)):
+        raise BadInput(f"no trace (.json or .json.gz) in {folder}")
+    return found
+
+
+def folder_of_traces(path: Path) -> Path:
+    """Return where a folder's traces are: a run has them, or what was made of them, in a folder of their own.
+
+    Of the two the raw ones are taken, unless they were deleted after they had been reduced.
+    """
+    known = [path / name for name in _FOLDERS if (path / name).is_dir()]
+    return next((folder for folder in known if _inside(folder)), known[0] if known else path)
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(own for pattern in _PATTERNS for own in folder.glob(pattern) if not own.name.startswith("."))
+
+
+def reduced_paths(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Return where each trace's reduced one goes. Raises BadInput where two would take each other's place."""
+    places: dict[Path, Path] = {}
+    for path in paths:
+        name = path.name if path.name.endswith(reduced.SUFFIX) else _ENDINGS.sub("", path.name) + reduced.SUFFIX
+        if folder / name in places:
+            raise BadInput(f"{places[folder / name]} and {path} would both become {folder / name}; reduce into two folders")
+        places[folder / name] = path
+    return {path: place for place, path in places.items()}
+
+
+def read_all(paths: Sequence[Path]) -> list[RankTrace]:
+    """Read all files, several at a time, in their order. Raises BadInput for what is no trace, RunFailed for a lost process."""
+    done = {path: reduced.read_reduced(path) for path in paths if reduced.is_reduced(path)}
+    raw = [path for path in paths if path not in done]
+    done |= zip(raw, each_trace(read_rank, raw, raw), strict=True)
+    return [done[path] for path in paths]
+
+
+def reduce_all(places: Mapping[Path, Path]) -> list[int]:
+    """Reduce each trace into its place, several at a time, and return the bytes written. Raises as `read_all` does."""
+    return each_trace(_reduce_into, list(places.items()), list(places))
+
+
+def read_rank(path: Path) -> RankTrace:
+    """Read one file and reduce it if it is not. Raises BadInput for what is no trace."""
+    return reduced.read_reduced(path) if reduced.is_reduced(path) else reduce_trace(read_trace(path))
+
+
+def _reduce_into(pair: tuple[Path, Path]) -> int:
+    path, place = pair
+    return reduced.write_reduced(place, read_rank(path))
+
+
+def each_trace(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]) -> list[T]:
+    """Do the work on every item, one process a core; `paths` are the files that it reads. Raises as `side_by_side`."""
+    size_bytes = sum(path.stat().st_size for path in paths)
+    deadline_s = _PATIENCE_S + size_bytes / _SLOWEST_PACKED_BYTES_PER_S / max(1, num_workers(len(paths)))
+    doing = f"reading {len(paths)} trace{'s' * (len(paths) != 1)}"
+    # A worker process is silent: the process that waits for it tells how far all are.
+    with progress(doing, size_bytes, shown=format_bytes, enabled=parent_process() is None) as report:
+
+        def watch(num_done: int, read_bytes: int) -> None:
+            report(size_bytes if num_done == len(items) else min(read_bytes, size_bytes - 1), "")
+
+        return side_by_side(work, items, deadline_s=deadline_s, doing=doing, watch=watch)
+
+
+def is_trace(path: Path) -> bool:
+    """Say whether a file's beginning is that of a trace, reduced or not; not of what is no file or cannot be read."""
+    if not path.is_file():
+        return False
+    try:
+        if reduced.is_reduced(path):
+            return True
+        head = TraceText(path, Limits()).next_block().removeprefix(b"\xef\xbb\xbf").lstrip()
+    except BadInput:
+        return False
+    return _TRACE.match(head) is not None
+
+
+def rank_in_name(path: str) -> int | None:
+    """Return the rank that a file's name gives, as in `rank00003.trace.json.gz`."""
+    found = _RANK.search(Path(path).name)
+    return int(found[1]) if found else None
+
+
+def name_without_rank(path: Path) -> str:
+    """Return what a trace's name, or else its folder's, says beside its rank and its format."""
+    rest = _RANK.sub("", _ENDINGS.sub("", path.name)).strip("-_. ")
+    folder = path.resolve().parent
+    return rest or (folder.parent if folder.name in _FOLDERS else folder).name or "trace"

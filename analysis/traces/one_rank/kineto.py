@@ -1,0 +1,215 @@
+"""What did a profiler write about one rank? Read a Chrome trace of torch.profiler, whole or broken, in bounded memory.
+
+Accepted: `.json` and gzip; an object with `traceEvents` or a bare list; Kineto's own layout, a re-dumped one, one event a line.
+The text is cut into blocks of 1 MiB between two events, and each becomes columns before the next is read.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from commprof.analysis.traces.one_rank.columns import ColumnBuilder, Columns
+from commprof.analysis.traces.one_rank.events import Decoded, cleaned, decode_apart, decode_whole, last_boundaries
+from commprof.analysis.traces.one_rank.stream import BLOCK_BYTES, Limits, TraceText, keep_freed_blocks
+from commprof.commbench.errors import BadInput
+from commprof.commbench.units import format_bytes
+
+_OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
+_MAX_BASE_NS = 4 * 10**18
+MAX_RANKS = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceHeader:
+    """What the trace says about itself; None where it does not. `base_ns` is when its clock began, since 1970.
+
+    `has_subgroups` says that it names a process group that leaves ranks out.
+    """
+
+    rank: int | None = None
+    world_size: int | None = None
+    backend: str | None = None
+    host_name: str | None = None
+    base_ns: int | None = None
+    has_subgroups: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingNotes:
+    """What reading met: bytes of text, how many after the last complete event are lost and why, events dropped or left out.
+
+    `num_python` are Python stack frames, left out on purpose; `whole_us` says that the clock counts whole microseconds.
+    """
+
+    text_bytes: int
+    lost_bytes: int
+    damage: str
+    num_events: int
+    num_unreadable: int
+    num_python: int
+    whole_us: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """One file: its header, its complete events, and how the reading went."""
+
+    path: Path
+    header: TraceHeader
+    events: Columns
+    notes: ReadingNotes
+
+
+def read_trace(path: Path, limits: Limits | None = None) -> Trace:
+    """Read one trace. Raises BadInput, in one line, for a file that holds none or that exceeds the limits."""
+    keep_freed_blocks()
+    reader = _Reader(path, limits or Limits())
+    reader.run()
+    header = _header(reader.texts)
+    if reader.builder.num_kept == 0:
+        raise BadInput(f"{path} holds no timed event; it is not a trace of torch.profiler")
+    return Trace(path=path, header=header, events=reader.builder.finish(header.base_ns or 0), notes=reader.notes())
+
+
+class _Reader:
+    """Walks through the text once. `texts` are the JSON objects around the events, before and after them."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.path, self._limits = path, limits
+        self.text = TraceText(path, limits)
+        self.builder = ColumnBuilder(limits)
+        self.texts: list[bytes] = []
+        self._is_list = False
+        self._unreadable = 0
+        self._damage = ""
+        self._lost_bytes = 0
+
+    def run(self) -> None:
+        rest = self._opening()
+        for decoded in self._decoded(rest):
+            self.builder.add(decoded.events)
+            self._unreadable += decoded.unreadable
+            if decoded.trailer is not None:
+                self._close(decoded.trailer)
+
+    def notes(self) -> ReadingNotes:
+        return ReadingNotes(
+            text_bytes=self.text.num_bytes,
+            lost_bytes=self._lost_bytes,
+            damage=self.text.damage or self._damage,
+            num_events=self.builder.num_events,
+            num_unreadable=self._unreadable + self.builder.num_timeless,
+            num_python=self.builder.num_python,
+            whole_us=self.builder.whole_us,
+        )
+
+    def _opening(self) -> bytes:
+        """Return the text from the first event on."""
+        head = self.text.next_block().removeprefix(b"\xef\xbb\xbf").lstrip()
+        if head[:1] == b"[":
+            self._is_list = True
+            return head[1:]
+        if head[:1] != b"{":
+            raise BadInput(f"{self.path} is not JSON; name a trace that torch.profiler wrote (.json or .json.gz)")
+        while (found := _OPENING.search(head)) is None:
+            more = self.text.next_block()
+            if not more or len(head) > self._limits.event_bytes:
+                raise BadInput(f"{self.path} has no traceEvents; it is not a trace of torch.profiler")
+            head += more
+        self.texts.append(head[: found.end()] + b"]}")
+        return head[found.end() :]
+
+    def _decoded(self, rest: bytes) -> Iterator[Decoded]:
+        while more := self.text.next_block():
+            rest += more
+            if len(rest) < BLOCK_BYTES:
+                continue
+            if len(rest) > self._limits.event_bytes:
+                raise BadInput(f"{self.path}: no event ends within {format_bytes(len(rest))}; it is not a trace")
+            cuts = last_boundaries(rest)
+            if not cuts:
+                continue
+            decoded, following = _best(rest, cuts)
+            rest = rest[following:]
+            if decoded.trailer is not None:
+                yield replace(decoded, trailer=self._to_the_end(decoded.trailer + b"," + rest))
+                return
+            yield decoded
+        yield self._last(rest)
+
+    def _to_the_end(self, trailer: bytes) -> bytes:
+        while more := self.text.next_block():
+            trailer += more
+            if len(trailer) > self._limits.event_bytes:
+                raise BadInput(f"{self.path}: {format_bytes(len(trailer))} follow the events; it is not a trace")
+        return trailer
+
+    def _last(self, rest: bytes) -> Decoded:
+        """Decode what is left at the end of the file: events, the end of their list, and perhaps an object's last fields."""
+        decoded = decode_whole(rest)
+        if decoded is None:
+            decoded = decode_apart(rest)
+        if decoded.trailer is None:
+            self._damage = "it ends before its list of events does"
+            self._lost_bytes = decoded.tail_bytes
+        return decoded
+
+    def _close(self, trailer: bytes) -> None:
+        if self._is_list:
+            return
+        self.texts.append(b'{"traceEvents":[]' + trailer)
+        if not _fields(self.texts[-1]):
+            self._damage = "what follows its events is broken"
+
+
+def _best(text: bytes, cuts: list[tuple[int, int]]) -> tuple[Decoded, int]:
+    """Decode up to the best cut that decodes at once, else apart up to the first; also return where the next piece begins."""
+    for end, following in cuts:
+        if (decoded := decode_whole(text[:end])) is not None:
+            return decoded, following
+    end, following = cuts[0]
+    decoded = decode_apart(text[:end])
+    return replace(decoded, unreadable=decoded.unreadable + bool(decoded.tail_bytes)), following
+
+
+def _header(texts: list[bytes]) -> TraceHeader:
+    found: dict[str, Any] = {}
+    for text in texts:
+        found |= _fields(text)
+    own = found.get("distributedInfo")
+    own = own if isinstance(own, dict) else {}
+    world_size = _count(own.get("world_size"), MAX_RANKS)
+    groups = own.get("pg_config")
+    return TraceHeader(
+        rank=_count(own.get("rank"), MAX_RANKS),
+        world_size=world_size,
+        backend=_word(own.get("backend")),
+        host_name=_word(found.get("host_name")),
+        base_ns=_count(found.get("baseTimeNanoseconds"), _MAX_BASE_NS),
+        has_subgroups=isinstance(groups, list) and any(_leaves_ranks_out(group, world_size) for group in groups),
+    )
+
+
+def _leaves_ranks_out(group: object, world_size: int | None) -> bool:
+    size = _count(group.get("pg_size"), MAX_RANKS) if isinstance(group, dict) else None
+    return size is not None and world_size is not None and 0 < size < world_size
+
+
+def _fields(text: bytes) -> dict[str, Any]:
+    """Return the fields around the events. Broken ones cost the rank's name, not the events, and the doctor says so."""
+    try:
+        return msgspec.json.decode(cleaned(text), type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+
+
+def _count(value: object, below: int) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below else None
+
+
+def _word(value: object) -> str | None:
+    return value[:200] if isinstance(value, str) else None

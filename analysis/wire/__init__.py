@@ -1,0 +1,6 @@
+"""What does a message cost? Benches -> the time of a collective as a function of its bytes, per world size.
+
+In: runs with collectives.jsonl. Out: `CostModel`s (fit.json): latency, bandwidth, the measured curve, and whether to trust it.
+`other_world_sizes` carries a curve to an N that was not benched; `ceiling` says what the links could carry at best.
+`cli` is `commprof fit`. Called by step, advice, study and report.
+"""

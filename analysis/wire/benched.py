@@ -1,0 +1,76 @@
+"""What does every collective that was benched cost, on every number of ranks?
+
+Benches of one operation, data type and world size are pooled; what DDP needs, the float32 all-reduce, is one of them. A
+collective that cannot be fitted says why and keeps none of the others from it. Of our own benches the isolated calls count,
+of an imported log what it has.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from commprof.analysis.runs.load import Run, check_one_origin, select
+from commprof.analysis.wire.cost import fit_cost
+from commprof.analysis.wire.results import CostModel
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.operations import OPERATIONS
+from commprof.commbench.records.types import CollectiveMeasurement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unusable:
+    """A collective that was measured and cannot be fitted."""
+
+    op: str
+    dtype: str
+    world_size: int
+    reason: str
+
+
+def wire_costs(runs: Sequence[Run]) -> tuple[list[CostModel], list[Unusable]]:
+    """Fit every collective of these benches, in the order of the operations and by world size; say which cannot be.
+
+    Raises BadInput where measurements of one collective come from different wires.
+    """
+    costs, unusable = [], []
+    for op, dtype, world_size in sorted(_measured(runs), key=lambda key: (list(OPERATIONS).index(key[0]), *key[1:])):
+        benches = [run for run in _benches(runs) if _chosen(run, op, dtype) and run.world_size == world_size]
+        check_one_origin(benches)
+        measured = [m for run in benches for m in _chosen(run, op, dtype)]
+        try:
+            costs.append(fit_cost(measured, [run.info.run_id for run in benches], benches[0].num_nodes))
+        except UnusableData as error:
+            unusable.append(Unusable(op=op, dtype=dtype, world_size=world_size, reason=str(error)))
+    return costs, unusable
+
+
+def _benches(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in select(runs, kind="bench") if run.world_size > 1]
+
+
+def _measured(runs: Sequence[Run]) -> set[tuple[str, str, int]]:
+    return {(m.op, m.dtype, run.world_size) for run in _benches(runs) for m in run.collectives if _chosen(run, m.op, m.dtype)}
+
+
+def _chosen(run: Run, op: str, dtype: str) -> list[CollectiveMeasurement]:
+    modes = ("isolated",) if run.info.imported_from is None else ("isolated", "pipelined")
+    return [
+        m
+        for m in run.collectives
+        if (m.op, m.dtype) == (op, dtype) and m.op != "barrier" and m.mode in modes and m.reduction in (None, "sum", "avg")
+    ]
+
+
+def fit_costs(runs: Sequence[Run]) -> dict[int, CostModel]:
+    """Fit the all-reduce at every world size above one that was benched; several benches of one size are pooled."""
+    benches = [run for run in select(runs, kind="bench") if run.world_size > 1 and run.all_reduces]
+    check_one_origin(benches)
+    costs = {}
+    for world_size in sorted({run.world_size for run in benches}):
+        pooled = [run for run in benches if run.world_size == world_size]
+        costs[world_size] = fit_cost(all_reduces_at(pooled, world_size), [r.info.run_id for r in pooled], pooled[0].num_nodes)
+    return costs
+
+
+def all_reduces_at(benches: Sequence[Run], world_size: int) -> list[CollectiveMeasurement]:
+    """Return the all-reduces that these benches timed on `world_size` ranks."""
+    return [m for run in benches if run.world_size == world_size for m in run.all_reduces]

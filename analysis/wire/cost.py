@@ -1,0 +1,282 @@
+"""How long does a collective of S bytes take on p ranks?
+
+At one p it is roughly a line, t = latency + S/bandwidth, fitted on relative error because the largest time is 1e5 times the
+smallest. People read the line. Real libraries switch protocols, and one line is off by 30 to 70 % where DDP's buckets live, so
+predictions use a line of their own between every two neighbouring sizes, through their medians:
+
+    t(S) = t_i + (t_j - t_i) (S - S_i) / (S_j - S_i),  S_i <= S <= S_j
+
+It is exact on any wire that is a line, bends where the wire does and never falls where the medians rise. Below the sweep its
+first median stands; beyond the sweep the fitted line's slope goes on, which is no measurement: `is_measured` tells. Sizes that
+were disturbed (analysis.curve_shape) stay in the record and out of the curve. Times in seconds, sizes in bytes.
+
+Ring all-reduce: t = 2(p-1) alpha + 2(p-1)/p S/B (Patarasuk and Yuan 2009): 2(p-1) messages, each link carrying 2(p-1)/p of
+the payload.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, log2
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from commprof.analysis.runs.interval import Interval
+from commprof.analysis.wire.curve_shape import Curve, disturbed, doubt, leave_one_out, scatter, switches
+from commprof.analysis.wire.results import CostModel
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.operations import OPERATIONS
+from commprof.commbench.records.types import CollectiveMeasurement
+
+Floats = NDArray[np.float64]
+
+_RESAMPLES = 200
+BUCKET_RANGE = (2**20, 256 * 2**20)  # bytes: where DDP's buckets lie
+_NOISY_ERROR = 0.25  # median relative error of the line: the best public curves give 0.06 to 0.30, mistuned ones more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineFit:
+    """t = latency + S/bandwidth with 95 % intervals; `error` is its median relative error over the sizes."""
+
+    latency_s: float
+    latency_interval_s: Interval
+    bandwidth_bytes_per_s: float
+    bandwidth_interval: Interval
+    error: float
+    verdict: str
+
+
+def fit_cost(
+    measurements: Sequence[CollectiveMeasurement], run_ids: Sequence[str] = (), num_nodes: int | None = None
+) -> CostModel:
+    """Fit the cost of one collective at one world size: its in-place measurements, out of place where it knows no other.
+
+    The time is the fastest rank's, which waited for nobody. Raises UnusableData with one rank, fewer than two sizes,
+    wrong results, or times that do not grow with size.
+    """
+    return _fit_cost(tuple(measurements), tuple(run_ids), num_nodes)
+
+
+def fit_samples(sizes: Floats, samples: Sequence[Floats]) -> LineFit:
+    """Fit the line through the medians of each size's samples; its intervals are a bootstrap's. Raises as `fit_line` does."""
+    times = np.array([np.median(values) for values in samples])
+    latency, bandwidth = fit_line(sizes, times)
+    latencies, bandwidths = _bootstrap_line(sizes, samples)
+    error = float(np.median(np.abs((latency + sizes / bandwidth) / times - 1)))
+    return LineFit(
+        latency_s=latency,
+        latency_interval_s=_interval(latencies),
+        bandwidth_bytes_per_s=bandwidth,
+        bandwidth_interval=_interval(bandwidths),
+        error=error,
+        verdict=_line_verdict(times, error),
+    )
+
+
+def fit_line(sizes: Floats, times: Floats) -> tuple[float, float]:
+    """Return latency (s) and bandwidth (B/s) of t = latency + S/bandwidth, both at least zero, on relative error.
+
+    Raises UnusableData with fewer than two sizes, or when time does not grow with size.
+    """
+    if np.unique(sizes).size < 2:
+        raise UnusableData(
+            f"{sizes.size} measurements at one message size cannot separate latency from bandwidth; sweep two or more sizes"
+        )
+    terms = np.column_stack([np.ones_like(sizes), sizes]) / times[:, None]
+    (latency, seconds_per_byte), _ = nnls(terms, np.ones_like(times))
+    if seconds_per_byte * sizes.max() < 1e-6 * times.max():
+        raise UnusableData("time does not grow with size, so the wire was never the limit; sweep to larger messages")
+    return float(latency), float(1 / seconds_per_byte)
+
+
+@lru_cache(maxsize=64)  # a report asks for the same fit a dozen times
+def _fit_cost(measurements: tuple[CollectiveMeasurement, ...], run_ids: tuple[str, ...], num_nodes: int | None) -> CostModel:
+    used = curve_measurements(measurements)
+    world_size = _one_world_size(used)
+    wrong = [m.message_bytes for m in used if m.num_wrong]
+    if wrong:
+        raise UnusableData(
+            f"the {used[0].op.replace('_', '-')} of {wrong[0]} bytes gave wrong values; mend the installation before timing it"
+        )
+    sizes, samples = _group_by_size(used)
+    if min(float(values.min()) for values in samples) <= 0:
+        raise UnusableData(f"a {used[0].op.replace('_', '-')} of the bench took no time at all; its clock cannot be right")
+    measured = _curve(measurements, sizes, samples)
+    set_aside = disturbed(measured)
+    out = {size.message_bytes for size in set_aside}
+    curve = measured.without(out)
+    line = fit_samples(curve.message_bytes, [values for size, values in zip(sizes, samples, strict=True) if size not in out])
+    return CostModel(
+        op=used[0].op,
+        dtype=used[0].dtype,
+        world_size=world_size,
+        num_nodes=num_nodes,
+        latency_s=line.latency_s,
+        latency_interval_s=line.latency_interval_s,
+        bandwidth_bytes_per_s=line.bandwidth_bytes_per_s,
+        bandwidth_interval=line.bandwidth_interval,
+        message_bytes=tuple(int(size) for size in sizes),
+        median_s=tuple(measured.median_s.tolist()),
+        num_samples=sum(len(values) for values in samples),
+        line_error=line.error,
+        curve_error=_curve_error(curve),
+        scatter=scatter(curve),
+        set_aside=set_aside,
+        switches=switches(curve),
+        comm_cores=_comm_cores(used),
+        verdict=_verdict(doubt(measured, set_aside), line.error),
+        run_ids=run_ids,
+    )
+
+
+def cost_s(cost: CostModel, message_bytes: float) -> float:
+    """Return the seconds of one collective: on the measured curve inside the swept sizes, with the line's slope beyond them."""
+    sizes, times = _knots(cost)
+    if message_bytes <= sizes[0]:
+        return times[0]
+    if message_bytes >= sizes[-1]:
+        return times[-1] + (message_bytes - sizes[-1]) / cost.bandwidth_bytes_per_s
+    right = bisect_left(sizes, message_bytes)
+    share = (message_bytes - sizes[right - 1]) / (sizes[right] - sizes[right - 1])
+    return times[right - 1] + share * (times[right] - times[right - 1])
+
+
+def curve_points(cost: CostModel) -> list[tuple[int, float]]:
+    """Return the sizes in bytes and medians in seconds that the curve goes through, smallest first."""
+    return list(zip(*_knots(cost), strict=True))
+
+
+def is_measured(cost: CostModel, message_bytes: float) -> bool:
+    """Whether the curve holds at this size; beyond the sweep `cost_s` only continues it."""
+    sizes, _ = _knots(cost)
+    return sizes[0] <= message_bytes <= sizes[-1] and not cost.carried_from
+
+
+def ring_s(cost: CostModel, message_bytes: float, world_size: int) -> float:
+    """Return the ring's time at another world size, with the message latency and link bandwidth of the fitted one."""
+    alpha_s = cost.latency_s / (2 * (cost.world_size - 1))
+    wire_bytes = 2 * (world_size - 1) / world_size * message_bytes
+    return 2 * (world_size - 1) * alpha_s + wire_bytes / cost.busbw_bytes_per_s
+
+
+def broadcast_s(cost: CostModel, message_bytes: float, *, in_rounds: bool) -> float:
+    """Return the time of a broadcast over the wire of this all-reduce, estimated from its message latency and link bandwidth.
+
+    gloo passes the message on in ceil(log2 p) rounds (binomial tree); NCCL's ring does it in pieces, one message behind
+    the other: (p-1) alpha + S/B.
+    """
+    alpha_s, rate = cost.latency_s / (2 * (cost.world_size - 1)), cost.busbw_bytes_per_s
+    if in_rounds:
+        return ceil(log2(cost.world_size)) * (alpha_s + message_bytes / rate)
+    return (cost.world_size - 1) * alpha_s + message_bytes / rate
+
+
+def resampled_medians(measurements: Sequence[CollectiveMeasurement], rng: np.random.Generator, count: int) -> Floats:
+    """Return `count` bootstrapped curves [count, sizes]: medians that other runs of the same sweep might have given."""
+    _, samples = _group_by_size(curve_measurements(measurements))
+    return _resample(samples, rng, count)
+
+
+def in_place_by_size(measurements: Sequence[CollectiveMeasurement]) -> list[CollectiveMeasurement]:
+    """Return the in-place measurements, smallest message first."""
+    return sorted((m for m in measurements if m.in_place), key=lambda m: m.message_bytes)
+
+
+def curve_measurements(measurements: Sequence[CollectiveMeasurement]) -> list[CollectiveMeasurement]:
+    """Return the measurements that the fit uses, smallest message first: out of place only where there is no in place."""
+    if all(OPERATIONS[m.op].in_place for m in measurements):
+        return in_place_by_size(measurements)
+    return sorted((m for m in measurements if not m.in_place), key=lambda m: m.message_bytes)
+
+
+def _knots(cost: CostModel) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    if not cost.set_aside:
+        return cost.message_bytes, cost.median_s
+    out = {size.message_bytes for size in cost.set_aside}
+    kept = [(s, t) for s, t in zip(cost.message_bytes, cost.median_s, strict=True) if s not in out]
+    return tuple(s for s, _ in kept), tuple(t for _, t in kept)
+
+
+def _curve(measurements: Sequence[CollectiveMeasurement], sizes: Floats, samples: Sequence[Floats]) -> Curve:
+    """Put beside each median what else is known of that size."""
+    repeated = any(len(values) > 1 for values in samples)
+    resampled = np.log(_resample(samples, np.random.default_rng(0), _RESAMPLES))
+    others: dict[int, list[float]] = {}
+    for m in measurements:
+        if not m.in_place and OPERATIONS[m.op].in_place:
+            others.setdefault(m.message_bytes, []).extend(m.fastest_rank_s)
+    return Curve(
+        message_bytes=sizes,
+        median_s=np.array([np.median(values) for values in samples]),
+        other_s=np.array([np.median(others[int(size)]) if int(size) in others else np.nan for size in sizes]),
+        relative_error=resampled.std(axis=0),
+        repeated=repeated,
+    )
+
+
+def _curve_error(curve: Curve) -> float | None:
+    errors = leave_one_out(curve.message_bytes, curve.median_s)
+    inside = [abs(error) for size, error in errors.items() if BUCKET_RANGE[0] <= size <= BUCKET_RANGE[1]]
+    return float(np.mean(inside)) if inside else None
+
+
+def _one_world_size(measurements: Sequence[CollectiveMeasurement]) -> int:
+    world_sizes = {m.world_size for m in measurements}
+    if not world_sizes:
+        raise UnusableData("no in-place collective was measured; run commprof bench first")
+    assert len(world_sizes) == 1, "the caller fits one world size at a time"
+    (world_size,) = world_sizes
+    if world_size == 1:
+        raise UnusableData("one rank talks to nobody, so its times hold no wire; run commprof bench on two or more ranks")
+    return world_size
+
+
+def _group_by_size(measurements: Sequence[CollectiveMeasurement]) -> tuple[Floats, list[Floats]]:
+    by_size: dict[int, list[float]] = {}
+    for measurement in measurements:
+        by_size.setdefault(measurement.message_bytes, []).extend(measurement.fastest_rank_s)
+    return np.array(list(by_size), dtype=float), [np.array(values) for values in by_size.values()]
+
+
+def _resample(samples: Sequence[Floats], rng: np.random.Generator, count: int) -> Floats:
+    columns = [np.median(values[rng.integers(len(values), size=(count, len(values)))], axis=1) for values in samples]
+    return np.column_stack(columns)
+
+
+def _bootstrap_line(sizes: Floats, samples: Sequence[Floats]) -> tuple[list[float], list[float]]:
+    fits = [fit_line(sizes, np.array([np.median(values) for values in samples]))]
+    for times in _resample(samples, np.random.default_rng(0), _RESAMPLES):
+        with suppress(UnusableData):  # a draw of few samples may not grow with size although the data do
+            fits.append(fit_line(sizes, times))
+    return [latency for latency, _ in fits], [bandwidth for _, bandwidth in fits]
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Interval(low=float(low), high=float(high))
+
+
+def _comm_cores(measurements: Sequence[CollectiveMeasurement]) -> float:
+    """Return the cores one rank keeps busy per transfer, from the largest message that recorded CPU time."""
+    timed = [m for m in measurements if m.cpu_s is not None]
+    return timed[-1].cpu_s / float(np.mean(timed[-1].slowest_rank_s)) if timed and timed[-1].cpu_s else 0.0
+
+
+def _line_verdict(times: Floats, error: float) -> str:
+    falls = int((np.diff(times) < -0.2 * times[:-1]).sum())
+    if falls:
+        return f"noisy: time falls by over 20 % at {falls} of {len(times) - 1} steps to a larger size"
+    if error > _NOISY_ERROR:
+        return f"noisy: the line is off by {error:.0%} in the median"
+    return "sound"
+
+
+def _verdict(doubt: str | None, line_error: float) -> str:
+    """Judge the curve; the line may be poor where the curve is sound."""
+    bent = f"; the line is off by {line_error:.0%} in the median, the measured curve is used instead"
+    return ("sound" if doubt is None else f"noisy: {doubt}") + bent * (line_error > _NOISY_ERROR)

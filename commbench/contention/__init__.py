@@ -1,0 +1,5 @@
+"""How much do computation and communication slow each other when both run at once?
+
+In: message sizes. Out: contention.jsonl.
+`cli` is `commprof contention`.
+"""

@@ -1,0 +1,268 @@
+"""How much do a matrix product and an all-reduce slow each other down when they run at once?
+
+    slowdown = median time per unit while the other is active too / median time per unit alone
+
+Each round measures the product alone, the all-reduce alone, and both. While both run, products follow one another without a
+pause until the all-reduce is done: the all-reduce lies wholly inside products, and only products that began and ended inside
+the all-reduce count. A sample is the mean over a round's units on the slowest rank, every rank doing the same at once.
+
+On hosts the product runs on the main thread and gloo's own threads carry the all-reduce; both need cores. On GPUs the product
+has the current stream and NCCL its own; they share multiprocessors and memory. A short NCCL all-reduce is repeated, back to
+back, until its chain is long enough for several products. Products are float32, as DDP's gradients are.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+
+from commprof.commbench.errors import RunFailed
+from commprof.commbench.ranks.runtime import gather_values
+from commprof.commbench.records.types import ContentionMeasurement
+from commprof.commbench.timing import Clock, device_clock
+from commprof.commbench.units import format_bytes
+
+_PRODUCTS_PER_TRANSFER = 10
+_MAX_PRODUCT_S = 3e-3  # short enough that what hangs over the ends of an all-reduce is little
+_CHAIN_S = 2e-3  # on a GPU, ten products of this are each several times their launch
+_MATRIX_STEP = 16
+_MATRIX_SIZES = (32, 8192)
+_TRIAL_SIZE = 256
+_TRIALS = 5
+_CALLBACK_S = 10.0
+_AHEAD = 4  # products that the host may have queued on a GPU: enough to keep it busy, few to be left over at the end
+
+Spans = list[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentionOptions:
+    """Sizes in bytes, and rounds per size."""
+
+    sizes: Sequence[int]
+    rounds: int
+    warmup_rounds: int
+
+
+class Transfer(Protocol):
+    """All-reduces under way beside the computation. `chain` of them are sent one after the other by each `start`."""
+
+    chain: int
+
+    def start(self) -> None:
+        """Send without waiting."""
+
+    def done(self) -> bool:
+        """Return whether the last one has arrived."""
+
+    def wait(self) -> tuple[Any, Any]:
+        """Wait for the last one and return the clock's marks at start and arrival."""
+
+
+class HostTransfer:
+    """gloo: its worker thread marks the arrival in the moment that it happens, whatever the main thread is computing."""
+
+    chain = 1  # two at once would share the wire, each slower than alone
+
+    def __init__(self, buffer: torch.Tensor, clock: Clock) -> None:
+        self._buffer, self._clock = buffer, clock
+        self._arrived = threading.Event()
+
+    def start(self) -> None:
+        self._arrived.clear()
+        self._start = self._clock.mark()
+        self._work: Any = dist.all_reduce(self._buffer, async_op=True)
+        self._work.get_future().add_done_callback(self._mark_arrival)
+
+    def done(self) -> bool:
+        return self._arrived.is_set()
+
+    def wait(self) -> tuple[Any, Any]:
+        self._work.wait()  # raises what went wrong, and after the group's timeout
+        arrived = self._arrived.wait(timeout=_CALLBACK_S)  # the callback follows at once
+        assert arrived, "gloo calls back when a transfer is done"
+        return self._start, self._end
+
+    def _mark_arrival(self, future: object) -> None:
+        self._end = self._clock.mark()
+        self._arrived.set()
+
+
+class CudaTransfer:
+    """NCCL: events on a stream that waits for NCCL's."""
+
+    def __init__(self, buffer: torch.Tensor, clock: Clock, chain: int) -> None:
+        self._buffer, self._clock, self.chain = buffer, clock, chain
+        self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    def start(self) -> None:
+        with torch.cuda.stream(self._stream):
+            self._start = self._clock.mark()
+            for _ in range(self.chain):
+                dist.all_reduce(self._buffer, async_op=True).wait()  # the stream waits, the host does not
+            self._end = self._clock.mark()
+
+    def done(self) -> bool:
+        return bool(self._end.query())
+
+    def wait(self) -> tuple[Any, Any]:
+        self._end.synchronize()
+        return self._start, self._end
+
+
+def measure_contention(options: ContentionOptions, device: torch.device) -> Iterator[ContentionMeasurement]:
+    """Yield one measurement per size, on every rank the same.
+
+    Raises RunFailed where no product fits into an all-reduce, not even the smallest.
+    """
+    clock = device_clock(device.type)
+    for size in options.sizes:
+        transfer, product, matrix_size = _calibrate(size, device, clock)
+        rounds = [_round(transfer, product, device, clock) for _ in range(options.warmup_rounds + options.rounds)]
+        samples = rounds[options.warmup_rounds :]
+        with_comm = [sample.compute_with_comm_s for sample in samples if sample.compute_with_comm_s is not None]
+        if not with_comm:
+            raise RunFailed(
+                f"no product of {matrix_size} x {matrix_size} fits into an all-reduce of {format_bytes(size)} here; raise -b"
+            )
+        yield ContentionMeasurement(
+            message_bytes=size,
+            world_size=dist.get_world_size(),
+            matrix_size=matrix_size,
+            threads_per_rank=torch.get_num_threads(),
+            compute_alone_s=tuple(sample.compute_alone_s for sample in samples),
+            compute_with_comm_s=tuple(with_comm),
+            comm_alone_s=tuple(sample.comm_alone_s for sample in samples),
+            comm_with_compute_s=tuple(sample.comm_with_compute_s for sample in samples),
+            timer=clock.name,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One sample of everything, slowest rank. None: a rank had no whole product inside its all-reduce."""
+
+    compute_alone_s: float
+    compute_with_comm_s: float | None
+    comm_alone_s: float
+    comm_with_compute_s: float
+
+
+def inside(spans: Spans, start_s: float, end_s: float) -> Spans:
+    """Return the spans that lie wholly between two moments."""
+    return [(begin, end) for begin, end in spans if begin >= start_s and end <= end_s]
+
+
+def mean_s(spans: Spans) -> float:
+    """Return the mean length of spans; 0 for none."""
+    return sum(end - begin for begin, end in spans) / len(spans) if spans else 0.0
+
+
+def _round(transfer: Transfer, product: Callable[[], None], device: torch.device, clock: Clock) -> Round:
+    _together(clock)
+    start, end = _send(transfer)
+    comm_s = clock.seconds(start, end)
+    _together(clock)
+    origin = clock.mark()
+    alone = _spans(clock, origin, [_timed(product, clock) for _ in range(_PRODUCTS_PER_TRANSFER)])
+    _together(clock)
+    origin = clock.mark()
+    beside, span = _both(transfer, product, device, clock)
+    ((start_s, end_s),) = _spans(clock, origin, [span])
+    within = inside(_spans(clock, origin, beside), start_s, end_s)
+    both_s = end_s - start_s
+    rows = gather_values([mean_s(alone), mean_s(within), comm_s / transfer.chain, both_s / transfer.chain], device)
+    columns = list(zip(*rows, strict=True))
+    return Round(
+        compute_alone_s=max(columns[0]),
+        compute_with_comm_s=max(columns[1]) if all(columns[1]) else None,
+        comm_alone_s=max(columns[2]),
+        comm_with_compute_s=max(columns[3]),
+    )
+
+
+def _both(
+    transfer: Transfer, product: Callable[[], None], device: torch.device, clock: Clock
+) -> tuple[list[tuple[Any, Any]], tuple[Any, Any]]:
+    """Run products until the all-reduce is done; return the marks of all of them and of the all-reduce."""
+    # A GPU gets its first products before the all-reduce, which would else be over before they arrive.
+    products = [_timed(product, clock) for _ in range(_AHEAD if device.type == "cuda" else 0)]
+    transfer.start()
+    while not transfer.done():
+        products.append(_timed(product, clock))
+        if len(products) > _AHEAD:
+            clock.seconds(*products[-_AHEAD])  # waits for that one, so that few are queued when the all-reduce is done
+    return products, transfer.wait()
+
+
+def _calibrate(size: int, device: torch.device, clock: Clock) -> tuple[Transfer, Callable[[], None], int]:
+    """Return the transfer, the product and its matrix size, the same on all ranks: rank 0 decides."""
+    buffer = torch.zeros(max(1, size // 4), device=device)  # zeros stay zeros, however often they are summed
+    one: Transfer = HostTransfer(buffer, clock) if device.type == "cpu" else CudaTransfer(buffer, clock, 1)
+    times = []
+    for _ in range(_TRIALS):
+        _together(clock)
+        times.append(clock.seconds(*_send(one)))
+    comm_s = _agree(sorted(times)[_TRIALS // 2], device)
+    chain = 1 if device.type == "cpu" else max(1, round(_CHAIN_S / comm_s))
+    transfer = one if chain == 1 else CudaTransfer(buffer, clock, chain)
+    matrix_size = _calibrate_product(min(chain * comm_s / _PRODUCTS_PER_TRANSFER, _MAX_PRODUCT_S), device, clock)
+    return transfer, _product(matrix_size, device), matrix_size
+
+
+def _calibrate_product(target_s: float, device: torch.device, clock: Clock) -> int:
+    """Return the matrix size whose product takes about `target_s`, its time growing with the cube; two steps suffice."""
+    size = _TRIAL_SIZE
+    for _ in range(2):
+        product = _product(size, device)
+        product()
+        times = [clock.seconds(*_timed(product, clock)) for _ in range(_TRIALS)]
+        seconds = _agree(sorted(times)[_TRIALS // 2], device)
+        size = matrix_size_for(target_s, size, seconds)
+    return size
+
+
+def matrix_size_for(target_s: float, size: int, seconds: float) -> int:
+    """Return the size, a multiple of 16 between 32 and 8192, for `target_s` when one of `size` took `seconds`."""
+    wanted = _MATRIX_STEP * round(size * math.cbrt(target_s / seconds) / _MATRIX_STEP)
+    return min(max(wanted, _MATRIX_SIZES[0]), _MATRIX_SIZES[1])
+
+
+def _product(size: int, device: torch.device) -> Callable[[], None]:
+    left, right, out = (torch.ones(size, size, device=device) for _ in range(3))
+
+    def multiply() -> None:
+        torch.matmul(left, right, out=out)
+
+    return multiply
+
+
+def _timed(product: Callable[[], None], clock: Clock) -> tuple[Any, Any]:
+    start = clock.mark()
+    product()
+    return start, clock.mark()
+
+
+def _send(transfer: Transfer) -> tuple[Any, Any]:
+    transfer.start()
+    return transfer.wait()
+
+
+def _spans(clock: Clock, origin: Any, marks: Sequence[tuple[Any, Any]]) -> Spans:  # noqa: ANN401  a clock's mark
+    """Return pairs of marks as seconds after `origin`."""
+    return [(clock.seconds(origin, start), clock.seconds(origin, end)) for start, end in marks]
+
+
+def _together(clock: Clock) -> None:
+    """Let all ranks begin at once, nothing left to do from before."""
+    dist.barrier()
+    clock.synchronize()
+
+
+def _agree(seconds: float, device: torch.device) -> float:
+    """Return rank 0's figure on every rank."""
+    return gather_values([seconds], device)[0][0]

@@ -1,0 +1,126 @@
+"""`commprof links`: every link by itself. Parsing and checking need no torch."""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from commprof.commbench.errors import BadInput
+from commprof.commbench.links import table as links_table
+from commprof.commbench.pace import RoundPace
+from commprof.commbench.progress import progress
+from commprof.commbench.ranks.arguments import (
+    add_launch_arguments,
+    add_sweep_arguments,
+    check_launch_arguments,
+    check_sweep,
+    printer,
+    swept_sizes,
+)
+from commprof.commbench.records.rundir import RecordWriter, read_info
+from commprof.commbench.records.types import LinkMeasurement
+from commprof.commbench.units import printable
+from commprof.commbench.verb import Verb
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+
+    from commprof.commbench.links.copies import LinkOptions
+
+_LARGEST = "16M"
+_LARGEST_ON_GPUS = "512M"  # far beyond what a GPU's caches hold
+_BUFFERS = 4  # what is sent, what comes, what should have come, and the staging copy
+
+
+def add_links_arguments(parser: argparse.ArgumentParser) -> None:
+    add_sweep_arguments(parser, smallest="16", largest=f"{_LARGEST}; {_LARGEST_ON_GPUS} with a GPU", factor=32)
+    add_launch_arguments(parser)
+
+
+def check_links(args: argparse.Namespace) -> None:
+    """Raise BadInput for flags that cannot be measured, before any process starts."""
+    check_launch_arguments(args)
+    check_sweep(args, _LARGEST, buffers=_BUFFERS)
+
+
+def links(args: argparse.Namespace) -> int:
+    """Measure as one rank; rank 0 writes links.jsonl and prints. Raises BadInput where there is no link at all."""
+    import msgspec
+    import torch
+
+    from commprof.commbench.links.copies import LinkOptions, waiting_group
+    from commprof.commbench.ranks.launched import detect_rank
+    from commprof.commbench.ranks.runtime import process_group, rank_device, resolve_backend
+    from commprof.commbench.ranks.session import open_run
+
+    context, backend = detect_rank(os.environ), resolve_backend(args.backend)
+    if context.world_size == 1 and not torch.cuda.is_available():
+        raise BadInput("one rank and no GPU: there is no link to measure; start two ranks or more with --nproc 2")
+    device = rank_device(context, backend)
+    sizes = swept_sizes(args, _LARGEST_ON_GPUS if torch.cuda.is_available() else _LARGEST)
+    options = LinkOptions(sizes=sizes, iterations=args.iters, warmup_iterations=args.warmup_iters)
+    say = printer(enabled=context.rank == 0 and not args.json)
+    measured: list[LinkMeasurement] = []
+    with (
+        process_group(context, backend, args.timeout) as roll,
+        open_run("links", context, device, roll=roll, backend=backend, root=args.out, path=args.folder) as run,
+        RecordWriter(run / "links.jsonl") if context.rank == 0 else nullcontext() as writer,
+    ):
+        say(links_table.header(read_info(run)))
+        for measurement in _measure(options, device, waiting_group(args.timeout), say):
+            measured.append(measurement)
+            if writer is not None:
+                writer.append(measurement)
+    messages = [m for m in measured if m.kind == "send_recv"]
+    if messages:
+        say(links_table.matrices(messages))
+    say("#\n" + printable(f"# run: {run}"))
+    if context.rank == 0 and args.json:
+        printer(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())
+    return 0
+
+
+def _measure(
+    options: "LinkOptions", device: "torch.device", waiting: "dist.ProcessGroup", say: Callable[[str], None]
+) -> Iterator[LinkMeasurement]:
+    """Yield copies, where there is a GPU, then messages; say each copy's row when its last size is done."""
+    import torch
+    import torch.distributed as dist
+
+    from commprof.commbench.links.copies import measure_copies, measure_pairs
+    from commprof.commbench.timing import device_clock
+
+    if torch.cuda.is_available():
+        say(links_table.COPY_COLUMNS)
+        sizes: list[LinkMeasurement] = []
+        for measurement in measure_copies(options, waiting):
+            yield measurement
+            sizes.append(measurement)
+            if len(sizes) == len(options.sizes):
+                say(links_table.copy_row(sizes))
+                sizes.clear()
+    else:
+        say("# no GPU on this host, so there are no copies to measure")
+    ranks = dist.get_world_size()
+    total = ranks * (ranks - 1) * len(options.sizes)
+    pace, start_s = RoundPace(total, len(options.sizes)), time.monotonic()
+    with progress("links", total, enabled=dist.get_rank() == 0, left_s=pace.left_s) as report:
+        for number, measurement in enumerate(measure_pairs(options, device, device_clock(device.type), waiting), 1):
+            yield measurement
+            pace.note(number, time.monotonic() - start_s)
+            report(number, f"{measurement.source} to {measurement.target}")
+
+
+VERB = Verb(
+    summary="measure one link at a time: copies to, from and between GPUs, and messages between all pairs of ranks",
+    examples=(
+        "commprof links --nproc 2",
+        "torchrun --nproc-per-node 8 --no-python commprof links -b 8 -e 128M -f 2",
+    ),
+    add_arguments=add_links_arguments,
+    check=check_links,
+    run=links,
+)

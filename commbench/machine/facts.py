@@ -1,0 +1,126 @@
+"""One host: its facts, as `commprof env` reports them, and samples of it during a run (telemetry.jsonl). Types only.
+
+A field that the machine or its driver does not state is None, and `absent` says why, keyed by the field's name
+("gpus", "interfaces", "gpu0.power_limit_w"). SI base units.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from commprof.commbench.records.types import SoftwareInfo
+
+ENVIRONMENT_FILE = "environment.json"  # in a run: a list of HostInfo, one a host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PcieLink:
+    """A card's PCIe link as trained now, and the most that card and slot can do. Generations 1 to 6, width in lanes."""
+
+    generation: int | None
+    width: int | None
+    max_generation: int | None
+    max_width: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NvLink:
+    """One NVLink of one GPU."""
+
+    link: int
+    version: int | None
+    active: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuInfo:
+    """One GPU. `peer_access[j]` is whether it may read GPU j's memory directly; None for itself or where unknown."""
+
+    index: int
+    name: str
+    pci_bus_id: str | None
+    memory_bytes: int | None
+    numa_node: int | None
+    pcie: PcieLink | None
+    nvlinks: tuple[NvLink, ...]
+    peer_access: tuple[bool | None, ...]
+    sm_clock_hz: float | None
+    max_sm_clock_hz: float | None
+    memory_clock_hz: float | None
+    max_memory_clock_hz: float | None
+    power_limit_w: float | None
+    max_power_limit_w: float | None
+    throttle_reasons: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceInfo:
+    """One network interface; `virtual` ones (loopback, veth, bridges) state no true speed."""
+
+    name: str
+    kind: Literal["ethernet", "infiniband", "loopback", "virtual", "other"]
+    up: bool
+    speed_bits_per_s: float | None
+    mtu_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostInfo:
+    """One host. `topology[i][j]` is the closest connection of GPUs i and j as NVML names it, NVLink counted ("NV12").
+
+    `driver_cuda` is the newest CUDA that the driver runs; `software.cuda` the one that torch was built with.
+    """
+
+    hostname: str
+    processor: str
+    cores_usable: int
+    cores_total: int
+    numa_nodes: int | None
+    memory_bytes: int | None
+    software: SoftwareInfo
+    gpus: tuple[GpuInfo, ...]
+    topology: tuple[tuple[str, ...], ...]
+    interfaces: tuple[InterfaceInfo, ...]
+    environ: dict[str, str]
+    absent: dict[str, str]
+    driver_cuda: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuSample:
+    """One GPU at one moment; None where NVML does not say.
+
+    PCIe rates are NVML's own averages over 20 ms; only one GPU a sample is asked for them, in turn.
+    NVLink counters are bytes since the driver was loaded.
+    """
+
+    index: int
+    sm_clock_hz: float | None
+    memory_clock_hz: float | None
+    power_w: float | None
+    temperature_c: float | None
+    throttle_reasons: tuple[str, ...] | None
+    pcie_tx_bytes_per_s: float | None
+    pcie_rx_bytes_per_s: float | None
+    nvlink_tx_bytes: int | None
+    nvlink_rx_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceSample:
+    """A network interface's counters since it came up."""
+
+    name: str
+    tx_bytes: int
+    rx_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySample:
+    """One host at one moment of a run, `at_s` after the first sample. `cpu_busy` is the share of all its cores, 0 to 1."""
+
+    hostname: str
+    at_s: float
+    cpu_busy: float | None
+    cpu_clock_hz: float | None
+    gpus: tuple[GpuSample, ...]
+    interfaces: tuple[InterfaceSample, ...]

@@ -1,0 +1,128 @@
+"""Who started this process, and which rank is it? torchrun's variables say, else those of a job step of srun.
+
+A child of torchrun under srun sees both: torchrun's hold, because srun started torchrun and not the rank. A batch script has
+SLURM_PROCID=0 without being a rank: only a step has SLURM_STEP_NUM_TASKS. The ranks of a step meet at its first node (one node:
+the loopback address) unless MASTER_ADDR says otherwise, at MASTER_PORT or else
+
+    20000 + (100 * job + step) mod 10000
+
+so that neighbouring jobs and steps do not meet each other. No torch here.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from commprof.commbench.errors import BadInput
+
+_LOOPBACK = "127.0.0.1"
+_FIRST_PORT = 20_000  # below 32768, where Linux begins to hand out ports by itself
+_NUM_PORTS = 10_000
+_STEPS_PER_JOB = 100
+_RANGES = re.compile(r"(?P<prefix>[^\[\]]*)\[(?P<ranges>[^\[\]]+)\](?P<rest>.*)")
+_OUTER_COMMA = re.compile(r",(?![^\[]*\])")
+_TASKS = re.compile(r"(\d+)(?:\(x(\d+)\))?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankContext:
+    """One rank's place in the job. `num_nodes` assumes equally filled nodes, as torchrun makes them.
+
+    `master` is host:port where the ranks meet; None where torch reads it from the environment, or there is nobody to meet.
+    """
+
+    rank: int
+    local_rank: int
+    world_size: int
+    local_world_size: int
+    launcher: str
+    master: str | None = None
+
+    @property
+    def num_nodes(self) -> int:
+        return -(-self.world_size // self.local_world_size)
+
+
+def detect_rank(environ: Mapping[str, str]) -> RankContext:
+    """Return this process's place; one that neither torchrun nor srun made one of several is a world of its own.
+
+    Raises BadInput for half an environment, and for a step whose nodes are not filled alike and in order.
+    """
+    if "TORCHELASTIC_RUN_ID" in environ or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= environ.keys():
+        return _of_torchrun(environ)
+    if environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        return _of_srun(environ)
+    return RankContext(rank=0, local_rank=0, world_size=1, local_world_size=1, launcher="single")
+
+
+def _of_torchrun(environ: Mapping[str, str]) -> RankContext:
+    try:
+        return RankContext(
+            rank=int(environ["RANK"]),
+            local_rank=int(environ.get("LOCAL_RANK", "0")),
+            world_size=int(environ["WORLD_SIZE"]),
+            local_world_size=int(environ.get("LOCAL_WORLD_SIZE", "1")),
+            launcher="torchrun",
+        )
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"torchrun's environment is incomplete ({error}); start through torchrun or --nproc") from None
+
+
+def _of_srun(environ: Mapping[str, str]) -> RankContext:
+    try:
+        rank, node = int(environ["SLURM_PROCID"]), int(environ["SLURM_NODEID"])
+        tasks = tasks_per_node(environ["SLURM_STEP_TASKS_PER_NODE"])
+        context = RankContext(
+            rank=rank,
+            local_rank=int(environ["SLURM_LOCALID"]),
+            world_size=int(environ["SLURM_STEP_NUM_TASKS"]),
+            local_world_size=tasks[0],
+            launcher="srun",
+            master=_meeting_place(environ),
+        )
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"srun's environment is incomplete ({error}); start as a job step, or with torchrun") from None
+    if len(set(tasks)) > 1:
+        placed = ",".join(map(str, tasks))
+        raise BadInput(f"srun put {placed} tasks on the nodes; commprof needs as many on each, set --ntasks-per-node")
+    if rank // tasks[0] != node:
+        raise BadInput(f"srun put rank {rank} on node {node}; commprof needs a node's ranks in a row, use --distribution=block")
+    return context
+
+
+def _meeting_place(environ: Mapping[str, str]) -> str:
+    alone = environ["SLURM_STEP_NUM_NODES"] == "1"
+    host = environ.get("MASTER_ADDR") or (_LOOPBACK if alone else expand_hosts(environ["SLURM_STEP_NODELIST"])[0])
+    step = _STEPS_PER_JOB * int(environ["SLURM_JOB_ID"]) + int(environ["SLURM_STEP_ID"])
+    return f"{host}:{environ.get('MASTER_PORT') or _FIRST_PORT + step % _NUM_PORTS}"
+
+
+def tasks_per_node(text: str) -> list[int]:
+    """Return each node's number of tasks from SLURM's short form: "2(x3),1" is [2, 2, 2, 1]; raise ValueError otherwise."""
+    matches = [_TASKS.fullmatch(word) for word in text.split(",")]
+    if not all(matches):
+        raise ValueError(f"tasks per node {text!r}")
+    counts = [count for match in matches if match for count in [int(match[1])] * int(match[2] or 1)]
+    if min(counts, default=0) < 1:
+        raise ValueError(f"tasks per node {text!r}")
+    return counts
+
+
+def expand_hosts(text: str) -> list[str]:
+    """Return the hosts of SLURM's short form: "a[08-10,3],b" is a08, a09, a10, a3, b; raise ValueError otherwise."""
+    hosts = [host for word in _OUTER_COMMA.split(text) for host in _expand(word)]
+    if not hosts or not all(hosts) or any(letter in host for host in hosts for letter in "[]"):
+        raise ValueError(f"list of nodes {text!r}")
+    return hosts
+
+
+def _expand(word: str) -> Iterator[str]:
+    match = _RANGES.fullmatch(word)
+    if match is None:
+        yield word
+        return
+    for part in match["ranges"].split(","):
+        first, _, last = part.partition("-")
+        for number in range(int(first), int(last or first) + 1):
+            for rest in _expand(match["rest"]):  # a name may hold a second range: rack[1-2]node[1-4]
+                yield f"{match['prefix']}{number:0{len(first)}}{rest}"

@@ -1,0 +1,189 @@
+"""How do the ranks meet, and how do they agree?
+
+Text travels between ranks as UTF-8 bytes in tensors: torch's own object collectives would pickle it.
+"""
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.ranks.launched import RankContext
+from commprof.commbench.ranks.rollcall import RollCall, explain
+from commprof.commbench.ranks.stopping import die_with_parent
+
+_RESERVE_S = 8.0  # of the timeout for what follows a lost rank: calling the roll, and the launcher's grace for the others
+_RESERVE_SHARE = 0.5  # at most
+_ROLL_SHARE = 0.25  # of the reserve
+
+
+def resolve_backend(name: str) -> str:
+    """Turn `auto` into nccl where CUDA works, else gloo; refuse nccl where it cannot run."""
+    if name == "auto":
+        return "nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    if name == "nccl" and not torch.cuda.is_available():
+        raise BadInput("backend nccl needs a CUDA device and this machine shows none; use gloo")
+    return name
+
+
+def rank_device(context: RankContext, backend: str) -> torch.device:
+    """Pick and select this rank's device: its own GPU under NCCL, the host under gloo."""
+    if backend != "nccl":
+        return torch.device("cpu")
+    if context.local_rank >= torch.cuda.device_count():
+        raise BadInput(
+            f"rank {context.rank} is number {context.local_rank} on its node, which shows {torch.cuda.device_count()} GPUs; "
+            "start at most one rank a GPU"
+        )
+    torch.cuda.set_device(context.local_rank)
+    return torch.device("cuda", context.local_rank)
+
+
+def pci_bus_id(device: torch.device) -> str | None:
+    """Return a GPU's place on the PCI bus as GpuInfo has it ("0000:3b:00.0"); None for the host."""
+    if device.type != "cuda":
+        return None
+    properties: Any = torch.cuda.get_device_properties(device)  # torch declares no types for the PCI numbers
+    return f"{properties.pci_domain_id:04x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
+
+
+@contextmanager
+def process_group(context: RankContext, backend: str, timeout_s: float) -> Iterator[RollCall | None]:
+    """Open the process group and yield the roll call, None for one rank.
+
+    A collective that waits for a lost rank fails early enough for the run to be over within `timeout_s`. A rank that loses
+    its peers raises RunFailed, which names them. The group is destroyed only when all went well: after a failure the other
+    side is gone and tearing down in order would be one more wait.
+    """
+    if context.launcher == "torchrun":
+        die_with_parent()  # torchrun's ranks have sessions of their own and would outlive it
+    reserve_s = min(_RESERVE_S, _RESERVE_SHARE * timeout_s)
+    _open_group(context, backend, timedelta(seconds=timeout_s - reserve_s))
+    roll = _roll_call(context, _ROLL_SHARE * reserve_s)
+    try:
+        with naming_lost_ranks(roll):
+            yield roll
+            dist.destroy_process_group()
+    finally:
+        if roll is not None:
+            roll.dismiss()
+
+
+@contextmanager
+def naming_lost_ranks(roll: RollCall | None) -> Iterator[None]:
+    """Turn the error of a collective that lost a rank into RunFailed, which says who is missing and in what."""
+    try:
+        yield
+    except RuntimeError as error:  # torch's DistError is one too
+        if not isinstance(error, dist.DistError) and not _lost_a_peer(error):
+            raise
+        raise RunFailed(_first_line(error) if roll is None else explain(roll.doing, roll.call(), _first_line(error))) from None
+
+
+def _open_group(context: RankContext, backend: str, timeout: timedelta) -> None:
+    try:
+        with _torch_words_on_success():
+            store = torch._C._distributed_c10d.HashStore() if context.launcher == "single" else None
+            place = None if context.master is None else f"tcp://{context.master}"
+            dist.init_process_group(backend, place, timeout, context.world_size, context.rank, store)
+    except (RuntimeError, ValueError) as error:
+        master = context.master or f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise RunFailed(_why_not_open(error, context.rank, master, timeout.total_seconds())) from None
+
+
+@contextmanager
+def _torch_words_on_success() -> Iterator[None]:
+    """Hold back standard error, and show it only if the block succeeds.
+
+    On a failure torch's C++ prints a stack trace for each of its tries; the error that it raises says the same.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        own = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(own, 2)
+            os.close(own)
+        held.seek(0)
+        sys.stderr.write(held.read().decode(errors="replace"))
+
+
+def _why_not_open(error: Exception, rank: int, master: str, timeout_s: float) -> str:
+    text = str(error)
+    host = master.rpartition(":")[0]
+    if isinstance(error, dist.DistNetworkError | dist.DistStoreError) and not _resolves(host):
+        return f"rank {rank} finds no address for {host}, where the ranks meet; set MASTER_ADDR to one that every node knows"
+    if "EADDRINUSE" in text or "address already in use" in text:
+        return f"the port of {master} is taken; set MASTER_PORT to a free one, or let torchrun --standalone choose"
+    if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
+        return f"rank {rank} did not meet the others at {master} within {timeout_s:g} s; check MASTER_ADDR, firewall, all ranks"
+    return f"rank {rank} cannot open the process group: {_first_line(error)}"
+
+
+def _resolves(host: str) -> bool:
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
+
+
+def _roll_call(context: RankContext, wait_s: float) -> RollCall | None:
+    if context.world_size == 1:
+        return None
+    return RollCall(context.rank, context.world_size, dist.distributed_c10d._get_default_store(), wait_s)
+
+
+def broadcast_text(text: str, device: torch.device) -> str:
+    """Return rank 0's text on every rank."""
+    return gather_text(text, device)[0]
+
+
+def gather_text(text: str, device: torch.device) -> list[str]:
+    """Return every rank's text, in rank order, on every rank."""
+    if not dist.is_initialized():
+        return [text]
+    raw = text.encode()
+    lengths = [int(length) for (length,) in gather_values([float(len(raw))], device)]
+    padded = torch.zeros(max(*lengths, 1), dtype=torch.uint8)
+    padded[: len(raw)] = torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else padded[:0]
+    padded = padded.to(device)
+    gathered = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(gathered, padded)
+    return [bytes(row[:length].tolist()).decode() for row, length in zip(gathered, lengths, strict=True)]
+
+
+def gather_values(values: list[float], device: torch.device) -> list[list[float]]:
+    """Return every rank's list of numbers (all of one length), in rank order, on every rank."""
+    if not dist.is_initialized():
+        return [values]
+    own = torch.tensor(values, dtype=torch.float64, device=device)
+    gathered = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, own)
+    return [row.tolist() for row in gathered]
+
+
+def barrier() -> None:
+    """Wait for all ranks, where there are others."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def _lost_a_peer(error: RuntimeError) -> bool:
+    """Recognise gloo's errors: it raises plain RuntimeError for a peer that died or stalled."""
+    text = str(error).lower()
+    return "gloo" in text or "connection" in text or "timed out" in text
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

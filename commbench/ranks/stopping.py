@@ -1,0 +1,104 @@
+"""How a run is asked to stop (Ctrl-C, or a scheduler's SIGTERM or SIGUSR2), and how its process ends. No torch here."""
+
+import atexit
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+from commprof.commbench.errors import Interrupted
+
+_ECHO_S = 3.0
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a forked child may only call it
+
+
+def raise_on_sigterm() -> None:
+    """Turn SIGTERM into Interrupted, so that the run is marked before it ends."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(stopped_by(signum))
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def stopped_by(signum: int) -> str:
+    return f"stopped by {signal.Signals(signum).name}"
+
+
+@contextmanager
+def answering_later() -> Iterator[None]:
+    """Let the block finish before SIGINT and SIGTERM are answered, each once; for the main thread."""
+    came: dict[int, None] = {}
+    own = [(signum, signal.signal(signum, lambda number, _: came.setdefault(number))) for signum in _ENDING]
+    try:
+        yield
+    finally:
+        for signum, handler in own:
+            signal.signal(signum, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+class StopRequest:
+    """Remembers the first signal that asks to stop, so that the work in hand can be finished.
+
+    A second SIGINT or SIGTERM ends it at once, but not the echo of a SIGTERM within seconds: a scheduler sends it to every
+    process, torchrun among them, which hands it on. SIGUSR2 is a scheduler's warning: it may come several times, in several
+    ways.
+    """
+
+    def __init__(self, signals: Iterable[int] = _ENDING, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.signum = 0
+        self._pressed_s: float | None = None
+        self._now_s = now_s
+        self.listen(signals)
+
+    def __call__(self) -> bool:
+        return self.signum != 0
+
+    @property
+    def reason(self) -> str | None:
+        return stopped_by(self.signum) if self.signum else None
+
+    def listen(self, signals: Iterable[int]) -> None:
+        """Remember these signals too from now on."""
+        for signum in signals:
+            signal.signal(signum, self._note)
+            if signum == signal.SIGUSR2:
+                # Python takes its handlers down before the process has ended, and a late warning would kill it.
+                atexit.register(signal.signal, signum, signal.SIG_IGN)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self.signum = self.signum or signum
+        if signum == signal.SIGUSR2:
+            return
+        if self._pressed_s is None:
+            self._pressed_s = self._now_s()
+        elif signum != signal.SIGTERM or self._now_s() - self._pressed_s > _ECHO_S:
+            raise Interrupted(stopped_by(signum))
+
+
+def die_with_parent(signum: int = signal.SIGTERM) -> None:
+    """Ask Linux to end this process, by that signal, with the one that started it."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process as Python would, exit functions run and output written, but without taking the interpreter down.
+
+    Threads of torch, gloo and Kineto outlive the last line of Python. One that asks for the interpreter's lock while that is
+    being taken down is ended in the middle of C++, which aborts the process ("terminate called without an active
+    exception"): a run that went well would count as killed.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,170 @@
+"""When each gradient was ready for the wire, and when each of DDP's buckets was complete, launched and landed.
+
+Seconds after backward began. With gradient accumulation a step has several backward passes: the one that counts is the one
+in which buckets were launched, the last.
+"""
+
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
+from typing import Any
+
+from torch import Tensor, nn
+from torch._C._distributed_c10d import GradBucket
+from torch.nn.parallel import DistributedDataParallel
+
+from commprof.commbench.recorder.bucket_tap import BucketTap
+from commprof.commbench.records.training import BucketTiming, GradientTimeline, ParameterTiming
+from commprof.commbench.timing import Clock
+
+_KEPT_STEPS = 512  # medians over the last steps that count; bounds memory in a long run
+
+
+@dataclass(slots=True)
+class Backward:
+    """The marks of one backward pass: its ends, each parameter's gradient by name, each bucket's launch and landing."""
+
+    start: Any
+    end: Any = None
+    ready: dict[str, Any] = field(default_factory=dict)
+    launched: dict[int, Any] = field(default_factory=dict)
+    landed: dict[int, Any] = field(default_factory=dict)
+
+
+class GradientRecorder:
+    """Hooks a model's parameters and DDP's buckets. Parameters shared by several layers count once."""
+
+    def __init__(self, model: nn.Module, rank: int, clock: Clock) -> None:
+        self._rank = rank
+        self._clock = clock
+        compiled = uncompiled(model)
+        self._tap = BucketTap(compiled, self) if isinstance(compiled, DistributedDataParallel) else None
+        self._parameters = dict(bare(model).named_parameters())
+        self._names = {id(parameter): name for name, parameter in self._parameters.items()}
+        self._backward: Backward | None = None
+        self._counted: Backward | None = None
+        self._members: dict[int, list[str]] = {}
+        self._bucket_bytes: dict[int, int] = {}
+        self._samples: dict[tuple[str, str | int], deque[float]] = defaultdict(partial(deque, maxlen=_KEPT_STEPS))
+
+    @property
+    def has_samples(self) -> bool:
+        return bool(self._samples["backward", "s"])
+
+    def attach(self) -> None:
+        """Raise BadInput where the model has a communication hook that cannot be watched."""
+        if self._tap is not None:
+            self._tap.attach()
+        trained: list[Any] = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
+        self._hooks = [parameter.register_post_accumulate_grad_hook(self._ready) for parameter in trained]
+
+    def detach(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        if self._tap is not None:
+            self._tap.detach()
+
+    def forget_step(self) -> None:
+        self._backward = self._counted = None
+
+    def begin(self, mark: object) -> None:
+        self._backward = Backward(mark)
+
+    def end(self, mark: object) -> None:
+        assert self._backward is not None
+        self._backward.end = mark
+        if self._counted is None or not self._counted.launched or self._backward.launched:
+            self._counted = self._backward
+        self._backward = None
+
+    def launched(self, bucket: GradBucket) -> None:
+        index, buffer = bucket.index(), bucket.buffer()
+        self._members[index] = [self._names[id(parameter)] for parameter in bucket.parameters()]
+        self._bucket_bytes[index] = buffer.numel() * buffer.element_size()
+        if self._backward is not None:
+            self._backward.launched[index] = self._clock.mark()
+
+    def landed(self, index: int) -> None:
+        if self._backward is not None:  # DDP ends no backward pass before its last bucket has landed
+            self._backward.landed[index] = self._clock.mark()
+
+    def backward_s(self) -> float | None:
+        """Return the length of the backward pass that counts in the step just ended; None without one."""
+        return None if self._counted is None else self._clock.seconds(self._counted.start, self._counted.end)
+
+    def synchronised(self) -> bool:
+        """Whether the step just ended exchanged gradients, or had nobody to exchange them with."""
+        return self._tap is None or (self._counted is not None and bool(self._counted.launched))
+
+    def keep(self) -> None:
+        """Add the step just ended to the medians."""
+        if self._counted is None:
+            return
+        seconds = partial(self._clock.seconds, self._counted.start)
+        self._samples["backward", "s"].append(seconds(self._counted.end))
+        ready = {name: seconds(mark) for name, mark in self._counted.ready.items()}
+        for name, ready_s in ready.items():
+            self._samples["ready", name].append(ready_s)
+        for index in self._counted.launched.keys() & self._counted.landed.keys():
+            launched_s = seconds(self._counted.launched[index])
+            # A parameter that took no part in the forward pass is in a bucket without ever being ready.
+            complete = [ready[name] for name in self._members[index] if name in ready]
+            self._samples["bucket_ready", index].append(max(complete, default=launched_s))
+            self._samples["launched", index].append(launched_s)
+            self._samples["done", index].append(seconds(self._counted.landed[index]))
+
+    def timeline(self) -> GradientTimeline:
+        """Return medians over the steps kept so far, parameters in the order their gradients became ready."""
+        backward_s = self._samples["backward", "s"]
+        parameters = [
+            ParameterTiming(name=name, num_bytes=_num_bytes(parameter), ready_s=median(self._samples["ready", name]))
+            for name, parameter in self._parameters.items()
+            if ("ready", name) in self._samples
+        ]
+        buckets = [
+            BucketTiming(
+                index=index,
+                num_bytes=num_bytes,
+                ready_s=median(self._samples["bucket_ready", index]),
+                launched_s=median(self._samples["launched", index]),
+                done_s=median(self._samples["done", index]),
+            )
+            for index, num_bytes in sorted(self._bucket_bytes.items())
+            if ("launched", index) in self._samples
+        ]
+        return GradientTimeline(
+            rank=self._rank,
+            num_steps=len(backward_s),
+            backward_s=median(backward_s),
+            parameters=tuple(sorted(parameters, key=lambda p: p.ready_s)),
+            buckets=tuple(buckets),
+        )
+
+    def _ready(self, parameter: Tensor) -> None:
+        if self._backward is not None:
+            self._backward.ready[self._names[id(parameter)]] = self._clock.mark()
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """Return the module that torch.compile wrapped, or the model itself."""
+    inner: nn.Module = getattr(model, "_orig_mod", model)
+    return inner
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Return the module as its author wrote it, without torch.compile's and DDP's wrappers."""
+    inner = uncompiled(model)
+    return uncompiled(inner.module) if isinstance(inner, DistributedDataParallel) else inner
+
+
+def broadcast_bytes(model: nn.Module) -> int:
+    """Return the bytes of buffers that DDP broadcasts before a step's forward pass; a model not yet wrapped, by its default."""
+    wrapped = uncompiled(model)
+    if isinstance(wrapped, DistributedDataParallel) and not wrapped.broadcast_buffers:
+        return 0
+    return sum(_num_bytes(buffer) for buffer in wrapped.buffers())
+
+
+def _num_bytes(parameter: Tensor) -> int:
+    return parameter.numel() * parameter.element_size()

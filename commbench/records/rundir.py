@@ -1,0 +1,197 @@
+"""A run on disk: `runs/<UTC>-<kind>-n<world>-<hex>/`.
+
+    run.json          RunInfo, replaced atomically when the run ends
+    *.jsonl           raw records, append-only: complete up to the last line even after a crash
+    gradients.json    single documents, atomic
+    traces/ logs/     other programs' files
+    analysis/         everything derived; may be deleted
+
+Readers may look while the run is in progress: a last line without its newline is not there yet.
+"""
+
+import errno
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, TypeVar
+
+import msgspec
+
+from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo, RunKind, RunStatus
+
+RUN_FILE = "run.json"
+_MAX_DOCUMENT_BYTES = 64 * 2**20
+_MAX_LINE_BYTES = 4 * 2**20
+
+T = TypeVar("T")
+
+
+def now_utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def new_run_path(root: Path, kind: RunKind, world_size: int) -> Path:
+    """Name a run folder that no other run will take, sortable by its start."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return root / f"{stamp}-{kind}-n{world_size}-{secrets.token_hex(3)}"
+
+
+def create_run(path: Path, info: RunInfo) -> None:
+    """Create the folder exclusively and write its run.json; raise BadInput where the folder exists or cannot be."""
+    if path.exists():
+        raise BadInput(f"{path} already exists; a run never overwrites another, choose a new folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()  # fails if somebody else was faster
+    except OSError as error:
+        raise BadInput(f"cannot create the run folder {path}: {error.strerror}; choose one you may write to") from None
+    write_document(path / RUN_FILE, info)
+
+
+def finish_run(path: Path, status: RunStatus, failure: str | None = None, *, override: bool = False) -> None:
+    """Mark a run as ended. The first verdict stands unless `override`: one rank's failure reaches all the others.
+
+    On a full disk, where no second file has room, the mark overwrites the first one in its place.
+    """
+    info = read_info(path)
+    if info.status == "running" or (override and info.status != "completed"):
+        ended = replace(info, status=status, failure=failure, ended_at=now_utc())
+        try:
+            write_document(path / RUN_FILE, ended)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            _overwrite(path / RUN_FILE, msgspec.json.encode(ended) + b"\n")  # compact, so no longer than before
+
+
+def _overwrite(path: Path, text: bytes) -> None:
+    """Write into the room that the file has; to cut it first would let another writer take that room."""
+    with path.open("r+b", buffering=0) as file:
+        file.write(text)
+        file.truncate()
+
+
+def reopen_run(path: Path) -> None:
+    """Mark a run as running again: only a study goes on after it has ended."""
+    write_document(path / RUN_FILE, replace(read_info(path), status="running", failure=None, ended_at=None))
+
+
+def read_info(path: Path) -> RunInfo:
+    """Read a folder's run.json; raise BadInput where it is missing, malformed or of a newer version."""
+    if not (path / RUN_FILE).is_file():
+        raise BadInput(f"{path} is not a run folder (it has no {RUN_FILE}); name a folder below runs/")
+    info = read_document(path / RUN_FILE, RunInfo)
+    if info.schema_version > SCHEMA_VERSION:
+        raise BadInput(f"{path} has schema {info.schema_version}, this commprof reads up to {SCHEMA_VERSION}; upgrade")
+    return info
+
+
+def write_document(path: Path, document: Any) -> None:  # noqa: ANN401  any record of types.py, or a tuple of them
+    """Replace a JSON document atomically: readers see the old one or the new one, never half of it."""
+    write_text(path, msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically, its folder made where it is missing."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the place of `path` when the block succeeds and disappears when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read_document(path: Path, document_type: type[T]) -> T:
+    """Decode a JSON document strictly into its type; raise BadInput naming the file and the field."""
+    try:
+        if path.stat().st_size > _MAX_DOCUMENT_BYTES:
+            raise BadInput(f"{path} is larger than {_MAX_DOCUMENT_BYTES} bytes; this is not a file commprof wrote")
+        return msgspec.json.decode(path.read_bytes(), type=document_type)
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    except msgspec.MsgspecError as error:
+        raise BadInput(f"{path} is not a valid {document_type.__name__}: {error}; restore it or run again") from None
+
+
+def read_records(path: Path, record_type: type[T]) -> Iterator[T]:
+    """Yield a JSONL file's records; a last line still being written is left out. Raise BadInput with file and line."""
+    decoder = msgspec.json.Decoder(record_type)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from None
+    with file:
+        number = 0
+        while (line := file.readline(_MAX_LINE_BYTES)).endswith(b"\n"):
+            number += 1
+            try:
+                yield decoder.decode(line)
+            except msgspec.MsgspecError as error:
+                raise BadInput(f"{path}:{number} is not a valid {record_type.__name__}: {error}") from None
+        if len(line) == _MAX_LINE_BYTES:
+            raise BadInput(f"{path}:{number + 1} is longer than {_MAX_LINE_BYTES} bytes; commprof did not write it")
+
+
+def keep_records(path: Path, record_type: type[T], wanted: Callable[[T], bool]) -> None:
+    """Replace a JSONL file, atomically, by its records that are wanted."""
+    encoder = msgspec.json.Encoder()
+    with replacing(path) as file:
+        for record in read_records(path, record_type):
+            if wanted(record):
+                file.write(encoder.encode(record) + b"\n")
+
+
+class RecordWriter:
+    """Appends records to a JSONL file; each one is with the operating system as soon as `append` returns.
+
+    Half a line at the end of an existing file, left by a crash, is cut off first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.exists():
+            _drop_half_line(path)
+        self._file = path.open("ab", buffering=0)
+        self._encoder = msgspec.json.Encoder()
+
+    def append(self, record: object) -> None:
+        """Write one record; raise RunFailed where the disk does not take it. Half a line may stay: readers leave it out."""
+        line = memoryview(self._encoder.encode(record) + b"\n")
+        try:
+            while line:  # a disk that fills up takes part of a line before it refuses
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise RunFailed(f"cannot write {self._file.name}: {error.strerror}; make room, what came before is kept") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._file.close()
+
+
+def _drop_half_line(path: Path) -> None:
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - _MAX_LINE_BYTES))
+        tail = file.read()
+        file.truncate(end - (len(tail) - (tail.rfind(b"\n") + 1)))

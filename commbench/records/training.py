@@ -1,0 +1,113 @@
+"""What a training run writes: its steps, its backward pass as DDP sees it, its evaluations and its summary.
+
+Types that go to disk, under the same rules and the same schema version as those of types.py.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMeasurement:
+    """One training step of one rank. Warm-up and profiled steps are kept, marked, and left out of every statistic.
+
+    `backward_s` is the sum over a step's backward passes, as under gradient accumulation; `last_backward_s` is the pass in
+    which the gradients went over the wire, None where no pass was marked or the run is older than this field.
+    """
+
+    step: int
+    data_s: float
+    forward_s: float
+    backward_s: float
+    optimizer_s: float
+    step_s: float
+    num_samples: int
+    loss: float | None
+    warmup: bool
+    profiled: bool
+    synchronised: bool
+    last_backward_s: float | None = None
+
+    @property
+    def counts(self) -> bool:
+        return not (self.warmup or self.profiled)
+
+    @property
+    def exchange_s(self) -> float:
+        """The backward pass that gradients.json describes."""
+        return self.backward_s if self.last_backward_s is None else self.last_backward_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterTiming:
+    """When one parameter's gradient was ready: seconds after backward began, median over steps."""
+
+    name: str
+    num_bytes: int
+    ready_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketTiming:
+    """One DDP bucket: seconds after backward began, medians over steps. Ready means its last gradient was."""
+
+    index: int
+    num_bytes: int
+    ready_s: float
+    launched_s: float
+    done_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientTimeline:
+    """The backward pass of one rank as DDP sees it; parameters in the order their gradients became ready."""
+
+    rank: int
+    num_steps: int
+    backward_s: float
+    parameters: tuple[ParameterTiming, ...]
+    buckets: tuple[BucketTiming, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationMeasurement:
+    """Accuracy on held-out data after a step, every sample counted once over all ranks."""
+
+    step: int
+    epoch: int
+    loss: float
+    accuracy: float
+    num_samples: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSummary:
+    """What a training came to (training.json), over its steps that count: `step_s` is rank 0's median.
+
+    `samples_per_step` are all ranks'. Tokens include padding, which is computed too. `peak_flops_per_s` is the sum of all
+    ranks' devices, None where one of them is not known. `peak_memory_bytes` by rank: what torch had allocated of a GPU, or a
+    process' resident size.
+    """
+
+    num_steps: int
+    step_s: float
+    samples_per_step: int
+    tokens_per_sample: int
+    flops_per_token: float
+    peak_flops_per_s: float | None
+    peak_memory_bytes: tuple[int, ...]
+    memory_kind: Literal["allocated", "resident"]
+
+    @property
+    def samples_per_s(self) -> float:
+        return self.samples_per_step / self.step_s
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.samples_per_s * self.tokens_per_sample
+
+    @property
+    def model_flop_utilisation(self) -> float | None:
+        """The share of the devices' peak that the model's own arithmetic takes."""
+        return None if self.peak_flops_per_s is None else self.tokens_per_s * self.flops_per_token / self.peak_flops_per_s

@@ -1,0 +1,281 @@
+"""Every type that goes to disk; a training's are in training.py.
+
+SI base units; the unit is the field's suffix; derived values are properties. Files are JSON: one document (`run.json`,
+`gradients.json`) or one record a line (`*.jsonl`). Readers ignore fields they do not know, so a new field with a default keeps
+old files and old readers alive; anything else raises SCHEMA_VERSION.
+
+History of the schema
+1  first version; since then added, with defaults: reductions, pipelined calls, rotating buffers, cold call, second tries,
+   strong scaling, the machines behind the nodes, the emulated wire, the last of a step's backward passes, the file that a run
+   was imported from, a training's precision, accumulation, DDP options, summary and data set
+"""
+
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS
+
+SCHEMA_VERSION = 1
+
+WHOLE_BUCKETS_CAP_BYTES = 1  # the cap at which every gradient is a bucket of its own
+
+RunKind = Literal["bench", "links", "contention", "train", "study"]
+RunStatus = Literal["running", "completed", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankInfo:
+    """Where one rank ran."""
+
+    rank: int
+    local_rank: int
+    hostname: str
+    device_name: str
+    pci_bus_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftwareInfo:
+    """The versions that decide how fast a collective is; None where the machine has none."""
+
+    python: str
+    torch: str | None = None
+    cuda: str | None = None
+    nccl: str | None = None
+    driver: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What a training run computed: enough to tell whether two runs may be compared.
+
+    Weak scaling keeps `samples_per_rank` over world sizes, strong scaling its product with the world size. A bucket closes
+    when its size reaches its cap; the first bucket has a cap of its own. `synchronised` is False for a compute-only run
+    (each rank in a group of its own, with `starts_together` where they waited for each other before each step);
+    `synchronisation` also tells a delayed one, whose buckets are sent after backward.
+    `samples_per_rank` are those of one optimizer step, taken in `accumulation` micro-batches of one size. Gradients are
+    float32 in every precision; `communication_hook` says in what form they are sent. `buffer_bytes` of buffers, such as
+    batch norm's, are broadcast before each step's forward pass. `dataset` names what was trained on, None where the run does
+    not say.
+    """
+
+    experiment: str
+    num_parameters: int
+    gradient_bytes: int
+    samples_per_rank: int
+    sequence_length: int | None
+    first_bucket_bytes: int
+    bucket_cap_bytes: int
+    synchronised: bool
+    scaling: Literal["weak", "strong"] = "weak"
+    precision: str = "float32"
+    accumulation: int = 1
+    communication_hook: str = "none"
+    synchronisation: str = "normal"
+    gradient_as_bucket_view: bool = False
+    static_graph: bool = False
+    find_unused_parameters: bool = False
+    starts_together: bool = False
+    buffer_bytes: int = 0
+    dataset: str | None = None
+
+    @property
+    def whole_buckets(self) -> bool:
+        """Whether the gradients known are DDP's buckets, as in a trace: other caps would lay out what nobody saw."""
+        return self.bucket_cap_bytes == WHOLE_BUCKETS_CAP_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """The identity card of a run folder (run.json).
+
+    `num_machines` counts kernels: the nodes of a testbed, or two node daemons started on one host, share one machine's cores.
+    `wire` names the emulated wire ("1gbit"); None is the machine's own. `imported_from` names the log of another program, or
+    the traces, that the run was made from: it was measured elsewhere and earlier, `ranks` are those that the log names, and
+    cores and threads are unknown (1).
+    """
+
+    schema_version: int
+    run_id: str
+    kind: RunKind
+    status: RunStatus
+    started_at: str
+    command: tuple[str, ...]
+    backend: str
+    world_size: int
+    num_nodes: int
+    launcher: str
+    cores_per_node: int
+    threads_per_rank: int
+    ranks: tuple[RankInfo, ...]
+    software: SoftwareInfo
+    environ: dict[str, str]
+    ended_at: str | None = None
+    git_commit: str | None = None
+    failure: str | None = None
+    workload: Workload | None = None
+    num_machines: int | None = None
+    wire: str | None = None
+    imported_from: str | None = None
+
+    @property
+    def ranks_per_machine(self) -> int:
+        return -(-self.world_size // (self.num_machines or self.num_nodes))
+
+    @property
+    def oversubscribed(self) -> bool:
+        """Whether CPU ranks are known to ask for more threads than their machine has cores, so that they slow each other."""
+        asked = self.ranks_per_machine * self.threads_per_rank
+        return self.imported_from is None and self.on_cpu and asked > self.cores_per_node
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.backend != "nccl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remeasured:
+    """The second try of an iteration that was far out: which sample it repeats, and what it gave."""
+
+    iteration: int
+    slowest_rank_s: float
+    fastest_rank_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveMeasurement:
+    """One collective at one size. Sample i of both lists is iteration i: its slowest and its fastest rank.
+
+    Isolated: each call alone after a barrier. The fastest rank arrived last and waited for nobody, so its time is the
+    wire's; the rest of the slowest rank's time is waiting. Pipelined: `calls_per_sample` calls launched back to back and
+    one wait; a sample is their time over their number.
+
+    `message_bytes` is nccl-tests' size (operations.py). `hot`: one buffer, so that small messages come from the cache; else
+    the calls go round `num_buffers` of them. `cold_s` is the first call of this size, slowest rank. `cpu_s` is CPU
+    time per call of one rank (mean over ranks): on hosts without GPUs the transfer itself needs a core that the
+    computation would like to have.
+    """
+
+    op: str
+    dtype: str
+    message_bytes: int
+    world_size: int
+    mode: Literal["isolated", "pipelined"]
+    in_place: bool
+    warmup_iterations: int
+    slowest_rank_s: tuple[float, ...]
+    fastest_rank_s: tuple[float, ...]
+    timer: str
+    num_wrong: int | None = None
+    cpu_s: float | None = None
+    reduction: str | None = "sum"
+    root: int | None = None
+    calls_per_sample: int = 1
+    cuda_graph: bool = False
+    hot: bool = True
+    num_buffers: int = 1
+    cold_s: float | None = None
+    remeasured: tuple[Remeasured, ...] = ()
+
+    @property
+    def num_elements(self) -> int:
+        """Elements of one rank's share, nccl-tests' count."""
+        element_bytes = DATA_TYPES[self.dtype].num_bytes
+        return OPERATIONS[self.op].elements_per_rank(self.message_bytes, element_bytes, self.world_size)
+
+    @property
+    def median_s(self) -> float:
+        return median(self.slowest_rank_s)
+
+    @property
+    def algbw_bytes_per_s(self) -> float:
+        return self.message_bytes / self.median_s
+
+    @property
+    def busbw_bytes_per_s(self) -> float:
+        """algbw times the collective's factor (operations.py), comparable over world sizes and with a link's speed."""
+        return self.algbw_bytes_per_s * OPERATIONS[self.op].bus_factor(self.world_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurstMeasurement:
+    """DDP's buckets launched one after the other without waiting, as its reducer does, then waited for.
+
+    Sample i of all lists is iteration i. `done_s[i][b]` is when bucket b had landed on the slowest rank, in seconds after
+    that rank's first launch. `source` says where the sizes come from.
+    """
+
+    op: str
+    dtype: str
+    world_size: int
+    bucket_bytes: tuple[int, ...]
+    source: str
+    warmup_iterations: int
+    slowest_rank_s: tuple[float, ...]
+    fastest_rank_s: tuple[float, ...]
+    done_s: tuple[tuple[float, ...], ...]
+    timer: str
+    num_wrong: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeFailure:
+    """A size that could not be measured, such as one that no memory was left for."""
+
+    op: str
+    message_bytes: int
+    rank: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkMeasurement:
+    """One copy or message between two ends at one size. Ends are named "host", "gpu0", "rank3".
+
+    `pinned` and `peer_access` are None where they mean nothing. `connection` is what NVML says lies between two GPUs.
+    """
+
+    kind: Literal["host_to_device", "device_to_host", "device_to_device", "peer_to_peer", "send_recv"]
+    source: str
+    target: str
+    message_bytes: int
+    samples_s: tuple[float, ...]
+    timer: str
+    pinned: bool | None = None
+    peer_access: bool | None = None
+    connection: str | None = None
+
+    @property
+    def median_s(self) -> float:
+        return median(self.samples_s)
+
+    @property
+    def bandwidth_bytes_per_s(self) -> float:
+        return self.message_bytes / self.median_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentionMeasurement:
+    """A matrix product and an all-reduce, each alone and both at once; samples are the slowest rank's, interleaved.
+
+    While both run, each sample covers only time in which the other one was active too.
+    """
+
+    message_bytes: int
+    world_size: int
+    matrix_size: int
+    threads_per_rank: int
+    compute_alone_s: tuple[float, ...]
+    compute_with_comm_s: tuple[float, ...]
+    comm_alone_s: tuple[float, ...]
+    comm_with_compute_s: tuple[float, ...]
+    timer: str
+
+    @property
+    def compute_slowdown(self) -> float:
+        return median(self.compute_with_comm_s) / median(self.compute_alone_s)
+
+    @property
+    def comm_slowdown(self) -> float:
+        return median(self.comm_with_compute_s) / median(self.comm_alone_s)

@@ -1,0 +1,5 @@
+"""The whole experiment from one file: bench, profile, predict, run for real, report; here, on the testbed or on SLURM.
+
+In: a study's YAML. Out: a folder of runs and their report, continued where it was left.
+`plan` says what will run, `cli` is `commprof study`.
+"""

@@ -1,0 +1,240 @@
+"""The page's what-if against Python's, in a browser; and what the page is given to compute with."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from benchmarks.browser import chromium, visit
+from commprof.analysis.report.page.explorer import Curve, PageData, curve_of, page_data
+from commprof.analysis.report.sections.build import write_report
+from commprof.analysis.runs.load import load_runs
+from commprof.analysis.scaling.speedup import work_s
+from commprof.analysis.step.estimate import Setting, estimate
+from commprof.analysis.step.gather import gather
+from commprof.analysis.step.inputs import StepInputs
+from commprof.analysis.wire.cost import cost_s
+from commprof.analysis.wire.results import CostModel
+from commprof.commbench.records.types import CollectiveMeasurement, Workload
+from tests.factory import (
+    MIB,
+    collective,
+    step,
+    timeline,
+    workload,
+    write_contention_run,
+    write_measurements,
+    write_training_run,
+)
+
+WORLD_SIZES = (2, 4, 8, 16, 32, 64)
+WORDS = "</script><script>alert(1)</script>"
+PARAMETERS = [(f"{WORDS}{i}", size, 0.004 * (i + 1)) for i, size in enumerate([5 * MIB, 64, MIB, 3 * MIB, 2048, 7 * MIB] * 3)]
+CHECKED = ("step_s", "compute_s", "exposed_s", "speedup", "backward_start_s", "compute_end_s")
+
+
+def bench(world_size: int) -> list[CollectiveMeasurement]:
+    """A wire that is no line: noise, and a jump at 256 KiB where an algorithm changes."""
+    random_time = random.Random(world_size)
+    sizes = [2**k for k in range(10, 25)]
+    pace = [random_time.uniform(0.7, 1.4) * (2 if size >= 2**18 else 1) for size in sizes]
+    return [
+        collective(size, [way * (40e-6 * world_size + size / 2e9)] * 5, world_size=world_size)
+        for size, way in zip(sizes, pace, strict=True)
+    ]
+
+
+def study(root: Path, backend: str, work: Workload) -> Path:
+    """Runs of 1, 2 and 4 ranks; those on 4 contend, those on 2 computed beside each other and copied."""
+    share = work.samples_per_rank // (2 if work.scaling == "strong" else 1)
+    beside = replace(work, synchronised=False, samples_per_rank=share)
+    timed = timeline(PARAMETERS, backward_s=0.08)  # the last gradient is there after 72 ms: 8 ms of copying
+    steps = [step(i, forward_s=0.03 + 0.001 * (i % 5)) for i in range(20)]
+    given: dict[str, Any] = {"gradients": timed, "backend": backend, "cores": 4}
+    write_training_run(root / "profile", steps, workload=work, **given)
+    write_training_run(root / "compute", steps, world_size=2, workload=beside, synchronised=False, **given)
+    for world_size in (2, 4):
+        write_measurements(root / f"bench{world_size}", bench(world_size), world_size=world_size, backend=backend)
+    write_contention_run(root / "contention", [(MIB, 1.3, 1.6)], world_size=4, backend=backend)
+    return root
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """gloo under plain DDP, NCCL with two-byte gradients in micro-batches, and gloo with gradients sent after backward."""
+    root = tmp_path_factory.mktemp("studies")
+    cases = [
+        ("gloo", workload(buffer_bytes=3 * MIB)),
+        (
+            "nccl",
+            workload(
+                communication_hook="bf16",
+                accumulation=4,
+                first_bucket_bytes=4 * MIB,
+                bucket_cap_bytes=4 * MIB,
+                buffer_bytes=MIB,
+            ),
+        ),
+        ("gloo", workload(synchronisation="delayed")),
+    ]
+    return [study(root / str(i), backend, work) for i, (backend, work) in enumerate(cases)]
+
+
+def folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.name != "analysis")
+
+
+def random_setting(draw: random.Random) -> tuple[int, Setting]:
+    cap = draw.choice([None, (MIB, 25 * MIB), *((mib * MIB, mib * MIB) for mib in (1, 2, 5, 10, 100))])
+    return draw.choice(WORLD_SIZES), Setting(
+        batch=2 ** draw.uniform(-3, 4),
+        accumulation=draw.randint(1, 16),
+        caps_bytes=cap,
+        sent_share=draw.choice([None, 0.5]),
+        bandwidth=10 ** draw.uniform(-1, 2),
+        latency=10 ** draw.uniform(-1, 1),
+    )
+
+
+def said_by_python(inputs: StepInputs, single_s: float, setting: Setting) -> dict[str, Any]:
+    known = estimate(inputs, setting)
+    return {
+        "step_s": float(known.step_s[0]),
+        "compute_s": float(known.compute_s[0]),
+        "exposed_s": float(known.exposed_s[0]),
+        "speedup": known.speedup(work_s(single_s, inputs.world_size, "weak")),
+        "backward_start_s": known.backward_start_s,
+        "compute_end_s": float(known.timelines.compute_end_s[0]),
+        "starts_s": known.timelines.start_s[0].tolist(),
+        "dones_s": known.timelines.done_s[0].tolist(),
+    }
+
+
+def for_page(world_size: int, setting: Setting) -> dict[str, Any]:
+    names = ("batch", "accumulation", "sent_share", "bandwidth", "latency")
+    return {
+        "world_size": world_size,
+        "cap_bytes": setting.caps_bytes,
+        **{name: getattr(setting, name) for name in names},
+    }
+
+
+DRIVE = """
+const said = () => document.querySelector("#what-if [role=status]").innerText;
+const pictures = () => ["steps", "timeline", "speedup"].map((name) => document.getElementById("what-if-" + name).innerHTML);
+const first = said();
+const drawn = pictures();
+const moves = { ranks: 2, bandwidth: 1, latency: -1, batch: 2, accumulation: 3, cap: 2, precision: 0.5 };
+const effects = {};
+for (const [name, value] of Object.entries(moves)) {
+  const control = document.getElementById("what-if-" + name);
+  const before = pictures();
+  control.value = value;
+  control.dispatchEvent(new Event("input"));
+  effects[name] = { labels: control.labels.length, redrawn: pictures().filter((picture, i) => picture !== before[i]).length,
+    words: control.getAttribute("aria-valuetext") };
+}
+const changed = said();
+const spoken = [...document.querySelectorAll("#what-if svg")].map((svg) => svg.getAttribute("aria-label"));
+document.getElementById("what-if-reset").click();
+const back = said() === first && pictures().every((picture, i) => picture === drawn[i]);
+const answers = asked.map(([data, settings]) => settings.map((setting) => evaluate(data, setting)));
+return { first, changed, effects, spoken, back, answers };
+"""
+
+
+@pytest.fixture(scope="module")
+def asked(studies: list[Path]) -> list[tuple[list[StepInputs], float, PageData, list[tuple[int, Setting]]]]:
+    """What is asked of each study: its inputs, one rank's step, the page's data, and 90 random settings."""
+    draw = random.Random(0)
+    found = []
+    for root in studies:
+        runs = load_runs(folders(root))
+        known = gather(runs, WORLD_SIZES).at
+        single_s = next(run for run in runs if run.path.name == "profile").median_step_s()
+        found.append((known, single_s, page_data(runs, (2, 4)), [random_setting(draw) for _ in range(90)]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def page(studies: list[Path]) -> Path:
+    """The first study's report."""
+    return write_report(folders(studies[0]), studies[0].parent / "report.html")
+
+
+@pytest.fixture(scope="module")
+def driven(page: Path, asked: list[tuple[Any, float, PageData, list[tuple[int, Setting]]]]) -> dict[str, Any]:
+    """The page with its controls moved, and its answers to everything asked, of the other studies too."""
+    if chromium() is None:
+        pytest.skip("no Chromium; apt-get install chromium")
+    given = [[msgspec.to_builtins(data), [for_page(*one) for one in settings]] for _, _, data, settings in asked]
+    visited = visit(page, f"const asked = {json.dumps(given)};{DRIVE}")
+    assert visited.console == ()
+    assert isinstance(visited.value, dict)
+    return visited.value
+
+
+def test_the_page_gives_the_same_answers_as_python(driven: dict[str, Any], asked: list[Any]) -> None:
+    """270 settings, of which the wish was 200 to 0.1 %; every bucket's start and landing with them."""
+    for (known, single_s, _, settings), answers in zip(asked, driven["answers"], strict=True):
+        by_size = {inputs.world_size: inputs for inputs in known}
+        for (world_size, setting), answer in zip(settings, answers, strict=True):
+            expected = said_by_python(by_size[world_size], single_s, setting)
+            for name in CHECKED:
+                assert answer[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-7), (name, world_size, setting)
+            for name, mark in (("start_s", "starts_s"), ("done_s", "dones_s")):
+                assert [bucket[name] for bucket in answer["buckets"]] == pytest.approx(expected[mark], rel=1e-4)
+
+
+def test_every_control_has_a_name_redraws_and_says_its_value(driven: dict[str, Any]) -> None:
+    effects = driven["effects"]
+    assert all(effect["labels"] == 1 and effect["redrawn"] > 0 for effect in effects.values())
+    words = {name: effect["words"] for name, effect in effects.items()}
+    assert words["batch"] == "128 samples, 4x"
+    assert words["cap"] == "2 MiB"
+    assert words["accumulation"] == "3 micro-batches a step"
+    assert words["bandwidth"].endswith("GB/s busbw, 10x")
+    assert words["latency"].endswith("us, 0.1x")
+    assert driven["back"], "Reset leads back to the beginning"
+    assert len(driven["spoken"]) == 3 and all(len(said) > 40 for said in driven["spoken"])
+
+
+def test_the_page_says_what_the_controls_ask(driven: dict[str, Any], asked: list[Any]) -> None:
+    known, single_s, _, _ = asked[0]
+    by_size = {inputs.world_size: inputs for inputs in known}
+    now = said_by_python(by_size[4], single_s, Setting())
+    assert driven["first"].startswith(f"{now['speedup']:.2f}x the samples per second of one rank, on 4 ranks.")
+    moved = Setting(batch=4, accumulation=3, caps_bytes=(2 * MIB, 2 * MIB), sent_share=0.5, bandwidth=10, latency=0.1)
+    then = said_by_python(by_size[2], single_s, moved)
+    assert driven["changed"].startswith(f"{then['speedup']:.2f}x the samples per second of one rank, on 2 ranks.")
+    assert f"in {len(then['starts_s'])} buckets" in driven["changed"]
+
+
+def read(curve: Curve, size: float) -> float:
+    piece = min(np.searchsorted(curve.knots, np.log(size), side="right") - 1, len(curve.coefficients) - 1)
+    start, stop = curve.knots[piece : piece + 2]
+    return float(np.exp(np.polyval(curve.coefficients[piece], (np.log(size) - start) / (stop - start))))
+
+
+def test_a_curve_is_the_cost_below_between_and_beyond_the_measured_sizes(asked: list[Any]) -> None:
+    cost: CostModel = asked[0][0][0].cost
+    curve = curve_of(cost, 16, 2**30)
+    for size in np.exp(np.random.default_rng(0).uniform(np.log(16), np.log(2**30), 300)):
+        assert read(curve, size) == pytest.approx(cost_s(cost, size), rel=1e-5)
+
+
+def test_no_text_of_a_file_enters_the_data_and_the_page_runs_its_own_script_only(page: Path) -> None:
+    source = page.read_text()
+    assert "alert(1)" not in source.split('id="what-if-data">')[1].split("</script>")[0]
+    assert source.count("<script") == 2
+    assert "default-src 'none'" in source and "script-src 'sha256-" in source and "unsafe-eval" not in source
+
+
+def test_a_shared_out_batch_is_only_asked_of_sizes_that_were_run(tmp_path: Path) -> None:
+    runs = load_runs(folders(study(tmp_path, "gloo", workload(scaling="strong"))))
+    assert [place.world_size for place in page_data(runs, (2,)).places] == [2]

@@ -1,0 +1,85 @@
+"""Runs that cannot be pooled, side by side: what differs, ratios over A worked out on paper, and when they are pooled."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from commprof.analysis.report.page.html import Noted
+from commprof.analysis.report.sides.page import write_comparison
+from commprof.analysis.report.sides.sections import step_section
+from commprof.analysis.report.sides.sides import common_ranks, differences, sides_of, why_apart
+from commprof.cli import main
+from commprof.commbench.errors import BadInput
+from commprof.commbench.records.types import RankInfo
+from tests.report_runs import HOSTILE, WORKLOAD, Page, add_bench, add_study, add_train
+
+LARGE = replace(WORKLOAD, experiment="large", num_parameters=5_000_000)
+
+
+def test_two_models_are_compared_and_what_differs_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """64 samples in 0.1 s against 64 in 0.125 s: 0.8 of A's throughput."""
+    small = add_train(tmp_path / "small", 2, 0.1)
+    large = add_train(tmp_path / "large", 2, 0.125, workload=LARGE)
+    assert main(["report", str(small), str(large)]) == 0
+    printed = capsys.readouterr()
+    assert "side by side, not pooled:" in printed.err and "experiment (toy and large)" in printed.err
+    page = Page(Path(printed.out.strip()))
+    assert page.path == small / "analysis" / "comparison.html"
+    assert page.sections[:2] == ["setup", "step"] and {"files-a", "files-b", "training-b"} <= set(page.sections)
+    assert "0.80x the samples per second of A, measured for B on 2 ranks 0.80x to 0.80x" in page.text
+    assert "A sample is not the same work for both." in page.text
+    assert "They differ in Training." in page.text
+    assert page.row("Training toy: 1,000,000 parameters, 3.815 MiB of gradients large: 5,000,000 parameters")
+    assert page.row("B large 2 synchronised 125 ms 125 to 125 ms 16 512 512 to 512 0.80x 0.80x to 0.80x")
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+
+
+def test_two_benches_are_compared_wire_against_wire(tmp_path: Path) -> None:
+    first, second = add_bench(tmp_path / "monday", 2), add_bench(tmp_path / "tuesday", 2, git_commit="def456")
+    reason = why_apart([first, second])
+    assert reason is not None and reason.endswith("are both benches on 2 ranks")
+    page = Page(write_comparison([first, second], reason, tmp_path / "page.html"))
+    assert "1.00x the bus bandwidth of A, measured for B on 2 ranks at 8 MiB 0.67x to 1.50x" in page.text
+    assert page.row("1 KiB 1 ms 841 us to 1.16 ms 1 ms 841 us to 1.16 ms 1.00x")
+    assert "Git commit abc123 def456" in page.text
+    assert {"A, 2 ranks", "B, 2 ranks"} <= {word.strip() for word in page.words}
+
+
+def test_what_belongs_together_is_pooled(tmp_path: Path) -> None:
+    runs = [add_train(tmp_path / "one", 1, 0.1), add_bench(tmp_path / "bench", 2), add_train(tmp_path / "two", 2, 0.11)]
+    assert why_apart(runs) is None
+    assert why_apart([runs[0], runs[0]]) is None
+
+
+def test_other_machines_and_two_studies_stand_apart(tmp_path: Path) -> None:
+    devices = tuple(RankInfo(rank=r, local_rank=r, hostname="node-b", device_name="Xeon") for r in range(2))
+    here, there = add_train(tmp_path / "here", 2, 0.1), add_train(tmp_path / "there", 2, 0.2, ranks=devices)
+    assert "different machines" in (why_apart([here, there]) or "")
+    sides = sides_of([here, there], "why")
+    apart, shared = differences(sides)
+    assert apart == {"Devices": ("node-a: EPYC", "node-b: Xeon")} and shared["Backend"] == ("gloo", "gloo")
+    section = step_section(sides)
+    assert section is not None
+    assert [row[-1] for row in section.tables[0].rows] == ["-", Noted(value="0.50x", note="0.50x to 0.50x")]
+    studies = [add_study(tmp_path / name, cores_per_node=2) for name in ("left", "right")]
+    assert why_apart(studies) == "left and right are both studies"
+    assert common_ranks(sides_of(studies, "why")) == [2, 1, 4], "4 ranks share 2 cores"
+
+
+def test_more_than_six_are_refused_with_the_reason(tmp_path: Path) -> None:
+    runs = [add_bench(tmp_path / f"bench{number}", 2, sizes=(1024,)) for number in range(7)]
+    with pytest.raises(BadInput, match="both benches on 2 ranks; at most 6 runs or studies"):
+        write_comparison(runs, why_apart(runs) or "", None)
+
+
+def test_text_from_files_is_only_ever_text(tmp_path: Path) -> None:
+    evil = {"environ": {HOSTILE: HOSTILE}, "git_commit": HOSTILE, "launcher": HOSTILE, "failure": HOSTILE, "status": "failed"}
+    ranks = (RankInfo(rank=0, local_rank=0, hostname=HOSTILE, device_name=HOSTILE),)
+    name = HOSTILE.replace("/", "|")
+    first = add_train(tmp_path / name, 1, 0.1, workload=replace(WORKLOAD, experiment=HOSTILE), ranks=ranks, **evil)
+    page = Page(write_comparison([first, add_train(tmp_path / "two", 1, 0.1)], HOSTILE, None))
+    assert not {"script", "img"} & {tag for tag, _ in page.elements}
+    assert not [attribute for _, attributes in page.elements for attribute in attributes if attribute.startswith("on")]
+    assert "\x1b" not in page.source and "\u202e" not in page.source

@@ -1,0 +1,266 @@
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from commprof.analysis.scaling.extrapolate import extrapolate
+from commprof.analysis.scaling.laws import fit_laws
+from commprof.analysis.scaling.overhead_mix import PRIOR, jump, mixed, noise
+from commprof.analysis.scaling.table import Interconnect, Series, interconnect_of, parse_series, read_series
+from commprof.cli import main
+from commprof.commbench.errors import BadInput, UnusableData
+
+SHAPES: Mapping[str, Callable[[int], float]] = {
+    "constant": lambda n: 0.1,
+    "ring bandwidth": lambda n: 0.1 * 2 * (n - 1) / n,
+    "ring + latency": lambda n: 0.1 * 2 * (n - 1) / n + 0.01 * (n - 1),
+    "Amdahl": lambda n: 0.02 * (n - 1),
+    "Gustafson": lambda n: 0.2 * (n - 1) / (n - 0.2 * (n - 1)),
+    "USL": lambda n: 0.02 * (n - 1) + 0.003 * n * (n - 1),
+}
+
+
+def weak(overhead: Callable[[int], float], *ranks: int, interconnect: Interconnect = "nvlink") -> Series:
+    """A series of 100 samples per second and rank that loses eps(N)."""
+    values = {n: 100 * n / (1 + (overhead(n) if n > 1 else 0)) for n in ranks}
+    return Series(name="s", measure="throughput", values=values, interconnect=interconnect)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_law_is_found_again(name: str) -> None:
+    eps = {n: SHAPES[name](n) for n in (2, 4, 8)}
+    laws = {law.law.name: law for law in fit_laws(eps, "weak", noise(eps))}
+    assert laws[name].overhead(32) == pytest.approx(SHAPES[name](32), rel=1e-6)
+    assert sum(law.weight for law in laws.values()) == pytest.approx(1)
+
+
+def test_evidence_tells_laws_apart() -> None:
+    flat, steep = ({n: SHAPES[name](n) for n in (2, 4, 8)} for name in ("constant", "USL"))
+    assert fit_laws(flat, "weak", noise(flat))[0].law.name == "constant"
+    assert fit_laws(steep, "weak", noise(steep))[0].law.name == "USL"
+
+
+def test_strong_scaling_has_its_own_amdahl() -> None:
+    """T_N = T_1 (s + (1-s)/N), s = 0.1: eps = T_N/T_1 - 1/N = s (1 - 1/N); 64 ranks give 1/(0.1 + 0.9/64)."""
+    series = Series(name="", measure="step_s", values={n: 0.1 + 0.9 / n for n in (1, 2, 4)}, interconnect="nvlink")
+    told = extrapolate(series, [64], scaling="strong")
+    amdahl = next(law for law in told.laws if law.name == "Amdahl")
+    assert amdahl.values[64] == pytest.approx(0.1 + 0.9 / 64)
+    assert "Gustafson" not in {law.name for law in told.laws}
+    (eight,) = extrapolate(series, [8], scaling="strong").predictions
+    assert eight.speedup == pytest.approx(1 / (0.1 + 0.9 / 8), rel=0.1)
+    assert eight.value == pytest.approx(1 / eight.speedup)
+
+
+@pytest.mark.parametrize("name", ["constant", "ring bandwidth", "ring + latency"])
+def test_the_points_of_a_ring_give_the_next(name: str) -> None:
+    (one,) = extrapolate(weak(SHAPES[name], 1, 2, 4, 8), [16], scaling="weak").predictions
+    true = 1600 / (1 + SHAPES[name](16))
+    assert one.value == pytest.approx(true, rel=0.04)
+    assert one.low is not None
+    assert one.high is not None
+    assert one.low < true < one.high
+    assert not one.guess
+
+
+def test_one_point_is_shared_out_as_the_prior_says() -> None:
+    """eps_2 = 0.1; at 4: 0.0637 + 0.0343 * 1.5 + 0.002 * 3, and 0.003 for the doubling."""
+    (one,) = extrapolate(weak(lambda n: 0.1, 1, 2), [4], scaling="weak").predictions
+    assert one.overhead == pytest.approx(0.0637 + 0.05145 + 0.006 + 0.003)
+    assert one.speedup == pytest.approx(4 / 1.12415)
+
+
+def test_faster_than_linear_counts_as_no_loss_yet() -> None:
+    (one,) = extrapolate(weak(lambda n: -0.03, 1, 2), [8], scaling="weak").predictions
+    assert one.overhead == pytest.approx(2 * PRIOR.rise)
+    (odd,) = extrapolate(weak(lambda n: -0.08, 1, 2), [8], scaling="weak").predictions
+    assert (len(one.notes), odd.notes[0]) == (0, "2 ranks are 8% faster than linear: is one of the points wrong?")
+
+
+@settings(deadline=None)
+@given(st.floats(-0.05, 3), st.floats(0, 1), st.sampled_from([4, 8, 64]), st.sampled_from(["nvlink", "pcie", "unknown"]))
+def test_more_overhead_never_predicts_more_throughput(eps: float, more: float, target: int, link: Interconnect) -> None:
+    less = mixed({2: eps}, PRIOR, link).overhead(target)
+    assert mixed({2: eps + more}, PRIOR, link).overhead(target) >= less
+
+
+@settings(deadline=None)
+@given(st.floats(0.001, 1), st.floats(0.5, 2.5), st.floats(1, 3), st.sampled_from(["nvlink", "pcie"]))
+def test_more_of_all_overheads_never_predicts_more_throughput(
+    eps: float, growth: float, times: float, link: Interconnect
+) -> None:
+    seen = {2: eps, 4: eps * growth}
+    less = mixed(seen, PRIOR, link).overhead(16)
+    assert mixed({n: value * times for n, value in seen.items()}, PRIOR, link).overhead(16) >= less - 1e-9
+
+
+@settings(deadline=None)
+@given(st.floats(1e-6, 1e6), st.floats(0, 0.5))
+def test_the_unit_does_not_matter(unit: float, eps: float) -> None:
+    series = weak(lambda n: eps * n / 2, 1, 2, 4)
+    scaled = Series(
+        name="s", measure="throughput", values={n: v * unit for n, v in series.values.items()}, interconnect="nvlink"
+    )
+    (one,), (other,) = (extrapolate(each, [8], scaling="weak").predictions for each in (series, scaled))
+    assert one.value is not None
+    assert other.value == pytest.approx(one.value * unit, rel=1e-6)
+    assert other.overhead == pytest.approx(one.overhead, rel=1e-6, abs=1e-9)
+
+
+def test_beyond_a_node_no_number_is_given() -> None:
+    (series,) = parse_series("n_gpus,nodes,throughput\n1,1,10\n8,1,70\n16,2,110\n")
+    (one,) = extrapolate(series, [16], scaling="weak").predictions
+    assert one.value is None
+    assert one.measured == 110
+    assert "more than one node of 8 ranks" in one.notes[0]
+    assert "commprof bench" in one.notes[0]
+
+
+def test_points_beyond_a_node_do_not_spoil_those_inside() -> None:
+    (series,) = parse_series("n_gpus,nodes,throughput\n1,1,10\n2,1,19\n16,2,40\n")
+    assert extrapolate(series, [4], scaling="weak").anchors == {1: 10, 2: 19}
+    with pytest.raises(UnusableData, match="1 rank alone of a node of 8"):
+        extrapolate(series, [2, 4], scaling="weak")
+
+
+def test_pcie_beyond_four_ranks_is_a_guess_unless_measured_there() -> None:
+    series = weak(SHAPES["ring bandwidth"], 1, 2, interconnect="pcie")
+    four, eight = extrapolate(series, [4, 8], scaling="weak").predictions
+    assert (four.guess, eight.guess) == (False, True)
+    assert "PCIe beyond 4 ranks" in eight.notes[0]
+    further = weak(SHAPES["ring bandwidth"], 1, 4, 8, interconnect="pcie")
+    assert [one.guess for one in extrapolate(further, [6, 16], scaling="weak").predictions] == [False, True]
+
+
+def test_a_jump_in_the_points_is_named() -> None:
+    """An RTX 3090 server: the overhead on 2 and 4 ranks is 18 % and 105 %, more than three times as much."""
+    assert jump({2: 0.18, 4: 1.05}) == (2, 4)
+    assert jump({2: 0.18, 4: 0.54}) is None
+    assert jump({2: 0.0, 4: 0.03}) is None  # within the noise
+    (one,) = extrapolate(weak({2: 0.18, 4: 1.05}.__getitem__, 1, 2, 4, interconnect="pcie"), [8], scaling="weak").predictions
+    assert one.guess
+    assert one.overhead == pytest.approx(1.05 * 7 / 3)
+    assert "jumps between 2 and 4 ranks" in one.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("NVSwitch (DGX A100, NVLink3)", "nvlink"),
+        ("NVLink2 hybrid cube-mesh (DGX-1)", "nvlink"),
+        ("PCIe + NVLink bridges (pairs)", "pcie"),
+        ("no NVLink reported", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_links_are_told_from_their_description(words: str, kind: str) -> None:
+    assert interconnect_of(words) == kind
+
+
+def test_tables_say_the_same_in_other_words(tmp_path: Path) -> None:
+    """Repeats count by their median; a step of 10 ms on one rank."""
+    (tmp_path / "t.csv").write_text("\ufeffWorld_Size;step_ms;gpus_per_node\n1;10\n2;11;8\n2;30;8\n2;12;8\n")
+    (series,) = read_series(tmp_path / "t.csv")
+    assert series.values == {1: pytest.approx(0.010), 2: pytest.approx(0.012)}
+    assert series.ranks_per_node == 8
+    (one,) = extrapolate(series, [4], scaling="weak").predictions
+    assert one.value is not None
+    assert one.value > 0.012
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no column of ranks"),
+        ("n,speed\n1,2\n", "line 1: nothing measured; name a column throughput"),
+        ("n,throughput\n", "line 1 is its last"),
+        ("n,throughput\n1,10\n2,x\n", "line 3: throughput 'x' is no number above 0"),
+        ("n,throughput\n1,nan\n", "line 2: throughput 'nan'"),
+        ("n,throughput\n1,1e999\n", "line 2: throughput '1e999'"),
+        ("n,throughput\n1,-3\n", "line 2: throughput '-3'"),
+        ("n,throughput\n1\n", "line 2: throughput ''"),
+        ("n,throughput\n1.5,3\n", "line 2: ranks '1.5' is no whole number"),
+        ("n,throughput\n99999999,3\n", "line 2: ranks '99999999'"),
+        ("n,throughput\n\u0661,3\n", "line 2: ranks"),
+        ("n,throughput\n1,3,4\n", "line 2 has 3 cells, the header 2"),
+        ("n,nodes,throughput\n1,0,3\n", "line 2: nodes '0'"),
+        ("n,throughput\n1,\0\n", "NUL bytes"),
+        ('n,throughput\n1,"' + "9" * 200_000 + '"\n', "is no CSV"),
+    ],
+)
+def test_a_malformed_table_names_the_line_and_the_mend(text: str, words: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_series(text)
+    assert words in str(refused.value)
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("values", "anchors", "words"),
+    [
+        ({2: 1.0, 4: 2.0}, [], "no row of 1 rank"),
+        ({1: 1.0, 8: 7.0}, [], "1 rank alone tells no overhead"),
+        ({1: 1.0, 2: 2.0}, [1, 3], "--anchors 3: no such row; it has 1, 2 ranks"),
+    ],
+)
+def test_a_series_that_tells_nothing_is_refused(values: dict[int, float], anchors: list[int], words: str) -> None:
+    with pytest.raises(UnusableData, match=words):
+        extrapolate(Series(name="", measure="throughput", values=values), [8], scaling="weak", anchors=anchors)
+
+
+TABLE = """group_id,n_gpus,throughput,interconnect
+a,1,100,NVLink
+a,2,190,NVLink
+a,8,700,NVLink
+b,2,190,PCIe
+c,1,100,PCIe
+c,2,191,PCIe
+\x1b[2Jd,1,100,
+\x1b[2Jd,2,150,
+"""
+
+
+def test_the_verb_prints_a_table_of_eighty_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text(TABLE)
+    assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", "8", "16", "--gpus-per-node", "8"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "\x1b" not in shown
+    assert "b: left out: no row of 1 rank" in shown
+    assert "   16?          -" in shown
+    assert "ring bandwidth" in shown
+
+
+def test_json_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text(TABLE)
+    assert main(["extrapolate", str(tmp_path / "t.csv"), "--world-sizes", "8", "--anchors", "1", "2", "--json"]) == 0
+    a, b, *_ = json.loads(capsys.readouterr().out)
+    (one,) = a["predictions"]
+    assert a["anchors"] == {"1": 100.0, "2": 190.0}
+    assert one["measured"] == 700
+    assert one["relative_error"] == pytest.approx(one["value"] / 700 - 1)
+    assert b["reason"].startswith("--anchors 1: no such row")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--world-sizes", "8", "99999"], "--world-sizes 99999: a job has 1 to 65536 ranks"),
+        (["--world-sizes", "1", "8"], "--world-sizes 1"),
+        (["--world-sizes", "8", "--anchors", "0"], "--anchors 0"),
+        (["--world-sizes", "8", "--gpus-per-node", "0"], "--gpus-per-node 0"),
+        (["--world-sizes", "8"], "t.csv: there is no such file"),
+    ],
+)
+def test_wrong_flags_are_answered(words: list[str], answer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["extrapolate", str(tmp_path / "t.csv"), *words]) == 2
+    assert answer in capsys.readouterr().err
+
+
+def test_a_table_without_a_usable_series_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("n,throughput\n2,3\n4,5\n")
+    assert main(["extrapolate", str(tmp_path / "t.csv"), "--world-sizes", "8"]) == 2
+    assert "t.csv: no row of 1 rank" in capsys.readouterr().err

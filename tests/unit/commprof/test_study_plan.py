@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import pytest
+
+from commprof.commbench.errors import BadInput
+from commprof.commbench.machine.hardware import usable_cores
+from commprof.commbench.records.rundir import create_run
+from commprof.study.estimate import TimeLeft, gradient_bytes, plan_table, step_flop
+from commprof.study.plan import ModelConfig, StudyConfig, load_study, make_plan, wire_of
+from commprof.train.config.types import TrainConfig
+from tests.factory import run_info
+
+
+def write_study(folder: Path, text: str) -> Path:
+    (folder / "tiny.yaml").write_text(
+        f"model: {{vocabulary: 300}}\ndata: {{synthetic_articles: 600, cache_dir: {folder / 'cache'}}}\n"
+        "training: {batch_size: 8, max_steps: 20}"
+    )
+    path = folder / "study.yaml"
+    path.write_text(text if "models:" in text else "models: [{config: tiny.yaml}]\n" + text)
+    return path
+
+
+def test_every_model_is_predicted_before_its_checks_and_the_wire_is_measured_once() -> None:
+    models = [ModelConfig(config="a.yaml", name="a"), ModelConfig(config="b.yaml", name="b", overrides=("model.layers=3",))]
+    plan = make_plan(StudyConfig(models=models, world_sizes=(4, 1, 2), wires=("1gbit", "200mbit"), repeats=2))
+    wires = [f"{kind}-n{n}-{wire}" for wire in ("1gbit", "200mbit") for n in (2, 4) for kind in ("bench", "contention")]
+    assert [stage.name for stage in plan.wires] == wires
+    first, second = plan.models
+    assert [stage.name for stage in first.stages] == [
+        "a-profile-n1",
+        *("a-compute-n2-1gbit", "a-compute-n4-1gbit", "a-train-n2-1gbit", "a-train-n4-1gbit"),
+        *("a-train-n2-1gbit-r2", "a-train-n4-1gbit-r2"),
+        *("a-compute-n2-200mbit", "a-compute-n4-200mbit", "a-train-n2-200mbit", "a-train-n4-200mbit"),
+        *("a-train-n2-200mbit-r2", "a-train-n4-200mbit-r2"),
+    ]
+    cell = second.cells[1]
+    assert all(stage.wire == "200mbit" for stage in (*cell.compute, *cell.checks))
+    assert "distributed.synchronisation=compute_only" in cell.compute[0].argv
+    assert all("distributed.synchronisation=normal" in stage.argv for stage in (second.profile, *cell.checks))
+    assert "model.layers=3" in cell.checks[0].argv and "experiment_name=b" in cell.checks[0].argv
+
+
+def test_a_machine_with_its_own_wire_has_one_cell_a_model() -> None:
+    plan = make_plan(StudyConfig(models=[ModelConfig(name="small")]))
+    assert [s.name for s in plan.stages] == [
+        *("bench-n2", "contention-n2", "small-profile-n1", "small-compute-n2", "small-train-n2")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("world_sizes: [2, 4]", "must hold 1 and at least one larger size"),
+        ("world_sizes: [1]", "must hold 1 and at least one larger size"),
+        ("world_sizes: [0, 1]", "must hold 1"),
+        ("world_sizes: [1, 2, 2]", "must each be named once"),
+        ("name: ../evil", "names a folder"),
+        ("launcher: cloud", "launcher 'cloud' is not known; use local, testbed, slurm"),
+        ("launcher: testbed", "a testbed needs wires"),
+        ("{launcher: testbed, wires: [1gb]}", "rate '1gb' is not a number"),
+        ("{launcher: testbed, wires: [1gbit, 1000mbit]}", "must each be named once"),
+        ("wires: [1gbit]", "launcher: local has the machine's own"),
+        ("threads_per_rank: 0", "threads_per_rank=0"),
+        ("repeats: 0", "repeats=0"),
+        ("slurm: {ranks_per_node: 0}", "slurm.ranks_per_node=0"),
+        ("bench: {max_bytes: 12Q}", "size '12Q'"),
+        ("bench: {min_bytes: 1M, max_bytes: 1K}", "min_bytes <= max_bytes"),
+        ("bench: {seconds: 0}", "bench.seconds must be above 0"),
+        ("nmae: x", "unknown key nmae; did you mean name?"),
+        ("overrides: [model.dmodel=3]", "unknown key model.dmodel"),
+        ("overrides: [training.max_steps=3]", "3 steps are too few"),
+        ("models: [{config: tiny.yaml}, {config: tiny.yaml}]", "models need names of their own"),
+        ("models: [{config: tiny.yaml, name: a/b}]", "model name 'a/b' names folders"),
+        ("models: [{confg: tiny.yaml}]", "confg"),
+        ("models: []", "models need names"),
+        ("models: [{config: none.yaml}]", "none.yaml"),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_before_anything_starts(tmp_path: Path, text: str, message: str) -> None:
+    if text.startswith("{"):
+        text = "models: [{config: tiny.yaml}]\n" + text[1:-1].replace(", wires", "\nwires")
+    with pytest.raises(BadInput) as caught:
+        load_study(write_study(tmp_path, text), ())
+    assert message in str(caught.value)
+
+
+def test_a_study_finds_its_configurations_beside_itself_and_names_wires_one_way(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, "name: s\nlauncher: testbed\nwires: [1000mbit]"), ())
+    assert (study.models[0].config, study.models[0].name) == (str(tmp_path / "tiny.yaml"), "small")
+    assert study.wires == ("1gbit",) and study.is_grid is False
+    stage = make_plan(study).wires[0]
+    assert wire_of(stage).rate_bits_per_s == 1e9
+
+
+def test_the_dry_run_lists_every_stage_with_its_time_and_what_is_done(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, "launcher: testbed\nwires: [1mbit]"), ())
+    create_run(tmp_path / "out" / "bench-n2-1mbit", run_info("bench"))
+    text = plan_table(study, make_plan(study), tmp_path / "out").splitlines()
+    assert max(map(len, text[:-1])) <= 80
+    assert text[1].split() == ["bench-n2-1mbit", "2", "1mbit", "measured"]
+    # 1 mbit carries 118,660 B/s of payload: 20 steps of 1.9 MB, all of it over the wire between two, take minutes.
+    assert any(line.split()[0] == "small-train-n2-1mbit" and line.endswith(" s") for line in text)
+    assert "minutes" in text[-1]
+
+
+def test_the_time_left_follows_what_the_stages_really_took(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, "bench: {seconds: 33.5}"), ())
+    (bench, *_) = make_plan(study).wires  # 33.5 s, and to start 3 s, and 1.5 s a rank and core
+    left = TimeLeft(study)
+    estimated_s = 36.5 + 1.5 * 2 / usable_cores()
+    assert left.words([bench]) == f"about {estimated_s:.0f} s"
+    left.note(bench, 4 * estimated_s)
+    assert left.words([bench]) == f"about {4 * estimated_s / 60:.0f} minutes"
+
+
+def test_the_rules_of_thumb_count_what_the_model_multiplies() -> None:
+    config = TrainConfig()  # 12,000 words of 128 features, 128 tokens, 2 layers with 512 inside
+    per_layer = 4 * 128 * 128 + 2 * 128 * 512
+    assert step_flop(config, 1) == 128 * (6 * 2 * per_layer + 12 * 2 * 128 * 128)
+    assert gradient_bytes(config) == 4 * (2 * per_layer + 12_128 * 128)

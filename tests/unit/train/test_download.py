@@ -1,0 +1,157 @@
+"""AG News over http: the published files or nothing."""
+
+import hashlib
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from commprof.commbench.errors import BadInput, CommprofError
+from commprof.train.config.types import DataConfig
+from commprof.train.text import articles
+from commprof.train.text.articles import download
+from commprof.train.text.dataset import prepare_data
+from tests.ag_news import EVAL_CSV, MODEL, TRAIN_CSV, digest
+
+
+@dataclass
+class Server:
+    url: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def __init__(self, server: Server, *arguments: object) -> None:
+        self.state = server
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        self.state.requests.append(self.path)
+        if self.path.startswith("/to-a-file"):
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/hostname")
+            self.end_headers()
+            return
+        content = self.state.files.get(self.path.removeprefix("/cut"))
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if self.path.startswith("/cut") else content)
+
+    def log_message(self, *_: object) -> None:
+        """A test's server says nothing."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "*")
+    state = Server(url="")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, state)) as listener:
+        state.url = f"http://127.0.0.1:{listener.server_address[1]}"
+        thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
+        thread.start()
+        yield state
+        listener.shutdown()
+        thread.join()
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if not path.is_dir()]
+
+
+def test_downloads_a_file_with_the_right_sum(server: Server, tmp_path: Path) -> None:
+    server.files["/train.csv"] = TRAIN_CSV * 5000
+    download(f"{server.url}/train.csv", tmp_path / "new/train.csv", md5(TRAIN_CSV * 5000))
+    assert files_below(tmp_path) == [tmp_path / "new/train.csv"]
+    assert (tmp_path / "new/train.csv").read_bytes() == TRAIN_CSV * 5000
+
+
+def test_missing_files_are_downloaded_once_when_asked_for(
+    server: Server, data: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files |= {"/ag/train.csv": TRAIN_CSV, "/ag/test.csv": EVAL_CSV}
+    sums = {"train_csv": ("train.csv", md5(TRAIN_CSV)), "eval_csv": ("test.csv", md5(EVAL_CSV))}
+    monkeypatch.setattr(articles, "_PUBLISHED", sums)
+    expected = digest(prepare_data(data, MODEL))
+    for path in (data.train_csv, data.eval_csv):
+        Path(path).unlink()
+    wanted = replace(data, download=True, url=f"{server.url}/ag/")
+    assert digest(prepare_data(wanted, MODEL)) == expected
+    assert digest(prepare_data(wanted, MODEL)) == expected
+    assert server.requests == ["/ag/train.csv", "/ag/test.csv"]
+
+
+def test_the_published_sums_are_those_of_ag_news(server: Server, data: DataConfig) -> None:
+    server.files["/train.csv"] = TRAIN_CSV
+    Path(data.train_csv).unlink()
+    with pytest.raises(BadInput, match="the published file has b1a00f826fdfbd249f79597b59e1dc12; try again"):
+        prepare_data(replace(data, download=True, url=server.url), MODEL)
+    assert not Path(data.train_csv).exists()
+    server.files["/test.csv"] = EVAL_CSV
+    Path(data.train_csv).write_bytes(TRAIN_CSV)
+    Path(data.eval_csv).unlink()
+    with pytest.raises(BadInput, match="the published file has d52ea96a97a2d943681189a97654912d; try again"):
+        prepare_data(replace(data, download=True, url=server.url), MODEL)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "reason"),
+    [
+        ("/cut/train.csv", BadInput, rf"has MD5 sum \w+, the published file has {md5(TRAIN_CSV)}; try again"),
+        ("/other.csv", BadInput, rf"has MD5 sum {md5(EVAL_CSV)}, the published"),
+        ("/none.csv", CommprofError, "HTTP Error 404: Not Found; check data.url"),
+        ("/to-a-file", CommprofError, "check data.url"),
+        ("/large.csv", BadInput, "is larger than 1000 B"),
+        ("/caf\u00e9.csv", CommprofError, "check data.url"),
+        (":x/train.csv", CommprofError, "check data.url"),
+    ],
+)
+def test_a_download_that_fails_leaves_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: type[CommprofError], reason: str
+) -> None:
+    server.files |= {"/train.csv": TRAIN_CSV, "/other.csv": EVAL_CSV, "/large.csv": b"x" * 1001}
+    monkeypatch.setattr(articles, "_MAX_DOWNLOAD_BYTES", 1000)
+    with pytest.raises(CommprofError, match=reason) as caught:
+        download(server.url + path, tmp_path / "train.csv", md5(TRAIN_CSV))
+    assert type(caught.value) is kind
+    assert server.url in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "train.csv") in str(caught.value) or kind is BadInput
+    assert files_below(tmp_path) == []
+
+
+def test_a_failed_download_keeps_the_file_that_was_there(server: Server, tmp_path: Path) -> None:
+    server.files["/train.csv"] = TRAIN_CSV
+    (tmp_path / "train.csv").write_bytes(b"old")
+    with pytest.raises(BadInput, match="MD5"):
+        download(f"{server.url}/train.csv", tmp_path / "train.csv", md5(EVAL_CSV))
+    assert (tmp_path / "train.csv").read_bytes() == b"old"
+
+
+def test_a_server_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/train.csv"
+    with pytest.raises(CommprofError, match=rf"cannot download {url}: .*refused.*; check data\.url and the network"):
+        download(url, tmp_path / "train.csv", md5(TRAIN_CSV))
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://127.0.0.1/train.csv", "data:,x", "/etc/hostname", ""])
+def test_only_http_is_fetched(tmp_path: Path, url: str) -> None:
+    with pytest.raises(BadInput, match=r"data\.url: .* is not an http:// or https:// address"):
+        download(url, tmp_path / "train.csv", md5(b""))
+    assert files_below(tmp_path) == []

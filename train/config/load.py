@@ -1,0 +1,101 @@
+"""How a YAML file and `key=value` words become a checked dataclass: defaults < YAML < words.
+
+The file is untrusted: YAML is loaded safely, aliases and interpolations are refused (an alias bomb grows without bound,
+an interpolation could copy an environment variable into the run folder).
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from commprof.commbench.errors import BadInput
+
+_MAX_CONFIG_BYTES = 2**20
+
+T = TypeVar("T")
+
+
+def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
+    """Merge YAML and overrides into a dataclass; raise BadInput for unknown keys and values of the wrong type."""
+    file_layer = _read_yaml(path)
+    override_layer = _parse_overrides(overrides)
+    merged = OmegaConf.structured(schema)
+    OmegaConf.set_readonly(merged, False)
+    for origin, layer in ((str(path), file_layer), ("the command line", override_layer)):
+        _refuse_unknown_keys(schema, layer, origin)
+        try:
+            merged = OmegaConf.merge(merged, layer)
+        except OmegaConfBaseException as error:
+            key = getattr(error, "full_key", None) or "a section"
+            reason = str(error).splitlines()[0]
+            raise BadInput(f"{origin}: {key}: {reason}; give a value of the documented type") from None
+    result = OmegaConf.to_object(merged)
+    assert isinstance(result, schema)
+    return result
+
+
+def dump_config(config: Any) -> str:  # noqa: ANN401  any configuration dataclass
+    """Write the resolved configuration as YAML, to be saved with the run."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _read_yaml(path: Path) -> DictConfig:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise BadInput(f"cannot read the configuration {path}: {error.strerror}") from None
+    if len(raw) > _MAX_CONFIG_BYTES:
+        raise BadInput(f"{path} is larger than {_MAX_CONFIG_BYTES} bytes; this is not a configuration")
+    try:
+        text = raw.decode("utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            raise BadInput(f"{path} uses YAML aliases, which are not supported; write the values out")
+        layer = OmegaConf.create(text)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{path} is not valid YAML: {reason}") from None
+    if not isinstance(layer, DictConfig):
+        raise BadInput(f"{path} must be a mapping of sections, such as 'training:' with keys below it")
+    return _without_interpolation(layer, str(path))
+
+
+def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
+    for override in overrides:
+        if "=" not in override or override.startswith("="):
+            raise BadInput(f"override {override!r} is not key=value; write for example training.batch_size=64")
+    try:
+        layer = OmegaConf.from_dotlist(list(overrides))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise BadInput(f"the command line: {' '.join(str(error).split())[:200]}") from None
+    return _without_interpolation(layer, "the command line")
+
+
+def _without_interpolation(layer: DictConfig, origin: str) -> DictConfig:
+    if "${" in str(OmegaConf.to_container(layer, resolve=False)):
+        raise BadInput(f"{origin} uses ${{...}} interpolation, which is not supported; write the value out")
+    return layer
+
+
+def _refuse_unknown_keys(schema: type, layer: DictConfig, origin: str, prefix: str = "") -> None:
+    known = {item.name for item in fields(schema)}
+    types = get_type_hints(schema)
+    for key in layer:
+        name = str(key)
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            mend = f"did you mean {prefix}{close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+            raise BadInput(f"{origin}: unknown key {prefix}{name}; {mend}")
+        section = types[name]
+        if is_dataclass(section):
+            value = layer[name]
+            if not isinstance(value, DictConfig):
+                raise BadInput(f"{origin}: {prefix}{name} is a section; write its keys below it, not {str(value)!r}")
+            assert isinstance(section, type)
+            _refuse_unknown_keys(section, value, origin, f"{prefix}{name}.")
