@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 
 from commprof.analysis.advice.results import Budget
+from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info
 from commprof.commbench.units import parse_duration
 from commprof.commbench.verb import Verb
 
-_MAX_RANKS = 65_536
 _MAX_SAMPLES, _MAX_EPOCHS = 10**15, 10**6
 
 
@@ -30,9 +30,7 @@ def add_advise_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_advise(args: argparse.Namespace) -> None:
     """Raise BadInput for world sizes, prices and deadlines that mean nothing, and folders that are not runs."""
-    for world_size in args.world_sizes:
-        if not 2 <= world_size <= _MAX_RANKS:
-            raise BadInput(f"--world-sizes {world_size}: advise on 2 to {_MAX_RANKS} ranks")
+    check_world_sizes(args.world_sizes, "--world-sizes")
     if args.price is not None and not 0 < args.price < math.inf:
         raise BadInput(f"--price {args.price:g}: a GPU-hour costs more than 0; leave it out to count GPU-hours")
     if args.samples is not None and not 1 <= args.samples <= _MAX_SAMPLES:

@@ -9,14 +9,13 @@ from pathlib import Path
 import msgspec
 
 from commprof.analysis.advice.what_if_arguments import add_change_arguments, asks_what_if, check_changes, what_if_text
+from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.scaling.speedup import karp_flatt
 from commprof.analysis.step.results import AssumptionCheck, BreakEven, Prediction, PredictionSet
-from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info, write_document
 from commprof.commbench.units import format_seconds
 from commprof.commbench.verb import Verb
 
-_MAX_RANKS = 65_536
 _WIDTH = 80
 
 
@@ -34,9 +33,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
 def check_predict(args: argparse.Namespace) -> None:
     """Raise BadInput for world sizes and changes that mean nothing and folders that are not runs."""
     check_changes(args)
-    for world_size in args.world_sizes:
-        if not 2 <= world_size <= _MAX_RANKS:
-            raise BadInput(f"-n {world_size}: predict 2 to {_MAX_RANKS} ranks")
+    check_world_sizes(args.world_sizes, "-n")
     for run in args.runs:
         read_info(run)
 

@@ -4,20 +4,22 @@ A rule speaks only where there is evidence. It fails a run, notes something wort
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import Literal
 
 from commprof.analysis.health.baseline import compare
-from commprof.analysis.health.evidence import Evidence, Series, series_of
+from commprof.analysis.health.evidence import Evidence, Series, load_evidence, series_of
 from commprof.analysis.health.machine import machine_health
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.health.run_health import health
 from commprof.analysis.health.stability import stability
+from commprof.analysis.runs.load import Run
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.types import CollectiveMeasurement
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
+TOLERANCE = 0.05  # of a comparison with a baseline
 _NEAREST = 1.5  # a size this far off still answers for the one asked: less than one step of a sweep by factor 2
 
 
@@ -43,6 +45,33 @@ def check_run(evidence: Evidence, demands: Demands, baseline: Evidence | None, t
         *machine_health(evidence),
     ]
     return sorted(verdicts, key=lambda verdict: verdict.rank)
+
+
+def check_runs(
+    runs: Sequence[Run], demands: Demands, *, baseline: Sequence[Run] = (), tolerance: float = TOLERANCE
+) -> list[Verdict]:
+    """Judge every bench and link run among `runs`, failures first; `baseline` is one bench, or none.
+
+    Raises BadInput where there is nothing to judge, or a demand or the baseline does not fit.
+    """
+    evidence, before = bench_evidence(runs), bench_evidence(baseline) if baseline else []
+    if len(before) > 1:
+        raise BadInput(f"--baseline {before[0].run.path.parent} holds {len(before)} bench runs; name one of them")
+    verdicts = [
+        replace(verdict, name=f"{one.name}: {verdict.name}") if len(evidence) > 1 else verdict
+        for one in evidence
+        for verdict in check_run(one, demands, before[0] if before else None, tolerance)
+    ]
+    return sorted(verdicts, key=lambda verdict: verdict.rank)
+
+
+def bench_evidence(runs: Sequence[Run]) -> list[Evidence]:
+    """Return what there is to judge; raise BadInput for none."""
+    evidence = [load_evidence(run) for run in runs if run.info.kind in ("bench", "links")]
+    if not evidence:
+        names = ", ".join(str(run.path) for run in runs)
+        raise BadInput(f"no bench run among {names}; make one with commprof bench --nproc 2")
+    return evidence
 
 
 def demanded(evidence: Evidence, demands: Demands) -> Iterator[Verdict]:

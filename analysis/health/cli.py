@@ -4,9 +4,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,9 +14,6 @@ from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.rundir import read_info
 from commprof.commbench.units import parse_bytes, printable
 from commprof.commbench.verb import Verb
-
-if TYPE_CHECKING:
-    from commprof.analysis.health.evidence import Evidence
 
 _SAYS_NO = 3
 _WIDTH = 80
@@ -70,10 +65,9 @@ def parse_tolerance(text: str) -> float:
 
 def check(args: argparse.Namespace) -> int:
     """Judge every run and print the verdicts; return 3 when one of them fails."""
-    from commprof.analysis.health.check import Demands, check_run  # scipy takes a second that a wrong flag should not wait for
+    from commprof.analysis.health.check import Demands, check_runs  # scipy takes a second that a wrong flag should not wait for
+    from commprof.analysis.runs.load import load_runs
 
-    evidence = _bench_evidence(args.runs)
-    baseline = _one_baseline(args.baseline) if args.baseline else None
     demands = Demands(
         min_busbw_bytes_per_s=None if args.min_busbw is None else args.min_busbw * 1e9,
         max_latency_s=None if args.max_latency is None else args.max_latency * 1e-6,
@@ -82,13 +76,8 @@ def check(args: argparse.Namespace) -> int:
         mode=args.mode,
         in_place=None if args.placement is None else args.placement == "in",
     )
-    tolerance = parse_tolerance(args.tolerance)
-    verdicts = [
-        replace(verdict, name=f"{one.name}: {verdict.name}") if len(evidence) > 1 else verdict
-        for one in evidence
-        for verdict in check_run(one, demands, baseline, tolerance)
-    ]
-    verdicts.sort(key=lambda verdict: verdict.rank)
+    baseline = load_runs([args.baseline]) if args.baseline else []
+    verdicts = check_runs(load_runs(args.runs), demands, baseline=baseline, tolerance=parse_tolerance(args.tolerance))
     sys.stdout.write((msgspec.json.encode(verdicts).decode() if args.json else check_text(verdicts)) + "\n")
     return _SAYS_NO if any(verdict.ok is False for verdict in verdicts) else 0
 
@@ -115,23 +104,6 @@ def _summary(verdicts: Sequence[Verdict]) -> str:
     failed, noted, unjudged, passed = (sum(verdict.rank == kind for verdict in verdicts) for kind in range(4))
     counts = f"{failed} failed, {noted} noted, {unjudged} not checked, {passed} passed"
     return f"{'FAIL' if failed else 'PASS'}: {counts}"
-
-
-def _bench_evidence(paths: Sequence[Path]) -> "list[Evidence]":
-    from commprof.analysis.health.evidence import load_evidence
-    from commprof.analysis.runs.load import load_runs
-
-    evidence = [load_evidence(run) for run in load_runs(paths) if run.info.kind in ("bench", "links")]
-    if not evidence:
-        raise BadInput(f"no bench run among {', '.join(map(str, paths))}; make one with commprof bench --nproc 2")
-    return evidence
-
-
-def _one_baseline(path: Path) -> "Evidence":
-    found = _bench_evidence([path])
-    if len(found) > 1:
-        raise BadInput(f"--baseline {path} holds {len(found)} bench runs; name one of them")
-    return found[0]
 
 
 VERB = Verb(

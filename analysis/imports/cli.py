@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from commprof.analysis.readers.presets import preset, preset_names
+from commprof.analysis.runs.world_sizes import MAX_RANKS
 from commprof.commbench.errors import BadInput, CommprofError
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.units import format_bytes, format_rate, format_seconds, printable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from commprof.analysis.imports.traced_training import TracedJob
     from commprof.analysis.readers.foreign import ForeignSweep
 
-_MAX_RANKS = 65_536
 _WIDTH = 80
 
 
@@ -88,8 +88,8 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_import(args: argparse.Namespace) -> None:
     """Raise BadInput for a world size without a wire and for a folder that is taken or meant for several logs."""
-    if args.world_size is not None and not 2 <= args.world_size <= _MAX_RANKS:
-        raise BadInput(f"--world-size {args.world_size}: a wire has 2 to {_MAX_RANKS} ranks")
+    if args.world_size is not None and not 2 <= args.world_size <= MAX_RANKS:
+        raise BadInput(f"--world-size {args.world_size}: a wire has 2 to {MAX_RANKS} ranks")
     if not args.files and not args.preset:
         raise BadInput(f"name log files, or --preset with one of {', '.join(preset_names())}")
     for name in args.preset:

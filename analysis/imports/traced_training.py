@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from commprof.analysis.imports.profile import ComputedStep, RankProfile, read_profile
+from commprof.analysis.runs.world_sizes import MAX_RANKS
 from commprof.analysis.traces.all_ranks.doctor import assign_ranks, examine
 from commprof.analysis.traces.all_ranks.matching import Matching
 from commprof.analysis.traces.one_rank.files import each_trace, name_without_rank
@@ -21,7 +22,6 @@ from commprof.commbench.records.training import GradientTimeline, ParameterTimin
 from commprof.commbench.records.types import SCHEMA_VERSION, WHOLE_BUCKETS_CAP_BYTES, RankInfo, RunInfo, SoftwareInfo, Workload
 from commprof.commbench.units import printable
 
-_MAX_RANKS = 65_536
 _MAX_WORD = 128
 _GRADIENT_BYTES = 4  # Workload: gradients are float32, whatever they are sent as
 _SENT_AS = {"float": (4, "none"), "float32": (4, "none"), "half": (2, "fp16"), "float16": (2, "fp16"), "bfloat16": (2, "bf16")}
@@ -124,8 +124,8 @@ def _world_size(traces: Mapping[int, RankTrace], asked: int | None) -> int:
         raise UnusableData("no trace names the number of ranks; say --world-size N")
     if asked not in (None, found):
         raise UnusableData(f"--world-size {asked}, but the traces are of a job of {found} ranks")
-    if not max(traces) < found <= _MAX_RANKS:
-        raise UnusableData(f"rank {max(traces)} is not one of {found} ranks, of which there may be {_MAX_RANKS}")
+    if not max(traces) < found <= MAX_RANKS:
+        raise UnusableData(f"rank {max(traces)} is not one of {found} ranks, of which there may be {MAX_RANKS}")
     return found
 
 

@@ -15,7 +15,6 @@ from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import DATA_TYPES
 from commprof.commbench.records.types import SoftwareInfo
 
-MAX_RANKS = 65_536
 _MAX_BYTES = 2**50
 _MAX_SECONDS = 1e6
 _NUMBER = re.compile(r"[+-]?(?:\d{1,18}(?:\.(\d{0,12}))?|\.(\d{1,12}))(?:[eE]([+-]?\d{1,2}))?")

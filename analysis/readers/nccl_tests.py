@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Sequence
 
 from commprof.analysis.readers.foreign import (
-    MAX_RANKS,
     Device,
     ForeignSweep,
     ForeignTime,
@@ -22,6 +21,7 @@ from commprof.analysis.readers.foreign import (
     whole_number,
 )
 from commprof.analysis.readers.nccl_tests_rows import PROGRAM, Row, columns_of, rows_of, tables, text_lines, values_of
+from commprof.analysis.runs.world_sizes import MAX_RANKS
 from commprof.commbench.records.types import SoftwareInfo
 
 NAMES = {"alltoall": "all_to_all", "sendrecv": "send_recv"}

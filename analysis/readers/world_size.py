@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from commprof.analysis.readers.foreign import MAX_RANKS, ForeignSweep, ForeignTime, is_close, printed_over_derived
+from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime, is_close, printed_over_derived
 from commprof.analysis.readers.operation import share_ranks
+from commprof.analysis.runs.world_sizes import MAX_RANKS
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS
 

@@ -4,30 +4,22 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from commprof.commbench.errors import BadInput, UnusableData
+from commprof.analysis.runs.world_sizes import MAX_RANKS
+from commprof.commbench.errors import BadInput
 from commprof.commbench.units import format_seconds
 from commprof.commbench.verb import Verb
 
 if TYPE_CHECKING:
-    from commprof.analysis.scaling.extrapolate import Extrapolated, Extrapolation
+    from commprof.analysis.scaling.extrapolate import Extrapolated, Extrapolation, Refused
     from commprof.analysis.scaling.table import Series
 
-_MAX_RANKS = 65_536
 _WIDTH = 80
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """A series of the table that tells nothing, and why."""
-
-    series: str
-    reason: str
 
 
 def add_extrapolate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,21 +39,24 @@ def check_extrapolate(args: argparse.Namespace) -> None:
         raise BadInput("--world-sizes 1: one rank is what the others are counted from; ask for 2 or more")
     for flag, numbers in (("--world-sizes", args.world_sizes), ("--anchors", args.anchors)):
         for number in numbers:
-            if not 1 <= number <= _MAX_RANKS:
-                raise BadInput(f"{flag} {number}: a job has 1 to {_MAX_RANKS} ranks")
-    if args.gpus_per_node is not None and not 1 <= args.gpus_per_node <= _MAX_RANKS:
-        raise BadInput(f"--gpus-per-node {args.gpus_per_node}: give 1 to {_MAX_RANKS}")
+            if not 1 <= number <= MAX_RANKS:
+                raise BadInput(f"{flag} {number}: a job has 1 to {MAX_RANKS} ranks")
+    if args.gpus_per_node is not None and not 1 <= args.gpus_per_node <= MAX_RANKS:
+        raise BadInput(f"--gpus-per-node {args.gpus_per_node}: give 1 to {MAX_RANKS}")
 
 
 def extrapolate_verb(args: argparse.Namespace) -> int:
     """Print what every series of the table does at the wanted numbers of ranks; raise UnusableData where none tells."""
+    from commprof.analysis.scaling.extrapolate import Refused, extrapolate_all
     from commprof.analysis.scaling.table import read_series
 
-    told = [_extrapolated(_completed(series, args), args) for series in read_series(args.table)]
-    refused = [one for one in told if isinstance(one, Refused)]
-    if len(refused) == len(told):
-        name = f", series {refused[0].series}" if refused[0].series else ""
-        raise UnusableData(f"{args.table}{name}: {refused[0].reason}")
+    told = extrapolate_all(
+        [_completed(series, args) for series in read_series(args.table)],
+        sorted(set(args.world_sizes)),
+        scaling=args.scaling,
+        anchors=sorted(set(args.anchors)),
+        name=str(args.table),
+    )
     if args.json:
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
     else:
@@ -117,15 +112,6 @@ def _notes(predictions: "Sequence[Extrapolated]") -> list[str]:
     return [f"{', '.join(map(str, ranks))} ranks: {note}" for note, ranks in by_note.items()]
 
 
-def _extrapolated(series: "Series", args: argparse.Namespace) -> "Extrapolation | Refused":
-    from commprof.analysis.scaling.extrapolate import extrapolate
-
-    try:
-        return extrapolate(series, sorted(set(args.world_sizes)), scaling=args.scaling, anchors=sorted(set(args.anchors)))
-    except UnusableData as error:
-        return Refused(series=series.name, reason=str(error))
-
-
 def _completed(series: "Series", args: argparse.Namespace) -> "Series":
     return replace(
         series,
@@ -134,7 +120,7 @@ def _completed(series: "Series", args: argparse.Namespace) -> "Series":
     )
 
 
-def _refusal(refused: Refused) -> str:
+def _refusal(refused: "Refused") -> str:
     return "\n".join(_wrapped(f"{refused.series}: left out: {refused.reason}", "  "))
 
 

@@ -61,6 +61,33 @@ class Extrapolation:
     laws: tuple[LawValues, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A series of the table that tells nothing, and why."""
+
+    series: str
+    reason: str
+
+
+def extrapolate_all(
+    table: Sequence[Series], targets: Sequence[int], *, scaling: ScalingKind, anchors: Sequence[int] = (), name: str = "table"
+) -> list[Extrapolation | Refused]:
+    """Say what every series of a table does at `targets`, or why it tells nothing; raise UnusableData where none does."""
+    told = [_told(series, targets, scaling, anchors) for series in table]
+    refused = [one for one in told if isinstance(one, Refused)]
+    if len(refused) == len(told):
+        series = f", series {refused[0].series}" if refused[0].series else ""
+        raise UnusableData(f"{name}{series}: {refused[0].reason}")
+    return told
+
+
+def _told(series: Series, targets: Sequence[int], scaling: ScalingKind, anchors: Sequence[int]) -> Extrapolation | Refused:
+    try:
+        return extrapolate(series, targets, scaling=scaling, anchors=anchors)
+    except UnusableData as error:
+        return Refused(series=series.name, reason=str(error))
+
+
 def extrapolate(series: Series, targets: Sequence[int], *, scaling: ScalingKind, anchors: Sequence[int] = ()) -> Extrapolation:
     """Say what a series does at `targets`, from its other points or from `anchors`.
 

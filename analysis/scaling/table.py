@@ -17,13 +17,13 @@ from statistics import median
 from typing import Literal
 
 from commprof.analysis.readers.as_run import read_text
+from commprof.analysis.runs.world_sizes import MAX_RANKS
 from commprof.analysis.scaling.speedup import ScalingKind
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import printable
 
 Interconnect = Literal["nvlink", "pcie", "unknown"]
 Measure = Literal["throughput", "step_s"]
-MAX_RANKS = 65_536
 _MAX_ROWS = 100_000
 _MAX_NAME = 60
 _ALIASES = {

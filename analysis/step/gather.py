@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commprof.analysis.runs.load import Run, check_combinable, select
+from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.step.computation import ComputePool, draw_computation
 from commprof.analysis.step.ddp import NO_CONTENTION, Contention, share_cores
 from commprof.analysis.step.drift import drift_of
@@ -42,6 +43,8 @@ def gather(
     Raises UnusableData without a single-rank profile or a bench, or where a world size asked for cannot be predicted, BadInput
     for runs that cannot be combined.
     """
+    world_sizes = sorted(set(world_sizes))
+    check_world_sizes(world_sizes, "-n")
     check_combinable(runs)
     profile = profile_run(runs)
     workload = profile.info.workload
@@ -55,7 +58,7 @@ def gather(
     if not costs:
         raise UnusableData("no bench run among those given; run commprof bench --nproc N and name its folder too")
     drift = drift_of([*runs, *beside])
-    at = {n: _inputs(runs, profile, costs, n, drift) for n in sorted(set(world_sizes)) or costs}
+    at = {n: _inputs(runs, profile, costs, n, drift) for n in world_sizes or costs}
     larger, out_of_reach = {}, {}
     for n in sorted(set(beyond) - set(at)):
         try:

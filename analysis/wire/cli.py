@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from commprof.analysis.readers.presets import preset, preset_names
+from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.scaling.speedup import Scaling, scalings_of
-from commprof.analysis.wire.results import CostModel
-from commprof.commbench.errors import BadInput, UnusableData
+from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import write_document
 from commprof.commbench.verb import Verb
 
 if TYPE_CHECKING:
-    from commprof.analysis.runs.load import Run
+    pass
 
-_MAX_RANKS = 65_536
 _WIDTH = 80
 
 
@@ -42,9 +41,7 @@ def check_fit(args: argparse.Namespace) -> None:
     """Raise BadInput unless there is exactly one thing to fit, and for ranks, nodes and presets that do not exist."""
     if bool(args.runs) == bool(args.times):
         raise BadInput("give bench runs to fit the wire, or --times 1=19.53 4=42.34 to explain a speedup; one of the two")
-    for world_size in args.world_sizes:
-        if not 2 <= world_size <= _MAX_RANKS:
-            raise BadInput(f"--world-sizes {world_size}: a wire has 2 to {_MAX_RANKS} ranks")
+    check_world_sizes(args.world_sizes, "--world-sizes")
     if args.nodes is not None and not (args.nodes >= 1 and args.world_sizes):
         raise BadInput(f"--nodes {args.nodes}: say with --world-sizes how many ranks are on those nodes, one or more")
     for name in args.beside:
@@ -56,32 +53,21 @@ def check_fit(args: argparse.Namespace) -> None:
 def fit(args: argparse.Namespace) -> int:
     """Fit the wire from bench runs (and keep fit.json), or explain a speedup from its times."""
     from commprof.analysis.runs.load import load_runs
-    from commprof.analysis.wire.benched import wire_costs
+    from commprof.analysis.wire.fit import fit_wire, published
     from commprof.analysis.wire.text import fit_text
 
     if args.times:
         found = scalings_of(parse_times(args.times))
         _print(msgspec.json.encode([scaling.told for scaling in found]).decode() if args.json else _explained(found))
         return 0
-    runs = load_runs(args.runs)
-    costs, unusable = wire_costs(runs)
-    if not costs:
-        raise UnusableData(unusable[0].reason) if unusable else BadInput(_nothing_to_fit(runs, args.runs))
-    carried = _carried(runs, costs, args.world_sizes, args.nodes)
-    write_document(args.runs[0] / "analysis" / "fit.json", [*costs, *carried])
+    fitted = fit_wire(load_runs(args.runs), args.world_sizes, nodes=args.nodes)
+    document = [*fitted.costs, *fitted.carried]
+    write_document(args.runs[0] / "analysis" / "fit.json", document)
     if args.json:
-        _print(msgspec.json.encode([*costs, *carried]).decode())
+        _print(msgspec.json.encode(document).decode())
     else:
-        _print(fit_text(costs, carried, unusable, {name: published(name) for name in args.beside}))
+        _print(fit_text(fitted.costs, fitted.carried, fitted.unusable, {name: published(name) for name in args.beside}))
     return 0
-
-
-def published(name: str) -> CostModel:
-    """Fit a preset; raises BadInput for an unknown name."""
-    from commprof.analysis.readers.as_run import measurements, understand
-    from commprof.analysis.wire.cost import fit_cost
-
-    return fit_cost(list(measurements(understand(preset(name), name, op=None, ranks=None))))
 
 
 def parse_times(words: Sequence[str]) -> dict[int, float]:
@@ -96,32 +82,8 @@ def parse_times(words: Sequence[str]) -> dict[int, float]:
     return times
 
 
-def _carried(
-    runs: "Sequence[Run]", costs: Sequence[CostModel], world_sizes: Sequence[int], nodes: int | None
-) -> list[CostModel]:
-    """Carry every collective over to the world sizes at which it was not measured."""
-    from commprof.analysis.wire.other_world_sizes import carry_cost
-
-    devices = {rank.device_name for run in runs for rank in run.info.ranks}
-    device_name = devices.pop() if len(devices) == 1 else ""
-    carried = []
-    for op, dtype in dict.fromkeys((cost.op, cost.dtype) for cost in costs):
-        known = [cost for cost in costs if (cost.op, cost.dtype) == (op, dtype)]
-        missing = [n for n in dict.fromkeys(world_sizes) if n not in {cost.world_size for cost in known}]
-        carried += [carry_cost(known, n, num_nodes=nodes, device_name=device_name) for n in missing]
-    return carried
-
-
 def _explained(found: Sequence[Scaling]) -> str:
     return "\n\n".join("\n".join(textwrap.fill(line, _WIDTH) for line in each.explain().splitlines()) for each in found)
-
-
-def _nothing_to_fit(runs: "Sequence[Run]", paths: Sequence[Path]) -> str:
-    held = sorted({f"{m.mode} {m.op} of {m.dtype}" for run in runs if run.world_size > 1 for m in run.collectives})
-    names = ", ".join(map(str, paths))
-    if held:
-        return f"{names} holds {', '.join(held)}; what is fitted are isolated calls of a collective that moves bytes"
-    return f"no bench run among {names}; make one with commprof bench --nproc 2"
 
 
 def _print(text: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from commprof.analysis.health.check import Demands, check_run
+from commprof.analysis.health.check import TOLERANCE, Demands, check_run
 from commprof.analysis.health.evidence import load_evidence
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.report.numbers.data import Material
@@ -12,7 +12,6 @@ from commprof.commbench.errors import BadInput
 
 _WORDS = ("fails", "note", "not judged", "passes")
 _BY_RANK_TO_READ = 2  # failures and notes are shown, what passes or could not be judged is folded away
-_TOLERANCE = 0.05  # of a comparison with a baseline, which a report has none of
 
 Judged = list[tuple[str, Verdict]]
 
@@ -43,7 +42,7 @@ def _judge(runs: Sequence[Run]) -> tuple[Judged, list[str]]:
     refusals = []
     for run in runs:
         try:
-            judged += [(run.path.name, v) for v in check_run(load_evidence(run), Demands(), None, _TOLERANCE)]
+            judged += [(run.path.name, v) for v in check_run(load_evidence(run), Demands(), None, TOLERANCE)]
         except BadInput as error:
             refusals.append(f"{run.path.name} could not be judged: {error}.")
     return sorted(judged, key=lambda entry: entry[1].rank), refusals

@@ -218,7 +218,7 @@ def test_the_verb_prints_80_columns_or_one_document(folders: list[Path], capsys:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--world-sizes", "1"], "advise on 2 to"),
+        (["--world-sizes", "1"], "ask about 2 to"),
         (["--price", "0"], "more than 0"),
         (["--price", "nan"], "more than 0"),
         (["--samples", "0"], "1 to"),

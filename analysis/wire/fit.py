@@ -1,0 +1,59 @@
+"""Benches -> all that is known of the wire: fitted where it was measured, carried over to where it was not."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from commprof.analysis.readers.as_run import measurements, understand
+from commprof.analysis.readers.presets import preset
+from commprof.analysis.runs.load import Run
+from commprof.analysis.wire.benched import Unusable, wire_costs
+from commprof.analysis.wire.cost import fit_cost
+from commprof.analysis.wire.other_world_sizes import carry_cost
+from commprof.analysis.wire.results import CostModel
+from commprof.commbench.errors import BadInput, UnusableData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireFit:
+    """The costs as benched, those carried over to other world sizes, and the collectives that could not be fitted."""
+
+    costs: tuple[CostModel, ...]
+    carried: tuple[CostModel, ...]
+    unusable: tuple[Unusable, ...]
+
+
+def fit_wire(runs: Sequence[Run], world_sizes: Iterable[int] = (), *, nodes: int | None = None) -> WireFit:
+    """Fit every collective of these benches, and carry each to `world_sizes`, there on `nodes` nodes.
+
+    Raises BadInput where there is no bench or benches of one world size are not of one wire, UnusableData where none can be
+    fitted.
+    """
+    costs, unusable = wire_costs(runs)
+    if not costs:
+        raise UnusableData(unusable[0].reason) if unusable else BadInput(_nothing_to_fit(runs))
+    return WireFit(costs=tuple(costs), carried=tuple(_carried(runs, costs, world_sizes, nodes)), unusable=tuple(unusable))
+
+
+def published(name: str) -> CostModel:
+    """Fit a preset; raises BadInput for an unknown name."""
+    return fit_cost(list(measurements(understand(preset(name), name, op=None, ranks=None))))
+
+
+def _carried(runs: Sequence[Run], costs: Sequence[CostModel], world_sizes: Iterable[int], nodes: int | None) -> list[CostModel]:
+    devices = {rank.device_name for run in runs for rank in run.info.ranks}
+    device_name = devices.pop() if len(devices) == 1 else ""
+    wanted = list(dict.fromkeys(world_sizes))
+    carried = []
+    for op, dtype in dict.fromkeys((cost.op, cost.dtype) for cost in costs):
+        known = [cost for cost in costs if (cost.op, cost.dtype) == (op, dtype)]
+        missing = [n for n in wanted if n not in {cost.world_size for cost in known}]
+        carried += [carry_cost(known, n, num_nodes=nodes, device_name=device_name) for n in missing]
+    return carried
+
+
+def _nothing_to_fit(runs: Sequence[Run]) -> str:
+    held = sorted({f"{m.mode} {m.op} of {m.dtype}" for run in runs if run.world_size > 1 for m in run.collectives})
+    names = ", ".join(str(run.path) for run in runs)
+    if held:
+        return f"{names} holds {', '.join(held)}; what is fitted are isolated calls of a collective that moves bytes"
+    return f"no bench run among {names}; make one with commprof bench --nproc 2"
