@@ -1,18 +1,15 @@
-"""`commprof report`: runs in; a page, a paper, plain text or Markdown out."""
+"""`commprof report`: runs in; a page, a paper, plain text, Markdown or JSON out."""
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import msgspec
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info, write_text
 from commprof.commbench.units import printable
 from commprof.commbench.verb import Verb
-
-if TYPE_CHECKING:
-    from commprof.analysis.report.page.html import Report
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +18,7 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--latex", action="store_true", help="a paper instead: report.tex, figures/, report.pdf by pdflatex")
     form.add_argument("--text", action="store_true", help="print words and tables, 80 columns")
+    form.add_argument("--json", action="store_true", help="print the whole report as one JSON document; seconds, bytes")
     form.add_argument("--markdown", action="store_true", help="print words and tables for a pull request or an issue")
 
 
@@ -33,10 +31,10 @@ def check_report(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> int:
-    """Write report.html, or with --latex the paper, and print its path; print the report's words with --text or --markdown."""
+    """Write report.html, or with --latex the paper, and print its path; or print what it says in the form asked for."""
     if args.latex:
         return _latex_report(args)
-    if args.text or args.markdown:
+    if args.text or args.markdown or args.json:
         return _say(args)
     from commprof.analysis.report.sections.build import write_report
     from commprof.analysis.report.sides.page import write_comparison
@@ -58,34 +56,19 @@ def report(args: argparse.Namespace) -> int:
 
 def _say(args: argparse.Namespace) -> int:
     from commprof.analysis.report.page.words import as_markdown, as_text
+    from commprof.analysis.report.whole import whole_report
 
-    found = _report_of(args.runs)
-    words = as_text(found) if args.text else as_markdown(found)
+    whole = whole_report(args.runs)
+    if args.json:
+        words = msgspec.json.encode(whole.document()).decode() + "\n"
+    else:
+        words = as_text(whole.report) if args.text else as_markdown(whole.report)
     if args.out is None:
         sys.stdout.write(words)
     else:
         write_text(args.out, words)
         sys.stdout.write(printable(str(args.out)) + "\n")
     return 0
-
-
-def _report_of(paths: Sequence[Path]) -> "Report":
-    """Build the report of a study of several cells, of runs side by side, or of runs that belong together."""
-    from commprof.analysis.report.numbers.data import gather
-    from commprof.analysis.report.sections.build import build_report
-    from commprof.analysis.report.sides.page import build_comparison
-    from commprof.analysis.report.sides.sides import sides_of, why_apart
-    from commprof.analysis.report.study.grid_page import build_grid_report
-    from commprof.analysis.report.study.pages import has_grid, read_grid
-    from commprof.analysis.runs.load import load_runs
-    from commprof.analysis.study.experiment import cells_of
-
-    derived = paths[0] / "analysis"
-    if len(paths) == 1 and has_grid(paths[0]):
-        return build_grid_report(read_grid(paths[0], cells_of(load_runs(paths))))
-    if len(paths) > 1 and (reason := why_apart(paths)):
-        return build_comparison(sides_of(paths, reason), reason, derived / "comparison.html")
-    return build_report(gather(paths), derived / "report.html")
 
 
 def _latex_report(args: argparse.Namespace) -> int:
@@ -105,6 +88,7 @@ VERB = Verb(
         "commprof report runs/demo",
         "commprof report runs/demo --text",
         "commprof report runs/demo --markdown --out report.md",
+        "commprof report runs/demo --json --out report.json",
         "commprof report runs/demo --latex",
         "commprof report runs/PROFILE runs/BENCH --out report.html",
         "commprof report runs/MONDAY runs/TUESDAY",

@@ -47,7 +47,7 @@ def check_extrapolate(args: argparse.Namespace) -> None:
 
 def extrapolate_verb(args: argparse.Namespace) -> int:
     """Print what every series of the table does at the wanted numbers of ranks; raise UnusableData where none tells."""
-    from commprof.analysis.scaling.extrapolate import Refused, extrapolate_all
+    from commprof.analysis.scaling.extrapolate import extrapolate_all
     from commprof.analysis.scaling.table import read_series
 
     told = extrapolate_all(
@@ -60,10 +60,15 @@ def extrapolate_verb(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
     else:
-        sys.stdout.write(
-            "\n\n".join(_refusal(one) if isinstance(one, Refused) else extrapolation_text(one) for one in told) + "\n"
-        )
+        sys.stdout.write(told_text(told) + "\n")
     return 0
+
+
+def told_text(told: "Sequence[Extrapolation | Refused]") -> str:
+    """Lay out every series of a table, those that tell nothing with the reason."""
+    from commprof.analysis.scaling.extrapolate import Refused
+
+    return "\n\n".join(_refusal(one) if isinstance(one, Refused) else extrapolation_text(one) for one in told)
 
 
 def extrapolation_text(one: "Extrapolation") -> str:

@@ -4,6 +4,7 @@ Ink and paper are marker colours that a page may replace by its own (`currentCol
 colour-blind eyes. Whatever a user's matplotlibrc says, text is drawn as it is: no TeX, no mathtext.
 """
 
+import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +23,7 @@ SERIES = tuple(zip((GREEN, PURPLE, ORANGE, SKY, BLUE, VERMILLION), "osD^vP", str
 
 _EDGE = 4.0  # points between a figure's edge and its legend
 _WIDTH = 460.0  # points, and CSS pixels in a column of the report: text then keeps its 11 px
+_NOTEBOOK_DPI = 144
 _LARGEST_LINEAR_AXIS = 16  # ranks; beyond, doublings lie at equal distances
 _STYLE = {
     "font.size": 11,
@@ -49,6 +51,16 @@ _STYLE = {
 _in_style = ContextVar("_in_style", default=False)
 
 
+class _ShownFigure(Figure):
+    """A figure that a notebook shows by itself, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with styled():
+            self.savefig(buffer, format="png", dpi=_NOTEBOOK_DPI)
+        return buffer.getvalue()
+
+
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw in this style; hold it while saving too, because tick labels are made then.
@@ -69,7 +81,7 @@ def styled() -> Iterator[None]:
 def new_axes(height: float, *, left: float, legend_rows: int = 1) -> tuple[Figure, Axes]:
     """Return a figure of fixed width and its axes; margins in points, so that text has room at every height."""
     top = _EDGE + 14 + 17 * legend_rows
-    figure = Figure(figsize=(_WIDTH / 72, (height + top) / 72))
+    figure = _ShownFigure(figsize=(_WIDTH / 72, (height + top) / 72))
     axes = figure.add_subplot()
     share = height + top
     figure.subplots_adjust(left=left / _WIDTH, right=1 - 24 / _WIDTH, bottom=46 / share, top=1 - top / share)

@@ -9,7 +9,8 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from commprof.analysis.report.page.html import Cell, Link, Noted, Report, Section, Table
+from commprof.analysis.report.page.document import cell_text
+from commprof.analysis.report.page.html import Report, Section, Table
 from commprof.commbench.units import printable
 
 WIDTH = 80
@@ -41,7 +42,7 @@ def _text_lines(report: Report) -> Iterator[str]:
 
 def _text_table(table: Table) -> Iterator[str]:
     yield _plain(table.title)
-    head, *body = [[_plain(_cell(cell)) for cell in row] for row in (table.head, *table.rows)]
+    head, *body = [[_plain(cell_text(cell)) for cell in row] for row in (table.head, *table.rows)]
     widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
     if sum(widths) + 2 * len(widths) <= WIDTH:
         for row in (head, *body):
@@ -77,7 +78,7 @@ def _markdown_table(table: Table) -> Iterator[str]:
     yield f"| {' | '.join(map(_escaped, table.head))} |"
     yield f"|{'|'.join('---' if i in table.words else '--:' for i in range(len(table.head)))}|"
     for row in table.rows:
-        yield f"| {' | '.join(_escaped(_cell(cell)) for cell in row)} |"
+        yield f"| {' | '.join(_escaped(cell_text(cell)) for cell in row)} |"
     yield from ("", _escaped(table.note)) if table.note else ()
     yield from ("", "</details>") if table.folded else ()
 
@@ -96,12 +97,6 @@ def _worded(report: Report) -> Iterator[Section]:
     """Yield the sections that say something without a browser."""
     said = (section for section in report.sections if section.explorer is None)
     return (section for section in said if section.sentences or section.tables or section.remarks)
-
-
-def _cell(cell: Cell) -> str:
-    if isinstance(cell, Link):
-        return cell.text
-    return f"{cell.value} ({cell.note})" if isinstance(cell, Noted) else cell
 
 
 def _aligned(text: str, width: int, *, words: bool) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from commprof.analysis.report.figures.canvas import styled
 from commprof.analysis.report.numbers.data import Material, cell_material, gather
+from commprof.analysis.report.page.document import Results
 from commprof.analysis.report.page.html import Report, Section, render
 from commprof.analysis.report.sections.contention import contention_section
 from commprof.analysis.report.sections.headline import headline, other_answers, sentences, verdict_sources
@@ -110,6 +111,18 @@ def verification(material: Material) -> tuple[CheckedPrediction, ...]:
             run_id=outcome.run_id,
         )
         for outcome in material.outcomes
+    )
+
+
+def results(material: Material, name: str) -> Results:
+    """Return the numbers behind a report, for its JSON document."""
+    return Results(
+        name=name,
+        runs=tuple(run.info for run in material.runs),
+        fits=tuple(material.costs.values()),
+        predictions=material.predicted,
+        verification=verification(material),
+        assumptions=material.checks,
     )
 
 

@@ -10,12 +10,14 @@ from typing import Any
 from commprof.analysis.traces.all_ranks.buckets import BucketStep, summarise_buckets
 from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget, typical
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, all_collectives, waiting_share
+from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.shown.tables import bucket_lines, cost_sentences
 from commprof.commbench.units import format_bytes, format_rate, format_seconds, printable
 
 WIDTH = 80
 _MAX_ROWS = 16
 _COLUMNS = ("compute", "hidden", "exposed", "hidden", "exposed", "memory", "launch", "other")
+_COLLECTIVE_FIELDS = ("step", "op", "message_bytes", "dtype", "group", "sequence", "start_ns", "end_ns")
 _GROUPS = ("", "transfer", "", "waiting", "", "", "", "")
 assert len(_COLUMNS) == len(_GROUPS) == len(PARTS)
 
@@ -168,21 +170,12 @@ def budget_csv(analysis: TraceAnalysis) -> str:
 
 def collectives_csv(analysis: TraceAnalysis) -> str:
     """Return one row a rank and collective, times on the rank's own clock."""
-    rows = (
-        {
-            "rank": rank,
-            "step": one.step,
-            "op": one.op,
-            "message_bytes": one.message_bytes,
-            "dtype": one.dtype,
-            "group": one.group,
-            "sequence": one.sequence,
-            "start_ns": one.start_ns,
-            "end_ns": one.end_ns,
-        }
-        for rank, one in all_collectives(analysis)
-    )
-    return _csv(["rank", "step", "op", "message_bytes", "dtype", "group", "sequence", "start_ns", "end_ns"], rows)
+    return _csv(["rank", *_COLLECTIVE_FIELDS], (collective_record(*own) for own in all_collectives(analysis)))
+
+
+def collective_record(rank: int, one: Collective) -> dict[str, Any]:
+    """Return one collective of a rank, times on the rank's own clock."""
+    return {"rank": rank, **{name: getattr(one, name) for name in _COLLECTIVE_FIELDS}}
 
 
 def buckets_csv(analysis: TraceAnalysis) -> str:

@@ -28,11 +28,12 @@ MODULES = [
         "analysis.health.results",
         "analysis.runs.interval",
         "analysis.imports.cli",
+        "analysis.report.page.document",
     )
 ]
 
 PACKAGES = [ROOT / name for name in ("analysis", "commbench", "commprof", "train")]
-INPUTS = {"presets.csv", "train.csv", "test.csv", "small.yaml"}  # read, not written
+INPUTS = {"presets.csv", "table.csv", "train.csv", "test.csv", "small.yaml"}  # read, not written
 DERIVED = {"analysis/predictions.json", "analysis/report.html"}  # in a run's own analysis/
 _DATA_FILE = re.compile(r'"([a-z_]+\.(?:jsonl?|csv|html|tex|yaml))"')
 _OWN_FILE = re.compile(r"`((?:analysis|commbench|commprof|train|tests|benchmarks|slurm|configs)/[\w./-]+\.\w+)`")

@@ -1,0 +1,32 @@
+"""What changes save -> a matplotlib Figure: seconds a batch with their 90 % intervals."""
+
+from collections.abc import Sequence
+from textwrap import shorten
+
+from matplotlib.figure import Figure
+
+from commprof.analysis.report.figures.canvas import BLUE, bar_axis, new_axes, styled, time_unit
+from commprof.analysis.step.results import Change
+from commprof.commbench.errors import UnusableData
+
+_LONGEST_LABEL = 44
+
+
+@styled()
+def savings_figure(changes: Sequence[Change]) -> Figure:
+    """Draw one bar a change, in the order given; raise UnusableData where no change surely saves time."""
+    if not changes:
+        raise UnusableData("no change of the configuration surely saves time, so there is none to draw")
+    figure, axes = new_axes(58 + 26 * len(changes), left=300)
+    spans = [(c.interval_s.low, c.interval_s.high) if c.interval_s else (c.seconds_saved, c.seconds_saved) for c in changes]
+    scale, unit = time_unit(max(high for _, high in spans))
+    rows, saved = range(len(changes)), [change.seconds_saved / scale for change in changes]
+    ends = [
+        [max(0.0, value - low / scale) for value, (low, _) in zip(saved, spans, strict=True)],
+        [max(0.0, high / scale - value) for value, (_, high) in zip(saved, spans, strict=True)],
+    ]
+    axes.barh(rows, saved, xerr=ends, height=0.6, color=BLUE, alpha=0.75)
+    labels = [f"{change.world_size} ranks: {shorten(change.what, _LONGEST_LABEL)}" for change in changes]
+    axes.set_yticks(rows, labels)
+    bar_axis(axes, f"saved a batch, 90 % interval ({unit})", len(changes))
+    return figure

@@ -1,0 +1,78 @@
+"""`cp.advise`: what to change, what other hardware would bring, and what an epoch costs."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from commprof.analysis.advice.advise import advise as advise_on
+from commprof.analysis.advice.results import Advice, Budget, RankAdvice
+from commprof.analysis.advice.text import advice_text
+from commprof.api.answer import Answer
+from commprof.api.frames import Row, frame
+from commprof.api.runs import RunsLike, as_runs, as_world_sizes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+_COLUMNS = ("world_size", "kind", "what", "setting", "saved_s", "saved_low_s", "saved_high_s", "speedup", "side_effect")
+
+
+@dataclass(frozen=True, slots=True)
+class Advised(Answer):
+    """All the advice that some runs allow."""
+
+    advice: Advice
+
+    def to_frame(self) -> "DataFrame":
+        """Return one row a world size and change or other hardware: seconds saved a batch, with a 90 % interval."""
+        return frame((row for ranks in self.advice.ranks for row in _rows(ranks)), _COLUMNS)
+
+    def plot(self) -> "Figure":
+        """Draw the seconds that each change saves at each world size, with their intervals."""
+        from commprof.analysis.report.figures.savings import savings_figure
+
+        return savings_figure([change for ranks in self.advice.ranks for change in ranks.changes])
+
+    def headline(self) -> str:
+        best = {r.world_size: r.changes[0].what if r.changes else "nothing surely helps" for r in self.advice.ranks}
+        return "; ".join(f"{world_size} ranks: {what}" for world_size, what in best.items())
+
+    def __str__(self) -> str:
+        return advice_text(self.advice)
+
+
+def advise(runs: RunsLike, n: int | Iterable[int] = (), *, budget: Budget | None = None) -> Advised:
+    """Say what would make n ranks faster, by default every number that was benched; `budget` asks what epochs cost.
+
+    Raises UnusableData without a profile or a bench, BadInput for runs that cannot be combined.
+    """
+    return Advised(advise_on(as_runs(runs), as_world_sizes(n), budget))
+
+
+def _rows(ranks: RankAdvice) -> Iterator[Row]:
+    for change in ranks.changes:
+        assert change.interval_s is not None, "changes are judged by their intervals"
+        yield {
+            "world_size": ranks.world_size,
+            "kind": "change",
+            "what": change.what,
+            "setting": change.setting,
+            "saved_s": change.seconds_saved,
+            "saved_low_s": change.interval_s.low,
+            "saved_high_s": change.interval_s.high,
+            "speedup": change.speedup,
+            "side_effect": change.side_effect,
+        }
+    for other in ranks.what_ifs:
+        yield {
+            "world_size": ranks.world_size,
+            "kind": "hardware",
+            "what": other.what,
+            "setting": None,
+            "saved_s": other.seconds_saved,
+            "saved_low_s": other.interval_s.low,
+            "saved_high_s": other.interval_s.high,
+            "speedup": other.speedup,
+            "side_effect": None,
+        }

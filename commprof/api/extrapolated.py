@@ -1,0 +1,79 @@
+"""`cp.extrapolate`: other numbers of ranks, from a table of a few throughputs or step times."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commprof.analysis.scaling.cli import told_text
+from commprof.analysis.scaling.extrapolate import Extrapolation, Refused, extrapolate_all
+from commprof.analysis.scaling.speedup import ScalingKind
+from commprof.analysis.scaling.table import Series, parse_series, read_series
+from commprof.api.answer import Answer
+from commprof.api.frames import Row, frame
+from commprof.api.runs import PathLike, as_world_sizes
+from commprof.commbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Extrapolated(Answer):
+    """What each series of a table does at the numbers of ranks asked for, or why it tells nothing."""
+
+    told: tuple[Extrapolation | Refused, ...]
+
+    @property
+    def series(self) -> tuple[Extrapolation, ...]:
+        return tuple(one for one in self.told if isinstance(one, Extrapolation))
+
+    def to_frame(self) -> "DataFrame":
+        """Return one row a series and number of ranks; `value`, `low` and `high` in the table's unit, or seconds a step."""
+        return frame(row for one in self.series for row in _rows(one))
+
+    def plot(self) -> "Figure":
+        """Draw the speedup over ranks with its 90 % interval, a line a series, and the anchors."""
+        from commprof.analysis.report.figures.extrapolated import extrapolated_figure
+
+        return extrapolated_figure(self.series)
+
+    def headline(self) -> str:
+        found = [(one.series, p) for one in self.series for p in one.predictions if p.speedup is not None]
+        return ", ".join(f"{name}{': ' * bool(name)}{p.speedup:.2f}x on {p.world_size}" for name, p in found[:8])
+
+    def __str__(self) -> str:
+        return told_text(self.told)
+
+
+def extrapolate(
+    table: "PathLike | DataFrame", n: int | Iterable[int], *, scaling: ScalingKind = "weak", anchors: Iterable[int] = ()
+) -> Extrapolated:
+    """Carry a table of throughputs or step times by number of ranks to n ranks; nothing else is needed.
+
+    `table` is a CSV file or a DataFrame with a column of ranks (`n_gpus`, `world_size`, ...) and one of `throughput` (over
+    all ranks), `step_s` or `step_ms`. `anchors` are the rows to start from, by default all that are not asked for.
+    Raises BadInput for a table that cannot be read, UnusableData where it tells nothing.
+    """
+    series, name = _series(table)
+    targets = sorted(set(as_world_sizes(n)))
+    if not targets:
+        raise BadInput("n: name the numbers of ranks to extrapolate to, such as n=[8, 16]")
+    told = extrapolate_all(series, targets, scaling=scaling, anchors=sorted(set(anchors)), name=name)
+    return Extrapolated(tuple(told))
+
+
+def _series(table: "PathLike | DataFrame") -> tuple[tuple[Series, ...], str]:
+    if hasattr(table, "to_csv"):
+        try:
+            return parse_series(table.to_csv(index=False)), "the table"
+        except BadInput as error:
+            raise BadInput(f"the table, {error}") from None
+    return read_series(Path(table)), str(table)
+
+
+def _rows(one: Extrapolation) -> Iterator[Row]:
+    for prediction in one.predictions:
+        row = asdict(prediction)
+        yield {"series": one.series, "measure": one.measure, **row, "notes": list(prediction.notes)}

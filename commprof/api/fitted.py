@@ -1,0 +1,86 @@
+"""`cp.fit`: what the wire costs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from commprof.analysis.runs.world_sizes import check_world_sizes
+from commprof.analysis.wire.benched import Unusable
+from commprof.analysis.wire.cost import cost_s, curve_points
+from commprof.analysis.wire.fit import WireFit, fit_wire
+from commprof.analysis.wire.results import CostModel
+from commprof.analysis.wire.text import fit_text
+from commprof.api.answer import Answer
+from commprof.api.frames import frame, row_of
+from commprof.api.runs import RunsLike, as_runs, as_world_sizes
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.units import format_rate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+_NOT_IN_A_ROW = ("message_bytes", "median_s", "set_aside", "switches")
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted(Answer):
+    """The collectives' costs: as benched, and carried over to the world sizes that were asked for besides."""
+
+    fit: WireFit
+
+    @property
+    def costs(self) -> tuple[CostModel, ...]:
+        """Every cost, the benched ones first."""
+        return (*self.fit.costs, *self.fit.carried)
+
+    @property
+    def unusable(self) -> tuple[Unusable, ...]:
+        """The collectives that were measured and could not be fitted, with the reason."""
+        return self.fit.unusable
+
+    def time_s(self, message_bytes: float, n: int, *, op: str = "all_reduce", dtype: str = "float32") -> float:
+        """Return the seconds that one collective of a size takes on n ranks; raise UnusableData where that was not fitted."""
+        for cost in self.costs:
+            if (cost.op, cost.dtype, cost.world_size) == (op, dtype, n):
+                return cost_s(cost, message_bytes)
+        known = ", ".join(f"{cost.op} of {cost.dtype} on {cost.world_size}" for cost in self.costs)
+        raise UnusableData(f"no {op} of {dtype} on {n} ranks among {known}; ask for it with cp.fit(runs, n=[{n}])")
+
+    def to_frame(self) -> "DataFrame":
+        """Return one row a collective and world size: the line, its 95 % intervals, and whether to trust it."""
+        rows = [row_of(cost, ("half_bandwidth_bytes", "busbw_bytes_per_s")) for cost in self.costs]
+        table = frame({name: value for name, value in row.items() if name not in _NOT_IN_A_ROW} for row in rows)
+        units = {f"bandwidth_{end}": f"bandwidth_{end}_bytes_per_s" for end in ("low", "high")}
+        return table.rename(columns=units)
+
+    def curves(self) -> "DataFrame":
+        """Return one row a collective, world size and message size (bytes): the seconds that predictions use."""
+        return frame(
+            {"op": c.op, "dtype": c.dtype, "world_size": c.world_size, "message_bytes": size, "time_s": time_s}
+            for c in self.costs
+            for size, time_s in curve_points(c)
+        )
+
+    def plot(self) -> "Figure":
+        """Draw bus bandwidth over message size, a line a collective and world size."""
+        from commprof.analysis.report.figures.costs import cost_figure
+
+        return cost_figure(self.costs)
+
+    def headline(self) -> str:
+        told = (f"{c.op} on {c.world_size} ranks {format_rate(c.busbw_bytes_per_s)} busbw" for c in self.costs)
+        return ", ".join(told)
+
+    def __str__(self) -> str:
+        return fit_text(self.fit.costs, self.fit.carried, self.fit.unusable)
+
+
+def fit(runs: RunsLike, n: int | Iterable[int] = (), *, nodes: int | None = None) -> Fitted:
+    """Fit latency and bandwidth of every collective that was benched, and carry the curves to n ranks, on `nodes` nodes.
+
+    Raises BadInput without a bench, UnusableData where no bench can be fitted.
+    """
+    world_sizes = as_world_sizes(n)
+    check_world_sizes(world_sizes, "n")
+    return Fitted(fit_wire(as_runs(runs), world_sizes, nodes=nodes))

@@ -1,0 +1,259 @@
+"""`import commprof as cp`: tables hold the records that were written, answers are those of the verbs, nothing is written."""
+
+import json
+import rlcompleter
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import commprof as cp
+from commprof.analysis.runs.load import load_run
+from commprof.api.answer import Answer
+from commprof.cli import main
+from tests.report_runs import HOSTILE, add_bench, add_study, add_train
+from tests.traces import all_reduce, header, kernel, profiler_step, write_trace
+
+TIME_OR_SIZE = ("_s", "bytes")  # how the name of a measured column ends
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return add_study(tmp_path_factory.mktemp("api") / "demo")
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two ranks that compute for 50 us; rank 0 waits 15 us for rank 1, then both transfer for 20 us."""
+    folder = tmp_path_factory.mktemp("traces")
+    for rank, start_us in enumerate((60.0, 75.0)):
+        events = [
+            profiler_step(1, 0.0, 100.0),
+            *kernel("gemm", 5.0, 55.0, launched_us=1.0, correlation=1),
+            *all_reduce(start_us, 95.0, launched_us=3.0, correlation=2),
+        ]
+        write_trace(folder / f"rank{rank}.json", events, header(rank))
+    return folder
+
+
+def document(capsys: pytest.CaptureFixture[str], *words: object) -> Any:  # noqa: ANN401
+    assert main([*map(str, words), "--json"]) in (0, 3)
+    return json.loads(capsys.readouterr().out)
+
+
+def files_below(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_runs_are_found_by_folder_glob_and_list(study: Path) -> None:
+    names = [run.path.name for run in cp.load(study)]
+    assert len(names) == 7
+    assert sorted(run.path.name for run in cp.load(f"{study}/*")) == sorted(names)
+    assert [run.path.name for run in cp.load([study / "train-n2", str(study / "bench-n*")])] == [
+        "train-n2",
+        "bench-n2",
+        "bench-n4",
+    ]
+    assert [run.path.name for run in cp.load(study)[1:3]] == names[1:3]
+
+
+@pytest.mark.parametrize(("name", "words"), [("none-*", "matches no run folder"), ("nowhere", "nowhere is not a run folder")])
+def test_what_holds_no_run_is_named(tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(cp.BadInput, match=words):
+        cp.load(tmp_path / name)
+
+
+def test_tables_hold_the_records_with_their_units(study: Path) -> None:
+    runs = cp.load(study)
+    steps = runs.steps
+    assert len(steps) == sum(len(own) for run in runs for own in run.steps.values())
+    counted = steps[steps.counts].groupby("run_id").step_s.median()
+    assert counted["train-n4"] == load_run(study / "train-n4").median_step_s() == 0.125
+    curve = runs.collectives
+    assert np.allclose(curve.busbw_bytes_per_s, curve.algbw_bytes_per_s * 2 * (curve.world_size - 1) / curve.world_size)
+    assert set(runs.buckets[runs.buckets.run_id == "train-n2"].num_bytes) == {2**20, 2_951_424}
+    assert list(runs.parameters[runs.parameters.run_id == "profile-n1"].name) == ["head.weight", "embedding.weight"]
+    assert list(runs.info.world_size) == [run.world_size for run in runs]
+    assert runs.info.num_parameters.dtype == "Int64"  # benches have none, and the others' stay whole numbers
+
+
+@pytest.mark.parametrize("name", ["steps", "collectives", "links", "contention", "buckets", "parameters", "info"])
+def test_a_table_without_rows_has_its_columns(study: Path, name: str) -> None:
+    whole, none = getattr(cp.load(study), name), getattr(cp.Runs(()), name)
+    assert list(none.columns) == list(whole.columns)
+    assert len(none) == 0
+    numbers = [column for column in whole.select_dtypes("float") if not whole[column].isna().all()]
+    unitless = {"loss", "compute_slowdown", "comm_slowdown"}
+    assert [column for column in numbers if not column.endswith((*TIME_OR_SIZE, "_per_s")) and column not in unitless] == []
+
+
+def test_lists_of_samples_explode_on_demand(study: Path) -> None:
+    runs = cp.load(study / "bench-n2")
+    long = runs.samples("collectives")
+    assert len(long) == 4 * 5
+    one = long[long.message_bytes == 2**20]
+    assert list(one["sample"]) == [0, 1, 2, 3, 4]
+    assert list(one.fastest_rank_s) == list(runs[0].collectives[2].fastest_rank_s)
+    assert len(cp.load(study / "train-n2").samples("links")) == 0
+
+
+def test_predictions_are_those_of_the_verb(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copied = add_study(tmp_path / "copy")
+    answer = cp.predict(study, n=[2, 4])
+    said = document(capsys, "predict", copied, "-n", 2, 4)
+    table = answer.to_frame()
+    assert list(table.step_s) == [p["step_s"] for p in said["predictions"]]
+    assert [change.seconds_saved for change in answer.changes] == [change["seconds_saved"] for change in said["changes"]]
+    schedule = table[table.model == "schedule"].set_index("world_size")
+    assert (schedule.step_low_s <= schedule.step_s).all()
+    assert (schedule.step_s <= schedule.step_high_s).all()
+    assert schedule.measured_step_s[4] == 0.125
+    assert schedule.relative_error[4] == pytest.approx(answer[4].step_s / 0.125 - 1)
+    with pytest.raises(cp.UnusableData, match=r"n=\[8\]"):
+        answer[8]
+
+
+def test_fits_are_those_of_the_verb(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = cp.fit(study, n=8)
+    said = document(capsys, "fit", add_study(tmp_path / "copy"), "-n", 8)
+    table = answer.to_frame()
+    assert list(table.bandwidth_bytes_per_s) == [cost["bandwidth_bytes_per_s"] for cost in said]
+    assert list(table.world_size) == [2, 4, 8]
+    curve = answer.curves()
+    assert answer.time_s(2**20, 4) == pytest.approx(
+        curve[(curve.world_size == 4) & (curve.message_bytes == 2**20)].time_s.item()
+    )
+    with pytest.raises(cp.UnusableData, match="no broadcast of float32 on 2 ranks"):
+        answer.time_s(1, 2, op="broadcast")
+
+
+def test_advice_and_verdicts_are_those_of_the_verbs(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    advice = cp.advise(
+        study, n=[2], budget=cp.Budget(price_per_gpu_hour=2.0, samples_per_epoch=None, epochs=1, deadline_s=None)
+    )
+    said = document(capsys, "advise", study, "-n", 2, "--price", 2)
+    assert list(advice.to_frame().saved_s) == [
+        row["seconds_saved"] for key in ("changes", "what_ifs") for row in said["ranks"][0][key]
+    ]
+    assert advice.advice.costs is not None
+    benches = [study / "bench-n2", study / "bench-n4"]
+    checked = cp.check(benches, demands=cp.Demands(min_busbw_bytes_per_s=1e12))
+    verdicts = document(capsys, "check", *benches, "--min-busbw", 1000)
+    assert list(checked.to_frame().message) == [verdict["message"] for verdict in verdicts]
+    assert not checked.ok
+    assert cp.check(benches).ok
+
+
+def test_traces_add_up_step_by_step(traces: Path) -> None:
+    answer = cp.trace(traces)
+    table = answer.to_frame().set_index("rank")
+    parts = [column for column in table if column not in ("step", "wall_s")]
+    assert table[parts].sum(axis=1).to_list() == pytest.approx(table.wall_s.to_list())
+    assert table.waiting_exposed_s[0] == pytest.approx(15e-6)
+    assert table.compute_s.to_list() == pytest.approx([50e-6, 50e-6])
+    collectives = answer.collectives()
+    assert list(collectives.message_bytes) == [4_000_000, 4_000_000]
+    assert len(cp.trace(sorted(traces.glob("*.json"))).to_frame()) == 2
+
+
+def test_a_table_of_throughputs_may_be_a_frame_or_a_file(tmp_path: Path) -> None:
+    table = pd.DataFrame({"series": "a", "n_gpus": [1, 2, 4], "throughput": [100.0, 190.0, 360.0], "interconnect": "nvlink"})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    frames = [cp.extrapolate(own, n=[8]).to_frame() for own in (table, tmp_path / "table.csv")]
+    assert frames[0].value.item() == frames[1].value.item()
+    assert 360 < frames[0].low.item() <= frames[0].value.item() <= frames[0].high.item() < 800
+    with pytest.raises(cp.BadInput, match="the table, line 2: throughput"):
+        cp.extrapolate(table.assign(throughput=-1.0), n=8)
+
+
+@pytest.mark.parametrize("n", [[2.5], "4", 1, [2, 70_000], [None]])
+def test_numbers_of_ranks_are_whole_and_above_one(study: Path, n: Any) -> None:  # noqa: ANN401
+    with pytest.raises(cp.BadInput, match="n"):
+        cp.predict(study, n=n)
+
+
+def test_numbers_of_ranks_may_come_from_numpy(study: Path) -> None:
+    assert cp.predict(study, n=np.array([2, 4]))[4].world_size == 4
+
+
+def answers(study: Path, traces: Path) -> list[Answer]:
+    table = pd.DataFrame({"n": [1, 2], "step_s": [1.0, 1.1]})
+    runs = cp.load(study)
+    return [cp.fit(runs), cp.predict(runs), cp.advise(runs), cp.check(runs), cp.trace(traces), cp.extrapolate(table, n=[4])]
+
+
+def test_every_answer_is_a_table_a_figure_a_page_and_text_and_writes_nothing(study: Path, traces: Path) -> None:
+    before = files_below(study.parent), files_below(traces)
+    for answer in answers(study, traces):
+        assert len(answer.to_frame()) > 0
+        figure = answer.plot()
+        assert isinstance(figure, Figure)
+        assert figure.axes[0].get_xlabel()
+        assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+        page = answer._repr_html_()
+        assert page.startswith("<p>")
+        assert "<table" in page
+        assert len(str(answer).splitlines()) > 1
+    assert (files_below(study.parent), files_below(traces)) == before
+
+
+def test_hostile_names_are_only_text(tmp_path: Path) -> None:
+    runs = [add_train(tmp_path / "one", 1, 0.1, run_id=HOSTILE), add_bench(tmp_path / "two", 2, run_id=HOSTILE)]
+    for shown in (cp.load(runs)._repr_html_(), cp.check(runs[1])._repr_html_(), cp.predict(runs)._repr_html_()):
+        assert "<script" not in shown
+
+
+def test_import_brings_nothing_with_it() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import commprof; "
+        "print(sorted(set(sys.modules) - before)); dir(commprof); print(sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "['commprof']\n['commprof']\n"
+
+
+def test_tables_and_answers_bring_neither_torch_nor_pyplot(study: Path) -> None:
+    code = (
+        f"import sys; import commprof as cp; runs = cp.load({str(study)!r}); answer = cp.predict(runs); "
+        "lazy = 'pandas' in sys.modules; answer.to_frame(); answer.plot(); "
+        "print(lazy, 'torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "False False False\n"
+
+
+def test_names_complete_and_are_there() -> None:
+    found: list[str | None] = []
+    complete = rlcompleter.Completer({"cp": cp}).complete
+    while (match := complete("cp.", len(found))) is not None:
+        found.append(match.rstrip("()").removeprefix("cp."))
+    assert set(cp.__all__) <= set(found)
+    assert all(getattr(cp, name).__doc__ for name in cp.__all__)
+    assert cp.__version__ == version("commprof")
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = cp.nonsense  # type: ignore[attr-defined]
+
+
+def test_a_type_checker_knows_what_comes_back(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import commprof as cp\n"
+        "runs = cp.load('runs/*')\n"
+        "reveal_type(runs.steps)\n"
+        "reveal_type(cp.predict(runs, n=[2, 4])[2].step_s)\n"
+        "reveal_type(cp.check(runs).ok)\n"
+        "reveal_type(cp.trace('x').plot())\n"
+        "cp.predict(runs, m=2)\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    kinds = [line.split('"')[1] for line in done.stdout.splitlines() if "Revealed type" in line]
+    assert kinds == ["pandas.core.frame.DataFrame", "float", "bool", "matplotlib.figure.Figure"], done.stdout
+    assert 'Unexpected keyword argument "m"' in done.stdout
+    assert done.stdout.count("error") == 2  # that one, and their sum
