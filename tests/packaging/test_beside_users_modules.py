@@ -1,0 +1,111 @@
+"""Research code has its own train.py, analysis.py or train/: ours work beside them, and theirs stay theirs."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commprof.cli import VERBS
+from tests.factory import write_bench_run, write_tiny_config
+from tests.packaging.conftest import DEADLINE_S, run
+
+TRAP = "raise SystemExit('the wrong module')\n"
+OWN_LOOP = """
+import sys
+import torch
+import commprof
+from commprof import record_steps
+if sys.argv[1] == "package":
+    import train.mine as mine, analysis.mine as other
+    assert mine.NAME == other.NAME == "the user's"
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+with record_steps(model, samples_per_rank=2, folder=sys.argv[2]) as recorder:
+    for batch in recorder.steps([torch.ones(2, 4)] * 12):
+        loss = model(batch).sum()
+        recorder.begin("backward")
+        loss.backward()
+        recorder.begin("optimizer")
+        optimizer.step()
+"""
+
+
+def modules(folder: Path) -> None:
+    """Modules that end whatever imports them."""
+    for name in ("train", "analysis", "commbench"):
+        (folder / f"{name}.py").write_text(TRAP)
+
+
+def package(folder: Path) -> None:
+    """Folders without __init__.py, which an installed package of their name would hide."""
+    for name in ("train", "analysis", "commbench"):
+        (folder / name).mkdir()
+        (folder / name / "mine.py").write_text('NAME = "the user\'s"\n')
+
+
+LAYOUTS = {"modules": modules, "package": package}
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    LAYOUTS[request.param](tmp_path)
+    return str(request.param)
+
+
+@pytest.fixture(params=[None, "."], ids=["plain", "PYTHONPATH"])
+def environ(request: pytest.FixtureRequest) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return kept if request.param is None else kept | {"PYTHONPATH": request.param}
+
+
+def all_of(commands: list[list[str | Path]], cwd: Path, environ: dict[str, str]) -> None:
+    """Run commands side by side; each must end well."""
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [subprocess.Popen(command, cwd=cwd, env=environ, **options) for command in commands]
+    for command, process in zip(commands, started, strict=True):
+        said, _ = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 0, f"{command}:\n{said}"
+
+
+@pytest.mark.usefixtures("layout")
+def test_every_verb_starts(installed: Path, tmp_path: Path, environ: dict[str, str]) -> None:
+    doors: list[list[str | Path]] = [[installed / "commprof"], [installed / "python", "-m", "commprof"]]
+    for name in VERBS:
+        all_of([[*door, name, "--help"] for door in doors], tmp_path, environ)
+
+
+@pytest.mark.usefixtures("layout")
+def test_ranks_and_answers_are_ours(installed: Path, tmp_path: Path, environ: dict[str, str]) -> None:
+    (tmp_path / "configs").mkdir()
+    config = write_tiny_config(tmp_path / "configs")
+    write_bench_run(tmp_path / "known", 1e-4, 1e9)
+    commprof = installed / "commprof"
+    all_of(
+        [
+            [commprof, "bench", "-b", "1K", "-e", "1K", "-n", "2", "--nproc", "2", "--folder", "bench"],
+            [installed / "python", "-m", "commprof", "train", config, "--folder", "trained"],
+            [commprof, "fit", "known"],
+            [commprof, "report", "known"],
+        ],
+        tmp_path,
+        environ,
+    )
+    assert (tmp_path / "bench" / "collectives.jsonl").exists()
+    assert (tmp_path / "trained" / "gradients.json").exists()
+    assert (tmp_path / "known" / "analysis" / "report.html").exists()
+
+
+def test_a_users_loop_imports_the_users_modules(installed: Path, tmp_path: Path, layout: str, environ: dict[str, str]) -> None:
+    name = "train.py" if layout == "modules" else "main.py"
+    (tmp_path / name).write_text(OWN_LOOP)
+    run([installed / "python", name, layout, "recorded"], cwd=tmp_path, env=environ)
+    assert (tmp_path / "recorded" / "gradients.json").exists()
+
+
+@pytest.mark.parametrize("name", ["json", "typing", "argparse", "numpy", "torch"])
+def test_python_m_imports_nothing_from_the_working_directory(installed: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.py").write_text(TRAP)
+    write_bench_run(tmp_path / "known", 1e-4, 1e9)
+    assert "all-reduce" in run([installed / "python", "-m", "commprof", "fit", "known"], cwd=tmp_path).stdout
