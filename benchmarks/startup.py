@@ -54,7 +54,10 @@ def main() -> None:
         study = args.study or finished_study(Path(folder))
         commands = {
             "python -c pass": [sys.executable, "-c", "pass"],
+            "python -c 'import commprof'": [sys.executable, "-c", "import commprof"],
             "commprof --help": [str(SCRIPT), "--help"],
+            "commprof bench --help": [str(SCRIPT), "bench", "--help"],
+            "commprof predict --help": [str(SCRIPT), "predict", "--help"],
             "commprof report": [str(SCRIPT), "report", str(study)],
         }
         samples: dict[str, list[float]] = {name: [] for name in commands}
@@ -62,13 +65,16 @@ def main() -> None:
             for name, command in commands.items():
                 samples[name].append(wall_s(command))
         torch = {"commprof --help": loads_torch(["--help"]), "commprof report": loads_torch(["report", str(study)])}
+        pairs = zip(samples["python -c 'import commprof'"], samples["python -c pass"], strict=True)
+        own_s = [wall - bare for wall, bare in pairs]
     rows = [
         f"| `{name}` | {median(values):.3f} s | {min(values):.3f} to {max(values):.3f} s | "
         f"{'-' if name not in torch else 'yes' if torch[name] else 'no'} |"
         for name, values in samples.items()
     ]
     head = ["| command | median | range | loads torch |", "|---|---|---|---|"]
-    lines = ["# Start-up time", "", describe_machine(), f"- {args.repeats} interleaved repeats", "", *head, *rows]
+    own = f"`import commprof` takes {1e3 * median(own_s):.1f} ms of that (median of the pairs)."
+    lines = ["# Start-up time", "", describe_machine(), f"- {args.repeats} interleaved repeats", "", *head, *rows, "", own]
     write_text(args.out / "startup.md", "\n".join(lines) + "\n")
     sys.stdout.write("\n".join(lines) + "\n")
 

@@ -73,7 +73,8 @@ class Example:
 
 def examples() -> Iterator[Example]:
     """Yield those of the documents, then those of each verb's help."""
-    for block in re.findall(r"^```\n(.*?)^```$", f"{README}\n{GUIDE}", re.MULTILINE | re.DOTALL):
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", f"{README}\n{GUIDE}", re.MULTILINE | re.DOTALL)
+    for block in (text for language, text in blocks if not language):
         for line in block.replace("\\\n", " ").splitlines():
             yield from example(line)
     for name in VERBS:
