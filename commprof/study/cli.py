@@ -24,18 +24,17 @@ from pathlib import Path
 from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
 from commprof.commbench.machine import hardware
 from commprof.commbench.progress import activity
-from commprof.commbench.records.rundir import RUN_FILE, create_run, finish_run, now_utc, read_info, reopen_run, write_text
+from commprof.commbench.records.rundir import RUN_FILE, create_run, finish_run, now_utc, read_info, reopen_run
 from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo
 from commprof.commbench.units import printable
 from commprof.commbench.verb import Verb
 from commprof.launch import console_script, launch, local_command
 from commprof.study.files import is_measured, set_aside
+from commprof.study.identity import check_identity, write_identity
 from commprof.study.plan import Plan, Stage, StudyConfig, load_study, make_plan, wire_of
 from commprof.testbed import network as testbed
 from commprof.testbed.wire import parse_wire
-from commprof.train.config.load import dump_config
 
-_STUDY_FILE = "study.yaml"
 _WIDTH = 80
 
 
@@ -67,7 +66,7 @@ def study_verb(args: argparse.Namespace) -> int:
     if args.only is not None:
         _derive(folder, study, plan, args.only)
         return 0
-    _open_study(folder, study)
+    _open_study(folder, study, args.study)
     try:
         failures = _run_all(folder, study, plan, args)
         words = _conclude(folder)
@@ -201,15 +200,15 @@ def _conclude(folder: Path) -> str:
     return "\n".join([*(textwrap.fill(sentence, _WIDTH) for sentence in sentences), "", printable(f"report: {report}")])
 
 
-def _open_study(folder: Path, study: StudyConfig) -> None:
-    text = dump_config(study)
+def _open_study(folder: Path, study: StudyConfig, source: Path) -> None:
+    """Make the study's folder, or go on in it where it holds this very study; raise BadInput where it holds another."""
     if not (folder / RUN_FILE).exists():
         create_run(folder, _study_info(folder.name, study))
-        write_text(folder / _STUDY_FILE, text)
+        write_identity(folder, study, source)
         return
-    written = folder / _STUDY_FILE
-    if read_info(folder).kind != "study" or not written.exists() or written.read_text() != text:
-        raise BadInput(f"{folder} holds another study (see {written}); give this one its own name, or another --out")
+    if read_info(folder).kind != "study":
+        raise BadInput(f"{folder} is a run, not a study; give the study another name, or another --out")
+    check_identity(folder, study, source)
     reopen_run(folder)
 
 

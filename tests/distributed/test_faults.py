@@ -148,7 +148,7 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(start: Start, tmp_pat
     process = start("study", study)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 2
-    assert "holds another study" in output
+    assert "holds another study: " in output
 
 
 def test_a_study_goes_on_past_a_model_that_cannot_run_and_says_which_and_why(

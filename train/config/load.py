@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
     """Merge YAML and overrides into a dataclass; raise BadInput for unknown keys and values of the wrong type."""
-    file_layer = _read_yaml(path)
+    file_layer = read_yaml(path)
     override_layer = _parse_overrides(overrides)
     merged = OmegaConf.structured(schema)
     OmegaConf.set_readonly(merged, False)
@@ -45,7 +45,8 @@ def dump_config(config: Any) -> str:  # noqa: ANN401  any configuration dataclas
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def _read_yaml(path: Path) -> DictConfig:
+def read_yaml(path: Path) -> DictConfig:
+    """Read a mapping from a file that anybody may have written; raise BadInput for one that does more than hold values."""
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_CONFIG_BYTES + 1)

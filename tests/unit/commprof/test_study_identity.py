@@ -1,0 +1,78 @@
+"""A study goes on wherever it and its checkout have been moved to; what differs is named."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from commprof.commbench.errors import BadInput
+from commprof.study.identity import STUDY_FILE, check_identity, write_identity
+from commprof.study.plan import load_study
+
+TRAINING = "{model: {vocabulary: 1500}, data: {synthetic_articles: 2000}, training: {batch_size: 8, max_steps: 20}}"
+STUDY = "{name: s, models: [{config: tiny.yaml}], world_sizes: [1, 2]}"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "first" / "configs"
+    folder.mkdir(parents=True)
+    (folder / "tiny.yaml").write_text(TRAINING)
+    (folder / "study.yaml").write_text(STUDY)
+    return folder
+
+
+def held(checkout: Path, *overrides: str) -> Path:
+    """Write down which study a folder holds."""
+    source = checkout / "study.yaml"
+    folder = checkout.parent / "runs"
+    folder.mkdir()
+    write_identity(folder, load_study(source, overrides), source)
+    return folder
+
+
+def test_a_study_names_no_place_of_this_machine(checkout: Path) -> None:
+    text = (held(checkout) / STUDY_FILE).read_text()
+    assert str(checkout.parents[1]) not in text
+    assert yaml.safe_load(text)["models"][0]["config"] == "tiny.yaml"
+
+
+def test_a_moved_checkout_goes_on(checkout: Path, tmp_path: Path) -> None:
+    held(checkout)
+    shutil.move(checkout.parent, tmp_path / "second")
+    source = tmp_path / "second" / "configs" / "study.yaml"
+    check_identity(tmp_path / "second" / "runs", load_study(source), source)
+
+
+def test_a_study_written_with_absolute_paths_goes_on(checkout: Path) -> None:
+    folder, source = held(checkout), checkout / "study.yaml"
+    before = yaml.safe_load((folder / STUDY_FILE).read_text())
+    before["models"][0]["config"] = "/somewhere/else/configs/tiny.yaml"
+    before["slurm"]["scripts"] = "/somewhere/else/slurm"
+    (folder / STUDY_FILE).write_text(yaml.safe_dump(before))
+    check_identity(folder, load_study(source), source)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("world_sizes=[1,4]", r"world_sizes\[1\] was 2 and is 4"),
+        ("repeats=2", "repeats was 1 and is 2"),
+        ("bench.seconds=5", r"bench.seconds was 30.0 and is 5.0"),
+        ("world_sizes=[1,2,4]", r"world_sizes\[2\] was None and is 4"),
+        ("overrides=[training.max_steps=30]", r"overrides\[0\] was None"),
+    ],
+)
+def test_the_key_that_differs_is_named(checkout: Path, override: str, words: str) -> None:
+    folder, source = held(checkout), checkout / "study.yaml"
+    with pytest.raises(BadInput, match=words):
+        check_identity(folder, load_study(source, [override]), source)
+
+
+@pytest.mark.parametrize("text", ["- a list", "{a: *b}", "x" * 2**21, "\xff"])
+def test_a_damaged_study_file_is_named(checkout: Path, text: str) -> None:
+    folder, source = held(checkout), checkout / "study.yaml"
+    (folder / STUDY_FILE).write_bytes(text.encode("latin-1"))
+    with pytest.raises(BadInput, match=STUDY_FILE):
+        check_identity(folder, load_study(source), source)
