@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.machine import describe_machine
-from commprof.analysis.report.study.pages import write_study_report
+from commprof.analysis.report.study.pages import read_grid, write_study_report
 from commprof.analysis.runs.load import load_runs
-from commprof.analysis.study.experiment import cell_folder, cells_of, read_predictions
+from commprof.analysis.study.experiment import cells_of
 from commprof.analysis.study.table import MODELS, StudyRow, study_rows
 from commprof.commbench.records.rundir import write_text
 
@@ -27,7 +27,7 @@ SCRIPT = str(Path(sys.executable).parent / "commprof")
 def checked_rows(study: Path) -> list[StudyRow]:
     """Return the study's synchronised runs on several ranks."""
     cells = cells_of(load_runs([study]))
-    rows = study_rows([(cell, read_predictions(cell_folder(study, cell, grid=True))) for cell in cells])
+    rows = study_rows(read_grid(study, cells).cells)
     return [row for row in rows if row.run.world_size > 1]
 
 

@@ -12,8 +12,8 @@ from commprof.analysis.advice.what_if_arguments import add_change_arguments, ask
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.scaling.speedup import karp_flatt
 from commprof.analysis.step.results import AssumptionCheck, BreakEven, Prediction, PredictionSet
-from commprof.commbench.records.rundir import read_info, write_document
-from commprof.commbench.units import format_seconds
+from commprof.commbench.records.rundir import read_info
+from commprof.commbench.units import format_seconds, printable
 from commprof.commbench.verb import Verb
 
 _WIDTH = 80
@@ -39,9 +39,10 @@ def check_predict(args: argparse.Namespace) -> None:
 
 
 def predict_verb(args: argparse.Namespace) -> int:
-    """Predict, keep predictions.json in the first folder's analysis/, and print the table; keep nothing of a what-if."""
+    """Predict, keep the predictions in the first folder's analysis/, and print the table; keep nothing of a what-if."""
     from commprof.analysis.runs.load import load_runs
     from commprof.analysis.step.assumptions import checked_assumptions
+    from commprof.analysis.step.kept import PREDICTIONS_FILE, keep_predictions
 
     if asks_what_if(args):
         _print(what_if_text(load_runs(args.runs), args))
@@ -50,8 +51,9 @@ def predict_verb(args: argparse.Namespace) -> int:
 
     runs = load_runs(args.runs)
     predicted = predict_runs(runs, args.world_sizes)
-    path = args.runs[0] / "analysis" / "predictions.json"
-    write_document(path, predicted)
+    path = keep_predictions(args.runs[0] / "analysis", predicted)
+    if path.name != PREDICTIONS_FILE:
+        sys.stderr.write(f"kept beside earlier predictions: {printable(str(path))}\n")
     if args.json:
         _print(msgspec.json.encode(predicted).decode())
         return 0

@@ -21,8 +21,9 @@ from commprof.analysis.report.sections.build import build_report
 from commprof.analysis.report.study.grid_page import build_grid_report
 from commprof.analysis.report.study.pages import read_grid
 from commprof.analysis.runs.load import Run, select
+from commprof.analysis.step.kept import PREDICTIONS_FILE
 from commprof.analysis.study.below import Experiment, Found
-from commprof.analysis.study.experiment import PREDICTIONS_FILE, Cell
+from commprof.analysis.study.experiment import Cell
 from commprof.commbench.errors import CommprofError
 
 _PREDICTED = "a prediction, from a training run on one rank and a bench of the wire"

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commprof.analysis.runs.load import Run, check_combinable, load_run
-from commprof.analysis.study.experiment import PREDICTIONS_FILE, Cell, cell_folder, cells_of, is_grid
+from commprof.analysis.step.kept import PREDICTIONS_FILE
+from commprof.analysis.study.experiment import Cell, cell_folder, cells_of, is_grid
 from commprof.commbench.errors import BadInput, CommprofError
 from commprof.commbench.records.rundir import RUN_FILE, read_info
 

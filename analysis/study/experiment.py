@@ -19,9 +19,7 @@ from commprof.analysis.runs.load import Run
 from commprof.analysis.step.results import PredictionSet
 from commprof.analysis.study.results import Boundary, WireRate
 from commprof.analysis.wire.ceiling import line_rate
-from commprof.commbench.records.rundir import read_document
 
-PREDICTIONS_FILE = "predictions.json"
 BOUNDARY_FILE = "boundaries.json"
 
 
@@ -64,11 +62,6 @@ def cell_folder(root: Path, cell: Cell, *, grid: bool) -> Path:
 def is_grid(root: Path, cells: Sequence[Cell]) -> bool:
     """Say whether a study has several cells, also while only the first of them has been measured."""
     return len(cells) > 1 or any((root / "analysis" / cell.name).is_dir() for cell in cells)
-
-
-def read_predictions(folder: Path) -> PredictionSet | None:
-    path = folder / PREDICTIONS_FILE
-    return read_document(path, PredictionSet) if path.exists() else None
 
 
 def predicted_boundaries(experiment: str, known: Sequence[tuple[float, PredictionSet]]) -> list[Boundary]:

@@ -5,14 +5,9 @@ from pathlib import Path
 
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.runs.load import load_runs
+from commprof.analysis.step.kept import PREDICTIONS_FILE, keep_predictions
 from commprof.analysis.step.results import PredictionSet
-from commprof.analysis.study.experiment import (
-    BOUNDARY_FILE,
-    PREDICTIONS_FILE,
-    cell_folder,
-    cells_of,
-    predicted_boundaries,
-)
+from commprof.analysis.study.experiment import BOUNDARY_FILE, cell_folder, cells_of, predicted_boundaries
 from commprof.analysis.study.results import Boundary
 from commprof.analysis.wire.ceiling import line_rate
 from commprof.commbench.errors import CommprofError, UnusableData
@@ -32,7 +27,7 @@ def write_predictions(root: Path, experiment: str, wire: str | None, *, grid: bo
             continue
         try:
             own = {run.path for run in cell.calibration}
-            write_document(path, predict_runs(cell.calibration, beside=[run for run in runs if run.path not in own]))
+            keep_predictions(path.parent, predict_runs(cell.calibration, beside=[run for run in runs if run.path not in own]))
         except CommprofError as error:
             return {f"prediction of {cell.name}": str(error)}
     return {}

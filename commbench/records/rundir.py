@@ -104,6 +104,21 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def write_new_document(path: Path, document: Any) -> bool:  # noqa: ANN401  as above
+    """Write a JSON document where there is none, whole or not at all; return False, and leave it, where there is one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.touch(mode=0o644, exist_ok=False)
+    except FileExistsError:
+        return False
+    try:
+        write_document(path, document)
+    except BaseException:
+        path.unlink()
+        raise
+    return True
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a new file that takes the place of `path` when the block succeeds and disappears when it does not."""

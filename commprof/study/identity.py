@@ -1,7 +1,7 @@
 """Is this the study that a folder holds? Told key by key, wherever the checkout and the folder lie by now.
 
-study.yaml keeps the study as it was asked for, its paths relative to the study's own file. Until version 0.1 they were absolute:
-of those the last part is compared.
+study.yaml keeps the study as it was asked for, its paths relative to the study's own file. They were absolute once: of those
+the last part is compared.
 """
 
 import os

@@ -17,8 +17,8 @@ from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, load_runs, select
 from commprof.analysis.step.assumptions import checked_assumptions
 from commprof.analysis.step.gather import profile_runs
+from commprof.analysis.step.kept import PREDICTIONS_FILE, foretold, kept_predictions
 from commprof.analysis.step.results import AssumptionCheck, PredictionSet
-from commprof.analysis.study.experiment import PREDICTIONS_FILE, read_predictions
 from commprof.analysis.wire.benched import fit_costs
 from commprof.analysis.wire.ceiling import WireCeiling, wire_ceiling
 from commprof.analysis.wire.results import CostModel
@@ -132,28 +132,26 @@ def gather(paths: Sequence[Path]) -> Material:
     """Load everything; a question that the data cannot answer becomes a refusal, input that is wrong raises BadInput."""
     infos = {path.resolve(): read_info(path) for path in paths}
     studies = {path: info for path, info in infos.items() if info.kind == "study"}
-    return _material(load_runs(paths), paths[0], paths[0] / "analysis", studies, f"analysis/{PREDICTIONS_FILE}")
+    return _material(load_runs(paths), paths[0], [path / "analysis" for path in paths], studies)
 
 
 def cell_material(runs: Sequence[Run], folder: Path) -> Material:
     """Put together what belongs to one cell of a study, whose predictions lie in `folder`: its only cell's in analysis/."""
-    named = folder.name if folder.name == "analysis" else f"analysis/{folder.name}"
-    return _material(runs, folder, folder, {}, f"{named}/{PREDICTIONS_FILE}")
+    return _material(runs, folder, [folder], {})
 
 
-def _material(
-    unordered: Sequence[Run], root: Path, derived: Path, studies: dict[Path, RunInfo], predictions_file: str
-) -> Material:
+def _material(unordered: Sequence[Run], root: Path, derived: Sequence[Path], studies: dict[Path, RunInfo]) -> Material:
     check_combinable(unordered)
     runs = tuple(sorted(unordered, key=lambda run: (run.world_size, run.info.started_at)))
     costs, refusals = _fits(runs)
-    predicted, refusal = _predictions(derived, runs)
+    own = foretold(kept_predictions(derived), runs)
+    predicted, refusal = (own.predictions, []) if own is not None else _predictions(runs)
     return Material(
         root=root,
         runs=runs,
         studies=studies,
         predicted=predicted,
-        predictions_file=predictions_file,
+        predictions_file=f"analysis/{PREDICTIONS_FILE}" if own is None else _named(own.path),
         outcomes=tuple(outcomes(predicted, runs)) if predicted else (),
         checks=checked_assumptions(predicted, runs) if predicted else (),
         costs=costs,
@@ -249,9 +247,12 @@ def _fits(runs: Sequence[Run]) -> tuple[dict[int, CostModel], list[str]]:
     return costs, refusals
 
 
-def _predictions(derived: Path, runs: Sequence[Run]) -> tuple[PredictionSet | None, list[str]]:
-    if (written := read_predictions(derived)) is not None:
-        return written, []
+def _named(path: Path) -> str:
+    """Name a file of predictions from the folder of the run or study that it belongs to."""
+    return f"analysis/{path.name}" if path.parent.name == "analysis" else f"analysis/{path.parent.name}/{path.name}"
+
+
+def _predictions(runs: Sequence[Run]) -> tuple[PredictionSet | None, list[str]]:
     if not profile_runs(runs) or all(run.world_size == 1 for run in select(runs, kind="bench")):
         return None, []
     try:

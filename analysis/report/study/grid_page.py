@@ -10,7 +10,8 @@ from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.page.html import Cell as Entry
 from commprof.analysis.report.page.html import Link, Noted, Picture, Report, Section, Table, between
 from commprof.analysis.report.study.grid_verdict import grid_headline, grid_sentences, shown_rate
-from commprof.analysis.study.experiment import BOUNDARY_FILE, PREDICTIONS_FILE
+from commprof.analysis.step.kept import PREDICTIONS_FILE
+from commprof.analysis.study.experiment import BOUNDARY_FILE
 from commprof.analysis.study.grid import Grid, boundary_of, measured_speedups
 from commprof.analysis.study.results import WireRate
 from commprof.analysis.study.table import MODELS, StudyRow

@@ -8,12 +8,13 @@ from commprof.analysis.report.page.html import render
 from commprof.analysis.report.study.cell_pages import write_cell_pages
 from commprof.analysis.report.study.grid_page import build_grid_report
 from commprof.analysis.runs.load import load_cards, load_runs
+from commprof.analysis.step.kept import foretold, kept_predictions
+from commprof.analysis.step.results import PredictionSet
 from commprof.analysis.study.experiment import (
     Cell,
     cell_folder,
     cells_of,
     is_grid,
-    read_predictions,
 )
 from commprof.analysis.study.grid import Grid
 from commprof.analysis.study.predictions import read_boundaries
@@ -47,7 +48,7 @@ def write_study_report(root: Path) -> tuple[list[str], Path]:
 def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True) -> Grid:
     """Put together what a study's cells have been predicted, what was measured, and where their pages lie."""
     folders = [cell_folder(root, cell, grid=grid) for cell in cells]
-    known = tuple((cell, read_predictions(folder)) for cell, folder in zip(cells, folders, strict=True))
+    known = tuple((cell, _foretold(cell, folder)) for cell, folder in zip(cells, folders, strict=True))
     return Grid(
         root=root,
         cells=known,
@@ -56,6 +57,11 @@ def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True) -> Grid:
         pages=tuple(folder / "report.html" for folder in folders),
         failures=tuple(_failures(root)),
     )
+
+
+def _foretold(cell: Cell, folder: Path) -> PredictionSet | None:
+    own = foretold(kept_predictions([folder]), cell.runs)
+    return None if own is None else own.predictions
 
 
 def _failures(root: Path) -> Iterator[tuple[str, str]]:
