@@ -17,7 +17,7 @@ from commprof.analysis.step.results import (
     ScheduledBucket,
     ScheduledStep,
 )
-from commprof.commbench.records.rundir import RecordWriter, create_run, write_document
+from commprof.commbench.records.rundir import RecordWriter, create_run, read_info, write_document
 from commprof.commbench.records.training import BucketTiming, GradientTimeline, ParameterTiming, StepMeasurement
 from commprof.commbench.records.types import SCHEMA_VERSION, CollectiveMeasurement, RankInfo, RunInfo, SoftwareInfo, Workload
 
@@ -247,7 +247,8 @@ class Page(HTMLParser):
 
 
 def report(*paths: Path, out: Path | None = None) -> Page:
-    return Page(write_report(paths, out))
+    beside = None if read_info(paths[0]).kind == "study" and len(paths) == 1 else paths[0] / "analysis" / "report.html"
+    return Page(write_report(paths, out or beside))
 
 
 OWN_SCRIPTS = [{"type": "application/json", "id": "what-if-data"}, {}]  # none of them is loaded from anywhere

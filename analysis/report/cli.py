@@ -14,7 +14,12 @@ from commprof.commbench.verb import Verb
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a study's folder, or the runs to report on")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (RUN/analysis/report.html); with --latex a folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="where to (a study's analysis/, else report.html here); with --latex a folder",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--latex", action="store_true", help="a paper instead: report.tex, figures/, report.pdf by pdflatex")
     form.add_argument("--text", action="store_true", help="print words and tables, 80 columns")

@@ -8,8 +8,9 @@ from commprof.analysis.report.figures.canvas import styled
 from commprof.analysis.report.numbers.data import cell_material, gather
 from commprof.analysis.report.page.document import ReportDocument, Results, report_document
 from commprof.analysis.report.page.html import Report
-from commprof.analysis.report.sections.build import build_report, results
-from commprof.analysis.report.sides.page import build_comparison
+from commprof.analysis.report.page.place import home_of
+from commprof.analysis.report.sections.build import PAGE, build_report, results
+from commprof.analysis.report.sides.page import COMPARISON, build_comparison
 from commprof.analysis.report.sides.sides import sides_of, why_apart
 from commprof.analysis.report.study.grid_page import build_grid_report
 from commprof.analysis.report.study.pages import has_grid, read_grid
@@ -31,7 +32,6 @@ class WholeReport:
 @styled()
 def whole_report(paths: Sequence[Path]) -> WholeReport:
     """Build the report of these paths; nothing is written. Raises BadInput as `commprof report` does."""
-    derived = paths[0] / "analysis"
     if len(paths) == 1 and has_grid(paths[0]):
         grid = read_grid(paths[0], cells_of(load_runs(paths)))
         pages = zip(grid.cells, grid.pages, strict=True)
@@ -39,8 +39,8 @@ def whole_report(paths: Sequence[Path]) -> WholeReport:
         return WholeReport(report=build_grid_report(grid), results=cells)
     if len(paths) > 1 and (reason := why_apart(paths)):
         sides = sides_of(paths, reason)
-        told = build_comparison(sides, reason, derived / "comparison.html")
+        told = build_comparison(sides, reason, Path(COMPARISON))
         return WholeReport(report=told, results=tuple(results(side.material, side.name) for side in sides))
     material = gather(paths)
-    told = build_report(material, derived / "report.html")
+    told = build_report(material, (home_of(paths) or Path()) / PAGE)
     return WholeReport(report=told, results=(results(material, told.title),))

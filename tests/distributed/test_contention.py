@@ -23,7 +23,7 @@ def test_both_are_timed_alone_and_together_and_a_report_takes_it(commprof: Commp
     assert (info.kind, info.status) == ("contention", "completed")
     report = commprof("report", "r")
     assert report.returncode == 0, report.stderr
-    assert "2 measurements" in (tmp_path / "r" / "analysis" / "report.html").read_text()
+    assert "2 measurements" in (tmp_path / "report.html").read_text()
 
 
 def test_one_rank_has_nothing_to_contend_with(commprof: Commprof, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_ranks_and_answers_are_ours(installed: Path, tmp_path: Path, environ: di
     )
     assert (tmp_path / "bench" / "collectives.jsonl").exists()
     assert (tmp_path / "trained" / "gradients.json").exists()
-    assert (tmp_path / "known" / "analysis" / "report.html").exists()
+    assert (tmp_path / "report.html").exists()
 
 
 def test_a_users_loop_imports_the_users_modules(installed: Path, tmp_path: Path, layout: str, environ: dict[str, str]) -> None:

@@ -28,6 +28,15 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[ModelConfig]:
     return calls
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, made empty: where a report of runs goes."""
+    folder = tmp_path / "working-directory"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def study_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The report of a finished study."""

@@ -1,6 +1,7 @@
 """Runs -> report.tex with figures in PDF beside it, and report.pdf where pdflatex is installed.
 
-    analysis/report.tex   analysis/figures/*.pdf   analysis/report.pdf   (analysis/comparison/ where runs stand side by side)
+    report.tex   figures/*.pdf   report.pdf   in a study's analysis/; of runs in report/ here, or in comparison/ where they
+                                              stand side by side
 
 pdflatex gets no shell, reads and writes nothing outside the folder but TeX's own files, and has two minutes for each pass.
 """
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from commprof.analysis.report.figures.files import write_figure
+from commprof.analysis.report.page.place import default_page, home_of
 from commprof.analysis.report.paper.latex import figure_stems, render_latex
 from commprof.analysis.report.paper.paper import Paper, paper_of
 from commprof.analysis.report.sides.sides import why_apart
@@ -34,21 +36,21 @@ _ERROR = re.compile(r"^(?:\./)?(report\.tex:\d+: .*|! .*)$", re.MULTILINE)
 
 
 def write_latex_report(paths: Sequence[Path], out: Path | None) -> Path:
-    """Write report.tex and its figures to the folder `out`, by default to analysis/ in the first run; return its path.
+    """Write report.tex and its figures to the folder `out`, by default a study's analysis/, else one below where we are.
 
-    Runs that are only compared go to analysis/comparison/, beside the first one's own paper. Raises BadInput where a folder
-    is no run or the runs can neither be combined nor compared.
+    Returns the file's path. Raises BadInput where a folder is no run or the runs can neither be combined nor compared.
     """
-    page = (out if out is not None else _own_folder(paths)) / _NAME
+    page = out / _NAME if out is not None else default_page(paths, _own_name(paths))
     paper = paper_of(paths, page)
     _write_figures(paper, page.parent / "figures")
     write_text(page, render_latex(paper))
     return page
 
 
-def _own_folder(paths: Sequence[Path]) -> Path:
-    derived = paths[0] / "analysis"
-    return derived / "comparison" if len(paths) > 1 and why_apart(paths) else derived
+def _own_name(paths: Sequence[Path]) -> str:
+    if home_of(paths) is not None:
+        return _NAME
+    return f"{'comparison' if len(paths) > 1 and why_apart(paths) else 'report'}/{_NAME}"
 
 
 def compile_latex(page: Path) -> Path | None:

@@ -7,6 +7,7 @@ from commprof.analysis.report.figures.canvas import styled
 from commprof.analysis.report.numbers.data import Material, cell_material, gather
 from commprof.analysis.report.page.document import Results
 from commprof.analysis.report.page.html import Report, Section, render
+from commprof.analysis.report.page.place import default_page, home_of
 from commprof.analysis.report.sections.contention import contention_section
 from commprof.analysis.report.sections.headline import headline, other_answers, sentences, verdict_sources
 from commprof.analysis.report.sections.health import health_section
@@ -27,30 +28,32 @@ from commprof.analysis.step.results import CheckedPrediction
 from commprof.analysis.study.experiment import Cell
 from commprof.commbench.records.rundir import now_utc, write_document, write_text
 
+PAGE = "report.html"
+
 
 def write_report(paths: Sequence[Path], out: Path | None) -> Path:
     """Report on these runs, a study's folder standing for its runs, and return the page's path.
 
-    The page goes to `out`, by default to analysis/report.html in the first folder; verification.json goes to that analysis/
-    whenever a prediction has been checked. Raises BadInput where a folder is no run or the runs cannot be combined.
+    The page goes to `out`, by default to a study's analysis/ or else to the working directory. A study whose predictions have
+    been checked keeps verification.json too. Raises BadInput where a folder is no run or the runs cannot be combined.
     """
-    return _write(gather(paths), paths[0] / "analysis", out)
+    page = out if out is not None else default_page(paths, PAGE)
+    return _write(gather(paths), home_of(paths), page)
 
 
 def write_cell_report(root: Path, cell: Cell, folder: Path) -> Path:
     """Report on one cell of the study at `root` in a folder of its own and return the page's path."""
     if folder == root / "analysis":
         return write_report([root], None)
-    return _write(cell_material(cell.runs, folder), folder, None)
+    return _write(cell_material(cell.runs, folder), folder, folder / PAGE)
 
 
 @styled()
-def _write(material: Material, derived: Path, out: Path | None) -> Path:
-    page = out if out is not None else derived / "report.html"
-    if material.outcomes:
-        write_document(derived / "verification.json", verification(material))
-    if material.checks:
-        write_document(derived / "assumptions.json", material.checks)
+def _write(material: Material, home: Path | None, page: Path) -> Path:
+    if home is not None and material.outcomes:
+        write_document(home / "verification.json", verification(material))
+    if home is not None and material.checks:
+        write_document(home / "assumptions.json", material.checks)
     write_text(page, render(build_report(material, page)))
     return page
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import WireCurve, busbw_at, raw_files, samples_per_s
 from commprof.analysis.report.page.html import Headline, Report, Section, render
+from commprof.analysis.report.page.place import default_page
 from commprof.analysis.report.sections.contention import contention_section
 from commprof.analysis.report.sections.health import health_section
 from commprof.analysis.report.sections.links import link_section
@@ -31,11 +32,13 @@ from commprof.analysis.runs.load import Run
 from commprof.commbench.records.rundir import now_utc, write_text
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
+COMPARISON = "comparison.html"
+
 
 def write_comparison(paths: Sequence[Path], reason: str, out: Path | None) -> Path:
-    """Write the page, by default analysis/comparison.html in the first folder, and return its path."""
+    """Write the page, by default comparison.html in the working directory, and return its path."""
     sides = sides_of(paths, reason)
-    page = out if out is not None else paths[0] / "analysis" / "comparison.html"
+    page = out if out is not None else default_page(paths, COMPARISON)
     write_text(page, render(build_comparison(sides, reason, page)))
     return page
 

@@ -93,6 +93,7 @@ def test_a_hostile_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[
     assert shown.count("\n") == 1
 
 
+@pytest.mark.usefixtures("here")
 def test_what_is_written_is_named_without_steering_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     hostile = "x\x1b[31m\n\u202e\u200f"
     bench = write_bench_run(tmp_path / hostile, 1e-4, 1e9)

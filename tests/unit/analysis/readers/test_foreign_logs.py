@@ -305,16 +305,18 @@ def test_hostile_files_are_answered_in_words(tmp_path: Path, capsys: pytest.Capt
     assert "\x07" not in read_info(run).ranks[0].device_name
 
 
-def test_a_log_is_not_pooled_with_another_wire_of_as_many_ranks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_is_not_pooled_with_another_wire_of_as_many_ranks(
+    tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "log.txt").write_text("\n".join(lines(Table())))
     assert main(["import", str(tmp_path / "log.txt"), "--folder", str(tmp_path / "imported")]) == 0
-    here = write_bench_run(tmp_path / "here", LATENCY_S, BANDWIDTH, world_size=8, backend="nccl")
-    assert main(["fit", str(tmp_path / "imported"), str(here)]) == 2
+    measured = write_bench_run(tmp_path / "measured", LATENCY_S, BANDWIDTH, world_size=8, backend="nccl")
+    assert main(["fit", str(tmp_path / "imported"), str(measured)]) == 2
     assert "not of one wire" in capsys.readouterr().err
     assert main(["fit", str(tmp_path / "imported")]) == 0
     assert "one a size and so no interval" in capsys.readouterr().out
     assert main(["report", str(tmp_path / "imported")]) == 0
-    assert "log.txt, a log of another program" in (tmp_path / "imported/analysis/report.html").read_text()
+    assert "log.txt, a log of another program" in (here / "report.html").read_text()
 
 
 def test_every_preset_fits_and_answers_what_if(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -139,7 +139,7 @@ def test_names_from_traces_are_only_ever_text(tmp_path: Path) -> None:
     name = HOSTILE.replace("/", "|")
     write_trace(run / "traces" / f"{name}rank1.json", events, fields)
     write_trace(run / "traces" / f"{name}rank0.json", events, fields)
-    page = Page(write_report([run], None))
+    page = Page(write_report([run], tmp_path / "page.html"))
     assert "traces" in page.sections
     told = page.source.split('id="traces"')[1].split("</section>")[0]
     assert "names no rank; 1 is taken from" in told
@@ -153,7 +153,7 @@ def test_a_report_without_traces_imports_nothing_that_reads_them(tmp_path: Path)
     run = add_train(tmp_path / "train", 1, 0.1)
     code = (
         "import sys; from pathlib import Path; from commprof.analysis.report.sections.build import write_report; "
-        f"write_report([Path({str(run)!r})], None); "
+        f"write_report([Path({str(run)!r})], Path({str(tmp_path)!r}) / 'page.html'); "
         "print([name for name in sys.modules if name.startswith(('commprof.analysis.traces', 'isal', 'multiprocessing'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
