@@ -7,10 +7,11 @@ standard error.
 import argparse
 import errno
 import io
+import itertools
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
@@ -122,24 +123,25 @@ def _drop_output() -> None:
 
 
 def _run(argv: list[str]) -> int:
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(_overview())
         return 0 if argv else 2
-    if argv[0] == "--version":
+    if argv[0] in ("--version", "version", "-v", "-V"):
         from importlib import metadata  # 20 ms that nobody else should pay
 
         sys.stdout.write(f"commprof {metadata.version('commprof')}\n")
         return 0
     name = argv[0]
     if name not in VERBS:
-        import difflib
-
-        close = difflib.get_close_matches(name, VERBS, n=1)
-        mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(VERBS)}"
-        sys.stderr.write(f"commprof: error: unknown verb {printable(name)!r}; {mend}\n")
+        mend = _nearest(name, VERBS) or f"; known are {', '.join(VERBS)}"
+        sys.stderr.write(f"commprof: error: unknown verb {printable(name)!r}{mend}\n")
         return 2
     verb = verb_named(name)
-    args = parser_of(name, verb).parse_intermixed_args(argv[1:])
+    parser = parser_of(name, verb)
+    parser.check_flags(argv[1:])
+    args = parser.parse_intermixed_args(argv[1:])
     verb.check(args)
     if getattr(args, "nproc", None) is None:
         return verb.run(args)
@@ -155,14 +157,34 @@ def verb_named(name: str) -> Verb:
     return verb
 
 
+def _nearest(word: str, known: Iterable[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
 class _Parser(argparse.ArgumentParser):
-    """One that repeats a wrong argument without what could steer the terminal."""
+    """One that names what comes nearest to a wrong word, and repeats it without what could steer the terminal."""
+
+    def check_flags(self, words: Sequence[str]) -> None:
+        """End the process for a flag that does not exist; argparse would take its value for a positional one and blame that."""
+        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            flag = word.partition("=")[0]
+            if flag.startswith("--") and not any(own.startswith(flag) for own in known):
+                self.error(f"there is no flag {flag}{_nearest(flag, known)}")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(choices)}{_nearest(str(value), choices)}")
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
 
 
-def parser_of(name: str, verb: Verb) -> argparse.ArgumentParser:
+def parser_of(name: str, verb: Verb) -> "_Parser":
     """Return the parser that reads a verb's words and shows its help."""
     parser = _Parser(
         prog=f"commprof {name}",

@@ -43,6 +43,11 @@ def run_verb(name: str, argv: Sequence[str], args: argparse.Namespace) -> int:
     watched = {TERMINAL_VARIABLE: "1"} if terminal() is sys.stderr else {}
     try:
         launch(local_command([name, *_without_launch_flags(argv), *folder], args.nproc), run, environ=watched)
+    except (KeyboardInterrupt, Interrupted):
+        if name == "bench" and (run / RUN_FILE).exists():  # what its ranks say of it is not heard any more
+            again = f"commprof bench --resume {run} --nproc {args.nproc} goes on with the rest"
+            sys.stderr.write(printable(f"what was measured is in {run}; {again}") + "\n")
+        raise
     finally:
         clear_line(sys.stderr)  # a rank that was killed left its line of progress behind
     return 0

@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from commprof.commbench.bench.habits import add_habits, check_habits
 from commprof.commbench.bench.plan import FAST, PLAN_FILE, RIGOROUS, STANDARD, BenchPlan, Cell, Effort, Mode, parse_buckets
 from commprof.commbench.errors import BadInput
 from commprof.commbench.machine import hardware
@@ -19,7 +20,14 @@ from commprof.commbench.ranks.arguments import (
     swept_sizes,
 )
 from commprof.commbench.ranks.launched import detect_rank
-from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS, REDUCTIONS, check_operation, data_type_name
+from commprof.commbench.records.operations import (
+    DATA_TYPES,
+    OPERATIONS,
+    REDUCTIONS,
+    check_operation,
+    data_type_name,
+    reduction_name,
+)
 from commprof.commbench.records.rundir import read_document
 from commprof.commbench.units import format_bytes, parse_bytes, sweep_sizes
 from commprof.commbench.verb import Verb
@@ -38,11 +46,12 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto takes nccl with CUDA, else gloo (auto)"
     )
-    parser.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
+    parser.add_argument("-T", "--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
     parser.add_argument("--stats", action="store_true", help="also min, p95, p99, max and the median's 95 %% interval")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a sweep that ended early")
     add_launch_arguments(parser)
+    add_habits(parser)
 
 
 def _add_message_arguments(group: argparse._ArgumentGroup) -> None:
@@ -53,7 +62,7 @@ def _add_message_arguments(group: argparse._ArgumentGroup) -> None:
     steps.add_argument("-i", "--stepbytes", metavar="SIZE", help="add SIZE instead")
     types = ", ".join(DATA_TYPES)
     group.add_argument("-d", "--datatype", default="float32", metavar="TYPE", help=f"{types}, or nccl-tests' names (float32)")
-    group.add_argument("-o", "--redop", default="sum", choices=REDUCTIONS, help="reduction (sum)")
+    group.add_argument("-o", "--redop", default="sum", metavar="OP", help=f"reduction: {', '.join(REDUCTIONS)} (sum)")
     group.add_argument("-r", "--root", type=int, default=0, metavar="RANK", help="of broadcast, reduce, gather, scatter (0)")
     group.add_argument("--place", default="both", choices=("both", "in", "out"), help="in place, out of place, or both (both)")
     group.add_argument("--hot", action="store_true", help="one buffer, warm in the cache (else larger than the cache, in turn)")
@@ -79,6 +88,7 @@ def _add_timing_arguments(group: argparse._ArgumentGroup) -> None:
 def check_bench(args: argparse.Namespace) -> None:
     """Raise BadInput for flags that cannot be measured, before any process starts."""
     check_launch_arguments(args)
+    check_habits(args, lambda flag: REDUCTIONS if flag == "-o" else tuple(DATA_TYPES))
     if not args.timeout > 0:
         raise BadInput(f"--timeout {args.timeout:g} must be above 0 seconds")
     plan = bench_plan(args)
@@ -131,7 +141,7 @@ def bench_plan(args: argparse.Namespace) -> BenchPlan:
     return BenchPlan(
         op=args.op,
         dtype=data_type_name(args.datatype),
-        reduction=args.redop,
+        reduction=reduction_name(args.redop),
         root=args.root,
         sizes=tuple(bench_sizes(args)),
         cells=tuple(_cells(args, modes)),

@@ -5,6 +5,8 @@ memory - is agreed on by all ranks, so that all of them leave together.
 """
 
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +94,8 @@ def run_bench(request: BenchRequest) -> int:
             announce=announce,
             arena=Arena(device),
         )
+        if context.launcher == "single":
+            sys.stderr.write("one rank sends nothing over a wire: this times copies in memory; --nproc 2 starts two ranks\n")
         recorder = Recorder(run, request, context, device)
         recorder.open()
         _sweep(bench, recorder, stop)
@@ -116,6 +120,9 @@ def _sweep(bench: Bench, recorder: "Recorder", stop: StopRequest) -> None:
             recorder.keep_burst(burst)
             if stopping:
                 raise Interrupted(stop.reason or "stopped with another rank")
+    except (Interrupted, KeyboardInterrupt):
+        recorder.say_how_to_go_on()
+        raise
     except OutOfMemory as error:
         recorder.keep_failure(
             SizeFailure(op=error.op, message_bytes=error.message_bytes, rank=error.rank, reason="out of memory")
@@ -135,6 +142,8 @@ class Recorder:
         self._ceiling = _ceiling(run, request.plan.op) if context.rank == 0 else _UNSEEN
         self.tells = context.rank == 0
         self._say = printer(enabled=self.tells and not request.json)
+        shown = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        self._narrow = shown is not None and not table.fits(request.plan, shown, stats=request.stats)
 
     def remaining(self) -> tuple[list[tuple[int, Cell]], bool]:
         """Return the cells that the run does not hold yet, in the order of the sweep, and whether the burst is to come."""
@@ -147,7 +156,7 @@ class Recorder:
         """Write the plan, then print the header and the rows that are there already."""
         plan = self.request.plan
         self._together(lambda: write_document(self.run / PLAN_FILE, plan))
-        self._say(table.header(read_info(self.run), plan, self._ceiling, stats=self.request.stats))
+        self._say(table.header(read_info(self.run), plan, self._ceiling, stats=self.request.stats, narrow=self._narrow))
         for measurement in self.measured:
             self._show(measurement)
 
@@ -161,13 +170,23 @@ class Recorder:
         self._append("bursts.jsonl", burst)
         self.bursts.append(burst)
 
+    def say_how_to_go_on(self) -> None:
+        """Name the run and what goes on with it, where rank 0 leaves before the end."""
+        if self.tells:
+            ranks = self._context.world_size
+            nproc = f" --nproc {ranks}" if ranks > 1 and self._context.launcher == "torchrun" else ""
+            kept = f"{len(self.measured)} measurements are in {self.run}"
+            sys.stderr.write(printable(f"{kept}; commprof bench --resume {self.run}{nproc} goes on with the rest") + "\n")
+
     def keep_failure(self, failure: SizeFailure) -> None:
         self._append("failures.jsonl", failure)
 
     def close(self) -> int:
         """Print what closes the table, or everything as one JSON document; return the exit code."""
         self._flush_row()
-        self._say(table.footer(self.measured, self._ceiling))
+        if self._narrow and self.request.stats:
+            self._say(table.stats_table(self.measured))
+        self._say(table.footer(self.measured, self._ceiling, narrow=self._narrow))
         for burst in self.bursts:
             self._say(table.burst_text(burst))
         self._say(printable(f"# run: {self.run}"))
@@ -186,7 +205,7 @@ class Recorder:
 
     def _flush_row(self) -> None:
         if self._row:
-            self._say(table.row(self.request.plan, self._row, stats=self.request.stats))
+            self._say(table.row(self.request.plan, self._row, stats=self.request.stats, narrow=self._narrow))
         self._row = {}
 
     def _append(self, name: str, record: object) -> None:

@@ -3,12 +3,16 @@
 `time` is the median over samples of the slowest rank, in us; algbw and busbw are GB/s of 1e9 bytes; sizes are bytes. The
 sweep's two placements stand side by side, as nccl-tests has them; a second mode adds two more. No rate is ever averaged, so
 the footer names the best bandwidth instead of nccl-tests' mean over all sizes, which depends on where the sweep begins.
+
+On a terminal of fewer columns than that takes, the columns that are the same in every row stay away, each mode has a line of
+its own, and what --stats adds is a second table.
 """
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 
 from commprof.commbench.bench.ceiling import Ceiling, share_reached
-from commprof.commbench.bench.plan import BenchPlan, Cell
+from commprof.commbench.bench.plan import BenchPlan, Cell, Mode
 from commprof.commbench.records.operations import DATA_TYPES
 from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement, RunInfo
 from commprof.commbench.spread import quantile, relative_half_width
@@ -17,9 +21,17 @@ from commprof.commbench.units import format_bytes, format_rate, format_seconds, 
 _LEFT = "{:>12}  {:>12}  {:>8}  {:>6}  {:>6}"
 _HALF = "{:>7}  {:>6}  {:>6}  {:>6}"
 _STATS = "{:>7}  {:>7}  {:>7}  {:>7}  {:>4}"
+_STATS_NAMES, _STATS_UNITS = ("min", "p95", "p99", "max", "+-%"), ("(us)", "(us)", "(us)", "(us)", "")
+_NARROW = 80
+_LABEL = "{:>12}  {:>24}"
 
 
-def header(run: RunInfo, plan: BenchPlan, ceiling: Ceiling, *, stats: bool) -> str:
+def fits(plan: BenchPlan, columns: int, *, stats: bool) -> bool:
+    """Say whether the whole table has room in so many columns."""
+    return len(_columns(plan.cells, stats)[1]) <= columns
+
+
+def header(run: RunInfo, plan: BenchPlan, ceiling: Ceiling, *, stats: bool, narrow: bool = False) -> str:
     """Say who takes part and what the wire could carry at best, before anything is measured."""
     lines = [f"# commprof bench {plan.op}: {run.world_size} ranks, backend {run.backend}", "#", "# Using devices"]
     lines += [
@@ -29,11 +41,16 @@ def header(run: RunInfo, plan: BenchPlan, ceiling: Ceiling, *, stats: bool) -> s
     ]
     limit = f"{format_rate(ceiling.bytes_per_s)} on the wire: " if ceiling.bytes_per_s else "unknown: "
     lines += ["#", f"# Theoretical ceiling {limit}{printable(ceiling.reason)}", f"# {_method(plan)}"]
-    return "\n".join([*lines, "#", *(_columns(plan.cells, stats) if plan.cells else [])])
+    if narrow:
+        lines = _folded(lines)
+    columns = _narrow_columns(plan.cells) if narrow else _columns(plan.cells, stats)
+    return "\n".join([*lines, "#", *(columns if plan.cells else [])])
 
 
-def row(plan: BenchPlan, measured: Mapping[Cell, CollectiveMeasurement], *, stats: bool) -> str:
+def row(plan: BenchPlan, measured: Mapping[Cell, CollectiveMeasurement], *, stats: bool, narrow: bool = False) -> str:
     """Format one size; a cell that was not measured shows N/A."""
+    if narrow:
+        return "\n".join(_narrow_rows(plan, measured))
     any_one = next(iter(measured.values()))
     type_name, reduction = DATA_TYPES[any_one.dtype].nccl_name, any_one.reduction or "none"
     root = -1 if any_one.root is None else any_one.root
@@ -42,7 +59,15 @@ def row(plan: BenchPlan, measured: Mapping[Cell, CollectiveMeasurement], *, stat
     return "  ".join([left, *halves])
 
 
-def footer(measurements: Sequence[CollectiveMeasurement], ceiling: Ceiling) -> str:
+def stats_table(measurements: Sequence[CollectiveMeasurement]) -> str:
+    """Lay out what --stats adds, a line a size and cell, where it has no room beside the times."""
+    names, units = _STATS.format(*_STATS_NAMES), _STATS.format(*_STATS_UNITS)
+    lines = [f"{_LABEL.format('size', 'call')}  {names}", f"{_LABEL.format('(B)', '')}  {units}".rstrip()]
+    rows = (f"{_LABEL.format(m.message_bytes, _named(m))}  {_spread(m)}" for m in measurements)
+    return "\n".join(["#", *(line.replace(" ", "#", 1) for line in lines), *rows])
+
+
+def footer(measurements: Sequence[CollectiveMeasurement], ceiling: Ceiling, *, narrow: bool = False) -> str:
     """Close the table: wrong elements over all sizes, best bandwidth and its share of the ceiling, cold calls, second tries."""
     if not measurements:
         return "#"
@@ -61,7 +86,7 @@ def footer(measurements: Sequence[CollectiveMeasurement], ceiling: Ceiling) -> s
     if again:
         calm = sum(second.slowest_rank_s < m.slowest_rank_s[second.iteration] / 1.5 for m, second in again)
         lines.append(f"# Far-out samples      : {len(again)} tried again, {calm} of them were fast the second time")
-    return "\n".join([*lines, "#"])
+    return "\n".join([*(_folded(lines) if narrow else lines), "#"])
 
 
 def burst_text(burst: BurstMeasurement) -> str:
@@ -86,16 +111,15 @@ def burst_text(burst: BurstMeasurement) -> str:
 
 def shown_cells(cells: Sequence[Cell]) -> list[Cell]:
     """Return the table's halves: out of place, then in place, for each mode, whether or not both are measured."""
-    modes = dict.fromkeys(cell.mode for cell in cells)
-    return [Cell(mode=mode, in_place=in_place) for mode in modes for in_place in (False, True)]
+    return [Cell(mode=mode, in_place=in_place) for mode in _modes(cells) for in_place in (False, True)]
 
 
 def _columns(cells: Sequence[Cell], stats: bool) -> list[str]:
     shown = shown_cells(cells)
     several = len(shown) > 2
     titles = [f"{cell.mode} " * several + ("in-place" if cell.in_place else "out-of-place") for cell in shown]
-    names = [_HALF.format("time", "algbw", "busbw", "#wrong")] + [_STATS.format("min", "p95", "p99", "max", "+-%")] * stats
-    units = [_HALF.format("(us)", "(GB/s)", "(GB/s)", "")] + [_STATS.format(*["(us)"] * 4, "")] * stats
+    names = [_HALF.format("time", "algbw", "busbw", "#wrong")] + [_STATS.format(*_STATS_NAMES)] * stats
+    units = [_HALF.format("(us)", "(GB/s)", "(GB/s)", "")] + [_STATS.format(*_STATS_UNITS)] * stats
     width = len("  ".join(names))
     return [
         "  ".join([_LEFT.format(*[""] * 5), *(f"{title:^{width}}" for title in titles)]).replace(" ", "#", 1).rstrip(),
@@ -124,10 +148,43 @@ def _half(measured: CollectiveMeasurement | None, stats: bool) -> str:
     half = _HALF.format(_time(measured.median_s), *rates, wrong)
     if not stats:
         return half
+    return f"{half}  {_spread(measured)}"
+
+
+def _spread(measured: CollectiveMeasurement) -> str:
     samples = measured.slowest_rank_s
     times = [_time(quantile(samples, q)) for q in (0.0, 0.95, 0.99, 1.0)]
     off = 100 * relative_half_width(samples)
-    return f"{half}  {_STATS.format(*times, f'{off:.1f}' if off < 99.95 else '>99')}"
+    return _STATS.format(*times, f"{off:.1f}" if off < 99.95 else ">99")
+
+
+def _named(measured: CollectiveMeasurement) -> str:
+    return f"{measured.mode} {'in-place' if measured.in_place else 'out-of-place'}"
+
+
+def _folded(lines: Sequence[str]) -> list[str]:
+    return [part for line in lines for part in textwrap.wrap(line, _NARROW, subsequent_indent="#   ") or ["#"]]
+
+
+def _narrow_columns(cells: Sequence[Cell]) -> list[str]:
+    half, modes = _HALF.format("time", "algbw", "busbw", "#wrong"), _modes(cells)
+    titles = "  ".join(f"{place:^{len(half)}}" for place in ("out-of-place", "in-place"))
+    units = "  ".join([_HALF.format("(us)", "(GB/s)", "(GB/s)", "")] * 2)
+    told = [f"# {', '.join(f'{mode[0]} {mode}' for mode in modes)}"] if len(modes) > 1 else []
+    lines = [f"{'':>12}  {titles}", f"{'size':>12}  {half}  {half}", f"{'(B)':>12}  {units}"]
+    return [*told, *(line.replace(" ", "#", 1).rstrip() for line in lines)]
+
+
+def _narrow_rows(plan: BenchPlan, measured: Mapping[Cell, CollectiveMeasurement]) -> Iterator[str]:
+    size, modes = next(iter(measured.values())).message_bytes, _modes(plan.cells)
+    for mode in modes:
+        halves = [_half(measured.get(Cell(mode=mode, in_place=in_place)), stats=False) for in_place in (False, True)]
+        label = f"{mode[0]} {size:>10}" if len(modes) > 1 else f"{size:>12}"
+        yield "  ".join([label, *halves])
+
+
+def _modes(cells: Sequence[Cell]) -> list[Mode]:
+    return list(dict.fromkeys(cell.mode for cell in cells))
 
 
 def _time(seconds: float) -> str:

@@ -88,6 +88,13 @@ def data_type_name(word: str) -> str:
     raise BadInput(f"-d {word!r} is not a data type; use one of {', '.join(DATA_TYPES)}")
 
 
+def reduction_name(word: str) -> str:
+    """Return a reduction by its name; raise BadInput for others, those of nccl-tests' that are not offered among them."""
+    if word not in REDUCTIONS:
+        raise BadInput(f"-o {word!r} is not a reduction offered here; use one of {', '.join(REDUCTIONS)}")
+    return word
+
+
 def check_operation(op: str, dtype: str, reduction: str, backend: str) -> None:
     """Raise BadInput where the backend lacks the reduction.
 

@@ -86,8 +86,9 @@ def test_the_size_in_hand_is_finished_and_the_sweep_goes_on_later(
         os.killpg(process.pid, signal.SIGINT)
     else:
         os.kill(ranks(run)[-1] if how == "SIGTERM to one rank" else process.pid, signal.SIGTERM)
-    end(process)
+    said, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130
+    assert f"commprof bench --resume {run} --nproc 2 goes on with the rest" in said
     assert (read_info(run).status, ranks(run)) == ("interrupted", [])
     (kept,) = read_records(run / "collectives.jsonl", CollectiveMeasurement)
     assert (kept.message_bytes, kept.in_place, kept.num_wrong) == (65536, False, 0)

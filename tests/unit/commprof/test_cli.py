@@ -79,6 +79,44 @@ def test_what_people_wait_for_does_not_load_torch(code: str) -> None:
     assert run_python(f"{code}; import sys; print('torch' in sys.modules)").endswith("False")
 
 
+@pytest.mark.parametrize(
+    ("word", "said"), [("help", "usage: commprof VERB"), ("version", "commprof "), ("-v", "commprof "), ("-V", "commprof ")]
+)
+def test_what_other_programs_take_is_taken(word: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 0
+    assert capsys.readouterr().out.startswith("usage: commprof VERB" if word == "help" else "commprof ")
+
+
+def test_help_of_a_verb_may_be_asked_for_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["help", "fit"])
+    assert capsys.readouterr().out.startswith("usage: commprof fit")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bench", "--npoc", "2"], "there is no flag --npoc; did you mean --nproc?"),
+        (["bench", "all_redce"], "did you mean all_reduce?"),
+        (["predict", "x", "--jsn"], "did you mean --json?"),
+        (["report", "--zzzzz=1", "x"], "there is no flag --zzzzz\n"),
+        (["bench", "--backend", "ncl"], "did you mean nccl?"),
+        (["fit", "--\x1b[2J", "x"], "there is no flag --\\x1b[2J"),
+    ],
+)
+def test_a_wrong_word_gets_the_nearest_right_one(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "\x1b" not in shown
+
+
+def test_what_follows_two_dashes_is_another_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["testbed", "exec", "--hosts", "2", "--", "true", "--npoc"]) in (0, 1, 2)
+    assert "there is no flag" not in capsys.readouterr().err
+
+
 def test_an_error_is_one_line_and_the_exit_code_says_whose(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "-b", "12Q"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,4 +1,6 @@
 import argparse
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 from commprof.commbench.bench import table
 from commprof.commbench.bench.ceiling import Ceiling
 from commprof.commbench.bench.cli import VERB as BENCH
-from commprof.commbench.bench.cli import bench_plan, bench_sizes
+from commprof.commbench.bench.cli import bench_plan, bench_sizes, check_bench
 from commprof.commbench.bench.plan import STANDARD, Cell, parse_buckets
 from commprof.commbench.bench.sweep import far_out, next_count
 from commprof.commbench.errors import BadInput
@@ -220,3 +222,47 @@ def test_only_samples_far_beyond_the_rest_are_tried_again() -> None:
     assert far_out([*QUIET, 5e-3, *QUIET]) == [20]
     assert far_out(QUIET) == far_out(NOISY) == far_out([1.0, 9.0]) == []
     assert len(far_out(QUIET * 20 + [1.0] * 50)) == 16
+
+
+@pytest.mark.parametrize("mode", ["isolated", "pipelined", "isolated,pipelined"])
+@pytest.mark.parametrize(("size", "seconds"), [(8, 9.9999e-6), (2**30, 0.0099999), (2**36, 8.7072)])
+def test_a_narrow_terminal_has_every_number_within_80_columns(mode: str, size: int, seconds: float) -> None:
+    plan = bench_plan(parse("--mode", mode, "--stats"))
+    cells = {cell: collective(size, [seconds] * 9, mode=cell.mode, in_place=cell.in_place) for cell in plan.cells}
+    header = table.header(run_info(hostname="h" * 70), plan, NO_CEILING, stats=True, narrow=True)
+    row = table.row(plan, cells, stats=True, narrow=True)
+    stats = table.stats_table(list(cells.values()))
+    assert max(map(len, [*header.splitlines(), *row.splitlines(), *stats.splitlines()])) <= 80
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert len(row.splitlines()) == len(plan.cells) // 2
+    assert row.split().count(str(size)) == len(plan.cells) // 2
+    whole = table.row(plan, cells, stats=False).split()[5:]
+    assert [word for line in row.splitlines() for word in line.split()[-8:]] == whole
+    assert len(stats.splitlines()) == 3 + len(plan.cells)
+    assert not table.fits(plan, 80, stats=False)
+    assert table.fits(plan, 400, stats=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["-g", "8"], "start N ranks with --nproc N"),
+        (["-t", "2"], "start N ranks with --nproc N"),
+        (["-o", "all"], "commprof bench -o X for each of sum, avg, min, max"),
+        (["-d", "all"], "for each of float32, float64"),
+        (["-o", "prod"], "use one of sum, avg, min, max"),
+        (["-d", "uint8"], "use one of float32"),
+        (["-m", "5"], "--mode pipelined"),
+        (["-J", "out.json"], "commprof bench --json > FILE"),
+    ],
+)
+def test_what_nccl_tests_would_do_and_this_does_not_is_answered_by_name(words: list[str], answer: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(answer)):
+        check_bench(parse(*words))
+
+
+def test_nccl_tests_habits_that_change_nothing_are_taken() -> None:
+    args = parse(*shlex.split("-g 1 -t 1 -p 1 -a 1 -C 1 -z 0 -m 1 -T 30 -c 1 -n 20 -w 5 -b 8 -e 64M -f 2 -o sum -d float"))
+    check_bench(args)
+    assert args.timeout == 30
+    assert bench_plan(args).dtype == "float32"
