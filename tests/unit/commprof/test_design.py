@@ -1,6 +1,7 @@
 """The house is drawn as it is, its rooms have no circles, and each module is known by one name."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import grimp
 import pytest
 
 from docs.drawing.design import PICTURE, check_plan, draw
-from docs.drawing.house import first_words, read_house, reduced, room_of
+from docs.drawing.house import docstring_of, first_words, read_house, reduced, room_of
 from tests import ROOT
 
 GRAPH = grimp.build_graph("commprof", cache_dir=None)
@@ -52,9 +53,21 @@ def test_what_lies_behind_a_link_has_one_name() -> None:
     assert [str(path.relative_to(ROOT)) for path in files if imported_names(path) & BEHIND_LINKS] == []
 
 
-def test_links_lead_to_their_folders() -> None:
-    links = {path.name: path.readlink() for path in (ROOT / "commprof").iterdir() if path.is_symlink()}
-    assert links == {name: Path("..") / name for name in BEHIND_LINKS}
+@pytest.mark.parametrize("room", [name for name in PACKAGES if "Called by" in docstring_of(name)])
+def test_a_room_names_those_beside_it_that_call_it(room: str) -> None:
+    """Rooms beside it; a verb's own module is "the verb", and one in backquotes is on another floor."""
+    beside = GRAPH.find_children(room.rpartition(".")[0]) & set(PACKAGES) - {room}
+    told = re.sub("`[^`]*`", "", docstring_of(room).partition("Called by ")[2].partition(".")[0])
+    named = {name for name in beside if re.search(rf"\b{name.rpartition('.')[2]}\b", told)}
+    callers = {name for name in beside if imports_directly(name, room)}
+    if "every room" in told:
+        named = beside - named
+    assert named == callers
+
+
+def imports_directly(package: str, other: str) -> bool:
+    """Return whether any module of a package imports one of the other's."""
+    return bool(GRAPH.find_matching_direct_imports(import_expression=f"{package}.** -> {other}.**"))
 
 
 def test_what_a_longer_way_says_is_left_out() -> None:
