@@ -13,7 +13,7 @@ from tests import ROOT
 GRAPH = grimp.build_graph("commprof", cache_dir=None)
 PACKAGES = sorted({module.rpartition(".")[0] for module in GRAPH.modules} - {""})
 BEHIND_LINKS = ("analysis", "commbench", "train")
-_OLD_IMPORT = re.compile(  # code in strings too, where a line's end is written \\n
+_OLD_IMPORT = re.compile(  # in strings as well, where a line's end is two letters
     r"from (?:{0})[\w.]* import|(?:^|\\n)\s*import (?:{0})\b".format("|".join(BEHIND_LINKS)), re.MULTILINE
 )
 
