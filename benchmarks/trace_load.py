@@ -42,7 +42,9 @@ seconds = time.perf_counter() - start_s
 peak_kib = re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]
 print(json.dumps([seconds, int(peak_kib) * 1024]))
 """
-_IMPORTS = "from pathlib import Path\nfrom analysis.trace import read_trace\nfrom analysis.rank_trace import reduce_trace"
+_IMPORTS = """from pathlib import Path
+from commprof.analysis.traces.one_rank.kineto import read_trace
+from commprof.analysis.traces.one_rank.rank_trace import reduce_trace"""
 COLUMNS = _MEASURE.format(imports=_IMPORTS, load="read_trace(Path(sys.argv[1]))")
 REDUCED = _MEASURE.format(imports=_IMPORTS, load="reduce_trace(read_trace(Path(sys.argv[1])))")
 PEER = _MEASURE.format(

@@ -1,4 +1,4 @@
-"""The door: the first word names a verb, whose module is imported only then. Returns the exit code.
+"""The first word names a verb: the door imports its module only then, and returns the exit code.
 
 0 ok, 1 failed, 2 usage or input, 3 `check` says no, 130 interrupted. Results go to standard output, everything else to
 standard error.

@@ -1,4 +1,4 @@
-"""Start a verb on N ranks of this machine with torchrun, and leave nothing behind.
+"""Start a verb on N ranks: with torchrun, on this machine, leaving nothing behind.
 
 torchrun turns every exit code into 1 and explains a dead rank over forty lines. The launcher lets the ranks' own words
 through, keeps torchrun's for the one line that matters, and writes down what ended the run even when rank 0 is dead.

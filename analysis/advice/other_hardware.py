@@ -1,6 +1,6 @@
 """What would other hardware bring: more ranks, another wire, faster computation?
 
-The same model and draws as the advice. A published wire (presets.py) has one time a size: its own spread is not known.
+The same model and draws as the advice. A published wire (readers/presets.py) has one time a size: its own spread is not known.
 """
 
 from collections.abc import Iterator

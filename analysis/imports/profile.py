@@ -2,8 +2,8 @@
 
     computed(t) = t - communication until t that no computation hid
 
-Exposed communication, transfer and waiting alike, is taken out of the step's wall time (budget.py); what is left falls apart
-where backward begins and where the last bucket is handed over:
+Exposed communication, transfer and waiting alike, is taken out of the step's wall time (all_ranks/budget.py); what is left
+falls apart where backward begins and where the last bucket is handed over:
 
     before      data, forward, and backward passes that send nothing
     backward    from its first operator to the last bucket

@@ -8,7 +8,7 @@ predictions use a line of their own between every two neighbouring sizes, throug
 
 It is exact on any wire that is a line, bends where the wire does and never falls where the medians rise. Below the sweep its
 first median stands; beyond the sweep the fitted line's slope goes on, which is no measurement: `is_measured` tells. Sizes that
-were disturbed (analysis.curve_shape) stay in the record and out of the curve. Times in seconds, sizes in bytes.
+were disturbed (curve_shape.py) stay in the record and out of the curve. Times in seconds, sizes in bytes.
 
 Ring all-reduce: t = 2(p-1) alpha + 2(p-1)/p S/B (Patarasuk and Yuan 2009): 2(p-1) messages, each link carrying 2(p-1)/p of
 the payload.

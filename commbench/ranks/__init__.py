@@ -1,5 +1,6 @@
 """How do ranks start, meet, agree, stop and end? A job's processes, and the run that they write together.
 
 In: torchrun's or SLURM's environment. Out: a process group, a session on one run folder, words about who is missing.
-`arguments` are the flags that measuring verbs share. Called by bench, links, contention, recorder and train.
+`arguments` are the flags that measuring verbs share.
+Called by bench, links, contention, recorder and train; the roof calls `stopping`.
 """

@@ -1,4 +1,4 @@
-"""Every type that goes to disk; a training's are in training.py.
+"""Every type that measuring writes to disk; a training's are in training.py, a host's in machine/facts.py.
 
 SI base units; the unit is the field's suffix; derived values are properties. Files are JSON: one document (`run.json`,
 `gradients.json`) or one record a line (`*.jsonl`). Readers ignore fields they do not know, so a new field with a default keeps

@@ -1,8 +1,8 @@
 """What does the report's page need to answer "what if" by itself? Numbers only, and the script that computes with them.
 
-The script (explorer_model.js) is estimate.py and ddp.py over again for draw 0, the prediction itself; a test drives the page in
-a browser and compares. What a collective costs goes in as a curve: cubics in log bytes that give log seconds, taken from
-`cost_s` wherever a bucket's message can lie and split until they meet it to 1e-6. No text of any file enters the data.
+The script (explorer_model.js) is step/estimate.py and step/ddp.py over again for draw 0, the prediction itself; a test drives
+the page in a browser and compares. What a collective costs goes in as a curve: cubics in log bytes that give log seconds, taken
+from `cost_s` wherever a bucket's message can lie and split until they meet it to 1e-6. No text of any file enters the data.
 """
 
 import base64

@@ -1,5 +1,5 @@
 "use strict";
-// The step of N ranks with something changed: what estimate.py and ddp.py say of draw 0, the prediction itself.
+// The step of N ranks with something changed: what analysis/step/estimate.py and ddp.py say of draw 0, the prediction itself.
 // Seconds and bytes; `data` is explorer.py's PageData. Pure functions: nothing here touches the page.
 //
 // A setting is { world_size, batch, accumulation, cap_bytes, sent_share, bandwidth, latency }: factors on what was measured;

@@ -4,7 +4,7 @@ A rank is a process, and its tracks are
 
     steps          the windows, with their budgets
     compute        computation; memory copies and idle before launch, where there are any, likewise
-    transfer       what `analysis.budget` calls transfer, named exposed or hidden
+    transfer       what all_ranks/budget.py calls transfer, named exposed or hidden
     waiting        the same of waiting
     collectives    each one whole, its waiting and its transfer inside it; more such tracks where collectives overlap
 

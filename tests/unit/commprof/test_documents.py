@@ -92,6 +92,18 @@ def test_files_of_this_project_that_a_document_names_are_there(document: Path) -
     assert [name for name in named if "NAME" not in name and not (ROOT / name).exists() and name not in DERIVED] == []
 
 
+def test_the_index_of_results_has_a_row_for_each_with_its_date() -> None:
+    folder = ROOT / "docs" / "results"
+    rows = re.findall(r"\]\(([\w-]+\.md)\) \| `[^`]+` \| (\d{4}-\d\d-\d\d) \|", (folder / "README.md").read_text())
+    results = [path for path in folder.glob("*.md") if path.name != "README.md"]
+    assert dict(rows) == {path.name: re.findall(r"^- date: ([\d-]+)", path.read_text(), re.MULTILINE)[0] for path in results}
+
+
+def test_the_index_of_results_names_every_benchmark_there_is() -> None:
+    targets = set(re.findall(r"^(benchmark-[\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make (benchmark-[\w-]+)`", (ROOT / "docs" / "results" / "README.md").read_text())) == targets
+
+
 def anchors(document: Path) -> set[str]:
     """Return the anchors that GitHub gives a document's headings."""
     text = _FENCE.sub("", document.read_text())
