@@ -18,7 +18,8 @@ import torch
 import commprof
 from commprof import record_steps
 if sys.argv[1] == "package":
-    import train.mine as mine, analysis.mine as other
+    from importlib import import_module
+    mine, other = import_module("train.mine"), import_module("analysis.mine")
     assert mine.NAME == other.NAME == "the user's"
 model = torch.nn.Linear(4, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
