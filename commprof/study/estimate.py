@@ -1,44 +1,42 @@
-"""About how long will each stage of a study take? Answered before anything runs, so by rules of thumb.
+"""About how long will each stage of a study take? A step of each model is tried, the rest are rules of thumb.
 
-    training step   6 FLOP per parameter outside the embedding and token (forward and backward), plus attention's 12 L s d per
-                    token, over the measured rate of a product of this machine's host; 1/3 of it, since a small
-                    model's operations are short; ranks that share cores take turns
+    training step   one rank's, tried with the model itself (train/trial.py); ranks that share cores take turns
     all-reduce      2(N-1)/N S over the wire's payload rate; 1 GB/s where the wire is the machine's own
     start           imports and, for several ranks, the process group: 3 s, and 1.5 s a rank and core
 
-What has been measured already is listed as such. On GPUs the estimate is too long, by a lot.
+What has been measured already is listed as such. Where SLURM starts the ranks, this machine's step stands for theirs.
 """
 
-import time
-from collections.abc import Iterable
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
-
+from commprof.commbench.errors import RunFailed
 from commprof.commbench.machine.hardware import usable_cores
-from commprof.commbench.units import format_seconds, parse_bytes
+from commprof.commbench.units import format_seconds, parse_bytes, printable
 from commprof.study.files import is_measured
-from commprof.study.plan import Plan, Stage, StudyConfig, train_config
+from commprof.study.plan import ModelConfig, Plan, Stage, StudyConfig, train_config
 from commprof.testbed.wire import parse_wire
 from commprof.train.config.schedule import count_steps
 from commprof.train.config.types import TrainConfig
 from commprof.train.text.dataset import prepare_data
 
-_STEP_SHARE = 1 / 3
 _OWN_WIRE_BYTES_PER_S = 1e9
 _START_S, _START_PER_RANK_S = 3.0, 1.5
-_MATRIX = 512
-_TRIAL_S = 0.3
+_TRIAL_TIMEOUT_S = 120.0
 
 
 def plan_table(study: StudyConfig, plan: Plan, folder: Path) -> str:
     """Lay out the stages with the estimated time of each and of all, 80 columns."""
-    rate = _flop_per_s()
+    tried = tried_steps_s(study)
     lines = [f"{'stage':40}  {'ranks':>5}  {'wire':>9}  {'about':>10}"]
     total_s = 0.0
     for stage in plan.stages:
         done = is_measured(folder / stage.name)
-        seconds = 0.0 if done else _stage_s(study, stage, rate)
+        seconds = 0.0 if done else _stage_s(study, stage, tried)
         total_s += seconds
         about = "measured" if done else format_seconds(seconds)
         lines.append(f"{stage.name:40}  {stage.world_size:>5}  {stage.wire or 'own':>9}  {about:>10}")
@@ -49,26 +47,22 @@ class TimeLeft:
     """How long the stages that are left will take: by the estimate, corrected by what the done ones took in truth."""
 
     def __init__(self, study: StudyConfig) -> None:
-        self._study, self._rate = study, _flop_per_s()
+        self._study = study
+        try:
+            self._tried = tried_steps_s(study)
+        except RunFailed:  # the stage that cannot train will say why, with all its words
+            self._tried = {model.name: math.nan for model in study.models}
         self._taken_s = self._estimated_s = 0.0
 
     def note(self, stage: Stage, taken_s: float) -> None:
         """Take notice of a stage that has been run."""
         self._taken_s += taken_s
-        self._estimated_s += _stage_s(self._study, stage, self._rate)
+        self._estimated_s += _stage_s(self._study, stage, self._tried)
 
     def words(self, stages: Iterable[Stage]) -> str:
         """Return the time that these stages will take: "about 4 minutes"."""
         correction = self._taken_s / self._estimated_s if self._estimated_s else 1.0
-        return _about(correction * sum(_stage_s(self._study, stage, self._rate) for stage in stages))
-
-
-def step_flop(config: TrainConfig, samples: int) -> float:
-    """Return the floating-point operations of one training step of one rank."""
-    model = config.model
-    per_layer = 4 * model.d_model**2 + 2 * model.d_model * model.feed_forward
-    attention = 12 * model.layers * model.sequence_length * model.d_model
-    return samples * model.sequence_length * (6 * model.layers * per_layer + attention)
+        return _about(correction * sum(_stage_s(self._study, stage, self._tried) for stage in stages))
 
 
 def gradient_bytes(config: TrainConfig) -> int:
@@ -79,10 +73,12 @@ def gradient_bytes(config: TrainConfig) -> int:
 
 
 def _about(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "an unknown time"
     return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else f"about {seconds:.0f} s"
 
 
-def _stage_s(study: StudyConfig, stage: Stage, flop_per_s: float) -> float:
+def _stage_s(study: StudyConfig, stage: Stage, tried: Mapping[str, float]) -> float:
     n, cores = stage.world_size, usable_cores()
     machines = 1 if study.launcher != "slurm" else -(-n // study.slurm.ranks_per_node)
     crowding = max(1.0, n / machines * study.threads_per_rank / cores)
@@ -97,8 +93,7 @@ def _stage_s(study: StudyConfig, stage: Stage, flop_per_s: float) -> float:
     config = train_config(study, model)
     training, _ = prepare_data(config.data, config.model)
     steps = count_steps(len(training.labels), config, n)
-    samples = config.training.batch_size
-    compute_s = step_flop(config, samples) / (flop_per_s * _STEP_SHARE) * crowding
+    compute_s = tried[model.name] * crowding
     comm_s = _all_reduce_s(stage, gradient_bytes(config)) if stage.kind == "train" else 0.0
     return start_s + steps * (compute_s + comm_s)
 
@@ -108,12 +103,21 @@ def _all_reduce_s(stage: Stage, message_bytes: int) -> float:
     return 2 * (stage.world_size - 1) / stage.world_size * message_bytes / rate
 
 
-def _flop_per_s() -> float:
-    """Time a matrix product for a moment: all the threads that numpy takes, divided by this process's cores."""
-    left, right = np.ones((_MATRIX, _MATRIX), dtype=np.float32), np.ones((_MATRIX, _MATRIX), dtype=np.float32)
-    left @ right
-    start_s, count = time.monotonic(), 0
-    while time.monotonic() - start_s < _TRIAL_S:
-        left @ right
-        count += 1
-    return 2 * _MATRIX**3 * count / (time.monotonic() - start_s) / usable_cores()
+def tried_steps_s(study: StudyConfig) -> dict[str, float]:
+    """Return one rank's step of each model, by its name."""
+    return {model.name: tried_step_s(study, model) for model in study.models}
+
+
+def tried_step_s(study: StudyConfig, model: ModelConfig) -> float:
+    """Try a step of one rank, with as many threads as the study's ranks have; raise RunFailed where it cannot be taken."""
+    words = [model.config, *study.overrides, *model.overrides]
+    command = [sys.executable, "-P", "-m", "commprof.train.trial", *words]
+    environ = os.environ | {"OMP_NUM_THREADS": str(study.threads_per_rank)}
+    try:
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=_TRIAL_TIMEOUT_S, check=True)
+        return float(done.stdout.split()[-1])
+    except subprocess.TimeoutExpired:
+        reason = f"not within {_TRIAL_TIMEOUT_S:g} s"
+    except (subprocess.CalledProcessError, ValueError, IndexError) as error:
+        reason = printable(str(getattr(error, "stderr", error)).strip().splitlines()[-1][:300])
+    raise RunFailed(f"a step of {model.name} could not be tried: {reason}")

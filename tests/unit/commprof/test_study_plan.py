@@ -1,11 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from commprof.commbench.errors import BadInput
+from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.machine.hardware import usable_cores
 from commprof.commbench.records.rundir import create_run
-from commprof.study.estimate import TimeLeft, gradient_bytes, plan_table, step_flop
+from commprof.study.estimate import TimeLeft, gradient_bytes, plan_table, tried_step_s
 from commprof.study.plan import ModelConfig, StudyConfig, load_study, make_plan, wire_of
 from commprof.train.config.types import TrainConfig
 from tests.factory import run_info
@@ -93,6 +94,13 @@ def test_a_study_finds_its_configurations_beside_itself_and_names_wires_one_way(
     assert wire_of(stage).rate_bits_per_s == 1e9
 
 
+@pytest.fixture
+def half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each model's step takes half a second."""
+    monkeypatch.setattr("commprof.study.estimate.tried_step_s", lambda study, model: 0.5)
+
+
+@pytest.mark.usefixtures("half_a_second")
 def test_the_dry_run_lists_every_stage_with_its_time_and_what_is_done(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, "launcher: testbed\nwires: [1mbit]"), ())
     create_run(tmp_path / "out" / "bench-n2-1mbit", run_info("bench"))
@@ -104,6 +112,36 @@ def test_the_dry_run_lists_every_stage_with_its_time_and_what_is_done(tmp_path: 
     assert "minutes" in text[-1]
 
 
+@pytest.mark.usefixtures("half_a_second")
+def test_a_stage_takes_its_steps_by_the_tried_one_and_ranks_that_share_cores_take_turns(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, "overrides: [training.max_steps=20]"), ())
+    rows = {line.split()[0]: line for line in plan_table(study, make_plan(study), tmp_path / "out").splitlines()}
+    alone_s = 3 + 1.5 / usable_cores() + 20 * 0.5
+    assert rows["small-profile-n1"].endswith(f" {alone_s:.3g} s")
+    pair_s = 3 + 1.5 * 2 / usable_cores() + 20 * 0.5 * max(1.0, 2 / usable_cores())
+    assert rows["small-compute-n2"].endswith(f" {pair_s:.3g} s")
+
+
+def test_a_step_that_cannot_be_tried_keeps_no_study_from_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> float:
+        raise RunFailed("no")
+
+    monkeypatch.setattr("commprof.study.estimate.tried_step_s", fails)
+    study = load_study(write_study(tmp_path, ""), ())
+    assert TimeLeft(study).words(make_plan(study).stages) == "an unknown time"
+    with pytest.raises(RunFailed):
+        plan_table(study, make_plan(study), tmp_path / "out")
+
+
+def test_a_step_is_tried_with_the_model_itself(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, "overrides: [training.batch_size=8]"), ())
+    assert 0 < tried_step_s(study, study.models[0]) < 60
+    broken = replace(study, overrides=("training.batch_size=8", "distributed.backend=nccl"))
+    with pytest.raises(RunFailed, match="could not be tried"):
+        tried_step_s(broken, study.models[0])
+
+
+@pytest.mark.usefixtures("half_a_second")
 def test_the_time_left_follows_what_the_stages_really_took(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, "bench: {seconds: 33.5}"), ())
     (bench, *_) = make_plan(study).wires  # 33.5 s, and to start 3 s, and 1.5 s a rank and core
@@ -114,8 +152,7 @@ def test_the_time_left_follows_what_the_stages_really_took(tmp_path: Path) -> No
     assert left.words([bench]) == f"about {4 * estimated_s / 60:.0f} minutes"
 
 
-def test_the_rules_of_thumb_count_what_the_model_multiplies() -> None:
+def test_the_rules_of_thumb_count_what_ddp_sends() -> None:
     config = TrainConfig()  # 12,000 words of 128 features, 128 tokens, 2 layers with 512 inside
     per_layer = 4 * 128 * 128 + 2 * 128 * 512
-    assert step_flop(config, 1) == 128 * (6 * 2 * per_layer + 12 * 2 * 128 * 128)
     assert gradient_bytes(config) == 4 * (2 * per_layer + 12_128 * 128)
