@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, for example configs/small.yaml")
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a YAML file, for example configs/small.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example training.batch_size=64")
     parser.add_argument(
         "--resume", type=Path, metavar="RUN", help="go on with a run that ended early, from its last checkpoint"
@@ -46,6 +46,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 def check_train(args: argparse.Namespace) -> None:
     """Raise BadInput for a wrong configuration or unusable data; encodes the data into the cache on the way."""
     check_launch_arguments(args)
+    if args.config is None or ("=" in args.config.name and not args.config.exists()):
+        raise BadInput(f"name a configuration first: commprof train {_a_config()} training.max_steps=50")
     config = load_train_config(args.config, args.overrides)
     training, _ = prepare_data(config.data, config.model)
     world_size = args.nproc or detect_rank(os.environ).world_size
@@ -57,6 +59,13 @@ def check_train(args: argparse.Namespace) -> None:
         if checkpoint.step >= num_steps:
             mend = "raise training.max_steps or training.epochs"
             raise BadInput(f"{checkpoint.path} is past the end of a training of {num_steps} steps; {mend}")
+
+
+def _a_config() -> str:
+    """Name a configuration that is here, or one of ours."""
+    return str(
+        next((path for path in sorted(Path("configs").glob("*.yaml")) if "study" not in path.name), "configs/small.yaml")
+    )
 
 
 def _check_options(config: TrainConfig) -> None:

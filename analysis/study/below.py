@@ -58,7 +58,7 @@ def find_experiments(root: Path, wanted: Wanted) -> Found:
         own = [run for run in kept if run.path.parent == parent]
         cells = cells_of(own) if parent in studies else []
         if not cells:
-            experiments += _loose(own, "" if parent == root.resolve() else _place(parent, root))
+            experiments += loose_experiments(own, "" if parent == root.resolve() else _place(parent, root))
             continue
         grid = is_grid(parent, cells)
         grids += [(parent, tuple(cells))] if grid else []
@@ -110,7 +110,7 @@ def _run_folders(root: Path) -> Iterator[Path]:
             yield Path(parent)
 
 
-def _loose(runs: Sequence[Run], place: str) -> Iterator[Experiment]:
+def loose_experiments(runs: Sequence[Run], place: str) -> Iterator[Experiment]:
     """Yield the trainings that may be combined, each with the measurements of the wire that fit them; those alone else."""
     training = [run for run in runs if run.info.workload is not None]
     others = [run for run in runs if run.info.workload is None]

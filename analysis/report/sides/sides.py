@@ -5,6 +5,7 @@ many ranks: their numbers must not be pooled, only compared. Ratios are medians 
 median's lower end over the other's upper end to the reverse, so they are wider than 95 %.
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,12 +14,14 @@ from pathlib import Path
 from commprof.analysis.report.numbers.data import Material, WireCurve, gather, wire_curves
 from commprof.analysis.report.sections.origin import facts
 from commprof.analysis.runs.interval import Interval
-from commprof.analysis.runs.load import Run, check_combinable, check_one_origin, load_cards, select
+from commprof.analysis.runs.load import Run, check_combinable, check_one_origin, load_cards, load_runs, select
+from commprof.analysis.study.below import loose_experiments
 from commprof.analysis.study.experiment import cells_of, is_grid
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info
 
 LETTERS = "ABCDEF"
+_MOST_GROUPS = 3  # of runs that belong together, to be named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +82,22 @@ def sides_of(paths: Sequence[Path], reason: str) -> tuple[Side, ...]:
     """Load each folder as a side; raise BadInput for more than six, and for one that is several experiments by itself."""
     folders = list(dict.fromkeys(path.resolve() for path in paths))
     if len(folders) > len(LETTERS):
-        raise BadInput(
-            f"{reason}; at most {len(LETTERS)} runs or studies can stand side by side, name fewer than {len(folders)}"
-        )
+        raise BadInput(f"{reason}; {len(LETTERS)} runs or studies can stand side by side, not {len(folders)}{_together(paths)}")
     sides = []
     for letter, path in zip(LETTERS, folders, strict=False):
         if _grid(path):
             raise BadInput(f"{path} holds several experiments and has a page of its own; name the runs in it to compare")
         sides.append(Side(letter=letter, path=path, material=gather([path])))
     return tuple(sides)
+
+
+def _together(paths: Sequence[Path]) -> str:
+    """Say what could be typed instead: the runs that belong together, experiment by experiment."""
+    named = {path.resolve(): shlex.quote(str(path)) for path in paths if read_info(path).kind != "study"}
+    groups = [[named[run.path] for run in own.runs] for own in loose_experiments(load_runs(list(named)), "")] if named else []
+    told = sorted((group for group in groups if len(group) > 1), key=len, reverse=True)[:_MOST_GROUPS]
+    commands = "; ".join(f"commprof report {' '.join(group)}" for group in told)
+    return f". What belongs together: {commands}" if commands else ""
 
 
 def differences(sides: Sequence[Side]) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from commprof.train.config.load import dump_config
 from commprof.train.config.types import DistributedConfig, TrainConfig, load_train_config
@@ -104,3 +105,10 @@ def test_a_missing_or_huge_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "huge.yaml").write_bytes(b"#" * (2**20 + 1))
     with pytest.raises(BadInput, match="not a configuration"):
         load_train_config(tmp_path / "huge.yaml")
+
+
+@pytest.mark.parametrize("words", [[], ["training.max_steps=50"]])
+def test_a_training_without_a_configuration_is_told_what_to_type(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "name a configuration first: commprof train configs/" in line

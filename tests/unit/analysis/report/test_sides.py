@@ -1,5 +1,6 @@
 """Runs that cannot be pooled, side by side: what differs, ratios over A worked out on paper, and when they are pooled."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_other_machines_and_two_studies_stand_apart(tmp_path: Path) -> None:
 
 def test_more_than_six_are_refused_with_the_reason(tmp_path: Path) -> None:
     runs = [add_bench(tmp_path / f"bench{number}", 2, sizes=(1024,)) for number in range(7)]
-    with pytest.raises(BadInput, match="both benches on 2 ranks; at most 6 runs or studies"):
+    with pytest.raises(BadInput, match="both benches on 2 ranks; 6 runs or studies can stand side by side, not 7"):
         write_comparison(runs, why_apart(runs) or "", None)
 
 
@@ -85,3 +86,20 @@ def test_text_from_files_is_only_ever_text(tmp_path: Path) -> None:
     assert not {"script", "img"} & {tag for tag, _ in page.elements}
     assert not [attribute for _, attributes in page.elements for attribute in attributes if attribute.startswith("on")]
     assert "\x1b" not in page.source and "\u202e" not in page.source
+
+
+def test_too_many_runs_are_told_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two models' runs on one wire, and a bench of another: the first model's go with the wire that they ran on."""
+    small = [add_train(tmp_path / f"small-{n}", n, 0.1) for n in (1, 2, 4)]
+    large = [add_train(tmp_path / f"large-{n}", n, 0.2, workload=LARGE) for n in (1, 2)]
+    benches = [add_bench(tmp_path / "bench", 2), add_bench(tmp_path / "my bench", 2, backend="nccl")]
+    assert main(["report", *map(str, [*small, *large, *benches])]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    commands = line.partition("What belongs together: ")[2].split("; ")
+    assert len(commands) == 2
+    for command, own in zip(commands, (small, large), strict=True):
+        words = shlex.split(command)
+        assert words[:2] == ["commprof", "report"]
+        assert {str(run) for run in own} <= set(words[2:])
+        assert str(benches[1]) not in words
+        assert main([*words[1:], "--text"]) == 0
