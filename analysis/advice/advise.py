@@ -61,7 +61,7 @@ def _rank_advice(gathered: Gathered, inputs: StepInputs, now: Estimate) -> RankA
         extrapolated=inputs.extrapolated,
         changes=tuple(changes(inputs, single.step_s)),
         what_ifs=tuple(what_ifs(inputs, larger, single.step_s)),
-        notes=tuple(note for note in (missing, published_note(inputs.world_size)) if note is not None),
+        notes=tuple(note for note in (missing, published_note(inputs)) if note is not None),
         smallest_batch=smallest_batch(inputs, single),
         smallest_model=smallest_model(inputs, single),
         bottleneck=bottleneck(inputs),

@@ -1,6 +1,7 @@
 """What would other hardware bring: more ranks, another wire, faster computation?
 
 The same model and draws as the advice. A published wire (presets.py) has one time a size: its own spread is not known.
+It lies between GPUs and is shown to a computation on GPUs alone.
 """
 
 from collections.abc import Iterator
@@ -38,18 +39,25 @@ def what_ifs(inputs: StepInputs, larger: StepInputs | None, single_s: float) -> 
         carried = ", its wire extrapolated" if larger.extrapolated else ""
         found.append(row(f"{larger.world_size} ranks{carried}", estimate(larger).per_batch_s / grown))
     found += [row(what, estimate(inputs, changed).per_batch_s) for what, changed in _ALTERNATIVES]
-    for name, cost in _published(inputs.world_size):
+    for name, cost in _published(inputs.world_size) if _on_gpus(inputs) else ():
         found.append(row(f"the wire of {name}", estimate(inputs, Setting(cost=cost)).per_batch_s))
     return found
 
 
-def published_note(world_size: int) -> str | None:
-    """Say which world sizes have a published wire, where this one has none."""
+def published_note(inputs: StepInputs) -> str | None:
+    """Say why no published wire is shown: the computation is not a GPU's, or none is of this world size."""
+    world_size = inputs.world_size
+    if not _on_gpus(inputs):
+        return "published wires are between GPUs and this computation is a CPU's; profile on the GPU in question to see them"
     sizes = {preset(name).num_ranks for name in preset_names()}
     if world_size in sizes:
         return None
     listed = ", ".join(str(size) for size in sorted(size for size in sizes if size is not None))
     return f"no published wire of {world_size} ranks; there are some of {listed} ranks (commprof import --preset)"
+
+
+def _on_gpus(inputs: StepInputs) -> bool:
+    return inputs.workers == 1  # gloo has two
 
 
 def _published(world_size: int) -> Iterator[tuple[str, CostModel]]:

@@ -131,12 +131,7 @@ def check_combinable(runs: Sequence[Run]) -> None:
     if not runs:
         raise BadInput("no run given; name run folders below runs/")
     distributed = sorted((run for run in runs if run.world_size > 1), key=lambda run: not run.sends)
-    for run in distributed[1:]:
-        if run.info.backend != distributed[0].info.backend:
-            raise BadInput(
-                f"{run.path} ran on {run.info.backend}, {distributed[0].path} on {distributed[0].info.backend}; "
-                "runs of different backends cannot be combined"
-            )
+    _check_backends([*distributed, *(run for run in runs if run.world_size == 1 and run.info.kind == "train")])
     for run in distributed[1:]:
         if run.sends and run.info.wire != distributed[0].info.wire:
             raise BadInput(
@@ -152,6 +147,18 @@ def check_combinable(runs: Sequence[Run]) -> None:
     for run in sending[1:]:
         if run.delayed != sending[0].delayed:
             raise BadInput(f"only one of {run.path} and {sending[0].path} sent its gradients after backward; leave one out")
+
+
+def _check_backends(runs: Sequence[Run]) -> None:
+    """Raise BadInput where runs are of different backends: no step has a CPU's computation and the wire of GPUs."""
+    for run in runs[1:]:
+        if run.info.backend != runs[0].info.backend:
+            mixed = run.info.on_cpu != runs[0].info.on_cpu
+            why = ", and no machine computes on CPUs and sends between GPUs" if mixed else ""
+            raise BadInput(
+                f"{run.path} ran on {run.info.backend}, {runs[0].path} on {runs[0].info.backend}{why}; "
+                "runs of different backends cannot be combined"
+            )
 
 
 def check_one_origin(benches: Sequence[Run]) -> None:

@@ -127,6 +127,16 @@ def test_a_size_without_a_published_wire_says_which_have_one(folders: list[Path]
     assert any("no published wire of 3 ranks; there are some of 2, 4, 8, 16 ranks" in note for note in three.notes)
 
 
+def test_the_wires_of_gpus_are_not_shown_to_a_cpus_computation(folders: list[Path], tmp_path: Path) -> None:
+    of_cpu = [
+        write_training_run(tmp_path / "profile", STEPS, gradients=GRADIENTS),
+        write_bench_run(tmp_path / "bench", LATENCY_S, 1e9),
+    ]
+    (found,) = advise(load_runs(of_cpu)).ranks
+    assert not any("the wire of" in row.what for row in found.what_ifs)
+    assert any("published wires are between GPUs and this computation is a CPU's" in note for note in found.notes)
+
+
 def test_of_bucket_caps_the_best_alone_is_named(tmp_path: Path) -> None:
     """Twenty gradients of 2 MiB with a latency of 3 ms each: the fewer messages, the better, until the last waits for all."""
     ready = [(f"p{i}", 2 * MIB, 0.003 * (i + 1)) for i in range(20)]
