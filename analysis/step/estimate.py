@@ -6,9 +6,9 @@ from the schedule in ddp.py. A `Setting` says what differs from what was measure
 differences come from the change alone, and a difference has an interval too.
 
 Two errors are added to the draws as factors, log-normal and independent. A run computes at another pace than the run before it:
-by `PACE_ERROR` on a quiet machine, and by sqrt(2) of the drift that the runs at hand show. And this model's exposed
-communication is off by `EXPOSED_ERROR`. These two are standard deviations of what was seen on a testbed whose cells were
-predicted and then run (docs/method.md).
+by `PACE_ERROR` on a quiet machine, by sqrt(2) of the drift that the runs at hand show, and by what repeated runs differ by. And
+this model's exposed communication is off by `EXPOSED_ERROR`. These two are standard deviations of what was seen on a testbed
+whose cells were predicted and then run (docs/method.md).
 """
 
 from collections.abc import Sequence
@@ -186,5 +186,5 @@ def _model_error(count: int, inputs: StepInputs) -> tuple[Floats, Floats]:
     rng = np.random.default_rng(0)  # the same for every setting
     normal = rng.standard_normal((2, count))
     normal[:, 0] = 0.0
-    pace = hypot(PACE_ERROR, sqrt(2) * inputs.drift)
+    pace = hypot(PACE_ERROR, sqrt(2) * inputs.drift, inputs.between)
     return np.exp(pace * normal[0]), np.exp((EXTRAPOLATED_ERROR if inputs.extrapolated else EXPOSED_ERROR) * normal[1])

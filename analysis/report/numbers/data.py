@@ -193,16 +193,9 @@ def count_steps(runs: Sequence[Run]) -> str:
     return f"{total} steps of all ranks ({', '.join(f'{run.path.name} {len(run.counted_steps())}' for run in runs)})"
 
 
-def step_interval_s(run: Run) -> Interval:
-    """Return the 95 % interval of a run's median step: the widest of its ranks', whose steps are not independent."""
-    by_rank = [[step.step_s for step in steps if step.counts] for steps in run.steps.values()]
-    ends = [median_interval(steps_s) for steps_s in by_rank if steps_s]
-    return Interval(low=min(low for low, _ in ends), high=max(high for _, high in ends))
-
-
 def samples_per_s(run: Run) -> tuple[float, Interval]:
     """Return what all ranks together take in, from the median step, and its interval; infinite where a step took no time."""
-    samples, spread = run.counted_steps()[0].num_samples * run.world_size, step_interval_s(run)
+    samples, spread = run.counted_steps()[0].num_samples * run.world_size, run.step_interval_s()
     rates = [samples / step_s if step_s > 0 else float("inf") for step_s in (run.median_step_s(), spread.high, spread.low)]
     return rates[0], Interval(low=rates[1], high=rates[2])
 
