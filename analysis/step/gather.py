@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from commprof.analysis.runs.load import Run, check_combinable, in_order, select
 from commprof.analysis.runs.world_sizes import check_world_sizes
+from commprof.analysis.step.comparable import check_comparable
 from commprof.analysis.step.computation import ComputePool, draw_computation
 from commprof.analysis.step.ddp import NO_CONTENTION, Contention, share_cores
 from commprof.analysis.step.drift import drift_of
 from commprof.analysis.step.inputs import SENT_SHARE, Gathered, SingleRank, StepInputs
 from commprof.analysis.step.pools import compute_only_s
+from commprof.analysis.step.profiles import profile_runs
 from commprof.analysis.step.repeats import Repeats, repeats_of
 from commprof.analysis.wire.benched import all_reduces_at, fit_costs
 from commprof.analysis.wire.cost import resampled_medians
@@ -40,8 +42,8 @@ def gather(
     """Collect what is known of each world size, by default of every one that was benched.
 
     `beyond` are world sizes that may turn out to be out of reach. `beside` are other runs of the same machine: they tell how
-    much its pace drifts, and nothing else is taken from them. Synchronised runs on several ranks among `runs` are not looked
-    at: they are what predictions are checked against.
+    much its pace drifts, and nothing else is taken from them. Synchronised runs on several ranks among `runs` are what
+    predictions are checked against: they move none, but may show that these runs cannot be compared.
     Raises UnusableData without a single-rank profile or a bench, or where a world size asked for cannot be predicted, BadInput
     for runs that cannot be combined.
     """
@@ -50,6 +52,7 @@ def gather(
     check_combinable(runs)
     drift = drift_of([*runs, *beside])
     profiles = _profiles(runs, drift)
+    check_comparable(runs, profiles.runs, drift)
     profile = profiles.typical
     workload = profile.info.workload
     assert workload is not None
@@ -81,30 +84,15 @@ def gather(
     )
 
 
-def profile_runs(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs that a prediction may start from, those of fewest ranks first, of these the measured ones."""
-    training = [run for run in select(runs, kind="train") if run.gradients is not None]
-    usable = [run for run in training if run.world_size == 1 or run.info.imported_from is not None]
-    return sorted(usable, key=_preference)
-
-
 def _profiles(runs: Sequence[Run], drift: float) -> Repeats:
-    """Return the single-rank runs with gradient times, or those made of traces: of the fewest ranks, the measured ones first.
-
-    Raises UnusableData without any, and where several disagree.
-    """
+    """Return the runs that one rank's step is taken from; raise UnusableData without any, and where several disagree."""
     usable = profile_runs(runs)
     if not usable:
         raise UnusableData(
             "no finished single-rank training run among those given; run commprof train CONFIG first, or commprof import "
             "traces of a DDP run"
         )
-    best = _preference(usable[0])
-    return repeats_of([run for run in usable if _preference(run) == best], Run.median_step_s, drift)
-
-
-def _preference(run: Run) -> tuple[int, bool]:
-    return run.world_size, run.info.imported_from is not None
+    return repeats_of(usable, Run.median_step_s, drift)
 
 
 def _single_rank(profiles: Repeats) -> SingleRank:

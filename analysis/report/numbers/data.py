@@ -16,7 +16,8 @@ from commprof.analysis.report.numbers.verdict import Outcome, outcomes
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, load_runs, select
 from commprof.analysis.step.assumptions import checked_assumptions
-from commprof.analysis.step.gather import profile_runs
+from commprof.analysis.step.comparable import contradictions, without
+from commprof.analysis.step.profiles import profile_runs
 from commprof.analysis.step.results import AssumptionCheck, PredictionSet
 from commprof.analysis.study.experiment import PREDICTIONS_FILE, read_predictions
 from commprof.analysis.wire.benched import fit_costs
@@ -35,7 +36,9 @@ _RAW_FILES = {"bench": "collectives.jsonl", "contention": "contention.jsonl", "t
 class Material:
     """All that one report can speak of. `refusals` are the questions these data cannot answer, in words.
 
-    `predictions_file` is the name by which the page speaks of the file that holds `predicted`.
+    `predictions_file` is the name by which the page speaks of the file that holds `predicted`. `unpredicted` is why there is
+    no prediction where there could be one. `contradicted` are the world sizes whose runs are not comparable: nothing in
+    `predicted` is of them.
     """
 
     root: Path
@@ -47,6 +50,8 @@ class Material:
     checks: tuple[AssumptionCheck, ...]
     costs: dict[int, CostModel]
     refusals: tuple[str, ...]
+    unpredicted: str | None = None
+    contradicted: frozenset[int] = frozenset()
 
     @property
     def shared(self) -> dict[int, RunInfo]:
@@ -148,6 +153,10 @@ def _material(
     runs = tuple(sorted(unordered, key=lambda run: (run.world_size, run.info.started_at)))
     costs, refusals = _fits(runs)
     predicted, refusal = _predictions(derived, runs)
+    contradicted = contradictions(runs, predicted)
+    if predicted is not None and contradicted:
+        predicted = without(predicted, set(contradicted))
+    refusal += [f"No speedup: {reason}." for reason in dict.fromkeys(contradicted.values()) if reason not in "".join(refusal)]
     return Material(
         root=root,
         runs=runs,
@@ -158,6 +167,8 @@ def _material(
         checks=checked_assumptions(predicted, runs) if predicted else (),
         costs=costs,
         refusals=(*refusals, *refusal),
+        unpredicted=refusal[0] if refusal and predicted is None else None,
+        contradicted=frozenset(contradicted),
     )
 
 

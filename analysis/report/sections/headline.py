@@ -39,7 +39,8 @@ def sentences(material: Material) -> tuple[str, ...]:
     """Return the answer for the headline's world size, the cause and the cure; `other_answers` are the section's."""
     predicted = material.predicted
     if predicted is None:
-        return ("There is no prediction: it takes a finished training run on one rank and a bench of the wire.",)
+        missing = "There is no prediction: it takes a finished training run on one rank and a bench of the wire."
+        return (material.unpredicted or missing,)
     found = answers(predicted, material.schedule_outcomes, material.checks)
     best = _best(material, predicted).world_size
     return found[best], *cause_and_cure(predicted, material.schedule_outcomes, material.runs)
