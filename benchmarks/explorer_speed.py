@@ -74,6 +74,7 @@ def training(sizes: Sequence[int], backward_s: float) -> PageData:
             world_size=n,
             extrapolated=False,
             work_s=1.6 * n * backward_s,
+            work_update_s=0.1 * n * backward_s,
             interval_s=Interval(low=1.5 * backward_s, high=1.9 * backward_s),
             before_s=0.5 * backward_s,
             backward_s=backward_s,

@@ -2,15 +2,15 @@
 model as the prediction itself, on the same draws.
 
 A change is worth naming when even the low end of its interval saves time: 90 % of the draws, paired, so that what all of them
-share falls out. Seconds are per batch of the size that a step has now, so that changes of batch compare with the others.
+share falls out. Seconds are per batch of the size that a step has now, so that changes of batch compare with the others; a
+speedup is over one rank with the same change, so that what helps one rank as much is not taken for the merit of N.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from commprof.analysis.scaling.speedup import work_s
-from commprof.analysis.step.estimate import Estimate, Setting, estimate, interval
-from commprof.analysis.step.inputs import StepInputs
+from commprof.analysis.step.estimate import Estimate, Setting, estimate, interval, speedup
+from commprof.analysis.step.inputs import SingleRank, StepInputs
 from commprof.analysis.step.results import Change
 
 _WORTH_TRYING = 0.01  # of a step; less than that drowns in a run's own spread
@@ -29,11 +29,11 @@ class _Candidate:
     side_effect: str | None = None
 
 
-def changes(inputs: StepInputs, single_s: float) -> list[Change]:
-    """Return what is predicted to save time, the best first. `single_s` is one rank's step."""
+def changes(inputs: StepInputs, single: SingleRank) -> list[Change]:
+    """Return what is predicted to save time, the best first. `single` is one rank's step."""
     now = estimate(inputs)
-    found = _judged(inputs, now, single_s, _candidates(inputs))
-    caps = _judged(inputs, now, single_s, _caps(inputs))
+    found = _judged(inputs, now, single, _candidates(inputs))
+    caps = _judged(inputs, now, single, _caps(inputs))
     return _best_first([*found, *_best_first(caps)[:1]])
 
 
@@ -41,12 +41,11 @@ def _best_first(found: Iterable[Change]) -> list[Change]:
     return sorted(found, key=lambda change: -change.seconds_saved)
 
 
-def _judged(inputs: StepInputs, now: Estimate, single_s: float, candidates: Iterable[_Candidate]) -> Iterator[Change]:
+def _judged(inputs: StepInputs, now: Estimate, single: SingleRank, candidates: Iterable[_Candidate]) -> Iterator[Change]:
     """Yield the candidates that save time."""
-    work = work_s(single_s, inputs.world_size, inputs.workload.scaling)
     for candidate in candidates:
-        then_s = estimate(inputs, candidate.changed).per_batch_s
-        saved_s = now.per_batch_s - then_s
+        then = estimate(inputs, candidate.changed)
+        saved_s = now.per_batch_s - then.per_batch_s
         span = interval(saved_s)
         if span.low > 0 and saved_s[0] > _WORTH_TRYING * now.per_batch_s[0]:
             yield Change(
@@ -55,7 +54,7 @@ def _judged(inputs: StepInputs, now: Estimate, single_s: float, candidates: Iter
                 world_size=inputs.world_size,
                 seconds_saved=float(saved_s[0]),
                 interval_s=span,
-                speedup=work / float(then_s[0]),
+                speedup=speedup(inputs, single, candidate.changed, then),
                 side_effect=candidate.side_effect,
             )
 

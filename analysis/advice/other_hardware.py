@@ -1,6 +1,7 @@
 """What would other hardware bring: more ranks, another wire, faster computation?
 
 The same model and draws as the advice. A published wire (readers/presets.py) has one time a size: its own spread is not known.
+It lies between GPUs and is shown to a computation on GPUs alone.
 """
 
 from collections.abc import Iterator
@@ -9,8 +10,8 @@ from commprof.analysis.advice.results import WhatIf
 from commprof.analysis.readers.as_run import measurements, understand
 from commprof.analysis.readers.presets import preset, preset_names
 from commprof.analysis.scaling.speedup import work_s
-from commprof.analysis.step.estimate import Floats, Setting, estimate, interval
-from commprof.analysis.step.inputs import StepInputs
+from commprof.analysis.step.estimate import AS_MEASURED, Setting, estimate, interval, speedup
+from commprof.analysis.step.inputs import SingleRank, StepInputs
 from commprof.analysis.wire.cost import fit_cost
 from commprof.analysis.wire.results import CostModel
 
@@ -21,35 +22,46 @@ _ALTERNATIVES = (
 )
 
 
-def what_ifs(inputs: StepInputs, larger: StepInputs | None, single_s: float) -> list[WhatIf]:
+def what_ifs(inputs: StepInputs, larger: StepInputs | None, single: SingleRank) -> list[WhatIf]:
     """Return what each alternative brings. `larger` is the same training on more ranks, where that can be predicted."""
     kind = inputs.workload.scaling
-    work = work_s(single_s, inputs.world_size, kind)
     now_s = estimate(inputs).per_batch_s
 
-    def row(what: str, then_s: Floats) -> WhatIf:
-        saved_s = now_s - then_s
-        span = interval(saved_s)
-        return WhatIf(what=what, seconds_saved=float(saved_s[0]), interval_s=span, speedup=work / float(then_s[0]))
+    def row(what: str, changed: Setting, on: StepInputs = inputs) -> WhatIf:
+        then = estimate(on, changed)
+        grown = work_s(1.0, on.world_size, kind) / work_s(1.0, inputs.world_size, kind)  # samples of a step by ours
+        saved_s = now_s - then.per_batch_s / grown
+        return WhatIf(
+            what=what,
+            seconds_saved=float(saved_s[0]),
+            interval_s=interval(saved_s),
+            speedup=speedup(on, single, changed, then),
+        )
 
     found = []
     if larger is not None:
-        grown = work_s(single_s, larger.world_size, kind) / work  # samples of its step by samples of ours
         carried = ", its wire extrapolated" if larger.extrapolated else ""
-        found.append(row(f"{larger.world_size} ranks{carried}", estimate(larger).per_batch_s / grown))
-    found += [row(what, estimate(inputs, changed).per_batch_s) for what, changed in _ALTERNATIVES]
-    for name, cost in _published(inputs.world_size):
-        found.append(row(f"the wire of {name}", estimate(inputs, Setting(cost=cost)).per_batch_s))
+        found.append(row(f"{larger.world_size} ranks{carried}", AS_MEASURED, larger))
+    found += [row(what, changed) for what, changed in _ALTERNATIVES]
+    for name, cost in _published(inputs.world_size) if _on_gpus(inputs) else ():
+        found.append(row(f"the wire of {name}", Setting(cost=cost)))
     return found
 
 
-def published_note(world_size: int) -> str | None:
-    """Say which world sizes have a published wire, where this one has none."""
+def published_note(inputs: StepInputs) -> str | None:
+    """Say why no published wire is shown: the computation is not a GPU's, or none is of this world size."""
+    world_size = inputs.world_size
+    if not _on_gpus(inputs):
+        return "published wires are between GPUs and this computation is a CPU's; profile on the GPU in question to see them"
     sizes = {preset(name).num_ranks for name in preset_names()}
     if world_size in sizes:
         return None
     listed = ", ".join(str(size) for size in sorted(size for size in sizes if size is not None))
     return f"no published wire of {world_size} ranks; there are some of {listed} ranks (commprof import --preset)"
+
+
+def _on_gpus(inputs: StepInputs) -> bool:
+    return inputs.workers == 1  # gloo has two
 
 
 def _published(world_size: int) -> Iterator[tuple[str, CostModel]]:

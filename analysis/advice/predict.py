@@ -16,5 +16,5 @@ from commprof.analysis.step.results import PredictionSet
 def predict_runs(runs: Sequence[Run], world_sizes: Iterable[int] = (), *, beside: Sequence[Run] = ()) -> PredictionSet:
     """Predict the step at each world size, by default at every one that was benched; arguments and errors as in `gather`."""
     gathered = gather(runs, world_sizes, beside=beside)
-    advised = tuple(change for inputs in gathered.at for change in changes(inputs, gathered.single.step_s))
+    advised = tuple(change for inputs in gathered.at for change in changes(inputs, gathered.single))
     return replace(predict(gathered), changes=advised)

@@ -9,7 +9,10 @@ from commprof.analysis.step.results import Change
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhatIf:
-    """What other hardware would bring: seconds saved per batch, below zero where it costs; the speedup over one rank now."""
+    """What other hardware would bring: seconds saved per batch, below zero where it costs; the speedup over one rank.
+
+    It is over one rank on that hardware: faster computation is faster there too.
+    """
 
     what: str
     seconds_saved: float

@@ -3,12 +3,13 @@
 A run still in progress, failed or interrupted loads with what it has measured so far.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from commprof.analysis.runs.interval import Interval
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, read_records
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
@@ -19,6 +20,7 @@ from commprof.commbench.records.types import (
     RunInfo,
     Workload,
 )
+from commprof.commbench.spread import median_interval
 
 T = TypeVar("T")
 
@@ -87,6 +89,12 @@ class Run:
     def median_step_s(self) -> float:
         return median(step.step_s for step in self.counted_steps())
 
+    def step_interval_s(self) -> Interval:
+        """Return the 95 % interval of the median step: the widest of the ranks', whose steps are not independent."""
+        by_rank = [[step.step_s for step in steps if step.counts] for steps in self.steps.values()]
+        ends = [median_interval(steps_s) for steps_s in by_rank if steps_s]
+        return Interval(low=min(low for low, _ in ends), high=max(high for _, high in ends))
+
 
 def load_run(path: Path) -> Run:
     """Read a run folder; raise BadInput where it is not one or a file in it is malformed."""
@@ -131,12 +139,7 @@ def check_combinable(runs: Sequence[Run]) -> None:
     if not runs:
         raise BadInput("no run given; name run folders below runs/")
     distributed = sorted((run for run in runs if run.world_size > 1), key=lambda run: not run.sends)
-    for run in distributed[1:]:
-        if run.info.backend != distributed[0].info.backend:
-            raise BadInput(
-                f"{run.path} ran on {run.info.backend}, {distributed[0].path} on {distributed[0].info.backend}; "
-                "runs of different backends cannot be combined"
-            )
+    _check_backends([*distributed, *(run for run in runs if run.world_size == 1 and run.info.kind == "train")])
     for run in distributed[1:]:
         if run.sends and run.info.wire != distributed[0].info.wire:
             raise BadInput(
@@ -154,6 +157,23 @@ def check_combinable(runs: Sequence[Run]) -> None:
             raise BadInput(f"only one of {run.path} and {sending[0].path} sent its gradients after backward; leave one out")
 
 
+def in_order(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs as they were started, whatever the order in which they were named."""
+    return sorted(runs, key=lambda run: (run.info.started_at, run.info.run_id, str(run.path)))
+
+
+def _check_backends(runs: Sequence[Run]) -> None:
+    """Raise BadInput where runs are of different backends: no step has a CPU's computation and the wire of GPUs."""
+    for run in runs[1:]:
+        if run.info.backend != runs[0].info.backend:
+            mixed = run.info.on_cpu != runs[0].info.on_cpu
+            why = ", and no machine computes on CPUs and sends between GPUs" if mixed else ""
+            raise BadInput(
+                f"{run.path} ran on {run.info.backend}, {runs[0].path} on {runs[0].info.backend}{why}; "
+                "runs of different backends cannot be combined"
+            )
+
+
 def check_one_origin(benches: Sequence[Run]) -> None:
     """Raise BadInput where benches of one world size come from different logs, or from a log and from here.
 
@@ -168,10 +188,13 @@ def check_one_origin(benches: Sequence[Run]) -> None:
 
 
 def select(runs: Sequence[Run], *, kind: str, world_size: int | None = None, synchronised: bool | None = None) -> list[Run]:
-    """Return the runs of a kind, world size and synchronisation that have measured something."""
+    """Return the runs of a kind, world size and synchronisation that have measured something, the earliest first.
+
+    So no answer depends on the order in which runs were named.
+    """
     return [
         run
-        for run in runs
+        for run in in_order(runs)
         if run.info.kind == kind
         and world_size in (None, run.world_size)
         and synchronised in (None, run.synchronised)

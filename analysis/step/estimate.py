@@ -6,9 +6,9 @@ from the schedule in ddp.py. A `Setting` says what differs from what was measure
 differences come from the change alone, and a difference has an interval too.
 
 Two errors are added to the draws as factors, log-normal and independent. A run computes at another pace than the run before it:
-by `PACE_ERROR` on a quiet machine, and by sqrt(2) of the drift that the runs at hand show. And this model's exposed
-communication is off by `EXPOSED_ERROR`. These two are standard deviations of what was seen on a testbed whose cells were
-predicted and then run (docs/method.md).
+by `PACE_ERROR` on a quiet machine, by sqrt(2) of the drift that the runs at hand show, and by what repeated runs differ by. And
+this model's exposed communication is off by `EXPOSED_ERROR`. These two are standard deviations of what was seen on a testbed
+whose cells were predicted and then run (docs/method.md).
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commprof.analysis.runs.interval import Interval
+from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.computation import last_ready_s
 from commprof.analysis.step.ddp import Bucket, Timelines, simulate
-from commprof.analysis.step.inputs import StepInputs, buckets_of
+from commprof.analysis.step.inputs import SingleRank, StepInputs, buckets_of
 from commprof.analysis.wire.cost import broadcast_s, cost_s
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
@@ -80,13 +81,6 @@ class Estimate:
         """Seconds for the samples that a step has now."""
         return self.step_s / self.samples
 
-    def speedup(self, work_s: float) -> float:
-        """Return the samples per second over those of one rank as measured, nothing changed on it.
-
-        `work_s` is what that rank takes for the samples that a step has now (scaling.work_s).
-        """
-        return work_s / float(self.per_batch_s[0])
-
 
 def estimate(inputs: StepInputs, setting: Setting = AS_MEASURED) -> Estimate:
     """Return the step of the inputs with the setting's changes; raise UnusableData for other caps of a trace's buckets."""
@@ -119,6 +113,17 @@ def estimate(inputs: StepInputs, setting: Setting = AS_MEASURED) -> Estimate:
         ready_s=ready_s,
         backward_start_s=float(before_s[0]),
     )
+
+
+def single_step_s(single: SingleRank, setting: Setting) -> float:
+    """Return one rank's step with the setting's changes; what is sent and how changes nothing on it."""
+    return single.changed_s(batch=setting.batch * setting.accumulation, model=setting.model / setting.compute)
+
+
+def speedup(inputs: StepInputs, single: SingleRank, setting: Setting, changed: Estimate) -> float:
+    """Return the samples per second over those of one rank with the same changes, so that what helps both is no speedup."""
+    work = work_s(single_step_s(single, setting), inputs.world_size, inputs.workload.scaling)
+    return work / float(changed.step_s[0])
 
 
 def interval(draws: Floats, level: float = 0.9) -> Interval:
@@ -186,5 +191,5 @@ def _model_error(count: int, inputs: StepInputs) -> tuple[Floats, Floats]:
     rng = np.random.default_rng(0)  # the same for every setting
     normal = rng.standard_normal((2, count))
     normal[:, 0] = 0.0
-    pace = hypot(PACE_ERROR, sqrt(2) * inputs.drift)
+    pace = hypot(PACE_ERROR, sqrt(2) * inputs.drift, inputs.between)
     return np.exp(pace * normal[0]), np.exp((EXTRAPOLATED_ERROR if inputs.extrapolated else EXPOSED_ERROR) * normal[1])

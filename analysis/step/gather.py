@@ -5,20 +5,24 @@ rank's own steps, or those of traced ranks. Wire: the all-reduce benched at N, o
 Contention: as measured at N, else on hosts worked out from their cores; in traces of ranks that sent it is there already.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import hypot
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from commprof.analysis.runs.load import Run, check_combinable, select
+from commprof.analysis.runs.load import Run, check_combinable, in_order, select
 from commprof.analysis.runs.world_sizes import check_world_sizes
+from commprof.analysis.step.comparable import check_comparable
 from commprof.analysis.step.computation import ComputePool, draw_computation
 from commprof.analysis.step.ddp import NO_CONTENTION, Contention, share_cores
 from commprof.analysis.step.drift import drift_of
 from commprof.analysis.step.inputs import SENT_SHARE, Gathered, SingleRank, StepInputs
-from commprof.analysis.step.pools import pool_of
+from commprof.analysis.step.pools import compute_only_s
+from commprof.analysis.step.profiles import profile_runs
+from commprof.analysis.step.repeats import Repeats, repeats_of
 from commprof.analysis.wire.benched import all_reduces_at, fit_costs
 from commprof.analysis.wire.cost import resampled_medians
 from commprof.analysis.wire.other_world_sizes import carry_cost
@@ -38,15 +42,18 @@ def gather(
     """Collect what is known of each world size, by default of every one that was benched.
 
     `beyond` are world sizes that may turn out to be out of reach. `beside` are other runs of the same machine: they tell how
-    much its pace drifts, and nothing else is taken from them. Synchronised runs on several ranks among `runs` are not looked
-    at: they are what predictions are checked against.
+    much its pace drifts, and nothing else is taken from them. Synchronised runs on several ranks among `runs` are what
+    predictions are checked against: they move none, but may show that these runs cannot be compared.
     Raises UnusableData without a single-rank profile or a bench, or where a world size asked for cannot be predicted, BadInput
     for runs that cannot be combined.
     """
     world_sizes = sorted(set(world_sizes))
     check_world_sizes(world_sizes, "-n")
     check_combinable(runs)
-    profile = profile_run(runs)
+    drift = drift_of([*runs, *beside])
+    profiles = _profiles(runs, drift)
+    check_comparable(runs, profiles.runs, drift)
+    profile = profiles.typical
     workload = profile.info.workload
     assert workload is not None
     if workload.communication_hook not in SENT_SHARE:
@@ -57,50 +64,44 @@ def gather(
     costs = fit_costs(runs)
     if not costs:
         raise UnusableData("no bench run among those given; run commprof bench --nproc N and name its folder too")
-    drift = drift_of([*runs, *beside])
-    at = {n: _inputs(runs, profile, costs, n, drift) for n in world_sizes or costs}
+    at = {n: _inputs(runs, profiles, costs, n, drift) for n in world_sizes or costs}
     larger, out_of_reach = {}, {}
     for n in sorted(set(beyond) - set(at)):
         try:
-            larger[n] = _inputs(runs, profile, costs, n, drift)
+            larger[n] = _inputs(runs, profiles, costs, n, drift)
         except UnusableData as error:
             out_of_reach[n] = str(error)
     return Gathered(
         profile_run_id=profile.info.run_id,
         profile_path=str(profile.path),
-        single=_single_rank(profile),
+        single=_single_rank(profiles),
         workload=workload,
         anchor=costs[min(costs)],
-        run_ids=tuple(run.info.run_id for run in runs if not (run.synchronised and run.world_size > 1)),
+        run_ids=tuple(run.info.run_id for run in in_order(runs) if not (run.synchronised and run.world_size > 1)),
         at=tuple(at.values()),
         beyond=tuple(larger.values()),
         out_of_reach=out_of_reach,
     )
 
 
-def profile_run(runs: Sequence[Run]) -> Run:
-    """Return the single-rank training run with gradient times, or the one made of traces; raise UnusableData without any."""
-    profiles = profile_runs(runs)
-    if not profiles:
+def _profiles(runs: Sequence[Run], drift: float) -> Repeats:
+    """Return the runs that one rank's step is taken from; raise UnusableData without any, and where several disagree."""
+    usable = profile_runs(runs)
+    if not usable:
         raise UnusableData(
             "no finished single-rank training run among those given; run commprof train CONFIG first, or commprof import "
             "traces of a DDP run"
         )
-    return profiles[0]
+    return repeats_of(usable, Run.median_step_s, drift)
 
 
-def profile_runs(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs that a prediction may start from, the one of fewest ranks first."""
-    training = [run for run in select(runs, kind="train") if run.gradients is not None]
-    usable = [run for run in training if run.world_size == 1 or run.info.imported_from is not None]
-    return sorted(usable, key=lambda run: run.world_size)
+def _single_rank(profiles: Repeats) -> SingleRank:
+    update_s = profiles.mean(lambda run: median(step.optimizer_s for step in run.counted_steps()))
+    return SingleRank(step_s=profiles.step_s, update_s=update_s)
 
 
-def _single_rank(profile: Run) -> SingleRank:
-    return SingleRank(step_s=profile.median_step_s(), update_s=median(step.optimizer_s for step in profile.counted_steps()))
-
-
-def _inputs(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], world_size: int, drift: float) -> StepInputs:
+def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel], world_size: int, drift: float) -> StepInputs:
+    profile = profiles.typical
     assert profile.gradients is not None and profile.info.workload is not None
     benches = select(runs, kind="bench")
     extrapolated = world_size not in costs
@@ -109,12 +110,13 @@ def _inputs(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], worl
     device_name = hosts.ranks[0].device_name if hosts.ranks else ""
     cost = carry_cost(list(costs.values()), world_size, device_name=device_name) if extrapolated else costs[world_size]
     compute_only = select(runs, kind="train", world_size=world_size, synchronised=False)
-    beside = compute_only[-1] if compute_only else profile
+    measured = repeats_of(compute_only, compute_only_s, drift) if compute_only else None
+    beside = profile if measured is None else measured.typical
     ranks_per_machine = -(-world_size // (hosts.num_machines or hosts.num_nodes))
     gradients = beside.gradients or profile.gradients
     traced = beside.info.imported_from is not None
     ranks_on_cores = ranks_per_machine if hosts.on_cpu and not traced else 0  # a trace does not tell its cores
-    pool = _pool(compute_only, profile, world_size, ranks_on_cores)
+    pool = _pool(measured, profiles, world_size, ranks_on_cores)
     rng = np.random.default_rng(world_size)
     known = StepInputs(
         world_size=world_size,
@@ -133,6 +135,8 @@ def _inputs(runs: Sequence[Run], profile: Run, costs: dict[int, CostModel], worl
         traced_from=beside.info.imported_from,
         traced_ranks=beside.world_size if traced else 0,
         drift=drift,
+        between=hypot(profiles.between, 0.0 if measured is None else measured.between),
+        pooled=tuple(_pooled(profiles, measured)),
     )
     # What ranks that sent while they were traced were slowed by is in their computation already.
     return known if known.traced_ranks > 1 else _contended(known, runs, beside, ranks_on_cores)
@@ -179,16 +183,25 @@ def _measured_contention(
     return Contention(compute_rate=compute_rate, comm_rate=comm_rate), nearest.message_bytes
 
 
-def _pool(compute_only: Sequence[Run], profile: Run, world_size: int, ranks_on_cores: int) -> ComputePool:
+def _pool(measured: Repeats | None, profiles: Repeats, world_size: int, ranks_on_cores: int) -> ComputePool:
     """Collect the steps to draw from; one rank's own are stretched where `ranks_on_cores` of its kind lack cores."""
-    if compute_only:
-        return pool_of(compute_only[-1])
+    if measured is not None:
+        return measured.pool()
+    profile = profiles.typical
     if profile.info.workload is not None and profile.info.workload.scaling == "strong":
         raise UnusableData(
             f"{profile.path} shares one batch out (strong scaling), and how long {world_size} ranks compute on a part of "
             f"it was not measured; add commprof train ... --nproc {world_size} distributed.synchronisation=compute_only"
         )
     slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
-    pool = pool_of(profile, slowdown=slowdown)
+    pool = profiles.pool(slowdown=slowdown)
     # The slowest of the ranks that were traced is not the slowest of another number of them.
     return replace(pool, kind="independent", measured_at_n=False) if profile.world_size > 1 else pool
+
+
+def _pooled(profiles: Repeats, measured: Repeats | None) -> Iterator[str]:
+    """Name the runs that were pooled, and what each said."""
+    if len(profiles.runs) > 1:
+        yield f"{len(profiles.runs)} profiles are pooled, their differences in the interval: {profiles.told} a step"
+    if measured is not None and len(measured.runs) > 1:
+        yield f"{len(measured.runs)} compute-only runs are pooled, their differences in the interval: {measured.told} a step"

@@ -132,6 +132,7 @@ def break_even_of(inputs: StepInputs, single_s: float, kind: ScalingKind) -> Bre
 def _assumptions(inputs: StepInputs, kind: ScalingKind) -> list[str]:
     fixed = "the batch per rank stays as it is (weak scaling)" if kind == "weak" else "one batch is shared out (strong scaling)"
     notes = [fixed]
+    notes += inputs.pooled
     if inputs.traced_from is not None:
         notes.extend(_assumptions_of_traces(inputs))
     elif not inputs.measured_at_n:

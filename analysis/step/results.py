@@ -37,8 +37,8 @@ class Prediction:
 class Overhead:
     """Why a step at N takes longer than at one rank: parts in seconds whose sum with `single_step_s` is the step.
 
-    `compute_s`: the computation itself is slower at N. `waiting_s`: the slowest rank's lateness. `exposed_s`: communication
-    that nothing hides, contention for cores included.
+    `compute_s`: the computation itself is slower at N. `waiting_s`: the slowest rank's lateness. `copies_s`: of gradients into
+    and out of buckets, where that was measured. `exposed_s`: communication that nothing hides, contention for cores included.
     """
 
     world_size: int
@@ -46,6 +46,11 @@ class Overhead:
     compute_s: float
     waiting_s: float
     exposed_s: float
+    copies_s: float = 0.0
+
+    @property
+    def step_s(self) -> float:
+        return self.single_step_s + self.compute_s + self.waiting_s + self.copies_s + self.exposed_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +77,8 @@ class ScheduledStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Something to try: the seconds it is predicted to save per batch, with a 90 % interval, and the speedup that leaves.
+    """Something to try: the seconds it is predicted to save per batch, with a 90 % interval, and the speedup that leaves,
+    over one rank with the same change.
 
     `side_effect`: what it changes besides the time, in a few words.
     """

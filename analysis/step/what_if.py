@@ -1,18 +1,17 @@
 """What would the step of N ranks be with something changed? `commprof predict` with factors; the report's page asks the same.
 
-    speedup = W / (T / b)
+    speedup = W / T
 
-W: seconds that one rank, as it was measured, takes for the samples of a step of N ranks. T: the step with the changes,
-which has b times the samples. So a larger batch is compared with one rank at the old batch, as in the advice.
+T: the step with the changes. W: seconds that one rank takes for the samples of such a step, with the same changes: a batch that
+spreads the optimizer's work over more samples does so on one rank as well. So N ranks never give more than N.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from commprof.analysis.runs.interval import Interval
-from commprof.analysis.scaling.speedup import work_s
-from commprof.analysis.step.estimate import Setting, estimate, interval
-from commprof.analysis.step.inputs import Gathered, StepInputs
+from commprof.analysis.step.estimate import Setting, estimate, interval, speedup
+from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs
 from commprof.commbench.units import format_seconds
 
 
@@ -38,11 +37,11 @@ class WhatIf:
 
 def what_if(gathered: Gathered, setting: Setting) -> list[WhatIf]:
     """Return the changed step at each world size gathered."""
-    return [answer(inputs, setting, gathered.single.step_s) for inputs in gathered.at]
+    return [answer(inputs, setting, gathered.single) for inputs in gathered.at]
 
 
-def answer(inputs: StepInputs, setting: Setting, single_s: float) -> WhatIf:
-    """Return the step of one inputs with the changes. `single_s` is one rank's step as measured."""
+def answer(inputs: StepInputs, setting: Setting, single: SingleRank) -> WhatIf:
+    """Return the step of one inputs with the changes. `single` is one rank's step as measured."""
     then = estimate(inputs, setting)
     return WhatIf(
         world_size=inputs.world_size,
@@ -52,7 +51,7 @@ def answer(inputs: StepInputs, setting: Setting, single_s: float) -> WhatIf:
         compute_s=float(then.compute_s[0]),
         exposed_s=float(then.exposed_s[0]),
         samples=then.samples,
-        speedup=then.speedup(work_s(single_s, inputs.world_size, inputs.workload.scaling)),
+        speedup=speedup(inputs, single, setting, then),
         num_buckets=len(then.buckets),
         extrapolated=inputs.extrapolated,
     )
@@ -69,7 +68,7 @@ def what_if_table(answers: Sequence[WhatIf]) -> str:
             f"{a.world_size:>5}  {format_seconds(a.step_now_s):>8}  {format_seconds(a.step_s):>8}  {span:>20}  "
             f"{format_seconds(a.exposed_s):>8}  {a.num_buckets:>7}  {a.speedup:>6.2f}x"
         )
-    lines += ["", "speedup: samples/s over those of one rank as measured, nothing changed on it"]
+    lines += ["", "speedup: samples/s over those of one rank with the same changes"]
     if samples := next((a.samples for a in answers if a.samples != 1), None):
         lines.append(f"a changed step has {samples:.4g} times the samples of a step now")
     if carried := [str(a.world_size) for a in answers if a.extrapolated]:

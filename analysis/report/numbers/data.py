@@ -16,8 +16,9 @@ from commprof.analysis.report.numbers.verdict import Outcome, outcomes
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, load_runs, select
 from commprof.analysis.step.assumptions import checked_assumptions
-from commprof.analysis.step.gather import profile_runs
+from commprof.analysis.step.comparable import contradictions, without
 from commprof.analysis.step.kept import PREDICTIONS_FILE, foretold, kept_predictions
+from commprof.analysis.step.profiles import profile_runs
 from commprof.analysis.step.results import AssumptionCheck, PredictionSet
 from commprof.analysis.wire.benched import fit_costs
 from commprof.analysis.wire.ceiling import WireCeiling, wire_ceiling
@@ -35,7 +36,9 @@ _RAW_FILES = {"bench": "collectives.jsonl", "contention": "contention.jsonl", "t
 class Material:
     """All that one report can speak of. `refusals` are the questions these data cannot answer, in words.
 
-    `predictions_file` is the name by which the page speaks of the file that holds `predicted`.
+    `predictions_file` is the name by which the page speaks of the file that holds `predicted`. `unpredicted` is why there is
+    no prediction where there could be one. `contradicted` are the world sizes whose runs are not comparable: nothing in
+    `predicted` is of them.
     """
 
     root: Path
@@ -47,6 +50,8 @@ class Material:
     checks: tuple[AssumptionCheck, ...]
     costs: dict[int, CostModel]
     refusals: tuple[str, ...]
+    unpredicted: str | None = None
+    contradicted: frozenset[int] = frozenset()
 
     @property
     def shared(self) -> dict[int, RunInfo]:
@@ -146,6 +151,10 @@ def _material(unordered: Sequence[Run], root: Path, derived: Sequence[Path], stu
     costs, refusals = _fits(runs)
     own = foretold(kept_predictions(derived), runs)
     predicted, refusal = (own.predictions, []) if own is not None else _predictions(runs)
+    contradicted = contradictions(runs, predicted)
+    if predicted is not None and contradicted:
+        predicted = without(predicted, set(contradicted))
+    refusal += [f"No speedup: {reason}." for reason in dict.fromkeys(contradicted.values()) if reason not in "".join(refusal)]
     return Material(
         root=root,
         runs=runs,
@@ -156,6 +165,8 @@ def _material(unordered: Sequence[Run], root: Path, derived: Sequence[Path], stu
         checks=checked_assumptions(predicted, runs) if predicted else (),
         costs=costs,
         refusals=(*refusals, *refusal),
+        unpredicted=refusal[0] if refusal and predicted is None else None,
+        contradicted=frozenset(contradicted),
     )
 
 
@@ -191,16 +202,9 @@ def count_steps(runs: Sequence[Run]) -> str:
     return f"{total} steps of all ranks ({', '.join(f'{run.path.name} {len(run.counted_steps())}' for run in runs)})"
 
 
-def step_interval_s(run: Run) -> Interval:
-    """Return the 95 % interval of a run's median step: the widest of its ranks', whose steps are not independent."""
-    by_rank = [[step.step_s for step in steps if step.counts] for steps in run.steps.values()]
-    ends = [median_interval(steps_s) for steps_s in by_rank if steps_s]
-    return Interval(low=min(low for low, _ in ends), high=max(high for _, high in ends))
-
-
 def samples_per_s(run: Run) -> tuple[float, Interval]:
     """Return what all ranks together take in, from the median step, and its interval; infinite where a step took no time."""
-    samples, spread = run.counted_steps()[0].num_samples * run.world_size, step_interval_s(run)
+    samples, spread = run.counted_steps()[0].num_samples * run.world_size, run.step_interval_s()
     rates = [samples / step_s if step_s > 0 else float("inf") for step_s in (run.median_step_s(), spread.high, spread.low)]
     return rates[0], Interval(low=rates[1], high=rates[2])
 

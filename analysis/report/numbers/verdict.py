@@ -115,13 +115,25 @@ def _reason(prediction: Prediction, check: Outcome | None, checks: Sequence[Assu
 
 def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionSet, runs: Sequence[Run]) -> str:
     n = overhead.world_size
-    parts = {"compute": overhead.compute_s, "waiting": overhead.waiting_s, "exposed": overhead.exposed_s}
+    parts = {
+        "compute": overhead.compute_s,
+        "waiting": overhead.waiting_s,
+        "copies": overhead.copies_s,
+        "exposed": overhead.exposed_s,
+    }
     if check is not None:
-        parts["unexplained"] = check.measured_step_s - check.prediction.step_s
+        span, beyond_s = check.prediction.interval_s, check.measured_step_s - check.prediction.step_s
+        if span is not None and check.measured_step_s < span.low:
+            return (
+                f"What holds {n} ranks back cannot be told: a step took {format_seconds(check.measured_step_s)}, and what the "
+                f"prediction adds to one rank's step makes it {format_seconds(check.prediction.step_s)}."
+            )
+        parts["unexplained"] = max(0.0, beyond_s)
     name, seconds = max(parts.items(), key=lambda part: part[1])
-    total = overhead.single_step_s + sum(parts.values())
-    if overhead.single_step_s / total >= _GOOD_EFFICIENCY:
-        return f"Little holds {n} ranks back: {overhead.single_step_s / total:.0%} of each step is one rank's own computation."
+    total = overhead.step_s + parts.get("unexplained", 0.0)
+    own = min(1.0, overhead.single_step_s / total)
+    if own >= _GOOD_EFFICIENCY:
+        return f"Little holds {n} ranks back: {own:.0%} of each step is one rank's own computation."
     share = f"{format_seconds(seconds)} of each {format_seconds(total)} step ({seconds / total:.0%})"
     if name == "unexplained":
         return (
@@ -131,6 +143,8 @@ def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionS
     if name == "compute":
         cause = "cores shared by more threads than there are" if _oversubscribed(runs, n) else "memory and caches they share"
         return f"What holds {n} ranks back is computation that slows down side by side, {share}: {cause}."
+    if name == "copies":
+        return f"What holds {n} ranks back is copying gradients into and out of buckets, {share}."
     if name == "waiting":
         return f"What holds {n} ranks back is waiting for the slowest of them, {share}: their step times differ."
     schedule = next(s for s in predicted.schedules if s.world_size == n)

@@ -25,7 +25,7 @@ from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.computation import last_ready_s
 from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Setting, buffers_s, estimate, interval
 from commprof.analysis.step.gather import gather
-from commprof.analysis.step.inputs import StepInputs
+from commprof.analysis.step.inputs import SingleRank, StepInputs
 from commprof.analysis.wire.cost import cost_s
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.training import GradientTimeline
@@ -57,11 +57,15 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A world size: entry 0 of StepInputs. `gradients` counts into the page's; the interval is that of the step as it is."""
+    """A world size: entry 0 of StepInputs. `gradients` counts into the page's; the interval is that of the step as it is.
+
+    `work_s` is what one rank takes for the samples of a step, `work_update_s` the part of it that no batch lengthens.
+    """
 
     world_size: int
     extrapolated: bool
     work_s: float
+    work_update_s: float
     interval_s: Interval
     before_s: float
     backward_s: float
@@ -132,7 +136,7 @@ def page_data(runs: Sequence[Run], predicted: Iterable[int]) -> PageData:
     A batch that is shared out computes otherwise at every size, which only a run there can tell. Raises as `predict` does.
     """
     gathered = gather(runs, predicted, beyond=[2**k for k in range(1, _LARGEST.bit_length())])
-    work, single_s = gathered.workload, gathered.single.step_s
+    work = gathered.workload
     beyond = gathered.beyond if work.scaling == "weak" else ()
     known = sorted((*gathered.at, *beyond), key=lambda inputs: inputs.world_size)
     distinct = list(dict.fromkeys(_gradients(inputs.gradients) for inputs in known))
@@ -146,7 +150,7 @@ def page_data(runs: Sequence[Run], predicted: Iterable[int]) -> PageData:
         delayed=known[0].delayed,
         conversion_passes=CONVERSION_PASSES,
         gradients=tuple(distinct),
-        places=tuple(_place(inputs, single_s, distinct) for inputs in known),
+        places=tuple(_place(inputs, gathered.single, distinct) for inputs in known),
     )
 
 
@@ -175,7 +179,7 @@ def _log_cost(cost: CostModel, log_bytes: NDArray[np.float64]) -> NDArray[np.flo
     return np.log([cost_s(cost, size) for size in np.exp(log_bytes)])
 
 
-def _place(inputs: StepInputs, single_s: float, gradients: Sequence[Gradients]) -> Place:
+def _place(inputs: StepInputs, single: SingleRank, gradients: Sequence[Gradients]) -> Place:
     own = inputs.computation
     sizes = [parameter.num_bytes for parameter in inputs.gradients.parameters]
     share = inputs.sent_share
@@ -183,7 +187,8 @@ def _place(inputs: StepInputs, single_s: float, gradients: Sequence[Gradients]) 
     return Place(
         world_size=inputs.world_size,
         extrapolated=inputs.extrapolated,
-        work_s=work_s(single_s, inputs.world_size, inputs.workload.scaling),
+        work_s=work_s(single.step_s, inputs.world_size, inputs.workload.scaling),
+        work_update_s=work_s(single.update_s, inputs.world_size, inputs.workload.scaling),
         interval_s=interval(estimate(inputs).step_s),
         before_s=float(own.before_s[0]),
         backward_s=float(own.backward_s[0]),

@@ -30,7 +30,7 @@ function evaluate(data, setting) {
     step_s: play.end_s,
     compute_s: computeS,
     exposed_s: play.end_s - computeS,
-    speedup: place.work_s / (play.end_s / samples),
+    speedup: (samples * (place.work_s - place.work_update_s) + place.work_update_s) / play.end_s, // over one rank set alike
     backward_start_s: beforeS,
     compute_end_s: play.compute_end_s,
     buckets: buckets.map((bucket, i) => ({

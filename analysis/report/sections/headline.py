@@ -8,7 +8,6 @@ from commprof.analysis.report.numbers.data import (
     called_interval,
     checked_too_early,
     raw_files,
-    step_interval_s,
     wire_curves,
 )
 from commprof.analysis.report.numbers.verdict import Outcome, answers, cause_and_cure
@@ -40,7 +39,8 @@ def sentences(material: Material) -> tuple[str, ...]:
     """Return the answer for the headline's world size, the cause and the cure; `other_answers` are the section's."""
     predicted = material.predicted
     if predicted is None:
-        return ("There is no prediction: it takes a finished training run on one rank and a bench of the wire.",)
+        missing = "There is no prediction: it takes a finished training run on one rank and a bench of the wire."
+        return (material.unpredicted or missing,)
     found = answers(predicted, material.schedule_outcomes, material.checks)
     best = _best(material, predicted).world_size
     return found[best], *cause_and_cure(predicted, material.schedule_outcomes, material.runs)
@@ -71,7 +71,7 @@ def _checked(material: Material, predicted: PredictionSet, check: Outcome) -> He
     late = {run.info.run_id for run in checked_too_early(material)}
     when = "Computed afterwards" if check.run_id in late else "Predicted before the run"
     run = next(run for run in material.checking if run.info.run_id == check.run_id)
-    work, spread = work_s(predicted.single_step_s, best.world_size, predicted.scaling), step_interval_s(run)
+    work, spread = work_s(predicted.single_step_s, best.world_size, predicted.scaling), run.step_interval_s()
     return Headline(
         number=f"{check.measured_speedup:.2f}x",
         interval=_speedups(work, spread, called_interval(_fewest(run))),
@@ -94,7 +94,7 @@ def _measured(material: Material) -> Headline | None:
     found = anatomies(material.runs)
     if not found:
         return _wire(material)
-    run, spread = found[-1].run, step_interval_s(found[-1].run)
+    run, spread = found[-1].run, found[-1].run.step_interval_s()
     return Headline(
         number=format_seconds(run.median_step_s()),
         interval=f"{called_interval(_fewest(run))}: {between(spread.low, spread.high, format_seconds)}.",

@@ -8,8 +8,10 @@ from urllib.parse import quote
 from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import Material, checked_too_early
 from commprof.analysis.report.page.html import Cell, Link, Section, Table
-from commprof.analysis.runs.load import Run
+from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.drift import drift_of
+from commprof.analysis.step.repeats import repeats_of
+from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.types import RunInfo
 from commprof.commbench.units import format_bytes
 
@@ -18,7 +20,7 @@ _MUCH_DRIFT = 0.05
 
 def warnings(material: Material) -> tuple[str, ...]:
     """Return what a reader must know before believing a number, the gravest first."""
-    found = (_emulated, _shared_cores, _drifting, _unfinished, _doubts)
+    found = (_disagreeing, _emulated, _shared_cores, _drifting, _unfinished, _doubts)
     return (*(warning for kind in found for warning in kind(material)), *material.refusals)
 
 
@@ -62,6 +64,18 @@ def file_link(path: Path, page: Path, shown: str) -> Link:
     """Return a link to a file, relative to where the page lies."""
     relative = os.fsencode(os.path.relpath(path.absolute(), page.absolute().parent))
     return Link(text=shown, href=quote(relative))
+
+
+def _disagreeing(material: Material) -> Iterator[str]:
+    """Yield a warning for the training runs that measured one thing and differ by more than the machine's pace does."""
+    drift, groups = drift_of(material.runs), dict[tuple[int, bool], list[Run]]()
+    for run in select(material.runs, kind="train"):
+        groups.setdefault((run.world_size, run.synchronised), []).append(run)
+    for runs in groups.values():
+        try:
+            repeats_of(runs, Run.median_step_s, drift)
+        except UnusableData as error:
+            yield f"On {ranks(runs[0].world_size)}: {error}."
 
 
 def _emulated(material: Material) -> Iterator[str]:

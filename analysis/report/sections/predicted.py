@@ -145,7 +145,7 @@ def change_section(predicted: PredictionSet) -> Section:
         title="What to try",
         sentences=(
             "Each change went through the same simulator as the prediction. None of them has been run. Speedups are over one "
-            "rank as it is, which may gain from a change as well: with it N ranks can exceed N times.",
+            "rank with the same change, which may gain from it as well: more is saved than the speedup shows.",
         ),
         tables=(Table(title="Predicted gains, best first", head=head, rows=rows, words=frozenset({1, 4})),),
     )

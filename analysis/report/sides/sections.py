@@ -5,7 +5,7 @@ from pathlib import Path
 
 from commprof.analysis.report.figures import predictions as plots
 from commprof.analysis.report.figures.predictions import ranks
-from commprof.analysis.report.numbers.data import WireCurve, anatomies, raw_files, samples_per_s, step_interval_s
+from commprof.analysis.report.numbers.data import WireCurve, anatomies, raw_files, samples_per_s
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.report.sections.measured import FIT_HEAD, fit_row
 from commprof.analysis.report.sections.origin import file_link
@@ -88,7 +88,7 @@ def _trained(side: Side) -> list[Run]:
 
 
 def _step_row(side: Side, run: Run, base: Run | None) -> tuple[Cell, ...]:
-    spread, rate = step_interval_s(run), samples_per_s(run)
+    spread, rate = run.step_interval_s(), samples_per_s(run)
     over = ratio(rate, samples_per_s(base)) if base is not None and base is not run and base.median_step_s() > 0 else None
     return (
         side.letter,

@@ -4,19 +4,21 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from commprof.analysis.advice.advise import advise
 from commprof.analysis.advice.changes import changes
 from commprof.analysis.advice.cli import VERB as ADVISE
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.advice.results import Advice, Budget, Costs, RankAdvice
-from commprof.analysis.advice.thresholds import SingleRank
 from commprof.analysis.report.numbers.verdict import verdict
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.estimate import Setting, estimate
 from commprof.analysis.step.gather import gather
-from commprof.analysis.step.inputs import StepInputs
+from commprof.analysis.step.inputs import SingleRank, StepInputs
+from commprof.analysis.step.what_if import answer
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.factory import MIB, step, timeline, workload, write_bench_run, write_training_run
@@ -26,6 +28,7 @@ from tests.factory import MIB, step, timeline, workload, write_bench_run, write_
 STEP_S, UPDATE_S, COMM_S = 0.103, 0.002, 0.0525
 TRANSFER_S = 8 * MIB / 1e9
 LATENCY_S = COMM_S - TRANSFER_S
+SINGLE = SingleRank(step_s=STEP_S, update_s=UPDATE_S)
 STEPS = [step(i) for i in range(20)]
 GRADIENTS = timeline([("w", 8 * MIB, 0.06)], backward_s=0.06)
 
@@ -121,10 +124,42 @@ def test_other_hardware_saves_what_it_takes_away(two: RankAdvice) -> None:
     assert all(row.interval_s.low <= row.seconds_saved <= row.interval_s.high for row in two.what_ifs)
 
 
+@given(
+    batch=st.floats(0.1, 20),
+    accumulation=st.integers(1, 16),
+    compute=st.floats(0.2, 5),
+    sent_share=st.sampled_from([None, 0.5]),
+    bucket_view=st.booleans(),
+)
+def test_no_change_gives_more_than_n(folders: list[Path], **changed: object) -> None:
+    """A larger batch spreads the optimizer's work on one rank as on two: both are set alike."""
+    known = inputs(folders)
+    setting = Setting(**changed)  # type: ignore[arg-type]
+    assert 0 < answer(known, setting, SINGLE).speedup <= 2 * (1 + 1e-9)
+
+
+def test_named_changes_stay_below_n(tmp_path: Path) -> None:
+    """On a free wire all of the update that eight micro-batches share is saved, on one rank too: 2.00x, not 2.03x."""
+    free = load_runs(write_study(tmp_path, latency_s=1e-9, bucket_cap_bytes=MIB))
+    found = advise(free).ranks[0]
+    assert any("accumulate" in change.what for change in found.changes)
+    assert max(row.speedup for row in (*found.changes, *(row for row in found.what_ifs if "4 ranks" not in row.what))) <= 2
+
+
 def test_a_size_without_a_published_wire_says_which_have_one(folders: list[Path]) -> None:
     (three,) = advise(load_runs(folders), [3]).ranks
     assert three.extrapolated
     assert any("no published wire of 3 ranks; there are some of 2, 4, 8, 16 ranks" in note for note in three.notes)
+
+
+def test_the_wires_of_gpus_are_not_shown_to_a_cpus_computation(folders: list[Path], tmp_path: Path) -> None:
+    of_cpu = [
+        write_training_run(tmp_path / "profile", STEPS, gradients=GRADIENTS),
+        write_bench_run(tmp_path / "bench", LATENCY_S, 1e9),
+    ]
+    (found,) = advise(load_runs(of_cpu)).ranks
+    assert not any("the wire of" in row.what for row in found.what_ifs)
+    assert any("published wires are between GPUs and this computation is a CPU's" in note for note in found.notes)
 
 
 def test_of_bucket_caps_the_best_alone_is_named(tmp_path: Path) -> None:
@@ -137,24 +172,24 @@ def test_of_bucket_caps_the_best_alone_is_named(tmp_path: Path) -> None:
     known = inputs([tmp_path / "even", runs[1]])
     steps_s = {cap: estimate(known, Setting(caps_bytes=(cap * MIB,) * 2)).step_s[0] for cap in (2, 4, 10, 25, 50, 100)}
     best = min(steps_s, key=lambda cap: steps_s[cap])
-    named = [change.setting for change in changes(known, STEP_S) if "bucket_cap_mb" in change.setting]
+    named = [change.setting for change in changes(known, SINGLE) if "bucket_cap_mb" in change.setting]
     assert named == [f"distributed.bucket_cap_mb={best}"]
 
 
 def test_what_cannot_be_configured_is_not_advised(folders: list[Path]) -> None:
     plain = inputs(folders)
-    settings = " ".join(change.setting for change in changes(plain, STEP_S))
+    settings = " ".join(change.setting for change in changes(plain, SINGLE))
     assert "training.accumulation=8 training.batch_size=256" in settings
     assert "communication_hook=bf16" in settings
     fixed = replace(plain, workload=replace(plain.workload, static_graph=True, communication_hook="bf16"))
-    settings = " ".join(change.setting for change in changes(fixed, STEP_S))
+    settings = " ".join(change.setting for change in changes(fixed, SINGLE))
     assert "accumulation" not in settings
     assert "hook" not in settings
 
 
 def test_a_gain_that_may_be_none_is_not_advised(folders: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("commprof.analysis.advice.changes.interval", lambda draws: Interval(low=0.0, high=2 * float(draws[0])))
-    assert changes(inputs(folders), STEP_S) == []
+    assert changes(inputs(folders), SINGLE) == []
 
 
 def test_the_verdict_says_what_the_first_change_saves_and_costs(folders: list[Path]) -> None:

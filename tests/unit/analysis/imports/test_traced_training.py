@@ -23,6 +23,7 @@ from commprof.analysis.report.sections.build import write_report
 from commprof.analysis.runs.load import load_run, load_runs
 from commprof.analysis.step.estimate import Setting, estimate
 from commprof.analysis.step.gather import gather
+from commprof.analysis.step.inputs import SingleRank
 from commprof.analysis.traces.one_rank.files import is_trace
 from commprof.cli import main
 from commprof.commbench.errors import UnusableData
@@ -109,7 +110,7 @@ def test_other_numbers_of_ranks_are_not_judged_by_the_slowest_of_two(imported: P
     (eight,) = gather(load_runs([imported, bench]), [8]).at
     assert float(estimate(eight).step_s[0]) == pytest.approx(0.11, rel=1e-3)
     assert (eight.measured_at_n, eight.slowdown, eight.alone_s) == (False, 1.0, pytest.approx(0.105))
-    assert not any("MiB" in change.what for change in changes(eight, 0.105))
+    assert not any("MiB" in change.what for change in changes(eight, SingleRank(step_s=0.105, update_s=0.0)))
     with pytest.raises(UnusableData, match="cannot be laid out anew"):
         estimate(eight, Setting(caps_bytes=(2**20, 2**20)))
 

@@ -326,10 +326,19 @@ def test_every_preset_fits_and_answers_what_if(tmp_path: Path, capsys: pytest.Ca
     assert len(costs) == len(names)
     assert all(cost.message_bytes[0] == 256 * 2**10 and 1e9 < cost.bandwidth_bytes_per_s < 1e12 for cost in costs)
     ready = timeline([("w", 40 * MIB, 0.05)], 0.06)
-    profile = write_training_run(tmp_path / "profile", [step(index) for index in range(10)], gradients=ready)
+    profile, of_cpu = (
+        write_training_run(tmp_path / backend, [step(index) for index in range(10)], gradients=ready, backend=backend)
+        for backend in ("nccl", "gloo")
+    )
     assert main(["import", "--preset", "h100x8-nvlink", "--folder", str(tmp_path / "wire")]) == 0
     capsys.readouterr()
     assert main(["predict", str(profile), str(tmp_path / "wire"), "-n", "8"]) == 0
     assert "the wire is that of preset h100x8-nvlink" in capsys.readouterr().out
+    for words in (["predict", str(of_cpu), str(tmp_path / "wire"), "-n", "8"], ["advise", str(of_cpu), str(tmp_path / "wire")]):
+        assert main(words) == 2
+        assert "no machine computes on CPUs and sends between GPUs" in capsys.readouterr().err
+    page = tmp_path / "page.html"
+    assert main(["report", str(of_cpu), str(tmp_path / "wire"), "--out", str(page)]) == 0
+    assert "no machine computes on CPUs and sends between GPUs" in page.read_text()
     assert main(["import", "--preset", "abacus"]) == 2
     assert "known are a100x8-nvlink" in capsys.readouterr().err

@@ -14,10 +14,9 @@ from benchmarks.browser import chromium, visit
 from commprof.analysis.report.page.explorer import Curve, PageData, curve_of, page_data
 from commprof.analysis.report.sections.build import write_report
 from commprof.analysis.runs.load import load_runs
-from commprof.analysis.scaling.speedup import work_s
-from commprof.analysis.step.estimate import Setting, estimate
+from commprof.analysis.step.estimate import Setting, estimate, speedup
 from commprof.analysis.step.gather import gather
-from commprof.analysis.step.inputs import StepInputs
+from commprof.analysis.step.inputs import SingleRank, StepInputs
 from commprof.analysis.wire.cost import cost_s
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.types import CollectiveMeasurement, Workload
@@ -101,13 +100,13 @@ def random_setting(draw: random.Random) -> tuple[int, Setting]:
     )
 
 
-def said_by_python(inputs: StepInputs, single_s: float, setting: Setting) -> dict[str, Any]:
+def said_by_python(inputs: StepInputs, single: SingleRank, setting: Setting) -> dict[str, Any]:
     known = estimate(inputs, setting)
     return {
         "step_s": float(known.step_s[0]),
         "compute_s": float(known.compute_s[0]),
         "exposed_s": float(known.exposed_s[0]),
-        "speedup": known.speedup(work_s(single_s, inputs.world_size, "weak")),
+        "speedup": speedup(inputs, single, setting, known),
         "backward_start_s": known.backward_start_s,
         "compute_end_s": float(known.timelines.compute_end_s[0]),
         "starts_s": known.timelines.start_s[0].tolist(),
@@ -149,15 +148,14 @@ return { first, changed, effects, spoken, back, answers };
 
 
 @pytest.fixture(scope="module")
-def asked(studies: list[Path]) -> list[tuple[list[StepInputs], float, PageData, list[tuple[int, Setting]]]]:
+def asked(studies: list[Path]) -> list[tuple[tuple[StepInputs, ...], SingleRank, PageData, list[tuple[int, Setting]]]]:
     """What is asked of each study: its inputs, one rank's step, the page's data, and 90 random settings."""
     draw = random.Random(0)
     found = []
     for root in studies:
         runs = load_runs(folders(root))
-        known = gather(runs, WORLD_SIZES).at
-        single_s = next(run for run in runs if run.path.name == "profile").median_step_s()
-        found.append((known, single_s, page_data(runs, (2, 4)), [random_setting(draw) for _ in range(90)]))
+        gathered = gather(runs, WORLD_SIZES)
+        found.append((gathered.at, gathered.single, page_data(runs, (2, 4)), [random_setting(draw) for _ in range(90)]))
     return found
 
 
@@ -181,10 +179,10 @@ def driven(page: Path, asked: list[tuple[Any, float, PageData, list[tuple[int, S
 
 def test_the_page_gives_the_same_answers_as_python(driven: dict[str, Any], asked: list[Any]) -> None:
     """270 settings, of which the wish was 200 to 0.1 %; every bucket's start and landing with them."""
-    for (known, single_s, _, settings), answers in zip(asked, driven["answers"], strict=True):
+    for (known, single, _, settings), answers in zip(asked, driven["answers"], strict=True):
         by_size = {inputs.world_size: inputs for inputs in known}
         for (world_size, setting), answer in zip(settings, answers, strict=True):
-            expected = said_by_python(by_size[world_size], single_s, setting)
+            expected = said_by_python(by_size[world_size], single, setting)
             for name in CHECKED:
                 assert answer[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-7), (name, world_size, setting)
             for name, mark in (("start_s", "starts_s"), ("done_s", "dones_s")):
@@ -205,12 +203,12 @@ def test_every_control_has_a_name_redraws_and_says_its_value(driven: dict[str, A
 
 
 def test_the_page_says_what_the_controls_ask(driven: dict[str, Any], asked: list[Any]) -> None:
-    known, single_s, _, _ = asked[0]
+    known, single, _, _ = asked[0]
     by_size = {inputs.world_size: inputs for inputs in known}
-    now = said_by_python(by_size[4], single_s, Setting())
+    now = said_by_python(by_size[4], single, Setting())
     assert driven["first"].startswith(f"{now['speedup']:.2f}x the samples per second of one rank, on 4 ranks.")
     moved = Setting(batch=4, accumulation=3, caps_bytes=(2 * MIB, 2 * MIB), sent_share=0.5, bandwidth=10, latency=0.1)
-    then = said_by_python(by_size[2], single_s, moved)
+    then = said_by_python(by_size[2], single, moved)
     assert driven["changed"].startswith(f"{then['speedup']:.2f}x the samples per second of one rank, on 2 ranks.")
     assert f"in {len(then['starts_s'])} buckets" in driven["changed"]
 

@@ -30,6 +30,8 @@ def test_a_run_in_progress_can_be_read(tmp_path: Path) -> None:
         ({"workload": workload(experiment="large")}, "differ in experiment"),
         ({"workload": workload(samples_per_rank=64)}, "differ in samples_per_rank"),
         ({"world_size": 2, "backend": "nccl"}, "runs of different backends cannot be combined"),
+        ({"world_size": 2, "backend": "mpi"}, "runs of different backends cannot be combined$"),
+        ({"world_size": 1, "backend": "nccl"}, "no machine computes on CPUs and sends between GPUs"),
     ],
 )
 def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:

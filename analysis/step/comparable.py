@@ -1,0 +1,173 @@
+"""Can these runs be compared at all? What no training can do tells of a run that was disturbed, not of fast ranks.
+
+    T_N >= T_1               at a fixed batch per rank: each of N ranks does what one does alone, so S = N T_1 / T_N <= N
+    T_compute(N) >= T_1      the same of ranks side by side that send nothing
+    T_N >= T_compute(N)      a step that sends takes no less than one that does not, so no part of it is below zero
+
+Noise goes beyond these by itself. Refused is only what lies beyond them with the nearer ends of both medians' 95 % intervals,
+and by more than the paces of two runs differ in 95 % of cases: e^(1.96 sqrt(PACE_ERROR^2 + 2 drift^2)), 5 % on a quiet machine.
+
+Where one batch is shared out (strong scaling) a rank's part of it may fit into caches that the whole did not, and T_N below
+T_1/N is real: it is believed where a compute-only run on N ranks shows it too, and refused where none does.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import exp, hypot, sqrt
+
+from commprof.analysis.runs.load import Run, select
+from commprof.analysis.scaling.speedup import ScalingKind
+from commprof.analysis.step.drift import drift_of
+from commprof.analysis.step.estimate import PACE_ERROR
+from commprof.analysis.step.profiles import profile_runs
+from commprof.analysis.step.results import Overhead, PredictionSet
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.units import format_seconds
+
+_Z95 = 1.96
+_REFUSAL = "these runs are not comparable, because"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contradiction:
+    """What cannot be true of the runs on `world_size` ranks; `of_single`: of one rank's step, on which all speedups rest."""
+
+    world_size: int
+    reason: str
+    of_single: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SingleStep:
+    """One rank's median step and the low end of its 95 % interval; `threads` of a rank, None where none matter."""
+
+    name: str
+    step_s: float
+    low_s: float
+    kind: ScalingKind
+    threads: int | None = None
+
+
+def check_comparable(runs: Sequence[Run], profiles: Sequence[Run], drift: float) -> None:
+    """Raise UnusableData where runs contradict each other; `profiles` are those that one rank's step is taken from."""
+    for found in _of_runs(runs, _single_step(profiles), _margin(drift)):
+        raise UnusableData(found.reason)
+
+
+def contradictions(runs: Sequence[Run], predicted: PredictionSet | None) -> dict[int, str]:
+    """Return by world size why nothing can be said of it beside one rank; empty where all is well.
+
+    One rank's step is what the prediction was made from, without one that of the runs.
+    """
+    training = select(runs, kind="train")
+    own = profile_runs(runs) if predicted is None else [r for r in training if r.info.run_id == predicted.profile_run_id]
+    if predicted is None and not own:
+        return {}
+    single, margin = _single_step(own, predicted), _margin(drift_of(runs))
+    found = [*_of_runs(runs, single, margin), *(_of_prediction(predicted, margin) if predicted is not None else ())]
+    if whole := next((one for one in found if one.of_single), None):
+        sizes = {run.world_size for run in runs} | {p.world_size for p in (predicted.predictions if predicted else ())}
+        return dict.fromkeys(sorted(sizes - {1}), whole.reason)
+    return {one.world_size: one.reason for one in reversed(found)}
+
+
+def without(predicted: PredictionSet, world_sizes: set[int]) -> PredictionSet | None:
+    """Return the predictions for all but these world sizes; None where none is left."""
+    if {p.world_size for p in predicted.predictions} <= world_sizes:
+        return None
+    return replace(
+        predicted,
+        predictions=tuple(p for p in predicted.predictions if p.world_size not in world_sizes),
+        overheads=tuple(o for o in predicted.overheads if o.world_size not in world_sizes),
+        schedules=tuple(s for s in predicted.schedules if s.world_size not in world_sizes),
+        changes=tuple(c for c in predicted.changes if c.world_size not in world_sizes),
+        break_evens=tuple(law for law in predicted.break_evens if law.world_size not in world_sizes),
+    )
+
+
+def _single_step(profiles: Sequence[Run], predicted: PredictionSet | None = None) -> _SingleStep:
+    """Return what these profiles say of one rank; what the prediction took for it goes before."""
+    if not profiles:
+        assert predicted is not None
+        step_s = predicted.single_step_s
+        return _SingleStep(name=predicted.profile_run_id, step_s=step_s, low_s=step_s, kind=predicted.scaling)
+    shortest, longest = (pick(profiles, key=Run.median_step_s) for pick in (min, max))
+    median_s, workload = shortest.median_step_s(), shortest.info.workload
+    step_s = median_s if predicted is None else predicted.single_step_s
+    return _SingleStep(
+        name=str(longest.path),
+        step_s=step_s,
+        low_s=step_s * shortest.step_interval_s().low / median_s if median_s > 0 else step_s,
+        kind="weak" if workload is None else workload.scaling,
+        threads=shortest.info.threads_per_rank if shortest.info.on_cpu and shortest.info.imported_from is None else None,
+    )
+
+
+def _margin(drift: float) -> float:
+    return exp(_Z95 * hypot(PACE_ERROR, sqrt(2) * drift))
+
+
+def _of_runs(runs: Sequence[Run], single: _SingleStep, margin: float) -> Iterator[Contradiction]:
+    for n in sorted({run.world_size for run in select(runs, kind="train")} - {1}):
+        silent = select(runs, kind="train", world_size=n, synchronised=False)
+        real = select(runs, kind="train", world_size=n, synchronised=True)
+        for run in (*silent, *real) if single.kind == "weak" else ():
+            if single.low_s > margin * run.step_interval_s().high:
+                yield Contradiction(world_size=n, reason=_faster_than_one(run, single), of_single=True)
+        for run in real:
+            yield from _below_computation(run, silent, margin)
+            if single.kind == "strong" and not silent and single.low_s / n > margin * run.step_interval_s().high:
+                yield Contradiction(world_size=n, reason=_faster_than_shared(run, single), of_single=False)
+
+
+def _below_computation(run: Run, silent: Sequence[Run], margin: float) -> Iterator[Contradiction]:
+    for quiet in silent:
+        if quiet.step_interval_s().low > margin * run.step_interval_s().high:
+            reason = (
+                f"{_REFUSAL} a step that sends takes no less than one that does not: {_told(run)} on {run.world_size} ranks, "
+                f"{_told(quiet)} with nothing sent; measure {quiet.path} again"
+            )
+            yield Contradiction(world_size=run.world_size, reason=reason, of_single=False)
+
+
+def _of_prediction(predicted: PredictionSet, margin: float) -> Iterator[Contradiction]:
+    """Yield what is impossible in the prediction itself, as one made earlier and kept may be."""
+    for overhead in predicted.overheads:
+        if _impossible(overhead, predicted.scaling, margin):
+            n = overhead.world_size
+            reason = (
+                f"{_REFUSAL} of {n} ranks less was predicted than the computation of one, {format_seconds(overhead.step_s)} "
+                f"a step against {format_seconds(overhead.single_step_s)}; measure {predicted.profile_run_id} again"
+            )
+            yield Contradiction(world_size=n, reason=reason, of_single=True)
+
+
+def _impossible(overhead: Overhead, kind: ScalingKind, margin: float) -> bool:
+    """Say whether a part is below zero by more than noise, or longer than the step."""
+    alone_s, noise_s = overhead.single_step_s + overhead.compute_s, (margin - 1) * overhead.step_s
+    slower = kind == "weak" and overhead.single_step_s > margin * alone_s
+    return slower or min(overhead.waiting_s, overhead.exposed_s) < -noise_s or overhead.exposed_s > overhead.step_s + noise_s
+
+
+def _faster_than_shared(run: Run, single: _SingleStep) -> str:
+    n = run.world_size
+    return (
+        f"{_REFUSAL} {n} ranks take less than 1/{n} of one rank's time, {_told(run)} of {format_seconds(single.step_s)} "
+        f"({single.name}), and no compute-only run on {n} ranks tells whether caches do that; measure {single.name} "
+        "again, or add distributed.synchronisation=compute_only"
+    )
+
+
+def _faster_than_one(run: Run, single: _SingleStep) -> str:
+    n, threads = run.world_size, run.info.threads_per_rank
+    sent = "" if run.synchronised else " with nothing sent"
+    alike = f" with {threads} threads a rank, as there" if single.threads not in (None, threads) else ""
+    return (
+        f"{_REFUSAL} {n} ranks cannot have more than {n} times the throughput of one: a step takes "
+        f"{format_seconds(single.step_s)} on one rank ({single.name}), {_told(run)} on {n}{sent}; measure {single.name} "
+        f"again{alike}"
+    )
+
+
+def _told(run: Run) -> str:
+    return f"{format_seconds(run.median_step_s())} ({run.path.name})"
