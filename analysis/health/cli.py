@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +10,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from commprof.analysis.health.results import Verdict
+from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, Tone, line
+from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.rundir import read_info
-from commprof.commbench.units import parse_bytes, printable
+from commprof.commbench.units import parse_bytes
 from commprof.commbench.verb import Verb
 
 if TYPE_CHECKING:
     from commprof.analysis.health.evidence import Evidence
 
 _SAYS_NO = 3
-_WIDTH = 80
 _WORDS = ("FAIL", "NOTE", "SKIP", "PASS")
+_TONES: tuple[Tone, ...] = ("bad", "note", "faint", "good")
 
 
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,32 +90,38 @@ def check(args: argparse.Namespace) -> int:
         for verdict in check_run(one, demands, baseline, tolerance)
     ]
     verdicts.sort(key=lambda verdict: verdict.rank)
-    sys.stdout.write((msgspec.json.encode(verdicts).decode() if args.json else check_text(verdicts)) + "\n")
+    if args.json:
+        sys.stdout.write(msgspec.json.encode(verdicts).decode() + "\n")
+    else:
+        show(check_sheet(verdicts))
     return _SAYS_NO if any(verdict.ok is False for verdict in verdicts) else 0
 
 
-def check_text(verdicts: Sequence[Verdict]) -> str:
-    """Lay the verdicts out in 80 columns, those that could not be judged for one reason on one line, and count them."""
-    lines = []
-    for word, name, message in _entries(verdicts):
-        lines += textwrap.wrap(
-            printable(f"{word}  {name}: {message}"), _WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False
-        )
-    return "\n".join([*lines, _summary(verdicts)])
+def check_sheet(verdicts: Sequence[Verdict]) -> list[Block]:
+    """Lay the verdicts out, those that could not be judged for one reason together, and count them."""
+    columns = (
+        Column(width=4, left=True, before="", key=True),
+        Column(left=True, folds=True, key=True),
+        Column(left=True, before=": ", folds=True),
+    )
+    return [Table(columns=columns, rows=_rows(verdicts), hanging=6), _summary(verdicts)]
 
 
-def _entries(verdicts: Sequence[Verdict]) -> list[tuple[str, str, str]]:
-    together: dict[tuple[str, str], list[str]] = {}
+def _rows(verdicts: Sequence[Verdict]) -> list[Row]:
+    together: dict[tuple[int, str, str], list[str]] = {}
     for index, verdict in enumerate(verdicts):
         own = "" if verdict.ok is None else str(index)
-        together.setdefault((f"{_WORDS[verdict.rank]}{own}", verdict.message), []).append(verdict.name)
-    return [(key[:4], ", ".join(names), message) for (key, message), names in together.items()]
+        together.setdefault((verdict.rank, own, verdict.message), []).append(verdict.name)
+    return [
+        Row((Cell(_WORDS[rank], _TONES[rank]), Cell(", ".join(names), "strong"), message))
+        for (rank, _, message), names in together.items()
+    ]
 
 
-def _summary(verdicts: Sequence[Verdict]) -> str:
+def _summary(verdicts: Sequence[Verdict]) -> Block:
     failed, noted, unjudged, passed = (sum(verdict.rank == kind for verdict in verdicts) for kind in range(4))
     counts = f"{failed} failed, {noted} noted, {unjudged} not checked, {passed} passed"
-    return f"{'FAIL' if failed else 'PASS'}: {counts}"
+    return line(f"{'FAIL' if failed else 'PASS'}: {counts}", "bad" if failed else "good")
 
 
 def _bench_evidence(paths: Sequence[Path]) -> "list[Evidence]":

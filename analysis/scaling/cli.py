@@ -2,32 +2,22 @@
 
 import argparse
 import sys
-import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from commprof.commbench.display.sheet import joined
+from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput, UnusableData
-from commprof.commbench.units import format_seconds
 from commprof.commbench.verb import Verb
 
 if TYPE_CHECKING:
-    from commprof.analysis.scaling.extrapolate import Extrapolated, Extrapolation
+    from commprof.analysis.scaling.extrapolate import Extrapolation, Refused
     from commprof.analysis.scaling.table import Series
 
 _MAX_RANKS = 65_536
-_WIDTH = 80
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """A series of the table that tells nothing, and why."""
-
-    series: str
-    reason: str
 
 
 def add_extrapolate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +45,9 @@ def check_extrapolate(args: argparse.Namespace) -> None:
 
 def extrapolate_verb(args: argparse.Namespace) -> int:
     """Print what every series of the table does at the wanted numbers of ranks; raise UnusableData where none tells."""
+    from commprof.analysis.scaling.extrapolate import Refused
     from commprof.analysis.scaling.table import read_series
+    from commprof.analysis.scaling.text import extrapolation_sheet, refusal_sheet
 
     told = [_extrapolated(_completed(series, args), args) for series in read_series(args.table)]
     refused = [one for one in told if isinstance(one, Refused)]
@@ -65,60 +57,12 @@ def extrapolate_verb(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
     else:
-        sys.stdout.write(
-            "\n\n".join(_refusal(one) if isinstance(one, Refused) else extrapolation_text(one) for one in told) + "\n"
-        )
+        show(joined([refusal_sheet(one) if isinstance(one, Refused) else extrapolation_sheet(one) for one in told]))
     return 0
 
 
-def extrapolation_text(one: "Extrapolation") -> str:
-    """Lay out one series, at most 80 columns."""
-    fixed = "batch per rank fixed" if one.scaling == "weak" else "batch in all fixed"
-    link = {"nvlink": "NVLink", "pcie": "PCIe", "unknown": "link not given"}[one.interconnect]
-    name = f"{one.series}: " if one.series else ""
-    what = "throughput" if one.measure == "throughput" else "step"
-    points = ", ".join(f"{n}: {_number(value, one.measure)}" for n, value in one.anchors.items())
-    lines = _wrapped(f"{name}{what} from {points}; {fixed}; {link}", "  ")
-    lines += ["", f"{'ranks':>6} {what:>10}  {'90 % interval':>21}  speedup  E_N/T_1   measured   error"]
-    lines += [_row(each, one.measure) for each in one.predictions]
-    lines += ["  ? a guess", ""] if any(each.guess and each.value is not None for each in one.predictions) else [""]
-    lines += [line for text in _notes(one.predictions) for line in _wrapped(text, "  ")]
-    shares = ", ".join(f"{name.replace('_', ' ')} {share:.2%}" for name, share in one.mix.items())
-    return "\n".join([*lines, *_wrapped(f"E_2/T_1 as the mix has it: {shares}", "  "), *_laws(one)])
-
-
-def _row(one: "Extrapolated", measure: str) -> str:
-    measured = f"{'-' if one.measured is None else _number(one.measured, measure):>9}"
-    mark = "?" if one.guess else " "
-    if one.value is None or one.low is None or one.high is None:
-        return f"{one.world_size:>5}{mark} {'-':>10}  {'-':>21}  {'-':>7}  {'-':>7}  {measured}       -"
-    span = f"{_number(one.low, measure):>9} - {_number(one.high, measure):>9}"
-    error = "-" if one.relative_error is None else f"{one.relative_error:+.1%}"
-    return (
-        f"{one.world_size:>5}{mark} {_number(one.value, measure):>10}  {span:>21}  {one.speedup:>6.2f}x  "
-        f"{one.overhead:>7.1%}  {measured} {error:>7}"
-    )
-
-
-def _laws(one: "Extrapolation") -> Iterator[str]:
-    targets = [n for n in one.laws[0].values if one.laws[0].values][:5]
-    if not targets:
-        return
-    yield f"  {'law alone':16}{'evidence':>9}" + "".join(f"{n:>10}" for n in targets)
-    for law in one.laws:
-        yield f"  {law.name:16}{law.weight:>9.0%}" + "".join(f"{_number(law.values[n], one.measure):>10}" for n in targets)
-
-
-def _notes(predictions: "Sequence[Extrapolated]") -> list[str]:
-    by_note: dict[str, list[int]] = {}
-    for one in predictions:
-        for note in one.notes:
-            by_note.setdefault(note, []).append(one.world_size)
-    return [f"{', '.join(map(str, ranks))} ranks: {note}" for note, ranks in by_note.items()]
-
-
 def _extrapolated(series: "Series", args: argparse.Namespace) -> "Extrapolation | Refused":
-    from commprof.analysis.scaling.extrapolate import extrapolate
+    from commprof.analysis.scaling.extrapolate import Refused, extrapolate
 
     try:
         return extrapolate(series, sorted(set(args.world_sizes)), scaling=args.scaling, anchors=sorted(set(args.anchors)))
@@ -132,18 +76,6 @@ def _completed(series: "Series", args: argparse.Namespace) -> "Series":
         interconnect=args.interconnect or series.interconnect,
         ranks_per_node=args.gpus_per_node or series.ranks_per_node,
     )
-
-
-def _refusal(refused: Refused) -> str:
-    return "\n".join(_wrapped(f"{refused.series}: left out: {refused.reason}", "  "))
-
-
-def _number(value: float, measure: str) -> str:
-    return f"{value:.4g}" if measure == "throughput" else format_seconds(value)
-
-
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 VERB = Verb(

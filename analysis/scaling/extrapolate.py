@@ -48,6 +48,14 @@ class LawValues:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A series of the table that tells nothing, and why."""
+
+    series: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Extrapolation:
     """One series: what was asked of it, and what the laws say."""
 

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ import msgspec
 from commprof.analysis.readers.presets import preset, preset_names
 from commprof.analysis.scaling.speedup import Scaling, scalings_of
 from commprof.analysis.wire.results import CostModel
+from commprof.commbench.display.sheet import Block, Words, joined
+from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.rundir import write_document
 from commprof.commbench.verb import Verb
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from commprof.analysis.runs.load import Run
 
 _MAX_RANKS = 65_536
-_WIDTH = 80
 
 
 def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,11 +57,14 @@ def fit(args: argparse.Namespace) -> int:
     """Fit the wire from bench runs (and keep fit.json), or explain a speedup from its times."""
     from commprof.analysis.runs.load import load_runs
     from commprof.analysis.wire.benched import wire_costs
-    from commprof.analysis.wire.text import fit_text
+    from commprof.analysis.wire.text import fit_sheet
 
     if args.times:
         found = scalings_of(parse_times(args.times))
-        _print(msgspec.json.encode([scaling.told for scaling in found]).decode() if args.json else _explained(found))
+        if args.json:
+            _print_json([scaling.told for scaling in found])
+        else:
+            show(_explained(found))
         return 0
     runs = load_runs(args.runs)
     costs, unusable = wire_costs(runs)
@@ -70,9 +73,9 @@ def fit(args: argparse.Namespace) -> int:
     carried = _carried(runs, costs, args.world_sizes, args.nodes)
     write_document(args.runs[0] / "analysis" / "fit.json", [*costs, *carried])
     if args.json:
-        _print(msgspec.json.encode([*costs, *carried]).decode())
+        _print_json([*costs, *carried])
     else:
-        _print(fit_text(costs, carried, unusable, {name: published(name) for name in args.beside}))
+        show(fit_sheet(costs, carried, unusable, {name: published(name) for name in args.beside}))
     return 0
 
 
@@ -112,8 +115,8 @@ def _carried(
     return carried
 
 
-def _explained(found: Sequence[Scaling]) -> str:
-    return "\n\n".join("\n".join(textwrap.fill(line, _WIDTH) for line in each.explain().splitlines()) for each in found)
+def _explained(found: Sequence[Scaling]) -> list[Block]:
+    return joined([[Words(text, break_on_hyphens=True) for text in each.explain().splitlines()] for each in found])
 
 
 def _nothing_to_fit(runs: "Sequence[Run]", paths: Sequence[Path]) -> str:
@@ -124,8 +127,8 @@ def _nothing_to_fit(runs: "Sequence[Run]", paths: Sequence[Path]) -> str:
     return f"no bench run among {names}; make one with commprof bench --nproc 2"
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+def _print_json(document: object) -> None:
+    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
 
 
 VERB = Verb(

@@ -6,15 +6,16 @@ allow-list of hardware.py is read. It needs no torch and answers in a fraction o
 
 import argparse
 import sys
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, Words, line
+from commprof.commbench.display.terminal import show
 from commprof.commbench.machine.facts import GpuInfo, HostInfo, InterfaceInfo, NvLink
 from commprof.commbench.units import format_bytes, printable
 from commprof.commbench.verb import Verb
 
-_WIDTH = 80
-_LABEL = 13
+_LABEL = 15
+_UNKNOWN = "not stated: "
 _MATRIX_COLUMNS = 12  # GPUs side by side in 80 columns
 
 
@@ -32,31 +33,45 @@ def env(args: argparse.Namespace) -> int:
 
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(host), indent=1).decode() + "\n")
     else:
-        sys.stdout.write("\n".join(describe(host)) + "\n")
+        show(describe(host))
     return 0
 
 
-def describe(host: HostInfo) -> list[str]:
-    """Return the lines of the text, each within 80 columns and safe for a terminal."""
-    lines = _describe_host(host)
-    lines += [line for gpu in host.gpus for line in _describe_gpu(host, gpu)] or _field("GPUs", _not_stated(host, "gpus"))
-    lost = [name for name in host.absent if name.removeprefix("gpu").isdecimal()]
-    lines += [line for name in lost for line in _field(name, _not_stated(host, name))]
-    if len(host.gpus) > 1:
-        lines += _describe_topology(host)
-    lines.append("network")
-    lines += [line for card in host.interfaces for line in _field(f"  {card.name}", _describe_interface(host, card))]
-    if not host.interfaces:
-        lines += _field("  interfaces", _not_stated(host, "interfaces"))
-    lines.append("variables")
-    lines += [line for name in sorted(host.environ) for line in _field("", f"{name}={host.environ[name]}", label_width=2)]
-    return lines if host.environ else [*lines, "  none of those that are recorded is set"]
+def describe(host: HostInfo) -> list[Block]:
+    """Lay out all facts."""
+    gpus = [_describe_gpu(host, gpu) for gpu in host.gpus] or [{"GPUs": _not_stated(host, "gpus")}]
+    lost = {name: _not_stated(host, name) for name in host.absent if name.removeprefix("gpu").isdecimal()}
+    cards = {f"  {card.name}": _describe_interface(host, card) for card in host.interfaces}
+    machine = _rows(_describe_host(host), *gpus, lost)
+    network = [Row((Cell("network", "strong"),)), *_rows(cards or {"  interfaces": _not_stated(host, "interfaces")})]
+    topology = _describe_topology(host) if len(host.gpus) > 1 else []
+    return [
+        *([_table(machine), *topology, _table(network)] if topology else [_table([*machine, *network])]),
+        line("variables", "strong"),
+        *(Words(f"{name}={host.environ[name]}", "  ", "  ") for name in sorted(host.environ)),
+        *(() if host.environ else (line("  none of those that are recorded is set"),)),
+    ]
 
 
-def _describe_host(host: HostInfo) -> list[str]:
+def _table(rows: Sequence[Row]) -> Table:
+    columns = (Column(width=_LABEL, left=True, before="", key=True), Column(left=True, before="", folds=True))
+    return Table(columns=columns, rows=rows)
+
+
+def _rows(*groups: Mapping[str, str]) -> list[Row]:
+    return [_row(label, text) for group in groups for label, text in group.items()]
+
+
+def _row(label: str, text: str) -> Row:
+    """Put a label before a text."""
+    apart = " " * (len(printable(label)) >= _LABEL)
+    return Row((Cell(label + apart, "strong"), Cell(text or "-", "faint" if text.startswith(_UNKNOWN) else "plain")))
+
+
+def _describe_host(host: HostInfo) -> dict[str, str]:
     software = host.software
     memory = None if host.memory_bytes is None else format_bytes(host.memory_bytes)
-    fields = {
+    return {
         "host": host.hostname,
         "processor": host.processor,
         "cores": f"{host.cores_usable} usable of {host.cores_total}",
@@ -69,10 +84,9 @@ def _describe_host(host: HostInfo) -> list[str]:
         "driver": _stated(host, "software.driver", software.driver),
         "driver's CUDA": _stated(host, "driver_cuda", host.driver_cuda),
     }
-    return [line for label, text in fields.items() for line in _field(label, text)]
 
 
-def _describe_gpu(host: HostInfo, gpu: GpuInfo) -> list[str]:
+def _describe_gpu(host: HostInfo, gpu: GpuInfo) -> dict[str, str]:
     name = f"gpu{gpu.index}"
     memory = None if gpu.memory_bytes is None else format_bytes(gpu.memory_bytes)
     throttled = None if gpu.throttle_reasons is None else ", ".join(gpu.throttle_reasons) or "no"
@@ -90,7 +104,7 @@ def _describe_gpu(host: HostInfo, gpu: GpuInfo) -> list[str]:
     }
     if len(host.gpus) > 1:
         fields["  peer access"] = _describe_peers(host, gpu)
-    return [line for label, text in fields.items() for line in _field(label, text)]
+    return fields
 
 
 def _describe_pcie(host: HostInfo, gpu: GpuInfo) -> str:
@@ -112,17 +126,18 @@ def _describe_nvlinks(links: Sequence[NvLink]) -> str | None:
     return f"version {versions}; {len(links) - len(down)} of {len(links)} links up{state}"
 
 
-def _describe_topology(host: HostInfo) -> list[str]:
+def _describe_topology(host: HostInfo) -> list[Block]:
     """Lay the matrix out in blocks of columns that fit."""
-    lines = ["topology (NV: NVLinks; PIX, PXB: PCIe switches; PHB: host bridge; NODE, SYS)"]
+    blocks: list[Block] = [line("topology (NV: NVLinks; PIX, PXB: PCIe switches; PHB: host bridge; NODE, SYS)", "strong")]
     for first in range(0, len(host.gpus), _MATRIX_COLUMNS):
         shown = slice(first, first + _MATRIX_COLUMNS)
-        lines.append(" " * 7 + "".join(f"{f'gpu{gpu.index}':>6}" for gpu in host.gpus[shown]))
-        lines += [
-            f"  {f'gpu{gpu.index}':5}" + "".join(f"{connection:>6}" for connection in row[shown])
-            for gpu, row in zip(host.gpus, host.topology, strict=True)
+        columns = [
+            Column(width=5, left=True, key=True),
+            *(Column(name=f"gpu{gpu.index}", width=6, before="") for gpu in host.gpus[shown]),
         ]
-    return lines
+        rows = [Row((f"gpu{gpu.index}", *row[shown])) for gpu, row in zip(host.gpus, host.topology, strict=True)]
+        blocks.append(Table(columns=columns, rows=rows))
+    return blocks
 
 
 def _describe_peers(host: HostInfo, gpu: GpuInfo) -> str:
@@ -154,17 +169,7 @@ def _stated(host: HostInfo, field: str, value: object) -> str:
 
 
 def _not_stated(host: HostInfo, field: str) -> str:
-    return f"not stated: {host.absent.get(field, 'the machine gives no reason')}"
-
-
-def _field(label: str, text: str, label_width: int = _LABEL + 2) -> list[str]:
-    """Put a label before a text, continuing below its first column; whatever is too long for a line is broken."""
-    head = f"{printable(label):{label_width}}"
-    if len(head) > label_width:
-        head += " "
-    return textwrap.wrap(
-        printable(text) or "-", _WIDTH, initial_indent=head, subsequent_indent=" " * label_width, break_on_hyphens=False
-    )
+    return f"{_UNKNOWN}{host.absent.get(field, 'the machine gives no reason')}"
 
 
 VERB = Verb(
