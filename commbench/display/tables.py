@@ -107,8 +107,8 @@ def _total(widths: Sequence[int], indices: Sequence[int], gap: int) -> int:
 
 def _least_width(table: Table, index: int) -> int:
     column = table.columns[index]
-    texts = [column.name, column.over, *(_text(row, index).plain for row in table.rows)]
-    widest = max(cell_len(part) for text in texts for part in text.split("\n"))
+    texts = [_heading(column, shared=True), *(_text(row, index) for row in table.rows)]
+    widest = max(cell_len(part) for text in texts for part in text.plain.split("\n"))
     return min(widest, _NARROWEST_FOLD) if column.folds else widest
 
 
@@ -125,7 +125,7 @@ def _rich_table(table: Table, indices: Sequence[int], gap: int, *, ascii_only: b
     )
     for column in columns:
         drawn.add_column(
-            _heading(column, shared),
+            _heading(column, shared=shared),
             justify="left" if column.left else "right",
             no_wrap=not column.folds,
             overflow="fold",
@@ -135,8 +135,9 @@ def _rich_table(table: Table, indices: Sequence[int], gap: int, *, ascii_only: b
     return drawn
 
 
-def _heading(column: Column, shared: bool) -> Text:
-    return Text(f"{column.over}\n{column.name}" if shared else column.name)
+def _heading(column: Column, *, shared: bool) -> Text:
+    name, over = printable(column.name), printable(column.over)
+    return Text(f"{over}\n{name}" if shared else name)
 
 
 def _text(row: Row, index: int) -> Text:
