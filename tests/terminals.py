@@ -22,15 +22,22 @@ class Watched:
         self._ours, self.theirs = pty.openpty()
         termios.tcsetwinsize(self.theirs, (rows, columns))
         self._read: list[bytes] = []
+        self._more = threading.Condition()
         self._reader = threading.Thread(target=self._listen)
         self._reader.start()
 
     def _listen(self) -> None:
         try:
             while part := os.read(self._ours, 65_536):
-                self._read.append(part)
+                with self._more:
+                    self._read.append(part)
+                    self._more.notify_all()
         except OSError:  # what Linux says once the last writer has gone
             return
+
+    def wait_for(self, text: str, timeout_s: float) -> None:
+        with self._more:
+            assert self._more.wait_for(lambda: text in b"".join(self._read).decode(), timeout_s), f"never saw {text!r}"
 
     def seen(self) -> str:
         """Close the writing end and return all that was sent."""

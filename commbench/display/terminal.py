@@ -1,4 +1,4 @@
-"""Is there a terminal, and so who lays out the result?"""
+"""Is a stream a terminal, and so who lays out the result?"""
 
 import os
 import sys
@@ -7,11 +7,19 @@ from typing import IO
 from commprof.commbench.display.sheet import Sheet, plain_text
 
 _CANNOT_ERASE = ("dumb", "unknown")
+_ERASE = "\r\x1b[K"
 
 
 def is_terminal(stream: IO[str]) -> bool:
     """Say whether a stream is a terminal that knows more than plain lines."""
     return stream.isatty() and os.environ.get("TERM") not in _CANNOT_ERASE
+
+
+def clear_line(stream: IO[str]) -> None:
+    """Take away the last line where it is one that is drawn in place; write nothing to what is no terminal."""
+    if is_terminal(stream):
+        stream.write(_ERASE)
+        stream.flush()
 
 
 def show(sheet: Sheet) -> None:

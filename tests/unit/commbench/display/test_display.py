@@ -141,12 +141,13 @@ def test_no_value_is_cut_where_no_column_has_room() -> None:
     assert "123.456789 ms (90 to 200)" in "".join(drawn([table], 20))
 
 
-def test_words_fold_within_their_column() -> None:
-    what = "a sentence that is longer than the terminal is wide and says 12.5 ms"
-    shown = drawn([Table(columns=[Column(key=True), Column(left=True, folds=True)], rows=[Row(("7 ms", what))])], 40)
-    assert len(shown) > 1 and max(map(len, shown)) <= 40
-    assert all(row.startswith("        ") for row in shown[1:])
-    assert " ".join(" ".join(shown).split()) == f"7 ms {what}"
+def test_words_fold_within_their_column_and_values_never_do() -> None:
+    saved, what = "123.4 ms (100.1 to 200.2)", "a sentence that is longer than the terminal is wide and says 12.5 ms"
+    table = Table(columns=[Column(before="", key=True), Column(left=True, folds=True)], rows=[Row((saved, what))])
+    shown = drawn([table], len(saved) + 22)
+    assert len(shown) > 1 and shown[0].startswith(f"{saved}  a sentence")
+    assert all(row.startswith(" " * (len(saved) + 2)) for row in shown[1:])
+    assert " ".join(" ".join(shown).split()) == f"{saved} {what}"
 
 
 def test_what_is_said_below_a_row_stands_below_it() -> None:
