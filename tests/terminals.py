@@ -23,7 +23,7 @@ class Watched:
         termios.tcsetwinsize(self.theirs, (rows, columns))
         self._read: list[bytes] = []
         self._more = threading.Condition()
-        self._reader = threading.Thread(target=self._listen)
+        self._reader = threading.Thread(target=self._listen, daemon=True)  # a failed test leaves it behind
         self._reader.start()
 
     def _listen(self) -> None:

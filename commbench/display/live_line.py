@@ -36,14 +36,10 @@ class LiveLine:
 
     def __init__(self, stream: IO[str], total: float | None) -> None:
         console = console_on(stream)
-        bar = (
-            [BarColumn(_BAR, style="dim", complete_style="bold", finished_style="bold")]
-            if total is not None and console.width >= _ROOM_FOR_A_BAR
-            else []
-        )
+        has_bar = total is not None and console.width >= _ROOM_FOR_A_BAR
         self._stream, self._closed = stream, False
         self._progress = Progress(
-            *bar,
+            *([BarColumn(_BAR, style="dim", complete_style="bold", finished_style="bold")] if has_bar else []),
             _Field("words", whole=False),
             _Field("left", whole=True),
             console=console,
