@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 
 from commprof.analysis.advice.what_if_arguments import add_change_arguments, answer_what_if, asks_what_if, check_changes
-from commprof.commbench.display.sheet import joined
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info, write_document
@@ -46,7 +45,7 @@ def predict_verb(args: argparse.Namespace) -> int:
         answer_what_if(load_runs(args.runs), args)
         return 0
     from commprof.analysis.advice.predict import predict_runs
-    from commprof.analysis.advice.predict_text import assumption_sheet, prediction_sheet
+    from commprof.analysis.advice.predict_text import prediction_sheet
 
     runs = load_runs(args.runs)
     predicted = predict_runs(runs, args.world_sizes)
@@ -55,7 +54,7 @@ def predict_verb(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(msgspec.json.encode(predicted).decode() + "\n")
         return 0
-    show(joined([prediction_sheet(predicted), assumption_sheet(checked_assumptions(predicted, runs))]))
+    show(prediction_sheet(predicted, checked_assumptions(predicted, runs)))
     return 0
 
 

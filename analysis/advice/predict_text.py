@@ -18,8 +18,14 @@ _COLUMNS = (
 )
 
 
-def prediction_sheet(predicted: PredictionSet) -> list[Block]:
-    """Lay out every model's prediction."""
+def prediction_sheet(predicted: PredictionSet, checks: Sequence[AssumptionCheck]) -> list[Block]:
+    """Lay out every model's prediction, and where a run parted from it."""
+    sizes = sorted({check.world_size for check in checks})
+    parted = [_parted([check for check in checks if check.world_size == n]) for n in sizes]
+    return joined([_predicted(predicted), *parted])
+
+
+def _predicted(predicted: PredictionSet) -> list[Block]:
     fixed = "batch per rank fixed" if predicted.scaling == "weak" else "batch in all fixed"
     schedules = {p.world_size: p for p in predicted.predictions if p.model == "schedule"}
     formulas = sorted({(p.model, p.formula) for p in predicted.predictions})
@@ -73,12 +79,6 @@ def _break_even(law: BreakEven, prediction: Prediction) -> list[Block]:
         line(f"  R = {law.ratio:.3g}, needed with nothing hidden: {law.ratio_needed:.3g}"),
         line(f"  Karp-Flatt e = (1/S - 1/N)/(1 - 1/N) = {karp_flatt(prediction.speedup, n):.3f}"),
     ]
-
-
-def assumption_sheet(checks: Sequence[AssumptionCheck]) -> list[Block]:
-    """Lay out where a run parted from its prediction; nothing where there is none."""
-    sizes = sorted({check.world_size for check in checks})
-    return joined([_parted([check for check in checks if check.world_size == n]) for n in sizes])
 
 
 def _parted(checks: Sequence[AssumptionCheck]) -> list[Block]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from commprof.commbench.display.sheet import joined
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.verb import Verb
@@ -47,7 +46,7 @@ def extrapolate_verb(args: argparse.Namespace) -> int:
     """Print what every series of the table does at the wanted numbers of ranks; raise UnusableData where none tells."""
     from commprof.analysis.scaling.extrapolate import Refused
     from commprof.analysis.scaling.table import read_series
-    from commprof.analysis.scaling.text import extrapolation_sheet, refusal_sheet
+    from commprof.analysis.scaling.text import extrapolation_sheet
 
     told = [_extrapolated(_completed(series, args), args) for series in read_series(args.table)]
     refused = [one for one in told if isinstance(one, Refused)]
@@ -57,7 +56,7 @@ def extrapolate_verb(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
     else:
-        show(joined([refusal_sheet(one) if isinstance(one, Refused) else extrapolation_sheet(one) for one in told]))
+        show(extrapolation_sheet(told))
     return 0
 
 

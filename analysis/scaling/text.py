@@ -3,14 +3,22 @@
 from collections.abc import Sequence
 
 from commprof.analysis.scaling.extrapolate import Extrapolated, Extrapolation, LawValues, Refused
-from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, line
+from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_seconds
 
 _MOST_TARGETS = 5  # side by side for each law
 
 
-def extrapolation_sheet(one: Extrapolation) -> list[Block]:
-    """Lay out one series."""
+def extrapolation_sheet(told: Sequence[Extrapolation | Refused]) -> list[Block]:
+    """Lay out every series, and why one is left out."""
+    return joined([_refusal(one) if isinstance(one, Refused) else _series(one) for one in told])
+
+
+def _refusal(one: Refused) -> list[Block]:
+    return [_wrapped(f"{one.series}: left out: {one.reason}", "bad")]
+
+
+def _series(one: Extrapolation) -> list[Block]:
     fixed = "batch per rank fixed" if one.scaling == "weak" else "batch in all fixed"
     link = {"nvlink": "NVLink", "pcie": "PCIe", "unknown": "link not given"}[one.interconnect]
     name = f"{one.series}: " if one.series else ""
@@ -78,11 +86,6 @@ def _notes(predictions: Sequence[Extrapolated]) -> list[str]:
         for note in one.notes:
             by_note.setdefault(note, []).append(one.world_size)
     return [f"{', '.join(map(str, ranks))} ranks: {note}" for note, ranks in by_note.items()]
-
-
-def refusal_sheet(refused: Refused) -> list[Block]:
-    """Say which series is left out, and why."""
-    return [_wrapped(f"{refused.series}: left out: {refused.reason}", "bad")]
 
 
 def _number(value: float, measure: str) -> str:

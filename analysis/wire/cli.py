@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from commprof.analysis.readers.presets import preset, preset_names
-from commprof.analysis.scaling.speedup import Scaling, scalings_of
+from commprof.analysis.scaling.speedup import scalings_of
 from commprof.analysis.wire.results import CostModel
-from commprof.commbench.display.sheet import Block, Words, joined
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.rundir import write_document
@@ -57,14 +56,14 @@ def fit(args: argparse.Namespace) -> int:
     """Fit the wire from bench runs (and keep fit.json), or explain a speedup from its times."""
     from commprof.analysis.runs.load import load_runs
     from commprof.analysis.wire.benched import wire_costs
-    from commprof.analysis.wire.text import fit_sheet
+    from commprof.analysis.wire.text import explained_sheet, fit_sheet
 
     if args.times:
         found = scalings_of(parse_times(args.times))
         if args.json:
             _print_json([scaling.told for scaling in found])
         else:
-            show(_explained(found))
+            show(explained_sheet(found))
         return 0
     runs = load_runs(args.runs)
     costs, unusable = wire_costs(runs)
@@ -113,10 +112,6 @@ def _carried(
         missing = [n for n in dict.fromkeys(world_sizes) if n not in {cost.world_size for cost in known}]
         carried += [carry_cost(known, n, num_nodes=nodes, device_name=device_name) for n in missing]
     return carried
-
-
-def _explained(found: Sequence[Scaling]) -> list[Block]:
-    return joined([[Words(text, break_on_hyphens=True) for text in each.explain().splitlines()] for each in found])
 
 
 def _nothing_to_fit(runs: "Sequence[Run]", paths: Sequence[Path]) -> str:

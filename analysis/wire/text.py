@@ -6,11 +6,12 @@ was disturbed, changes its course or was carried over, and what speaks against i
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from commprof.analysis.scaling.speedup import Scaling
 from commprof.analysis.wire.benched import Unusable
 from commprof.analysis.wire.cost import cost_s, is_measured
 from commprof.analysis.wire.other_world_sizes import RING
 from commprof.analysis.wire.results import CostModel
-from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, line
+from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
 _SHOWN_BYTES = (2**20, 8 * 2**20, 25 * 2**20, 64 * 2**20, 256 * 2**20)  # 1 and 25 MiB are DDP's first bucket and its others
@@ -112,6 +113,11 @@ def _carrying(cost: CostModel) -> Iterator[Block]:
         f"{format_seconds(cost.latency_s)}, busbw {format_rate(cost.busbw_bytes_per_s)}"
     )
     yield from (_wrapped(f"  - {doubt}") for doubt in cost.doubts)
+
+
+def explained_sheet(found: Sequence[Scaling]) -> list[Block]:
+    """Say which laws the times of a training obey."""
+    return joined([[Words(text, break_on_hyphens=True) for text in each.explain().splitlines()] for each in found])
 
 
 def _wrapped(text: str, tone: Tone = "plain") -> Words:

@@ -3,7 +3,7 @@
     [bar] what is done, what it gave        what remains
 
 No thread draws it: it stands still until it is told to change, which takes rich 0.3 ms. What remains is never cut; the rest is
-where the terminal is too narrow, and below 60 columns there is no bar. The cursor stays visible, so that a process which is
+where the terminal is too narrow, and below 100 columns there is no bar. The cursor stays visible, so that a process which is
 killed leaves nothing to mend but the line.
 """
 
@@ -16,8 +16,8 @@ from rich.text import Text
 from commprof.commbench.display.tables import console_on
 from commprof.commbench.display.terminal import clear_line
 
-_BAR = 10
-_ROOM_FOR_A_BAR = 60
+_BAR = 20
+_ROOM_FOR_A_BAR = 100
 
 
 class _Field(ProgressColumn):

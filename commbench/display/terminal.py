@@ -2,9 +2,10 @@
 
 import os
 import sys
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from commprof.commbench.display.sheet import Sheet, plain_text
+if TYPE_CHECKING:
+    from commprof.commbench.display.sheet import Sheet
 
 _CANNOT_ERASE = ("dumb", "unknown")
 _ERASE = "\r\x1b[K"
@@ -22,11 +23,13 @@ def clear_line(stream: IO[str]) -> None:
         stream.flush()
 
 
-def show(sheet: Sheet) -> None:
+def show(sheet: "Sheet") -> None:
     """Print a result: by rich on a terminal, else as plain text, which costs no import."""
     if is_terminal(sys.stdout):
         from commprof.commbench.display.tables import console_on, print_sheet  # 50 ms that only a person waits for
 
         print_sheet(sheet, console_on(sys.stdout))
     else:
+        from commprof.commbench.display.sheet import plain_text  # 5 ms, which --help does not wait for
+
         sys.stdout.write(plain_text(sheet) + "\n")

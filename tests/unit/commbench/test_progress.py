@@ -114,23 +114,23 @@ def test_a_terminal_has_one_line_that_fits_and_is_gone_at_the_end(monkeypatch: p
 
 
 def test_a_wide_terminal_shows_a_bar_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    watched = watch(monkeypatch, 80)
+    watched = watch(monkeypatch, 100)
     clock = Clock()
     with progress("step", 10, clock=clock) as report:
         clock.now_s += 5
         report(5, "x")
-        assert watched.lines == ["━━━━━╺━━━━ step 5/10  x  remaining 5 s"]
+        assert watched.lines == ["━━━━━━━━━━╺━━━━━━━━━ step 5/10  x  remaining 5 s"]
     assert "\x1b[2m" in watched.getvalue(), "what is to come is faint"
 
 
 def test_no_color_draws_the_bar_as_far_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    watched = watch(monkeypatch, 80)
+    watched = watch(monkeypatch, 100)
     monkeypatch.setenv("NO_COLOR", "1")
     clock = Clock()
     with progress("step", 10, clock=clock) as report:
         clock.now_s += 5
         report(5, "[red]x[/red]")
-        assert watched.lines == ["━━━━━      step 5/10  [red]x[/red]  remaining 5 s"]
+        assert watched.lines == ["━━━━━━━━━━           step 5/10  [red]x[/red]  remaining 5 s"]
     assert not COLOUR.search(watched.getvalue())
 
 

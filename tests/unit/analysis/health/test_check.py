@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from commprof.analysis.health.cli import check_sheet, parse_tolerance
+from commprof.analysis.health.cli import parse_tolerance
 from commprof.analysis.health.results import Verdict
+from commprof.analysis.health.text import check_sheet
 from commprof.cli import main
 from commprof.commbench.display.sheet import plain_text
 from commprof.commbench.errors import BadInput

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from commprof.analysis.health.cli import check_sheet
 from commprof.analysis.health.results import Verdict
+from commprof.analysis.health.text import check_sheet
 from commprof.cli import main
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Sheet, Table, Words, joined, line, plain_text
 from commprof.commbench.display.tables import console_on, print_sheet

@@ -8,8 +8,8 @@ import pytest
 
 from commprof.cli import main
 from commprof.commbench.display.sheet import plain_text
-from commprof.commbench.machine.cli import describe
 from commprof.commbench.machine.hardware import host_info
+from commprof.commbench.machine.text import describe
 from tests.fake_nvml import A100_LINK, H100_LINK, Card, FakeNvml
 from tests.unit.commbench.machine.test_network import net
 
