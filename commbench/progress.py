@@ -2,9 +2,9 @@
 
     remaining = seconds so far / units done so far x units to come
 
-unless the work knows better; nothing is said of it in the first two seconds. A terminal has one line, rewritten and gone at the
-end. A log has a line after 5 s, then each time a tenth more has passed, at most a minute apart. There is no thread: what is
-measured meanwhile is not disturbed, and the line stands still while a unit is under way.
+unless the work knows better; nothing is said of it in the first two seconds. A terminal has one line, drawn by rich twice a
+second at most and gone at the end. A log has a line after 5 s, then each time a tenth more has passed, at most a minute apart.
+There is no thread: what is measured meanwhile is not disturbed, and the line stands still while a unit is under way.
 """
 
 import os
@@ -12,17 +12,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
+from commprof.commbench.display.terminal import is_terminal
 from commprof.commbench.units import printable
+
+if TYPE_CHECKING:
+    from commprof.commbench.display.live_line import LiveLine
 
 TERMINAL_VARIABLE = "COMMPROF_TERMINAL"  # set for ranks whose standard error a launcher passes on to a terminal
 
-_ERASE = "\r\x1b[K"
-_REWRITE_EVERY_S = 0.2
+_REDRAW_EVERY_S = 0.5
 _LINE_EVERY_S, _LINE_EVERY_SHARE, _LINE_AT_LEAST_EVERY_S = 5.0, 0.1, 60.0
 _MEANS_NOTHING_S = 2.0
-_COLUMNS = 80  # where a terminal does not say
 
 Estimate = Callable[[float, float], float | None]
 """Seconds that remain, from the units done and the seconds passed; None while it cannot tell."""
@@ -43,8 +45,9 @@ class Report:
     ) -> None:
         self._title, self._total, self._enabled = title, total, enabled
         self._left_s, self._shown, self._clock = left_s, shown, clock
+        stream = terminal() if enabled else None
+        self._line = None if stream is None else _live_line(stream, total)
         self._start_s = self._last_s = clock()
-        self._terminal = terminal()
         self._told = False
 
     def __call__(self, done: float, text: str) -> None:
@@ -58,17 +61,27 @@ class Report:
             return
         self._last_s, self._told = now_s, True
         count = f"{self._title} {self._shown(done)}/{self._shown(self._total)}"
-        self._write("  ".join(filter(None, (count, printable(text)))), self._words(done, passed_s))
+        words, left = "  ".join(filter(None, (count, printable(text)))), self._words(done, passed_s)
+        if self._line is not None:
+            self._line.draw(words, left, done)
+        else:
+            sys.stderr.write("  ".join(filter(None, (words, left))) + "\n")
+            sys.stderr.flush()
 
     def clear(self) -> None:
         """Take the line from the terminal, until the next one."""
-        if self._terminal is not None and self._told:
-            clear_line(self._terminal)
+        if self._line is not None and self._told:
+            self._line.wipe()
             self._last_s = float("-inf")
 
+    def close(self) -> None:
+        """Take the line from the terminal for good."""
+        if self._line is not None:
+            self._line.close()
+
     def _pause_s(self, passed_s: float) -> float:
-        if self._terminal is not None:
-            return _REWRITE_EVERY_S
+        if self._line is not None:
+            return _REDRAW_EVERY_S
         return min(max(_LINE_EVERY_S, _LINE_EVERY_SHARE * passed_s), _LINE_AT_LEAST_EVERY_S)
 
     def _words(self, done: float, passed_s: float) -> str:
@@ -76,14 +89,6 @@ class Report:
             return f"took {format_wait(passed_s)}"
         left_s = self._left_s(done, passed_s) if passed_s >= _MEANS_NOTHING_S else None
         return "" if left_s is None else f"remaining {format_wait(left_s)}"
-
-    def _write(self, head: str, time_words: str) -> None:
-        tail = time_words and f"  {time_words}"
-        if self._terminal is None:
-            sys.stderr.write(f"{head}{tail}\n")
-            sys.stderr.flush()
-        else:
-            rewrite(self._terminal, head[: max(0, _columns(self._terminal) - 1 - len(tail))] + tail)
 
 
 @contextmanager
@@ -103,7 +108,7 @@ def progress(
     try:
         yield report
     finally:
-        report.clear()
+        report.close()
 
 
 def _evenly(first: float, total: float) -> Estimate:
@@ -117,11 +122,18 @@ def activity(title: str) -> Iterator[Callable[[str], None]]:
     if stream is None:
         yield lambda text: None
         return
+    shown = _live_line(stream, None)
     try:
-        rewrite(stream, title)
-        yield lambda text: rewrite(stream, f"{title}  {printable(text)}")
+        shown.draw(title)
+        yield lambda text: shown.draw(f"{title}  {printable(text)}")
     finally:
-        clear_line(stream)
+        shown.close()
+
+
+def _live_line(stream: IO[str], total: float | None) -> "LiveLine":
+    from commprof.commbench.display.live_line import LiveLine  # 50 ms, before the work and not within it
+
+    return LiveLine(stream, total)
 
 
 def terminal() -> IO[str] | None:
@@ -129,31 +141,9 @@ def terminal() -> IO[str] | None:
 
     A rank's standard error passes through its launcher; then it is the terminal of standard output, where that is one.
     """
-    if os.environ.get("TERM") == "dumb":
-        return None
-    if sys.stderr.isatty():
+    if is_terminal(sys.stderr):
         return sys.stderr
-    return sys.stdout if TERMINAL_VARIABLE in os.environ and sys.stdout.isatty() else None
-
-
-def rewrite(stream: IO[str], text: str) -> None:
-    """Put the text in place of the terminal's last line, as much of it as fits."""
-    stream.write(_ERASE + text[: _columns(stream) - 1])
-    stream.flush()
-
-
-def clear_line(stream: IO[str]) -> None:
-    """Take away the line that was last rewritten; write nothing to what is no terminal."""
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
-        stream.write(_ERASE)
-        stream.flush()
-
-
-def _columns(stream: IO[str]) -> int:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
-    except OSError:
-        return _COLUMNS
+    return sys.stdout if TERMINAL_VARIABLE in os.environ and is_terminal(sys.stdout) else None
 
 
 def format_wait(seconds: float) -> str:

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
+from commprof.commbench.display.terminal import clear_line
 from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
-from commprof.commbench.progress import TERMINAL_VARIABLE, clear_line, terminal
+from commprof.commbench.progress import TERMINAL_VARIABLE, terminal
 from commprof.commbench.ranks.stopping import die_with_parent, raise_on_sigterm
 from commprof.commbench.records.rundir import RUN_FILE, finish_run, new_run_path, read_info
 from commprof.commbench.records.types import RunKind

@@ -9,6 +9,7 @@ import msgspec
 
 from commprof.analysis.advice.results import Budget
 from commprof.analysis.runs.world_sizes import check_world_sizes
+from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info
 from commprof.commbench.units import parse_duration
@@ -47,11 +48,14 @@ def check_advise(args: argparse.Namespace) -> None:
 def advise_verb(args: argparse.Namespace) -> int:
     """Print the advice."""
     from commprof.analysis.advice.advise import advise
-    from commprof.analysis.advice.text import advice_text
+    from commprof.analysis.advice.text import advice_sheet
     from commprof.analysis.runs.load import load_runs
 
     advice = advise(load_runs(args.runs), args.world_sizes, budget_of(args))
-    sys.stdout.write((msgspec.json.encode(advice).decode() if args.json else advice_text(advice)) + "\n")
+    if args.json:
+        sys.stdout.write(msgspec.json.encode(advice).decode() + "\n")
+    else:
+        show(advice_sheet(advice))
     return 0
 
 

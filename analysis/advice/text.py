@@ -1,64 +1,66 @@
-"""Advice for a terminal: plain text of 80 columns, each change with the line of the configuration that makes it."""
+"""Advice as people read it: each change with the line of the configuration that makes it, thresholds, what epochs cost."""
 
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 from commprof.analysis.advice.results import Advice, Bottleneck, Costs, EpochCost, RankAdvice, Threshold
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.step.results import Change
-from commprof.commbench.units import format_estimate, format_rate, format_seconds, printable
+from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, Tone, Words, joined, line
+from commprof.commbench.units import format_estimate, format_rate, format_seconds
 
-_WIDTH = 80
-_HEAD = f"  {'saves a batch (90 %)':>26}  {'speedup':>7}  "
-_INDENT = " " * len(_HEAD)
 _HOUR_S = 3600.0
 
 
-def advice_text(advice: Advice) -> str:
+def advice_sheet(advice: Advice) -> list[Block]:
     """Lay out all advice, world size by world size, then what epochs cost."""
     fixed = "batch per rank fixed" if advice.scaling == "weak" else "batch in all fixed"
     single = format_seconds(advice.single_step_s)
-    lines = _wrapped(f"one rank: {single} a step; speedup of samples per second; {fixed}")
-    for ranks in advice.ranks:
-        lines += ["", *_ranks_lines(ranks, advice.scaling)]
-    if advice.costs is not None:
-        lines += ["", *_cost_lines(advice.costs)]
-    return "\n".join(lines)
+    head = [_wrapped(f"one rank: {single} a step; speedup of samples per second; {fixed}")]
+    costs = [] if advice.costs is None else list(_costs(advice.costs))
+    return joined([head, *(list(_ranks_blocks(ranks, advice.scaling)) for ranks in advice.ranks), costs])
 
 
-def _ranks_lines(ranks: RankAdvice, scaling: str) -> Iterator[str]:
+def _ranks_blocks(ranks: RankAdvice, scaling: str) -> Iterator[Block]:
     step = format_estimate(ranks.step_s, ranks.interval_s.low, ranks.interval_s.high)
     carried = "; the wire is extrapolated" if ranks.extrapolated else ""
-    yield from _wrapped(
+    yield _wrapped(
         f"{ranks.world_size} ranks: {step} a step, {ranks.speedup:.2f}x; {format_seconds(ranks.exposed_s)} of it is "
-        f"communication that nothing hides{carried}"
+        f"communication that nothing hides{carried}",
+        tone="strong",
     )
-    yield from _change_lines(ranks.changes)
-    yield f"{_HEAD}other hardware: what if"
-    for what_if in ranks.what_ifs:
-        yield from _row(what_if.seconds_saved, what_if.interval_s, what_if.speedup, what_if.what)
-    for note in ranks.notes:
-        yield from _wrapped(f"({note})", "  ")
+    if ranks.changes:
+        yield _savings("to change, best first", [_change(own) for own in ranks.changes])
+    else:
+        yield line("  no change of the configuration surely saves 1 % of the step")
+    what_ifs = [_saving(own.seconds_saved, own.interval_s, own.speedup, own.what) for own in ranks.what_ifs]
+    yield _savings("other hardware: what if", what_ifs)
+    yield from (_wrapped(f"({note})", "  ") for note in ranks.notes)
     samples = "samples per rank" if scaling == "weak" else "samples in all"
-    yield from _wrapped(_threshold_text(ranks.smallest_batch, "batch", samples, _count), "  ")
-    yield from _wrapped(_threshold_text(ranks.smallest_model, "model", "parameters", _parameters), "  ")
-    yield from _wrapped(_bottleneck_text(ranks.bottleneck), "  ")
+    yield _wrapped(_threshold_text(ranks.smallest_batch, "batch", samples, _count), "  ")
+    yield _wrapped(_threshold_text(ranks.smallest_model, "model", "parameters", _parameters), "  ")
+    yield _wrapped(_bottleneck_text(ranks.bottleneck), "  ")
 
 
-def _change_lines(found: Sequence[Change]) -> Iterator[str]:
-    yield f"{_HEAD}to change, best first" if found else "  no change of the configuration surely saves 1 % of the step"
-    for change in found:
-        assert change.interval_s is not None, "changes are judged by their intervals"
-        yield from _row(change.seconds_saved, change.interval_s, change.speedup, change.what)
-        yield from _wrapped(change.setting, "      ")
-        yield from _wrapped(f"but {change.side_effect}", "      ") if change.side_effect else ()
+def _savings(title: str, rows: Sequence[Row]) -> Table:
+    columns = (
+        Column(name="saves a batch (90 %)", width=26, key=True),
+        Column(name="speedup", width=7),
+        Column(name=title, left=True, folds=True),
+    )
+    return Table(columns=columns, rows=rows, break_on_hyphens=True)
 
 
-def _row(seconds: float, span: Interval, speedup: float, what: str) -> Iterator[str]:
-    saved = format_estimate(seconds, span.low, span.high)
-    first, *more = textwrap.wrap(printable(what), _WIDTH - len(_HEAD))
-    yield f"  {saved:>26}  {speedup:>6.2f}x  {first}"
-    yield from (f"{_INDENT}{line}" for line in more)
+def _change(change: Change) -> Row:
+    assert change.interval_s is not None, "changes are judged by their intervals"
+    below = [_wrapped(change.setting, "      ", tone="faint")]
+    below += [_wrapped(f"but {change.side_effect}", "      ", tone="note")] if change.side_effect else []
+    return _saving(change.seconds_saved, change.interval_s, change.speedup, change.what, below)
+
+
+def _saving(seconds: float, span: Interval, speedup: float, what: str, below: Sequence[Words] = ()) -> Row:
+    """Write what is saved; a colour says that all of the interval is a gain, or a loss."""
+    tone: Tone = "good" if span.low > 0 else "bad" if span.high < 0 else "plain"
+    return Row((Cell(format_estimate(seconds, span.low, span.high), tone), f"{speedup:.2f}x", what), below)
 
 
 def _threshold_text(found: Threshold, what: str, unit: str, form: Callable[[float], str]) -> str:
@@ -87,18 +89,27 @@ def _bottleneck_text(found: Bottleneck) -> str:
     )
 
 
-def _cost_lines(costs: Costs) -> Iterator[str]:
+def _costs(costs: Costs) -> Iterator[Block]:
     unit = "GPU-hours" if costs.price_per_gpu_hour is None else f"at {costs.price_per_gpu_hour:g} a GPU-hour"
     epoch = "a million samples" if costs.samples_assumed else f"an epoch of {_count(costs.samples_per_epoch)} samples"
-    yield f"cost of {epoch}, {unit} (90 %)"
-    yield f"{'ranks':>7}  {'hours':>24}  {'cost':>24}  {'per added rank':>14}"
-    for row in costs.rows:
-        hours, cost = _spread(row.epoch_s, row.epoch_interval_s, _HOUR_S), _spread(row.cost, row.cost_interval)
-        added = "-" if row.cost_per_added_rank is None else f"{row.cost_per_added_rank:+.3g}"
-        yield f"{row.world_size:>7}  {hours:>24}  {cost:>24}  {added:>14}{' *' if row.extrapolated else ''}"
+    yield line(f"cost of {epoch}, {unit} (90 %)", "strong")
+    columns = (
+        Column(name="ranks", width=7, before="", key=True),
+        Column(name="hours", width=24),
+        Column(name="cost", width=24),
+        Column(name="per added rank", width=14),
+        Column(before=""),
+    )
+    yield Table(columns=columns, rows=[_cost_row(row) for row in costs.rows])
     if any(row.extrapolated for row in costs.rows):
-        yield "      * the wire is extrapolated"
-    yield from _wrapped(_cheapest_text(costs))
+        yield line("      * the wire is extrapolated")
+    yield _wrapped(_cheapest_text(costs))
+
+
+def _cost_row(row: EpochCost) -> Row:
+    hours, cost = _spread(row.epoch_s, row.epoch_interval_s, _HOUR_S), _spread(row.cost, row.cost_interval)
+    added = "-" if row.cost_per_added_rank is None else f"{row.cost_per_added_rank:+.3g}"
+    return Row((str(row.world_size), hours, cost, added, " *" if row.extrapolated else ""))
 
 
 def _cheapest_text(costs: Costs) -> str:
@@ -143,12 +154,5 @@ def _parameters(number: float) -> str:
     return f"{number / scale:.3g}{f' {unit}' if unit else ''}"
 
 
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        printable(text),
-        _WIDTH,
-        initial_indent=indent,
-        subsequent_indent=indent + "  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _wrapped(text: str, indent: str = "", tone: Tone = "plain") -> Words:
+    return Words(text, indent, indent + "  ", tone, break_long_words=False)

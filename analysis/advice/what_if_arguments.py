@@ -1,11 +1,13 @@
 """The flags of `commprof predict` that change something: factors on what was measured, or a value in its place."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import parse_bytes
 
@@ -45,14 +47,17 @@ def check_changes(args: argparse.Namespace) -> None:
         raise BadInput(f"--bucket-cap {args.bucket_cap}: a bucket holds 1 byte or more; write for example 4M")
 
 
-def what_if_text(runs: "Sequence[Run]", args: argparse.Namespace) -> str:
-    """Return the changed steps as the user wants them: a table, or one JSON document."""
+def answer_what_if(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
+    """Print the changed steps as the user wants them: a table, or one JSON document."""
     from commprof.analysis.step.estimate import Setting
     from commprof.analysis.step.gather import gather
-    from commprof.analysis.step.what_if import what_if, what_if_table
+    from commprof.analysis.step.what_if import what_if, what_if_sheet
 
     cap = parse_bytes(args.bucket_cap) if args.bucket_cap is not None else None
     given = {name: value for name in (*_FACTORS, "accumulation") if (value := getattr(args, name)) is not None}
     caps = None if cap is None else (cap, cap)
     answers = what_if(gather(runs, args.world_sizes), Setting(caps_bytes=caps, sent_share=args.sent_share, **given))
-    return msgspec.json.encode(answers).decode() if args.json else what_if_table(answers)
+    if args.json:
+        sys.stdout.write(msgspec.json.encode(answers).decode() + "\n")
+    else:
+        show(what_if_sheet(answers))

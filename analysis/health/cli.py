@@ -2,22 +2,18 @@
 
 import argparse
 import sys
-import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from commprof.analysis.health.results import Verdict
+from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.rundir import read_info
-from commprof.commbench.units import parse_bytes, printable
+from commprof.commbench.units import parse_bytes
 from commprof.commbench.verb import Verb
 
 _SAYS_NO = 3
-_WIDTH = 80
-_WORDS = ("FAIL", "NOTE", "SKIP", "PASS")
 
 
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,32 +74,13 @@ def check(args: argparse.Namespace) -> int:
     )
     baseline = load_runs([args.baseline]) if args.baseline else []
     verdicts = check_runs(load_runs(args.runs), demands, baseline=baseline, tolerance=parse_tolerance(args.tolerance))
-    sys.stdout.write((msgspec.json.encode(verdicts).decode() if args.json else check_text(verdicts)) + "\n")
+    if args.json:
+        sys.stdout.write(msgspec.json.encode(verdicts).decode() + "\n")
+    else:
+        from commprof.analysis.health.text import check_sheet
+
+        show(check_sheet(verdicts))
     return _SAYS_NO if any(verdict.ok is False for verdict in verdicts) else 0
-
-
-def check_text(verdicts: Sequence[Verdict]) -> str:
-    """Lay the verdicts out in 80 columns, those that could not be judged for one reason on one line, and count them."""
-    lines = []
-    for word, name, message in _entries(verdicts):
-        lines += textwrap.wrap(
-            printable(f"{word}  {name}: {message}"), _WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False
-        )
-    return "\n".join([*lines, _summary(verdicts)])
-
-
-def _entries(verdicts: Sequence[Verdict]) -> list[tuple[str, str, str]]:
-    together: dict[tuple[str, str], list[str]] = {}
-    for index, verdict in enumerate(verdicts):
-        own = "" if verdict.ok is None else str(index)
-        together.setdefault((f"{_WORDS[verdict.rank]}{own}", verdict.message), []).append(verdict.name)
-    return [(key[:4], ", ".join(names), message) for (key, message), names in together.items()]
-
-
-def _summary(verdicts: Sequence[Verdict]) -> str:
-    failed, noted, unjudged, passed = (sum(verdict.rank == kind for verdict in verdicts) for kind in range(4))
-    counts = f"{failed} failed, {noted} noted, {unjudged} not checked, {passed} passed"
-    return f"{'FAIL' if failed else 'PASS'}: {counts}"
 
 
 VERB = Verb(

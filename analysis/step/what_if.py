@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.step.estimate import Setting, estimate, interval, speedup
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs
+from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, line
 from commprof.commbench.units import format_seconds
 
 
@@ -57,20 +58,34 @@ def answer(inputs: StepInputs, setting: Setting, single: SingleRank) -> WhatIf:
     )
 
 
-def what_if_table(answers: Sequence[WhatIf]) -> str:
-    """Lay out the changed steps, 80 columns."""
-    lines = [
-        f"{'ranks':>5}  {'step now':>8}  {'changed':>8}  {'90 % interval':>20}  {'exposed':>8}  {'buckets':>7}  {'speedup':>7}"
-    ]
-    for a in answers:
-        span = f"{format_seconds(a.interval_s.low)} - {format_seconds(a.interval_s.high)}"
-        lines.append(
-            f"{a.world_size:>5}  {format_seconds(a.step_now_s):>8}  {format_seconds(a.step_s):>8}  {span:>20}  "
-            f"{format_seconds(a.exposed_s):>8}  {a.num_buckets:>7}  {a.speedup:>6.2f}x"
-        )
-    lines += ["", "speedup: samples/s over those of one rank with the same changes"]
+def what_if_sheet(answers: Sequence[WhatIf]) -> list[Block]:
+    """Lay out the changed steps."""
+    columns = (
+        Column(name="ranks", width=5, before="", key=True),
+        Column(name="step now", width=8),
+        Column(name="changed", width=8),
+        Column(name="90 % interval", width=20),
+        Column(name="exposed", width=8),
+        Column(name="buckets", width=7),
+        Column(name="speedup", width=7),
+    )
+    notes = [GAP, line("speedup: samples/s over those of one rank with the same changes")]
     if samples := next((a.samples for a in answers if a.samples != 1), None):
-        lines.append(f"a changed step has {samples:.4g} times the samples of a step now")
+        notes.append(line(f"a changed step has {samples:.4g} times the samples of a step now"))
     if carried := [str(a.world_size) for a in answers if a.extrapolated]:
-        lines.append(f"no bench on {', '.join(carried)} ranks; the wire is carried over by the ring's formula")
-    return "\n".join(lines)
+        notes.append(line(f"no bench on {', '.join(carried)} ranks; the wire is carried over by the ring's formula"))
+    return [Table(columns=columns, rows=[_row(a) for a in answers]), *notes]
+
+
+def _row(a: WhatIf) -> Row:
+    return Row(
+        (
+            str(a.world_size),
+            format_seconds(a.step_now_s),
+            format_seconds(a.step_s),
+            f"{format_seconds(a.interval_s.low)} - {format_seconds(a.interval_s.high)}",
+            format_seconds(a.exposed_s),
+            str(a.num_buckets),
+            Cell(f"{a.speedup:.2f}x", "good" if a.speedup > 1 else "bad"),
+        )
+    )

@@ -4,10 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import write_text
 from commprof.commbench.units import format_bytes, printable
@@ -67,20 +68,22 @@ def check_trace(args: argparse.Namespace) -> None:
 def trace(args: argparse.Namespace) -> int:
     """Print what the traces say together, or how they differ from those before a change; or only reduce each."""
     work = _reduce if args.reduce else _compare if args.against else _analyse
-    sys.stdout.write(work(args) + "\n")
+    work(args)
     return 0
 
 
-def _reduce(args: argparse.Namespace) -> str:
+def _reduce(args: argparse.Namespace) -> None:
     from commprof.analysis.traces.one_rank.files import reduce_all, reduced_paths
 
     files = _found(args.paths)
     written = sum(reduce_all(reduced_paths(files, args.out)))
-    return printable(f"{len(files)} reduced trace{'s' * (len(files) > 1)}, {format_bytes(written)}: {args.out}")
+    sys.stdout.write(
+        printable(f"{len(files)} reduced trace{'s' * (len(files) > 1)}, {format_bytes(written)}: {args.out}") + "\n"
+    )
 
 
-def _analyse(args: argparse.Namespace) -> str:
-    from commprof.analysis.traces.shown.text import analysis_document, analysis_text, buckets_csv, budget_csv, collectives_csv
+def _analyse(args: argparse.Namespace) -> None:
+    from commprof.analysis.traces.shown.text import analysis_document, analysis_sheet, buckets_csv, budget_csv, collectives_csv
     from commprof.analysis.traces.shown.timeline import timeline
     from commprof.analysis.traces.shown.timeline_file import write_timeline
 
@@ -95,18 +98,26 @@ def _analyse(args: argparse.Namespace) -> str:
     if args.perfetto is not None:
         num_events = write_timeline(args.perfetto, timeline(analysis))
         sys.stderr.write(f"{printable(str(args.perfetto))}: {num_events:,} events; open it in ui.perfetto.dev\n")
-    return msgspec.json.encode(analysis_document(analysis)).decode() if args.json else analysis_text(analysis)
+    if args.json:
+        _print_json(analysis_document(analysis))
+    else:
+        show(analysis_sheet(analysis))
 
 
-def _compare(args: argparse.Namespace) -> str:
+def _compare(args: argparse.Namespace) -> None:
     from commprof.analysis.traces.all_ranks.comparison import compare_traces
-    from commprof.analysis.traces.shown.comparison_text import comparison_document, comparison_text
+    from commprof.analysis.traces.shown.comparison_text import comparison_document, comparison_sheet
 
     before, after = args.against, args.paths
     comparison = compare_traces(_analysed(before), _analysed(after))
     if args.json:
-        return msgspec.json.encode(comparison_document(comparison, before, after)).decode()
-    return comparison_text(comparison, before, after)
+        _print_json(comparison_document(comparison, before, after))
+    else:
+        show(comparison_sheet(comparison, before, after))
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
 
 
 def _analysed(paths: Sequence[Path]) -> "TraceAnalysis":

@@ -2,24 +2,18 @@
 
 import argparse
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from commprof.analysis.readers.presets import preset, preset_names
 from commprof.analysis.runs.world_sizes import check_world_sizes
-from commprof.analysis.scaling.speedup import Scaling, scalings_of
+from commprof.analysis.scaling.speedup import scalings_of
+from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import write_document
 from commprof.commbench.verb import Verb
-
-if TYPE_CHECKING:
-    pass
-
-_WIDTH = 80
 
 
 def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,19 +48,22 @@ def fit(args: argparse.Namespace) -> int:
     """Fit the wire from bench runs (and keep fit.json), or explain a speedup from its times."""
     from commprof.analysis.runs.load import load_runs
     from commprof.analysis.wire.fit import fit_wire, published
-    from commprof.analysis.wire.text import fit_text
+    from commprof.analysis.wire.text import explained_sheet, fit_sheet
 
     if args.times:
         found = scalings_of(parse_times(args.times))
-        _print(msgspec.json.encode([scaling.told for scaling in found]).decode() if args.json else _explained(found))
+        if args.json:
+            _print_json([scaling.told for scaling in found])
+        else:
+            show(explained_sheet(found))
         return 0
     fitted = fit_wire(load_runs(args.runs), args.world_sizes, nodes=args.nodes)
     document = [*fitted.costs, *fitted.carried]
     write_document(args.runs[0] / "analysis" / "fit.json", document)
     if args.json:
-        _print(msgspec.json.encode(document).decode())
+        _print_json(document)
     else:
-        _print(fit_text(fitted.costs, fitted.carried, fitted.unusable, {name: published(name) for name in args.beside}))
+        show(fit_sheet(fitted.costs, fitted.carried, fitted.unusable, {name: published(name) for name in args.beside}))
     return 0
 
 
@@ -82,12 +79,8 @@ def parse_times(words: Sequence[str]) -> dict[int, float]:
     return times
 
 
-def _explained(found: Sequence[Scaling]) -> str:
-    return "\n\n".join("\n".join(textwrap.fill(line, _WIDTH) for line in each.explain().splitlines()) for each in found)
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+def _print_json(document: object) -> None:
+    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
 
 
 VERB = Verb(

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from commprof.analysis.advice.advise import advise as advise_on
 from commprof.analysis.advice.results import Advice, Budget, RankAdvice
-from commprof.analysis.advice.text import advice_text
+from commprof.analysis.advice.text import advice_sheet
 from commprof.api.answer import Answer
 from commprof.api.frames import Row, frame
 from commprof.api.runs import RunsLike, as_runs, as_world_sizes
+from commprof.commbench.display.sheet import Block
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,8 +39,8 @@ class Advised(Answer):
         best = {r.world_size: r.changes[0].what if r.changes else "nothing surely helps" for r in self.advice.ranks}
         return "; ".join(f"{world_size} ranks: {what}" for world_size, what in best.items())
 
-    def __str__(self) -> str:
-        return advice_text(self.advice)
+    def sheet(self) -> list[Block]:
+        return advice_sheet(self.advice)
 
 
 def advise(runs: RunsLike, n: int | Iterable[int] = (), *, budget: Budget | None = None) -> Advised:

@@ -1,9 +1,11 @@
 """What every answer can do: become a table, a figure, a page's element, or the text that its verb prints."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from commprof.commbench.display.sheet import Block, plain_text
 from commprof.commbench.units import printable
 
 if TYPE_CHECKING:
@@ -27,7 +29,11 @@ class Answer(ABC):
         """Draw the answer; the figure belongs to nobody's pyplot."""
 
     @abstractmethod
-    def __str__(self) -> str: ...
+    def sheet(self) -> Sequence[Block]:
+        """Return what the verb shows."""
+
+    def __str__(self) -> str:
+        return plain_text(self.sheet())
 
     @abstractmethod
     def headline(self) -> str:

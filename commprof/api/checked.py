@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from commprof.analysis.health.check import TOLERANCE, Demands, check_runs
-from commprof.analysis.health.cli import check_text
 from commprof.analysis.health.results import Verdict
+from commprof.analysis.health.text import check_sheet
 from commprof.api.answer import Answer
 from commprof.api.frames import frame, row_of
 from commprof.api.runs import RunsLike, as_runs
+from commprof.commbench.display.sheet import Block
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,8 +43,8 @@ class Checked(Answer):
     def headline(self) -> str:
         return str(self).splitlines()[-1]
 
-    def __str__(self) -> str:
-        return check_text(self.verdicts)
+    def sheet(self) -> list[Block]:
+        return check_sheet(self.verdicts)
 
 
 def check(runs: RunsLike, *, demands: Demands | None = None, baseline: RunsLike = (), tolerance: float = TOLERANCE) -> Checked:

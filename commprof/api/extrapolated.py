@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commprof.analysis.scaling.cli import told_text
 from commprof.analysis.scaling.extrapolate import Extrapolation, Refused, extrapolate_all
 from commprof.analysis.scaling.speedup import ScalingKind
 from commprof.analysis.scaling.table import Series, parse_series, read_series
+from commprof.analysis.scaling.text import extrapolation_sheet
 from commprof.api.answer import Answer
 from commprof.api.frames import Row, frame
 from commprof.api.runs import PathLike, as_world_sizes
+from commprof.commbench.display.sheet import Block
 from commprof.commbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Extrapolated(Answer):
         found = [(one.series, p) for one in self.series for p in one.predictions if p.speedup is not None]
         return ", ".join(f"{name}{': ' * bool(name)}{p.speedup:.2f}x on {p.world_size}" for name, p in found[:8])
 
-    def __str__(self) -> str:
-        return told_text(self.told)
+    def sheet(self) -> list[Block]:
+        return extrapolation_sheet(self.told)
 
 
 def extrapolate(

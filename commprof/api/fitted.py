@@ -9,10 +9,11 @@ from commprof.analysis.wire.benched import Unusable
 from commprof.analysis.wire.cost import cost_s, curve_points
 from commprof.analysis.wire.fit import WireFit, fit_wire
 from commprof.analysis.wire.results import CostModel
-from commprof.analysis.wire.text import fit_text
+from commprof.analysis.wire.text import fit_sheet
 from commprof.api.answer import Answer
 from commprof.api.frames import frame, row_of
 from commprof.api.runs import RunsLike, as_runs, as_world_sizes
+from commprof.commbench.display.sheet import Block
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.units import format_rate
 
@@ -72,8 +73,8 @@ class Fitted(Answer):
         told = (f"{c.op} on {c.world_size} ranks {format_rate(c.busbw_bytes_per_s)} busbw" for c in self.costs)
         return ", ".join(told)
 
-    def __str__(self) -> str:
-        return fit_text(self.fit.costs, self.fit.carried, self.fit.unusable)
+    def sheet(self) -> list[Block]:
+        return fit_sheet(self.fit.costs, self.fit.carried, self.fit.unusable)
 
 
 def fit(runs: RunsLike, n: int | Iterable[int] = (), *, nodes: int | None = None) -> Fitted:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from commprof.analysis.advice.predict import predict_runs
-from commprof.analysis.advice.predict_cli import prediction_table
+from commprof.analysis.advice.predict_text import prediction_sheet
 from commprof.analysis.step.results import Change, Prediction, PredictionSet
 from commprof.api.answer import Answer
 from commprof.api.frames import Row, frame, row_of
 from commprof.api.runs import Runs, RunsLike, as_runs, as_world_sizes
+from commprof.commbench.display.sheet import Block
 from commprof.commbench.errors import UnusableData
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class Predicted(Answer):
         told = ", ".join(f"{p.speedup:.2f}x on {p.world_size} ranks" for p in schedule)
         return f"{told}, over one rank's {self.predictions.single_step_s:.4g} s a step"
 
-    def __str__(self) -> str:
-        return prediction_table(self.predictions)
+    def sheet(self) -> list[Block]:
+        return prediction_sheet(self.predictions, ())
 
 
 def predict(runs: RunsLike, n: int | Iterable[int] = (), *, beside: RunsLike = ()) -> Predicted:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, all_collectives, analyse_traces
 from commprof.analysis.traces.one_rank.files import find_traces, read_all
-from commprof.analysis.traces.shown.text import analysis_text, budget_record, collective_record
+from commprof.analysis.traces.shown.text import analysis_sheet, budget_record, collective_record
 from commprof.api.answer import Answer
 from commprof.api.frames import frame
 from commprof.api.runs import PathLike
+from commprof.commbench.display.sheet import Block
 from commprof.commbench.errors import UnusableData
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class Traced(Answer):
     def headline(self) -> str:
         return self.analysis.stragglers.message
 
-    def __str__(self) -> str:
-        return analysis_text(self.analysis)
+    def sheet(self) -> list[Block]:
+        return analysis_sheet(self.analysis)
 
 
 def trace(files: PathLike | Iterable[PathLike]) -> Traced:

@@ -27,6 +27,7 @@ PLANS = {
         bench   links   contention  recorder
         ranks   ranks   ranks       ranks
         machine machine records     records
+        .       .       display     display
     """,
 }
 WAY = ("runs", "wire", "step", "advice", "study", "report")  # of a prediction, from below

@@ -1,9 +1,10 @@
-"""How are DDP's buckets and the cost of a collective shown to people? Lines of at most 80 columns."""
+"""How are DDP's buckets and the cost of a collective shown to people?"""
 
 from collections.abc import Sequence
 
 from commprof.analysis.traces.all_ranks.buckets import BucketStep, BucketSummary, summarise_buckets
 from commprof.analysis.traces.all_ranks.cost import TraceCost
+from commprof.commbench.display.sheet import Block, Column, Row, Table, Words, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
 _MAX_ROWS = 16
@@ -12,28 +13,33 @@ _NAMED = "Ready is when DDP handed the bucket over."
 _UNNAMED = "The trace does not mark buckets: they are the all-reduces in backward, and ready is the launch."
 
 
-def bucket_lines(steps: Sequence[BucketStep]) -> tuple[list[str], str]:
+def bucket_blocks(steps: Sequence[BucketStep]) -> list[Block]:
     """Return the table of DDP's buckets and the sentence under it; nothing where there are none."""
     buckets = summarise_buckets(steps)
     if not buckets:
-        return [], ""
+        return []
+    columns = (
+        Column(name="bucket", width=6, before="", key=True),
+        Column(name="size", width=10, before=" "),
+        *(Column(name=name, width=8, before=" ") for name in _TIMES),
+        *(Column(name=name, width=7, before=" ") for name in ("hidden", "exposed")),
+    )
     num_ranks, num_steps = len({own.rank for own in steps}), len({own.step for own in steps})
-    lines = [
-        "DDP's buckets (medians over ranks and steps; seconds since backward began)",
-        f"{'bucket':>6} {'size':>10}{''.join(f' {name:>8}' for name in _TIMES)} {'hidden':>7} {'exposed':>7}",
-        *map(_bucket_row, buckets[:_MAX_ROWS]),
-    ]
-    more = len(buckets) - _MAX_ROWS
-    lines += [f"and {more} other buckets; --json has all"] if more > 0 else []
     seen = f"Seen on {num_ranks} rank{'s' * (num_ranks > 1)} in {num_steps} step{'s' * (num_steps > 1)}."
-    return lines, f"{_NAMED if all(own.named for own in buckets) else _UNNAMED} {seen}"
+    more = len(buckets) - _MAX_ROWS
+    return [
+        line("DDP's buckets (medians over ranks and steps; seconds since backward began)", "strong"),
+        Table(columns=columns, rows=[_bucket_row(own) for own in buckets[:_MAX_ROWS]]),
+        *([line(f"and {more} other buckets; --json has all")] if more > 0 else []),
+        Words(f"{_NAMED if all(own.named for own in buckets) else _UNNAMED} {seen}"),
+    ]
 
 
-def _bucket_row(own: BucketSummary) -> str:
+def _bucket_row(own: BucketSummary) -> Row:
     size = "?" if own.message_bytes is None else format_bytes(own.message_bytes)
-    times = "".join(f" {format_seconds(getattr(own, f'{name}_s')):>8}" for name in _TIMES)
-    shares = "".join(f" {'-' if share is None else f'{share:.0%}':>7}" for share in (own.hidden_share, own.exposed_share))
-    return f"{own.bucket:>6} {size:>10}{times}{shares}"
+    times = (format_seconds(getattr(own, f"{name}_s")) for name in _TIMES)
+    shares = ("-" if share is None else f"{share:.0%}" for share in (own.hidden_share, own.exposed_share))
+    return Row((str(own.bucket), size, *times, *shares))
 
 
 def cost_sentences(costs: Sequence[TraceCost]) -> list[str]:

@@ -1,8 +1,7 @@
-"""How is an analysis of traces shown? In 80 columns for people, as one JSON document, as CSV tables; seconds and bytes."""
+"""How is an analysis of traces shown? In tables for people, as one JSON document, as CSV; seconds and bytes."""
 
 import csv
 import io
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
@@ -11,51 +10,65 @@ from commprof.analysis.traces.all_ranks.buckets import BucketStep, summarise_buc
 from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget, typical
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, all_collectives, waiting_share
 from commprof.analysis.traces.one_rank.collectives import Collective
-from commprof.analysis.traces.shown.tables import bucket_lines, cost_sentences
-from commprof.commbench.units import format_bytes, format_rate, format_seconds, printable
+from commprof.analysis.traces.shown.tables import bucket_blocks, cost_sentences
+from commprof.commbench.display.sheet import Block, Column, Row, Table, Words, joined, line
+from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
-WIDTH = 80
 _MAX_ROWS = 16
 _COLUMNS = ("compute", "hidden", "exposed", "hidden", "exposed", "memory", "launch", "other")
 _COLLECTIVE_FIELDS = ("step", "op", "message_bytes", "dtype", "group", "sequence", "start_ns", "end_ns")
-_GROUPS = ("", "transfer", "", "waiting", "", "", "", "")
+_GROUPS = ("", "transfer", "transfer", "waiting", "waiting", "", "", "")
 assert len(_COLUMNS) == len(_GROUPS) == len(PARTS)
+_COLLECTIVE_COLUMNS = (
+    Column(name="collective", width=14, left=True, before="", folds=True, key=True),
+    Column(name="size", width=10, before=" ", key=True),
+    Column(name="ranks", width=5, before=" "),
+    Column(name="count", width=6, before=" "),
+    Column(name="time", width=8, before=" "),
+    Column(name="transfer", width=8, before=" "),
+    Column(name="waiting", width=7, before=" "),
+    Column(name="busbw", width=10, before=" "),
+)
 
 
-def analysis_text(analysis: TraceAnalysis) -> str:
+def analysis_sheet(analysis: TraceAnalysis) -> list[Block]:
     """Lay out findings, budgets, collectives and stragglers."""
-    sections = [_findings(analysis), _budgets(analysis), _collectives(analysis), _buckets(analysis), _stragglers(analysis)]
-    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+    parts = [_findings, _budgets, _collectives, _buckets, _stragglers]
+    return joined([part(analysis) for part in parts])
 
 
-def _findings(analysis: TraceAnalysis) -> list[str]:
+def _findings(analysis: TraceAnalysis) -> list[Block]:
     num_ranks, world = len(analysis.by_rank), analysis.world_size
     text_bytes = sum(own.notes.text_bytes for own in analysis.by_rank.values())
     head = f"{num_ranks} of {world or '?'} ranks, {format_bytes(text_bytes)} of traces; findings: {len(analysis.findings)}"
-    lines = [line for finding in analysis.findings[:_MAX_ROWS] for line in _wrapped(f"- {finding.message}", "  ")]
+    found = [Words(finding.message, "- ", "  ", "note") for finding in analysis.findings[:_MAX_ROWS]]
     more = len(analysis.findings) - _MAX_ROWS
-    return [head, *lines, *([f"  and {more} more; --json has all"] if more > 0 else [])]
+    return [line(head, "strong"), *found, *([line(f"  and {more} more; --json has all")] if more > 0 else [])]
 
 
-def _budgets(analysis: TraceAnalysis) -> list[str]:
+def _budgets(analysis: TraceAnalysis) -> list[Block]:
     per_rank = [typical(own) for rank in analysis.by_rank if (own := [one for one in analysis.budgets if one.rank == rank])]
     if not per_rank:
         return []
-    lines = [
-        "where each rank's median step went (% of its wall time)",
-        (" " * 13 + "".join(f"{words:>8}" for words in _GROUPS)).rstrip(),
-        f"{'rank':>4} {'step':>8}" + "".join(f"{words:>8}" for words in _COLUMNS),
-    ]
+    columns = (
+        Column(name="rank", width=4, before="", key=True),
+        Column(name="step", width=8, before=" "),
+        *(Column(name=name, over=over, width=8, before="") for name, over in zip(_COLUMNS, _GROUPS, strict=True)),
+    )
     shown = sorted(per_rank, key=lambda own: -own.wall_ns)[:_MAX_ROWS] if len(per_rank) > _MAX_ROWS else per_rank
-    lines += [_budget_row(own) for own in shown]
-    if len(shown) < len(per_rank):
-        lines.append(f"the {len(shown)} longest of {len(per_rank)}; --json has all")
-    return [*lines, *_wrapped(words_on_waiting(analysis))]
+    left_out = [line(f"the {len(shown)} longest of {len(per_rank)}; --json has all")] if len(shown) < len(per_rank) else []
+    return [
+        line("where each rank's median step went (% of its wall time)", "strong"),
+        Table(columns=columns, rows=[_budget_row(own) for own in shown]),
+        *left_out,
+        Words(words_on_waiting(analysis)),
+    ]
 
 
-def _budget_row(own: StepBudget) -> str:
-    shares = "".join(f"{part / own.wall_ns:>8.1%}" for part in own.parts_ns().values())
-    return f"{own.rank:>4} {format_seconds(own.wall_ns / 1e9):>8}{shares}"
+def _budget_row(own: StepBudget) -> Row:
+    return Row(
+        (str(own.rank), format_seconds(own.wall_ns / 1e9), *(f"{part / own.wall_ns:.1%}" for part in own.parts_ns().values()))
+    )
 
 
 def words_on_waiting(analysis: TraceAnalysis) -> str:
@@ -71,14 +84,19 @@ def words_on_waiting(analysis: TraceAnalysis) -> str:
     return f"Of the time in matched collectives {share:.1%} is waiting for the last rank, {1 - share:.1%} transfer."
 
 
-def _collectives(analysis: TraceAnalysis) -> list[str]:
+def _collectives(analysis: TraceAnalysis) -> list[Block]:
     if not analysis.collectives:
         return []
     by_time = sorted(analysis.collectives, key=lambda own: -own.count * own.num_ranks * own.time_s)
-    head = f"{'collective':14} {'size':>10} {'ranks':>5} {'count':>6} {'time':>8} {'transfer':>8} {'waiting':>7} {'busbw':>10}"
-    rows = [_collective_row(own) for own in by_time[:_MAX_ROWS]]
     more = len(by_time) - _MAX_ROWS
-    rows += [f"and {more} other kinds; --json has all"] if more > 0 else []
+    return [
+        Table(columns=_COLLECTIVE_COLUMNS, rows=[_collective_row(own) for own in by_time[:_MAX_ROWS]]),
+        *([line(f"and {more} other kinds; --json has all")] if more > 0 else []),
+        *([Words(words)] if (words := _words_on_matching(analysis)) else []),
+    ]
+
+
+def _words_on_matching(analysis: TraceAnalysis) -> str:
     clocks = [clock for clock in analysis.clocks.values() if clock.num_ends]
     worst = max((clock.residual_ns for clock in clocks), default=0) / 1e9
     corrected = sum(clock.corrected for clock in clocks)
@@ -87,33 +105,31 @@ def _collectives(analysis: TraceAnalysis) -> list[str]:
     matched = analysis.matching
     by_sequence, total = matched.num_by_sequence, len(matched.matched)
     words = f"{total} matched over ranks, {by_sequence} by sequence number and {total - by_sequence} by order." if total else ""
-    words = " ".join(filter(None, [words, ends if clocks else "", *cost_sentences(analysis.costs)]))
-    return [head, *rows, *_wrapped(words)]
+    return " ".join(filter(None, [words, ends if clocks else "", *cost_sentences(analysis.costs)]))
 
 
-def _collective_row(own: CollectiveSummary) -> str:
-    size = "?" if own.message_bytes is None else format_bytes(own.message_bytes)
-    transfer = "-" if own.transfer_s is None else format_seconds(own.transfer_s)
-    waiting = "-" if own.waiting_share is None else f"{own.waiting_share:.0%}"
-    busbw = "-" if own.busbw_bytes_per_s is None else format_rate(own.busbw_bytes_per_s)
-    return (
-        f"{own.op:14} {size:>10} {own.num_ranks:>5} {own.count:>6} {format_seconds(own.time_s):>8} {transfer:>8} "
-        f"{waiting:>7} {busbw:>10}"
+def _collective_row(own: CollectiveSummary) -> Row:
+    return Row(
+        (
+            own.op,
+            "?" if own.message_bytes is None else format_bytes(own.message_bytes),
+            str(own.num_ranks),
+            str(own.count),
+            format_seconds(own.time_s),
+            "-" if own.transfer_s is None else format_seconds(own.transfer_s),
+            "-" if own.waiting_share is None else f"{own.waiting_share:.0%}",
+            "-" if own.busbw_bytes_per_s is None else format_rate(own.busbw_bytes_per_s),
+        )
     )
 
 
-def _buckets(analysis: TraceAnalysis) -> list[str]:
-    lines, words = bucket_lines(analysis.buckets)
-    return [*lines, *_wrapped(words)]
+def _buckets(analysis: TraceAnalysis) -> list[Block]:
+    return bucket_blocks(analysis.buckets)
 
 
-def _stragglers(analysis: TraceAnalysis) -> list[str]:
+def _stragglers(analysis: TraceAnalysis) -> list[Block]:
     message = analysis.stragglers.message
-    return _wrapped(f"{message[0].upper()}{message[1:]}.")
-
-
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(printable(text), WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+    return [Words(f"{message[0].upper()}{message[1:]}.")]
 
 
 def analysis_document(analysis: TraceAnalysis) -> dict[str, Any]:

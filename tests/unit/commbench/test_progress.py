@@ -2,9 +2,8 @@
 
 import io
 import os
-import pty
-import select
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from commprof.analysis.traces.one_rank import files as trace_files
+from commprof.commbench.display.terminal import clear_line
 from commprof.commbench.pace import RoundPace, SweepPace
 from commprof.commbench.progress import TERMINAL_VARIABLE, activity, format_wait, progress, terminal
+from tests.terminals import COLOUR, screen
 from tests.traces import header, write_trace
 from tests.unit.analysis.traces.test_budget import RANK_0
 
@@ -28,23 +29,26 @@ class Clock:
         return self.now_s
 
 
-@contextmanager
-def watching(monkeypatch: pytest.MonkeyPatch, term: str = "xterm") -> Iterator[Callable[[int], str]]:
-    """Make standard error a terminal of 40 columns; yield what returns the next so many characters that it is sent."""
+class Screen(io.StringIO):
+    """A terminal as a process sees it; `lines` stand on it by now."""
 
-    def read(length: int) -> str:
-        text = ""
-        while len(text) < length and select.select([ours], [], [], 5.0)[0]:
-            text += os.read(ours, length - len(text)).decode()
-        return text
+    def isatty(self) -> bool:
+        return True
 
-    ours, theirs = pty.openpty()
-    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((40, 24)))
-    monkeypatch.setenv("TERM", term)
-    with os.fdopen(theirs, "w") as screen:
-        monkeypatch.setattr(sys, "stderr", screen)
-        yield read
-    os.close(ours)
+    @property
+    def lines(self) -> list[str]:
+        return screen(self.getvalue())[0]
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, columns: int = 40) -> Screen:
+    """Make standard error a terminal so wide."""
+    watched = Screen()
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((columns, 24)))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stderr", watched)
+    return watched
 
 
 def test_a_log_has_a_line_now_and_then_and_the_last(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,47 +87,107 @@ def test_short_work_and_other_ranks_say_nothing(capsys: pytest.CaptureFixture[st
 
 
 def test_a_terminal_has_one_line_that_fits_and_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What remains stays in sight."""
+    watched = watch(monkeypatch)
     clock = Clock()
-    with watching(monkeypatch) as seen:
-        with progress("step", 100, clock=clock) as report:
-            for done in range(1, 4):
-                clock.now_s += 1.5
-                report(done, "loss 1.234  5,678 samples/s  90 ms/step")
-            report(4, "too soon")
-            report.clear()
-            lines = (
-                "\r\x1b[Kstep 1/100  loss 1.234  5,678 samples/s"
-                "\r\x1b[Kstep 2/100  loss 1.234  remaining 2 min"
-                "\r\x1b[Kstep 3/100  loss 1.234  remaining 2 min"
-                "\r\x1b[K"
-            )
-            assert seen(len(lines)) == lines
-            report(5, "")
-        last = "\r\x1b[Kstep 5/100  remaining 86 s\r\x1b[K"
-        assert seen(len(last)) == last
-        with activity("bench-n2") as show:
-            show("a line\tof its log, longer an the terminal is wide")
-        stage = "\r\x1b[Kbench-n2\r\x1b[Kbench-n2  a line\\x09of its log, longer \r\x1b[K"
-        assert seen(len(stage)) == stage
+    with progress("step", 100, clock=clock) as report:
+        clock.now_s += 1.5
+        report(1, "loss 1.234  5,678 samples/s  90 ms/step")
+        assert watched.lines == ["step 1/100  loss 1.234  5,678 samples/"]
+        for done in (2, 3):
+            clock.now_s += 1.5
+            report(done, "loss 1.234  5,678 samples/s  90 ms/step")
+            assert watched.lines == [f"step {done}/100  loss 1.234   remaining 2 min"]
+        report(4, "too soon")
+        assert watched.lines == ["step 3/100  loss 1.234   remaining 2 min"]
+        report.clear()
+        assert watched.lines == [""]
+        report(5, "")
+        assert watched.lines == ["step 5/100  remaining 86 s"]
+    assert watched.lines == ["", ""]
+    with activity("bench-n2") as show:
+        assert watched.lines[0] == "bench-n2"
+        show("a line\tof its log, longer than the terminal is wide")
+        assert watched.lines[0] == "bench-n2  a line\\x09of its log, longer"
+    show("a thread's late word")
+    assert watched.lines == ["", ""]
 
 
-def test_a_terminal_that_cannot_erase_is_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wide_terminal_shows_a_bar_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = watch(monkeypatch, 100)
     clock = Clock()
-    with watching(monkeypatch, "dumb") as seen:
-        with progress("step", 100, clock=clock) as report:
-            clock.now_s += 5
-            report(50, "")
-        assert seen(28) == "step 50/100  remaining 5 s\r\n"
+    with progress("step", 10, clock=clock) as report:
+        clock.now_s += 5
+        report(5, "x")
+        assert watched.lines == ["━━━━━━━━━━╺━━━━━━━━━ step 5/10  x  remaining 5 s"]
+    assert "\x1b[2m" in watched.getvalue(), "what is to come is faint"
+
+
+def test_no_color_draws_the_bar_as_far_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = watch(monkeypatch, 100)
+    monkeypatch.setenv("NO_COLOR", "1")
+    clock = Clock()
+    with progress("step", 10, clock=clock) as report:
+        clock.now_s += 5
+        report(5, "[red]x[/red]")
+        assert watched.lines == ["━━━━━━━━━━           step 5/10  [red]x[/red]  remaining 5 s"]
+    assert not COLOUR.search(watched.getvalue())
+
+
+def test_other_output_may_come_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher clears the line before it passes a rank's words on, in another process than the one that draws."""
+    watched = watch(monkeypatch)
+    clock = Clock()
+    with progress("step", 100, clock=clock) as report:
+        for done in (50, 60):
+            clock.now_s += 1
+            report(done, "")
+            clear_line(watched)
+            watched.write(f"rank 1: words after {done}\n")
+        clock.now_s += 1
+        report(70, "")
+        assert watched.lines == ["rank 1: words after 50", "rank 1: words after 60", "step 70/100  remaining 1 s"]
+    assert watched.lines == ["rank 1: words after 50", "rank 1: words after 60", "", ""]
+
+
+def test_no_thread_draws_and_an_interruption_leaves_a_whole_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = watch(monkeypatch)
+    clock, threads = Clock(), threading.enumerate()
+
+    def interrupted() -> None:
+        with progress("step", 100, clock=clock) as report, activity("bench-n2") as show:
+            clock.now_s += 1
+            report(1, "")
+            show("x")
+            assert threading.enumerate() == threads
+            assert screen(watched.getvalue())[1], "a process that is killed now leaves a cursor"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    lines, cursor = screen(watched.getvalue())
+    assert not any(lines) and cursor
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_erase_is_a_log(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    watched = watch(monkeypatch)
+    monkeypatch.setenv("TERM", term)
+    clock = Clock()
+    with progress("step", 100, clock=clock) as report:
+        clock.now_s += 5
+        report(50, "")
+    assert watched.getvalue() == "step 50/100  remaining 5 s\n"
 
 
 def test_a_rank_whose_launcher_has_the_terminal_shows_its_line_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its standard error is the launcher's pipe. Without a launcher that says so, a terminal gets results alone."""
-    with watching(monkeypatch):
-        monkeypatch.setattr(sys, "stdout", sys.stderr)
-        monkeypatch.setattr(sys, "stderr", io.StringIO())
-        assert terminal() is None
-        monkeypatch.setenv(TERMINAL_VARIABLE, "1")
-        assert terminal() is sys.stdout
+    watched = watch(monkeypatch)
+    monkeypatch.setattr(sys, "stdout", watched)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert terminal() is None
+    monkeypatch.setenv(TERMINAL_VARIABLE, "1")
+    assert terminal() is watched
 
 
 def test_reading_traces_tells_the_bytes_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

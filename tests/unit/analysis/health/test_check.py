@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from commprof.analysis.health.cli import check_text, parse_tolerance
+from commprof.analysis.health.cli import parse_tolerance
 from commprof.analysis.health.results import Verdict
+from commprof.analysis.health.text import check_sheet
 from commprof.cli import main
+from commprof.commbench.display.sheet import plain_text
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import RecordWriter, write_document
 from commprof.commbench.records.types import CollectiveMeasurement
@@ -138,7 +140,10 @@ def test_what_could_not_be_judged_for_one_reason_is_one_line() -> None:
         Verdict(name="pcie", ok=None, message="not checked: no file"),
         Verdict(name="nvlink", ok=None, message="not checked: no file"),
     ]
-    assert check_text(verdicts) == "SKIP  pcie, nvlink: not checked: no file\nPASS: 0 failed, 0 noted, 2 not checked, 0 passed"
+    assert (
+        plain_text(check_sheet(verdicts))
+        == "SKIP  pcie, nvlink: not checked: no file\nPASS: 0 failed, 0 noted, 2 not checked, 0 passed"
+    )
 
 
 def test_a_tolerance_is_a_percentage() -> None:

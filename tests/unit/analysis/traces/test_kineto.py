@@ -16,7 +16,8 @@ from commprof.analysis.traces.all_ranks.job import analyse_traces
 from commprof.analysis.traces.one_rank.kineto import Trace, read_trace
 from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
 from commprof.analysis.traces.one_rank.stream import BLOCK_BYTES, Limits
-from commprof.analysis.traces.shown.text import analysis_text
+from commprof.analysis.traces.shown.text import analysis_sheet
+from commprof.commbench.display.sheet import plain_text
 from commprof.commbench.errors import BadInput
 from tests.traces import all_reduce, event, header, kernel, kineto_text, profiler_step, write_trace
 
@@ -185,7 +186,7 @@ def test_damage_anywhere_gives_an_answer_or_one_line(data: st.DataObject) -> Non
             analysis = analyse_traces([reduce_trace(read_trace(path))])
         except BadInput:
             return
-        assert analysis_text(analysis)
+        assert plain_text(analysis_sheet(analysis))
 
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 
 from commprof.cli import main
-from commprof.commbench.machine.cli import describe
+from commprof.commbench.display.sheet import plain_text
 from commprof.commbench.machine.hardware import host_info
+from commprof.commbench.machine.text import describe
 from tests.fake_nvml import A100_LINK, H100_LINK, Card, FakeNvml
 from tests.unit.commbench.machine.test_network import net
 
 
 def text(*cards: Card, driver: bool = True, sys_root: Path = Path("/nowhere"), **environ: str) -> str:
-    lines = describe(host_info(environ, FakeNvml(cards=cards, driver=driver), sys_root))
-    assert max(map(len, lines)) <= 80
-    return "\n".join(lines)
+    shown = plain_text(describe(host_info(environ, FakeNvml(cards=cards, driver=driver), sys_root)))
+    assert max(map(len, shown.splitlines())) <= 80
+    return shown
 
 
 def test_a_host_of_sixteen_gpus_fits_eighty_columns() -> None:
@@ -47,7 +48,7 @@ def test_hostile_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
 
 def test_fields_without_a_reason_still_say_so() -> None:
     host = replace(host_info({}, FakeNvml(cards=[Card()]), Path("/nowhere")), absent={})
-    assert "not stated: the machine gives no reason" in "\n".join(describe(host))
+    assert "not stated: the machine gives no reason" in plain_text(describe(host))
 
 
 def test_the_verb_answers_without_torch_and_hides_secrets(

@@ -1,0 +1,107 @@
+"""How is a prediction shown? Every model's step, what it assumes, who pays, and where a run parted from it; seconds."""
+
+from collections.abc import Iterator, Sequence
+
+from commprof.analysis.scaling.speedup import karp_flatt
+from commprof.analysis.step.results import AssumptionCheck, BreakEven, Prediction, PredictionSet
+from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined, line
+from commprof.commbench.units import format_seconds
+
+_COLUMNS = (
+    Column(name="ranks", width=5, before="", key=True),
+    Column(name="model", width=8, left=True, key=True),
+    Column(name="step", width=8),
+    Column(name="90 % interval", width=20),
+    Column(name="speedup", width=7),
+    Column(name="effic.", width=6),
+    Column(name="exposed", width=8),
+)
+
+
+def prediction_sheet(predicted: PredictionSet, checks: Sequence[AssumptionCheck]) -> list[Block]:
+    """Lay out every model's prediction, and where a run parted from it."""
+    sizes = sorted({check.world_size for check in checks})
+    parted = [_parted([check for check in checks if check.world_size == n]) for n in sizes]
+    return joined([_predicted(predicted), *parted])
+
+
+def _predicted(predicted: PredictionSet) -> list[Block]:
+    fixed = "batch per rank fixed" if predicted.scaling == "weak" else "batch in all fixed"
+    schedules = {p.world_size: p for p in predicted.predictions if p.model == "schedule"}
+    formulas = sorted({(p.model, p.formula) for p in predicted.predictions})
+    return [
+        line(f"one rank: {format_seconds(predicted.single_step_s)} per step; speedup S in samples/s; {fixed}"),
+        GAP,
+        Table(columns=_COLUMNS, rows=[_row(p) for p in predicted.predictions]),
+        *(block for p in predicted.predictions if p.assumptions for block in _assumed(p)),
+        GAP,
+        *(block for law in predicted.break_evens for block in _break_even(law, schedules[law.world_size])),
+        GAP,
+        line("R = W / T_comm: one rank's time for the step's samples over that of all buckets"),
+        line("T_N of each model:"),
+        Table(
+            columns=(Column(width=8, left=True, key=True), Column(left=True, folds=True)), rows=[Row(own) for own in formulas]
+        ),
+    ]
+
+
+def _row(p: Prediction) -> Row:
+    """Write one model's answer; the simple models, there to be compared with, are faint."""
+    naive = p.model != "schedule"
+    tone: Tone = "faint" if naive else "plain"
+    gains: Tone = tone if naive else "good" if p.speedup > 1 else "bad"
+    span = "-" if p.interval_s is None else f"{format_seconds(p.interval_s.low)} - {format_seconds(p.interval_s.high)}"
+    return Row(
+        (
+            Cell(str(p.world_size), tone),
+            Cell(p.model, tone),
+            Cell(format_seconds(p.step_s), tone),
+            Cell(span, tone),
+            Cell(f"{p.speedup:.2f}x", gains),
+            Cell(f"{p.efficiency:.1%}", tone),
+            Cell(format_seconds(p.exposed_s), tone),
+        )
+    )
+
+
+def _assumed(p: Prediction) -> list[Block]:
+    notes = (Words(note, "  - ", "    ", break_on_hyphens=True) for note in p.assumptions)
+    return [GAP, line(f"{p.world_size} ranks assume:", "strong"), *notes]
+
+
+def _break_even(law: BreakEven, prediction: Prediction) -> list[Block]:
+    """Say whether N ranks pay, what R is and had to be, and the serial fraction Amdahl's law would need."""
+    n, pays = law.world_size, prediction.step_s < law.work_s
+    took, alone = format_seconds(prediction.step_s), format_seconds(law.work_s)
+    verdict = f"{n} ranks {'pay' if pays else 'do not pay'}: a step takes {took}, one rank {alone} for as many samples;"
+    return [
+        line(verdict, "good" if pays else "bad"),
+        line(f"  R = {law.ratio:.3g}, needed with nothing hidden: {law.ratio_needed:.3g}"),
+        line(f"  Karp-Flatt e = (1/S - 1/N)/(1 - 1/N) = {karp_flatt(prediction.speedup, n):.3f}"),
+    ]
+
+
+def _parted(checks: Sequence[AssumptionCheck]) -> list[Block]:
+    n, error_s = checks[0].world_size, checks[0].error_s
+    columns = (
+        Column(width=14, left=True, key=True),
+        Column(width=10, before=" "),
+        Column(width=19, before=" "),
+        Column(width=12),
+    )
+    return [
+        line(f"{n} ranks, a run against its prediction: {error_s * 1e3:+.1f} ms a step, in", "strong"),
+        Table(columns=columns, rows=[Row(tuple(_part(check))) for check in checks]),
+        *(line(f"  failed: {check.assumption}", "bad") for check in checks if not check.holds),
+    ]
+
+
+def _part(check: AssumptionCheck) -> Iterator[Cell]:
+    tone: Tone = "plain" if check.holds else "bad"
+    yield Cell(check.name)
+    if check.expected_s is None or check.measured_s is None:
+        yield Cell(f"{'as' if check.holds else 'NOT as'} predicted", tone)
+        return
+    yield Cell(f"{format_seconds(check.measured_s)},", tone)
+    yield Cell(f"{format_seconds(check.expected_s)} predicted")
+    yield Cell(f"{check.explains_s * 1e3:+.1f} ms", tone)

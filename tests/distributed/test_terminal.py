@@ -1,0 +1,80 @@
+"""Ranks, their launcher and a line of progress share one terminal, and leave it whole."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.conftest import DEADLINE_S, SCRIPT, processes_with
+from tests.terminals import Watched, screen
+
+Started = tuple["subprocess.Popen[bytes]", Watched]
+
+
+@pytest.fixture
+def start_watched(tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    """Start `commprof ARGS` as a shell would, in the foreground of a terminal of 80 columns."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(*args: str | Path) -> Started:
+        watched = Watched()
+        process = subprocess.Popen(
+            [SCRIPT, *map(str, args)],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=watched.theirs,
+            stderr=watched.theirs,
+            env={**os.environ, "TERM": "xterm"},
+            start_new_session=True,
+        )
+        started.append(process)
+        return process, watched
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+    for pid in processes_with(str(tmp_path)):
+        os.kill(pid, signal.SIGKILL)
+
+
+def ended(process: "subprocess.Popen[bytes]", watched: Watched) -> list[str]:
+    """Return what stands on the terminal after the process has ended; its cursor must show."""
+    process.wait(DEADLINE_S)
+    lines, cursor = screen(watched.seen())
+    assert cursor
+    assert not any("━" in line or "remaining" in line for line in lines)
+    return lines
+
+
+def test_a_bench_leaves_its_table_alone(start_watched: Callable[..., Started], tmp_path: Path) -> None:
+    process, watched = start_watched("bench", "-e", "64K", "--seconds", "3", "--nproc", "2", "--folder", tmp_path / "r")
+    watched.wait_for("/28  ", DEADLINE_S)  # 14 sizes, in and out of place
+    lines = ended(process, watched)
+    rows = [line.split() for line in lines if line and not line.startswith("#")]
+    assert process.returncode == 0
+    assert [int(row[0]) for row in rows] == [2**k for k in range(3, 17)]
+    assert len({len(row) for row in rows}) == 1
+
+
+@pytest.mark.parametrize("how", ["interrupted", "killed"])
+def test_a_training_that_is_stopped_leaves_no_half_line(
+    start_watched: Callable[..., Started], tmp_path: Path, tiny: Path, how: str
+) -> None:
+    run = tmp_path / "r"
+    words = ("training.max_steps=100000", "training.epochs=100000", "--nproc", "2", "--folder", run)
+    process, watched = start_watched("train", tiny, *words)
+    watched.wait_for("/100000  loss", DEADLINE_S)
+    if how == "interrupted":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        for pid in processes_with(str(run)):
+            command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            if "torch.distributed.run" not in command and "--nproc" not in command:
+                os.kill(pid, signal.SIGKILL)
+    lines = ended(process, watched)
+    assert not any("/100000" in line for line in lines)
+    assert [line for line in lines if line][-1].startswith("commprof: ")
