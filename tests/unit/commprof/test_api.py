@@ -228,6 +228,13 @@ def test_tables_and_answers_bring_neither_torch_nor_pyplot(study: Path) -> None:
     assert done.stdout == "False False False\n"
 
 
+def test_a_script_needs_no_guard_to_read_traces(traces: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"import commprof as cp\nprint('once')\nprint(len(cp.trace({str(traces)!r}).to_frame()))\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "once\n2\n"
+
+
 def test_names_complete_and_are_there() -> None:
     found: list[str | None] = []
     complete = rlcompleter.Completer({"cp": cp}).complete
