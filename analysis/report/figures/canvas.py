@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import ceil, floor, log2, log10
+from threading import RLock
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -48,6 +49,7 @@ _STYLE = {
     "lines.markersize": 6,
     "errorbar.capsize": 3,
 }
+_style_of_all_threads = RLock()
 _in_style = ContextVar("_in_style", default=False)
 
 
@@ -66,13 +68,14 @@ def styled() -> Iterator[None]:
     """Draw in this style; hold it while saving too, because tick labels are made then.
 
     To enter it takes a millisecond, so a page with many figures holds it throughout, and within that it is there already.
+    matplotlib has one style for all threads, so one thread draws at a time, and what was set before is there again after it.
     """
     if _in_style.get():
         yield
         return
     entered = _in_style.set(True)
     try:
-        with matplotlib.style.context(["default", _STYLE]):
+        with _style_of_all_threads, matplotlib.style.context(["default", _STYLE]):
             yield
     finally:
         _in_style.reset(entered)
