@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-_COLUMNS = ("world_size", "kind", "what", "setting", "saved_s", "saved_low_s", "saved_high_s", "speedup", "side_effect")
+_TYPES = {
+    "world_size": int,
+    **dict.fromkeys(("kind", "what", "setting"), str),
+    **dict.fromkeys(("saved_s", "saved_low_s", "saved_high_s", "speedup"), float),
+    "side_effect": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Advised(Answer):
 
     def to_frame(self) -> "DataFrame":
         """Return one row a world size and change or other hardware: seconds saved a batch, with a 90 % interval."""
-        return frame((row for ranks in self.advice.ranks for row in _rows(ranks)), _COLUMNS)
+        return frame((row for ranks in self.advice.ranks for row in _rows(ranks)), _TYPES)
 
     def plot(self) -> "Figure":
         """Draw the seconds that each change saves at each world size, with their intervals."""

@@ -7,7 +7,7 @@ from commprof.analysis.health.check import TOLERANCE, Demands, check_runs
 from commprof.analysis.health.cli import check_text
 from commprof.analysis.health.results import Verdict
 from commprof.api.answer import Answer
-from commprof.api.frames import frame, row_of
+from commprof.api.frames import frame, row_of, types_of
 from commprof.api.runs import RunsLike, as_runs
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Checked(Answer):
     def to_frame(self) -> "DataFrame":
         """Return one row a verdict: `result` is fail, note, skip or pass; `measured` against `limit` in `unit` (SI)."""
         rows = ({"result": _WORDS[verdict.rank], **row_of(verdict)} for verdict in self.verdicts)
-        return frame(rows)[["result", "name", "measured", "limit", "unit", "message"]]
+        return frame(rows, types_of(Verdict), ("result", "name", "measured", "limit", "unit", "message"))
 
     def plot(self) -> "Figure":
         """Draw how many verdicts failed, were noted, could not be judged, and passed."""

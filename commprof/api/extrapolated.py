@@ -1,16 +1,17 @@
 """`cp.extrapolate`: other numbers of ranks, from a table of a few throughputs or step times."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commprof.analysis.scaling.cli import told_text
+from commprof.analysis.scaling.extrapolate import Extrapolated as AtN
 from commprof.analysis.scaling.extrapolate import Extrapolation, Refused, extrapolate_all
 from commprof.analysis.scaling.speedup import ScalingKind
 from commprof.analysis.scaling.table import Series, parse_series, read_series
 from commprof.api.answer import Answer
-from commprof.api.frames import Row, frame
+from commprof.api.frames import Row, frame, row_of, types_of
 from commprof.api.runs import PathLike, as_world_sizes
 from commprof.commbench.errors import BadInput
 
@@ -31,7 +32,7 @@ class Extrapolated(Answer):
 
     def to_frame(self) -> "DataFrame":
         """Return one row a series and number of ranks; `value`, `low` and `high` in the table's unit, or seconds a step."""
-        return frame(row for one in self.series for row in _rows(one))
+        return frame((row for one in self.series for row in _rows(one)), {"series": str, "measure": str, **types_of(AtN)})
 
     def plot(self) -> "Figure":
         """Draw the speedup over ranks with its 90 % interval, a line a series, and the anchors."""
@@ -75,5 +76,4 @@ def _series(table: "PathLike | DataFrame") -> tuple[tuple[Series, ...], str]:
 
 def _rows(one: Extrapolation) -> Iterator[Row]:
     for prediction in one.predictions:
-        row = asdict(prediction)
-        yield {"series": one.series, "measure": one.measure, **row, "notes": list(prediction.notes)}
+        yield {"series": one.series, "measure": one.measure, **row_of(prediction)}

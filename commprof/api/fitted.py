@@ -11,7 +11,7 @@ from commprof.analysis.wire.fit import WireFit, fit_wire
 from commprof.analysis.wire.results import CostModel
 from commprof.analysis.wire.text import fit_text
 from commprof.api.answer import Answer
-from commprof.api.frames import frame, row_of
+from commprof.api.frames import frame, row_of, types_of
 from commprof.api.runs import RunsLike, as_runs, as_world_sizes
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.units import format_rate
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+_DERIVED = ("half_bandwidth_bytes", "busbw_bytes_per_s")
+_CURVE = {"op": str, "dtype": str, "world_size": int, "message_bytes": int, "time_s": float}
 _NOT_IN_A_ROW = ("message_bytes", "median_s", "set_aside", "switches")
 
 
@@ -49,18 +51,16 @@ class Fitted(Answer):
 
     def to_frame(self) -> "DataFrame":
         """Return one row a collective and world size: the line, its 95 % intervals, and whether to trust it."""
-        rows = [row_of(cost, ("half_bandwidth_bytes", "busbw_bytes_per_s")) for cost in self.costs]
-        table = frame({name: value for name, value in row.items() if name not in _NOT_IN_A_ROW} for row in rows)
+        types = types_of(CostModel, _DERIVED)
+        shown = [name for name in types if name not in _NOT_IN_A_ROW]
+        table = frame((row_of(cost, _DERIVED) for cost in self.costs), types, shown)
         units = {f"bandwidth_{end}": f"bandwidth_{end}_bytes_per_s" for end in ("low", "high")}
         return table.rename(columns=units)
 
     def curves(self) -> "DataFrame":
         """Return one row a collective, world size and message size (bytes): the seconds that predictions use."""
-        return frame(
-            {"op": c.op, "dtype": c.dtype, "world_size": c.world_size, "message_bytes": size, "time_s": time_s}
-            for c in self.costs
-            for size, time_s in curve_points(c)
-        )
+        points = ((c.op, c.dtype, c.world_size, size, time_s) for c in self.costs for size, time_s in curve_points(c))
+        return frame((dict(zip(_CURVE, point, strict=True)) for point in points), _CURVE)
 
     def plot(self) -> "Figure":
         """Draw bus bandwidth over message size, a line a collective and world size."""

@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-_COLUMNS = (
-    *("model", "world_size", "step_s", "step_low_s", "step_high_s", "exposed_s", "exposed_low_s", "exposed_high_s"),
+_FLOATS = (
+    *("step_s", "step_low_s", "step_high_s", "exposed_s", "exposed_low_s", "exposed_high_s"),
     *("speedup", "efficiency", "ratio_compute_to_comm", "measured_step_s", "relative_error"),
-    *("extrapolated", "assumptions", "formula"),
 )
+_TYPES = {
+    "model": str,
+    "world_size": int,
+    **dict.fromkeys(_FLOATS, float),
+    "extrapolated": bool,
+    "assumptions": list,
+    "formula": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class Predicted(Answer):
     def to_frame(self) -> "DataFrame":
         """Return one row a model and world size: step and exposed communication (s), 90 % interval, and what was measured."""
         measured = self._measured_s()
-        return frame((_row(p, measured.get(p.world_size)) for p in self.predictions.predictions), _COLUMNS)
+        return frame((_row(p, measured.get(p.world_size)) for p in self.predictions.predictions), _TYPES)
 
     def _measured_s(self) -> dict[int, float]:
         from commprof.analysis.report.numbers.verdict import outcomes
@@ -85,4 +92,4 @@ def _row(prediction: Prediction, measured_s: float | None) -> Row:
     if prediction.interval_s is not None:
         row |= {"step_low_s": prediction.interval_s.low, "step_high_s": prediction.interval_s.high}
     error = None if measured_s is None else prediction.step_s / measured_s - 1
-    return {name: row.get(name) for name in _COLUMNS} | {"measured_step_s": measured_s, "relative_error": error}
+    return {name: row.get(name) for name in _TYPES} | {"measured_step_s": measured_s, "relative_error": error}

@@ -4,6 +4,7 @@ import json
 import rlcompleter
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ import commprof as cp
 from commprof.analysis.runs.load import load_run
 from commprof.api.answer import Answer
 from commprof.cli import main
+from commprof.commbench.records.types import Remeasured
+from tests.factory import collective, write_measurements
 from tests.report_runs import HOSTILE, add_bench, add_study, add_train
 from tests.traces import all_reduce, header, kernel, profiler_step, write_trace
 
+DAYS = {"monday": 0.1, "tuesday": 0.2}
 TIME_OR_SIZE = ("_s", "bytes")  # how the name of a measured column ends
 
 
@@ -91,6 +95,36 @@ def test_a_table_without_rows_has_its_columns(study: Path, name: str) -> None:
     numbers = [column for column in whole.select_dtypes("float") if not whole[column].isna().all()]
     unitless = {"loss", "compute_slowdown", "comm_slowdown"}
     assert [column for column in numbers if not column.endswith((*TIME_OR_SIZE, "_per_s")) and column not in unitless] == []
+
+
+@pytest.mark.parametrize("name", ["steps", "collectives", "contention", "buckets", "parameters", "info"])
+def test_what_a_column_holds_does_not_depend_on_the_rows(study: Path, name: str) -> None:
+    whole, none = getattr(cp.load(study), name), getattr(cp.Runs(()), name)
+    assert {column: str(dtype).lower() for column, dtype in none.dtypes.items()} == {
+        column: str(dtype).lower().replace("boolean", "bool") for column, dtype in whole.dtypes.items()
+    }
+    both = pd.concat([none, whole])
+    assert both.dtypes.to_dict() == whole.dtypes.to_dict()
+
+
+def test_a_table_without_rows_groups_and_merges(study: Path) -> None:
+    bench = cp.load(study / "bench-n2")
+    assert len(bench.steps[bench.steps.counts].groupby(["run_id", "rank"]).step_s.median()) == 0
+    assert len(bench.steps.merge(bench.info, on="path")) == 0
+    told = cp.predict([study / "profile-n1", study / "bench-n2"]).to_frame()
+    assert told.measured_step_s.dtype == told.relative_error.dtype == float
+
+
+def test_runs_of_one_name_are_told_apart_by_their_path(tmp_path: Path) -> None:
+    runs = cp.load([add_train(tmp_path / day / "train-n1", 1, step_s, run_id="train-n1") for day, step_s in DAYS.items()])
+    medians = runs.steps[runs.steps.counts].groupby("path").step_s.median()
+    assert medians.to_dict() == {str(tmp_path / day / "train-n1"): step_s for day, step_s in DAYS.items()}
+
+
+def test_records_within_a_cell_are_plain_values(tmp_path: Path) -> None:
+    again = Remeasured(iteration=1, slowest_rank_s=0.5, fastest_rank_s=0.25)
+    bench = write_measurements(tmp_path / "bench", [replace(collective(1024, [0.1, 0.2]), remeasured=(again,))])
+    assert cp.load(bench).collectives.remeasured[0] == [{"iteration": 1, "slowest_rank_s": 0.5, "fastest_rank_s": 0.25}]
 
 
 def test_lists_of_samples_explode_on_demand(study: Path) -> None:
