@@ -1,7 +1,7 @@
 """`cp.advise`: what to change, what other hardware would bring, and what an epoch costs."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from commprof.analysis.advice.advise import advise as advise_on
@@ -10,6 +10,7 @@ from commprof.analysis.advice.text import advice_text
 from commprof.api.answer import Answer
 from commprof.api.frames import Row, frame
 from commprof.api.runs import RunsLike, as_runs, as_world_sizes
+from commprof.commbench.errors import BadInput
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +53,9 @@ def advise(runs: RunsLike, n: int | Iterable[int] = (), *, budget: Budget | None
 
     Raises UnusableData without a profile or a bench, BadInput for runs that cannot be combined.
     """
+    for name, value in asdict(budget).items() if budget is not None else ():
+        if value is not None and not value > 0:
+            raise BadInput(f"budget: {name}={value}: it is above 0")
     return Advised(advise_on(as_runs(runs), as_world_sizes(n), budget))
 
 

@@ -9,6 +9,7 @@ from commprof.analysis.health.results import Verdict
 from commprof.api.answer import Answer
 from commprof.api.frames import frame, row_of, types_of
 from commprof.api.runs import RunsLike, as_runs
+from commprof.commbench.errors import BadInput
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,5 +52,7 @@ def check(runs: RunsLike, *, demands: Demands | None = None, baseline: RunsLike 
 
     Raises BadInput where there is nothing to judge, or a demand or the baseline does not fit.
     """
+    if not 0 <= tolerance < 1:
+        raise BadInput(f"tolerance={tolerance}: it is a share, such as 0.05 for 5 %")
     verdicts = check_runs(as_runs(runs), demands or Demands(), baseline=as_runs(baseline), tolerance=tolerance)
     return Checked(tuple(verdicts))

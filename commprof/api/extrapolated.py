@@ -1,9 +1,10 @@
 """`cp.extrapolate`: other numbers of ranks, from a table of a few throughputs or step times."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from commprof.analysis.scaling.cli import told_text
 from commprof.analysis.scaling.extrapolate import Extrapolated as AtN
@@ -12,7 +13,7 @@ from commprof.analysis.scaling.speedup import ScalingKind
 from commprof.analysis.scaling.table import Series, parse_series, read_series
 from commprof.api.answer import Answer
 from commprof.api.frames import Row, frame, row_of, types_of
-from commprof.api.runs import PathLike, as_world_sizes
+from commprof.api.runs import PathLike, as_world_sizes, whole_numbers
 from commprof.commbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -49,29 +50,34 @@ class Extrapolated(Answer):
 
 
 def extrapolate(
-    table: "PathLike | DataFrame", n: int | Iterable[int], *, scaling: ScalingKind = "weak", anchors: Iterable[int] = ()
+    table: "PathLike | DataFrame", n: int | Iterable[int], *, scaling: ScalingKind = "weak", anchors: int | Iterable[int] = ()
 ) -> Extrapolated:
     """Carry a table of throughputs or step times by number of ranks to n ranks; nothing else is needed.
 
     `table` is a CSV file or a DataFrame with a column of ranks (`n_gpus`, `world_size`, ...) and one of `throughput` (over
-    all ranks), `step_s` or `step_ms`. `anchors` are the rows to start from, by default all that are not asked for.
+    all ranks), `step_s` or `step_ms`; an index with a name is a column too. `anchors` are the rows to start from, by default
+    all that are not asked for.
     Raises BadInput for a table that cannot be read, UnusableData where it tells nothing.
     """
     series, name = _series(table)
     targets = sorted(set(as_world_sizes(n)))
     if not targets:
         raise BadInput("n: name the numbers of ranks to extrapolate to, such as n=[8, 16]")
-    told = extrapolate_all(series, targets, scaling=scaling, anchors=sorted(set(anchors)), name=name)
-    return Extrapolated(tuple(told))
+    if scaling not in get_args(ScalingKind):
+        raise BadInput(f"scaling={scaling!r}: it is weak (a batch per rank) or strong (one batch for all ranks)")
+    rows = sorted(set(whole_numbers(anchors, "anchors")))
+    return Extrapolated(tuple(extrapolate_all(series, targets, scaling=scaling, anchors=rows, name=name)))
 
 
 def _series(table: "PathLike | DataFrame") -> tuple[tuple[Series, ...], str]:
-    if hasattr(table, "to_csv"):
-        try:
-            return parse_series(table.to_csv(index=False)), "the table"
-        except BadInput as error:
-            raise BadInput(f"the table, {error}") from None
-    return read_series(Path(table)), str(table)
+    if isinstance(table, str | os.PathLike):
+        return read_series(Path(table)), str(table)
+    if not hasattr(table, "to_csv"):
+        raise BadInput(f"the table is neither a CSV file's path nor a DataFrame: {type(table).__name__}")
+    try:
+        return parse_series(table.to_csv(index=any(name is not None for name in table.index.names))), "the table"
+    except BadInput as error:
+        raise BadInput(f"the table, {error}") from None
 
 
 def _rows(one: Extrapolation) -> Iterator[Row]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.wire.benched import Unusable
 from commprof.analysis.wire.cost import cost_s, curve_points
 from commprof.analysis.wire.fit import WireFit, fit_wire
@@ -13,7 +12,7 @@ from commprof.analysis.wire.text import fit_text
 from commprof.api.answer import Answer
 from commprof.api.frames import frame, row_of, types_of
 from commprof.api.runs import RunsLike, as_runs, as_world_sizes
-from commprof.commbench.errors import UnusableData
+from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.units import format_rate
 
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ class Fitted(Answer):
 
     def time_s(self, message_bytes: float, n: int, *, op: str = "all_reduce", dtype: str = "float32") -> float:
         """Return the seconds that one collective of a size takes on n ranks; raise UnusableData where that was not fitted."""
+        if not message_bytes >= 0:
+            raise BadInput(f"message_bytes={message_bytes}: a message has 0 bytes or more")
         for cost in self.costs:
             if (cost.op, cost.dtype, cost.world_size) == (op, dtype, n):
                 return cost_s(cost, message_bytes)
@@ -81,6 +82,6 @@ def fit(runs: RunsLike, n: int | Iterable[int] = (), *, nodes: int | None = None
 
     Raises BadInput without a bench, UnusableData where no bench can be fitted.
     """
-    world_sizes = as_world_sizes(n)
-    check_world_sizes(world_sizes, "n")
-    return Fitted(fit_wire(as_runs(runs), world_sizes, nodes=nodes))
+    if nodes is not None and nodes < 1:
+        raise BadInput(f"nodes={nodes}: the ranks are on one node or more")
+    return Fitted(fit_wire(as_runs(runs), as_world_sizes(n), nodes=nodes))

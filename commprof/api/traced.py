@@ -1,6 +1,5 @@
 """`cp.trace`: where each step's time went, on every rank."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from commprof.analysis.traces.one_rank.files import find_traces, read_all
 from commprof.analysis.traces.shown.text import COLLECTIVE_FIELDS, analysis_text, budget_record, collective_record
 from commprof.api.answer import Answer
 from commprof.api.frames import frame, row_of, types_of
-from commprof.api.runs import PathLike
-from commprof.commbench.errors import UnusableData
+from commprof.api.runs import PathLike, as_paths
+from commprof.commbench.errors import BadInput, UnusableData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,5 +70,7 @@ def trace(files: PathLike | Iterable[PathLike]) -> Traced:
 
     Raises BadInput where there is no trace.
     """
-    named = [files] if isinstance(files, str | os.PathLike) else list(files)
+    named = as_paths(files, "files")
+    if not named:
+        raise BadInput("files: none is named; name traces (.json or .json.gz), or folders of them")
     return Traced(analyse_traces(read_all(find_traces([Path(name) for name in named]))))

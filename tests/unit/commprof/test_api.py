@@ -206,16 +206,6 @@ def test_a_table_of_throughputs_may_be_a_frame_or_a_file(tmp_path: Path) -> None
         cp.extrapolate(table.assign(throughput=-1.0), n=8)
 
 
-@pytest.mark.parametrize("n", [[2.5], "4", 1, [2, 70_000], [None]])
-def test_numbers_of_ranks_are_whole_and_above_one(study: Path, n: Any) -> None:  # noqa: ANN401
-    with pytest.raises(cp.BadInput, match="n"):
-        cp.predict(study, n=n)
-
-
-def test_numbers_of_ranks_may_come_from_numpy(study: Path) -> None:
-    assert cp.predict(study, n=np.array([2, 4]))[4].world_size == 4
-
-
 def answers(study: Path, traces: Path) -> list[Answer]:
     table = pd.DataFrame({"n": [1, 2], "step_s": [1.0, 1.1]})
     runs = cp.load(study)
