@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from commprof.analysis.advice.advise import advise as advise_on
 from commprof.analysis.advice.results import Advice, Budget, RankAdvice
 from commprof.analysis.advice.text import advice_text
-from commprof.api.answer import Answer
+from commprof.api.answer import Answer, some
 from commprof.api.frames import Row, frame
 from commprof.api.runs import RunsLike, as_runs, as_world_sizes
 from commprof.commbench.errors import BadInput
@@ -24,7 +24,7 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Advised(Answer):
     """All the advice that some runs allow."""
 
@@ -42,7 +42,7 @@ class Advised(Answer):
 
     def headline(self) -> str:
         best = {r.world_size: r.changes[0].what if r.changes else "nothing surely helps" for r in self.advice.ranks}
-        return "; ".join(f"{world_size} ranks: {what}" for world_size, what in best.items())
+        return some((f"{world_size} ranks: {what}" for world_size, what in best.items()), "; ")
 
     def __str__(self) -> str:
         return advice_text(self.advice)

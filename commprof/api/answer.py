@@ -1,16 +1,22 @@
-"""What every answer can do: become a table, a figure, a page's element, or the text that its verb prints."""
+"""What every answer can do: become a table, a figure, a page's element, or the text that its verb prints.
+
+An answer is equal to itself alone: it may hold arrays of events, and what is derived from the same files twice is two answers.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from html import escape
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from commprof.api.frames import html_table
 from commprof.commbench.units import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-_MAX_ROWS = 60
+_MAX_NAMES = 8
 
 
 class Answer(ABC):
@@ -33,6 +39,15 @@ class Answer(ABC):
     def headline(self) -> str:
         """Return the answer in one line."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {printable(self.headline())}>"
+
     def _repr_html_(self) -> str:
-        table = self.to_frame().to_html(index=False, na_rep="", max_rows=_MAX_ROWS, float_format="{:.4g}".format)
-        return f"<p>{escape(printable(self.headline()))}</p>{table}"
+        words = f"<details><summary>in words</summary><pre>{escape(str(self))}</pre></details>"
+        return f"<p>{escape(printable(self.headline()))}</p>{html_table(self.to_frame())}{words}"
+
+
+def some(names: Iterable[str], separator: str = ", ") -> str:
+    """Join the first few of what may be hundreds."""
+    first = list(islice(names, _MAX_NAMES + 1))
+    return separator.join(first[:_MAX_NAMES]) + f"{separator}..." * (len(first) > _MAX_NAMES)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _WORDS = ("fail", "note", "skip", "pass")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Checked(Answer):
     """Verdicts on bench and link runs, failures first."""
 

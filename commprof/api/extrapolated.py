@@ -11,7 +11,7 @@ from commprof.analysis.scaling.extrapolate import Extrapolated as AtN
 from commprof.analysis.scaling.extrapolate import Extrapolation, Refused, extrapolate_all
 from commprof.analysis.scaling.speedup import ScalingKind
 from commprof.analysis.scaling.table import Series, parse_series, read_series
-from commprof.api.answer import Answer
+from commprof.api.answer import Answer, some
 from commprof.api.frames import Row, frame, row_of, types_of
 from commprof.api.runs import PathLike, as_world_sizes, whole_numbers
 from commprof.commbench.errors import BadInput
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Extrapolated(Answer):
     """What each series of a table does at the numbers of ranks asked for, or why it tells nothing."""
 
@@ -43,7 +43,7 @@ class Extrapolated(Answer):
 
     def headline(self) -> str:
         found = [(one.series, p) for one in self.series for p in one.predictions if p.speedup is not None]
-        return ", ".join(f"{name}{': ' * bool(name)}{p.speedup:.2f}x on {p.world_size}" for name, p in found[:8])
+        return some(f"{name}{': ' * bool(name)}{p.speedup:.2f}x on {p.world_size}" for name, p in found)
 
     def __str__(self) -> str:
         return told_text(self.told)

@@ -9,7 +9,7 @@ from commprof.analysis.wire.cost import cost_s, curve_points
 from commprof.analysis.wire.fit import WireFit, fit_wire
 from commprof.analysis.wire.results import CostModel
 from commprof.analysis.wire.text import fit_text
-from commprof.api.answer import Answer
+from commprof.api.answer import Answer, some
 from commprof.api.frames import frame, row_of, types_of
 from commprof.api.runs import RunsLike, as_runs, as_world_sizes
 from commprof.commbench.errors import BadInput, UnusableData
@@ -24,7 +24,7 @@ _CURVE = {"op": str, "dtype": str, "world_size": int, "message_bytes": int, "tim
 _NOT_IN_A_ROW = ("message_bytes", "median_s", "set_aside", "switches")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Fitted(Answer):
     """The collectives' costs: as benched, and carried over to the world sizes that were asked for besides."""
 
@@ -70,8 +70,7 @@ class Fitted(Answer):
         return cost_figure(self.costs)
 
     def headline(self) -> str:
-        told = (f"{c.op} on {c.world_size} ranks {format_rate(c.busbw_bytes_per_s)} busbw" for c in self.costs)
-        return ", ".join(told)
+        return some(f"{c.op} on {c.world_size} ranks {format_rate(c.busbw_bytes_per_s)} busbw" for c in self.costs)
 
     def __str__(self) -> str:
         return fit_text(self.fit.costs, self.fit.carried, self.fit.unusable)

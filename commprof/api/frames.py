@@ -19,6 +19,7 @@ from commprof.commbench.records.types import (
     RunInfo,
     Workload,
 )
+from commprof.commbench.units import printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -49,6 +50,15 @@ def frame(rows: Iterable[Mapping[str, Any]], types: Types, columns: Sequence[str
     table = DataFrame.from_records([dict(row) for row in rows], columns=list(columns or types))
     dtypes = {name: _dtype(table[name], hint) for name, hint in types.items() if name in table}
     return table.astype({name: dtype for name, dtype in dtypes.items() if dtype is not None})
+
+
+def html_table(table: "DataFrame", max_rows: int = 60) -> str:
+    """Return a table as a page's element, without columns of lists, which would make a screen of each row."""
+    names = [name for name in table if not table[name].map(lambda cell: isinstance(cell, list)).any()]
+    texts = [name for name in names if table[name].map(lambda cell: isinstance(cell, str)).any()]
+    formatters = {name: lambda cell: printable(cell) if isinstance(cell, str) else "" for name in texts}
+    shown = table[names].to_html(index=False, na_rep="", max_rows=max_rows, float_format="{:.4g}".format, formatters=formatters)
+    return str(shown)
 
 
 def types_of(kind: type, derived: Sequence[str] = ()) -> dict[str, Any]:

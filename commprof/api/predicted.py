@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.advice.predict_cli import prediction_table
 from commprof.analysis.step.results import Change, Prediction, PredictionSet
-from commprof.api.answer import Answer
+from commprof.api.answer import Answer, some
 from commprof.api.frames import Row, frame, row_of
 from commprof.api.runs import Runs, RunsLike, as_runs, as_world_sizes
 from commprof.commbench.errors import UnusableData
@@ -30,12 +30,15 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Predicted(Answer):
     """Predictions, and the runs they were made from; those on several ranks are what predictions are checked against."""
 
     predictions: PredictionSet
     runs: Runs
+
+    __iter__ = None  # what is in brackets is a number of ranks, no position
+    __contains__ = None
 
     def __getitem__(self, n: int) -> Prediction:
         """Return the prediction of the bucket schedule for n ranks; raise UnusableData where that was not asked for."""
@@ -69,7 +72,7 @@ class Predicted(Answer):
 
     def headline(self) -> str:
         schedule = [p for p in self.predictions.predictions if p.model == "schedule"]
-        told = ", ".join(f"{p.speedup:.2f}x on {p.world_size} ranks" for p in schedule)
+        told = some(f"{p.speedup:.2f}x on {p.world_size} ranks" for p in schedule)
         return f"{told}, over one rank's {self.predictions.single_step_s:.4g} s a step"
 
     def __str__(self) -> str:

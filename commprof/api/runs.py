@@ -94,7 +94,7 @@ class Runs(Sequence[Run]):
 
     def _repr_html_(self) -> str:
         shown = self.info[["run_id", "kind", "status", "world_size", "backend", "wire", "experiment", "started_at"]]
-        return str(shown.to_html(index=False, na_rep="", max_rows=40))
+        return frames.html_table(shown)
 
 
 RunsLike: TypeAlias = Run | PathLike | Iterable[Run | PathLike | Iterable[Run | PathLike]]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _BUDGET = {"rank": int, "step": int, **dict.fromkeys(("wall_s", *(f"{part}_s" for part in PARTS)), float)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Traced(Answer):
     """What the traces of a job's ranks say together."""
 

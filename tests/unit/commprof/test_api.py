@@ -1,14 +1,18 @@
 """`import commprof as cp`: tables hold the records that were written, answers are those of the verbs, nothing is written."""
 
+import copy
 import json
+import pickle
 import rlcompleter
 import subprocess
 import sys
 from dataclasses import replace
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jedi
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +23,7 @@ from commprof.analysis.runs.load import load_run
 from commprof.api.answer import Answer
 from commprof.cli import main
 from commprof.commbench.records.types import Remeasured
+from tests import ROOT
 from tests.factory import collective, write_measurements
 from tests.report_runs import HOSTILE, add_bench, add_study, add_train
 from tests.traces import all_reduce, header, kernel, profiler_step, write_trace
@@ -227,10 +232,32 @@ def test_every_answer_is_a_table_a_figure_a_page_and_text_and_writes_nothing(stu
     assert (files_below(study.parent), files_below(traces)) == before
 
 
+def test_an_answer_shows_itself_in_a_line_and_a_row_in_a_line(study: Path, traces: Path) -> None:
+    for answer in answers(study, traces):
+        assert len(repr(answer).splitlines()) == 1
+        assert len(repr(answer)) < 500
+        assert repr(answer) == f"<{type(answer).__name__}: {answer.headline()}>"
+        table, words = answer._repr_html_().split("<details>")
+        assert "<td>[" not in table
+        assert escape(str(answer).splitlines()[-1]) in words
+    assert "None" not in cp.load(study)._repr_html_()
+    assert repr(cp.predict(study, n=range(2, 40))).count("x on") == 8
+
+
+def test_an_answer_is_itself_and_no_list(study: Path, traces: Path) -> None:
+    answer = cp.trace(traces)
+    assert {answer: 1}[answer] == 1
+    assert answer != cp.trace(traces)
+    assert str(pickle.loads(pickle.dumps(answer))) == str(copy.deepcopy(answer)) == str(answer)
+    with pytest.raises(TypeError):
+        list(cp.predict(study))  # type: ignore[call-overload]
+
+
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
-    runs = [add_train(tmp_path / "one", 1, 0.1, run_id=HOSTILE), add_bench(tmp_path / "two", 2, run_id=HOSTILE)]
-    for shown in (cp.load(runs)._repr_html_(), cp.check(runs[1])._repr_html_(), cp.predict(runs)._repr_html_()):
-        assert "<script" not in shown
+    name = HOSTILE + "\x1b[31m\u202e"
+    runs = [add_train(tmp_path / "one", 1, 0.1, run_id=name), add_bench(tmp_path / "two", 2, run_id=name)]
+    for shown in (cp.load(runs)._repr_html_(), cp.fit(runs[1])._repr_html_(), cp.predict(runs)._repr_html_()):
+        assert not any(what in shown for what in ("<script", "\x1b", "\u202e"))
 
 
 def test_import_brings_nothing_with_it() -> None:
@@ -269,6 +296,15 @@ def test_names_complete_and_are_there() -> None:
     assert cp.__version__ == version("commprof")
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = cp.nonsense  # type: ignore[attr-defined]
+
+
+def test_an_editor_knows_the_names() -> None:
+    def completed(line: str) -> set[str]:
+        project = jedi.Project(ROOT, sys_path=[str(ROOT), *sys.path])
+        return {found.name for found in jedi.Script(f"import commprof as cp\n{line}", project=project).complete()}
+
+    assert set(cp.__all__) <= completed("cp.")
+    assert "to_frame" in completed("cp.predict('runs').")
 
 
 def test_a_type_checker_knows_what_comes_back(tmp_path: Path) -> None:
