@@ -5,7 +5,7 @@ colour-blind eyes. Whatever a user's matplotlibrc says, text is drawn as it is: 
 """
 
 import io
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import ceil, floor, log2, log10
@@ -21,9 +21,12 @@ INK, PAPER = "#010203", "#fefdfc"
 GREY, BLUE, VERMILLION, GREEN = "#8c8c8c", "#0072b2", "#d55e00", "#009e73"
 PURPLE, ORANGE, SKY = "#cc79a7", "#e69f00", "#56b4e9"
 SERIES = tuple(zip((GREEN, PURPLE, ORANGE, SKY, BLUE, VERMILLION), "osD^vP", strict=True))
+MOST_SERIES = len(SERIES) ** 2  # that one figure can tell apart
 
 _EDGE = 4.0  # points between a figure's edge and its legend
 _WIDTH = 460.0  # points, and CSS pixels in a column of the report: text then keeps its 11 px
+_CHARACTER, _HANDLE = 5.5, 36.0  # points that a letter takes, and a legend's line with its gaps
+_WIDE_CHARACTER = 6.2
 _NOTEBOOK_DPI = 144
 _LARGEST_LINEAR_AXIS = 16  # ranks; beyond, doublings lie at equal distances
 _STYLE = {
@@ -91,6 +94,27 @@ def new_axes(height: float, *, left: float, legend_rows: int = 1) -> tuple[Figur
     return figure, axes
 
 
+def series_style(index: int) -> tuple[str, str]:
+    """Return the colour and the marker of a series, a pair that no other of the first MOST_SERIES has."""
+    return SERIES[index % len(SERIES)][0], SERIES[(index + index // len(SERIES)) % len(SERIES)][1]
+
+
+def label_width(labels: Iterable[str]) -> float:
+    """Return the points that the longest label beside an axis takes."""
+    return max(map(len, labels), default=0) * _WIDE_CHARACTER + 10
+
+
+def speedup_width(world_size: int) -> float:
+    """Return the points beside an axis of speedups up to so many ranks."""
+    return max(52.0, 28 + 7 * len(str(world_size)))
+
+
+def legend_columns(labels: Iterable[str]) -> int:
+    """Return how many labels find room beside each other."""
+    widest = max(map(len, labels), default=0) * _CHARACTER + _HANDLE
+    return max(1, min(3, int(_WIDTH / widest)))
+
+
 def legend_above(figure: Figure, columns: int = 3) -> Figure:
     """Put the legend between the figure's upper edge and the axes, where it covers nothing; what matters most first."""
     (axes,) = figure.axes
@@ -139,7 +163,8 @@ def rank_axis(axes: Axes, world_sizes: Collection[int], shared: Collection[int])
         axes.set_xlim(0.85, largest**1.15)
     else:
         axes.set_xlim(1 - 0.06 * (largest - 1), largest + 0.15 * (largest - 1))
-    axes.set_xticks(sorted(world_sizes), [str(n) for n in sorted(world_sizes)])
+    shown = _with_room(world_sizes, log2 if is_long(world_sizes) else float)
+    axes.set_xticks(shown, [str(n) for n in shown])
     axes.minorticks_off()
     if crowded := [n for n in world_sizes if n in shared]:
         first, right = min(crowded), axes.get_xlim()[1]
@@ -147,6 +172,18 @@ def rank_axis(axes: Axes, world_sizes: Collection[int], shared: Collection[int])
         axes.axvspan(edge, right, color=GREY, alpha=0.16, linewidth=0)
         note = axes.text(right, 0.02, "ranks share cores ", transform=axes.get_xaxis_transform(), ha="right", va="bottom")
         note.set(size=10, style="italic")
+
+
+def _with_room(world_sizes: Collection[int], place: Callable[[int], float]) -> list[int]:
+    """Return the numbers of ranks whose labels do not run into each other: the ends, then powers of two, then the others."""
+    first, last = min(world_sizes), max(world_sizes)
+    points = 0.8 * _WIDTH / max(place(last) - place(first), 1e-9)
+    kept = [last]
+    for n in sorted(world_sizes, key=lambda n: (n != first, n.bit_count() > 1, -n)):
+        room = [_CHARACTER * (len(f"{n}{other}") / 2 + 1.5) for other in kept]
+        if all(points * abs(place(n) - place(other)) > gap for other, gap in zip(kept, room, strict=True)):
+            kept.append(n)
+    return sorted(kept)
 
 
 def from_zero(axes: Axes) -> None:
