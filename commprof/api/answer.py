@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _MAX_NAMES = 8
+_MAX_WORDS = 20_000  # characters; a notebook keeps them
 
 
 class Answer(ABC):
@@ -43,8 +44,11 @@ class Answer(ABC):
         return f"<{type(self).__name__}: {printable(self.headline())}>"
 
     def _repr_html_(self) -> str:
-        words = f"<details><summary>in words</summary><pre>{escape(str(self))}</pre></details>"
-        return f"<p>{escape(printable(self.headline()))}</p>{html_table(self.to_frame())}{words}"
+        words = str(self)
+        if len(words) > _MAX_WORDS:
+            words = words[:_MAX_WORDS].rpartition("\n")[0] + "\n... print the answer for all of it"
+        folded = f"<details><summary>in words</summary><pre>{escape(words)}</pre></details>"
+        return f"<p>{escape(printable(self.headline()))}</p>{html_table(self.to_frame())}{folded}"
 
 
 def some(names: Iterable[str], separator: str = ", ") -> str:

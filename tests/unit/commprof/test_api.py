@@ -242,6 +242,9 @@ def test_an_answer_shows_itself_in_a_line_and_a_row_in_a_line(study: Path, trace
         assert escape(str(answer).splitlines()[-1]) in words
     assert "None" not in cp.load(study)._repr_html_()
     assert repr(cp.predict(study, n=range(2, 40))).count("x on") == 8
+    table = pd.DataFrame([{"series": f"s{own}", "n": n, "step_s": n**0.1} for own in range(100) for n in (1, 2)])
+    many = cp.extrapolate(table, n=[4])
+    assert len(many._repr_html_()) < len(str(many)) < 100_000
 
 
 def test_an_answer_is_itself_and_no_list(study: Path, traces: Path) -> None:
