@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, current_process, get_context
 from threading import Lock
 from types import ModuleType
 from typing import Any, TypeVar
@@ -44,14 +44,14 @@ def num_workers(num_items: int) -> int:
 def side_by_side(
     work: Callable[[S], T], items: Sequence[S], *, deadline_s: float, doing: str, watch: Watch | None = None
 ) -> list[T]:
-    """Do the work on every item and return the results in their order, here where one process is enough.
+    """Do the work on every item and return the results in their order, here where one process is enough or all we may have.
 
     `work` and the items travel to fresh interpreters. `watch` is told again and again how far all are.
     Raises what `work` raises, RunFailed for a lost process and after the deadline; `doing` names the work in these:
     "reading 3 traces".
     """
     workers = num_workers(len(items))
-    if workers <= 1:
+    if workers <= 1 or current_process().daemon:
         return _one_by_one(work, items, watch)
     context = get_context("spawn")  # a fork would copy whatever threads numpy has
     units = context.Value("q", 0)
