@@ -10,7 +10,7 @@ Each answer has `.to_frame()`, `.plot()` and, printed, the words of the verb of 
 loop of one's own. Nothing is imported before it is asked for.
 """
 
-TYPE_CHECKING = False  # a type checker takes it for true; the module of that name would be a part of every start
+TYPE_CHECKING = not __name__  # false; true to type checkers, and either to what completes names in an editor
 if TYPE_CHECKING:
     from commprof.analysis.advice.results import Budget
     from commprof.analysis.health.check import Demands

@@ -5,11 +5,15 @@ Whoever waits is told how many items are done, and how many units the work says 
 
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context
+from contextlib import contextmanager
+from multiprocessing import active_children, current_process, get_context
+from threading import Lock
+from types import ModuleType
 from typing import Any, TypeVar
 
 from commprof.commbench.errors import RunFailed
@@ -22,6 +26,7 @@ T = TypeVar("T")
 Watch = Callable[[int, int], None]
 """What is told how many items are done, and how many units."""
 
+_without_main = Lock()
 _advanced: Callable[[int], None] | None = None  # of this process; set for as long as somebody waits for it
 
 
@@ -39,14 +44,14 @@ def num_workers(num_items: int) -> int:
 def side_by_side(
     work: Callable[[S], T], items: Sequence[S], *, deadline_s: float, doing: str, watch: Watch | None = None
 ) -> list[T]:
-    """Do the work on every item and return the results in their order, here where one process is enough.
+    """Do the work on every item and return the results in their order, here where one process is enough or all we may have.
 
     `work` and the items travel to fresh interpreters. `watch` is told again and again how far all are.
     Raises what `work` raises, RunFailed for a lost process and after the deadline; `doing` names the work in these:
     "reading 3 traces".
     """
     workers = num_workers(len(items))
-    if workers <= 1:
+    if workers <= 1 or current_process().daemon:
         return _one_by_one(work, items, watch)
     context = get_context("spawn")  # a fork would copy whatever threads numpy has
     units = context.Value("q", 0)
@@ -54,7 +59,8 @@ def side_by_side(
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(units,))
     results: list[T] | None = None
     try:
-        futures = [pool.submit(work, item) for item in items]
+        with _main_hidden():
+            futures = [pool.submit(work, item) for item in items]
         _await(futures, time.monotonic() + deadline_s, lambda done: watch(done, units.value) if watch is not None else None)
         results = [future.result() for future in futures]
         return results
@@ -67,6 +73,21 @@ def side_by_side(
             if results is None and child not in others:
                 child.terminate()  # it is still busy, and nobody waits for it any more
         pool.shutdown(cancel_futures=True)  # the pool's own thread waits for them: two waiting threads would race
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep the processes started within from importing the script that runs, as multiprocessing has them do.
+
+    They need nothing of it, and one without `if __name__ == "__main__"` would run again in each of them.
+    """
+    with _without_main:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _one_by_one(work: Callable[[S], T], items: Sequence[S], watch: Watch | None) -> list[T]:

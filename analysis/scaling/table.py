@@ -126,6 +126,9 @@ def _columns(header: Sequence[str], line: int) -> dict[str, int]:
     names = [name.lower().replace(" ", "_") for name in header]
     found = {kind: names.index(name) for kind, known in _ALIASES.items() for name in reversed(known) if name in names}
     found |= {unit: names.index(unit) for unit in _STEP_UNITS if unit in names and "throughput" not in found}
+    known = {*_STEP_UNITS, *(name for aliases in _ALIASES.values() for name in aliases)}
+    if twice := next((name for name in names if name in known and names.count(name) > 1), None):
+        raise BadInput(f"line {line}: several columns {twice}; keep one")
     if "ranks" not in found:
         raise BadInput(f"line {line}: no column of ranks; name one n_gpus or world_size")
     if "throughput" not in found and not found.keys() & _STEP_UNITS.keys():
@@ -147,6 +150,7 @@ def _row(cells: Mapping[str, str], line: int) -> _Row:
 
 
 def _whole(cell: str, line: int, name: str) -> int:
+    cell = cell.removesuffix(".0")  # a number of ranks beside a gap was a float to whatever wrote the table
     if not cell.isascii() or not cell.isdigit() or len(cell) > 6 or not 1 <= int(cell) <= MAX_RANKS:
         raise BadInput(f"line {line}: {name} {cell[:_MAX_NAME]!r} is no whole number from 1 to {MAX_RANKS}")
     return int(cell)

@@ -1,25 +1,31 @@
 """`cp.advise`: what to change, what other hardware would bring, and what an epoch costs."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from commprof.analysis.advice.advise import advise as advise_on
 from commprof.analysis.advice.results import Advice, Budget, RankAdvice
 from commprof.analysis.advice.text import advice_sheet
-from commprof.api.answer import Answer
+from commprof.api.answer import Answer, some
 from commprof.api.frames import Row, frame
 from commprof.api.runs import RunsLike, as_runs, as_world_sizes
 from commprof.commbench.display.sheet import Block
+from commprof.commbench.errors import BadInput
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-_COLUMNS = ("world_size", "kind", "what", "setting", "saved_s", "saved_low_s", "saved_high_s", "speedup", "side_effect")
+_TYPES = {
+    "world_size": int,
+    **dict.fromkeys(("kind", "what", "setting"), str),
+    **dict.fromkeys(("saved_s", "saved_low_s", "saved_high_s", "speedup"), float),
+    "side_effect": str,
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Advised(Answer):
     """All the advice that some runs allow."""
 
@@ -27,7 +33,7 @@ class Advised(Answer):
 
     def to_frame(self) -> "DataFrame":
         """Return one row a world size and change or other hardware: seconds saved a batch, with a 90 % interval."""
-        return frame((row for ranks in self.advice.ranks for row in _rows(ranks)), _COLUMNS)
+        return frame((row for ranks in self.advice.ranks for row in _rows(ranks)), _TYPES)
 
     def plot(self) -> "Figure":
         """Draw the seconds that each change saves at each world size, with their intervals."""
@@ -37,7 +43,7 @@ class Advised(Answer):
 
     def headline(self) -> str:
         best = {r.world_size: r.changes[0].what if r.changes else "nothing surely helps" for r in self.advice.ranks}
-        return "; ".join(f"{world_size} ranks: {what}" for world_size, what in best.items())
+        return some((f"{world_size} ranks: {what}" for world_size, what in best.items()), "; ")
 
     def sheet(self) -> list[Block]:
         return advice_sheet(self.advice)
@@ -48,6 +54,9 @@ def advise(runs: RunsLike, n: int | Iterable[int] = (), *, budget: Budget | None
 
     Raises UnusableData without a profile or a bench, BadInput for runs that cannot be combined.
     """
+    for name, value in asdict(budget).items() if budget is not None else ():
+        if value is not None and not value > 0:
+            raise BadInput(f"budget: {name}={value}: it is above 0")
     return Advised(advise_on(as_runs(runs), as_world_sizes(n), budget))
 
 

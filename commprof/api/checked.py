@@ -7,9 +7,10 @@ from commprof.analysis.health.check import TOLERANCE, Demands, check_runs
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.health.text import check_sheet
 from commprof.api.answer import Answer
-from commprof.api.frames import frame, row_of
+from commprof.api.frames import frame, row_of, types_of
 from commprof.api.runs import RunsLike, as_runs
 from commprof.commbench.display.sheet import Block
+from commprof.commbench.errors import BadInput
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _WORDS = ("fail", "note", "skip", "pass")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Checked(Answer):
     """Verdicts on bench and link runs, failures first."""
 
@@ -32,7 +33,7 @@ class Checked(Answer):
     def to_frame(self) -> "DataFrame":
         """Return one row a verdict: `result` is fail, note, skip or pass; `measured` against `limit` in `unit` (SI)."""
         rows = ({"result": _WORDS[verdict.rank], **row_of(verdict)} for verdict in self.verdicts)
-        return frame(rows)[["result", "name", "measured", "limit", "unit", "message"]]
+        return frame(rows, types_of(Verdict), ("result", "name", "measured", "limit", "unit", "message"))
 
     def plot(self) -> "Figure":
         """Draw how many verdicts failed, were noted, could not be judged, and passed."""
@@ -52,5 +53,7 @@ def check(runs: RunsLike, *, demands: Demands | None = None, baseline: RunsLike 
 
     Raises BadInput where there is nothing to judge, or a demand or the baseline does not fit.
     """
+    if not 0 <= tolerance < 1:
+        raise BadInput(f"tolerance={tolerance}: it is a share, such as 0.05 for 5 %")
     verdicts = check_runs(as_runs(runs), demands or Demands(), baseline=as_runs(baseline), tolerance=tolerance)
     return Checked(tuple(verdicts))

@@ -4,27 +4,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.wire.benched import Unusable
 from commprof.analysis.wire.cost import cost_s, curve_points
 from commprof.analysis.wire.fit import WireFit, fit_wire
 from commprof.analysis.wire.results import CostModel
 from commprof.analysis.wire.text import fit_sheet
-from commprof.api.answer import Answer
-from commprof.api.frames import frame, row_of
+from commprof.api.answer import Answer, some
+from commprof.api.frames import frame, row_of, types_of
 from commprof.api.runs import RunsLike, as_runs, as_world_sizes
 from commprof.commbench.display.sheet import Block
-from commprof.commbench.errors import UnusableData
+from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.units import format_rate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+_DERIVED = ("half_bandwidth_bytes", "busbw_bytes_per_s")
+_CURVE = {"op": str, "dtype": str, "world_size": int, "message_bytes": int, "time_s": float}
 _NOT_IN_A_ROW = ("message_bytes", "median_s", "set_aside", "switches")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Fitted(Answer):
     """The collectives' costs: as benched, and carried over to the world sizes that were asked for besides."""
 
@@ -42,6 +43,8 @@ class Fitted(Answer):
 
     def time_s(self, message_bytes: float, n: int, *, op: str = "all_reduce", dtype: str = "float32") -> float:
         """Return the seconds that one collective of a size takes on n ranks; raise UnusableData where that was not fitted."""
+        if not message_bytes >= 0:
+            raise BadInput(f"message_bytes={message_bytes}: a message has 0 bytes or more")
         for cost in self.costs:
             if (cost.op, cost.dtype, cost.world_size) == (op, dtype, n):
                 return cost_s(cost, message_bytes)
@@ -50,18 +53,16 @@ class Fitted(Answer):
 
     def to_frame(self) -> "DataFrame":
         """Return one row a collective and world size: the line, its 95 % intervals, and whether to trust it."""
-        rows = [row_of(cost, ("half_bandwidth_bytes", "busbw_bytes_per_s")) for cost in self.costs]
-        table = frame({name: value for name, value in row.items() if name not in _NOT_IN_A_ROW} for row in rows)
+        types = types_of(CostModel, _DERIVED)
+        shown = [name for name in types if name not in _NOT_IN_A_ROW]
+        table = frame((row_of(cost, _DERIVED) for cost in self.costs), types, shown)
         units = {f"bandwidth_{end}": f"bandwidth_{end}_bytes_per_s" for end in ("low", "high")}
         return table.rename(columns=units)
 
     def curves(self) -> "DataFrame":
         """Return one row a collective, world size and message size (bytes): the seconds that predictions use."""
-        return frame(
-            {"op": c.op, "dtype": c.dtype, "world_size": c.world_size, "message_bytes": size, "time_s": time_s}
-            for c in self.costs
-            for size, time_s in curve_points(c)
-        )
+        points = ((c.op, c.dtype, c.world_size, size, time_s) for c in self.costs for size, time_s in curve_points(c))
+        return frame((dict(zip(_CURVE, point, strict=True)) for point in points), _CURVE)
 
     def plot(self) -> "Figure":
         """Draw bus bandwidth over message size, a line a collective and world size."""
@@ -70,8 +71,7 @@ class Fitted(Answer):
         return cost_figure(self.costs)
 
     def headline(self) -> str:
-        told = (f"{c.op} on {c.world_size} ranks {format_rate(c.busbw_bytes_per_s)} busbw" for c in self.costs)
-        return ", ".join(told)
+        return some(f"{c.op} on {c.world_size} ranks {format_rate(c.busbw_bytes_per_s)} busbw" for c in self.costs)
 
     def sheet(self) -> list[Block]:
         return fit_sheet(self.fit.costs, self.fit.carried, self.fit.unusable)
@@ -82,6 +82,6 @@ def fit(runs: RunsLike, n: int | Iterable[int] = (), *, nodes: int | None = None
 
     Raises BadInput without a bench, UnusableData where no bench can be fitted.
     """
-    world_sizes = as_world_sizes(n)
-    check_world_sizes(world_sizes, "n")
-    return Fitted(fit_wire(as_runs(runs), world_sizes, nodes=nodes))
+    if nodes is not None and nodes < 1:
+        raise BadInput(f"nodes={nodes}: the ranks are on one node or more")
+    return Fitted(fit_wire(as_runs(runs), as_world_sizes(n), nodes=nodes))

@@ -1,11 +1,13 @@
 """Records -> DataFrames. A column is a record's field, its unit in its name; what a record derives is a column too.
 
-A field that holds an interval becomes two columns, `low` and `high` in the place of `interval`; tuples become lists.
+A field that holds an interval becomes two columns, `low` and `high` in the place of `interval`; tuples become lists. A column's
+type follows from its record, whatever rows there are: a table without rows groups and merges like any other.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, get_type_hints
+from dataclasses import asdict, fields, is_dataclass
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run
@@ -17,11 +19,14 @@ from commprof.commbench.records.types import (
     RunInfo,
     Workload,
 )
+from commprof.commbench.units import printable
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 Row = dict[str, Any]
+Types = Mapping[str, Any]
+"""What a column holds, by its name: int, float, bool or str, or one of them or None."""
 
 _INFO = (
     *("run_id", "kind", "status", "world_size", "num_nodes", "num_machines", "backend", "wire", "launcher"),
@@ -35,22 +40,63 @@ _DERIVED: dict[type, tuple[str, ...]] = {
 }
 
 
-def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None, kinds: Iterable[type] = ()) -> "DataFrame":
-    """Return the rows as a table; `columns` are there even without rows.
+def frame(rows: Iterable[Mapping[str, Any]], types: Types, columns: Sequence[str] | None = None) -> "DataFrame":
+    """Return the rows as a table; `columns`, by default those that have a type, are there even without rows.
 
-    Whole numbers and flags that the types `kinds` allow to be missing keep their kind beside a missing one.
+    Whole numbers and flags keep their kind beside a missing one.
     """
     from pandas import DataFrame
 
-    table = DataFrame.from_records([dict(row) for row in rows], columns=None if columns is None else list(columns))
-    missable = {name: dtype for kind in kinds for name, dtype in _missable(kind).items() if name in table}
-    return table.astype({name: dtype for name, dtype in missable.items() if table[name].isna().any()})
+    table = DataFrame.from_records([dict(row) for row in rows], columns=list(columns or types))
+    dtypes = {name: _dtype(table[name], hint) for name, hint in types.items() if name in table}
+    return table.astype({name: dtype for name, dtype in dtypes.items() if dtype is not None})
 
 
-def _missable(kind: type) -> dict[str, str]:
-    """Return the pandas type for each field that is a whole number or a flag."""
-    kinds = {int: "Int64", int | None: "Int64", bool: "boolean", bool | None: "boolean"}
-    return {name: kinds[hint] for name, hint in get_type_hints(kind).items() if hint in kinds}
+def html_table(table: "DataFrame", max_rows: int = 60) -> str:
+    """Return a table as a page's element, without columns of lists, which would make a screen of each row."""
+    names = [name for name in table if not table[name].map(lambda cell: isinstance(cell, list)).any()]
+    texts = [name for name in names if table[name].map(lambda cell: isinstance(cell, str)).any()]
+    formatters = {name: lambda cell: printable(cell) if isinstance(cell, str) else "" for name in texts}
+    shown = table[names].to_html(index=False, na_rep="", max_rows=max_rows, float_format="{:.4g}".format, formatters=formatters)
+    return str(shown)
+
+
+def types_of(kind: type, derived: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what the columns hold that `row_of` makes of such a record."""
+    hints = get_type_hints(kind)
+    own = {field.name: hints[field.name] for field in fields(kind)}
+    own |= {name: get_type_hints(getattr(kind, name).fget)["return"] for name in derived}
+    return dict(_flat_types(own))
+
+
+def _flat_types(types: Types) -> Iterator[tuple[str, Any]]:
+    for name, hint in types.items():
+        if hint in (Interval, Interval | None):
+            yield from dict.fromkeys(_ends(name), float).items()
+        else:
+            yield name, hint
+
+
+def _dtype(column: "Series[Any]", hint: object) -> Any:  # noqa: ANN401  pandas takes names and classes of types
+    held = _held(hint) - {NoneType}
+    if held == {int}:
+        return "Int64" if column.isna().any() else "int64"
+    if held == {bool}:
+        return "boolean" if column.isna().any() else "bool"
+    if held == {float}:
+        return "float64"
+    if held == {str} and column.isna().all():
+        return type(column)(["text"]).dtype  # pandas 2 and 3 have different ones
+    return None
+
+
+def _held(hint: object) -> set[object]:
+    """Return the classes that a hint allows."""
+    if get_origin(hint) is Literal:
+        return {type(value) for value in get_args(hint)}
+    if get_origin(hint) in (Union, UnionType):
+        return {held for own in get_args(hint) for held in _held(own)}
+    return {hint}
 
 
 def row_of(record: object, derived: Sequence[str] = ()) -> Row:
@@ -63,17 +109,24 @@ def row_of(record: object, derived: Sequence[str] = ()) -> Row:
 def _flat(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
         if isinstance(value, Interval):
-            yield name.replace("interval", "low"), value.low
-            yield name.replace("interval", "high"), value.high
+            yield from zip(_ends(name), (value.low, value.high), strict=True)
         else:
-            yield name, list(value) if isinstance(value, tuple) else value
+            yield name, [_plain(one) for one in value] if isinstance(value, tuple) else value
+
+
+def _ends(name: str) -> tuple[str, str]:
+    return name.replace("interval", "low"), name.replace("interval", "high")
+
+
+def _plain(value: object) -> object:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def steps_frame(runs: Iterable[Run]) -> "DataFrame":
     own = (
         {**_whose(run), "rank": rank, **_measured(step)} for run in runs for rank, steps in run.steps.items() for step in steps
     )
-    return frame(own, ("run_id", "world_size", "rank", *_columns(StepMeasurement)))
+    return frame(own, _types(StepMeasurement, rank=int))
 
 
 def collectives_frame(runs: Iterable[Run]) -> "DataFrame":
@@ -98,22 +151,19 @@ def parameters_frame(runs: Iterable[Run]) -> "DataFrame":
 
 def info_frame(runs: Iterable[Run]) -> "DataFrame":
     """Return one row a run: what it is, then what it trained."""
-    work = [field.name for field in fields(Workload)]
-    rows = [{**_card(run.info), **_workload(run.info.workload, work), "path": str(run.path)} for run in runs]
-    return frame(rows, (*_INFO, *work, "path"), (RunInfo, Workload))
+    work = types_of(Workload)
+    card = types_of(RunInfo)
+    rows = ({**_named(run.info, _INFO), **_named(run.info.workload, work), "path": str(run.path)} for run in runs)
+    return frame(rows, {name: card[name] for name in _INFO} | work | {"path": str})
 
 
-def _card(info: RunInfo) -> Row:
-    return {name: getattr(info, name) for name in _INFO}
-
-
-def _workload(workload: Workload | None, names: Sequence[str]) -> Row:
-    return {name: None if workload is None else getattr(workload, name) for name in names}
+def _named(record: object | None, names: Iterable[str]) -> Row:
+    return {name: getattr(record, name, None) for name in names}
 
 
 def _records_frame(runs: Iterable[Run], kind: type, records: Callable[[Run], Iterable[object]]) -> "DataFrame":
     rows = ({**_whose(run), **_measured(record)} for run in runs for record in records(run))
-    return frame(rows, tuple(dict.fromkeys(("run_id", "world_size", *_columns(kind)))), (kind,))
+    return frame(rows, _types(kind))
 
 
 def _gradients_frame(runs: Iterable[Run], kind: type, records: Callable[[Run], Iterable[object]]) -> "DataFrame":
@@ -122,16 +172,17 @@ def _gradients_frame(runs: Iterable[Run], kind: type, records: Callable[[Run], I
         for run in runs
         for record in records(run)
     )
-    return frame(rows, ("run_id", "world_size", "rank", *_columns(kind)))
+    return frame(rows, _types(kind, rank=int))
 
 
 def _whose(run: Run) -> Row:
-    return {"run_id": run.info.run_id, "world_size": run.world_size}
+    return {"run_id": run.info.run_id, "world_size": run.world_size, "path": str(run.path)}
+
+
+def _types(kind: type, **more: type) -> dict[str, Any]:
+    """Return what the columns of a table of measurements hold: whose they are first, and last where those lie."""
+    return {"run_id": str, "world_size": int, **more, **types_of(kind, _DERIVED.get(kind, ())), "path": str}
 
 
 def _measured(record: object) -> Row:
     return row_of(record, _DERIVED.get(type(record), ()))
-
-
-def _columns(kind: type) -> tuple[str, ...]:
-    return (*(field.name for field in fields(kind)), *_DERIVED.get(kind, ()))

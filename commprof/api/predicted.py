@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.advice.predict_text import prediction_sheet
 from commprof.analysis.step.results import Change, Prediction, PredictionSet
-from commprof.api.answer import Answer
+from commprof.api.answer import Answer, some
 from commprof.api.frames import Row, frame, row_of
 from commprof.api.runs import Runs, RunsLike, as_runs, as_world_sizes
 from commprof.commbench.display.sheet import Block
@@ -17,19 +17,29 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-_COLUMNS = (
-    *("model", "world_size", "step_s", "step_low_s", "step_high_s", "exposed_s", "exposed_low_s", "exposed_high_s"),
+_FLOATS = (
+    *("step_s", "step_low_s", "step_high_s", "exposed_s", "exposed_low_s", "exposed_high_s"),
     *("speedup", "efficiency", "ratio_compute_to_comm", "measured_step_s", "relative_error"),
-    *("extrapolated", "assumptions", "formula"),
 )
+_TYPES = {
+    "model": str,
+    "world_size": int,
+    **dict.fromkeys(_FLOATS, float),
+    "extrapolated": bool,
+    "assumptions": list,
+    "formula": str,
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Predicted(Answer):
     """Predictions, and the runs they were made from; those on several ranks are what predictions are checked against."""
 
     predictions: PredictionSet
     runs: Runs
+
+    __iter__ = None  # what is in brackets is a number of ranks, no position
+    __contains__ = None
 
     def __getitem__(self, n: int) -> Prediction:
         """Return the prediction of the bucket schedule for n ranks; raise UnusableData where that was not asked for."""
@@ -46,7 +56,7 @@ class Predicted(Answer):
     def to_frame(self) -> "DataFrame":
         """Return one row a model and world size: step and exposed communication (s), 90 % interval, and what was measured."""
         measured = self._measured_s()
-        return frame((_row(p, measured.get(p.world_size)) for p in self.predictions.predictions), _COLUMNS)
+        return frame((_row(p, measured.get(p.world_size)) for p in self.predictions.predictions), _TYPES)
 
     def _measured_s(self) -> dict[int, float]:
         from commprof.analysis.report.numbers.verdict import outcomes
@@ -63,7 +73,7 @@ class Predicted(Answer):
 
     def headline(self) -> str:
         schedule = [p for p in self.predictions.predictions if p.model == "schedule"]
-        told = ", ".join(f"{p.speedup:.2f}x on {p.world_size} ranks" for p in schedule)
+        told = some(f"{p.speedup:.2f}x on {p.world_size} ranks" for p in schedule)
         return f"{told}, over one rank's {self.predictions.single_step_s:.4g} s a step"
 
     def sheet(self) -> list[Block]:
@@ -86,4 +96,4 @@ def _row(prediction: Prediction, measured_s: float | None) -> Row:
     if prediction.interval_s is not None:
         row |= {"step_low_s": prediction.interval_s.low, "step_high_s": prediction.interval_s.high}
     error = None if measured_s is None else prediction.step_s / measured_s - 1
-    return {name: row.get(name) for name in _COLUMNS} | {"measured_step_s": measured_s, "relative_error": error}
+    return {name: row.get(name) for name in _TYPES} | {"measured_step_s": measured_s, "relative_error": error}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast, overload
 
 from commprof.analysis.runs.load import Run, load_runs
 from commprof.analysis.runs.world_sizes import check_world_sizes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 PathLike: TypeAlias = str | os.PathLike[str]
+One = TypeVar("One")
 
 _SAMPLES = {
     "collectives": ["slowest_rank_s", "fastest_rank_s"],
@@ -79,6 +80,8 @@ class Runs(Sequence[Run]):
 
     def samples(self, of: Literal["collectives", "links", "contention"]) -> "DataFrame":
         """Return a table with its lists of samples exploded: one row a sample (s), counted in `sample`."""
+        if of not in _SAMPLES:
+            raise BadInput(f"of={of!r}: lists of samples are in {', '.join(_SAMPLES)}")
         table: DataFrame = getattr(self, of)
         lists = _SAMPLES[of]
         numbered = table.assign(sample=table[lists[0]].map(lambda samples: list(range(len(samples)))))
@@ -87,14 +90,14 @@ class Runs(Sequence[Run]):
 
     def __repr__(self) -> str:
         listed = ", ".join(f"{run.info.kind} on {run.world_size}" for run in self.runs[:8])
-        return f"<{len(self.runs)} runs: {listed}{', ...' * (len(self.runs) > 8)}>"
+        return f"<{len(self.runs)} runs{': ' * bool(listed)}{listed}{', ...' * (len(self.runs) > 8)}>"
 
     def _repr_html_(self) -> str:
         shown = self.info[["run_id", "kind", "status", "world_size", "backend", "wire", "experiment", "started_at"]]
-        return str(shown.to_html(index=False, na_rep="", max_rows=40))
+        return frames.html_table(shown)
 
 
-RunsLike: TypeAlias = Runs | PathLike | Iterable[PathLike | Run]
+RunsLike: TypeAlias = Run | PathLike | Iterable[Run | PathLike | Iterable[Run | PathLike]]
 
 
 def load(paths: PathLike | Iterable[PathLike]) -> Runs:
@@ -102,28 +105,52 @@ def load(paths: PathLike | Iterable[PathLike]) -> Runs:
 
     Raises BadInput where there is no run, or a file in one is malformed.
     """
-    named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    named = as_paths(paths, "paths")
+    if not named:
+        raise BadInput("paths: none is named; name run folders, such as cp.load('runs/*')")
     return Runs(tuple(load_runs([folder for name in named for folder in _folders(name)])))
 
 
+def as_paths(paths: PathLike | Iterable[PathLike], asked: str) -> list[PathLike]:
+    """Return one path or several as a list; raise BadInput for what is none, `asked` naming the argument."""
+    named = [paths] if isinstance(paths, str | os.PathLike) else _each(paths, asked, "paths")
+    if wrong := [one for one in named if not isinstance(one, str | os.PathLike) or isinstance(os.fspath(one), bytes)]:
+        raise BadInput(f"{asked}: {wrong[0]!r} is no path")
+    return named
+
+
 def as_runs(runs: RunsLike) -> Runs:
-    """Return runs as they are, or those that paths and globs stand for."""
+    """Return runs as they are, or those that paths and globs stand for; raise BadInput for what is neither."""
     if isinstance(runs, Runs):
         return runs
+    if isinstance(runs, Run):
+        return Runs((runs,))
     if isinstance(runs, str | os.PathLike):
         return load(runs)
-    return Runs(tuple(run for one in runs for run in ([one] if isinstance(one, Run) else load(one))))
+    return Runs(tuple(run for one in _each(runs, "runs", "paths or runs of cp.load") for run in as_runs(one)))
 
 
 def as_world_sizes(n: int | Iterable[int]) -> list[int]:
-    """Return the numbers of ranks asked for, whole numbers of any library; raise BadInput for what is none."""
-    asked = [n] if isinstance(n, int) or not isinstance(n, Iterable) else list(n)
-    try:
-        world_sizes = [operator.index(one) for one in asked]
-    except TypeError:
-        raise BadInput(f"n={n!r}: numbers of ranks are whole numbers, such as n=[2, 4, 8]") from None
+    """Return the numbers of ranks asked for; raise BadInput for what is none."""
+    world_sizes = whole_numbers(n, "n")
     check_world_sizes(world_sizes, "n")
     return world_sizes
+
+
+def whole_numbers(n: int | Iterable[int], asked: str) -> list[int]:
+    """Return one whole number or several as a list, of whatever library they are; raise BadInput for what is none."""
+    one = isinstance(n, bytes | bytearray) or not isinstance(n, Iterable) or getattr(n, "ndim", 1) == 0
+    numbers: Iterable[Any] = [n] if one else cast("Iterable[int]", n)
+    try:
+        return [operator.index(number) for number in numbers]
+    except TypeError:
+        raise BadInput(f"{asked}={n!r}: numbers of ranks are whole numbers, such as {asked}=[2, 4, 8]") from None
+
+
+def _each(several: Iterable[One], asked: str, wanted: str) -> list[One]:
+    if isinstance(several, bytes | bytearray) or not isinstance(several, Iterable):
+        raise BadInput(f"{asked}: {several!r} is no list of {wanted}")
+    return list(several)
 
 
 def _folders(name: PathLike) -> Iterator[Path]:

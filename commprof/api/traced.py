@@ -1,26 +1,30 @@
 """`cp.trace`: where each step's time went, on every rank."""
 
-import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from commprof.analysis.traces.all_ranks.buckets import BucketStep
+from commprof.analysis.traces.all_ranks.budget import PARTS
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, all_collectives, analyse_traces
+from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.files import find_traces, read_all
-from commprof.analysis.traces.shown.text import analysis_sheet, budget_record, collective_record
+from commprof.analysis.traces.shown.text import COLLECTIVE_FIELDS, analysis_sheet, budget_record, collective_record
 from commprof.api.answer import Answer
-from commprof.api.frames import frame
-from commprof.api.runs import PathLike
+from commprof.api.frames import frame, row_of, types_of
+from commprof.api.runs import PathLike, as_paths
 from commprof.commbench.display.sheet import Block
-from commprof.commbench.errors import UnusableData
+from commprof.commbench.errors import BadInput, UnusableData
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+_BUDGET = {"rank": int, "step": int, **dict.fromkeys(("wall_s", *(f"{part}_s" for part in PARTS)), float)}
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Traced(Answer):
     """What the traces of a job's ranks say together."""
 
@@ -28,15 +32,17 @@ class Traced(Answer):
 
     def to_frame(self) -> "DataFrame":
         """Return one row a rank and step: its wall time and the parts (s) that add up to it."""
-        return frame(map(budget_record, self.analysis.budgets))
+        return frame(map(budget_record, self.analysis.budgets), _BUDGET)
 
     def collectives(self) -> "DataFrame":
         """Return one row a rank and collective, times (ns) on the rank's own clock."""
-        return frame(collective_record(rank, one) for rank, one in all_collectives(self.analysis))
+        types = {"rank": int, **{name: hint for name, hint in types_of(Collective).items() if name in COLLECTIVE_FIELDS}}
+        rows = (collective_record(rank, one) for rank, one in all_collectives(self.analysis))
+        return frame(rows, types, ("rank", *COLLECTIVE_FIELDS))
 
     def buckets(self) -> "DataFrame":
         """Return one row a rank, step and bucket of DDP's: seconds after backward began."""
-        return frame(map(asdict, self.analysis.buckets))
+        return frame(map(row_of, self.analysis.buckets), types_of(BucketStep))
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -65,5 +71,7 @@ def trace(files: PathLike | Iterable[PathLike]) -> Traced:
 
     Raises BadInput where there is no trace.
     """
-    named = [files] if isinstance(files, str | os.PathLike) else list(files)
+    named = as_paths(files, "files")
+    if not named:
+        raise BadInput("files: none is named; name traces (.json or .json.gz), or folders of them")
     return Traced(analyse_traces(read_all(find_traces([Path(name) for name in named]))))

@@ -5,10 +5,11 @@ colour-blind eyes. Whatever a user's matplotlibrc says, text is drawn as it is: 
 """
 
 import io
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import ceil, floor, log2, log10
+from threading import RLock
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -20,9 +21,12 @@ INK, PAPER = "#010203", "#fefdfc"
 GREY, BLUE, VERMILLION, GREEN = "#8c8c8c", "#0072b2", "#d55e00", "#009e73"
 PURPLE, ORANGE, SKY = "#cc79a7", "#e69f00", "#56b4e9"
 SERIES = tuple(zip((GREEN, PURPLE, ORANGE, SKY, BLUE, VERMILLION), "osD^vP", strict=True))
+MOST_SERIES = len(SERIES) ** 2  # that one figure can tell apart
 
 _EDGE = 4.0  # points between a figure's edge and its legend
 _WIDTH = 460.0  # points, and CSS pixels in a column of the report: text then keeps its 11 px
+_CHARACTER, _HANDLE = 5.5, 36.0  # points that a letter takes, and a legend's line with its gaps
+_WIDE_CHARACTER = 6.2
 _NOTEBOOK_DPI = 144
 _LARGEST_LINEAR_AXIS = 16  # ranks; beyond, doublings lie at equal distances
 _STYLE = {
@@ -48,6 +52,7 @@ _STYLE = {
     "lines.markersize": 6,
     "errorbar.capsize": 3,
 }
+_style_of_all_threads = RLock()
 _in_style = ContextVar("_in_style", default=False)
 
 
@@ -66,13 +71,14 @@ def styled() -> Iterator[None]:
     """Draw in this style; hold it while saving too, because tick labels are made then.
 
     To enter it takes a millisecond, so a page with many figures holds it throughout, and within that it is there already.
+    matplotlib has one style for all threads, so one thread draws at a time, and what was set before is there again after it.
     """
     if _in_style.get():
         yield
         return
     entered = _in_style.set(True)
     try:
-        with matplotlib.style.context(["default", _STYLE]):
+        with _style_of_all_threads, matplotlib.style.context(["default", _STYLE]):
             yield
     finally:
         _in_style.reset(entered)
@@ -86,6 +92,27 @@ def new_axes(height: float, *, left: float, legend_rows: int = 1) -> tuple[Figur
     share = height + top
     figure.subplots_adjust(left=left / _WIDTH, right=1 - 24 / _WIDTH, bottom=46 / share, top=1 - top / share)
     return figure, axes
+
+
+def series_style(index: int) -> tuple[str, str]:
+    """Return the colour and the marker of a series, a pair that no other of the first MOST_SERIES has."""
+    return SERIES[index % len(SERIES)][0], SERIES[(index + index // len(SERIES)) % len(SERIES)][1]
+
+
+def label_width(labels: Iterable[str]) -> float:
+    """Return the points that the longest label beside an axis takes."""
+    return max(map(len, labels), default=0) * _WIDE_CHARACTER + 10
+
+
+def speedup_width(world_size: int) -> float:
+    """Return the points beside an axis of speedups up to so many ranks."""
+    return max(52.0, 28 + 7 * len(str(world_size)))
+
+
+def legend_columns(labels: Iterable[str]) -> int:
+    """Return how many labels find room beside each other."""
+    widest = max(map(len, labels), default=0) * _CHARACTER + _HANDLE
+    return max(1, min(3, int(_WIDTH / widest)))
 
 
 def legend_above(figure: Figure, columns: int = 3) -> Figure:
@@ -136,7 +163,8 @@ def rank_axis(axes: Axes, world_sizes: Collection[int], shared: Collection[int])
         axes.set_xlim(0.85, largest**1.15)
     else:
         axes.set_xlim(1 - 0.06 * (largest - 1), largest + 0.15 * (largest - 1))
-    axes.set_xticks(sorted(world_sizes), [str(n) for n in sorted(world_sizes)])
+    shown = _with_room(world_sizes, log2 if is_long(world_sizes) else float)
+    axes.set_xticks(shown, [str(n) for n in shown])
     axes.minorticks_off()
     if crowded := [n for n in world_sizes if n in shared]:
         first, right = min(crowded), axes.get_xlim()[1]
@@ -144,6 +172,18 @@ def rank_axis(axes: Axes, world_sizes: Collection[int], shared: Collection[int])
         axes.axvspan(edge, right, color=GREY, alpha=0.16, linewidth=0)
         note = axes.text(right, 0.02, "ranks share cores ", transform=axes.get_xaxis_transform(), ha="right", va="bottom")
         note.set(size=10, style="italic")
+
+
+def _with_room(world_sizes: Collection[int], place: Callable[[int], float]) -> list[int]:
+    """Return the numbers of ranks whose labels do not run into each other: the ends, then powers of two, then the others."""
+    first, last = min(world_sizes), max(world_sizes)
+    points = 0.8 * _WIDTH / max(place(last) - place(first), 1e-9)
+    kept = [last]
+    for n in sorted(world_sizes, key=lambda n: (n != first, n.bit_count() > 1, -n)):
+        room = [_CHARACTER * (len(f"{n}{other}") / 2 + 1.5) for other in kept]
+        if all(points * abs(place(n) - place(other)) > gap for other, gap in zip(kept, room, strict=True)):
+            kept.append(n)
+    return sorted(kept)
 
 
 def from_zero(axes: Axes) -> None:

@@ -1,40 +1,59 @@
 """Throughputs carried to other numbers of ranks -> a matplotlib Figure: speedup with its 90 % interval."""
 
 from collections.abc import Sequence
+from math import ceil
 
 from matplotlib.figure import Figure
 
-from commprof.analysis.report.figures.canvas import SERIES, from_zero, legend_above, new_axes, rank_axis, styled
+from commprof.analysis.report.figures.canvas import (
+    GREY,
+    MOST_SERIES,
+    from_zero,
+    legend_above,
+    legend_columns,
+    new_axes,
+    rank_axis,
+    series_style,
+    speedup_width,
+    styled,
+)
 from commprof.analysis.scaling.extrapolate import Extrapolation
 from commprof.commbench.errors import UnusableData
 
 
 @styled()
 def extrapolated_figure(told: Sequence[Extrapolation]) -> Figure:
-    """Draw one line a series: what it was measured at as points, what is extrapolated with error bars."""
-    figure, axes = new_axes(250, left=52, legend_rows=1 + len(told) // 3)
+    """Draw one line a series: what it was measured at as hollow points, what is extrapolated with error bars.
+
+    Raises UnusableData where nothing could be extrapolated, and for more series than can be told apart.
+    """
+    drawn = [
+        (one, found) for one in told if (found := [p for p in one.predictions if p.speedup and p.value and p.low and p.high])
+    ]
+    if not drawn:
+        raise UnusableData("no number of ranks could be extrapolated to, so there is none to draw; the table says why")
+    if len(drawn) > MOST_SERIES:
+        raise UnusableData(f"{len(drawn)} series are too many to tell apart; draw {MOST_SERIES} of the table's at most")
+    labels = ["measured", *(one.series or "extrapolated" for one, _ in drawn)]
+    columns = legend_columns(labels)
+    largest = max(p.world_size for _, found in drawn for p in found)
+    figure, axes = new_axes(250, left=speedup_width(largest), legend_rows=ceil(len(labels) / columns))
+    axes.plot([], [], "o", color=GREY, markerfacecolor="none", label=labels[0])
     world_sizes: set[int] = set()
-    for index, one in enumerate(told):
-        colour, marker = SERIES[index % len(SERIES)]
-        name = one.series or "table"
-        found = [p for p in one.predictions if p.speedup is not None and p.value and p.low and p.high]
-        if not found:
-            continue
+    for index, (one, found) in enumerate(drawn):
+        colour, marker = series_style(index)
         xs, ys = [p.world_size for p in found], [p.speedup or 0.0 for p in found]
         ends = [sorted((_ratio(one, p.low or 0, p.value or 1), _ratio(one, p.high or 0, p.value or 1))) for p in found]
         below = [max(0.0, y * (1 - low)) for y, (low, _) in zip(ys, ends, strict=True)]
         above = [max(0.0, y * (high - 1)) for y, (_, high) in zip(ys, ends, strict=True)]
-        axes.errorbar(xs, ys, yerr=[below, above], fmt=f"{marker}--", color=colour, label=f"{name}, extrapolated")
+        axes.errorbar(xs, ys, yerr=[below, above], fmt=f"{marker}--", color=colour, label=labels[1 + index])
         anchors = _anchor_speedups(one)
-        known_xs, known_ys = list(anchors), list(anchors.values())
-        axes.plot(known_xs, known_ys, marker, color=colour, markerfacecolor="none", label=f"{name}, measured")
+        axes.plot(list(anchors), list(anchors.values()), marker, color=colour, markerfacecolor="none")
         world_sizes |= {*xs, *anchors}
-    if not world_sizes:
-        raise UnusableData("no number of ranks could be extrapolated to, so there is none to draw; the table says why")
     axes.set_ylabel("speedup over one rank (x)")
     from_zero(axes)
     rank_axis(axes, world_sizes, ())
-    return legend_above(figure)
+    return legend_above(figure, columns)
 
 
 def _ratio(one: Extrapolation, end: float, value: float) -> float:

@@ -29,6 +29,7 @@ from commprof.analysis.report.figures.canvas import (
     new_axes,
     rank_axis,
     size_axis,
+    speedup_width,
     styled,
     time_unit,
 )
@@ -59,7 +60,7 @@ StepValue = Callable[[float, int], float]  # seconds of a step, ranks -> what th
 @styled()
 def speedup_figure(predicted: PredictionSet, measured: Sequence[Outcome], shared: Collection[int]) -> Figure:
     """Draw samples per second over one rank's against ranks; the world sizes in `shared` are marked."""
-    figure, axes = new_axes(250, left=52, legend_rows=2)
+    figure, axes = new_axes(250, left=speedup_width(max(_world_sizes(predicted))), legend_rows=2)
 
     def speedup(step_s: float, world_size: int) -> float:
         return work_s(predicted.single_step_s, world_size, predicted.scaling) / step_s

@@ -5,7 +5,7 @@ from textwrap import shorten
 
 from matplotlib.figure import Figure
 
-from commprof.analysis.report.figures.canvas import BLUE, bar_axis, new_axes, styled, time_unit
+from commprof.analysis.report.figures.canvas import BLUE, bar_axis, label_width, new_axes, styled, time_unit
 from commprof.analysis.step.results import Change
 from commprof.commbench.errors import UnusableData
 
@@ -17,7 +17,8 @@ def savings_figure(changes: Sequence[Change]) -> Figure:
     """Draw one bar a change, in the order given; raise UnusableData where no change surely saves time."""
     if not changes:
         raise UnusableData("no change of the configuration surely saves time, so there is none to draw")
-    figure, axes = new_axes(58 + 26 * len(changes), left=300)
+    labels = [f"{change.world_size} ranks: {shorten(change.what, _LONGEST_LABEL)}" for change in changes]
+    figure, axes = new_axes(58 + 26 * len(changes), left=label_width(labels))
     spans = [(c.interval_s.low, c.interval_s.high) if c.interval_s else (c.seconds_saved, c.seconds_saved) for c in changes]
     scale, unit = time_unit(max(high for _, high in spans))
     rows, saved = range(len(changes)), [change.seconds_saved / scale for change in changes]
@@ -26,7 +27,7 @@ def savings_figure(changes: Sequence[Change]) -> Figure:
         [max(0.0, high / scale - value) for value, (_, high) in zip(saved, spans, strict=True)],
     ]
     axes.barh(rows, saved, xerr=ends, height=0.6, color=BLUE, alpha=0.75)
-    labels = [f"{change.world_size} ranks: {shorten(change.what, _LONGEST_LABEL)}" for change in changes]
     axes.set_yticks(rows, labels)
     bar_axis(axes, f"saved a batch, 90 % interval ({unit})", len(changes))
+    axes.xaxis.label.set(x=1, horizontalalignment="right")  # it may be wider than the bars' axis
     return figure

@@ -16,7 +16,7 @@ from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
 _MAX_ROWS = 16
 _COLUMNS = ("compute", "hidden", "exposed", "hidden", "exposed", "memory", "launch", "other")
-_COLLECTIVE_FIELDS = ("step", "op", "message_bytes", "dtype", "group", "sequence", "start_ns", "end_ns")
+COLLECTIVE_FIELDS = ("step", "op", "message_bytes", "dtype", "group", "sequence", "start_ns", "end_ns")
 _GROUPS = ("", "transfer", "transfer", "waiting", "waiting", "", "", "")
 assert len(_COLUMNS) == len(_GROUPS) == len(PARTS)
 _COLLECTIVE_COLUMNS = (
@@ -186,12 +186,12 @@ def budget_csv(analysis: TraceAnalysis) -> str:
 
 def collectives_csv(analysis: TraceAnalysis) -> str:
     """Return one row a rank and collective, times on the rank's own clock."""
-    return _csv(["rank", *_COLLECTIVE_FIELDS], (collective_record(*own) for own in all_collectives(analysis)))
+    return _csv(["rank", *COLLECTIVE_FIELDS], (collective_record(*own) for own in all_collectives(analysis)))
 
 
 def collective_record(rank: int, one: Collective) -> dict[str, Any]:
     """Return one collective of a rank, times on the rank's own clock."""
-    return {"rank": rank, **{name: getattr(one, name) for name in _COLLECTIVE_FIELDS}}
+    return {"rank": rank, **{name: getattr(one, name) for name in COLLECTIVE_FIELDS}}
 
 
 def buckets_csv(analysis: TraceAnalysis) -> str:

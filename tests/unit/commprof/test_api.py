@@ -1,13 +1,18 @@
 """`import commprof as cp`: tables hold the records that were written, answers are those of the verbs, nothing is written."""
 
+import copy
 import json
+import pickle
 import rlcompleter
 import subprocess
 import sys
+from dataclasses import replace
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jedi
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,9 +22,13 @@ import commprof as cp
 from commprof.analysis.runs.load import load_run
 from commprof.api.answer import Answer
 from commprof.cli import main
+from commprof.commbench.records.types import Remeasured
+from tests import ROOT
+from tests.factory import collective, write_measurements
 from tests.report_runs import HOSTILE, add_bench, add_study, add_train
 from tests.traces import all_reduce, header, kernel, profiler_step, write_trace
 
+DAYS = {"monday": 0.1, "tuesday": 0.2}
 TIME_OR_SIZE = ("_s", "bytes")  # how the name of a measured column ends
 
 
@@ -91,6 +100,36 @@ def test_a_table_without_rows_has_its_columns(study: Path, name: str) -> None:
     numbers = [column for column in whole.select_dtypes("float") if not whole[column].isna().all()]
     unitless = {"loss", "compute_slowdown", "comm_slowdown"}
     assert [column for column in numbers if not column.endswith((*TIME_OR_SIZE, "_per_s")) and column not in unitless] == []
+
+
+@pytest.mark.parametrize("name", ["steps", "collectives", "contention", "buckets", "parameters", "info"])
+def test_what_a_column_holds_does_not_depend_on_the_rows(study: Path, name: str) -> None:
+    whole, none = getattr(cp.load(study), name), getattr(cp.Runs(()), name)
+    assert {column: str(dtype).lower() for column, dtype in none.dtypes.items()} == {
+        column: str(dtype).lower().replace("boolean", "bool") for column, dtype in whole.dtypes.items()
+    }
+    both = pd.concat([none, whole])
+    assert both.dtypes.to_dict() == whole.dtypes.to_dict()
+
+
+def test_a_table_without_rows_groups_and_merges(study: Path) -> None:
+    bench = cp.load(study / "bench-n2")
+    assert len(bench.steps[bench.steps.counts].groupby(["run_id", "rank"]).step_s.median()) == 0
+    assert len(bench.steps.merge(bench.info, on="path")) == 0
+    told = cp.predict([study / "profile-n1", study / "bench-n2"]).to_frame()
+    assert told.measured_step_s.dtype == told.relative_error.dtype == float
+
+
+def test_runs_of_one_name_are_told_apart_by_their_path(tmp_path: Path) -> None:
+    runs = cp.load([add_train(tmp_path / day / "train-n1", 1, step_s, run_id="train-n1") for day, step_s in DAYS.items()])
+    medians = runs.steps[runs.steps.counts].groupby("path").step_s.median()
+    assert medians.to_dict() == {str(tmp_path / day / "train-n1"): step_s for day, step_s in DAYS.items()}
+
+
+def test_records_within_a_cell_are_plain_values(tmp_path: Path) -> None:
+    again = Remeasured(iteration=1, slowest_rank_s=0.5, fastest_rank_s=0.25)
+    bench = write_measurements(tmp_path / "bench", [replace(collective(1024, [0.1, 0.2]), remeasured=(again,))])
+    assert cp.load(bench).collectives.remeasured[0] == [{"iteration": 1, "slowest_rank_s": 0.5, "fastest_rank_s": 0.25}]
 
 
 def test_lists_of_samples_explode_on_demand(study: Path) -> None:
@@ -172,16 +211,6 @@ def test_a_table_of_throughputs_may_be_a_frame_or_a_file(tmp_path: Path) -> None
         cp.extrapolate(table.assign(throughput=-1.0), n=8)
 
 
-@pytest.mark.parametrize("n", [[2.5], "4", 1, [2, 70_000], [None]])
-def test_numbers_of_ranks_are_whole_and_above_one(study: Path, n: Any) -> None:  # noqa: ANN401
-    with pytest.raises(cp.BadInput, match="n"):
-        cp.predict(study, n=n)
-
-
-def test_numbers_of_ranks_may_come_from_numpy(study: Path) -> None:
-    assert cp.predict(study, n=np.array([2, 4]))[4].world_size == 4
-
-
 def answers(study: Path, traces: Path) -> list[Answer]:
     table = pd.DataFrame({"n": [1, 2], "step_s": [1.0, 1.1]})
     runs = cp.load(study)
@@ -203,10 +232,35 @@ def test_every_answer_is_a_table_a_figure_a_page_and_text_and_writes_nothing(stu
     assert (files_below(study.parent), files_below(traces)) == before
 
 
+def test_an_answer_shows_itself_in_a_line_and_a_row_in_a_line(study: Path, traces: Path) -> None:
+    for answer in answers(study, traces):
+        assert len(repr(answer).splitlines()) == 1
+        assert len(repr(answer)) < 500
+        assert repr(answer) == f"<{type(answer).__name__}: {answer.headline()}>"
+        table, words = answer._repr_html_().split("<details>")
+        assert "<td>[" not in table
+        assert escape(str(answer).splitlines()[-1]) in words
+    assert "None" not in cp.load(study)._repr_html_()
+    assert repr(cp.predict(study, n=range(2, 40))).count("x on") == 8
+    table = pd.DataFrame([{"series": f"s{own}", "n": n, "step_s": n**0.1} for own in range(100) for n in (1, 2)])
+    many = cp.extrapolate(table, n=[4])
+    assert len(many._repr_html_()) < len(str(many)) < 100_000
+
+
+def test_an_answer_is_itself_and_no_list(study: Path, traces: Path) -> None:
+    answer = cp.trace(traces)
+    assert {answer: 1}[answer] == 1
+    assert answer != cp.trace(traces)
+    assert str(pickle.loads(pickle.dumps(answer))) == str(copy.deepcopy(answer)) == str(answer)
+    with pytest.raises(TypeError):
+        list(cp.predict(study))  # type: ignore[call-overload]
+
+
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
-    runs = [add_train(tmp_path / "one", 1, 0.1, run_id=HOSTILE), add_bench(tmp_path / "two", 2, run_id=HOSTILE)]
-    for shown in (cp.load(runs)._repr_html_(), cp.check(runs[1])._repr_html_(), cp.predict(runs)._repr_html_()):
-        assert "<script" not in shown
+    name = HOSTILE + "\x1b[31m\u202e"
+    runs = [add_train(tmp_path / "one", 1, 0.1, run_id=name), add_bench(tmp_path / "two", 2, run_id=name)]
+    for shown in (cp.load(runs)._repr_html_(), cp.fit(runs[1])._repr_html_(), cp.predict(runs)._repr_html_()):
+        assert not any(what in shown for what in ("<script", "\x1b", "\u202e"))
 
 
 def test_import_brings_nothing_with_it() -> None:
@@ -228,6 +282,13 @@ def test_tables_and_answers_bring_neither_torch_nor_pyplot(study: Path) -> None:
     assert done.stdout == "False False False\n"
 
 
+def test_a_script_needs_no_guard_to_read_traces(traces: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"import commprof as cp\nprint('once')\nprint(len(cp.trace({str(traces)!r}).to_frame()))\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "once\n2\n"
+
+
 def test_names_complete_and_are_there() -> None:
     found: list[str | None] = []
     complete = rlcompleter.Completer({"cp": cp}).complete
@@ -238,6 +299,15 @@ def test_names_complete_and_are_there() -> None:
     assert cp.__version__ == version("commprof")
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = cp.nonsense  # type: ignore[attr-defined]
+
+
+def test_an_editor_knows_the_names() -> None:
+    def completed(line: str) -> set[str]:
+        project = jedi.Project(ROOT, sys_path=[str(ROOT), *sys.path])
+        return {found.name for found in jedi.Script(f"import commprof as cp\n{line}", project=project).complete()}
+
+    assert set(cp.__all__) <= completed("cp.")
+    assert "to_frame" in completed("cp.predict('runs').")
 
 
 def test_a_type_checker_knows_what_comes_back(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Figures hold the numbers they were given, in the units their axes name."""
 
 from pathlib import Path
+from threading import Event, Thread
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -321,3 +323,21 @@ def run(world_size: int) -> Run:
         environ={},
     )
     return Run(path=Path("run"), info=info, collectives=(), steps={}, gradients=None)
+
+
+def test_threads_that_draw_leave_matplotlib_as_it_was() -> None:
+    before = dict(matplotlib.rcParams)
+    drawing, first_done = Event(), Event()
+
+    def draw_longer_than_the_first() -> None:
+        with styled():
+            drawing.set()
+            first_done.wait(10)
+
+    second = Thread(target=draw_longer_than_the_first)
+    with styled():
+        second.start()
+        drawing.wait(0.2)  # set at once by a thread that does not wait for its turn
+    first_done.set()
+    second.join(10)
+    assert dict(matplotlib.rcParams) == before
