@@ -93,6 +93,16 @@ def test_noise_is_no_switch_but_a_real_one_stands_out_of_it(num_samples: int) ->
     assert switch.message_bytes == 4 * MIB
 
 
+def test_a_curve_whose_own_sizes_do_not_follow_from_each_other_is_not_sound() -> None:
+    """64 KiB to 4 MiB take five times as long: left out, the sizes at the edge of that range are off by half and more."""
+
+    def slow_range(size: int) -> float:
+        return line(size) * (5 if 64 * 2**10 <= size <= 4 * MIB else 1)
+
+    assert log(slow_range, slow_range).verdict.startswith("not sound: a size left out is met within 24% only, in the mean")
+    assert log(line, line).verdict == "sound"
+
+
 @pytest.mark.parametrize(
     ("in_turns", "reason"),
     [
