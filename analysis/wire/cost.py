@@ -140,7 +140,7 @@ def cost_s(cost: CostModel, message_bytes: float) -> float:
     """Return the seconds of one collective: on the measured curve inside the swept sizes, along the fitted line outside."""
     sizes, times = _knots(cost)
     if message_bytes <= sizes[0]:
-        return times[0]
+        return times[0] * _line_s(cost, message_bytes) / _line_s(cost, sizes[0])
     if message_bytes >= sizes[-1]:
         return times[-1] + (message_bytes - sizes[-1]) / cost.bandwidth_bytes_per_s
     right = bisect_left(sizes, message_bytes)
@@ -202,6 +202,10 @@ def _knots(cost: CostModel) -> tuple[tuple[int, ...], tuple[float, ...]]:
     out = {size.message_bytes for size in cost.set_aside}
     kept = [(s, t) for s, t in zip(cost.message_bytes, cost.median_s, strict=True) if s not in out]
     return tuple(s for s, _ in kept), tuple(t for _, t in kept)
+
+
+def _line_s(cost: CostModel, message_bytes: float) -> float:
+    return cost.latency_s + message_bytes / cost.bandwidth_bytes_per_s
 
 
 def _curve(measurements: Sequence[CollectiveMeasurement], sizes: Floats, samples: Sequence[Floats]) -> Curve:

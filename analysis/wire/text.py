@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from commprof.analysis.wire.benched import Unusable
 from commprof.analysis.wire.cost import cost_s, is_measured
 from commprof.analysis.wire.other_world_sizes import RING
+from commprof.analysis.wire.outside_sweep import unmeasured_buckets
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.units import format_bytes, format_rate, format_seconds, printable
 
@@ -69,7 +70,7 @@ def _times(costs: Sequence[CostModel], published: Mapping[str, CostModel]) -> It
         yield _row(name, cost)
     shown = [*costs, *published.values()]
     if any(cost.carried_from or not all(is_measured(cost, size) for size in _SHOWN_BYTES) for cost in shown):
-        yield "~ not measured: beyond the sweep, or carried over"
+        yield "~ not measured: outside the sweep, where the fitted line goes on, or carried over"
     yield "off by: each size from 1 to 256 MiB left out and taken from its neighbours, mean"
 
 
@@ -82,6 +83,8 @@ def _row(name: str, cost: CostModel) -> str:
 def _findings(costs: Sequence[CostModel]) -> Iterator[str]:
     for cost in costs:
         where = f"{cost.op} on {cost.world_size} ranks"
+        if (unmeasured := unmeasured_buckets(cost)) is not None:
+            yield _wrapped(f"{where}: {unmeasured}")
         for switch in cost.switches:
             before, after = format_bytes(switch.previous_bytes), format_bytes(switch.message_bytes)
             yield _wrapped(
