@@ -70,8 +70,10 @@ def _times(costs: Sequence[CostModel], published: Mapping[str, CostModel]) -> It
         yield _row(name, cost)
     shown = [*costs, *published.values()]
     if any(cost.carried_from or not all(is_measured(cost, size) for size in _SHOWN_BYTES) for cost in shown):
-        yield "~ not measured: outside the sweep, where the fitted line goes on, or carried over"
-    yield "off by: each size from 1 to 256 MiB left out and taken from its neighbours, mean"
+        yield "~ not measured: outside the sweep, on the fitted line, or carried over"
+    yield _wrapped(
+        "off by: sizes from 1 to 256 MiB (from 256 KiB up where none lies there) left out and taken from neighbours, mean"
+    )
 
 
 def _row(name: str, cost: CostModel) -> str:
