@@ -3,8 +3,8 @@
     T_N = T_1 (1 + eps(N))        a fixed batch per rank;  speedup N / (1 + eps)
     T_N = T_1 (1/N + eps(N))      a fixed batch in all;    speedup 1 / (1/N + eps)
 
-eps is `overhead_mix`'s; named laws stand beside it. Across a boundary that the points do not reach no law holds: beyond a
-node no number is given; where the points jump, or PCIe reaches beyond what one root complex usually has, it is marked a guess.
+eps is `overhead_mix`'s; named laws stand beside it. Across a boundary that the points do not reach no law holds, and the answer
+is withheld: beyond a node, where the points jump, and where PCIe reaches beyond what one root complex usually has.
 """
 
 import math
@@ -23,7 +23,7 @@ _SUPERLINEAR = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extrapolated:
-    """One N. Throughput (unit of the table) or seconds a step; `value` is None where none is given, `guess` where it is one."""
+    """One N. Throughput (unit of the table) or seconds a step; None where the answer would be a guess, and is withheld."""
 
     world_size: int
     value: float | None
@@ -95,7 +95,7 @@ def extrapolate(series: Series, targets: Sequence[int], *, scaling: ScalingKind,
     """
     used = _anchors(series, targets, anchors)
     eps = overheads(series, used, scaling)
-    mix = mixed(eps, PRIOR, series.interconnect)
+    mix = mixed(eps, PRIOR)
     fitted = fit_laws(eps, scaling, noise(eps))
     return Extrapolation(
         series=series.name,
@@ -135,16 +135,15 @@ def _anchors(series: Series, targets: Sequence[int], wanted: Sequence[int]) -> l
 
 
 def _predicted(series: Series, world_size: int, mix: Mix, eps: Mapping[int, float], scaling: ScalingKind) -> Extrapolated:
-    across = _across_nodes(series, world_size)
     notes = _notes(series, world_size, eps, scaling)
     measured = series.values.get(world_size)
-    if across:
+    if boundaries(series, world_size, eps):
         return Extrapolated(
             world_size=world_size, value=None, low=None, high=None, speedup=None, efficiency=None, overhead=None,
             guess=True, notes=notes, measured=measured, relative_error=None,
         )  # fmt: skip
     overhead = mix.overhead(world_size)
-    unit, band = spread(overhead, math.log2(world_size / max(eps))), BANDS[reach(series.interconnect, world_size)]
+    unit, band = spread(overhead, math.log2(world_size / max(eps))), BANDS[reach(series.interconnect)]
     ends = [math.expm1(math.log1p(overhead) + z * unit) for z in (band.low, band.high)]
     value, slow, fast = (_value(series, world_size, each, scaling) for each in (overhead, ends[1], ends[0]))
     speedup = _speedup(overhead, world_size, scaling)
@@ -156,7 +155,7 @@ def _predicted(series: Series, world_size: int, mix: Mix, eps: Mapping[int, floa
         speedup=speedup,
         efficiency=speedup / world_size,
         overhead=overhead,
-        guess=bool(_boundaries(series, world_size, eps)),
+        guess=False,
         notes=notes,
         measured=measured,
         relative_error=None if measured is None else value / measured - 1,
@@ -178,30 +177,33 @@ def _across_nodes(series: Series, world_size: int) -> bool:
     return series.ranks_per_node is not None and world_size > series.ranks_per_node
 
 
-def _boundaries(series: Series, world_size: int, eps: Mapping[int, float]) -> list[str]:
+def boundaries(series: Series, world_size: int, eps: Mapping[int, float]) -> list[str]:
+    """Return what lies between the points and these ranks, or among the points, that no law can see across."""
     found = []
     if _across_nodes(series, world_size):
         found.append(f"more than one node of {series.ranks_per_node} ranks")
     if (broken := jump(eps)) is not None:
         found.append(f"the overhead jumps between {broken[0]} and {broken[1]} ranks")
     crossed = [size for size in ROOT_COMPLEXES if max(eps) <= size < world_size]
-    if series.interconnect == "pcie" and crossed:
+    if crossed and series.interconnect == "pcie":
         found.append(f"PCIe beyond {crossed[0]} ranks, often another root complex")
+    elif crossed and series.interconnect == "unknown":
+        found.append(f"if it is PCIe, beyond {crossed[0]} ranks often another root complex; name it with --interconnect")
     return found
 
 
 def _notes(series: Series, world_size: int, eps: Mapping[int, float], scaling: ScalingKind) -> tuple[str, ...]:
-    crossed = _boundaries(series, world_size, eps)
+    crossed = boundaries(series, world_size, eps)
     notes = [
         f"{n} ranks are {-value:.0%} faster than linear: is one of the points wrong?"
         for n, value in eps.items()
         if value < -_SUPERLINEAR
     ]
     if crossed:
-        notes.append(f"crosses a boundary ({'; '.join(crossed)}): not predictable from these points; {_MEASURE}")
-    if series.interconnect == "unknown" and not _across_nodes(series, world_size):
-        notes.append("interconnect not given: the interval is PCIe's, and no boundary on PCIe is looked for")
-    if scaling == "strong" and not _across_nodes(series, world_size):
+        return (*notes, f"withheld ({'; '.join(crossed)}): these points do not tell what is beyond; {_MEASURE}")
+    if series.interconnect == "unknown":
+        notes.append("interconnect not given: the interval is PCIe's")
+    if scaling == "strong":
         notes.append("the interval was calibrated on series with a fixed batch per rank")
     return tuple(notes)
 

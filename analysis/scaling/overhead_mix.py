@@ -26,7 +26,7 @@ from scipy.optimize import nnls
 from commprof.analysis.scaling.laws import Floats, constant, further_ranks, ring_bandwidth
 from commprof.analysis.scaling.table import Interconnect
 
-Reach = Literal["nvlink", "pcie", "pcie_beyond_4"]
+Reach = Literal["nvlink", "pcie"]
 SHAPES = (constant, ring_bandwidth, further_ranks)
 _NOISE = 0.005  # of eps: half a percent of a step, and a twentieth of the overhead
 _NOISE_SHARE = 0.05
@@ -54,9 +54,8 @@ class Band:
 
 PRIOR = Prior(shares=(0.637, 0.343, 0.02), rise=0.003, bend=0.15)
 BANDS: Mapping[Reach, Band] = {
-    "nvlink": Band(low=-1.16, high=1.37),
-    "pcie": Band(low=-0.89, high=7.59),
-    "pcie_beyond_4": Band(low=-0.97, high=3.80),
+    "nvlink": Band(low=-1.53, high=2.81),
+    "pcie": Band(low=-1.03, high=8.81),
 }
 
 
@@ -79,16 +78,10 @@ def noise(eps: Mapping[int, float]) -> float:
     return _NOISE + _NOISE_SHARE * sum(max(value, 0.0) for value in eps.values()) / len(eps)
 
 
-def mixed(eps: Mapping[int, float], prior: Prior, interconnect: Interconnect) -> Mix:
-    """Return the mix of shapes for overheads by N.
-
-    A jump that no mix allows is a disturbance, and cut down to what it does allow; on PCIe it is a path that all ranks share
-    from there on, and the overhead grows with N - 1.
-    """
+def mixed(eps: Mapping[int, float], prior: Prior) -> Mix:
+    """Return the mix of shapes for overheads by N, none of them counted below zero."""
     ranks = sorted(eps)
-    if interconnect == "pcie" and jump(eps) is not None:
-        return Mix(coefficients=(0.0, 0.0, eps[ranks[-1]] / further_ranks(ranks[-1])), rise=0.0, largest=ranks[-1])
-    seen = _cut(eps)
+    seen = np.array([max(eps[n], 0.0) for n in ranks])
     shapes: Floats = np.array([[shape(n) for shape in SHAPES] for n in ranks])
     shares: Floats = np.array(prior.shares)
     typical = shapes @ shares
@@ -111,11 +104,9 @@ def spread(overhead: float, doublings: float) -> float:
     return (0.01 + 0.3 * math.log1p(overhead)) * max(doublings, 0.5)
 
 
-def reach(interconnect: Interconnect, world_size: int) -> Reach:
+def reach(interconnect: Interconnect) -> Reach:
     """Return whose errors an estimate has; a link of unknown kind counts as PCIe, where they are larger."""
-    if interconnect == "nvlink":
-        return "nvlink"
-    return "pcie" if world_size <= ROOT_COMPLEXES[0] else "pcie_beyond_4"
+    return "nvlink" if interconnect == "nvlink" else "pcie"
 
 
 def _bent(shapes: Floats, seen: Floats, typical: Floats, noise: float, freedom: float) -> Floats:
@@ -123,14 +114,6 @@ def _bent(shapes: Floats, seen: Floats, typical: Floats, noise: float, freedom: 
     equations = np.vstack([shapes / noise, np.eye(len(typical)) / freedom])
     found, _ = nnls(equations, np.concatenate([seen / noise, typical / freedom]))
     return np.asarray(found, dtype=np.float64)
-
-
-def _cut(eps: Mapping[int, float]) -> Floats:
-    ranks = sorted(eps)
-    seen = [max(eps[ranks[0]], 0.0)]
-    for before, after in itertools.pairwise(ranks):
-        seen.append(min(max(eps[after], 0.0), _most(seen[-1], before, after)))
-    return np.array(seen)
 
 
 def _most(overhead: float, before: int, after: int) -> float:

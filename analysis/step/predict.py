@@ -27,6 +27,7 @@ from commprof.analysis.step.estimate import Estimate, comm_s, estimate, interval
 from commprof.analysis.step.inputs import Gathered, StepInputs
 from commprof.analysis.step.results import BreakEven, Model, Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep
 from commprof.analysis.wire.cost import cost_s, ring_s
+from commprof.analysis.wire.outside_sweep import unmeasured_sizes
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.rundir import now_utc
 from commprof.commbench.units import format_bytes
@@ -151,9 +152,7 @@ def _assumptions(inputs: StepInputs, kind: ScalingKind) -> list[str]:
         notes += inputs.cost.doubts
     if inputs.drift >= TOLD_DRIFT:
         notes.append(f"the machine's pace drifts by {inputs.drift:.0%} within these runs, and intervals are wider for it")
-    largest, swept = max(b.num_bytes for b in inputs.buckets), inputs.cost.message_bytes[-1]
-    if inputs.sent_share * largest > swept:
-        notes.append(f"the largest bucket is beyond the largest message benched ({format_bytes(swept)}); the line goes on")
+    notes += unmeasured_sizes(inputs.cost, [inputs.sent_share * bucket.num_bytes for bucket in inputs.buckets])
     if inputs.imported_from is not None:
         notes.append(f"the wire is that of {inputs.imported_from}, a log with one mean time a size: its spread is unknown")
     if inputs.contention_bytes is not None:

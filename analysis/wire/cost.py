@@ -6,9 +6,9 @@ predictions use a line of their own between every two neighbouring sizes, throug
 
     t(S) = t_i + (t_j - t_i) (S - S_i) / (S_j - S_i),  S_i <= S <= S_j
 
-It is exact on any wire that is a line, bends where the wire does and never falls where the medians rise. Below the sweep its
-first median stands; beyond the sweep the fitted line's slope goes on, which is no measurement: `is_measured` tells. Sizes that
-were disturbed (curve_shape.py) stay in the record and out of the curve. Times in seconds, sizes in bytes.
+It is exact on any wire that is a line, bends where the wire does and never falls where the medians rise. Below the sweep the
+fitted line goes on, scaled to meet the first median; beyond the sweep its slope goes on. Neither is measured: `is_measured`
+tells. Disturbed sizes (curve_shape.py) stay in the record and out of the curve. Times in seconds, sizes in bytes.
 
 Ring all-reduce: t = 2(p-1) alpha + 2(p-1)/p S/B (Patarasuk and Yuan 2009): 2(p-1) messages, each link carrying 2(p-1)/p of
 the payload.
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from commprof.analysis.runs.interval import Interval
-from commprof.analysis.wire.curve_shape import Curve, disturbed, doubt, leave_one_out, scatter, switches
+from commprof.analysis.wire.curve_shape import MATTERS_BYTES, Curve, disturbed, doubt, leave_one_out, scatter, switches
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS
@@ -36,6 +36,7 @@ Floats = NDArray[np.float64]
 
 _RESAMPLES = 200
 BUCKET_RANGE = (2**20, 256 * 2**20)  # bytes: where DDP's buckets lie
+_MOST_CURVE_ERROR = 0.1  # of a sound curve: neighbours lead to a size that was left out, in the mean
 _NOISY_ERROR = 0.25  # median relative error of the line: the best public curves give 0.06 to 0.30, mistuned ones more
 
 
@@ -110,6 +111,7 @@ def _fit_cost(measurements: tuple[CollectiveMeasurement, ...], run_ids: tuple[st
     set_aside = disturbed(measured)
     out = {size.message_bytes for size in set_aside}
     curve = measured.without(out)
+    curve_error = _curve_error(curve)
     line = fit_samples(curve.message_bytes, [values for size, values in zip(sizes, samples, strict=True) if size not in out])
     return CostModel(
         op=used[0].op,
@@ -124,21 +126,21 @@ def _fit_cost(measurements: tuple[CollectiveMeasurement, ...], run_ids: tuple[st
         median_s=tuple(measured.median_s.tolist()),
         num_samples=sum(len(values) for values in samples),
         line_error=line.error,
-        curve_error=_curve_error(curve),
+        curve_error=curve_error,
         scatter=scatter(curve),
         set_aside=set_aside,
         switches=switches(curve),
         comm_cores=_comm_cores(used),
-        verdict=_verdict(doubt(measured, set_aside), line.error),
+        verdict=_verdict(doubt(measured, set_aside), curve_error, line.error),
         run_ids=run_ids,
     )
 
 
 def cost_s(cost: CostModel, message_bytes: float) -> float:
-    """Return the seconds of one collective: on the measured curve inside the swept sizes, with the line's slope beyond them."""
+    """Return the seconds of one collective: on the measured curve inside the swept sizes, along the fitted line outside."""
     sizes, times = _knots(cost)
     if message_bytes <= sizes[0]:
-        return times[0]
+        return times[0] * _line_s(cost, message_bytes) / _line_s(cost, sizes[0])
     if message_bytes >= sizes[-1]:
         return times[-1] + (message_bytes - sizes[-1]) / cost.bandwidth_bytes_per_s
     right = bisect_left(sizes, message_bytes)
@@ -152,7 +154,7 @@ def curve_points(cost: CostModel) -> list[tuple[int, float]]:
 
 
 def is_measured(cost: CostModel, message_bytes: float) -> bool:
-    """Whether the curve holds at this size; beyond the sweep `cost_s` only continues it."""
+    """Whether the curve holds at this size; outside the sweep `cost_s` only continues it."""
     sizes, _ = _knots(cost)
     return sizes[0] <= message_bytes <= sizes[-1] and not cost.carried_from
 
@@ -202,6 +204,10 @@ def _knots(cost: CostModel) -> tuple[tuple[int, ...], tuple[float, ...]]:
     return tuple(s for s, _ in kept), tuple(t for _, t in kept)
 
 
+def _line_s(cost: CostModel, message_bytes: float) -> float:
+    return cost.latency_s + message_bytes / cost.bandwidth_bytes_per_s
+
+
 def _curve(measurements: Sequence[CollectiveMeasurement], sizes: Floats, samples: Sequence[Floats]) -> Curve:
     """Put beside each median what else is known of that size."""
     repeated = any(len(values) > 1 for values in samples)
@@ -221,8 +227,9 @@ def _curve(measurements: Sequence[CollectiveMeasurement], sizes: Floats, samples
 
 def _curve_error(curve: Curve) -> float | None:
     errors = leave_one_out(curve.message_bytes, curve.median_s)
-    inside = [abs(error) for size, error in errors.items() if BUCKET_RANGE[0] <= size <= BUCKET_RANGE[1]]
-    return float(np.mean(inside)) if inside else None
+    low, high = BUCKET_RANGE
+    inside = [size for size in errors if low <= size <= high] or [size for size in errors if size >= MATTERS_BYTES]
+    return float(np.mean([abs(errors[size]) for size in inside])) if inside else None
 
 
 def _one_world_size(measurements: Sequence[CollectiveMeasurement]) -> int:
@@ -276,7 +283,13 @@ def _line_verdict(times: Floats, error: float) -> str:
     return "sound"
 
 
-def _verdict(doubt: str | None, line_error: float) -> str:
+def _verdict(doubt: str | None, curve_error: float | None, line_error: float) -> str:
     """Judge the curve; the line may be poor where the curve is sound."""
     bent = f"; the line is off by {line_error:.0%} in the median, the measured curve is used instead"
-    return ("sound" if doubt is None else f"noisy: {doubt}") + bent * (line_error > _NOISY_ERROR)
+    if doubt is not None:
+        judged = f"noisy: {doubt}"
+    elif curve_error is not None and curve_error > _MOST_CURVE_ERROR:
+        judged = f"not sound: a size left out is met within {curve_error:.0%} only, in the mean"
+    else:
+        judged = "sound"
+    return judged + bent * (line_error > _NOISY_ERROR)

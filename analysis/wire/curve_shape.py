@@ -6,8 +6,9 @@ the line through the two on one side, continued. What a curve shows is believed 
     a log with one mean a size      the other placement (in place, out of place), set against it by their median ratio
     a bench with repeated samples   the standard error of each median, by bootstrap
 
-A size that is slow in one placement alone was disturbed and is set aside. A course that changes in both is a property of
-the library: NCCL takes another protocol or algorithm from some size on. Times in seconds, sizes in bytes, all factors >= 0.
+A size that is slow in one placement alone was disturbed and is set aside. A course that changes in both, by more than the
+sweep's own noise, is a property of the library: NCCL takes another protocol or algorithm from some size on. With one placement
+alone no such change can be told. Times in seconds, sizes in bytes, all factors > 0.
 """
 
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ Floats = NDArray[np.float64]
 MATTERS_BYTES = 256 * 2**10  # below it latency rules, and DDP sends little
 _DISTURBED = 1.25  # in one placement and not in the other
 _STANDS_OUT = 1.5  # against both neighbours' lines, where nothing else was measured
-_SWITCH, _CONFIRMED = 1.2, 1.1  # a course is left by this factor; the other placement shows at least that
-_SIGMAS = 3.0  # ... or so many standard errors
+_SWITCH = 1.2  # a course is left by this factor in both placements
+_SIGMAS = 3.0  # ... and by so many times the noise
+_NORMAL = 1.4826  # standard deviation over median absolute deviation
 _FALL = 0.2
 _FEWEST = 4  # sizes, below which neighbours say nothing
 _APART, _APART_SHARE = 1.1, 0.25
@@ -76,13 +78,16 @@ def disturbed(curve: Curve) -> tuple[SetAside, ...]:
 
 
 def switches(curve: Curve) -> tuple[Switch, ...]:
-    """Return where time falls or jumps against both neighbours' lines, as far as the second observation confirms it."""
+    """Return where time falls or jumps against both neighbours' lines, in both placements and beyond the sweep's own noise.
+
+    Beside a larger change the lines run across that one and tell nothing, so of neighbouring changes the largest counts.
+    """
+    strengths = [_strength(curve, left) for left in range(1, len(curve.median_s) - 2)]
     found = []
-    for left in range(1, len(curve.median_s) - 2):
-        factors = _departures(curve.message_bytes, curve.median_s, left)
-        if _one_sided(factors, _limit(curve, left)) and _confirmed(curve, left, factors):
+    for left, around in enumerate(zip([0.0, *strengths], strengths, [*strengths[1:], 0.0], strict=False), start=1):
+        if around[1] > 0 and around[1] == max(around):
             previous, here = (int(size) for size in curve.message_bytes[left : left + 2])
-            factor = float(np.sqrt(factors[0] * factors[1]))
+            factor, _ = _departures(curve.message_bytes, curve.median_s, left)
             found.append(Switch(previous_bytes=previous, message_bytes=here, factor=factor))
     return tuple(found)
 
@@ -162,9 +167,9 @@ def _between(sizes: Floats, times: Floats, index: int) -> float:
 
 
 def _continued(sizes: Floats, times: Floats, far: int, near: int, here: int) -> float:
-    """Continue the line through two sizes to a third; it never falls with size, nor below a thousandth of the nearer time."""
+    """Continue the line through two sizes to a third; it never falls with size, and may end below zero."""
     slope = max(0.0, (times[near] - times[far]) / (sizes[near] - sizes[far])) if far != near else 0.0
-    return float(max(times[near] + slope * (sizes[here] - sizes[near]), 1e-3 * times[near]))
+    return float(times[near] + slope * (sizes[here] - sizes[near]))
 
 
 def _departures(sizes: Floats, times: Floats, left: int) -> tuple[float, float]:
@@ -175,19 +180,21 @@ def _departures(sizes: Floats, times: Floats, left: int) -> tuple[float, float]:
     return float(ahead), float(back)
 
 
-def _limit(curve: Curve, left: int) -> float:
-    return max(_SWITCH, float(np.exp(_SIGMAS * curve.relative_error[left - 1 : left + 3].max())))
+def _strength(curve: Curve, left: int) -> float:
+    """Return by how much (log) the course changes at least, seen from either end in either placement; 0 where it does not."""
+    ends = np.array([_departures(curve.message_bytes, times, left) for times in (curve.median_s, curve.other_s)])
+    if not (ends > 0).all():  # a line that leads below zero is no course; no other placement is NaN
+        return 0.0
+    logs = np.log(ends)
+    least = float(np.abs(logs).min())
+    alike = bool((logs > 0).all() or (logs < 0).all())
+    return least if alike and least > max(np.log(_SWITCH), _SIGMAS * _noise(curve, left)) else 0.0
 
 
-def _one_sided(factors: tuple[float, float], limit: float) -> bool:
-    return min(factors) > limit or max(factors) < 1 / limit
-
-
-def _confirmed(curve: Curve, left: int, factors: tuple[float, float]) -> bool:
-    if not curve.witnessed:
-        return True
-    others = _departures(curve.message_bytes, curve.other_s, left)
-    return _one_sided(others, _CONFIRMED) and (others[0] > 1) == (factors[0] > 1)
+def _noise(curve: Curve, left: int) -> float:
+    """Return how far the four sizes about a step are known: as the whole sweep is, or as the worst of them."""
+    apart, here = np.abs(curve.apart), slice(left - 1, left + 3)
+    return float(max(_NORMAL * np.nanmedian(apart), apart[here].max(), curve.relative_error[here].max()))
 
 
 def _unexplained_fall(curve: Curve, step: int) -> bool:

@@ -19,7 +19,7 @@ class SetAside:
 class Switch:
     """From `previous_bytes` to `message_bytes` the curve changes its course: another protocol or algorithm.
 
-    `factor` is the time on the new course over the time on the old one, both continued to the same size.
+    `factor` is the time at `message_bytes` over what the line through the two sizes up to `previous_bytes` leads to there.
     """
 
     previous_bytes: int
@@ -32,8 +32,9 @@ class CostModel:
     """What a collective costs at one world size: a line for people, the measured medians for prediction.
 
     `line_error` is the line's median relative error over the measured sizes; `verdict` says in words whether to trust it.
-    `curve_error` is the curve's own: each size from 1 to 256 MiB predicted from the others, mean absolute relative error, None
-    where no size there has neighbours. `scatter` is how well a size is known: placements or repeats apart, relative.
+    `curve_error` is the curve's own: each size from 1 to 256 MiB (from 256 KiB up where none lies there) predicted from its
+    neighbours, mean absolute relative error, None where no size has any. `scatter` is how well a size is known: placements or
+    repeats apart, relative.
     `comm_cores` is the CPU cores one rank keeps busy during the largest transfers (0 where GPUs do the work).
     A curve that was carried over names the world sizes it was `carried_from`, the `form` by which, and what speaks against it.
     """

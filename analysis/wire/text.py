@@ -10,6 +10,7 @@ from commprof.analysis.scaling.speedup import Scaling
 from commprof.analysis.wire.benched import Unusable
 from commprof.analysis.wire.cost import cost_s, is_measured
 from commprof.analysis.wire.other_world_sizes import RING
+from commprof.analysis.wire.outside_sweep import unmeasured_buckets
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
@@ -78,8 +79,10 @@ def _times(costs: Sequence[CostModel], published: Mapping[str, CostModel]) -> It
     yield Table(columns=_TIME_COLUMNS, rows=[*rows, *(_row(name, cost) for name, cost in published.items())])
     shown = [*costs, *published.values()]
     if any(cost.carried_from or not all(is_measured(cost, size) for size in _SHOWN_BYTES) for cost in shown):
-        yield line("~ not measured: beyond the sweep, or carried over")
-    yield line("off by: each size from 1 to 256 MiB left out and taken from its neighbours, mean")
+        yield line("~ not measured: outside the sweep, on the fitted line, or carried over")
+    yield _wrapped(
+        "off by: sizes from 1 to 256 MiB (from 256 KiB up where none lies there) left out and taken from neighbours, mean"
+    )
 
 
 def _row(name: str, cost: CostModel) -> Row:
@@ -95,6 +98,8 @@ def _time(cost: CostModel, size: int) -> Cell:
 def _findings(costs: Sequence[CostModel]) -> Iterator[Block]:
     for cost in costs:
         where = f"{cost.op} on {cost.world_size} ranks"
+        if (unmeasured := unmeasured_buckets(cost)) is not None:
+            yield _wrapped(f"{where}: {unmeasured}")
         for switch in cost.switches:
             before, after = format_bytes(switch.previous_bytes), format_bytes(switch.message_bytes)
             yield _wrapped(

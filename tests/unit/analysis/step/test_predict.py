@@ -14,6 +14,7 @@ from commprof.analysis.step.results import Prediction, PredictionSet
 from commprof.commbench.errors import BadInput, UnusableData
 from tests.factory import (
     MIB,
+    collective,
     step,
     timeline,
     workload,
@@ -215,6 +216,16 @@ def test_a_world_size_without_a_bench_is_carried_over_by_the_ring_and_flagged(tm
     assert predicted.extrapolated
     tail_s = 3 * LATENCY_S + 1.5 * 8 * MIB / BANDWIDTH
     assert predicted.step_s == pytest.approx(0.103 + tail_s, rel=1e-3)
+
+
+def test_buckets_below_a_sweep_follow_the_line_and_are_named(tmp_path: Path) -> None:
+    """The bench kept 64 MiB and more; the wire is a line, so the step is what it was with all sizes."""
+    (profile, bench) = load_runs(study(tmp_path))
+    sizes = (64 * MIB, 128 * MIB, 256 * MIB)
+    large = tuple(collective(size, [LATENCY_S + size / BANDWIDTH] * 3) for size in sizes)
+    schedule = by_model(predict_runs([profile, replace(bench, collectives=large)]))["schedule"]
+    assert schedule.step_s == pytest.approx(0.103 + TAIL_S, rel=1e-4)
+    assert "2 of 2 buckets are below the smallest message benched (64 MiB); the fitted line goes on" in schedule.assumptions
 
 
 def test_short_cores_slow_a_gloo_prediction(tmp_path: Path) -> None:

@@ -64,10 +64,10 @@ def test_between_sizes_the_cost_is_near_the_truth_and_grows() -> None:
     assert cost.curve_error == pytest.approx(0, abs=1e-9)
 
 
-def test_beyond_the_sweep_the_line_goes_on_and_below_it_nothing_is_free() -> None:
+def test_beyond_and_below_the_sweep_the_line_goes_on() -> None:
     cost = fit_cost(sweep(50e-6, 1e9))
     assert cost_s(cost, 10 * SIZES[-1]) == pytest.approx(50e-6 + 10 * SIZES[-1] / 1e9, rel=1e-3)
-    assert cost_s(cost, 1) == cost.median_s[0]
+    assert cost_s(cost, 1) == pytest.approx(50e-6 + 1e-9)
     assert [is_measured(cost, size) for size in (1, SIZES[0], 1000, SIZES[-1], 10 * SIZES[-1])] == [
         False,
         True,
@@ -75,6 +75,17 @@ def test_beyond_the_sweep_the_line_goes_on_and_below_it_nothing_is_free() -> Non
         True,
         False,
     ]
+
+
+def test_a_message_below_a_sweep_of_large_ones_costs_what_the_line_says_of_it() -> None:
+    """From 512 MiB up on 60 us + S / 179 GB/s with a first size 1 % slow: 25 MiB take 206 us, not the first size's 3 ms."""
+    sizes = [2**k for k in range(29, 34)]
+    times = [(60e-6 + s / 179e9) * (1.01 if s == sizes[0] else 1) for s in sizes]
+    cost = fit_cost([collective(s, [t]) for s, t in zip(sizes, times, strict=True)])
+    assert cost_s(cost, 25 * 2**20) == pytest.approx(cost.latency_s + 25 * 2**20 / cost.bandwidth_bytes_per_s, rel=0.02)
+    assert cost_s(cost, 25 * 2**20) < 300e-6
+    assert cost_s(cost, sizes[0]) == times[0]
+    assert cost_s(cost, sizes[0] - 1) == pytest.approx(times[0], rel=1e-6)
 
 
 def test_a_ring_of_other_size_pays_more_messages_and_more_wire() -> None:

@@ -60,27 +60,47 @@ def test_an_algorithm_that_takes_over_is_found_with_its_size_and_factor(factor: 
     def switching(size: int) -> float:
         return line(size) * (factor if size >= 4 * MIB else 1)
 
-    for other in (switching, None):
-        cost = log(switching, other)
-        (switch,) = cost.switches
-        assert (switch.previous_bytes, switch.message_bytes) == (2 * MIB, 4 * MIB)
-        assert switch.factor == pytest.approx(factor, rel=0.02)
-        explained = other is not None or factor > 1  # time falls by a third; the other placement falls with it
-        assert cost.verdict == ("sound" if explained else "noisy: time falls by over 20 % at 1 of 18 steps to a larger size")
+    (switch,) = log(switching, lambda size: 1.05 * switching(size)).switches
+    assert (switch.previous_bytes, switch.message_bytes) == (2 * MIB, 4 * MIB)
+    assert switch.factor == pytest.approx(factor)
+    assert log(switching, None).switches == ()  # nothing shows it a second time
+
+
+def test_a_jump_makes_no_second_switch_beside_it() -> None:
+    """The line back from a jump leads below zero at the step before it, where the curve is only flat."""
+    seconds = dict(zip(SIZES[-6:], (1.21e-3, 1.86e-3, 1.95e-3, 6.5e-3, 8.1e-3, 11.8e-3), strict=True))
+    measured = [collective(s, [k * t], in_place=k == 1) for s, t in seconds.items() for k in (1, 1.01)]
+    (switch,) = fit_cost(measured).switches
+    assert (switch.message_bytes, switch.factor) == (64 * MIB, pytest.approx(6.5 / (1.95 + 2 * 0.09), rel=1e-3))
 
 
 def test_a_bend_in_one_placement_alone_is_no_switch() -> None:
     assert log(halved, line).switches == ()
 
 
-def test_noise_of_repeated_samples_is_no_switch_but_a_real_one_stands_out_of_it() -> None:
-    """Noise of 20 %, medians of five: steps of 20 % happen, but a halving alone is three standard errors long."""
-    rng = np.random.default_rng(0)
-    noise = {size: np.exp(0.2 * rng.standard_normal(5)) for size in SIZES}
-    assert fit_cost([collective(s, line(s) * noise[s]) for s in SIZES]).switches == ()
-    quiet = {size: np.exp(0.02 * rng.standard_normal(5)) for size in SIZES}
-    (switch,) = fit_cost([collective(s, halved(s) * quiet[s]) for s in SIZES]).switches
+@pytest.mark.parametrize("num_samples", [1, 5])
+def test_noise_is_no_switch_but_a_real_one_stands_out_of_it(num_samples: int) -> None:
+    """With noise of 20 to 40 % steps happen in both placements now and then, a halving is one among them."""
+
+    def fitted(time: Callable[[int], float], spread: float, seed: int) -> CostModel:
+        rng = np.random.default_rng(seed)
+        samples = [(s, p, time(s) * np.exp(spread * rng.standard_normal(num_samples))) for s in SIZES for p in (True, False)]
+        return fit_cost([collective(s, seconds, in_place=place) for s, place, seconds in samples])
+
+    false = [len(fitted(line, spread, seed).switches) for spread in (0.02, 0.1, 0.2, 0.4) for seed in range(25)]
+    assert sum(false) <= 2  # of 100 sweeps, 16 steps each
+    (switch,) = fitted(halved, 0.02, 0).switches
     assert switch.message_bytes == 4 * MIB
+
+
+def test_a_curve_whose_own_sizes_do_not_follow_from_each_other_is_not_sound() -> None:
+    """64 KiB to 4 MiB take five times as long: left out, the sizes at the edge of that range are off by half and more."""
+
+    def slow_range(size: int) -> float:
+        return line(size) * (5 if 64 * 2**10 <= size <= 4 * MIB else 1)
+
+    assert log(slow_range, slow_range).verdict.startswith("not sound: a size left out is met within 24% only, in the mean")
+    assert log(line, line).verdict == "sound"
 
 
 @pytest.mark.parametrize(
