@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from commprof.analysis.advice.parts_text import parts_table
 from commprof.analysis.advice.what_if_arguments import add_change_arguments, asks_what_if, check_changes, what_if_text
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.scaling.speedup import karp_flatt
@@ -75,6 +76,7 @@ def prediction_table(predicted: PredictionSet) -> str:
             f"{p.world_size:>5}  {p.model:8}  {format_seconds(p.step_s):>8}  {span:>20}  {p.speedup:>6.2f}x  "
             f"{p.efficiency:>6.1%}  {format_seconds(p.exposed_s):>8}"
         )
+    lines += ["", *parts_table(predicted.overheads)] if predicted.overheads else []
     for p in predicted.predictions:
         if p.assumptions:
             notes = (textwrap.fill(note, _WIDTH, initial_indent="  - ", subsequent_indent="    ") for note in p.assumptions)

@@ -6,11 +6,13 @@ T: the step with the changes. W: seconds that one rank takes for the samples of 
 spreads the optimizer's work over more samples does so on one rank as well. So N ranks never give more than N.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from commprof.analysis.runs.interval import Interval
-from commprof.analysis.step.estimate import Setting, estimate, interval, speedup
+from commprof.analysis.step.closing import closing
+from commprof.analysis.step.estimate import Setting, converting_s, estimate, interval, speedup
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs
 from commprof.commbench.units import format_seconds
 
@@ -20,7 +22,7 @@ class WhatIf:
     """The step of `world_size` ranks with the changes, and `step_now_s` without them; seconds.
 
     `samples`: times the samples of a step now. `interval_s`: 90 % of the draws. `extrapolated`: the wire at this size was
-    carried over from another.
+    carried over from another. `converting_s` is the part of `compute_s` that turns gradients into fewer bytes and back.
     """
 
     world_size: int
@@ -33,6 +35,7 @@ class WhatIf:
     speedup: float
     num_buckets: int
     extrapolated: bool
+    converting_s: float = 0.0
 
 
 def what_if(gathered: Gathered, setting: Setting) -> list[WhatIf]:
@@ -54,23 +57,27 @@ def answer(inputs: StepInputs, setting: Setting, single: SingleRank) -> WhatIf:
         speedup=speedup(inputs, single, setting, then),
         num_buckets=len(then.buckets),
         extrapolated=inputs.extrapolated,
+        converting_s=converting_s(inputs, setting),
     )
 
 
 def what_if_table(answers: Sequence[WhatIf]) -> str:
-    """Lay out the changed steps, 80 columns."""
-    lines = [
-        f"{'ranks':>5}  {'step now':>8}  {'changed':>8}  {'90 % interval':>20}  {'exposed':>8}  {'buckets':>7}  {'speedup':>7}"
-    ]
+    """Lay out the changed steps, 80 columns; what is computed and what is exposed add up to the changed step."""
+    first = f"{'ranks':>5}  {'step now':>8}  {'computed':>8}  {'exposed':>7}"
+    lines = [f"{first}  {'= changed':>9}  {'90 % interval':>20}  {'speedup':>7}"]
     for a in answers:
+        (computed, exposed), changed = closing((a.compute_s, a.exposed_s))
         span = f"{format_seconds(a.interval_s.low)} - {format_seconds(a.interval_s.high)}"
         lines.append(
-            f"{a.world_size:>5}  {format_seconds(a.step_now_s):>8}  {format_seconds(a.step_s):>8}  {span:>20}  "
-            f"{format_seconds(a.exposed_s):>8}  {a.num_buckets:>7}  {a.speedup:>6.2f}x"
+            f"{a.world_size:>5}  {format_seconds(a.step_now_s):>8}  {computed:>8}  {exposed:>7}  {changed:>9}  {span:>20}  "
+            f"{a.speedup:>6.2f}x"
         )
     lines += ["", "speedup: samples/s over those of one rank with the same changes"]
+    lines += [f"buckets: {', '.join(f'{a.num_buckets} on {a.world_size} ranks' for a in answers)}"]
+    if converting := ", ".join(f"{format_seconds(a.converting_s)} on {a.world_size} ranks" for a in answers if a.converting_s):
+        lines.append(f"turning gradients into fewer bytes and back takes, of what is computed: {converting}")
     if samples := next((a.samples for a in answers if a.samples != 1), None):
         lines.append(f"a changed step has {samples:.4g} times the samples of a step now")
     if carried := [str(a.world_size) for a in answers if a.extrapolated]:
         lines.append(f"no bench on {', '.join(carried)} ranks; the wire is carried over by the ring's formula")
-    return "\n".join(lines)
+    return "\n".join(textwrap.fill(line, 80) if len(line) > 80 else line for line in lines)
