@@ -18,7 +18,7 @@ def advice_text(advice: Advice) -> str:
     """Lay out all advice, world size by world size, then what epochs cost."""
     fixed = "batch per rank fixed" if advice.scaling == "weak" else "batch in all fixed"
     single = format_seconds(advice.single_step_s)
-    lines = _wrapped(f"one rank: {single} a step; speedup of samples per second; {fixed}")
+    lines = _wrapped(f"one rank: {single} a step; speedup in samples/s over one rank with the same change; {fixed}")
     for ranks in advice.ranks:
         lines += ["", *_ranks_lines(ranks, advice.scaling)]
     if advice.costs is not None:

@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 from math import floor, log10
 from typing import Final
 
-_DIGITS: Final = 4  # of the whole
+_DIGITS: Final = 5  # of the whole: a part of a hundredth still shows three
 _UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 
 

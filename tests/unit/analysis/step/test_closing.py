@@ -125,7 +125,7 @@ def test_the_table_of_parts_fits_a_terminal() -> None:
     part = Overhead(world_size=4096, single_step_s=0.422, compute_s=0.077, waiting_s=0.0, copies_s=0.0001, exposed_s=0.00432)
     lines = parts_table([part, replace(part, single_step_s=4220.0)])
     assert max(map(len, lines)) <= 80
-    assert lines[-2].split() == ["4096", "422.0", "77.0", "0.0", "0.1", "4.3", "503.4", "ms"]
+    assert lines[-2].split() == ["4096", "422.00", "77.00", "0.00", "0.10", "4.32", "503.42", "ms"]
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
