@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from commprof.analysis.advice.parts_text import parts_blocks
 from commprof.analysis.scaling.speedup import karp_flatt
 from commprof.analysis.step.results import AssumptionCheck, BreakEven, Prediction, PredictionSet
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined, line
@@ -33,6 +34,7 @@ def _predicted(predicted: PredictionSet) -> list[Block]:
         line(f"one rank: {format_seconds(predicted.single_step_s)} per step; speedup S in samples/s; {fixed}"),
         GAP,
         Table(columns=_COLUMNS, rows=[_row(p) for p in predicted.predictions]),
+        *([GAP, *parts_blocks(predicted.overheads)] if predicted.overheads else []),
         *(block for p in predicted.predictions if p.assumptions for block in _assumed(p)),
         GAP,
         *(block for law in predicted.break_evens for block in _break_even(law, schedules[law.world_size])),

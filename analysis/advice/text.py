@@ -15,7 +15,7 @@ def advice_sheet(advice: Advice) -> list[Block]:
     """Lay out all advice, world size by world size, then what epochs cost."""
     fixed = "batch per rank fixed" if advice.scaling == "weak" else "batch in all fixed"
     single = format_seconds(advice.single_step_s)
-    head = [_wrapped(f"one rank: {single} a step; speedup of samples per second; {fixed}")]
+    head = [_wrapped(f"one rank: {single} a step; speedup in samples/s over one rank with the same change; {fixed}")]
     costs = [] if advice.costs is None else list(_costs(advice.costs))
     return joined([head, *(list(_ranks_blocks(ranks, advice.scaling)) for ranks in advice.ranks), costs])
 

@@ -168,9 +168,10 @@ def _check_backends(runs: Sequence[Run]) -> None:
         if run.info.backend != runs[0].info.backend:
             mixed = run.info.on_cpu != runs[0].info.on_cpu
             why = ", and no machine computes on CPUs and sends between GPUs" if mixed else ""
+            mend = ": profile and bench on one kind of machine" if mixed else ""
             raise BadInput(
                 f"{run.path} ran on {run.info.backend}, {runs[0].path} on {runs[0].info.backend}{why}; "
-                "runs of different backends cannot be combined"
+                f"runs of different backends cannot be combined{mend}"
             )
 
 

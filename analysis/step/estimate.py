@@ -137,6 +137,11 @@ def comm_s(inputs: StepInputs, setting: Setting = AS_MEASURED) -> float:
     return float(_transfer_s(inputs, setting, _buckets(inputs, setting))[0].sum())
 
 
+def converting_s(inputs: StepInputs, setting: Setting) -> float:
+    """Return the seconds of a step that turn gradients into fewer bytes and back, in which nothing else is computed."""
+    return float(_copies(inputs, setting, _buckets(inputs, setting))[1][0])
+
+
 def _buckets(inputs: StepInputs, setting: Setting) -> Sequence[Bucket]:
     work = inputs.workload
     if setting.caps_bytes is not None and work.whole_buckets:

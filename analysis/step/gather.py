@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from commprof.analysis.runs.load import Run, check_combinable, in_order, select
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.step.comparable import check_comparable
-from commprof.analysis.step.computation import ComputePool, draw_computation
+from commprof.analysis.step.computation import ComputePool, copy_share, draw_computation
 from commprof.analysis.step.ddp import NO_CONTENTION, Contention, share_cores
 from commprof.analysis.step.drift import drift_of
 from commprof.analysis.step.inputs import SENT_SHARE, Gathered, SingleRank, StepInputs
@@ -97,7 +97,10 @@ def _profiles(runs: Sequence[Run], drift: float) -> Repeats:
 
 def _single_rank(profiles: Repeats) -> SingleRank:
     update_s = profiles.mean(lambda run: median(step.optimizer_s for step in run.counted_steps()))
-    return SingleRank(step_s=profiles.step_s, update_s=update_s)
+    backward_s = profiles.mean(lambda run: median(step.exchange_s for step in run.counted_steps()))
+    gradients = profiles.typical.gradients
+    tail_s = 0.0 if gradients is None else copy_share(gradients) * backward_s
+    return SingleRank(step_s=profiles.step_s, update_s=update_s, tail_s=tail_s)
 
 
 def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel], world_size: int, drift: float) -> StepInputs:

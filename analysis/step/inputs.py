@@ -68,10 +68,14 @@ class StepInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleRank:
-    """One rank's median step, and the part of it that does not grow with the batch, seconds."""
+    """One rank's median step, and the part of it that does not grow with the batch, seconds.
+
+    `tail_s` is what it does between its last gradient and the end of backward, where N ranks copy.
+    """
 
     step_s: float
     update_s: float
+    tail_s: float = 0.0
 
     def changed_s(self, *, batch: float = 1.0, model: float = 1.0) -> float:
         """Return its step at other sizes of batch and model, as factors."""

@@ -11,7 +11,7 @@ over the steps and over the bench's samples, and by the error that this model wa
 Beside it stand three simple models, so that the gain of the elaborate one can be seen:
 
     linear     T_N = T_1
-    Amdahl     T_N = T_1 (1 + e (N-1)), e = T_comm(N_0)/T_1 at the smallest world size N_0 that was benched, over N_0 - 1
+    Amdahl     T_N = T_1 (1 + f (N-1)), f = T_comm(N_0)/T_1 at the smallest world size N_0 that was benched, over N_0 - 1
     ring       T_N = T_1 + 2(N-1) alpha + 2(N-1)/N S/B, nothing hidden
 
 at a fixed batch per rank; where the batch is fixed in all (strong scaling), T_1/N takes the place of T_1 in what is added to.
@@ -24,7 +24,7 @@ from commprof.analysis.scaling.speedup import ScalingKind, amdahl_step_s, comput
 from commprof.analysis.step.ddp import NO_CONTENTION
 from commprof.analysis.step.drift import TOLD_DRIFT
 from commprof.analysis.step.estimate import Estimate, comm_s, estimate, interval
-from commprof.analysis.step.inputs import Gathered, StepInputs
+from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs
 from commprof.analysis.step.results import BreakEven, Model, Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep
 from commprof.analysis.wire.cost import cost_s, ring_s
 from commprof.analysis.wire.outside_sweep import unmeasured_sizes
@@ -43,7 +43,7 @@ def predict(gathered: Gathered) -> PredictionSet:
         profile_run_id=gathered.profile_run_id,
         run_ids=gathered.run_ids,
         predictions=tuple(p for pair in pairs for p in predict_all(*pair, single_s, gathered.anchor, kind)),
-        overheads=tuple(overhead_of(*pair, single_s, kind) for pair in pairs),
+        overheads=tuple(overhead_of(*pair, gathered.single, kind) for pair in pairs),
         schedules=tuple(schedule_of(*pair) for pair in pairs),
         changes=(),
         scaling=kind,
@@ -59,10 +59,10 @@ def predict_all(inputs: StepInputs, known: Estimate, single_s: float, anchor: Co
     share_s, work = compute_share_s(single_s, n, kind), work_s(single_s, n, kind)
     anchored = work_s(single_s, anchor.world_size, kind) * (1 - 1 / anchor.world_size)
     serial = sum(cost_s(anchor, size) for size in bucket_bytes) / anchored
-    term, amdahl = ("T_1", "T_1 (1 + e (N-1))") if kind == "weak" else ("T_1/N", "T_1 (e + (1-e)/N)")
+    term, amdahl = ("T_1", "T_1 (1 + f (N-1))") if kind == "weak" else ("T_1/N", "T_1 (f + (1-f)/N)")
     naive: dict[Model, tuple[str, float]] = {
         "ring": (f"{term} + sum over buckets of 2(N-1) alpha + 2(N-1)/N S/B", share_s + ring_comm_s),
-        "amdahl": (f"{amdahl}, e = {serial:.3g}", amdahl_step_s(single_s, serial, n, kind)),
+        "amdahl": (f"{amdahl}, f = {serial:.3g}", amdahl_step_s(single_s, serial, n, kind)),
         "linear": (term, share_s),
     }
     ratio = work / comm_s(inputs)
@@ -87,13 +87,20 @@ def predict_all(inputs: StepInputs, known: Estimate, single_s: float, anchor: Co
     return [schedule, *(prediction(model, formula, seconds, None) for model, (formula, seconds) in naive.items())]
 
 
-def overhead_of(inputs: StepInputs, known: Estimate, single_s: float, kind: ScalingKind) -> Overhead:
-    """Split the predicted step into one rank's share, slower computation, waiting and exposed communication."""
-    share_s = compute_share_s(single_s, inputs.world_size, kind)
+def overhead_of(inputs: StepInputs, known: Estimate, single: SingleRank, kind: ScalingKind) -> Overhead:
+    """Split the predicted step into one rank's share, slower computation, waiting, copies and exposed communication.
+
+    Copies were measured where the computation was, at N; they are at most what the computation is longer than one rank's.
+    """
+    share_s, own = compute_share_s(single.step_s, inputs.world_size, kind), inputs.computation
+    slower_s = inputs.alone_s - share_s
+    copies_s = float(own.copy_s[0] / own.step_s[0]) * inputs.alone_s - single.tail_s if inputs.measured_at_n else 0.0
+    copies_s = min(max(0.0, copies_s), max(0.0, slower_s))
     return Overhead(
         world_size=inputs.world_size,
         single_step_s=share_s,
-        compute_s=inputs.alone_s - share_s,
+        compute_s=slower_s - copies_s,
+        copies_s=copies_s,
         waiting_s=float(known.compute_s[0]) - inputs.alone_s,
         exposed_s=float(known.exposed_s[0]),
     )

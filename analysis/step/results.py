@@ -170,8 +170,3 @@ class AssumptionCheck:
     def explains_s(self) -> float:
         """The seconds of the error that this part makes."""
         return 0.0 if self.measured_s is None or self.expected_s is None else self.measured_s - self.expected_s
-
-    @property
-    def explained_share(self) -> float:
-        """The share of the error; infinite where there is none to share."""
-        return self.explains_s / self.error_s if self.error_s else float("inf")

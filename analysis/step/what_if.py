@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from commprof.analysis.runs.interval import Interval
-from commprof.analysis.step.estimate import Setting, estimate, interval, speedup
+from commprof.analysis.step.closing import closing
+from commprof.analysis.step.estimate import Setting, converting_s, estimate, interval, speedup
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs
-from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, line
+from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Words, line
 from commprof.commbench.units import format_seconds
 
 
@@ -21,7 +22,7 @@ class WhatIf:
     """The step of `world_size` ranks with the changes, and `step_now_s` without them; seconds.
 
     `samples`: times the samples of a step now. `interval_s`: 90 % of the draws. `extrapolated`: the wire at this size was
-    carried over from another.
+    carried over from another. `converting_s` is the part of `compute_s` that turns gradients into fewer bytes and back.
     """
 
     world_size: int
@@ -34,6 +35,7 @@ class WhatIf:
     speedup: float
     num_buckets: int
     extrapolated: bool
+    converting_s: float = 0.0
 
 
 def what_if(gathered: Gathered, setting: Setting) -> list[WhatIf]:
@@ -55,21 +57,25 @@ def answer(inputs: StepInputs, setting: Setting, single: SingleRank) -> WhatIf:
         speedup=speedup(inputs, single, setting, then),
         num_buckets=len(then.buckets),
         extrapolated=inputs.extrapolated,
+        converting_s=converting_s(inputs, setting),
     )
 
 
 def what_if_sheet(answers: Sequence[WhatIf]) -> list[Block]:
-    """Lay out the changed steps."""
+    """Lay out the changed steps; what is computed and what is exposed add up to the changed step."""
     columns = (
         Column(name="ranks", width=5, before="", key=True),
         Column(name="step now", width=8),
-        Column(name="changed", width=8),
+        Column(name="computed", width=8),
+        Column(name="exposed", width=7),
+        Column(name="= changed", width=9),
         Column(name="90 % interval", width=20),
-        Column(name="exposed", width=8),
-        Column(name="buckets", width=7),
         Column(name="speedup", width=7),
     )
     notes = [GAP, line("speedup: samples/s over those of one rank with the same changes")]
+    notes.append(Words(f"buckets: {', '.join(f'{a.num_buckets} on {a.world_size} ranks' for a in answers)}"))
+    if converting := ", ".join(f"{format_seconds(a.converting_s)} on {a.world_size} ranks" for a in answers if a.converting_s):
+        notes.append(Words(f"turning gradients into fewer bytes and back takes, of what is computed: {converting}"))
     if samples := next((a.samples for a in answers if a.samples != 1), None):
         notes.append(line(f"a changed step has {samples:.4g} times the samples of a step now"))
     if carried := [str(a.world_size) for a in answers if a.extrapolated]:
@@ -78,14 +84,15 @@ def what_if_sheet(answers: Sequence[WhatIf]) -> list[Block]:
 
 
 def _row(a: WhatIf) -> Row:
+    (computed, exposed), changed = closing((a.compute_s, a.exposed_s))
     return Row(
         (
             str(a.world_size),
             format_seconds(a.step_now_s),
-            format_seconds(a.step_s),
+            computed,
+            exposed,
+            changed,
             f"{format_seconds(a.interval_s.low)} - {format_seconds(a.interval_s.high)}",
-            format_seconds(a.exposed_s),
-            str(a.num_buckets),
             Cell(f"{a.speedup:.2f}x", "good" if a.speedup > 1 else "bad"),
         )
     )

@@ -13,6 +13,7 @@ from statistics import median
 
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import compute_share_s, work_s
+from commprof.analysis.step.comparable import contradictions
 from commprof.analysis.step.pools import compute_only_s
 from commprof.analysis.step.results import Model, Prediction, PredictionSet
 from commprof.analysis.study.experiment import Cell
@@ -24,7 +25,10 @@ _PHASES = ("data", "forward", "backward", "optimizer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRow:
-    """One run of a study beside what was predicted of it. None: no single-rank run, no compute-only run."""
+    """One run of a study beside what was predicted of it. None: no single-rank run, no compute-only run.
+
+    Of runs that contradict each other (not `comparable`) neither speedup nor overhead is known.
+    """
 
     run: Run
     workload: Workload
@@ -34,6 +38,7 @@ class StudyRow:
     compute_s: float | None = None
     comm_s: float | None = None
     predictions: dict[Model, Prediction] = field(default_factory=dict)
+    comparable: bool = True
 
     @property
     def step_s(self) -> float:
@@ -48,11 +53,11 @@ class StudyRow:
 
     @property
     def overhead_s(self) -> float | None:
-        return None if self.compute_s is None else self.step_s - self.compute_s
+        return None if self.compute_s is None or not self.comparable else self.step_s - self.compute_s
 
     @property
     def speedup(self) -> float | None:
-        return None if self.work_s is None else self.work_s / self.step_s
+        return None if self.work_s is None or not self.comparable else self.work_s / self.step_s
 
     @property
     def ratio(self) -> float | None:
@@ -100,6 +105,7 @@ def to_csv(rows: Sequence[StudyRow]) -> str:
 
 def _checked_rows(cell: Cell, predicted: PredictionSet | None, single_s: float | None) -> Iterator[StudyRow]:
     seen: dict[int, int] = {}
+    contradicted = contradictions(cell.runs, predicted)
     for run in select(cell.runs, kind="train", synchronised=True):
         n, work = run.world_size, run.info.workload
         assert work is not None
@@ -116,6 +122,7 @@ def _checked_rows(cell: Cell, predicted: PredictionSet | None, single_s: float |
             compute_s=compute_only_s(compute[-1]) if compute else None,
             comm_s=next((law.comm_s for law in predicted.break_evens if law.world_size == n), None) if predicted else None,
             predictions={p.model: p for p in predicted.predictions if p.world_size == n} if predicted else {},
+            comparable=n not in contradicted,
         )
 
 

@@ -50,6 +50,7 @@ STAND_INS = {
     **dict.fromkeys(("RUN", "EARLIER_RUN", "runs/BENCH", "runs/TODAY", "runs/LAST-WEEK"), "large-bench"),
     **dict.fromkeys(("runs/TRAIN", "runs/AFTER", "runs/BEFORE"), "runs/*-train-n2-*"),
     "runs/PROFILE": "runs/*-train-n1-*",
+    "runs/GPU_PROFILE": "gpu-profile",
     "runs/demo": "demo",
     **dict.fromkeys(("runs/MONDAY", "runs/BENCH2"), "large-bench"),
     "runs/TUESDAY": "runs/*-bench-n2-*",
@@ -115,6 +116,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert done.returncode == 0, (step.line, done.stderr)
     shutil.copytree(folder / "runs", folder / "demo", ignore=shutil.ignore_patterns("*.pt"))
     (study,) = (folder / "demo").glob("*-train-n1-*")
+    shutil.copytree(study, folder / "gpu-profile")
+    write_document(folder / "gpu-profile" / "run.json", replace(read_info(study), backend="nccl"))
     write_document(folder / "demo" / "run.json", replace(read_info(study), kind="study", run_id="demo", workload=None))
     (trained,) = (folder / "runs").glob("*-train-n2-*")
     shutil.copytree(trained / "traces", folder / "traces")

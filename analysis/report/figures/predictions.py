@@ -49,6 +49,7 @@ _PARTS = {
     "single_step_s": ("one rank's step", GREY),
     "compute_s": ("slower computation", ORANGE),
     "waiting_s": ("waiting", PURPLE),
+    "copies_s": ("copies", SKY),
     "exposed_s": ("exposed communication", BLUE),
 }
 
@@ -128,9 +129,9 @@ def overhead_figure(overheads: Sequence[Overhead], measured: Sequence[Outcome]) 
     """
     figure, axes = new_axes(58 + 38 * len(overheads), left=68, legend_rows=2)
     steps_s = {outcome.prediction.world_size: outcome.measured_step_s for outcome in measured}
-    sums_s = [sum(getattr(overhead, part) for part in _PARTS) for overhead in overheads]
-    scale, unit = time_unit(max([*sums_s, *steps_s.values()]))
-    _stack(axes, [(name, colour, [getattr(o, part) / scale for o in overheads]) for part, (name, colour) in _PARTS.items()])
+    scale, unit = time_unit(max([*(overhead.step_s for overhead in overheads), *steps_s.values()]))
+    parts = {part: look for part, look in _PARTS.items() if part != "copies_s" or any(o.copies_s for o in overheads)}
+    _stack(axes, [(name, colour, [getattr(o, part) / scale for o in overheads]) for part, (name, colour) in parts.items()])
     points = [(steps_s[o.world_size] / scale, row) for row, o in enumerate(overheads) if o.world_size in steps_s]
     if points:
         xs, ys = zip(*points, strict=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import karp_flatt, work_s
-from commprof.analysis.step.assumptions import checked_assumptions, failed
+from commprof.analysis.step.assumptions import checked_assumptions, failed, failed_communication
 from commprof.analysis.step.results import AssumptionCheck, Change, Overhead, Prediction, PredictionSet
 from commprof.commbench.units import format_estimate, format_seconds
 
@@ -99,18 +99,29 @@ def _answer(prediction: Prediction, check: Outcome | None) -> str:
 
 
 def _reason(prediction: Prediction, check: Outcome | None, checks: Sequence[AssumptionCheck]) -> str:
-    """Name the assumption that failed where the measured step lies outside the prediction's interval."""
-    span = prediction.interval_s
-    if check is None or span is None or span.low <= check.measured_step_s <= span.high:
+    """Name the assumption that failed where the step lies outside the prediction's interval; failed communication always."""
+    span, own = prediction.interval_s, [one for one in checks if one.world_size == prediction.world_size]
+    if check is None or span is None:
         return ""
-    culprit = failed([own for own in checks if own.world_size == prediction.world_size])
+    if span.low <= check.measured_step_s <= span.high:
+        return _failed_communication(own)
+    culprit = failed(own)
     if culprit is None:
-        return " No single assumption explains it."
+        return f" No single assumption explains it.{_failed_communication(own)}"
     pace = "longer" if culprit.explains_s > 0 else "shorter"
     return (
         f" What failed is the assumption that {culprit.assumption}: that part took {format_seconds(abs(culprit.explains_s))} "
-        f"{pace} than predicted."
+        f"{pace} than predicted.{'' if culprit.name == 'communication' else _failed_communication(own)}"
     )
+
+
+def _failed_communication(checks: Sequence[AssumptionCheck]) -> str:
+    """Say that communication was not as predicted, which the whole step may hide."""
+    check = failed_communication(checks)
+    if check is None or check.measured_s is None or check.expected_s is None:
+        return ""
+    times = f"{format_seconds(check.expected_s)} predicted, {format_seconds(check.measured_s)} measured"
+    return f" Its communication was not as predicted: {times} from the last gradient to the last bucket."
 
 
 def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionSet, runs: Sequence[Run]) -> str:

@@ -21,7 +21,8 @@ _MUCH_DRIFT = 0.05
 def warnings(material: Material) -> tuple[str, ...]:
     """Return what a reader must know before believing a number, the gravest first."""
     found = (_disagreeing, _emulated, _shared_cores, _drifting, _unfinished, _doubts)
-    return (*(warning for kind in found for warning in kind(material)), *material.refusals)
+    told = (*(warning for kind in found for warning in kind(material)), *material.refusals)
+    return tuple(warning for warning in told if warning != material.unpredicted)  # that stands in the verdict
 
 
 def environment_section(material: Material) -> Section:
@@ -75,7 +76,8 @@ def _disagreeing(material: Material) -> Iterator[str]:
         try:
             repeats_of(runs, Run.median_step_s, drift)
         except UnusableData as error:
-            yield f"On {ranks(runs[0].world_size)}: {error}."
+            if str(error) not in (material.unpredicted or ""):
+                yield f"On {ranks(runs[0].world_size)}: {error}."
 
 
 def _emulated(material: Material) -> Iterator[str]:

@@ -9,6 +9,7 @@ from commprof.analysis.report.numbers.verdict import Outcome, laws
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.report.sections.assumptions import assumption_table
 from commprof.analysis.runs.load import Run, select
+from commprof.analysis.step.closing import closing
 from commprof.analysis.step.results import Change, Prediction, PredictionSet, ScheduledStep
 from commprof.commbench.records.training import GradientTimeline
 from commprof.commbench.units import format_bytes, format_seconds
@@ -50,7 +51,7 @@ def overhead_picture(material: Material, predicted: PredictionSet) -> Picture:
     """Return what the prediction adds to one rank's step, part by part."""
     said = "; ".join(
         f"{ranks(o.world_size)}: slower computation {format_seconds(o.compute_s)}, waiting {format_seconds(o.waiting_s)}, "
-        f"exposed communication {format_seconds(o.exposed_s)}"
+        f"copies {format_seconds(o.copies_s)}, exposed communication {format_seconds(o.exposed_s)}"
         for o in predicted.overheads
     )
     training = [run for run in material.known if run.info.kind == "train"]
@@ -70,12 +71,21 @@ def overhead_table(material: Material, predicted: PredictionSet) -> Table:
     steps_s = {outcome.prediction.world_size: outcome.measured_step_s for outcome in material.schedule_outcomes}
     rows = []
     for o in predicted.overheads:
-        parts = (o.single_step_s, o.compute_s, o.waiting_s, o.exposed_s)
+        parts, total = closing((o.single_step_s, o.compute_s, o.waiting_s, o.copies_s, o.exposed_s))
         measured = format_seconds(steps_s[o.world_size]) if o.world_size in steps_s else _NOT_KNOWN
-        rows.append((str(o.world_size), *map(format_seconds, (*parts, sum(parts))), measured))
+        rows.append((str(o.world_size), *(f"{part} {total.split()[1]}" for part in parts), total, measured))
     return Table(
         title="Why a step takes longer, in numbers",
-        head=("Ranks", "One rank's step", "Slower computation", "Waiting", "Exposed", "Predicted step", "Measured step"),
+        head=(
+            "Ranks",
+            "One rank's step",
+            "Slower computation",
+            "Waiting",
+            "Copies",
+            "Exposed",
+            "Predicted step",
+            "Measured step",
+        ),
         rows=tuple(rows),
         words=frozenset(),
         folded=True,
@@ -267,7 +277,7 @@ def _formula_table(predicted: PredictionSet) -> Table:
     formulas = dict.fromkeys((p.model, p.formula) for p in predicted.predictions)
     return Table(
         title="The models",
-        note="alpha: latency of one message; B: bandwidth of a link; S: bytes of a bucket; e: communication over T_1 at the "
+        note="alpha: latency of one message; B: bandwidth of a link; S: bytes of a bucket; f: communication over T_1 at the "
         "smallest benched world size, per further rank.",
         head=("Model", "Step on N ranks"),
         rows=tuple((MODELS[model], formula) for model, formula in formulas),

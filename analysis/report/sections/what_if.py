@@ -9,6 +9,8 @@ from commprof.commbench.errors import CommprofError
 _SENTENCES = (
     "Move a control: the step is simulated again in this page, by the model that made the prediction. Speedup is samples per "
     "second over those of one rank with the same changes.",
+    "Sending gradients in fewer bytes costs two more passes over them, which count as computation: where little is sent anyway "
+    "the step gets longer.",
     "The interval shown is the prediction's as it is. It is not computed again for a change, and a change that lies far from "
     "what was measured is less certain. Memory is not looked at: a larger batch may not fit.",
 )

@@ -64,13 +64,13 @@ def test_odd_arguments_are_refused_by_name(study: Path) -> None:
 
 
 def test_what_pandas_did_to_a_table_of_throughputs_does_not_matter() -> None:
-    table = pd.DataFrame({"series": ["a"] * 3 + ["b"] * 3, "n": [1, 2, 4] * 2, "step_s": [1.0, 1.1, 1.2, 2.0, 2.1, 2.2]})
+    steps = {"series": ["a"] * 3 + ["b"] * 3, "n": [1, 2, 4] * 2, "step_s": [1.0, 1.1, 1.2, 2.0, 2.1, 2.2]}
+    table = pd.DataFrame({**steps, "interconnect": "nvlink"})
     told = cp.extrapolate(table, n=8).to_frame().value.to_list()
-    gap = pd.DataFrame([{"series": None, "n": None, "step_s": None}])
+    gap = pd.DataFrame([dict.fromkeys(table.columns)])
     for same in (
         table.set_index("series"),
         table.set_index(["series", "n"]),
-        table.set_index(["series", "n"]).step_s,
         table.convert_dtypes(),
         table.astype({"series": "category", "n": "category"}),
         table.astype({"n": float}),

@@ -26,7 +26,9 @@ LONG = "model-70b/sequence-2048/micro-batch-8/accumulation-4/{}"
 
 def told(count: int, name: str = "series-{}", world_sizes: tuple[int, ...] = (8, 16)) -> list[Extrapolation]:
     steps_s = {1: 1.0, 2: 1.1, 4: 1.2}
-    series = [Series(name=name.format(index), measure="step_s", values=steps_s) for index in range(count)]
+    series = [
+        Series(name=name.format(index), measure="step_s", values=steps_s, interconnect="nvlink") for index in range(count)
+    ]
     return [extrapolate(one, world_sizes, scaling="weak") for one in series]
 
 

@@ -68,3 +68,10 @@ def test_a_time_that_is_none_is_refused(words: list[str]) -> None:
 def test_times_that_say_nothing_are_refused(times: dict[int, float]) -> None:
     with pytest.raises(BadInput, match="--times needs"):
         scalings_of(times)
+
+
+@pytest.mark.parametrize(("parallel_s", "said"), [(1.0, True), (1.95, False)])
+def test_more_than_n_times_as_fast_is_no_result(parallel_s: float, said: bool) -> None:
+    told = Scaling(world_size=2, single_s=4.0, parallel_s=parallel_s).explain()
+    assert ("these times are not comparable" in told) == said
+    assert ("x, efficiency" in told) != said

@@ -129,6 +129,19 @@ def test_study_csv_is_tidy(tmp_path: Path) -> None:
     assert float(second["speedup"]) == pytest.approx(2 * float(second["efficiency"]))
 
 
+def test_a_run_that_cannot_be_compared_has_no_speedup(tmp_path: Path) -> None:
+    """Its step takes half of what one rank computes."""
+    root = calibrate(tmp_path / "study")
+    predict_all(root)
+    check(root, "1gbit", 0.8)
+    training(root / "small-train-n2-100mbit", COMPUTE_S / 2, world_size=2, wire="100mbit")
+    write_study_report(root)
+    with (root / "analysis" / "study.csv").open() as file:
+        _, slow, fast = csv.DictReader(file)
+    assert (slow["speedup"], slow["efficiency"], slow["overhead_s"]) == ("", "", "")
+    assert 1 < float(fast["speedup"]) < 2
+
+
 def test_a_prediction_on_disk_is_never_replaced_and_failed_runs_belong_to_no_cell(tmp_path: Path) -> None:
     root = calibrate(tmp_path / "study")
     predict_all(root)

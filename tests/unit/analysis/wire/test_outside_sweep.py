@@ -1,7 +1,8 @@
 from commprof.analysis.wire.cost import fit_cost
 from commprof.analysis.wire.outside_sweep import unmeasured_buckets, unmeasured_sizes
 from commprof.analysis.wire.results import CostModel
-from commprof.analysis.wire.text import fit_text
+from commprof.analysis.wire.text import fit_sheet
+from commprof.commbench.display.sheet import plain_text
 from tests.factory import MIB, collective
 
 
@@ -19,6 +20,6 @@ def test_buckets_on_either_side_of_the_sweep_are_told() -> None:
 
 def test_fit_says_from_which_size_on_a_sweep_was_measured() -> None:
     assert unmeasured_buckets(swept(1024, MIB, 16 * MIB)) is None
-    shown = " ".join(fit_text([swept(512 * MIB, 1024 * MIB, 2048 * MIB)]).split())
+    shown = " ".join(plain_text(fit_sheet([swept(512 * MIB, 1024 * MIB, 2048 * MIB)])).split())
     assert "all_reduce on 2 ranks: nothing was measured below 512 MiB; the fitted line goes on there" in shown
     assert "~25.6 ms" not in shown and "~26.3 ms" in shown  # 25 MiB at 1 GB/s and 50 us
