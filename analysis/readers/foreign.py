@@ -17,7 +17,7 @@ from commprof.commbench.records.types import SoftwareInfo
 
 _MAX_BYTES = 2**50
 _MAX_SECONDS = 1e6
-_NUMBER = re.compile(r"[+-]?(?:\d{1,18}(?:\.(\d{0,12}))?|\.(\d{1,12}))(?:[eE]([+-]?\d{1,2}))?")
+_NUMBER = re.compile(r"[+-]?(?:\d{1,40}(?:\.(\d{0,60}))?|\.(\d{1,60}))(?:[eE]([+-]?\d{1,3}))?")  # Python prints 17 digits
 _ALIASES = {"char": "int8", "int": "int32", "float": "float32", "half": "float16", "double": "float64", "bf16": "bfloat16"}
 _ALIASES |= {"fp32": "float32", "fp16": "float16", "fp64": "float64", "long": "int64"}
 _SAME_SIZE = {"uint8": "int8", "bool": "int8", "f8e4m3": "int8", "f8e5m2": "int8", "fp8_e4m3": "int8", "fp8_e5m2": "int8"}
@@ -100,10 +100,10 @@ class ForeignSweep:
 def figure(text: str, scale: float = 1.0) -> Figure | None:
     """Read a printed number, in units of `scale`; None for anything else, NaN and infinity included."""
     match = _NUMBER.fullmatch(text.strip())
-    if match is None:
+    if match is None or not math.isfinite(float(match[0])):
         return None
     decimals = len(match[1] or match[2] or "")
-    step = 10.0 ** (int(match[3] or 0) - decimals)
+    step = float(f"1e{int(match[3] or 0) - decimals}")
     return Figure(value=float(match[0]) * scale, slack=0.5 * step * scale)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from commprof.analysis.readers.as_run import measurements, understand
 from commprof.analysis.readers.dialect import read_log
+from commprof.analysis.readers.foreign import figure
 from commprof.analysis.readers.presets import preset_names
 from commprof.analysis.runs.load import load_run
 from commprof.analysis.wire.benched import fit_costs
@@ -268,6 +269,22 @@ def test_csv_of_ones_own(mark: str) -> None:
         read_log("size,time\n1024,5\n")
     with pytest.raises(UnusableData, match="say --op"):
         imported("size,time_us\n1024,5\n")
+
+
+@pytest.mark.parametrize("scale", ["us", "s"])
+def test_numbers_of_any_precision_are_read(scale: str) -> None:
+    """Python writes a float with up to 17 digits; none of them makes the number unreadable."""
+    seconds = {2**20: 1 / 8101, 2**22: 1 / 2427, 2**24: 1.6125e-3, 2**26: 3 / 467}
+    factor = {"us": 1e6, "s": 1.0}[scale]
+    table = [f"op,n,size_bytes,time_{scale}", *(f"all_reduce,4,{size},{time * factor!r}" for size, time in seconds.items())]
+    found = list(measurements(imported("\n".join(table))))
+    assert {r.message_bytes: r.median_s for r in found} == pytest.approx(seconds, rel=1e-12)
+
+
+@pytest.mark.parametrize(("word", "value"), [("1e999", None), ("1e-999", 0.0), ("9" * 41, None), ("0." + "1" * 60, 1 / 9)])
+def test_a_number_is_read_or_refused_and_never_an_error(word: str, value: float | None) -> None:
+    read = figure(word)
+    assert (read is None) if value is None else (read is not None and read.value == pytest.approx(value))
 
 
 @pytest.mark.parametrize(
