@@ -58,7 +58,8 @@ def understand(sweep: ForeignSweep, name: str, *, op: str | None, ranks: int | N
     sweep = replace(sweep, times=_marked_wrong(times, sweep.failed_values))
     name_of_op, op_source = operation(sweep, name, op)
     size = world_size(sweep, name_of_op, ranks)
-    notes = [*sweep.notes, *dropped, *size.notes, *figure_notes(sweep, name_of_op, size.value), *_doubts(sweep)]
+    ended = [] if sweep.ended_early is None else [f"NOT WHOLE: {sweep.ended_early}; check fails the run"]
+    notes = [*ended, *sweep.notes, *dropped, *size.notes, *figure_notes(sweep, name_of_op, size.value), *_doubts(sweep)]
     return Understood(
         sweep=sweep, op=name_of_op, op_source=op_source, ranks=size, notes=tuple(printable(note) for note in notes)
     )
@@ -70,7 +71,8 @@ def write_run(path: Path, understood: Understood, name: str) -> None:
     with RecordWriter(path / "collectives.jsonl") as writer:
         for measurement in measurements(understood):
             writer.append(measurement)
-    finish_run(path, "completed")
+    ended_early = understood.sweep.ended_early
+    finish_run(path, "completed" if ended_early is None else "failed", None if ended_early is None else printable(ended_early))
 
 
 def measurements(understood: Understood) -> Iterator[CollectiveMeasurement]:

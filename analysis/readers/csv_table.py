@@ -85,6 +85,8 @@ def _meaning(name: str) -> str:
 
 def _time(cells: dict[str, str]) -> ForeignTime | None:
     known = {name.partition(":")[0]: (cell, name.partition(":")[2]) for name, cell in cells.items()}
+    if "size" not in known:
+        return None
     size = _size(*known["size"])
     alg, bus = (_rate(known.get(name)) for name in ("alg", "bus"))
     time_s = _seconds(known.get("time"), size, alg)

@@ -1,12 +1,15 @@
 """Whose log is this? The first mark that no other benchmark makes decides."""
 
 import re
+from dataclasses import replace
 
 from commprof.analysis.readers.all_reduce_bench import read_all_reduce_bench
 from commprof.analysis.readers.csv_table import read_csv_table
+from commprof.analysis.readers.ending import fatal_line
 from commprof.analysis.readers.foreign import ForeignSweep
 from commprof.analysis.readers.nccl_tests import read_nccl_tests, why_no_rows
 from commprof.analysis.readers.nccl_tests_json import read_nccl_tests_json
+from commprof.analysis.readers.nccl_tests_rows import HEADER, text_lines
 from commprof.analysis.readers.param import read_param
 from commprof.commbench.errors import UnusableData
 
@@ -18,7 +21,17 @@ _NOT_COLLECTIVES = (
 
 
 def read_log(text: str) -> tuple[ForeignSweep, ...]:
-    """Read every sweep of a log; raises UnusableData with the reason where it holds none."""
+    """Read every sweep of a log; raises UnusableData with the reason where it holds none.
+
+    nccl-tests' readers know whether a table is whole; of any other a crash that the log tells of is all that is known.
+    """
+    sweeps = _read(text)
+    if any(sweep.dialect.startswith("nccl-tests") for sweep in sweeps) or (fatal := fatal_line(text.splitlines())) is None:
+        return sweeps
+    return tuple(replace(sweep, ended_early=f"it may lack what came after; the log says {fatal!r}") for sweep in sweeps)
+
+
+def _read(text: str) -> tuple[ForeignSweep, ...]:
     if re.match(r"\s*\{\s*\"", text[:1_000]):
         return read_nccl_tests_json(text)
     if "COMMS-RES-" in text:
@@ -30,6 +43,6 @@ def read_log(text: str) -> tuple[ForeignSweep, ...]:
     for mark, reason in _NOT_COLLECTIVES:
         if re.search(mark, text):
             raise UnusableData(reason)
-    if "nThread" in text or "test starting" in text:
-        raise UnusableData(why_no_rows(text))
+    if HEADER in text or "test starting" in text or "nThread" in text:
+        raise UnusableData(why_no_rows(text_lines(text)))
     return read_csv_table(text)

@@ -76,7 +76,8 @@ class ForeignTime:
 class ForeignSweep:
     """One table of a log. `op` and `num_ranks` are None where the log does not state them, else their `_source` says where.
 
-    `failed_values` is the footer's count of wrong values. `refused` is why the table cannot be used, found while reading it.
+    `failed_values` is the footer's count of wrong values. `ended_early` is why the table is not whole, None for one that is.
+    `refused` is why the table cannot be used, found while reading it.
     """
 
     dialect: str
@@ -93,6 +94,7 @@ class ForeignSweep:
     backend: str = "nccl"
     software: SoftwareInfo | None = None
     failed_values: int | None = None
+    ended_early: str | None = None
     notes: tuple[str, ...] = ()
     refused: str | None = None
 

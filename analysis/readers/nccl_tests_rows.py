@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from commprof.analysis.readers.ending import fatal_line
 from commprof.analysis.readers.foreign import DATA_TYPE_WORDS, figure, whole_number
 
 _REDUCTIONS = ("sum", "prod", "max", "min", "avg", "mulsum", "none")
@@ -21,7 +22,13 @@ _ROW = re.compile(rf"(?<![\w.])(\d{{1,18}})\s+(\d{{1,18}})\s+({'|'.join(DATA_TYP
 _STUCK = re.compile(r"(?:-?\d{1,12}(?:\.\d{1,4})?|N/A)(?=[A-Za-z])")
 _TYPES = ("float", "half", "double", "int", "char", "f8", "fp", "bf16", "bool", "long")  # at least one is in every type's name
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d")
-PROGRAM = re.compile(r"\b(\w{4,14})_perf\b")
+PROGRAM = re.compile(r"\b(\w{4,18})_perf\b")
+DEVICE = re.compile(
+    r"Rank\s+(\d{1,6})\s+(?:Group\s+(\d{1,6})\s+)?Pid\s+(\S{1,12})\s+on\s+(\S{1,256})\s+device\s+(\d{1,6})\s+\[([^\]]{1,32})\]\s+(.*)"
+)
+LIST_BEGINS = "Using devices"
+HEADER = "minBytes"  # in the line that says what was asked for
+_BEGINS = (HEADER, "test starting", LIST_BEGINS, "nccl-tests version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +42,12 @@ class Row:
 
 
 def tables(text: str) -> list[list[str]]:
-    """Part a text into the lines of each table that has rows, what stands before and after it included."""
-    return [section for stream in _streams(text_lines(text)) for section in _sections(stream)]
+    """Part a text into the lines of each table, what stands before and after it included; a test that began may have no rows.
+
+    None where no table has rows.
+    """
+    found = [section for stream in _streams(text_lines(text)) for section in _sections(stream)]
+    return found if any(map(rows_of, found)) else []
 
 
 def text_lines(text: str) -> list[str]:
@@ -65,22 +76,27 @@ def _row_in(line: str) -> re.Match[str] | None:
 
 
 def _sections(lines: Sequence[str]) -> list[list[str]]:
-    """Part a stream where, after rows, something begins anew; keep the parts with rows."""
+    """Part a stream where, after rows or a crash, something begins anew; keep the parts with rows and the tests without."""
     sections: list[list[str]] = [[]]
-    has_rows = has_header = False
+    has_rows = has_header = crashed = False
     for line in lines:
         header = columns_of(line) is not None
-        begins = has_rows and (header or "nThread" in line or "test starting" in line or "Using devices" in line)
-        begins = begins or (has_rows and "concluded" not in line and PROGRAM.search(line) is not None)
-        if begins:
+        anew = header or any(mark in line for mark in _BEGINS)
+        if (anew and (has_rows or crashed)) or (has_rows and _names_another(line)):
             sections.append([])
-            has_rows = has_header = False
+            has_rows = has_header = crashed = False
         sections[-1].append(line)
         has_header = has_header or header
         has_rows = (
             has_rows or _is_row(line) or (has_header and whole_number(line.split(maxsplit=1)[0] if line else "") is not None)
         )
-    return [section for section in sections if rows_of(section)]
+        crashed = crashed or fatal_line([line]) is not None
+    return [section for section in sections if rows_of(section) or any(HEADER in line for line in section)]
+
+
+def _names_another(line: str) -> bool:
+    """Whether a line after rows belongs to the next table: a device or a program's name, unless it tells of the end."""
+    return DEVICE.search(line) is not None or ("concluded" not in line and PROGRAM.search(line) is not None)
 
 
 def _without_info(line: str) -> str:
@@ -126,6 +142,20 @@ def _full_rows(lines: Iterable[str], wanted: int) -> Iterator[Row]:
         if open_row is not None and len(values_of(open_row)[2]) >= wanted:
             yield open_row
             open_row = None
+
+
+def last_start(lines: Sequence[str]) -> tuple[int, str] | None:
+    """Return the line in which the last row begins, whole or not, and its size; None without any."""
+    columns = next((found for line in lines if (found := columns_of(line))), None)
+    bare = columns is not None and "type" not in columns
+    for index in range(len(lines) - 1, -1, -1):
+        words = lines[index].replace("#", " ").split()
+        match = None if bare else _row_in(_without_info(lines[index]))
+        if match is not None:
+            return index, match[1]
+        if bare and len(words) > 1 and all(map(_is_value, words)) and whole_number(words[0]) is not None:
+            return index, words[0]
+    return None
 
 
 def _num_values(columns: tuple[str, ...] | None) -> int:

@@ -6,7 +6,7 @@ of an imported log what it has.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from commprof.analysis.runs.load import Run, check_one_origin, select
 from commprof.analysis.wire.cost import fit_cost
@@ -14,6 +14,7 @@ from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.types import CollectiveMeasurement
+from commprof.commbench.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,8 @@ def wire_costs(runs: Sequence[Run]) -> tuple[list[CostModel], list[Unusable]]:
         check_one_origin(benches)
         measured = [m for run in benches for m in _chosen(run, op, dtype)]
         try:
-            costs.append(fit_cost(measured, [run.info.run_id for run in benches], benches[0].num_nodes))
+            cost = fit_cost(measured, [run.info.run_id for run in benches], benches[0].num_nodes)
+            costs.append(_incomplete(cost, benches))
         except UnusableData as error:
             unusable.append(Unusable(op=op, dtype=dtype, world_size=world_size, reason=str(error)))
     return costs, unusable
@@ -67,8 +69,18 @@ def fit_costs(runs: Sequence[Run]) -> dict[int, CostModel]:
     costs = {}
     for world_size in sorted({run.world_size for run in benches}):
         pooled = [run for run in benches if run.world_size == world_size]
-        costs[world_size] = fit_cost(all_reduces_at(pooled, world_size), [r.info.run_id for r in pooled], pooled[0].num_nodes)
+        cost = fit_cost(all_reduces_at(pooled, world_size), [r.info.run_id for r in pooled], pooled[0].num_nodes)
+        costs[world_size] = _incomplete(cost, pooled)
     return costs
+
+
+def _incomplete(cost: CostModel, benches: Sequence[Run]) -> CostModel:
+    """Say in the verdict that a bench ended early: what its largest sizes would have shown nobody knows."""
+    early = next((run.info for run in benches if run.info.status in ("failed", "interrupted")), None)
+    if early is None:
+        return cost
+    sizes = f"{format_bytes(cost.message_bytes[-1])} is the last size of {early.run_id}"
+    return replace(cost, verdict=f"not whole: {sizes}, which {early.status}: {early.failure or 'no reason recorded'}")
 
 
 def all_reduces_at(benches: Sequence[Run], world_size: int) -> list[CollectiveMeasurement]:
