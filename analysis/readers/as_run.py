@@ -59,7 +59,14 @@ def understand(sweep: ForeignSweep, name: str, *, op: str | None, ranks: int | N
     name_of_op, op_source = operation(sweep, name, op)
     size = world_size(sweep, name_of_op, ranks)
     ended = [] if sweep.ended_early is None else [f"NOT WHOLE: {sweep.ended_early}; check fails the run"]
-    notes = [*ended, *sweep.notes, *dropped, *size.notes, *figure_notes(sweep, name_of_op, size.value), *_doubts(sweep)]
+    notes = [
+        *ended,
+        *sweep.notes,
+        *dropped,
+        *size.notes,
+        *figure_notes(sweep, name_of_op, size.value),
+        *_doubts(sweep, name_of_op),
+    ]
     return Understood(
         sweep=sweep, op=name_of_op, op_source=op_source, ranks=size, notes=tuple(printable(note) for note in notes)
     )
@@ -149,21 +156,31 @@ def _marked_wrong(times: Sequence[ForeignTime], failed_values: int | None) -> tu
     return tuple(replace(time, num_wrong=failed_values) for time in times)
 
 
-def _doubts(sweep: ForeignSweep) -> Iterator[str]:
+def _doubts(sweep: ForeignSweep, op: str) -> Iterator[str]:
     """Yield what speaks against the times themselves."""
     wrong = sum(bool(time.num_wrong) for time in sweep.times)
     if wrong:
         total = f" ({sweep.failed_values} values)" if sweep.failed_values else ""
         yield f"validation FAILED at {wrong} of {len(sweep.times)} times{total}: mend the installation; fit refuses the run"
+    if OPERATIONS[op].in_place:  # what nccl-tests prints of any other in place is another operation
+        yield from _placements_apart(sweep.times)
+
+
+def _placements_apart(times: Sequence[ForeignTime]) -> Iterator[str]:
     places: dict[int, dict[bool, float]] = defaultdict(dict)
-    for time in sweep.times:
+    for time in times:
         places[time.message_bytes][time.in_place] = time.time_s.value
-    apart = {
-        size: max(both.values()) / min(both.values())
-        for size, both in places.items()
-        if len(both) == 2 and max(both.values()) > _APART * min(both.values())
-    }
-    if apart:
-        worst = sorted(apart, key=lambda size: -apart[size])[:_NAMED]
-        named = ", ".join(f"{format_bytes(size)} ({apart[size]:.1f}x)" for size in worst)
-        yield f"in and out of place are over {_APART:g}x apart at {len(apart)} of {len(places)} sizes, one disturbed: {named}"
+    ratios = {size: both[True] / both[False] for size, both in places.items() if len(both) == 2}
+    apart = {size: max(ratio, 1 / ratio) for size, ratio in ratios.items() if max(ratio, 1 / ratio) > _APART}
+    if not apart:
+        return
+    slower = {ratios[size] > 1 for size in apart}
+    steady = len(apart) > len(ratios) / 2 and len(slower) == 1
+    cause = (
+        f"{'in' if True in slower else 'out of'} place is the slower one, which is no disturbance"
+        if steady
+        else "one disturbed"
+    )
+    worst = sorted(apart, key=lambda size: -apart[size])[:_NAMED]
+    named = ", ".join(f"{format_bytes(size)} ({apart[size]:.1f}x)" for size in worst)
+    yield f"in and out of place are over {_APART:g}x apart at {len(apart)} of {len(places)} sizes, {cause}: {named}"

@@ -21,16 +21,8 @@ from commprof.analysis.readers.foreign import (
     rescaled,
     whole_number,
 )
-from commprof.analysis.readers.nccl_tests_rows import (
-    HEADER,
-    PROGRAM,
-    Row,
-    columns_of,
-    last_start,
-    rows_of,
-    tables,
-    values_of,
-)
+from commprof.analysis.readers.nccl_tests_columns import Row, columns_of, placements_of
+from commprof.analysis.readers.nccl_tests_rows import HEADER, PROGRAM, last_start, rows_of, tables, values_of
 from commprof.commbench.records.types import SoftwareInfo
 
 NAMES = {"alltoall": "all_to_all", "sendrecv": "send_recv"}
@@ -61,7 +53,7 @@ def _sweep(lines: Sequence[str]) -> ForeignSweep:
     """Conclude what one table's lines say together."""
     columns = next((found for line in lines if (found := columns_of(line))), ())
     rows = rows_of(lines)
-    times, notes = _all_times(rows, columns)
+    times, notes = _all_times(rows, columns, placements_of(lines))
     header = next((line for line in reversed(lines) if HEADER in line), "")
     failed_values = _failed_values(lines)
     if _number(header, "validation") == 0 and not failed_values:
@@ -98,13 +90,19 @@ def _failed_values(lines: Sequence[str]) -> int | None:
     return None if footer is None else int(footer[1]) if footer[2] == "FAILED" else 0
 
 
-def _all_times(rows: Sequence[Row], columns: Sequence[str]) -> tuple[tuple[ForeignTime, ...], list[str]]:
+def _all_times(
+    rows: Sequence[Row], columns: Sequence[str], placements: Sequence[bool]
+) -> tuple[tuple[ForeignTime, ...], list[str]]:
     """Return the times in seconds, and what had to be assumed for them."""
     notes = []
-    shown = () if _is_bare(columns) else columns
-    times = tuple(time for row in rows for time in _times(row, shown))
-    if _is_bare(columns):
+    shown = [name for name in columns if name != "i_min" or not _is_bare(columns)]
+    times = tuple(time for row in rows for time in _times(row, shown, placements))
+    if not placements and columns.count("time") == 1:
         notes.append("the table does not say whether it is in place; taken as in place")
+    elif not placements and _is_bare(columns):
+        notes.append("the table does not say which placement comes first; taken as out of place, as in nccl-tests")
+    elif tuple(placements) == (False,):
+        notes.append("its times are out of place; they stand for in place, of which it has none")
     if any(not exact for _, exact in (data_type(row.dtype) or ("", True) for row in rows)):
         notes.append("a data type that torch has no name for is recorded as the integer of its size")
     off = printed_over_derived(times)
@@ -114,8 +112,8 @@ def _all_times(rows: Sequence[Row], columns: Sequence[str]) -> tuple[tuple[Forei
     return times, notes
 
 
-def _times(row: Row, columns: Sequence[str]) -> Iterator[ForeignTime]:
-    """Yield a row's placements: out of place first, the only one is in place."""
+def _times(row: Row, columns: Sequence[str], placements: Sequence[bool]) -> Iterator[ForeignTime]:
+    """Yield a row's placements: as the table says, else out of place first; the only one is in place."""
     reduction, root, values = values_of(row)
     known = data_type(row.dtype)
     size, count = whole_number(row.size), whole_number(row.count) if row.count else None
@@ -124,14 +122,15 @@ def _times(row: Row, columns: Sequence[str]) -> Iterator[ForeignTime]:
     width = _PER_ITERATION if "i_min" in columns or len(values) >= 2 * _PER_ITERATION else 4
     width = min(width, len(values))
     halves = [values[start : start + width] for start in range(0, len(values) - width + 1, width)][:2]
-    for index, half in enumerate(halves):
+    said = placements if len(placements) > 1 else ()
+    for index, half in enumerate(halves, row.starts_at):
         time_s = figure(half[0], 1e-6)
         if time_s is None or len(half) < 3:
             continue
         yield ForeignTime(
             message_bytes=size,
             time_s=time_s,
-            in_place=index == len(halves) - 1,
+            in_place=said[index] if index < len(said) else index == len(halves) - 1,
             dtype=known[0],
             count=count,
             reduction=None if reduction == "none" else reduction,
