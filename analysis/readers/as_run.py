@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime, usable
+from commprof.analysis.readers.node_count import NodeCount, node_count
 from commprof.analysis.readers.operation import operation
 from commprof.analysis.readers.world_size import WorldSize, figure_notes, world_size
 from commprof.commbench.errors import BadInput, UnusableData
@@ -32,6 +33,7 @@ class Understood:
     op: str
     op_source: str
     ranks: WorldSize
+    nodes: NodeCount
     notes: tuple[str, ...]
 
 
@@ -50,7 +52,7 @@ def read_text(path: Path) -> str:
     return content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
 
 
-def understand(sweep: ForeignSweep, name: str, *, op: str | None, ranks: int | None) -> Understood:
+def understand(sweep: ForeignSweep, name: str, *, op: str | None, ranks: int | None, nodes: int | None = None) -> Understood:
     """Conclude what a sweep measured; raises UnusableData with the reason where that cannot be."""
     if sweep.refused is not None:
         raise UnusableData(sweep.refused)
@@ -58,18 +60,13 @@ def understand(sweep: ForeignSweep, name: str, *, op: str | None, ranks: int | N
     sweep = replace(sweep, times=_marked_wrong(times, sweep.failed_values))
     name_of_op, op_source = operation(sweep, name, op)
     size = world_size(sweep, name_of_op, ranks)
+    count = node_count(sweep, size.value, nodes)
     ended = [] if sweep.ended_early is None else [f"NOT WHOLE: {sweep.ended_early}; check fails the run"]
-    notes = [
-        *ended,
-        *sweep.notes,
-        *dropped,
-        *size.notes,
-        *figure_notes(sweep, name_of_op, size.value),
-        *_doubts(sweep, name_of_op),
-    ]
-    return Understood(
-        sweep=sweep, op=name_of_op, op_source=op_source, ranks=size, notes=tuple(printable(note) for note in notes)
-    )
+    transport = [] if sweep.transport is None else [f"NCCL says: {sweep.transport}"]
+    figures = figure_notes(sweep, name_of_op, size.value)
+    notes = [*ended, *transport, *sweep.notes, *dropped, *size.notes, *count.notes, *figures, *_doubts(sweep, name_of_op)]
+    said = tuple(printable(note) for note in notes)
+    return Understood(sweep=sweep, op=name_of_op, op_source=op_source, ranks=size, nodes=count, notes=said)
 
 
 def write_run(path: Path, understood: Understood, name: str) -> None:
@@ -114,8 +111,6 @@ def measurements(understood: Understood) -> Iterator[CollectiveMeasurement]:
 def run_info(understood: Understood, run_id: str, name: str) -> RunInfo:
     """Return the identity card of the run that a log becomes."""
     sweep = understood.sweep
-    hosts = {device.hostname for device in sweep.devices}
-    complete = len(sweep.devices) == understood.ranks.value
     return RunInfo(
         schema_version=SCHEMA_VERSION,
         run_id=run_id,
@@ -125,7 +120,7 @@ def run_info(understood: Understood, run_id: str, name: str) -> RunInfo:
         command=("commprof", "import", _word(name)),
         backend=sweep.backend,
         world_size=understood.ranks.value,
-        num_nodes=len(hosts) if complete else 1,
+        num_nodes=understood.nodes.value or 1,
         launcher="import",
         cores_per_node=1,
         threads_per_rank=1,
@@ -140,8 +135,10 @@ def run_info(understood: Understood, run_id: str, name: str) -> RunInfo:
             for device in sweep.devices
         ),
         software=replace(sweep.software or SoftwareInfo(python="unknown"), python="unknown"),
-        environ={},
+        environ={name: _word(value) for name, value in sweep.environ},
         imported_from=_word(name),
+        nodes_from=understood.nodes.source,
+        transport=None if sweep.transport is None else printable(sweep.transport),
     )
 
 

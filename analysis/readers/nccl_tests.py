@@ -21,6 +21,7 @@ from commprof.analysis.readers.foreign import (
     rescaled,
     whole_number,
 )
+from commprof.analysis.readers.nccl_info import nccl_info
 from commprof.analysis.readers.nccl_tests_columns import Row, columns_of, placements_of
 from commprof.analysis.readers.nccl_tests_rows import HEADER, PROGRAM, last_start, rows_of, tables, values_of
 from commprof.commbench.records.types import SoftwareInfo
@@ -62,11 +63,18 @@ def _sweep(lines: Sequence[str]) -> ForeignSweep:
     blocking = any("Blocking Enabled" in line for line in lines)
     iterations = (_number(header, "(?<!warmup )(?<!agg )iters") or _DEFAULT_ITERATIONS) * (_number(header, "agg iters") or 1)
     devices, refused = devices_of(lines, rows)
+    info = nccl_info(lines, one_host=len({device.hostname for device in devices}) == 1)
     return ForeignSweep(
         dialect="nccl-tests, shortened" if _is_bare(columns) else "nccl-tests",
         times=times,
         op=op,
         op_source=op_source,
+        num_ranks=info.num_ranks,
+        ranks_source="NCCL's own line (nranks)",
+        num_nodes=info.num_nodes,
+        nodes_source="NCCL's own line (nNodes)",
+        transport=info.transport,
+        environ=info.environ,
         devices=devices,
         mode="isolated" if blocking else "pipelined",
         calls_per_sample=1 if blocking else iterations,

@@ -1,7 +1,7 @@
 """Benches -> all that is known of the wire: fitted where it was measured, carried over to where it was not."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from commprof.analysis.readers.as_run import measurements, understand
 from commprof.analysis.readers.presets import preset
@@ -11,6 +11,8 @@ from commprof.analysis.wire.cost import fit_cost
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import BadInput, UnusableData
+
+_NODES_UNKNOWN = "the log does not tell on how many nodes its ranks were, and one is taken; import it with --nodes K"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,9 @@ def _carried(runs: Sequence[Run], costs: Sequence[CostModel], world_sizes: Itera
     for op, dtype in dict.fromkeys((cost.op, cost.dtype) for cost in costs):
         known = [cost for cost in costs if (cost.op, cost.dtype) == (op, dtype)]
         missing = [n for n in wanted if n not in {cost.world_size for cost in known}]
-        carried += [carry_cost(known, n, num_nodes=nodes, device_name=device_name) for n in missing]
+        costs_there = [carry_cost(known, n, num_nodes=nodes, device_name=device_name) for n in missing]
+        unknown = any(cost.num_nodes is None for cost in known)
+        carried += [replace(cost, doubts=(*cost.doubts, _NODES_UNKNOWN)) if unknown else cost for cost in costs_there]
     return carried
 
 
