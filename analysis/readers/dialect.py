@@ -4,7 +4,8 @@ import re
 from dataclasses import replace
 
 from commprof.analysis.readers.all_reduce_bench import read_all_reduce_bench
-from commprof.analysis.readers.csv_table import read_csv_table
+from commprof.analysis.readers.blank_table import read_blank_table
+from commprof.analysis.readers.csv_table import read_csv_table, read_json_rows
 from commprof.analysis.readers.ending import fatal_line
 from commprof.analysis.readers.foreign import ForeignSweep
 from commprof.analysis.readers.nccl_tests import read_nccl_tests, why_no_rows
@@ -32,8 +33,8 @@ def read_log(text: str) -> tuple[ForeignSweep, ...]:
 
 
 def _read(text: str) -> tuple[ForeignSweep, ...]:
-    if re.match(r"\s*\{\s*\"", text[:1_000]):
-        return read_nccl_tests_json(text)
+    if re.match(r"\s*[\[{]\s*[{\"]", text[:1_000]):
+        return read_json_rows(text) or read_nccl_tests_json(text)
     if "COMMS-RES-" in text:
         return read_param(text)
     if sweeps := read_nccl_tests(text):
@@ -45,4 +46,4 @@ def _read(text: str) -> tuple[ForeignSweep, ...]:
             raise UnusableData(reason)
     if HEADER in text or "test starting" in text or "nThread" in text:
         raise UnusableData(why_no_rows(text_lines(text)))
-    return read_csv_table(text)
+    return read_blank_table(text) or read_csv_table(text)

@@ -21,8 +21,10 @@ _NUMBER = re.compile(r"[+-]?(?:\d{1,40}(?:\.(\d{0,60}))?|\.(\d{1,60}))(?:[eE]([+
 _ALIASES = {"char": "int8", "int": "int32", "float": "float32", "half": "float16", "double": "float64", "bf16": "bfloat16"}
 _ALIASES |= {"fp32": "float32", "fp16": "float16", "fp64": "float64", "long": "int64"}
 _SAME_SIZE = {"uint8": "int8", "bool": "int8", "f8e4m3": "int8", "f8e5m2": "int8", "fp8_e4m3": "int8", "fp8_e5m2": "int8"}
-_SAME_SIZE |= {"uint32": "int32", "uint64": "int64"}
-DATA_TYPE_WORDS = tuple(sorted({*DATA_TYPES, *_ALIASES, *_SAME_SIZE}, key=len, reverse=True))
+_SAME_SIZE |= {"byte": "int8", "signed_char": "int8", "unsigned_char": "int8", "32-bit": "int32", "64-bit": "int64"}
+_SAME_SIZE |= {"longlong": "int64", "ulonglong": "int64", "uint": "int32", "ulong": "int64"}
+_SAME_SIZE |= {"uint16": "float16", "int16": "float16", "uint32": "int32", "uint64": "int64"}
+DATA_TYPE_WORDS = tuple(sorted(map(re.escape, {*DATA_TYPES, *_ALIASES, *_SAME_SIZE}), key=len, reverse=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,7 @@ def figure(text: str, scale: float = 1.0) -> Figure | None:
 
 def data_type(word: str) -> tuple[str, bool] | None:
     """Return our name of a data type and whether it is only one of the same size; None for a word that is none."""
-    word = word.lower()
+    word = word.lower().removeprefix("mpi_").removesuffix("_t")
     word = _ALIASES.get(word, word)
     if word in DATA_TYPES:
         return word, True

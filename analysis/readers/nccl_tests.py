@@ -112,7 +112,7 @@ def _all_times(
     elif tuple(placements) == (False,):
         notes.append("its times are out of place; they stand for in place, of which it has none")
     if any(not exact for _, exact in (data_type(row.dtype) or ("", True) for row in rows)):
-        notes.append("a data type that torch has no name for is recorded as the integer of its size")
+        notes.append("a data type that torch has no name for is recorded as one of its size")
     off = printed_over_derived(times)
     if off is not None and is_close(off, 1e-3):
         times = rescaled(times, 1e3)

@@ -135,7 +135,7 @@ class RunInfo:
 
     @property
     def on_cpu(self) -> bool:
-        return self.backend != "nccl"
+        return self.backend in ("gloo", "mpi", "ucc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
