@@ -60,6 +60,8 @@ def understand(sweep: ForeignSweep, name: str, *, op: str | None, ranks: int | N
     sweep = replace(sweep, times=_marked_wrong(times, sweep.failed_values))
     name_of_op, op_source = operation(sweep, name, op)
     size = world_size(sweep, name_of_op, ranks)
+    if sweep.sizes_per_rank and OPERATIONS[name_of_op].shared:
+        sweep = replace(sweep, times=tuple(replace(t, message_bytes=t.message_bytes * size.value) for t in sweep.times))
     count = node_count(sweep, size.value, nodes)
     ended = [] if sweep.ended_early is None else [f"NOT WHOLE: {sweep.ended_early}; check fails the run"]
     transport = [] if sweep.transport is None else [f"NCCL says: {sweep.transport}"]

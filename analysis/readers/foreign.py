@@ -77,7 +77,8 @@ class ForeignTime:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignSweep:
     """One table of a log. `op`, `num_ranks` and `num_nodes` are None where the log does not state them, else their `_source`
-    says where. `transport` is what NCCL's lines say of a slow way of the bytes, `environ` the variables that they name.
+    says where. `sizes_per_rank`: its sizes are of one rank's share where every rank holds one; ours are of all of them.
+    `transport` is what NCCL's lines say of a slow way of the bytes, `environ` the variables that they name.
 
     `failed_values` is the footer's count of wrong values. `ended_early` is why the table is not whole, None for one that is.
     `refused` is why the table cannot be used, found while reading it.
@@ -89,6 +90,7 @@ class ForeignSweep:
     op_source: str = ""
     num_ranks: int | None = None
     ranks_source: str = ""
+    sizes_per_rank: bool = False
     num_nodes: int | None = None
     nodes_source: str = ""
     transport: str | None = None

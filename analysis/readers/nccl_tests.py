@@ -26,7 +26,7 @@ from commprof.analysis.readers.nccl_tests_columns import Row, columns_of, placem
 from commprof.analysis.readers.nccl_tests_rows import HEADER, PROGRAM, last_start, rows_of, tables, values_of
 from commprof.commbench.records.types import SoftwareInfo
 
-NAMES = {"alltoall": "all_to_all", "sendrecv": "send_recv"}
+NAMES = {"alltoall": "all_to_all", "sendrecv": "send_recv", "allreduce": "all_reduce", "allgather": "all_gather"}
 NAMES |= {op: op for op in ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "reduce", "gather", "scatter")}
 CPU_TIME = "its times are CPU time (-C 1), not the time of the collective; run nccl-tests without -C"
 _PER_ITERATION = 8  # values of one placement with -I
@@ -65,7 +65,7 @@ def _sweep(lines: Sequence[str]) -> ForeignSweep:
     devices, refused = devices_of(lines, rows)
     info = nccl_info(lines, one_host=len({device.hostname for device in devices}) == 1)
     return ForeignSweep(
-        dialect="nccl-tests, shortened" if _is_bare(columns) else "nccl-tests",
+        dialect=_dialect(lines, columns),
         times=times,
         op=op,
         op_source=op_source,
@@ -86,6 +86,12 @@ def _sweep(lines: Sequence[str]) -> ForeignSweep:
         notes=tuple(notes),
         refused=CPU_TIME if "cputime" in columns else refused,
     )
+
+
+def _dialect(lines: Sequence[str], columns: Sequence[str]) -> str:
+    if any("MSCCL++" in line or "kernel num:" in line for line in lines):
+        return "mscclpp-test"
+    return "nccl-tests, shortened" if _is_bare(columns) else "nccl-tests"
 
 
 def _is_bare(columns: Sequence[str]) -> bool:
@@ -166,7 +172,7 @@ def _number(header: str, name: str) -> int | None:
 
 def _program(lines: Sequence[str]) -> tuple[str | None, str]:
     """Return the collective whose program these lines name last before the table, or after it."""
-    found = [match[1] for line in lines for match in PROGRAM.finditer(line)]
+    found = [match[1].removesuffix("_test") for line in lines for match in PROGRAM.finditer(line)]
     known = [name for name in found if name in (*NAMES, "alltoallv", "hypercube")]
     return (NAMES.get(known[-1], known[-1]), f"the log names {known[-1]}_perf") if known else (None, "")
 
