@@ -16,6 +16,8 @@ from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.types import CollectiveMeasurement
 from commprof.commbench.units import format_bytes
 
+FITTED_REDUCTIONS = (None, "sum", "avg")  # what DDP asks for; others move the same bytes and compute something else
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unusable:
@@ -42,7 +44,27 @@ def wire_costs(runs: Sequence[Run]) -> tuple[list[CostModel], list[Unusable]]:
             costs.append(_incomplete(cost, benches))
         except UnusableData as error:
             unusable.append(Unusable(op=op, dtype=dtype, world_size=world_size, reason=str(error)))
-    return costs, unusable
+    return costs, [*unusable, *_other_reductions(runs)] if costs else unusable
+
+
+def _other_reductions(runs: Sequence[Run]) -> list[Unusable]:
+    """Name the collectives of which there are only reductions that are not fitted."""
+    fitted = _measured(runs)
+    others: dict[tuple[str, str, int], set[str]] = {}
+    for run in _benches(runs):
+        for m in run.collectives:
+            if (
+                m.reduction is not None
+                and m.reduction not in FITTED_REDUCTIONS
+                and (m.op, m.dtype, run.world_size) not in fitted
+            ):
+                others.setdefault((m.op, m.dtype, run.world_size), set()).add(m.reduction)
+    return [
+        Unusable(
+            op=op, dtype=dtype, world_size=n, reason=f"redop {' and '.join(sorted(names))}; sum and avg are fitted (-o sum)"
+        )
+        for (op, dtype, n), names in sorted(others.items())
+    ]
 
 
 def _benches(runs: Sequence[Run]) -> list[Run]:
@@ -58,7 +80,7 @@ def _chosen(run: Run, op: str, dtype: str) -> list[CollectiveMeasurement]:
     return [
         m
         for m in run.collectives
-        if (m.op, m.dtype) == (op, dtype) and m.op != "barrier" and m.mode in modes and m.reduction in (None, "sum", "avg")
+        if (m.op, m.dtype) == (op, dtype) and m.op != "barrier" and m.mode in modes and m.reduction in FITTED_REDUCTIONS
     ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from commprof.analysis.readers.as_run import measurements, understand
 from commprof.analysis.readers.presets import preset
 from commprof.analysis.runs.load import Run
-from commprof.analysis.wire.benched import Unusable, wire_costs
+from commprof.analysis.wire.benched import FITTED_REDUCTIONS, Unusable, wire_costs
 from commprof.analysis.wire.cost import fit_cost
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
@@ -56,8 +56,14 @@ def _carried(runs: Sequence[Run], costs: Sequence[CostModel], world_sizes: Itera
 
 
 def _nothing_to_fit(runs: Sequence[Run]) -> str:
-    held = sorted({f"{m.mode} {m.op} of {m.dtype}" for run in runs if run.world_size > 1 for m in run.collectives})
+    calls = [m for run in runs if run.world_size > 1 for m in run.collectives]
     names = ", ".join(str(run.path) for run in runs)
-    if held:
-        return f"{names} holds {', '.join(held)}; what is fitted are isolated calls of a collective that moves bytes"
-    return f"no bench run among {names}; make one with commprof bench --nproc 2"
+    if not calls:
+        return f"no bench run among {names}; make one with commprof bench --nproc 2"
+    reductions = sorted({m.reduction for m in calls if m.reduction not in FITTED_REDUCTIONS})
+    if reductions and all(m.reduction in reductions for m in calls):
+        held = ", ".join(sorted({f"{m.op} of {m.dtype}" for m in calls}))
+        said = " and ".join(map(str, reductions))
+        return f"{names} holds {held} with redop {said}; sum and avg are fitted, which is what DDP sends (-o sum)"
+    held = ", ".join(sorted({f"{m.mode} {m.op} of {m.dtype}" for m in calls}))
+    return f"{names} holds {held}; what is fitted are isolated calls of a collective that moves bytes"
