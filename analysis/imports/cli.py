@@ -71,7 +71,7 @@ class ImportedTraces:
 
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help="logs (nccl-tests, PARAM, CSV ...); DDP ranks' traces"
+        "files", nargs="*", type=Path, metavar="FILE", help="logs (nccl-tests, OSU, IMB, CSV ...); DDP ranks' traces"
     )
     parser.add_argument(
         "--preset",

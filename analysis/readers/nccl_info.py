@@ -13,7 +13,7 @@ _WORDS = re.compile(r"NCCL INFO (.{1,500})")
 _RANKS = re.compile(r"\bn[rR]anks[ =:]+(\d{1,6})\b")
 _NODES = re.compile(r"\bnNodes[ =:]+(\d{1,6})\b")
 _LOCAL = re.compile(r"\blocalRanks[ =:]+(\d{1,6})\b")
-_NETWORK = re.compile(r"Using network +(\w{1,32})|NET/(Socket) *: *Using")
+_NETWORK = re.compile(r"Using network +(\w{1,32})|NET/(?!Plugin)(\w{1,32})(?: *: *Using| +Selected Provider)")
 _VIA = re.compile(r"\[send\] via (NET/\w{1,32}|\w{2,16})|\bvia (NET/\w{1,32}|SHM|P2P|NVLS|direct pointer)")
 _SET = re.compile(r"\b(NCCL_[A-Z0-9_]{1,40}) set by environment to +(\S{1,64})")
 _OFF = {
@@ -64,7 +64,8 @@ def _by_local_ranks(words: Sequence[str]) -> int | None:
 
 def _transport(words: Sequence[str], environ: dict[str, str], *, needs_network: bool) -> Iterator[str]:
     """Yield what is slower than the machine may be able to: TCP, shared memory in place of peer access, what is turned off."""
-    networks = {match[1] or match[2] for said in words if (match := _NETWORK.search(said))}
+    named = [match for said in words if (match := _NETWORK.search(said))]
+    networks = {match[1] for match in named if match[1]} or {match[2] for match in named}  # old NCCL lists all that it has
     ways = {match[1] or match[2] for said in words if (match := _VIA.search(said))}
     if "NET/Socket" in ways or (needs_network and networks == {"Socket"}):
         no_device = any("NET/IB : No device found" in said for said in words)
@@ -72,6 +73,7 @@ def _transport(words: Sequence[str], environ: dict[str, str], *, needs_network: 
     if "SHM" in ways:
         some = " for some pairs" if ways & {"P2P", "direct pointer"} else ""
         yield f"inside a node bytes go through shared memory (SHM){some}, not from GPU to GPU (P2P)"
-    off = [f"{name}={environ[name]}" for name, value in _OFF.items() if environ.get(name) == value]
+    idle = () if needs_network else ("NCCL_IB_DISABLE",)
+    off = [f"{name}={environ[name]}" for name, value in _OFF.items() if environ.get(name) == value and name not in idle]
     if off:
         yield f"{', '.join(off)} is set"

@@ -82,6 +82,10 @@ SOCKET = [AT + "NET/IB : No device found.", AT + "NET/Socket : Using [0]eth0:10.
         ([AT + "NCCL_P2P_DISABLE set by environment to 1."], "NCCL_P2P_DISABLE=1 is set"),
         ([AT + "Using network IB", AT + "Channel 00/0 : 3[3] -> 4[0] [send] via NET/IB/0/GDRDMA"], None),
         ([AT + "Channel 00 : 0[0] -> 1[1] via P2P/CUMEM/read", AT + "NCCL_DEBUG set by environment to INFO"], None),
+        ([*SOCKET[:2], AT + "NET/OFI Selected Provider is efa;ofi_rxr"], None),  # the socket is that of the bootstrap
+        ([AT + "NET/Socket : Using [0]eth0:10.0.0.1<0>"], "the network is Socket (TCP)"),
+        ([*SOCKET[1:], AT + "Using network IB"], None),  # ranks of another communicator
+        ([AT + "NCCL_IB_DISABLE set by environment to 1.", COMM.format(n=8, k=1, m=8)], None),
         ([*SOCKET, COMM.format(n=8, k=1, m=8)], None),  # which one node's ranks do not use
     ],
 )
