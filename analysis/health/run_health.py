@@ -23,6 +23,7 @@ def health(evidence: Evidence) -> list[Verdict]:
         _ending(evidence),
         *_results(evidence),
         *_ranks(evidence),
+        *_transport(evidence),
         *_cores(evidence),
         *_falling(evidence),
         *_spikes(evidence),
@@ -63,7 +64,9 @@ def _ranks(evidence: Evidence) -> Iterator[Verdict]:
         return
     if info.world_size > 1:
         yield Verdict(
-            name="ranks", ok=True, message=f"{info.world_size} ranks, hosts: {info.num_nodes}, backend {info.backend}"
+            name="ranks",
+            ok=True,
+            message=f"{info.world_size} ranks, hosts: {evidence.run.num_nodes or 'unknown'}, backend {info.backend}",
         )
         return
     signs = list(_signs_of_more(evidence))
@@ -71,6 +74,12 @@ def _ranks(evidence: Evidence) -> Iterator[Verdict]:
     mend = "start the ranks together with --nproc N or torchrun"
     message += f", although {' and '.join(signs)}; {mend}" if signs else f"; {mend}"
     yield Verdict(name="ranks", ok=not signs, note=not signs, message=message)
+
+
+def _transport(evidence: Evidence) -> Iterator[Verdict]:
+    """Note what the NCCL lines of an imported log say of the way that its bytes took."""
+    if (said := evidence.run.info.transport) is not None:
+        yield Verdict(name="transport", ok=True, note=True, message=f"NCCL says: {said}; the times are those of that way")
 
 
 def _signs_of_more(evidence: Evidence) -> Iterator[str]:

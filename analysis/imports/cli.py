@@ -42,6 +42,8 @@ class Imported:
     op_source: str | None = None
     world_size: int | None = None
     world_size_source: str | None = None
+    num_nodes: int | None = None
+    num_nodes_source: str | None = None
     num_sizes: int | None = None
     num_times: int | None = None
     smallest_bytes: int | None = None
@@ -69,7 +71,7 @@ class ImportedTraces:
 
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help="logs (nccl-tests, PARAM, CSV ...); DDP ranks' traces"
+        "files", nargs="*", type=Path, metavar="FILE", help="logs (nccl-tests, OSU, IMB, CSV ...); DDP ranks' traces"
     )
     parser.add_argument(
         "--preset",
@@ -81,6 +83,7 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (runs)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="the run folder itself, where there is one run")
     parser.add_argument("--world-size", type=int, metavar="N", help="number of ranks, where a log does not tell")
+    parser.add_argument("--nodes", type=int, metavar="K", help="number of nodes, where a log does not tell")
     known = tuple(op for op in OPERATIONS if op != "barrier")
     parser.add_argument("--op", choices=known, metavar="OP", help="the collective, where a log does not tell")
     parser.add_argument("--json", action="store_true", help="print one JSON document: a list, one entry a table")
@@ -90,6 +93,8 @@ def check_import(args: argparse.Namespace) -> None:
     """Raise BadInput for a world size without a wire and for a folder that is taken or meant for several logs."""
     if args.world_size is not None and not 2 <= args.world_size <= MAX_RANKS:
         raise BadInput(f"--world-size {args.world_size}: a wire has 2 to {MAX_RANKS} ranks")
+    if args.nodes is not None and not 1 <= args.nodes <= MAX_RANKS:
+        raise BadInput(f"--nodes {args.nodes}: ranks are on 1 to {MAX_RANKS} nodes")
     if not args.files and not args.preset:
         raise BadInput(f"name log files, or --preset with one of {', '.join(preset_names())}")
     for name in args.preset:
@@ -128,9 +133,12 @@ def import_text(result: Imported) -> str:
     else:
         assert result.peak_busbw_bytes_per_s and result.smallest_bytes and result.largest_bytes and result.peak_bytes
         best = f"{format_rate(result.peak_busbw_bytes_per_s)} at {format_bytes(result.peak_bytes)}"
+        nodes = (
+            f"; {result.num_nodes} node{'s' * (result.num_nodes > 1)}: {result.num_nodes_source}" if result.num_nodes else ""
+        )
         lines = [
             f"{where}: {result.dialect}, {result.op} on {result.world_size} ranks -> {result.run}",
-            f"  op: {result.op_source}; ranks: {result.world_size_source}",
+            f"  op: {result.op_source}; ranks: {result.world_size_source}{nodes}",
             f"  {result.num_sizes} sizes, {format_bytes(result.smallest_bytes)} to {format_bytes(result.largest_bytes)}, "
             f"{result.num_times} times; best busbw {best}",
         ]
@@ -230,7 +238,7 @@ def _import_sweep(sweep: "ForeignSweep", path: Path, table: int | None, args: ar
     from commprof.commbench.records.rundir import new_run_path
 
     try:
-        understood = understand(sweep, path.name, op=args.op, ranks=args.world_size)
+        understood = understand(sweep, path.name, op=args.op, ranks=args.world_size, nodes=args.nodes)
         folder = args.folder or new_run_path(args.out, "bench", understood.ranks.value)
         write_run(folder, understood, path.name)
     except CommprofError as error:
@@ -248,6 +256,8 @@ def _import_sweep(sweep: "ForeignSweep", path: Path, table: int | None, args: ar
         op_source=understood.op_source,
         world_size=understood.ranks.value,
         world_size_source=understood.ranks.source,
+        num_nodes=understood.nodes.value,
+        num_nodes_source=understood.nodes.source,
         num_sizes=len(sizes),
         num_times=len(records),
         smallest_bytes=min(sizes),

@@ -2,6 +2,7 @@
 
 A markdown table `payload | busbw | algbw` (KiB and MiB binary, GBps of 1e9 bytes), or in its first version one payload
 in words. It prints means of rates and no times, so a time is payload / algbw. Each call is timed by itself, after a barrier.
+With --profile_stability it prints every trial of one payload, which stands above the table: they become that size's samples.
 """
 
 import re
@@ -12,12 +13,13 @@ from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.types import SoftwareInfo
 
 _UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?([KMGT]i?B|B)")
-_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?GBps")
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,20})?) ?([KMGT]i?B|B)")
+_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,20})?) ?GBps")
 _RANKS = re.compile(r"over (\d{1,6}) ranks|trials, (\d{1,6}) ranks")
 _TRIALS = re.compile(r"\((\d{1,6}) warmups? / (\d{1,6}) trials?\)")
 _VERSIONS = re.compile(r"torch=([\w.+]{1,32}), *cuda=([\d.]{1,16}), *nccl=\(([\d, ]{1,24})\)")
-_SINGLE = re.compile(r"all_reduce with a (\d{1,9}(?:\.\d{1,6})?) ?([KMGT]i?B) payload")
+_PROFILED = re.compile(r"The (\d{1,9}(?:\.\d{1,20})?) ?([KMGT]i?B) payload bandwidth")
+_SINGLE = re.compile(r"all_reduce with a (\d{1,9}(?:\.\d{1,20})?) ?([KMGT]i?B) payload")
 
 
 def read_all_reduce_bench(text: str) -> tuple[ForeignSweep, ...]:
@@ -28,9 +30,9 @@ def read_all_reduce_bench(text: str) -> tuple[ForeignSweep, ...]:
     preamble = ""
     for line in [*(line[:500] for line in text.splitlines()), "end"]:
         cells = tuple(cell.strip() for cell in line.split("|")[1:-1])
-        if {"payload", "busbw", "algbw"} <= set(map(str.lower, cells)):
+        if {"busbw", "algbw"} <= set(map(str.lower, cells)):
             columns = tuple(map(str.lower, cells))
-        elif columns and (time := _row(dict(zip(columns, cells, strict=False)))) is not None:
+        elif columns and (time := _row(dict(zip(columns, cells, strict=False)), preamble)) is not None:
             rows.append(time)
         elif not cells or line == "end":
             if rows:
@@ -43,8 +45,9 @@ def read_all_reduce_bench(text: str) -> tuple[ForeignSweep, ...]:
     return tuple(sweeps)
 
 
-def _row(cells: dict[str, str]) -> ForeignTime | None:
-    size, busbw, algbw = _SIZE.fullmatch(cells.get("payload", "")), _rate(cells.get("busbw")), _rate(cells.get("algbw"))
+def _row(cells: dict[str, str], above: str) -> ForeignTime | None:
+    busbw, algbw = _rate(cells.get("busbw")), _rate(cells.get("algbw"))
+    size = _SIZE.fullmatch(cells["payload"]) if "payload" in cells else _PROFILED.search(above)
     return _time(float(size[1]) * _UNITS[size[2]], algbw, busbw) if size and algbw else None
 
 
@@ -95,5 +98,7 @@ def _sweep(rows: list[ForeignTime], preamble: str) -> ForeignSweep:
         ranks_source="the line above the table",
         warmup_iterations=int(trials[1]) if trials else 0,
         software=software,
-        notes=("times are worked out from mean rates, which lean towards the fast trials; nothing was validated",),
+        notes=()
+        if _PROFILED.search(preamble)
+        else ("times are worked out from mean rates, which lean towards the fast trials; nothing was validated",),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime, usable
+from commprof.analysis.readers.node_count import NodeCount, node_count
 from commprof.analysis.readers.operation import operation
 from commprof.analysis.readers.world_size import WorldSize, figure_notes, world_size
 from commprof.commbench.errors import BadInput, UnusableData
@@ -32,6 +33,7 @@ class Understood:
     op: str
     op_source: str
     ranks: WorldSize
+    nodes: NodeCount
     notes: tuple[str, ...]
 
 
@@ -50,7 +52,7 @@ def read_text(path: Path) -> str:
     return content.decode("utf-16" if utf16 else "utf-8-sig", errors="replace")
 
 
-def understand(sweep: ForeignSweep, name: str, *, op: str | None, ranks: int | None) -> Understood:
+def understand(sweep: ForeignSweep, name: str, *, op: str | None, ranks: int | None, nodes: int | None = None) -> Understood:
     """Conclude what a sweep measured; raises UnusableData with the reason where that cannot be."""
     if sweep.refused is not None:
         raise UnusableData(sweep.refused)
@@ -58,10 +60,15 @@ def understand(sweep: ForeignSweep, name: str, *, op: str | None, ranks: int | N
     sweep = replace(sweep, times=_marked_wrong(times, sweep.failed_values))
     name_of_op, op_source = operation(sweep, name, op)
     size = world_size(sweep, name_of_op, ranks)
-    notes = [*sweep.notes, *dropped, *size.notes, *figure_notes(sweep, name_of_op, size.value), *_doubts(sweep)]
-    return Understood(
-        sweep=sweep, op=name_of_op, op_source=op_source, ranks=size, notes=tuple(printable(note) for note in notes)
-    )
+    if sweep.sizes_per_rank and OPERATIONS[name_of_op].shared:
+        sweep = replace(sweep, times=tuple(replace(t, message_bytes=t.message_bytes * size.value) for t in sweep.times))
+    count = node_count(sweep, size.value, nodes)
+    ended = [] if sweep.ended_early is None else [f"NOT WHOLE: {sweep.ended_early}; check fails the run"]
+    transport = [] if sweep.transport is None else [f"NCCL says: {sweep.transport}"]
+    figures = figure_notes(sweep, name_of_op, size.value)
+    notes = [*ended, *transport, *sweep.notes, *dropped, *size.notes, *count.notes, *figures, *_doubts(sweep, name_of_op)]
+    said = tuple(printable(note) for note in notes)
+    return Understood(sweep=sweep, op=name_of_op, op_source=op_source, ranks=size, nodes=count, notes=said)
 
 
 def write_run(path: Path, understood: Understood, name: str) -> None:
@@ -70,7 +77,8 @@ def write_run(path: Path, understood: Understood, name: str) -> None:
     with RecordWriter(path / "collectives.jsonl") as writer:
         for measurement in measurements(understood):
             writer.append(measurement)
-    finish_run(path, "completed")
+    ended_early = understood.sweep.ended_early
+    finish_run(path, "completed" if ended_early is None else "failed", None if ended_early is None else printable(ended_early))
 
 
 def measurements(understood: Understood) -> Iterator[CollectiveMeasurement]:
@@ -105,8 +113,6 @@ def measurements(understood: Understood) -> Iterator[CollectiveMeasurement]:
 def run_info(understood: Understood, run_id: str, name: str) -> RunInfo:
     """Return the identity card of the run that a log becomes."""
     sweep = understood.sweep
-    hosts = {device.hostname for device in sweep.devices}
-    complete = len(sweep.devices) == understood.ranks.value
     return RunInfo(
         schema_version=SCHEMA_VERSION,
         run_id=run_id,
@@ -116,7 +122,7 @@ def run_info(understood: Understood, run_id: str, name: str) -> RunInfo:
         command=("commprof", "import", _word(name)),
         backend=sweep.backend,
         world_size=understood.ranks.value,
-        num_nodes=len(hosts) if complete else 1,
+        num_nodes=understood.nodes.value or 1,
         launcher="import",
         cores_per_node=1,
         threads_per_rank=1,
@@ -131,8 +137,10 @@ def run_info(understood: Understood, run_id: str, name: str) -> RunInfo:
             for device in sweep.devices
         ),
         software=replace(sweep.software or SoftwareInfo(python="unknown"), python="unknown"),
-        environ={},
+        environ={name: _word(value) for name, value in sweep.environ},
         imported_from=_word(name),
+        nodes_from=understood.nodes.source,
+        transport=None if sweep.transport is None else printable(sweep.transport),
     )
 
 
@@ -147,21 +155,31 @@ def _marked_wrong(times: Sequence[ForeignTime], failed_values: int | None) -> tu
     return tuple(replace(time, num_wrong=failed_values) for time in times)
 
 
-def _doubts(sweep: ForeignSweep) -> Iterator[str]:
+def _doubts(sweep: ForeignSweep, op: str) -> Iterator[str]:
     """Yield what speaks against the times themselves."""
     wrong = sum(bool(time.num_wrong) for time in sweep.times)
     if wrong:
         total = f" ({sweep.failed_values} values)" if sweep.failed_values else ""
         yield f"validation FAILED at {wrong} of {len(sweep.times)} times{total}: mend the installation; fit refuses the run"
+    if OPERATIONS[op].in_place:  # what nccl-tests prints of any other in place is another operation
+        yield from _placements_apart(sweep.times)
+
+
+def _placements_apart(times: Sequence[ForeignTime]) -> Iterator[str]:
     places: dict[int, dict[bool, float]] = defaultdict(dict)
-    for time in sweep.times:
+    for time in times:
         places[time.message_bytes][time.in_place] = time.time_s.value
-    apart = {
-        size: max(both.values()) / min(both.values())
-        for size, both in places.items()
-        if len(both) == 2 and max(both.values()) > _APART * min(both.values())
-    }
-    if apart:
-        worst = sorted(apart, key=lambda size: -apart[size])[:_NAMED]
-        named = ", ".join(f"{format_bytes(size)} ({apart[size]:.1f}x)" for size in worst)
-        yield f"in and out of place are over {_APART:g}x apart at {len(apart)} of {len(places)} sizes, one disturbed: {named}"
+    ratios = {size: both[True] / both[False] for size, both in places.items() if len(both) == 2}
+    apart = {size: max(ratio, 1 / ratio) for size, ratio in ratios.items() if max(ratio, 1 / ratio) > _APART}
+    if not apart:
+        return
+    slower = {ratios[size] > 1 for size in apart}
+    steady = len(apart) > len(ratios) / 2 and len(slower) == 1
+    cause = (
+        f"{'in' if True in slower else 'out of'} place is the slower one, which is no disturbance"
+        if steady
+        else "one disturbed"
+    )
+    worst = sorted(apart, key=lambda size: -apart[size])[:_NAMED]
+    named = ", ".join(f"{format_bytes(size)} ({apart[size]:.1f}x)" for size in worst)
+    yield f"in and out of place are over {_APART:g}x apart at {len(apart)} of {len(places)} sizes, {cause}: {named}"

@@ -17,12 +17,14 @@ from commprof.commbench.records.types import SoftwareInfo
 
 _MAX_BYTES = 2**50
 _MAX_SECONDS = 1e6
-_NUMBER = re.compile(r"[+-]?(?:\d{1,18}(?:\.(\d{0,12}))?|\.(\d{1,12}))(?:[eE]([+-]?\d{1,2}))?")
+_NUMBER = re.compile(r"[+-]?(?:\d{1,40}(?:\.(\d{0,60}))?|\.(\d{1,60}))(?:[eE]([+-]?\d{1,3}))?")  # Python prints 17 digits
 _ALIASES = {"char": "int8", "int": "int32", "float": "float32", "half": "float16", "double": "float64", "bf16": "bfloat16"}
 _ALIASES |= {"fp32": "float32", "fp16": "float16", "fp64": "float64", "long": "int64"}
 _SAME_SIZE = {"uint8": "int8", "bool": "int8", "f8e4m3": "int8", "f8e5m2": "int8", "fp8_e4m3": "int8", "fp8_e5m2": "int8"}
-_SAME_SIZE |= {"uint32": "int32", "uint64": "int64"}
-DATA_TYPE_WORDS = tuple(sorted({*DATA_TYPES, *_ALIASES, *_SAME_SIZE}, key=len, reverse=True))
+_SAME_SIZE |= {"byte": "int8", "signed_char": "int8", "unsigned_char": "int8", "32-bit": "int32", "64-bit": "int64"}
+_SAME_SIZE |= {"longlong": "int64", "ulonglong": "int64", "uint": "int32", "ulong": "int64"}
+_SAME_SIZE |= {"uint16": "float16", "int16": "float16", "uint32": "int32", "uint64": "int64"}
+DATA_TYPE_WORDS = tuple(sorted(map(re.escape, {*DATA_TYPES, *_ALIASES, *_SAME_SIZE}), key=len, reverse=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +76,12 @@ class ForeignTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignSweep:
-    """One table of a log. `op` and `num_ranks` are None where the log does not state them, else their `_source` says where.
+    """One table of a log. `op`, `num_ranks` and `num_nodes` are None where the log does not state them, else their `_source`
+    says where. `sizes_per_rank`: its sizes are of one rank's share where every rank holds one; ours are of all of them.
+    `transport` is what NCCL's lines say of a slow way of the bytes, `environ` the variables that they name.
 
-    `failed_values` is the footer's count of wrong values. `refused` is why the table cannot be used, found while reading it.
+    `failed_values` is the footer's count of wrong values. `ended_early` is why the table is not whole, None for one that is.
+    `refused` is why the table cannot be used, found while reading it.
     """
 
     dialect: str
@@ -85,6 +90,11 @@ class ForeignSweep:
     op_source: str = ""
     num_ranks: int | None = None
     ranks_source: str = ""
+    sizes_per_rank: bool = False
+    num_nodes: int | None = None
+    nodes_source: str = ""
+    transport: str | None = None
+    environ: tuple[tuple[str, str], ...] = ()
     devices: tuple[Device, ...] = ()
     mode: Literal["isolated", "pipelined"] = "isolated"
     calls_per_sample: int = 1
@@ -93,6 +103,7 @@ class ForeignSweep:
     backend: str = "nccl"
     software: SoftwareInfo | None = None
     failed_values: int | None = None
+    ended_early: str | None = None
     notes: tuple[str, ...] = ()
     refused: str | None = None
 
@@ -100,16 +111,16 @@ class ForeignSweep:
 def figure(text: str, scale: float = 1.0) -> Figure | None:
     """Read a printed number, in units of `scale`; None for anything else, NaN and infinity included."""
     match = _NUMBER.fullmatch(text.strip())
-    if match is None:
+    if match is None or not math.isfinite(float(match[0])):
         return None
     decimals = len(match[1] or match[2] or "")
-    step = 10.0 ** (int(match[3] or 0) - decimals)
+    step = float(f"1e{int(match[3] or 0) - decimals}")
     return Figure(value=float(match[0]) * scale, slack=0.5 * step * scale)
 
 
 def data_type(word: str) -> tuple[str, bool] | None:
     """Return our name of a data type and whether it is only one of the same size; None for a word that is none."""
-    word = word.lower()
+    word = word.lower().removeprefix("mpi_").removesuffix("_t")
     word = _ALIASES.get(word, word)
     if word in DATA_TYPES:
         return word, True

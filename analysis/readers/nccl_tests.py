@@ -8,8 +8,9 @@ hand keep their header, and it says what their columns are.
 import re
 from collections.abc import Iterator, Sequence
 
+from commprof.analysis.readers.device_list import devices_of
+from commprof.analysis.readers.ending import trouble, why_incomplete
 from commprof.analysis.readers.foreign import (
-    Device,
     ForeignSweep,
     ForeignTime,
     data_type,
@@ -20,54 +21,60 @@ from commprof.analysis.readers.foreign import (
     rescaled,
     whole_number,
 )
-from commprof.analysis.readers.nccl_tests_rows import PROGRAM, Row, columns_of, rows_of, tables, text_lines, values_of
-from commprof.analysis.runs.world_sizes import MAX_RANKS
+from commprof.analysis.readers.nccl_info import nccl_info
+from commprof.analysis.readers.nccl_tests_columns import Row, columns_of, placements_of
+from commprof.analysis.readers.nccl_tests_rows import HEADER, PROGRAM, last_start, rows_of, tables, values_of
 from commprof.commbench.records.types import SoftwareInfo
 
-NAMES = {"alltoall": "all_to_all", "sendrecv": "send_recv"}
+NAMES = {"alltoall": "all_to_all", "sendrecv": "send_recv", "allreduce": "all_reduce", "allgather": "all_gather"}
 NAMES |= {op: op for op in ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "reduce", "gather", "scatter")}
 CPU_TIME = "its times are CPU time (-C 1), not the time of the collective; run nccl-tests without -C"
 _PER_ITERATION = 8  # values of one placement with -I
 _DEFAULT_ITERATIONS = 20
 _TOLERATED = {"float16": 1e-2, "bfloat16": 1e-1, "float32": 1e-5, "float64": 1e-12}  # what the error column may show
 
-_DEVICE = re.compile(
-    r"Rank\s+(\d{1,6})\s+(?:Group\s+(\d{1,6})\s+)?Pid\s+(\S{1,12})\s+on\s+(\S{1,256})\s+device\s+(\d{1,6})\s+\[([^\]]{1,32})\]\s+(.*)"
-)
 _FOOTER = re.compile(r"Out of bounds values *: *(\d{1,15}) *(\w*)")
-_PCI = re.compile(r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}")
-_TROUBLE = re.compile(r"(?:Test \w{1,16} failure|(?:NCCL|CUDA) failure|Out of memory|Segmentation fault|MPI_ABORT).{0,160}")
 
 
 def read_nccl_tests(text: str) -> tuple[ForeignSweep, ...]:
-    """Read every table with rows; none where there is none."""
-    return tuple(_sweep(table) for table in tables(text))
+    """Read every table with rows, and say of a test between them that it has none; nothing where no table has rows."""
+    return tuple(
+        _sweep(table) if rows_of(table) else ForeignSweep(dialect="nccl-tests", times=(), refused=why_no_rows(table))
+        for table in tables(text)
+    )
 
 
-def why_no_rows(text: str) -> str:
+def why_no_rows(lines: Sequence[str]) -> str:
     """Say what a log without rows says itself."""
-    trouble = next((found[0] for line in text_lines(text) if (found := _TROUBLE.search(line))), None)
-    return f"nccl-tests began and no row came out{f'; it says {trouble.strip()!r}' if trouble else ''}"
+    said = trouble(lines)
+    return f"nccl-tests began and no row came out{f'; it says {said}' if said else ''}"
 
 
 def _sweep(lines: Sequence[str]) -> ForeignSweep:
     """Conclude what one table's lines say together."""
     columns = next((found for line in lines if (found := columns_of(line))), ())
     rows = rows_of(lines)
-    times, notes = _all_times(rows, columns)
-    header = next((line for line in lines if "nThread" in line), "")
+    times, notes = _all_times(rows, columns, placements_of(lines))
+    header = next((line for line in reversed(lines) if HEADER in line), "")
     failed_values = _failed_values(lines)
     if _number(header, "validation") == 0 and not failed_values:
         notes.append("validation was off: nobody knows whether the results were right")
     op, op_source = _program(lines)
     blocking = any("Blocking Enabled" in line for line in lines)
     iterations = (_number(header, "(?<!warmup )(?<!agg )iters") or _DEFAULT_ITERATIONS) * (_number(header, "agg iters") or 1)
-    devices, refused = _devices(lines, rows)
+    devices, refused = devices_of(lines, rows)
+    info = nccl_info(lines, one_host=len({device.hostname for device in devices}) == 1)
     return ForeignSweep(
-        dialect="nccl-tests, shortened" if _is_bare(columns) else "nccl-tests",
+        dialect=_dialect(lines, columns),
         times=times,
         op=op,
         op_source=op_source,
+        num_ranks=info.num_ranks,
+        ranks_source="NCCL's own line (nranks)",
+        num_nodes=info.num_nodes,
+        nodes_source="NCCL's own line (nNodes)",
+        transport=info.transport,
+        environ=info.environ,
         devices=devices,
         mode="isolated" if blocking else "pipelined",
         calls_per_sample=1 if blocking else iterations,
@@ -75,9 +82,16 @@ def _sweep(lines: Sequence[str]) -> ForeignSweep:
         cuda_graph=bool(_number(header, "graph")),
         software=_software(lines),
         failed_values=failed_values,
+        ended_early=_ended_early(lines, rows),
         notes=tuple(notes),
         refused=CPU_TIME if "cputime" in columns else refused,
     )
+
+
+def _dialect(lines: Sequence[str], columns: Sequence[str]) -> str:
+    if any("MSCCL++" in line or "kernel num:" in line for line in lines):
+        return "mscclpp-test"
+    return "nccl-tests, shortened" if _is_bare(columns) else "nccl-tests"
 
 
 def _is_bare(columns: Sequence[str]) -> bool:
@@ -90,15 +104,21 @@ def _failed_values(lines: Sequence[str]) -> int | None:
     return None if footer is None else int(footer[1]) if footer[2] == "FAILED" else 0
 
 
-def _all_times(rows: Sequence[Row], columns: Sequence[str]) -> tuple[tuple[ForeignTime, ...], list[str]]:
+def _all_times(
+    rows: Sequence[Row], columns: Sequence[str], placements: Sequence[bool]
+) -> tuple[tuple[ForeignTime, ...], list[str]]:
     """Return the times in seconds, and what had to be assumed for them."""
     notes = []
-    shown = () if _is_bare(columns) else columns
-    times = tuple(time for row in rows for time in _times(row, shown))
-    if _is_bare(columns):
+    shown = [name for name in columns if name != "i_min" or not _is_bare(columns)]
+    times = tuple(time for row in rows for time in _times(row, shown, placements))
+    if not placements and columns.count("time") == 1:
         notes.append("the table does not say whether it is in place; taken as in place")
+    elif not placements and _is_bare(columns):
+        notes.append("the table does not say which placement comes first; taken as out of place, as in nccl-tests")
+    elif tuple(placements) == (False,):
+        notes.append("its times are out of place; they stand for in place, of which it has none")
     if any(not exact for _, exact in (data_type(row.dtype) or ("", True) for row in rows)):
-        notes.append("a data type that torch has no name for is recorded as the integer of its size")
+        notes.append("a data type that torch has no name for is recorded as one of its size")
     off = printed_over_derived(times)
     if off is not None and is_close(off, 1e-3):
         times = rescaled(times, 1e3)
@@ -106,8 +126,8 @@ def _all_times(rows: Sequence[Row], columns: Sequence[str]) -> tuple[tuple[Forei
     return times, notes
 
 
-def _times(row: Row, columns: Sequence[str]) -> Iterator[ForeignTime]:
-    """Yield a row's placements: out of place first, the only one is in place."""
+def _times(row: Row, columns: Sequence[str], placements: Sequence[bool]) -> Iterator[ForeignTime]:
+    """Yield a row's placements: as the table says, else out of place first; the only one is in place."""
     reduction, root, values = values_of(row)
     known = data_type(row.dtype)
     size, count = whole_number(row.size), whole_number(row.count) if row.count else None
@@ -116,14 +136,15 @@ def _times(row: Row, columns: Sequence[str]) -> Iterator[ForeignTime]:
     width = _PER_ITERATION if "i_min" in columns or len(values) >= 2 * _PER_ITERATION else 4
     width = min(width, len(values))
     halves = [values[start : start + width] for start in range(0, len(values) - width + 1, width)][:2]
-    for index, half in enumerate(halves):
+    said = placements if len(placements) > 1 else ()
+    for index, half in enumerate(halves, row.starts_at):
         time_s = figure(half[0], 1e-6)
         if time_s is None or len(half) < 3:
             continue
         yield ForeignTime(
             message_bytes=size,
             time_s=time_s,
-            in_place=index == len(halves) - 1,
+            in_place=said[index] if index < len(said) else index == len(halves) - 1,
             dtype=known[0],
             count=count,
             reduction=None if reduction == "none" else reduction,
@@ -151,36 +172,16 @@ def _number(header: str, name: str) -> int | None:
 
 def _program(lines: Sequence[str]) -> tuple[str | None, str]:
     """Return the collective whose program these lines name last before the table, or after it."""
-    found = [match[1] for line in lines for match in PROGRAM.finditer(line)]
+    found = [match[1].removesuffix("_test") for line in lines for match in PROGRAM.finditer(line)]
     known = [name for name in found if name in (*NAMES, "alltoallv", "hypercube")]
     return (NAMES.get(known[-1], known[-1]), f"the log names {known[-1]}_perf") if known else (None, "")
 
 
-def _devices(lines: Sequence[str], rows: Sequence[Row]) -> tuple[tuple[Device, ...], str | None]:
-    """Return the device list, and why the table is worthless where several jobs printed into it."""
-    found = [_device(match) for line in lines if (match := _DEVICE.search(line))]
-    by_rank = {(device.group, device.rank): device for device in found}
-    keys = {(row.size, row.dtype, row.words[:2]) for row in rows if row.size != "0"}
-    repeated = len(keys) < sum(row.size != "0" for row in rows)
-    if len(by_rank) < len(found) and (len(by_rank) == 1 or repeated):
-        jobs = len(found) // len(by_rank)
-        return (), (
-            f"{jobs} jobs of {len(by_rank)} rank{'s'[: len(by_rank) > 1]} each ran side by side (the device list has rank 0 "
-            f"{jobs} times): nccl-tests was built without MPI; build it with MPI=1 and run again"
-        )
-    groups = {device.group for device in by_rank.values()}
-    return tuple(device for device in by_rank.values() if device.group == min(groups))[:MAX_RANKS], None
-
-
-def _device(match: re.Match[str]) -> Device:
-    return Device(
-        rank=int(match[1]),
-        group=int(match[2] or 0),
-        device=int(match[5]),
-        hostname=match[4],
-        name=match[7].strip()[:128],
-        pci_bus_id=match[6] if _PCI.match(match[6]) else None,
-    )
+def _ended_early(lines: Sequence[str], rows: Sequence[Row]) -> str | None:
+    start = last_start(lines)
+    size = whole_number(rows[-1].size) or 0
+    broken = start is not None and start[1] != rows[-1].size
+    return why_incomplete(lines, start[0] if start else None, size, broken=broken)
 
 
 def _software(lines: Sequence[str]) -> SoftwareInfo | None:

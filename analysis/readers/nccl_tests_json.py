@@ -13,6 +13,7 @@ from itertools import starmap
 
 import msgspec
 
+from commprof.analysis.readers.ending import promised_bytes
 from commprof.analysis.readers.foreign import (
     Device,
     Figure,
@@ -25,6 +26,7 @@ from commprof.analysis.readers.foreign import (
 from commprof.analysis.readers.nccl_tests import CPU_TIME, NAMES
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.types import SoftwareInfo
+from commprof.commbench.units import format_bytes
 
 _NEWEST = 3
 _PRINTED_DECIMALS = 6
@@ -60,6 +62,10 @@ class _Device(msgspec.Struct):
 class _Config(msgspec.Struct):
     nthreads: int = 1
     ngpus: int = 1
+    minimum_bytes: int = 0
+    maximum_bytes: int = 0
+    step_factor: int = 0
+    step_bytes: int = 0
     warmup_iters: int = 0
     iterations: int = 20
     aggregated_iterations: int = 1
@@ -100,9 +106,7 @@ def _sweep(document: _Document) -> ForeignSweep:
     blocking = str(config.blocking_collectives).lower() not in ("false", "0")
     op, op_source = _program(document.args)
     cpu_time = any(half.cpu_time is not None for result in document.results for half in _halves(result))
-    notes = [
-        f"the log reports an error: {error}" for error in document.errors[:3] if error.strip(" \n") not in ("", "no error")
-    ]
+    notes = []
     if not config.validation:
         notes.append("validation was off: nobody knows whether the results were right")
     return ForeignSweep(
@@ -118,10 +122,23 @@ def _sweep(document: _Document) -> ForeignSweep:
         warmup_iterations=max(0, config.warmup_iters),
         cuda_graph=config.graph > 0,
         software=SoftwareInfo(python="", nccl=library_version(document.nccl_version)) if document.nccl_version else None,
+        ended_early=_ended_early(document),
         failed_values=document.out_of_bounds.count if document.out_of_bounds else None,
         notes=tuple(notes),
         refused=CPU_TIME if cpu_time else None,
     )
+
+
+def _ended_early(document: _Document) -> str | None:
+    """Return why the sweep is not whole: an error that it reports, or a size that it announces and does not hold."""
+    errors = [error.strip() for error in document.errors if error.strip(" \n") not in ("", "no error")]
+    if errors:
+        return f"the log reports an error: {errors[0][:160]}"
+    config, size = document.config, document.results[-1].size if document.results else 0
+    most = promised_bytes(config.maximum_bytes, size, factor=config.step_factor, step=config.step_bytes)
+    if most is None or document.out_of_bounds is not None:
+        return None
+    return f"config announces sizes to {format_bytes(most)}, the last is {format_bytes(size)}, and there is no footer"
 
 
 def _halves(result: _Result) -> list[_Half]:

@@ -40,7 +40,7 @@ def operation(sweep: ForeignSweep, name: str, asked: str | None = None) -> tuple
         return sweep.op, sweep.op_source
     if len(candidates) == 1:
         return candidates[0], "its columns are those of no other"
-    named = next((op for op, pattern in _IN_NAMES if re.search(pattern, name.lower().replace("-", "_"))), None)
+    named = operation_in(name)
     if named is not None and named in candidates:
         return named, "the file's name says so"
     if len(candidates) > _FEW:
@@ -48,6 +48,11 @@ def operation(sweep: ForeignSweep, name: str, asked: str | None = None) -> tuple
     if candidates[0] == "all_reduce":
         return "all_reduce", "its columns are those of all_reduce; if it is sendrecv, say --op send_recv"
     raise UnusableData(f"the table may be {' or '.join(candidates)}; say which with --op")
+
+
+def operation_in(name: str) -> str | None:
+    """Return the collective that a name such as a file's or a test's holds; None for none."""
+    return next((op for op, pattern in _IN_NAMES if re.search(pattern, name.lower().replace("-", "_"))), None)
 
 
 def share_ranks(times: Iterable[ForeignTime]) -> int | None:

@@ -42,13 +42,20 @@ def world_size(sweep: ForeignSweep, op: str, asked: int | None = None) -> WorldS
     outside = [f"{source} says {value} ranks, busbw / algbw {_span(first, last)}" for value, source in others]
     if not inside and first < last and asked is None:
         raise UnusableData(f"its figures fit {_span(first, last)} ranks and nothing else tells; say --world-size N")
+    if others and not inside and agreeing < _AGREEING and asked is None:
+        return WorldSize(
+            value=others[0][0], source=others[0][1], notes=(f"its busbw / algbw fits no number of ranks ({outside[0]})",)
+        )
     value = inside[0][0] if inside else asked or first
     confirmed = ", ".join(source for _, source in inside) or ("--world-size" if asked else "")
     notes = [*outside]
     if agreeing < _AGREEING:
         notes.append(f"only {agreeing:.0%} of the rows have a busbw that fits {value} ranks")
-    source = "busbw / algbw" if first == last else f"busbw / algbw fits {_span(first, last)}"
-    return WorldSize(value=value, source=f"{source}, {confirmed}" if confirmed else source, notes=tuple(notes))
+    if first == last:
+        source = f"busbw / algbw, {confirmed}" if confirmed else "busbw / algbw"
+    else:
+        source = f"{confirmed}; busbw / algbw fits {_span(first, last)}"
+    return WorldSize(value=value, source=source, notes=tuple(notes))
 
 
 def by_ratio(times: Iterable[ForeignTime], op: str) -> tuple[int, int, float]:

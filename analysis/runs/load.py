@@ -43,8 +43,9 @@ class Run:
 
     @property
     def num_nodes(self) -> int | None:
-        """How many nodes the run was on; None where an imported log does not list its ranks."""
-        return self.info.num_nodes if self.info.ranks else None
+        """How many nodes the run was on; None where an imported log neither lists all its ranks nor says so otherwise."""
+        known = self.info.nodes_from is not None or len(self.info.ranks) == self.world_size
+        return self.info.num_nodes if known else None
 
     @property
     def synchronised(self) -> bool:

@@ -6,7 +6,7 @@ of an imported log what it has.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from commprof.analysis.runs.load import Run, check_one_origin, select
 from commprof.analysis.wire.cost import fit_cost
@@ -14,6 +14,9 @@ from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.types import CollectiveMeasurement
+from commprof.commbench.units import format_bytes
+
+FITTED_REDUCTIONS = (None, "sum", "avg")  # what DDP asks for; others move the same bytes and compute something else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +40,31 @@ def wire_costs(runs: Sequence[Run]) -> tuple[list[CostModel], list[Unusable]]:
         check_one_origin(benches)
         measured = [m for run in benches for m in _chosen(run, op, dtype)]
         try:
-            costs.append(fit_cost(measured, [run.info.run_id for run in benches], benches[0].num_nodes))
+            cost = fit_cost(measured, [run.info.run_id for run in benches], benches[0].num_nodes)
+            costs.append(_incomplete(cost, benches))
         except UnusableData as error:
             unusable.append(Unusable(op=op, dtype=dtype, world_size=world_size, reason=str(error)))
-    return costs, unusable
+    return costs, [*unusable, *_other_reductions(runs)] if costs else unusable
+
+
+def _other_reductions(runs: Sequence[Run]) -> list[Unusable]:
+    """Name the collectives of which there are only reductions that are not fitted."""
+    fitted = _measured(runs)
+    others: dict[tuple[str, str, int], set[str]] = {}
+    for run in _benches(runs):
+        for m in run.collectives:
+            if (
+                m.reduction is not None
+                and m.reduction not in FITTED_REDUCTIONS
+                and (m.op, m.dtype, run.world_size) not in fitted
+            ):
+                others.setdefault((m.op, m.dtype, run.world_size), set()).add(m.reduction)
+    return [
+        Unusable(
+            op=op, dtype=dtype, world_size=n, reason=f"redop {' and '.join(sorted(names))}; sum and avg are fitted (-o sum)"
+        )
+        for (op, dtype, n), names in sorted(others.items())
+    ]
 
 
 def _benches(runs: Sequence[Run]) -> list[Run]:
@@ -56,7 +80,7 @@ def _chosen(run: Run, op: str, dtype: str) -> list[CollectiveMeasurement]:
     return [
         m
         for m in run.collectives
-        if (m.op, m.dtype) == (op, dtype) and m.op != "barrier" and m.mode in modes and m.reduction in (None, "sum", "avg")
+        if (m.op, m.dtype) == (op, dtype) and m.op != "barrier" and m.mode in modes and m.reduction in FITTED_REDUCTIONS
     ]
 
 
@@ -67,8 +91,18 @@ def fit_costs(runs: Sequence[Run]) -> dict[int, CostModel]:
     costs = {}
     for world_size in sorted({run.world_size for run in benches}):
         pooled = [run for run in benches if run.world_size == world_size]
-        costs[world_size] = fit_cost(all_reduces_at(pooled, world_size), [r.info.run_id for r in pooled], pooled[0].num_nodes)
+        cost = fit_cost(all_reduces_at(pooled, world_size), [r.info.run_id for r in pooled], pooled[0].num_nodes)
+        costs[world_size] = _incomplete(cost, pooled)
     return costs
+
+
+def _incomplete(cost: CostModel, benches: Sequence[Run]) -> CostModel:
+    """Say in the verdict that a bench ended early: what its largest sizes would have shown nobody knows."""
+    early = next((run.info for run in benches if run.info.status in ("failed", "interrupted")), None)
+    if early is None:
+        return cost
+    sizes = f"{format_bytes(cost.message_bytes[-1])} is the last size of {early.run_id}"
+    return replace(cost, verdict=f"not whole: {sizes}, which {early.status}: {early.failure or 'no reason recorded'}")
 
 
 def all_reduces_at(benches: Sequence[Run], world_size: int) -> list[CollectiveMeasurement]:

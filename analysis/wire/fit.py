@@ -1,16 +1,18 @@
 """Benches -> all that is known of the wire: fitted where it was measured, carried over to where it was not."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from commprof.analysis.readers.as_run import measurements, understand
 from commprof.analysis.readers.presets import preset
 from commprof.analysis.runs.load import Run
-from commprof.analysis.wire.benched import Unusable, wire_costs
+from commprof.analysis.wire.benched import FITTED_REDUCTIONS, Unusable, wire_costs
 from commprof.analysis.wire.cost import fit_cost
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import BadInput, UnusableData
+
+_NODES_UNKNOWN = "the log does not tell on how many nodes its ranks were, and one is taken; import it with --nodes K"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +49,21 @@ def _carried(runs: Sequence[Run], costs: Sequence[CostModel], world_sizes: Itera
     for op, dtype in dict.fromkeys((cost.op, cost.dtype) for cost in costs):
         known = [cost for cost in costs if (cost.op, cost.dtype) == (op, dtype)]
         missing = [n for n in wanted if n not in {cost.world_size for cost in known}]
-        carried += [carry_cost(known, n, num_nodes=nodes, device_name=device_name) for n in missing]
+        costs_there = [carry_cost(known, n, num_nodes=nodes, device_name=device_name) for n in missing]
+        unknown = any(cost.num_nodes is None for cost in known)
+        carried += [replace(cost, doubts=(*cost.doubts, _NODES_UNKNOWN)) if unknown else cost for cost in costs_there]
     return carried
 
 
 def _nothing_to_fit(runs: Sequence[Run]) -> str:
-    held = sorted({f"{m.mode} {m.op} of {m.dtype}" for run in runs if run.world_size > 1 for m in run.collectives})
+    calls = [m for run in runs if run.world_size > 1 for m in run.collectives]
     names = ", ".join(str(run.path) for run in runs)
-    if held:
-        return f"{names} holds {', '.join(held)}; what is fitted are isolated calls of a collective that moves bytes"
-    return f"no bench run among {names}; make one with commprof bench --nproc 2"
+    if not calls:
+        return f"no bench run among {names}; make one with commprof bench --nproc 2"
+    reductions = sorted({m.reduction for m in calls if m.reduction not in FITTED_REDUCTIONS})
+    if reductions and all(m.reduction in reductions for m in calls):
+        held = ", ".join(sorted({f"{m.op} of {m.dtype}" for m in calls}))
+        said = " and ".join(map(str, reductions))
+        return f"{names} holds {held} with redop {said}; sum and avg are fitted, which is what DDP sends (-o sum)"
+    held = ", ".join(sorted({f"{m.mode} {m.op} of {m.dtype}" for m in calls}))
+    return f"{names} holds {held}; what is fitted are isolated calls of a collective that moves bytes"

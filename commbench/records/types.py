@@ -7,7 +7,8 @@ old files and old readers alive; anything else raises SCHEMA_VERSION.
 History of the schema
 1  first version; since then added, with defaults: reductions, pipelined calls, rotating buffers, cold call, second tries,
    strong scaling, the machines behind the nodes, the emulated wire, the last of a step's backward passes, the file that a run
-   was imported from, a training's precision, accumulation, DDP options, summary and data set
+   was imported from, who told its nodes and what NCCL says of its wire, a training's precision,
+   accumulation, DDP options, summary and data set
 """
 
 from dataclasses import dataclass
@@ -93,7 +94,8 @@ class RunInfo:
     `num_machines` counts kernels: the nodes of a testbed, or two node daemons started on one host, share one machine's cores.
     `wire` names the emulated wire ("1gbit"); None is the machine's own. `imported_from` names the log of another program, or
     the traces, that the run was made from: it was measured elsewhere and earlier, `ranks` are those that the log names, and
-    cores and threads are unknown (1).
+    cores and threads are unknown (1). `nodes_from` says who told of a log's nodes; it is None where nobody did, and `num_nodes`
+    1. `transport` is what NCCL's own lines in the log say of a slow way that the bytes took.
     """
 
     schema_version: int
@@ -118,6 +120,8 @@ class RunInfo:
     num_machines: int | None = None
     wire: str | None = None
     imported_from: str | None = None
+    nodes_from: str | None = None
+    transport: str | None = None
 
     @property
     def ranks_per_machine(self) -> int:
@@ -131,7 +135,7 @@ class RunInfo:
 
     @property
     def on_cpu(self) -> bool:
-        return self.backend != "nccl"
+        return self.backend in ("gloo", "mpi", "ucc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import pytest
 
 from commprof.analysis.readers.as_run import measurements, understand
 from commprof.analysis.readers.dialect import read_log
+from commprof.analysis.readers.foreign import figure
 from commprof.analysis.readers.presets import preset_names
 from commprof.analysis.runs.load import load_run
 from commprof.analysis.wire.benched import fit_costs
@@ -148,6 +149,56 @@ def test_times_in_ms_are_recognised_by_the_rates() -> None:
     assert found.sweep.times[0].time_s.value == pytest.approx(2**24 / 5e9, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("above", "order"),
+    [
+        ("in-place                 out-of-place", (True, False)),
+        ("out-of-place           in-place", (False, True)),
+        ("", (False, True)),
+    ],
+)
+def test_the_line_above_the_header_says_which_placement_comes_first(above: str, order: tuple[bool, bool]) -> None:
+    """Times 1 and 2 times the line; with the data type's column and without it."""
+    halves = {2**20: (50.0, 100.0), 2**24: (210.0, 420.0)}
+    for kind, columns in (("float sum -1", "type redop root"), ("", "")):
+        rows = [
+            f"{size} {size // 4} {kind} "
+            + " ".join(f"{us:.2f} {size / us / 1e3:.2f} {size / us / 1e3 * 1.5:.2f} 0" for us in both)
+            for size, both in halves.items()
+        ]
+        header = f"# size count {columns} " + " ".join(["time algbw busbw #wrong"] * 2)
+        found = imported("\n".join([f"#            {above}", header, *rows]))
+        assert found.ranks.value == 4
+        times = {(r.message_bytes, r.in_place): r.median_s for r in measurements(found)}
+        assert times == pytest.approx(
+            {(size, place): us / 1e6 for size, both in halves.items() for place, us in zip(order, both, strict=True)}
+        )
+        assert any("which placement comes first" in note for note in found.notes) == (not above and not kind)
+
+
+def test_mscclpp_tests_leave_the_placement_blank_that_they_did_not_measure() -> None:
+    above = "#                                        in-place                       out-of-place"
+    header = "#       size         count     time   algbw   busbw  #wrong     time   algbw   busbw  #wrong"
+    out = " " * 33
+    rows = [
+        f"     1048576        262144{out}   100.00   10.49   15.73      0",
+        f"     2097152        524288{out}   150.00   13.98   20.97",
+    ]
+    found = imported("\n".join([above, header, *rows, "     4194304       1048576   250.00   16.78   25.17      0"]))
+    assert [(time.message_bytes, time.in_place) for time in found.sweep.times] == [
+        (2**20, False),
+        (2**21, False),
+        (2**22, True),
+    ]
+    assert found.ranks.value == 4
+
+
+def test_placements_that_are_steadily_apart_are_no_disturbance() -> None:
+    rows = [f"{size} {size // 4} float sum -1 80.0 1.0 1.5 0 50.0 1.0 1.5 0" for size in SIZES]
+    header = "# size count type redop root " + " ".join(["time algbw busbw #wrong"] * 2)
+    assert any("out of place is the slower one" in note for note in imported("\n".join([header, *rows]), ranks=4).notes)
+
+
 def test_the_old_all_gather_definition_is_worked_out_anew() -> None:
     """Before 2.5 algbw was S/t (n-1)/n, equal to busbw; 12 ranks, as in the DGX-2 of that time."""
     rows = []
@@ -268,6 +319,22 @@ def test_csv_of_ones_own(mark: str) -> None:
         read_log("size,time\n1024,5\n")
     with pytest.raises(UnusableData, match="say --op"):
         imported("size,time_us\n1024,5\n")
+
+
+@pytest.mark.parametrize("scale", ["us", "s"])
+def test_numbers_of_any_precision_are_read(scale: str) -> None:
+    """Python writes a float with up to 17 digits; none of them makes the number unreadable."""
+    seconds = {2**20: 1 / 8101, 2**22: 1 / 2427, 2**24: 1.6125e-3, 2**26: 3 / 467}
+    factor = {"us": 1e6, "s": 1.0}[scale]
+    table = [f"op,n,size_bytes,time_{scale}", *(f"all_reduce,4,{size},{time * factor!r}" for size, time in seconds.items())]
+    found = list(measurements(imported("\n".join(table))))
+    assert {r.message_bytes: r.median_s for r in found} == pytest.approx(seconds, rel=1e-12)
+
+
+@pytest.mark.parametrize(("word", "value"), [("1e999", None), ("1e-999", 0.0), ("9" * 41, None), ("0." + "1" * 60, 1 / 9)])
+def test_a_number_is_read_or_refused_and_never_an_error(word: str, value: float | None) -> None:
+    read = figure(word)
+    assert (read is None) if value is None else (read is not None and read.value == pytest.approx(value))
 
 
 @pytest.mark.parametrize(
