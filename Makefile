@@ -34,7 +34,7 @@ demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --numprocesses auto
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
