@@ -50,6 +50,7 @@ def test_fields_without_a_reason_still_say_so() -> None:
     assert "not stated: the machine gives no reason" in "\n".join(describe(host))
 
 
+@pytest.mark.processes
 def test_the_verb_answers_without_torch_and_hides_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
