@@ -24,7 +24,7 @@ TABLE ?= ../shared/data/scaling/scaling.csv
 # Published logs for `make benchmark-cost`.
 LOGS ?= ../shared/data/nccl_logs
 
-.PHONY: demo test check design clean \
+.PHONY: demo test test-quick check design clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
@@ -34,7 +34,11 @@ demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --numprocesses auto
+
+# Starts no process and needs no root; a test that would is marked, or fails.
+test-quick: $(VENV)/installed-dev
+	$(VENV)/bin/pytest --numprocesses auto -m "not processes" tests/unit
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -1,6 +1,15 @@
-import signal
+"""How the tests run side by side, and what they may do to the machine."""
 
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("machine")
@@ -8,3 +17,36 @@ settings.load_profile("machine")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # In the background of a script Ctrl-C is ignored, and what the tests start would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What waits most comes first, what is short and plentiful last: it fills the gaps at the end.
+ORDER = ("slurm", "testbed", "distributed", "field", "gpu", "unit")
+# There is one of these on a machine: one cluster, whose jobs' numbers become ports, and one testbed.
+ONCE = ("slurm", "testbed")
+
+
+def folder_of(nodeid: str) -> str:
+    """Return the folder below tests/ that a test is in."""
+    return nodeid.split("/")[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: ORDER.index(folder_of(item.nodeid)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "LoadScopeScheduling":
+    """Keep a module's tests in one worker, for its fixtures are made once, and all of a folder's that exist once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return folder_of(nodeid) if folder_of(nodeid) in ONCE else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return ByModule(config, log)

@@ -1,4 +1,4 @@
-"""Run by every rank under torchrun: profiled DDP steps over gloo in which the last rank sleeps before each forward pass.
+"""Run by every rank: profiled DDP steps over gloo in which the last rank sleeps before each forward pass.
 
 Writes `native/rankN.json.gz` as Kineto does and `compact/rankN.json.gz` as torch's Python exporter does, into the folder named
 by the first argument; the second is the sleep in seconds.

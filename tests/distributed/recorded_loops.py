@@ -1,7 +1,7 @@
-"""Trains with and without a recorder, one loop a case, under torchrun; says on rank 0 where the gradients differ.
+"""Trains with and without a recorder, one loop a case; says on rank 0 where the gradients differ.
 
-Started by test_recorder.py: `torchrun --nproc-per-node N recorded_loops.py FOLDER cpu` (or cuda) prints one JSON object: for
-each case the largest difference of any gradient while recording and after it, and what the recorder saw.
+Run by every rank: `torchrun --nproc-per-node N recorded_loops.py FOLDER cpu` (or cuda) prints one JSON
+object: for each case the largest difference of any gradient while recording and after it, and what the recorder saw.
 """
 
 import json

@@ -3,20 +3,34 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from commprof.commbench.machine.facts import HostInfo, TelemetrySample
 from commprof.commbench.records.rundir import read_document, read_info, read_records
 from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement
 from commprof.commbench.spread import relative_half_width
-from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof
+from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof, run_in
+
+Swept = tuple[Path, "subprocess.CompletedProcess[str]"]
 
 
-def test_two_ranks_measure_every_size_and_keep_every_sample(commprof: Commprof, tmp_path: Path) -> None:
-    done = commprof("bench", "--nproc", "2", "-b", "1K", "-e", "4K", "-n", "7", "-w", "2", "--folder", "r")
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """A sweep over three sizes on two ranks, in `r` below the folder."""
+    folder = tmp_path_factory.mktemp("swept")
+    words = ("bench", "--nproc", "2", "-b", "1K", "-e", "4K", "-n", "7", "-w", "2", "--folder", "r")
+    return folder, run_in(folder, SCRIPT, *words)
+
+
+def test_two_ranks_measure_every_size_and_keep_every_sample(
+    swept: Swept,
+) -> None:
+    folder, done = swept
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line and not line.startswith("#")]
     assert [row[0] for row in rows] == ["1024", "2048", "4096"]
     assert all(len(row) == 13 and row[8] == row[12] == "0" for row in rows)
-    measured = list(read_records(tmp_path / "r" / "collectives.jsonl", CollectiveMeasurement))
+    measured = list(read_records(folder / "r" / "collectives.jsonl", CollectiveMeasurement))
     assert [(m.message_bytes, m.in_place) for m in measured] == [(s, p) for s in (1024, 2048, 4096) for p in (False, True)]
     for m in measured:
         assert len(m.slowest_rank_s) == len(m.fastest_rank_s) == 7
@@ -24,14 +38,14 @@ def test_two_ranks_measure_every_size_and_keep_every_sample(commprof: Commprof, 
         assert m.num_wrong == 0
         assert m.cpu_s is not None
         assert m.cpu_s > 0
-    info = read_info(tmp_path / "r")
+    info = read_info(folder / "r")
     assert (info.status, info.world_size, info.backend, info.launcher) == ("completed", 2, "gloo", "torchrun")
     assert [rank.rank for rank in info.ranks] == [0, 1]
 
 
-def test_all_three_modes_in_one_run_stand_side_by_side(commprof: Commprof, tmp_path: Path) -> None:
+def test_all_three_modes_in_one_run_stand_side_by_side(forked: Commprof, tmp_path: Path) -> None:
     modes = ("--mode", "isolated,pipelined,burst", "--buckets", "300K/128K", "--stats", "-d", "half", "-o", "avg")
-    done = commprof("bench", "--nproc", "2", "-b", "1K", "-e", "2K", "-n", "6", "-w", "2", *modes, "--folder", "r")
+    done = forked(2, "bench", "-b", "1K", "-e", "2K", "-n", "6", "-w", "2", *modes, "--folder", "r")
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith(" ")]
     assert [len(row) for row in rows] == [5 + 4 * 9] * 2 + [4] * 3
@@ -49,23 +63,23 @@ def test_all_three_modes_in_one_run_stand_side_by_side(commprof: Commprof, tmp_p
     assert [done_s[-1] for done_s in burst.done_s] == list(burst.slowest_rank_s)
 
 
-def test_a_size_ends_when_its_median_is_known(commprof: Commprof, tmp_path: Path) -> None:
-    done = commprof("bench", "--nproc", "2", "-b", "1K", "-e", "1K", "--fast", "--seconds", "20", "--hot", "--folder", "r")
+def test_a_size_ends_when_its_median_is_known(forked: Commprof, tmp_path: Path) -> None:
+    done = forked(2, "bench", "-b", "1K", "-e", "1K", "--fast", "--seconds", "20", "--hot", "--folder", "r")
     assert done.returncode == 0, done.stderr
     for m in read_records(tmp_path / "r" / "collectives.jsonl", CollectiveMeasurement):
         assert relative_half_width(m.slowest_rank_s) <= 0.10
         assert (m.hot, m.num_buffers) == (True, 1)
 
 
-def test_a_run_knows_its_hosts_and_how_they_fared(commprof: Commprof, tmp_path: Path) -> None:
-    done = commprof("bench", "--nproc", "2", "-e", "64", "-n", "5", "--folder", "r")
+def test_a_run_knows_its_hosts_and_how_they_fared(swept: Swept) -> None:
+    folder, done = swept
     assert done.returncode == 0, done.stderr
-    (host,) = read_document(tmp_path / "r" / "environment.json", list[HostInfo])
+    (host,) = read_document(folder / "r" / "environment.json", list[HostInfo])
     assert host.cores_usable >= 1
-    samples = list(read_records(tmp_path / "r" / "telemetry.jsonl", TelemetrySample))
+    samples = list(read_records(folder / "r" / "telemetry.jsonl", TelemetrySample))
     assert len(samples) >= 2
     assert {"lo"} <= {interface.name for interface in samples[-1].interfaces}
-    checked = commprof("check", "r", "--json")
+    checked = run_in(folder, SCRIPT, "check", "r", "--json")
     assert checked.returncode in (0, 3), checked.stderr
     verdicts = {verdict["name"]: verdict["ok"] for verdict in json.loads(checked.stdout)}
     assert verdicts["ending"] is verdicts["results"] is True

@@ -13,10 +13,11 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.types import CollectiveMeasurement, SizeFailure
-from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof
+from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof, told
 from tests.distributed.test_faults import Start, lines, ranks, wait_until
 
 LONG = ("-b", "64K", "-e", "64M", "-n", "2000")
+TIMEOUT_S = 16.0  # half of it is for what follows a lost rank, as for every longer timeout
 SIZE = r"all_reduce of \d+ [KM]iB"
 
 
@@ -35,16 +36,22 @@ def end(process: "subprocess.Popen[str]") -> str:
 
 
 def test_a_stalled_rank_is_named_with_the_size_within_the_timeout(start: Start, tmp_path: Path) -> None:
-    run = tmp_path / "r"
-    process = begin(start, run, "--timeout", "16")
-    stalled = ranks(run)[-1]
-    os.kill(stalled, signal.SIGSTOP)
+    """Twice at most: where others need the cores, the launcher's seconds of grace become more."""
+    if stalled_s(start, tmp_path / "first") >= TIMEOUT_S:
+        assert stalled_s(start, tmp_path / "second") < TIMEOUT_S
+
+
+def stalled_s(start: Start, run: Path) -> float:
+    """Return how long a bench goes on once a rank stalls; assert that it says so and ends as it should."""
+    process = begin(start, run, "--timeout", f"{TIMEOUT_S:g}")
+    os.kill(ranks(run)[-1], signal.SIGSTOP)
     began_s = time.monotonic()
     line = end(process)
-    assert time.monotonic() - began_s < 16
+    took_s = time.monotonic() - began_s
     assert re.search(f"rank 1 died or stalls in {SIZE}; what was measured until then is in", line)
     assert process.returncode == 1
     assert (read_info(run).status, ranks(run)) == ("failed", [])
+    return took_s
 
 
 def test_a_killed_rank_is_named(start: Start, tmp_path: Path) -> None:
@@ -77,7 +84,7 @@ def test_without_the_launcher_the_survivor_names_the_rank_that_died(tmp_path: Pa
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM to one rank", "SIGTERM to the launcher"])
 def test_the_size_in_hand_is_finished_and_the_sweep_goes_on_later(
-    start: Start, commprof: Commprof, tmp_path: Path, how: str
+    start: Start, commprof: Commprof, forked: Commprof, tmp_path: Path, how: str
 ) -> None:
     run = tmp_path / "r"
     process = start("bench", "--nproc", "2", "-b", "64K", "-e", "256K", "--seconds", "200", "--rigorous", "--folder", run)
@@ -95,7 +102,8 @@ def test_the_size_in_hand_is_finished_and_the_sweep_goes_on_later(
     plan = (run / "bench.json").read_text().replace('"precision": 0.005', '"precision": 1.0')
     (run / "bench.json").write_text(plan)  # the rest need not be rigorous here
 
-    done = commprof("bench", "--resume", run, "--nproc", "2")
+    resume = ("bench", "--resume", run)
+    done = commprof(*resume, "--nproc", "2") if how == "Ctrl-C" else forked(2, *resume)
     assert done.returncode == 0, done.stderr
     measured = list(read_records(run / "collectives.jsonl", CollectiveMeasurement))
     assert measured[0] == kept
@@ -112,7 +120,7 @@ def test_a_full_disk_ends_the_run_with_one_line(commprof: Commprof, tmp_path: Pa
     try:
         done = commprof("bench", "--nproc", "2", "-e", "1M", "-n", "200", "--folder", disk / "r")
         assert done.returncode == 1
-        (line,) = [line for line in done.stderr.splitlines() if "telemetry" not in line]
+        (line,) = told(done.stderr)
         assert "collectives.jsonl: No space left on device" in line
         assert read_info(disk / "r").status == "failed"
         assert list(read_records(disk / "r" / "collectives.jsonl", CollectiveMeasurement))

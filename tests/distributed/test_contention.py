@@ -5,9 +5,9 @@ from commprof.commbench.records.types import ContentionMeasurement
 from tests.distributed.conftest import Commprof
 
 
-def test_both_are_timed_alone_and_together_and_a_report_takes_it(commprof: Commprof, tmp_path: Path) -> None:
+def test_both_are_timed_alone_and_together_and_a_report_takes_it(forked: Commprof, commprof: Commprof, tmp_path: Path) -> None:
     words = ("-b", "1M", "-e", "4M", "-n", "5", "-w", "1", "--backend", "gloo", "--folder", "r")
-    done = commprof("contention", "--nproc", "2", *words)
+    done = forked(2, "contention", *words)
     assert done.returncode == 0, done.stderr
     measured = list(read_records(tmp_path / "r" / "contention.jsonl", ContentionMeasurement))
     assert [m.message_bytes for m in measured] == [2**20, 2**22]

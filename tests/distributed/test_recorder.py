@@ -1,8 +1,6 @@
 """The recorder's promises: phases on a fake clock, and gradients that stay what DDP makes of them, on real ranks."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import read_records
 from commprof.commbench.records.training import StepMeasurement
 from commprof.commbench.timing import Clock, FakeClock, MonotonicClock
+from tests.distributed.conftest import FORK, run_in
 
 
 @pytest.fixture
@@ -91,9 +90,8 @@ def test_leaving_takes_every_hook_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize("num_ranks", [2, 3])
 def test_recording_leaves_gradients_as_ddp_makes_them(tmp_path: Path, num_ranks: int) -> None:
     """To the bit while recording; afterwards too on two ranks, on three but for the order of a sum in new buckets."""
-    torchrun = [Path(sys.executable).parent / "torchrun", "--standalone", "--nproc-per-node", str(num_ranks)]
     script = Path(__file__).with_name("recorded_loops.py")
-    done = subprocess.run([*torchrun, script, tmp_path, "cpu"], capture_output=True, text=True, timeout=120)
+    done = run_in(tmp_path, *FORK, str(num_ranks), script, tmp_path, "cpu")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert len(told) == 13

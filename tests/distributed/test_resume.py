@@ -12,7 +12,7 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.training import EvaluationMeasurement
-from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
+from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with, told
 from tests.distributed.test_faults import Start, lines, ranks, wait_until
 from tests.distributed.test_train import steps_of
 
@@ -32,7 +32,9 @@ def evaluations(run: Path) -> list[tuple[int, float, float]]:
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2])
-def test_a_killed_run_goes_on_bit_for_bit(start: Start, commprof: Commprof, tmp_path: Path, tiny: Path, num_ranks: int) -> None:
+def test_a_killed_run_goes_on_bit_for_bit(
+    start: Start, commprof: Commprof, forked: Commprof, tmp_path: Path, tiny: Path, num_ranks: int
+) -> None:
     run, world = tmp_path / "r", ("--nproc", num_ranks)
     process = start("train", tiny, *ENDLESS, *world, "--folder", run)
     wait_until("a checkpoint in the second epoch", lambda: max(saved_steps(run), default=0) > 75 // num_ranks)
@@ -47,7 +49,8 @@ def test_a_killed_run_goes_on_bit_for_bit(start: Start, commprof: Commprof, tmp_
     done = commprof("train", tiny, *ENDLESS, f"training.max_steps={num_steps}", *world, "--resume", run)
     assert done.returncode == 0, done.stderr
     assert read_info(run).status == "completed"
-    done = commprof("train", tiny, *ENDLESS, f"training.max_steps={num_steps}", *world, "--folder", tmp_path / "whole")
+    whole = ("train", tiny, *ENDLESS, f"training.max_steps={num_steps}", "--folder", tmp_path / "whole")
+    done = commprof(*whole) if num_ranks == 1 else forked(num_ranks, *whole)
     assert done.returncode == 0, done.stderr
     for rank in range(num_ranks):
         assert losses(run, rank) == losses(tmp_path / "whole", rank)
@@ -113,7 +116,7 @@ def test_a_disk_without_room_for_a_checkpoint_is_one_line(commprof: Commprof, tm
     try:
         done = commprof("train", tiny, "training.checkpoint_every=7", "--nproc", "2", "--folder", disk / "r")
         assert done.returncode == 1
-        (line,) = [line for line in done.stderr.splitlines() if "telemetry" not in line]
+        (line,) = told(done.stderr)
         assert "step-00000007.pt: [Errno 28] No space left on device; make room" in line
         assert list((disk / "r" / "checkpoints").iterdir()) == []
         assert read_info(disk / "r").status == "failed"

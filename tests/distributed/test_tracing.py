@@ -23,14 +23,14 @@ def traced_steps(path: Path) -> list[int]:
     return sorted(int(name.removeprefix("ProfilerStep#")) for name in found)
 
 
-def test_windows_of_a_listed_rank_are_marked_on_every_rank(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
+def test_windows_of_a_listed_rank_are_marked_on_every_rank(forked: Commprof, tmp_path: Path, tiny: Path) -> None:
     options = (
         "profiling.trace_wait=4",
         "profiling.trace_repeat=2",
         "profiling.trace_ranks=[1]",
         "profiling.perfetto_hint=true",
     )
-    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "profiling.trace_steps=3", *options)
+    done = forked(2, "train", tiny, "--folder", "r", "profiling.trace_steps=3", *options)
     assert done.returncode == 0, done.stderr
     assert "USDT" not in done.stderr
     run = tmp_path / "r"

@@ -1,6 +1,8 @@
 import gzip
 import json
 import shutil
+import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,34 +10,49 @@ import pytest
 from commprof.analysis.step.ddp import assign_buckets
 from commprof.commbench.records.rundir import read_document, read_info, read_records
 from commprof.commbench.records.training import EvaluationMeasurement, GradientTimeline, StepMeasurement
-from tests.distributed.conftest import Commprof
+from tests.distributed.conftest import SCRIPT, Commprof, run_in
+from tests.distributed.test_trace import document
+from tests.factory import write_tiny_config
+
+Trained = tuple[Path, "subprocess.CompletedProcess[str]"]
+USERS_OWN = ("train", "analysis", "commbench", "torch")
 
 
 def steps_of(run: Path, rank: int = 0) -> list[StepMeasurement]:
     return list(read_records(run / f"steps.rank{rank:05d}.jsonl", StepMeasurement))
 
 
-@pytest.fixture
-def trained(commprof: Commprof, tmp_path: Path, tiny: Path) -> Path:
-    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "distributed.bucket_cap_mb=0.002")
-    assert done.returncode == 0, done.stderr
-    return tmp_path / "r"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """One batch shared by two ranks in small buckets, started beside files with the names of our rooms and of torch."""
+    folder = tmp_path_factory.mktemp("trained")
+    for name in USERS_OWN:
+        (folder / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    options = ("distributed.bucket_cap_mb=0.002", "training.scaling=strong")
+    return folder / "r", run_in(folder, SCRIPT, "train", write_tiny_config(folder), "--nproc", "2", "--folder", "r", *options)
 
 
-def test_a_two_rank_run_leaves_all_it_should(trained: Path) -> None:
-    info = read_info(trained)
+def test_a_users_own_modules_are_not_imported_instead(trained: Trained) -> None:
+    run, done = trained
+    assert all((run.parent / f"{name}.py").exists() for name in USERS_OWN)
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_a_two_rank_run_leaves_all_it_should(trained: Trained) -> None:
+    run, _ = trained
+    info = read_info(run)
     assert (info.status, info.kind, info.threads_per_rank) == ("completed", "train", 1)
     assert info.workload is not None
     assert info.workload.bucket_cap_bytes == int(0.002 * 2**20)
     for rank in range(2):
-        steps = steps_of(trained, rank)
+        steps = steps_of(run, rank)
         assert [s.step for s in steps] == list(range(20))
         assert [s.step for s in steps if s.counts] == list(range(3, 17))
         for s in steps:
             assert s.data_s + s.forward_s + s.backward_s + s.optimizer_s <= s.step_s
-    check_trace(trained, world_size=2)
-    check_buckets(trained)
-    (evaluation,) = read_records(trained / "evaluations.jsonl", EvaluationMeasurement)
+    check_trace(run, world_size=2)
+    check_buckets(run)
+    (evaluation,) = read_records(run / "evaluations.jsonl", EvaluationMeasurement)
     assert evaluation.num_samples == 100  # a tenth of 600 articles would be 60; synthetic evaluation has at least 100
 
 
@@ -64,8 +81,35 @@ def check_buckets(run: Path) -> None:
         assert 0 <= bucket.ready_s <= bucket.launched_s <= bucket.done_s
 
 
-def test_compute_only_ranks_send_nothing(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
-    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "distributed.synchronisation=compute_only")
+def test_our_own_training_is_understood_without_a_finding(trained: Trained) -> None:
+    run, _ = trained
+    commprof = partial(run_in, run.parent, SCRIPT)
+    found = document(commprof, run)
+    assert found["findings"] == []
+    assert found["unmatched"] == []
+    assert [(own["rank"], own["step"]) for own in found["budgets"]] == [(0, 18), (0, 19), (1, 18), (1, 19)]  # type: ignore[attr-defined]
+    assert {own["num_ranks"] for own in found["collectives"]} == {2}  # type: ignore[attr-defined]
+    done = commprof("report", "r", "--out", "page.html")
+    assert done.returncode == 0, done.stderr
+    page = (run.parent / "page.html").read_text()
+    share = f"{found['waiting_share']:.1%}"
+    assert f"of the time in matched collectives {share} is waiting for the last rank" in page
+    assert "2 traced steps of 2 of 2 ranks" in page
+    assert page.count("<code>r/traces/rank00001.trace.json.gz</code>") == 2  # the budget's source and the collectives'
+    recorded = json.loads((run / "gradients.json").read_text())["buckets"]
+    expected = [(own["index"], own["num_bytes"]) for own in recorded]
+    assert [(own["bucket"], own["message_bytes"]) for own in found["buckets"]] == expected  # type: ignore[attr-defined]
+    assert len(expected) > 2
+    for own in found["bucket_steps"]:  # type: ignore[attr-defined]
+        assert own["named"]
+        assert 0 < own["ready_s"] < own["launch_s"] <= own["start_s"] < own["end_s"]
+    done = commprof("trace", "--reduce", run, "--out", "r/reduced")
+    assert done.returncode == 0, done.stderr
+    assert document(commprof, run / "reduced") == found
+
+
+def test_compute_only_ranks_send_nothing(forked: Commprof, tmp_path: Path, tiny: Path) -> None:
+    done = forked(2, "train", tiny, "--folder", "r", "distributed.synchronisation=compute_only")
     assert done.returncode == 0, done.stderr
     timeline = read_document(tmp_path / "r" / "gradients.json", GradientTimeline)
     assert sum(bucket.num_bytes for bucket in timeline.buckets) == sum(p.num_bytes for p in timeline.parameters)
@@ -75,14 +119,13 @@ def test_compute_only_ranks_send_nothing(commprof: Commprof, tmp_path: Path, tin
     assert (work.synchronised, work.starts_together) == (False, True)
 
 
-def test_strong_scaling_shares_one_batch(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
-    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "training.scaling=strong")
-    assert done.returncode == 0, done.stderr
+def test_strong_scaling_shares_one_batch(trained: Trained) -> None:
+    run, done = trained
     assert "samples/s on 2 ranks, 4 samples on each (strong scaling)" in done.stdout
-    workload = read_info(tmp_path / "r").workload
+    workload = read_info(run).workload
     assert workload is not None
     assert (workload.scaling, workload.samples_per_rank) == ("strong", 4)
-    assert {s.num_samples for s in steps_of(tmp_path / "r", 1)} == {4}
+    assert {s.num_samples for s in steps_of(run, 1)} == {4}
 
 
 def test_one_process_trains_without_ddp_and_the_same_way_twice(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
@@ -94,13 +137,6 @@ def test_one_process_trains_without_ddp_and_the_same_way_twice(commprof: Commpro
     assert losses[0] == losses[1]
     assert read_info(tmp_path / "a").launcher == "single"
     assert (tmp_path / "a" / "traces" / "rank00000.trace.json.gz").exists()
-
-
-def test_a_users_own_modules_are_not_imported_instead(commprof: Commprof, tmp_path: Path, tiny: Path) -> None:
-    for name in ("train", "analysis", "commbench", "torch"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
-    done = commprof("train", tiny, "--nproc", "2", "--folder", "r")
-    assert done.returncode == 0, done.stderr + done.stdout
 
 
 @pytest.mark.parametrize(

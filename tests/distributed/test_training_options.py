@@ -21,24 +21,20 @@ from torch.nn.parallel import DistributedDataParallel
 from commprof.commbench.records.rundir import read_document, read_info
 from commprof.commbench.records.training import GradientTimeline, TrainingSummary
 from commprof.train.hooks import delayed
-from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
+from tests.distributed.conftest import DEADLINE_S, FORK, Commprof, processes_with, run_in
 from tests.distributed.test_faults import Start, lines, wait_until
 from tests.distributed.test_train import steps_of
 
 
-def verified(num_ranks: int) -> dict[str, dict[str, Any]]:
+def verified(folder: Path, num_ranks: int) -> dict[str, dict[str, Any]]:
     script = Path(__file__).parent / "verify_training.py"
-    repo = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks), str(script)],
-        capture_output=True, text=True, timeout=DEADLINE_S, check=False, cwd=repo, env={**os.environ, "PYTHONPATH": str(repo)},
-    )  # fmt: skip
+    done = run_in(folder, *FORK, str(num_ranks), script, PYTHONPATH=str(Path(__file__).parents[2]))
     assert done.returncode == 0, done.stderr[-2000:]
     return {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}
 
 
-def test_options_give_the_gradients_they_should() -> None:
-    rows = verified(2)
+def test_options_give_the_gradients_they_should(tmp_path: Path) -> None:
+    rows = verified(tmp_path, 2)
     difference = {name: row["difference"] for name, row in rows.items()}
     for name in ("static graph", "first bucket", "unused", "delayed", "delayed bf16", "static compute only"):
         assert max(difference[name]) == 0, name
@@ -53,8 +49,8 @@ def test_options_give_the_gradients_they_should() -> None:
         assert (max(row["apart"]) > 0) == ("compute only" in name), name
 
 
-def test_three_ranks_evaluate_a_prime_number_of_articles_exactly() -> None:
-    row = verified(3)["evaluation"]
+def test_three_ranks_evaluate_a_prime_number_of_articles_exactly(tmp_path: Path) -> None:
+    row = verified(tmp_path, 3)["evaluation"]
     assert row["count"] == 13
     assert row["got"] == pytest.approx(row["expected"], rel=1e-6)
 
@@ -160,15 +156,15 @@ def test_a_killed_loader_worker_is_one_line(start: Start, tmp_path: Path, tiny: 
 
 
 def test_a_run_of_many_options_goes_on_bit_for_bit_with_any_number_of_workers(
-    commprof: Commprof, tmp_path: Path, tiny: Path
+    forked: Commprof, commprof: Commprof, tmp_path: Path, tiny: Path
 ) -> None:
     """Cosine, accumulation, float16's scale and small buckets: gone on in the second epoch, from step 42."""
     options = (
-        *("--nproc", "2", "training.checkpoint_every=7", "training.accumulation=2", "training.precision=float16"),
+        *("training.checkpoint_every=7", "training.accumulation=2", "training.precision=float16"),
         *("training.schedule=cosine", "training.warmup_updates=5", "training.decay_updates=60", "training.epochs=2"),
         *("distributed.bucket_cap_mb=0.002", "distributed.gradient_as_bucket_view=true"),
     )
-    done = commprof("train", tiny, *options, "training.max_steps=50", "--folder", "whole")
+    done = forked(2, "train", tiny, *options, "training.max_steps=50", "--folder", "whole")
     assert done.returncode == 0, done.stderr
     assert "samples/s on 2 ranks, 8 samples on each in 2 micro-batches (weak scaling)" in done.stdout
     check_record(tmp_path / "whole")
@@ -176,7 +172,7 @@ def test_a_run_of_many_options_goes_on_bit_for_bit_with_any_number_of_workers(
     info = tmp_path / "r" / "run.json"
     info.write_text(info.read_text().replace('"completed"', '"interrupted"'))
     (tmp_path / "r" / "checkpoints" / "step-00000049.pt").unlink()
-    done = commprof("train", tiny, *options, "training.max_steps=50", "loader.workers=2", "--resume", "r")
+    done = commprof("train", tiny, "--nproc", "2", *options, "training.max_steps=50", "loader.workers=2", "--resume", "r")
     assert done.returncode == 0, done.stderr
     for rank in range(2):
         whole, again = (steps_of(tmp_path / name, rank) for name in ("whole", "r"))
@@ -197,9 +193,9 @@ def check_record(run: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["distributed.communication_hook=bf16", "distributed.synchronisation=delayed"])
-def test_the_recorder_watches_a_configured_hook(commprof: Commprof, tmp_path: Path, tiny: Path, option: str) -> None:
+def test_the_recorder_watches_a_configured_hook(forked: Commprof, tmp_path: Path, tiny: Path, option: str) -> None:
     cap = "distributed.bucket_cap_mb=0.005"
-    done = commprof("train", tiny, "--nproc", "2", "--folder", "r", "profiling.trace_steps=0", cap, option)
+    done = forked(2, "train", tiny, "--folder", "r", "profiling.trace_steps=0", cap, option)
     assert done.returncode == 0, done.stderr
     timeline = read_document(tmp_path / "r" / "gradients.json", GradientTimeline)
     assert len(timeline.buckets) > 1

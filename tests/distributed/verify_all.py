@@ -1,4 +1,4 @@
-"""Run by every rank under torchrun: each collective in each data type, reduction and placement, verified at odd sizes.
+"""Run by every rank: each collective in each data type, reduction and placement, verified at odd sizes.
 
 Prints one line per combination on rank 0: name, wrong elements as the collectives are, and again with rank 1 sending garbage.
 """

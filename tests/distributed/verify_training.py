@@ -1,4 +1,4 @@
-"""Run by every rank under torchrun: the same few steps under many options, compared by their gradients.
+"""Run by every rank: the same few steps under many options, compared by their gradients.
 
 Rank 0 prints one JSON object a combination: the largest difference of any gradient from its base's, over all steps and
 ranks (0 is equality to the bit), the ranks' own disagreement, the first and the last loss.

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,28 @@ from commprof.train.text import dataset
 from commprof.train.text.dataset import EncodedText
 from tests.ag_news import EVAL_CSV, TRAIN_CSV, csv_data
 from tests.report_runs import Page, add_study, report
+from tests.unit.processes import no_process
+
+
+@contextmanager
+def _no_process_without_the_mark(item: pytest.Item) -> Iterator[None]:
+    if item.get_closest_marker("processes") is None:
+        with no_process():
+            yield
+    else:
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with _no_process_without_the_mark(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with _no_process_without_the_mark(item):
+        return (yield)
 
 
 @pytest.fixture

@@ -63,6 +63,7 @@ def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) ->
     assert main([]) == 2
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "code",
     [
@@ -144,6 +145,7 @@ def test_what_is_written_is_named_without_steering_the_terminal(tmp_path: Path, 
     assert out.count("\n") == 2
 
 
+@pytest.mark.processes
 def test_a_reader_that_leaves_is_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -154,6 +156,7 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.processes
 def test_a_full_disk_is_one_line() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -165,6 +168,7 @@ def test_a_full_disk_is_one_line() -> None:
     )
 
 
+@pytest.mark.processes
 def test_closed_streams_are_no_traceback_and_no_file_takes_their_place() -> None:
     code = """
 import os, sys
@@ -239,6 +243,7 @@ def test_arguments_that_make_no_sense_are_refused(verb: Verb, words: list[str]) 
         verb.check(parse(verb, *words))
 
 
+@pytest.mark.processes
 def test_a_process_with_torch_ends_before_python_takes_its_threads_down() -> None:
     code = """
 import atexit, sys, types

@@ -69,6 +69,7 @@ def wait_for(terminal: int, word: str) -> str:
     return read
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -8,6 +8,7 @@ from commprof.testbed.network import Host
 from commprof.testbed.wire import parse_wire
 
 
+@pytest.mark.processes
 def test_a_rank_that_fails_before_the_last_one_is_started_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     start = hosts._start
 

@@ -207,6 +207,7 @@ SHARED_CACHE: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("state", SHARED_CACHE)
 def test_processes_that_encode_at_once_agree_and_leave_one_cache(tmp_path: Path, state: str) -> None:
     data, model = DataConfig(synthetic_articles=300, cache_dir=str(tmp_path / "cache")), ModelConfig(vocabulary=1500)

@@ -133,6 +133,7 @@ def test_gloo_without_its_waiting_and_no_want_of_cores_is_made_up(tmp_path: Path
     assert float(estimate(four).step_s[0]) == pytest.approx(168e-6, rel=1e-3)
 
 
+@pytest.mark.processes
 def test_gradients_in_two_bytes_stay_two_bytes_on_the_wire(tmp_path: Path) -> None:
     paths = write_ranks(tmp_path, dtype="BFloat16")
     assert main(["import", *paths, "--folder", str(tmp_path / "run")]) == 0
@@ -142,6 +143,7 @@ def test_gradients_in_two_bytes_stay_two_bytes_on_the_wire(tmp_path: Path) -> No
     assert [two.sent_share * bucket.num_bytes for bucket in two.buckets] == [2_000_000, 2_000_000]
 
 
+@pytest.mark.processes
 def test_it_says_what_became_of_traces_and_what_they_cannot_tell(
     tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +164,7 @@ def test_it_says_what_became_of_traces_and_what_they_cannot_tell(
     assert "traces whose profiler slowed it" in page  # of a prediction
 
 
+@pytest.mark.processes
 def test_the_page_does_not_offer_other_bucket_caps(imported: Path, tmp_path: Path) -> None:
     if chromium() is None:
         pytest.skip("no Chromium; apt-get install chromium")
@@ -205,6 +208,7 @@ def test_what_is_missing_is_named_in_one_sentence(case: str, tmp_path: Path, cap
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.processes
 def test_jobs_are_not_mixed_and_logs_beside_traces_stay_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here, there = (write_trace(tmp_path / f"{size}.json", traced_rank(0), header(size - 2, size)) for size in (2, 4))
     log = tmp_path / "mpirun.log"

@@ -90,6 +90,7 @@ def test_a_grid_counts_its_runs_and_lists_them_in_the_appendix(tmp_path: Path) -
     assert not set(cell.sentences) & {sentence.removeprefix("small-1gbit: ") for sentence in made.cause.sentences}
 
 
+@pytest.mark.processes
 def test_runs_that_cannot_be_pooled_are_a_paper_side_by_side(
     tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +119,7 @@ def test_no_name_becomes_tex_or_a_path(hostile: Path) -> None:
     assert {path.parent for path in hostile.parent.rglob("*.pdf")} == {hostile.parent / "figures"}
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (texlive-latex-recommended)")
 def test_pdflatex_takes_the_paper_and_obeys_no_name(hostile: Path) -> None:
     pdf = compile_latex(hostile)
@@ -156,6 +158,7 @@ def fake_pdflatex(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) ->
     return page
 
 
+@pytest.mark.processes
 def test_pdflatex_gets_no_shell_no_terminal_and_no_file_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = 'echo "$@" $openin_any $openout_any >> said; cat >> said; touch report.pdf report.aux report.log'
     page = fake_pdflatex(tmp_path, monkeypatch, script)
@@ -165,6 +168,7 @@ def test_pdflatex_gets_no_shell_no_terminal_and_no_file_elsewhere(tmp_path: Path
     assert not (tmp_path / "report.aux").exists() and not (tmp_path / "report.log").exists()
 
 
+@pytest.mark.processes
 def test_a_page_that_does_not_compile_names_the_line_and_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = 'echo "./report.tex:12: Undefined control sequence." > report.log; exit 1'
     page = fake_pdflatex(tmp_path, monkeypatch, script)
@@ -172,6 +176,7 @@ def test_a_page_that_does_not_compile_names_the_line_and_the_log(tmp_path: Path,
         compile_latex(page)
 
 
+@pytest.mark.processes
 def test_pdflatex_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latex_report, "_TIMEOUT_S", 0.2)
     page = fake_pdflatex(tmp_path, monkeypatch, "exec sleep 60")

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
+import pytest
 
 from commprof.analysis.report.figures.canvas import new_axes, styled
 from commprof.analysis.report.page.html import between, inline_svg
@@ -142,6 +143,7 @@ def test_a_figure_draws_text_as_it_is_whatever_the_users_settings(tmp_path: Path
     assert 'aria-label="say &#34;hi&#34; &lt;b&gt;"' in svg
 
 
+@pytest.mark.processes
 def test_neither_torch_nor_pandas_nor_pyplot_is_loaded(tmp_path: Path) -> None:
     root = add_study(tmp_path / "demo")
     code = (

@@ -44,6 +44,7 @@ def test_the_section_holds_what_the_trace_says_with_its_files(tmp_path: Path) ->
     assert "bench4" not in collectives
 
 
+@pytest.mark.processes
 def test_reduced_traces_stand_in_for_raw_ones_that_are_gone(tmp_path: Path) -> None:
     run = add_traced(tmp_path / "train", RANK_0, RANK_1)
     raw = sorted((run / "traces").iterdir())
@@ -149,6 +150,7 @@ def test_names_from_traces_are_only_ever_text(tmp_path: Path) -> None:
     assert "\x1b" not in page.source and "\u202e" not in page.source
 
 
+@pytest.mark.processes
 def test_a_report_without_traces_imports_nothing_that_reads_them(tmp_path: Path) -> None:
     run = add_train(tmp_path / "train", 1, 0.1)
     code = (

@@ -13,6 +13,7 @@ from commprof.commbench.errors import BadInput
 from tests.report_runs import Page, add_bench
 
 
+@pytest.mark.processes
 def test_pages_written_side_by_side_are_whole_and_errors_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benches = [add_bench(tmp_path / f"bench-{wire}", 2, wire=wire) for wire in ("1gbit", "2gbit")]
     cells = [Cell(experiment="toy", wire=run.name, runs=(load_run(run),)) for run in benches]

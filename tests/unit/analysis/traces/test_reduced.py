@@ -34,6 +34,7 @@ def traces(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.processes
 def test_reduced_files_give_the_answer_that_their_traces_give(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = traces / "reduced"
     assert main(["trace", "--reduce", str(traces), "--out", str(out)]) == 0

@@ -62,12 +62,14 @@ def children() -> set[str]:
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
+@pytest.mark.processes
 def test_a_failure_is_its_last_line() -> None:
     code = "import sys; print('the wire is cut', file=sys.stderr); sys.exit(3)"
     with pytest.raises(RunFailed, match="code 3: the wire is cut"):
         run_together([[sys.executable, "-c", "pass"], [sys.executable, "-c", code]], 30.0)
 
 
+@pytest.mark.processes
 def test_a_process_that_takes_too_long_is_ended() -> None:
     before = children()
     with pytest.raises(RunFailed, match=r"had not ended after 0\.5 s"):

@@ -51,6 +51,7 @@ def test_fields_without_a_reason_still_say_so() -> None:
     assert "not stated: the machine gives no reason" in plain_text(describe(host))
 
 
+@pytest.mark.processes
 def test_the_verb_answers_without_torch_and_hides_secrets(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
