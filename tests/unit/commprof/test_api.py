@@ -189,6 +189,7 @@ def test_advice_and_verdicts_are_those_of_the_verbs(study: Path, capsys: pytest.
     assert cp.check(benches).ok
 
 
+@pytest.mark.processes
 def test_traces_add_up_step_by_step(traces: Path) -> None:
     answer = cp.trace(traces)
     table = answer.to_frame().set_index("rank")
@@ -217,6 +218,7 @@ def answers(study: Path, traces: Path) -> list[Answer]:
     return [cp.fit(runs), cp.predict(runs), cp.advise(runs), cp.check(runs), cp.trace(traces), cp.extrapolate(table, n=[4])]
 
 
+@pytest.mark.processes
 def test_every_answer_is_a_table_a_figure_a_page_and_text_and_writes_nothing(study: Path, traces: Path) -> None:
     before = files_below(study.parent), files_below(traces)
     for answer in answers(study, traces):
@@ -232,6 +234,7 @@ def test_every_answer_is_a_table_a_figure_a_page_and_text_and_writes_nothing(stu
     assert (files_below(study.parent), files_below(traces)) == before
 
 
+@pytest.mark.processes
 def test_an_answer_shows_itself_in_a_line_and_a_row_in_a_line(study: Path, traces: Path) -> None:
     for answer in answers(study, traces):
         assert len(repr(answer).splitlines()) == 1
@@ -247,6 +250,7 @@ def test_an_answer_shows_itself_in_a_line_and_a_row_in_a_line(study: Path, trace
     assert len(many._repr_html_()) < len(str(many)) < 100_000
 
 
+@pytest.mark.processes
 def test_an_answer_is_itself_and_no_list(study: Path, traces: Path) -> None:
     answer = cp.trace(traces)
     assert {answer: 1}[answer] == 1
@@ -263,6 +267,7 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
         assert not any(what in shown for what in ("<script", "\x1b", "\u202e"))
 
 
+@pytest.mark.processes
 def test_import_brings_nothing_with_it() -> None:
     code = (
         "import sys; before = set(sys.modules); import commprof; "
@@ -272,6 +277,7 @@ def test_import_brings_nothing_with_it() -> None:
     assert done.stdout == "['commprof']\n['commprof']\n"
 
 
+@pytest.mark.processes
 def test_tables_and_answers_bring_neither_torch_nor_pyplot(study: Path) -> None:
     code = (
         f"import sys; import commprof as cp; runs = cp.load({str(study)!r}); answer = cp.predict(runs); "
@@ -282,6 +288,7 @@ def test_tables_and_answers_bring_neither_torch_nor_pyplot(study: Path) -> None:
     assert done.stdout == "False False False\n"
 
 
+@pytest.mark.processes
 def test_a_script_needs_no_guard_to_read_traces(traces: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(f"import commprof as cp\nprint('once')\nprint(len(cp.trace({str(traces)!r}).to_frame()))\n")
@@ -301,6 +308,7 @@ def test_names_complete_and_are_there() -> None:
         _ = cp.nonsense  # type: ignore[attr-defined]
 
 
+@pytest.mark.processes
 def test_an_editor_knows_the_names() -> None:
     def completed(line: str) -> set[str]:
         project = jedi.Project(ROOT, sys_path=[str(ROOT), *sys.path])
@@ -310,6 +318,7 @@ def test_an_editor_knows_the_names() -> None:
     assert "to_frame" in completed("cp.predict('runs').")
 
 
+@pytest.mark.processes
 def test_a_type_checker_knows_what_comes_back(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

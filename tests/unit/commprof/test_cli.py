@@ -113,6 +113,7 @@ def test_a_wrong_word_gets_the_nearest_right_one(words: list[str], said: str, ca
     assert "\x1b" not in shown
 
 
+@pytest.mark.processes
 def test_what_follows_two_dashes_is_another_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["testbed", "exec", "--hosts", "2", "--", "true", "--npoc"]) in (0, 1, 2)
     assert "there is no flag" not in capsys.readouterr().err

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pytest
 from nbformat import NotebookNode
 
 from tests import ROOT
@@ -25,6 +26,7 @@ def outputs(cell: NotebookNode) -> list[str]:
     return [kind for output in cell.outputs for kind in output.get("data", {"text/plain": ""})]
 
 
+@pytest.mark.processes
 def test_every_cell_runs_and_the_last_one_is_the_verdict(tmp_path: Path) -> None:
     add_study(tmp_path / "runs" / "demo")
     (tmp_path / "docs").mkdir()

@@ -133,6 +133,7 @@ def test_a_step_that_cannot_be_tried_keeps_no_study_from_running(tmp_path: Path,
         plan_table(study, make_plan(study), tmp_path / "out")
 
 
+@pytest.mark.processes
 def test_a_step_is_tried_with_the_model_itself(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, "overrides: [training.batch_size=8]"), ())
     assert 0 < tried_step_s(study, study.models[0]) < 60

@@ -21,6 +21,7 @@ def runs(tmp_path: Path) -> list[str]:
     return [str(study / name) for name in ("profile-n1", "bench-n2", "compute-n2", "train-n2")]
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("count", [1, 4], ids=["one run", "runs"])
 def test_runs_that_are_read_are_left_as_they_are(

@@ -2,9 +2,12 @@
 
 from multiprocessing import get_context
 
+import pytest
+
 from commprof.analysis.runs.workers import side_by_side
 
 
+@pytest.mark.processes
 def test_a_process_of_a_pool_does_the_work_itself() -> None:
     """It is a daemon, which may have no children."""
     with get_context("spawn").Pool(1) as pool:

@@ -59,6 +59,7 @@ def numbers_of(text: str) -> Counter[str]:
     return Counter(NUMBER.findall(text))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_terminal_shows_what_a_pipe_gets(
     verb: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -75,6 +76,7 @@ def test_a_terminal_shows_what_a_pipe_gets(
     assert not numbers_of(plain) - numbers_of(narrow)
 
 
+@pytest.mark.processes
 def test_a_pipe_gets_plain_text_and_a_dumb_terminal_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     piped = subprocess.run([Path(sys.executable).parent / "commprof", "fit", "study"], capture_output=True, text=True).stdout
@@ -82,6 +84,7 @@ def test_a_pipe_gets_plain_text_and_a_dumb_terminal_too(folder: Path, monkeypatc
     assert on_terminal(["fit", "study"], TERM="dumb") == piped.replace("\n", "\r\n")
 
 
+@pytest.mark.processes
 def test_colours_are_there_and_can_be_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     coloured, plain = on_terminal(["predict", "study"]), on_terminal(["predict", "study"], NO_COLOR="1")
@@ -90,12 +93,14 @@ def test_colours_are_there_and_can_be_refused(folder: Path, monkeypatch: pytest.
     assert COLOUR.sub("", coloured) == plain
 
 
+@pytest.mark.processes
 def test_a_terminal_without_unicode_gets_ascii(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     shown = on_terminal(["predict", "study"], PYTHONIOENCODING="ascii")
     assert shown.isascii() and "-----" in shown and "\\u" not in shown
 
 
+@pytest.mark.processes
 def test_rich_is_loaded_for_a_terminal_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     loaded = "print('rich' in sys.modules, file=sys.stderr)"
