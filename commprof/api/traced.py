@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, all_collectives, analyse_traces
+from commprof.analysis.traces.all_ranks.untraced import untraced_step_s
 from commprof.analysis.traces.one_rank.files import find_traces, read_all
 from commprof.analysis.traces.shown.text import analysis_text, budget_record, collective_record
 from commprof.api.answer import Answer
@@ -65,4 +66,5 @@ def trace(files: PathLike | Iterable[PathLike]) -> Traced:
     Raises BadInput where there is no trace.
     """
     named = [files] if isinstance(files, str | os.PathLike) else list(files)
-    return Traced(analyse_traces(read_all(find_traces([Path(name) for name in named]))))
+    paths = find_traces([Path(name) for name in named])
+    return Traced(analyse_traces(read_all(paths), untraced_s=untraced_step_s(paths)))
