@@ -90,9 +90,11 @@ def find_stragglers(
         rank = max(costs, key=lambda own: (costs[own], -own))
         cost_s, disturbed = costs[rank] / 1e9, walls_s.get(step, 0.0) > _STRETCHED * usual_s
         steps.append(StepStraggler(step=step, rank=rank, cost_s=cost_s, counts=cost_s > limit_s, disturbed=disturbed))
-    if steps and all(own.disturbed for own in steps):
-        return _unknown(steps, _all_stretched(steps, walls_s, usual_s))
-    return judge_steps(steps, num_ranks=len({rank for one in whole for rank in one.parts}), budgets=budgets)
+    num_ranks = len({rank for one in whole for rank in one.parts})
+    left = sum(not own.disturbed for own in steps)
+    if left < fewest_steps(num_ranks) <= len(steps) or not left:
+        return _unknown(steps, _too_disturbed(steps, walls_s, usual_s, num_ranks))
+    return judge_steps(steps, num_ranks=num_ranks, budgets=budgets)
 
 
 def _walls_s(budgets: Sequence[StepBudget]) -> dict[int, float]:
@@ -200,12 +202,14 @@ def _left_out(steps: Sequence[StepStraggler]) -> str:
     return f"; {num} more, {longer}, judge{'s' * (num == 1)} nobody" if num else ""
 
 
-def _all_stretched(steps: Sequence[StepStraggler], walls_s: Mapping[int, float], usual_s: float) -> str:
-    traced_s = median(walls_s[own.step] for own in steps)
+def _too_disturbed(steps: Sequence[StepStraggler], walls_s: Mapping[int, float], usual_s: float, num_ranks: int) -> str:
+    disturbed = [own for own in steps if own.disturbed]
+    longer = format_seconds(median(walls_s[own.step] for own in disturbed))
     return (
-        f"who is late cannot be told: under the profiler a step takes {format_seconds(traced_s)}, without it "
-        f"{format_seconds(usual_s)}, and steps that it stretches by over {_STRETCHED - 1:.0%} judge nobody; trace less "
-        "(ours: profiling.trace_shapes=false) or a longer step"
+        f"who is late cannot be told: {len(disturbed)} of {len(steps)} traced steps are stretched by over "
+        f"{_STRETCHED - 1:.0%}, to {longer} where an undisturbed one takes {format_seconds(usual_s)}, and judge nobody; that "
+        f"takes {fewest_steps(num_ranks)} others on {num_ranks} ranks. Trace while nothing else runs, or less of a step (ours: "
+        "profiling.trace_shapes=false)"
     )
 
 

@@ -126,4 +126,4 @@ def test_what_the_profiler_stretches_is_no_evidence(
     found = json.loads(capsys.readouterr().out)["stragglers"]
     assert found["kind"] == kind
     if kind == "unknown":
-        assert "under the profiler a step takes 180 ms, without it 100 ms" in found["message"]
+        assert "to 180 ms where an undisturbed one takes 100 ms, and judge nobody" in found["message"]
