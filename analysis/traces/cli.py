@@ -122,9 +122,11 @@ def _print_json(document: dict[str, Any]) -> None:
 
 def _analysed(paths: Sequence[Path]) -> "TraceAnalysis":
     from commprof.analysis.traces.all_ranks.job import analyse_traces
+    from commprof.analysis.traces.all_ranks.untraced import untraced_step_s
     from commprof.analysis.traces.one_rank.files import read_all
 
-    return analyse_traces(read_all(_found(paths)))
+    files = _found(paths)
+    return analyse_traces(read_all(files), untraced_s=untraced_step_s(files))
 
 
 def _found(paths: Sequence[Path]) -> list[Path]:

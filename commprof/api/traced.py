@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from commprof.analysis.traces.all_ranks.buckets import BucketStep
 from commprof.analysis.traces.all_ranks.budget import PARTS
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, all_collectives, analyse_traces
+from commprof.analysis.traces.all_ranks.untraced import untraced_step_s
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.files import find_traces, read_all
 from commprof.analysis.traces.shown.text import COLLECTIVE_FIELDS, analysis_sheet, budget_record, collective_record
@@ -74,4 +75,5 @@ def trace(files: PathLike | Iterable[PathLike]) -> Traced:
     named = as_paths(files, "files")
     if not named:
         raise BadInput("files: none is named; name traces (.json or .json.gz), or folders of them")
-    return Traced(analyse_traces(read_all(find_traces([Path(name) for name in named]))))
+    paths = find_traces([Path(name) for name in named])
+    return Traced(analyse_traces(read_all(paths), untraced_s=untraced_step_s(paths)))

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from commprof.commbench.errors import BadInput
 from commprof.train.config.types import ProfilingConfig, TrainConfig, TrainingConfig
 
+_ENOUGH_TRACED = 12  # what `commprof trace` needs to find a rank that is late, and more than --against does
+_FEWEST_TRACED = 3
+
 
 def samples_per_rank(training: TrainingConfig, world_size: int) -> int:
     """Return the samples that each rank draws a step; raise BadInput where ranks cannot share the batch evenly."""
@@ -73,31 +76,40 @@ def trace_windows(num_steps: int, profiling: ProfilingConfig, first_step: int = 
 
     One that had begun before is cut: its first step left starts the profiler, and without a step after that it is dropped.
     """
-    wait, end = profiling.trace_wait, _last_end(profiling)
+    wait, end = profiling.trace_wait, _last_end(profiling, num_steps)
     offset = num_steps - end if wait is None else wait
     windows = []
-    for start in range(offset, offset + end, _period(profiling)):
-        touched = range(max(start, first_step), start + profiling.trace_warmup + profiling.trace_steps)
+    for start in range(offset, offset + end, _period(profiling, num_steps)):
+        touched = range(max(start, first_step), start + profiling.trace_warmup + traced_steps(profiling, num_steps))
         first_traced = max(start + profiling.trace_warmup, touched.start + 1)
         if first_traced < touched.stop:
             windows.append(TraceWindow(touched=touched, first_traced=first_traced))
     return tuple(windows)
 
 
-def _period(profiling: ProfilingConfig) -> int:
-    return (profiling.trace_wait or 0) + profiling.trace_warmup + profiling.trace_steps
+def traced_steps(profiling: ProfilingConfig, num_steps: int) -> int:
+    """Return the steps of a window: where nothing is said 12, or what a third of the steps after warm-up allows, 3 at least."""
+    if profiling.trace_steps is not None:
+        return profiling.trace_steps
+    share = (num_steps - profiling.warmup_steps) // (3 * profiling.trace_repeat)
+    return min(_ENOUGH_TRACED, max(_FEWEST_TRACED, share))
 
 
-def _last_end(profiling: ProfilingConfig) -> int:
+def _period(profiling: ProfilingConfig, num_steps: int) -> int:
+    return (profiling.trace_wait or 0) + profiling.trace_warmup + traced_steps(profiling, num_steps)
+
+
+def _last_end(profiling: ProfilingConfig, num_steps: int) -> int:
     """Return how many steps all windows take, the waiting before each one included."""
-    return profiling.trace_repeat * _period(profiling) if profiling.trace_steps else 0
+    return profiling.trace_repeat * _period(profiling, num_steps) if traced_steps(profiling, num_steps) else 0
 
 
 def _check_windows(num_steps: int, profiling: ProfilingConfig) -> None:
     """Raise BadInput where a window ends after the run, or no step is left that neither warms up nor meets the profiler."""
-    end, warmup, wait = _last_end(profiling), profiling.warmup_steps, profiling.trace_wait
+    end, warmup, wait = _last_end(profiling, num_steps), profiling.warmup_steps, profiling.trace_wait
+    traced = traced_steps(profiling, num_steps)
     if end > num_steps and wait is not None:
-        one = f"{wait} + {profiling.trace_warmup} + {profiling.trace_steps}"
+        one = f"{wait} + {profiling.trace_warmup} + {traced}"
         raise BadInput(
             f"profiling.trace_wait, trace_warmup and trace_steps, {one} steps, {profiling.trace_repeat} times, need {end} "
             f"steps and the run has {num_steps}; lower them or run longer (training.max_steps, training.epochs)"
@@ -107,8 +119,8 @@ def _check_windows(num_steps: int, profiling: ProfilingConfig) -> None:
     if end > num_steps or num_steps - warmup - met < 1:
         needed = (warmup + end if wait is None else max(warmup, end)) + 1
         raise BadInput(
-            f"{num_steps} steps are too few: {warmup} warm up and {profiling.trace_repeat * profiling.trace_steps} are traced; "
-            f"run at least {needed} (training.max_steps, training.epochs) or lower profiling.warmup_steps"
+            f"{num_steps} steps are too few: {warmup} warm up and {profiling.trace_repeat * traced} are traced; "
+            f"run at least {needed} (training.max_steps, training.epochs) or lower profiling.warmup_steps or trace_steps"
         )
 
 

@@ -134,12 +134,14 @@ class ProfilingConfig:
     """The first `warmup_steps` of a run stay out of every statistic, and so do the steps that the profiler touches.
 
     A window is `trace_wait` steps without the profiler, `trace_warmup` that start it and `trace_steps` that it traces;
-    there are `trace_repeat` of them. `trace_wait` null puts them at the run's end: nothing the profiler leaves behind can
-    then slow a step that counts. `trace_ranks` null traces every rank. Shapes, stacks and memory tell more and cost more.
+    there are `trace_repeat` of them. `trace_steps` null are 12, enough to find a rank that is late and to compare with another
+    run, and fewer in a run of under 41 steps (schedule.traced_steps). `trace_wait` null puts them at the run's end: nothing the
+    profiler leaves behind can then slow a step that counts. `trace_ranks` null traces every rank. Shapes, stacks and memory
+    tell more and cost more.
     """
 
     warmup_steps: int = 5
-    trace_steps: int = 3
+    trace_steps: int | None = None
     trace_wait: int | None = None
     trace_warmup: int = 1
     trace_repeat: int = 1
@@ -207,7 +209,7 @@ def check_train_config(config: TrainConfig) -> None:
         if value is not None and not value > 0:
             raise BadInput(f"{key}={value} must be above zero")
     for key, value in _values(config, _NOT_NEGATIVE):
-        if value is None or not value >= 0:
+        if value is not None and not value >= 0:
             raise BadInput(f"{key}={value} must not be negative")
     for section, keys in _CHOICES.items():
         for key, choices in keys.items():
@@ -243,7 +245,7 @@ def _check_profiling(profiling: ProfilingConfig) -> None:
     if (profiling.trace_wait or 0) < 0:
         raise BadInput(f"profiling.trace_wait={profiling.trace_wait} must not be negative")
     most = _MAX_TRACED_STEPS_WITH_SHAPES if profiling.trace_shapes else _MAX_TRACED_STEPS
-    if profiling.trace_steps > most:
+    if profiling.trace_steps is not None and profiling.trace_steps > most:
         kept = f"with trace_shapes={str(profiling.trace_shapes).lower()} at most {most} steps of a window are kept in memory"
         raise BadInput(f"profiling.trace_steps={profiling.trace_steps}: {kept}; trace_repeat takes more windows")
     ranks = profiling.trace_ranks

@@ -21,13 +21,13 @@ from typing import Literal
 
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget
+from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, MIN_STEPS
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, waiting_share
 from commprof.analysis.traces.one_rank.rank_trace import NO_STEP
 from commprof.commbench.errors import BadInput
 from commprof.commbench.spread import median_interval
 
 STEP = "step"
-_MIN_STEPS = 6
 _TOGETHER = {  # where one set cannot tell waiting from transfer, only their sum can be compared
     "transfer_hidden": "communication_hidden",
     "waiting_hidden": "communication_hidden",
@@ -137,7 +137,7 @@ def _sum_ns(budget: StepBudget, parts: Sequence[str]) -> int:
 def _difference(part: str, before_ns: Sequence[int], after_ns: Sequence[int]) -> PartDifference:
     """Subtract whole nanoseconds: seconds as fractions would make differences of their own rounding."""
     interval = None
-    if min(len(before_ns), len(after_ns)) >= _MIN_STEPS:
+    if min(len(before_ns), len(after_ns)) >= MIN_STEPS:
         (low, high), (low_after, high_after) = median_interval(before_ns), median_interval(after_ns)
         interval = Interval(low=(low_after - high) / 1e9, high=(high_after - low) / 1e9)
     middle, middle_after = median(before_ns), median(after_ns)
@@ -171,10 +171,10 @@ def _notes(
     before: TraceAnalysis, after: TraceAnalysis, steps: Mapping[str, Mapping[int, object]], together: Mapping[str, str]
 ) -> Iterator[str]:
     counts = [len(own) for own in steps.values()]
-    if min(counts) < _MIN_STEPS:
+    if min(counts) < MIN_STEPS:
         yield (
-            f"{counts[0]} steps before and {counts[1]} after: noise is told from a change with {_MIN_STEPS} or more in each, "
-            "so nothing is judged; trace more (ours: profiling.trace_steps)"
+            f"{counts[0]} steps before and {counts[1]} after: noise is told from a change with {MIN_STEPS} or more in each, "
+            f"so nothing is judged; trace more (ours: profiling.trace_steps={ENOUGH_STEPS})"
         )
     ranks = [len(one.by_rank) for one in (before, after)]
     if ranks[0] != ranks[1]:

@@ -60,8 +60,8 @@ class TraceAnalysis:
     costs: tuple[TraceCost, ...]
 
 
-def analyse_traces(traces: Sequence[RankTrace]) -> TraceAnalysis:
-    """Analyse reduced traces of the ranks of one job."""
+def analyse_traces(traces: Sequence[RankTrace], *, untraced_s: float | None = None) -> TraceAnalysis:
+    """Analyse reduced traces of the ranks of one job; `untraced_s` is how long its steps are without the profiler, if known."""
     by_rank, findings = assign_ranks(traces)
     named = [own.header.world_size for own in by_rank.values() if own.header.world_size is not None]
     world_size = max(named, default=None)
@@ -84,7 +84,7 @@ def analyse_traces(traces: Sequence[RankTrace]) -> TraceAnalysis:
         matching=matching,
         collectives=tuple(_summaries(by_rank, matching)),
         clocks=clocks,
-        stragglers=find_stragglers(matching.matched, clocks, busy, budgets),
+        stragglers=find_stragglers(matching.matched, clocks, busy, budgets, untraced_s),
         buckets=tuple(bucket for rank, own in by_rank.items() for bucket in rank_buckets(rank, own, ready[rank])),
         costs=tuple(trace_costs(matching.matched, (one for own in by_rank.values() for one in own.collectives))),
     )

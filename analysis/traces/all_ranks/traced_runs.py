@@ -10,6 +10,7 @@ from pathlib import Path
 
 from commprof.analysis.runs.load import Run
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, analyse_traces
+from commprof.analysis.traces.all_ranks.untraced import counted_step_s
 from commprof.analysis.traces.one_rank.files import find_traces, rank_in_name, read_all, read_rank
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.commbench.errors import CommprofError
@@ -74,7 +75,7 @@ def _traced(run: Run) -> TracedRun | str:
             f"{_MAX_BYTES / 1e6:.0f} MB); commprof trace {run.path.name} shows them"
         )
     traces = _read(files, size_bytes)
-    analysis = analyse_traces(traces)
+    analysis = analyse_traces(traces, untraced_s=counted_step_s(list(run.steps.values())))
     read_from = {id(trace): path for trace, path in zip(traces, files, strict=True)}
     return TracedRun(
         run=run,

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, MIN_STEPS, fewest_steps
 from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.stopping import answering_later
 from commprof.commbench.records.slowdown import Slowdown
 from commprof.train import profiling
-from commprof.train.config.schedule import TraceWindow, count_steps, trace_windows
+from commprof.train.config.schedule import TraceWindow, count_steps, trace_windows, traced_steps
 from commprof.train.config.types import ProfilingConfig, TrainConfig
 from commprof.train.profiling import StepTracer
 from commprof.train.traces import opening_traces
@@ -32,7 +33,7 @@ def window(first: int, first_traced: int, end: int) -> TraceWindow:
 
 def config_of(**profiling: object) -> TrainConfig:
     base = TrainConfig()
-    return replace(base, profiling=replace(base.profiling, **profiling))  # type: ignore[arg-type]
+    return replace(base, profiling=replace(base.profiling, **{"trace_steps": 3} | profiling))  # type: ignore[arg-type]
 
 
 # Which steps
@@ -55,7 +56,32 @@ def config_of(**profiling: object) -> TrainConfig:
 def test_windows_lie_where_the_configuration_says(
     profiling: dict[str, Any], first_step: int, expected: list[TraceWindow]
 ) -> None:
-    assert list(trace_windows(50, ProfilingConfig(**profiling), first_step)) == expected
+    assert list(trace_windows(50, ProfilingConfig(**{"trace_steps": 3} | profiling), first_step)) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "profiling", "traced"),
+    [
+        (1000, {}, 12),
+        (41, {}, 12),
+        (30, {}, 8),
+        (10, {}, 3),
+        (41, {"trace_repeat": 2}, 6),
+        (41, {"trace_steps": 30}, 30),
+        (41, {"trace_steps": 0}, 0),
+    ],
+)
+def test_where_nothing_is_said_enough_steps_are_traced_to_judge_and_fewer_in_short_runs(
+    num_steps: int, profiling: dict[str, int], traced: int
+) -> None:
+    own = ProfilingConfig(**profiling)
+    assert traced_steps(own, num_steps) == traced
+    windows = trace_windows(num_steps, own)
+    assert [window.touched.stop - window.first_traced for window in windows] == [traced] * own.trace_repeat * bool(traced)
+
+
+def test_the_default_is_enough_to_judge_and_to_compare() -> None:
+    assert traced_steps(ProfilingConfig(), 41) == ENOUGH_STEPS >= max(MIN_STEPS, fewest_steps(2))
 
 
 @pytest.mark.parametrize(
