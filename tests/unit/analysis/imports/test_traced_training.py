@@ -71,6 +71,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.processes
 def test_steps_and_buckets_are_those_on_paper(imported: Path) -> None:
     run = load_run(imported)
     assert (run.world_size, run.info.backend, run.info.imported_from) == (2, "nccl", "big-rank0.pt.trace.json.gz and 1 more")
@@ -89,6 +90,7 @@ def test_steps_and_buckets_are_those_on_paper(imported: Path) -> None:
     assert gradients.backward_s == gradients.parameters[-1].ready_s
 
 
+@pytest.mark.processes
 def test_the_predicted_step_is_that_worked_out_by_hand(imported: Path, tmp_path: Path) -> None:
     """The slower rank's 110 ms are spread as the median parts 45 + 50 + 10, and a bucket takes 40 ms on this wire: the second
     ends 80 ms after the first is ready, with 20 * 110/105 ms of backward in between. What contention runs say is in it."""
@@ -103,6 +105,7 @@ def test_the_predicted_step_is_that_worked_out_by_hand(imported: Path, tmp_path:
     assert "profiler" in notes
 
 
+@pytest.mark.processes
 def test_other_numbers_of_ranks_are_not_judged_by_the_slowest_of_two(imported: Path, tmp_path: Path) -> None:
     """Of the six steps, half 100 and half 110 ms, the slower of eight draws is 110; on a free wire only that is left."""
     bench = write_bench_run(tmp_path / "bench", 1e-9, 1e13, world_size=8, backend="nccl")

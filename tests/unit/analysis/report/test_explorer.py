@@ -179,6 +179,7 @@ def driven(page: Path, asked: list[tuple[Any, float, PageData, list[tuple[int, S
     return visited.value
 
 
+@pytest.mark.processes
 def test_the_page_gives_the_same_answers_as_python(driven: dict[str, Any], asked: list[Any]) -> None:
     """270 settings, of which the wish was 200 to 0.1 %; every bucket's start and landing with them."""
     for (known, single_s, _, settings), answers in zip(asked, driven["answers"], strict=True):
@@ -191,6 +192,7 @@ def test_the_page_gives_the_same_answers_as_python(driven: dict[str, Any], asked
                 assert [bucket[name] for bucket in answer["buckets"]] == pytest.approx(expected[mark], rel=1e-4)
 
 
+@pytest.mark.processes
 def test_every_control_has_a_name_redraws_and_says_its_value(driven: dict[str, Any]) -> None:
     effects = driven["effects"]
     assert all(effect["labels"] == 1 and effect["redrawn"] > 0 for effect in effects.values())
@@ -204,6 +206,7 @@ def test_every_control_has_a_name_redraws_and_says_its_value(driven: dict[str, A
     assert len(driven["spoken"]) == 3 and all(len(said) > 40 for said in driven["spoken"])
 
 
+@pytest.mark.processes
 def test_the_page_says_what_the_controls_ask(driven: dict[str, Any], asked: list[Any]) -> None:
     known, single_s, _, _ = asked[0]
     by_size = {inputs.world_size: inputs for inputs in known}
