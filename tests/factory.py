@@ -231,7 +231,7 @@ experiment_name: tiny
 model: {{vocabulary: 300, sequence_length: 16, d_model: 16, layers: 1, heads: 2, feed_forward: 32}}
 data: {{synthetic_articles: 600, cache_dir: {folder / "cache"}}}
 training: {{{training}}}
-distributed: {{threads_per_rank: 1, timeout_s: 20}}
+distributed: {{threads_per_rank: 1, timeout_s: 60}}
 profiling: {{warmup_steps: 3, trace_steps: 2}}
 """
     )

@@ -68,7 +68,7 @@ def test_without_the_launcher_the_survivor_names_the_rank_that_died(tmp_path: Pa
         port = str(probe.getsockname()[1])
     environ = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
     run = tmp_path / "r"
-    words = ["bench", *LONG, "--timeout", "20", "--folder", run]
+    words = ["bench", *LONG, "--timeout", "60", "--folder", run]
     survivor, victim = (
         subprocess.Popen([SCRIPT, *words], env={**environ, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
         for rank in ("0", "1")
@@ -193,7 +193,7 @@ def test_ranks_without_a_launcher_end_in_good_order(tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     environ = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    words = ["bench", "-b", "8", "-e", "64", "-n", "3", "--timeout", "20", "--folder", tmp_path / "r"]
+    words = ["bench", "-b", "8", "-e", "64", "-n", "3", "--timeout", "60", "--folder", tmp_path / "r"]
     ranks = [
         subprocess.Popen([SCRIPT, *words], env={**environ, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
         for rank in ("0", "1")

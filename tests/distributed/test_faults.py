@@ -57,7 +57,7 @@ def test_a_killed_rank_ends_the_run_and_what_it_measured_stays(start: Start, tmp
 
 
 def test_a_stalled_rank_is_given_up_within_the_timeout(start: Start, tmp_path: Path, tiny: Path) -> None:
-    tiny.write_text(tiny.read_text().replace("timeout_s: 20", "timeout_s: 3"))
+    tiny.write_text(tiny.read_text().replace("timeout_s: 60", "timeout_s: 8"))
     process, run = begin_training(start, tmp_path, tiny)
     stalled = ranks(run)[-1]
     os.kill(stalled, signal.SIGSTOP)
@@ -111,7 +111,7 @@ SMALL_STUDY = """\
 name: s
 models: [{config: tiny.yaml}]
 world_sizes: [1, 2]
-bench: {min_bytes: 64K, max_bytes: 1M, seconds: 2}
+bench: {min_bytes: 64K, max_bytes: 16M, seconds: 2}  # the largest takes many times what a busy machine adds to any
 contention: {max_bytes: 1M, rounds: 2}
 overrides: [training.evaluate=false]
 """

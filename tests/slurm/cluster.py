@@ -20,7 +20,7 @@ from commprof.commbench.ranks.stopping import die_with_parent
 
 _DAEMONS = ("munged", "slurmctld", "slurmd")
 _CLIENTS = ("sbatch", "srun", "scontrol", "scancel", "squeue", "sinfo")
-_START_S = 30.0
+_START_S = 90.0
 _STOP_S = 20.0
 _NUM_NODES = 2
 
@@ -42,7 +42,7 @@ class Cluster:
     environ: dict[str, str]
 
     def run(
-        self, *words: str | Path, cwd: Path, deadline_s: float = 90.0, **environ: str
+        self, *words: str | Path, cwd: Path, deadline_s: float = 240.0, **environ: str
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command, its standard error with its output."""
         return subprocess.run(
@@ -56,7 +56,7 @@ class Cluster:
         )
 
     def ask(self, *words: str) -> str:
-        done = self.run(*words, cwd=self.folder, deadline_s=20.0)
+        done = self.run(*words, cwd=self.folder, deadline_s=60.0)
         assert done.returncode == 0, done.stdout
         return done.stdout
 
@@ -79,7 +79,7 @@ class Cluster:
             "all nodes to be idle", lambda: self.ask("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * _NUM_NODES
         )
 
-    def wait_until(self, what: str, done: Callable[[], bool], within_s: float = 60.0) -> None:
+    def wait_until(self, what: str, done: Callable[[], bool], within_s: float = 180.0) -> None:
         end_s = time.monotonic() + within_s
         while not done():
             assert time.monotonic() < end_s, f"waited {within_s:g} s for {what}\n{self.logs()}"

@@ -43,7 +43,7 @@ def finish(slurm: Cluster, cwd: Path, *words: str | Path, **environ: str) -> tup
     """Submit `sbatch WORDS`, wait for the job's end and return its id and its output; assert that it left no process."""
     job = submit(slurm, cwd, *words, **environ)
     slurm.wait_until("the job to end", lambda: slurm.state_of(job) not in UNFINISHED)  # sbatch --wait looks ever more rarely
-    slurm.wait_until("the job's processes to end", lambda: not slurm.processes_of(job), 10.0)
+    slurm.wait_until("the job's processes to end", lambda: not slurm.processes_of(job), 60.0)
     return job, (cwd / "job.log").read_text()
 
 

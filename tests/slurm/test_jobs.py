@@ -12,7 +12,7 @@ from tests.slurm.conftest import SCRIPT, SCRIPTS, finish, submit
 
 pytestmark = pytest.mark.slurm
 
-SHORT = ("-b", "8", "-e", "64", "-n", "3", "--timeout", "20")
+SHORT = ("-b", "8", "-e", "64", "-n", "3", "--timeout", "60")
 
 
 def test_a_bench_runs_on_two_nodes_and_shows_its_torchrun(slurm: Cluster, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_wrong_flag_fails_the_job_with_the_tools_own_words(slurm: Cluster, tmp
 
 
 def test_a_cancelled_job_is_written_down_and_leaves_nothing_behind(slurm: Cluster, tmp_path: Path) -> None:
-    endless = ("-b", "1K", "-e", "1K", "-n", "50000", "--timeout", "20")
+    endless = ("-b", "1K", "-e", "1K", "-n", "50000", "--timeout", "60")
     job = submit(slurm, tmp_path, "--nodes=2", SCRIPTS / "bench.sbatch", *endless)
     run = tmp_path / "runs" / f"slurm-{job}"
     slurm.wait_until("the run to begin", (run / "environment.json").exists)

@@ -21,7 +21,7 @@ BENCH = (SCRIPT, "bench", "-b", "8", "-e", "64", "-n", "3", "--folder", "r")
 def test_srun_alone_starts_the_ranks(
     slurm: Cluster, tmp_path: Path, placed: tuple[str, ...], environ: dict[str, str], num_nodes: int
 ) -> None:
-    done = slurm.run("srun", *placed, *BENCH, "--timeout", "20", cwd=tmp_path, **environ)
+    done = slurm.run("srun", *placed, *BENCH, "--timeout", "60", cwd=tmp_path, **environ)
     assert (done.returncode, "Traceback" in done.stdout) == (0, False), done.stdout
     info = read_info(tmp_path / "r")
     assert (info.status, info.world_size, info.num_nodes, info.launcher) == ("completed", 2, num_nodes, "srun")

@@ -15,7 +15,7 @@ def write_study(folder: Path, models: str) -> Path:
     path = folder / "study.yaml"
     path.write_text(
         f"name: s\nlauncher: slurm\nmodels: [{models}]\nworld_sizes: [1, 2]\ncontention: {{rounds: 0}}\n"
-        "bench: {min_bytes: 64K, max_bytes: 4M, seconds: 2}\noverrides: [profiling.trace_steps=0]\n"
+        "bench: {min_bytes: 64K, max_bytes: 16M, seconds: 2}\noverrides: [profiling.trace_steps=0]\n"
         f"slurm: {{scripts: {SCRIPTS}, options: [--time=5]}}\n"
     )
     return path
@@ -26,7 +26,7 @@ def test_a_study_submits_its_stages_collects_the_results_and_says_what_failed(
 ) -> None:
     broken = "{config: tiny.yaml, name: broken, overrides: [distributed.backend=nccl]}"
     study = write_study(tmp_path, f"{broken}, {{config: tiny.yaml}}")
-    done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, deadline_s=240)
+    done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, deadline_s=400)
     folder = tmp_path / "runs" / "s"
     assert done.returncode == 1, done.stdout
     assert "failed: broken-profile-n1: job" in done.stdout
@@ -52,7 +52,7 @@ def test_a_stopped_study_leaves_its_jobs_and_the_same_command_collects_them(slur
     stopped = slurm.run("timeout", "--signal=INT", "4", SCRIPT, "study", study, cwd=tmp_path, deadline_s=60)
     assert "the jobs stay in the queue; scancel" in stopped.stdout
     jobs = read_document(tmp_path / "runs" / "s" / "jobs.json", dict[str, str])
-    done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, deadline_s=180)
+    done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, deadline_s=400)
     assert done.returncode == 0, done.stdout
     assert read_document(tmp_path / "runs" / "s" / "jobs.json", dict[str, str]) == jobs, "no job is submitted twice"
     assert "2 ranks: predicted" in done.stdout
