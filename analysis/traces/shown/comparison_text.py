@@ -59,7 +59,7 @@ def _collectives(pairs: Sequence[CollectivePair]) -> list[str]:
     shown = sorted(pairs, key=lambda own: -max(_total_s(own.before), _total_s(own.after)))[:_MAX_KINDS]
     more = len(pairs) - len(shown)
     return [
-        "collectives: median transfer (time where waiting is not known) and bus bandwidth",
+        "collectives: medians of the fastest rank (of all where waiting is not known)",
         f"{'':25} {'before':>26} {'after':>26}",
         f"{'operation':14} {'size':>10} " + " ".join([f"{'count':>6} {'time':>8} {'busbw':>10}"] * 2),
         *(_collective_row(own) for own in shown),

@@ -19,7 +19,7 @@ def bucket_lines(steps: Sequence[BucketStep]) -> tuple[list[str], str]:
         return [], ""
     num_ranks, num_steps = len({own.rank for own in steps}), len({own.step for own in steps})
     lines = [
-        "DDP's buckets (medians over ranks and steps; seconds since backward began)",
+        "DDP's buckets (medians over steps of the mean over ranks; since backward began)",
         f"{'bucket':>6} {'size':>10}{''.join(f' {name:>8}' for name in _TIMES)} {'hidden':>7} {'exposed':>7}",
         *map(_bucket_row, buckets[:_MAX_ROWS]),
     ]

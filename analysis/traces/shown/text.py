@@ -8,8 +8,9 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from commprof.analysis.traces.all_ranks.buckets import BucketStep, summarise_buckets
-from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget, typical
-from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, all_collectives, waiting_share
+from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget
+from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, all_collectives
+from commprof.analysis.traces.all_ranks.parts import PartTimes, part_times
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.shown.tables import bucket_lines, cost_sentences
 from commprof.commbench.units import format_bytes, format_rate, format_seconds, printable
@@ -38,29 +39,40 @@ def _findings(analysis: TraceAnalysis) -> list[str]:
 
 
 def _budgets(analysis: TraceAnalysis) -> list[str]:
-    per_rank = [typical(own) for rank in analysis.by_rank if (own := [one for one in analysis.budgets if one.rank == rank])]
-    if not per_rank:
+    found = part_times(analysis.budgets)
+    if not found:
         return []
+    per_rank, of_all = [own for own in found if own.rank is not None], [own for own in found if own.rank is None]
     lines = [
-        "where each rank's median step went (% of its wall time)",
+        f"where a step went (% of the median step; medians over {_steps(found[-1].num_steps)})",
         (" " * 13 + "".join(f"{words:>8}" for words in _GROUPS)).rstrip(),
         f"{'rank':>4} {'step':>8}" + "".join(f"{words:>8}" for words in _COLUMNS),
     ]
-    shown = sorted(per_rank, key=lambda own: -own.wall_ns)[:_MAX_ROWS] if len(per_rank) > _MAX_ROWS else per_rank
-    lines += [_budget_row(own) for own in shown]
+    shown = sorted(per_rank, key=lambda own: -own.step_ns)[:_MAX_ROWS] if len(per_rank) > _MAX_ROWS else per_rank
+    lines += [_budget_row(own) for own in (*shown, *of_all)]
     if len(shown) < len(per_rank):
         lines.append(f"the {len(shown)} longest of {len(per_rank)}; --json has all")
-    return [*lines, *_wrapped(words_on_waiting(analysis))]
+    return [*lines, *_wrapped(" ".join([*([words_on_all()] if of_all else []), words_on_waiting(analysis)]))]
 
 
-def _budget_row(own: StepBudget) -> str:
-    shares = "".join(f"{part / own.wall_ns:>8.1%}" for part in own.parts_ns().values())
-    return f"{own.rank:>4} {format_seconds(own.wall_ns / 1e9):>8}{shares}"
+def words_on_all() -> str:
+    """Say how the row of all ranks comes about."""
+    return "All: the mean over ranks of each step, as --against compares it. Medians of parts do not add up to 100 %."
+
+
+def _steps(number: int) -> str:
+    return f"{number} step{'s' * (number != 1)}"
+
+
+def _budget_row(own: PartTimes) -> str:
+    shares = "".join(f"{part / own.step_ns:>8.1%}" for part in own.parts_ns.values())
+    name = "all" if own.rank is None else str(own.rank)
+    return f"{name:>4} {format_seconds(own.step_ns / 1e9):>8}{shares}"
 
 
 def words_on_waiting(analysis: TraceAnalysis) -> str:
     """Say how the time in collectives divides into waiting and transfer, over all ranks."""
-    share = waiting_share(analysis)
+    share = analysis.waiting_share
     if not any(own.collectives for own in analysis.by_rank.values()):
         return "No rank communicates."
     if share is None:
@@ -75,7 +87,7 @@ def _collectives(analysis: TraceAnalysis) -> list[str]:
     if not analysis.collectives:
         return []
     by_time = sorted(analysis.collectives, key=lambda own: -own.count * own.num_ranks * own.time_s)
-    head = f"{'collective':14} {'size':>10} {'ranks':>5} {'count':>6} {'time':>8} {'transfer':>8} {'waiting':>7} {'busbw':>10}"
+    head = f"{'collective':14} {'size':>10} {'ranks':>5} {'count':>6} {'time':>8} {'fastest':>8} {'waiting':>7} {'busbw':>10}"
     rows = [_collective_row(own) for own in by_time[:_MAX_ROWS]]
     more = len(by_time) - _MAX_ROWS
     rows += [f"and {more} other kinds; --json has all"] if more > 0 else []
@@ -86,7 +98,8 @@ def _collectives(analysis: TraceAnalysis) -> list[str]:
     ends = f"Ends of all-reduces and the like differ by {format_seconds(worst)} (median, worst rank); {how}."
     matched = analysis.matching
     by_sequence, total = matched.num_by_sequence, len(matched.matched)
-    words = f"{total} matched over ranks, {by_sequence} by sequence number and {total - by_sequence} by order." if total else ""
+    how_matched = f"{by_sequence} by sequence number and {total - by_sequence} by order"
+    words = f"Fastest: the shortest time of a rank. {total} matched over ranks, {how_matched}." if total else ""
     words = " ".join(filter(None, [words, ends if clocks else "", *cost_sentences(analysis.costs)]))
     return [head, *rows, *_wrapped(words)]
 
@@ -135,8 +148,9 @@ def analysis_document(analysis: TraceAnalysis) -> dict[str, Any]:
             for rank, own in analysis.by_rank.items()
         ],
         "findings": analysis.findings,
+        "parts": [part_record(own) for own in part_times(analysis.budgets)],
         "budgets": [budget_record(own) for own in analysis.budgets],
-        "waiting_share": waiting_share(analysis),
+        "waiting_share": analysis.waiting_share,
         "collectives": analysis.collectives,
         "unmatched": analysis.matching.unmatched,
         "clocks": [
@@ -155,6 +169,12 @@ def analysis_document(analysis: TraceAnalysis) -> dict[str, Any]:
         "bucket_steps": analysis.buckets,
         "costs": analysis.costs,
     }
+
+
+def part_record(own: PartTimes) -> dict[str, float | None]:
+    """Return the parts of a rank's step, or of all ranks' (rank null), in seconds."""
+    parts = {f"{name}_s": part / 1e9 for name, part in own.parts_ns.items()}
+    return {"rank": own.rank, "num_steps": own.num_steps, "wall_s": own.step_ns / 1e9, **parts}
 
 
 def budget_record(own: StepBudget) -> dict[str, float]:
