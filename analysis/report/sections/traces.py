@@ -11,7 +11,9 @@ from commprof.analysis.report.sections.origin import file_link
 from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary
 from commprof.analysis.traces.all_ranks.parts import part_times
+from commprof.analysis.traces.all_ranks.stragglers import STRETCHED
 from commprof.analysis.traces.all_ranks.traced_runs import TracedRun, read_traced
+from commprof.analysis.traces.all_ranks.untraced import counted_step_s
 from commprof.analysis.traces.shown.text import words_on_waiting
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
@@ -48,12 +50,24 @@ def trace_section(material: Material, page: Path) -> Section | None:
 
 
 def _words(one: TracedRun) -> Iterator[str]:
-    """Yield who was waited for, and how much of the communication was waiting; nothing for a run that sends nothing."""
+    """Yield how much the profiler stretched the steps, and of a run that sends who was waited for and for how long."""
+    yield from _on_stretching(one)
     if one.run.sends:
         words = words_on_waiting(one.analysis)
         yield f"{one.name}: {words[0].lower()}{words[1:]}"
         if one.analysis.matching.matched:
             yield f"{one.name}: {one.analysis.stragglers.message}."
+
+
+def _on_stretching(one: TracedRun) -> Iterator[str]:
+    untraced_s = counted_step_s(list(one.run.steps.values()))
+    traced_s = part_times(one.analysis.budgets)[-1].step_ns / 1e9
+    if untraced_s is not None and traced_s > STRETCHED * untraced_s:
+        yield (
+            f"{one.name}: its traced steps take {format_seconds(traced_s)}, {traced_s / untraced_s - 1:.0%} longer than the "
+            f"{format_seconds(untraced_s)} of its steps without the profiler. They show what a step holds, not how long it is, "
+            f"and those over {STRETCHED - 1:.0%} longer call no rank late."
+        )
 
 
 def _limits(one: TracedRun) -> Iterator[str]:

@@ -44,6 +44,28 @@ def test_the_section_holds_what_the_trace_says_with_its_files(tmp_path: Path) ->
     assert "bench4" not in collectives
 
 
+@pytest.mark.parametrize("untraced_s", [100e-6, 175e-6])
+def test_nobody_is_late_in_steps_that_the_profiler_stretched(tmp_path: Path, untraced_s: float) -> None:
+    """Rank 1 is 30 us late in each of twelve traced steps of 180 us; untraced ones take 100 or 175 us."""
+    run = add_train(tmp_path / "train", 2, untraced_s)
+    for rank in range(2):
+        events = [
+            own
+            for base in range(0, 12_000, 1000)
+            for own in (
+                profiler_step(base // 1000, base, base + 180),
+                event("cpu_op", "aten::mm", base, base + 100),
+                gloo_all_reduce(base + 100 + 30 * rank, base + 180),
+            )
+        ]
+        write_trace(run / "traces" / f"rank{rank:05d}.trace.json.gz", events, header(rank, 2, host_name="a"))
+    page = report(run)
+    stretched = untraced_s < 150e-6
+    assert ("rank 1 is late" in page.text) != stretched
+    assert ("train: its traced steps take 180 us, 80% longer than the 100 us of its steps without" in page.text) == stretched
+    assert ("who is late cannot be told: 12 of 12 traced steps are stretched by over 20%" in page.text) == stretched
+
+
 def test_reduced_traces_stand_in_for_raw_ones_that_are_gone(tmp_path: Path) -> None:
     run = add_traced(tmp_path / "train", RANK_0, RANK_1)
     raw = sorted((run / "traces").iterdir())
