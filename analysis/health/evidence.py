@@ -89,6 +89,15 @@ def series_of(measurements: Iterable[CollectiveMeasurement]) -> dict[Series, lis
     return found
 
 
+def judged_series(evidence: Evidence) -> dict[Series, list[CollectiveMeasurement]]:
+    """Return the series that rules judge: not an operation in place that has no in-place form, as nccl-tests times all-to-all.
+
+    That is another operation, which exchanges blocks one by one, and its results are never verified.
+    """
+    grouped = series_of(evidence.run.collectives)
+    return {series: sizes for series, sizes in grouped.items() if OPERATIONS[series.op].in_place or not series.in_place}
+
+
 def median_bounds_s(measurement: CollectiveMeasurement) -> tuple[float, float]:
     """Return the 95 % interval of the median; the median itself, twice, where too few samples give none."""
     if len(measurement.slowest_rank_s) < MIN_SAMPLES:

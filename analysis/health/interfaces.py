@@ -27,8 +27,8 @@ class _Finding:
 
 
 def wire(evidence: Evidence) -> Iterator[Verdict]:
-    """Yield whether a faster interface lay idle; nothing for one host, whose ranks need no network."""
-    if evidence.run.info.num_nodes == 1:
+    """Yield whether a faster interface lay idle; nothing for one host, whose ranks need no network, or an unknown number."""
+    if evidence.run.num_nodes in (1, None):
         return
     if not evidence.hosts:
         yield unchecked("network", "the run has no environment.json")

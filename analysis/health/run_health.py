@@ -5,15 +5,14 @@ bandwidth. What breaks them is named with its size, and only beyond what the med
 """
 
 from collections.abc import Iterator, Sequence
-from math import exp, log
 
-from commprof.analysis.health.evidence import Evidence, median_bounds_s, series_of, some
+from commprof.analysis.health.evidence import Evidence, judged_series, median_bounds_s, some
 from commprof.analysis.health.results import Verdict
+from commprof.analysis.health.spikes import SPIKE, spikes
 from commprof.commbench.records.types import CollectiveMeasurement
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
 _MAX_FALL = 0.2  # half of it is worth a note: PCIe boxes that change algorithm lose a tenth, switched ones nothing
-_SPIKE = 1.5  # times its neighbours' interpolation; a change of protocol between two sizes stays below the step's root
 _COLD = 10.0  # times the median: setting up connections takes milliseconds, a small message microseconds
 
 
@@ -26,7 +25,7 @@ def health(evidence: Evidence) -> list[Verdict]:
         *_transport(evidence),
         *_cores(evidence),
         *_falling(evidence),
-        *_spikes(evidence),
+        *spikes(evidence),
         *_cold_calls(evidence),
         *_second_tries(evidence),
     ]
@@ -115,14 +114,14 @@ def _falling(evidence: Evidence) -> Iterator[Verdict]:
     """Yield whether the largest message has clearly less bandwidth than the best one; dips between are spikes."""
     ends = [
         (_fall(sizes), series, max(sizes, key=lambda m: m.busbw_bytes_per_s), sizes[-1])
-        for series, sizes in series_of(evidence.run.collectives).items()
+        for series, sizes in judged_series(evidence).items()
         if series.world_size > 1 and len(sizes) > 1
     ]
     if not ends:
         return
     share, series, best, last = max(ends, key=lambda end: end[0])
     info = evidence.run.info
-    caches = info.on_cpu and info.num_nodes == 1
+    caches = info.on_cpu and evidence.run.num_nodes == 1
     message = f"busbw at the largest message is at most {share:.0%} below its best (limit {_MAX_FALL:.0%}, noise allowed for)"
     if share > _MAX_FALL / 2:
         message = (
@@ -140,43 +139,6 @@ def _fall(sizes: Sequence[CollectiveMeasurement]) -> float:
     best = max(m.message_bytes / median_bounds_s(m)[1] for m in sizes)
     last = sizes[-1].message_bytes / median_bounds_s(sizes[-1])[0]
     return max(0.0, 1 - last / best)
-
-
-def _spikes(evidence: Evidence) -> Iterator[Verdict]:
-    """Yield whether single sizes stand out from the curve through their neighbours."""
-    grouped = series_of(evidence.run.collectives)
-    ratios = [(ratio, m, series) for series, sizes in grouped.items() for ratio, m in _above_neighbours(sizes)]
-    if not ratios:
-        return
-    spikes = sorted((found for found in ratios if found[0] > _SPIKE), key=lambda found: -found[0])
-    worst = max(ratio for ratio, _, _ in ratios)
-    message = f"no size takes over {_SPIKE}x what its neighbours suggest (most {worst:.2f}x, noise allowed for)"
-    if spikes:
-        named = [
-            f"{format_bytes(m.message_bytes)} takes {format_seconds(m.median_s)}, {ratio:.1f}x ({series.label})"
-            for ratio, m, series in spikes
-        ]
-        message = f"out of line with their neighbours: {some(named)}; cold or disturbed, measure again"
-    yield Verdict(name="spikes", ok=not spikes, measured=worst, limit=_SPIKE, unit="1", message=message)
-
-
-def _above_neighbours(sizes: Sequence[CollectiveMeasurement]) -> Iterator[tuple[float, CollectiveMeasurement]]:
-    """Yield each size's time over its neighbours' interpolation in log-log; the smallest compares with the second.
-
-    The largest has nobody beyond it, and a time that grows there may be the curve's.
-    """
-    if len(sizes) > 2:
-        first, second = sizes[:2]
-        yield median_bounds_s(first)[0] / median_bounds_s(second)[1], first
-    for before, here, after in zip(sizes, sizes[1:], sizes[2:], strict=False):
-        if before.message_bytes < here.message_bytes < after.message_bytes:
-            yield median_bounds_s(here)[0] / _between(before, here, after), here
-
-
-def _between(before: CollectiveMeasurement, here: CollectiveMeasurement, after: CollectiveMeasurement) -> float:
-    """Return the seconds at `here` on the line through the upper ends of its neighbours' medians, in log-log."""
-    share = log(here.message_bytes / before.message_bytes) / log(after.message_bytes / before.message_bytes)
-    return exp((1 - share) * log(median_bounds_s(before)[1]) + share * log(median_bounds_s(after)[1]))
 
 
 def _cold_calls(evidence: Evidence) -> Iterator[Verdict]:
@@ -201,7 +163,7 @@ def _second_tries(evidence: Evidence) -> Iterator[Verdict]:
     repeated = [
         f"{format_seconds(again.slowest_rank_s)} at {format_bytes(m.message_bytes)}"
         for m, again in tries
-        if again.slowest_rank_s > _SPIKE * m.median_s
+        if again.slowest_rank_s > SPIKE * m.median_s
     ]
     message = f"{len(tries)} samples were far out and measured again; {len(tries) - len(repeated)} did not repeat"
     message += f", {len(repeated)} did ({some(repeated)}): the slowness is real" if repeated else ": passing disturbances"

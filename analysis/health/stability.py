@@ -12,8 +12,9 @@ from statistics import median
 
 from scipy.stats import false_discovery_control, mannwhitneyu
 
-from commprof.analysis.health.evidence import MIN_SAMPLES, Evidence, median_bounds_s, series_of, some, unchecked
+from commprof.analysis.health.evidence import MIN_SAMPLES, Evidence, judged_series, median_bounds_s, some, unchecked
 from commprof.analysis.health.results import Verdict
+from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.types import CollectiveMeasurement
 from commprof.commbench.spread import quantile, relative_half_width
 from commprof.commbench.units import format_bytes, format_seconds
@@ -32,7 +33,7 @@ _MAX_DISAGREEMENT = 1.5  # both placements do the same work but for a copy; ever
 
 def stability(evidence: Evidence) -> list[Verdict]:
     """Return the verdicts on spread, drift, outliers and the agreement of both placements."""
-    sweep = list(chain.from_iterable(series_of(evidence.run.collectives).values()))
+    sweep = list(chain.from_iterable(judged_series(evidence).values()))
     if not sweep:
         return []
     return [_spread(sweep), _drift(sweep), _outliers(sweep), *_placements(evidence)]
@@ -114,6 +115,8 @@ def _placements(evidence: Evidence) -> Iterator[Verdict]:
     """Compare in place with out of place, size by size: the second measurement of a size shows what was cold in the first."""
     pairs = list(_pairs(evidence))
     if not pairs:
+        if any(m.in_place and not OPERATIONS[m.op].in_place for m in evidence.run.collectives):
+            yield unchecked("placements", "in place this collective is another operation, so out of place alone is judged")
         return
     ratio, slow, fast = max(((_sure_ratio(a, b), a, b) for a, b in pairs), key=lambda found: found[0])
     ok = ratio <= _MAX_DISAGREEMENT
@@ -135,7 +138,7 @@ def _pairs(evidence: Evidence) -> Iterator[tuple[CollectiveMeasurement, Collecti
     which there takes as long as a message of its size.
     """
     copied = _COPIED if evidence.run.info.on_cpu else ()
-    grouped = series_of(evidence.run.collectives)
+    grouped = judged_series(evidence)
     for series, out_of_place in grouped.items():
         if series.in_place:
             continue

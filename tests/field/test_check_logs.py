@@ -96,7 +96,8 @@ def test_healthy_tables_are_let_pass(name: str, op: str, world_size: int) -> Non
 )
 def test_cold_and_disturbed_sizes_are_found_by_both_rules(name: str, op: str, world_size: int, size: str) -> None:
     found = failures_and_notes(name, op, world_size)
-    assert set(found) == {"spikes", "placements"}
+    assert set(found) - {"slow range"} == {"spikes", "placements"}
+    assert ("slow range" in found) == (name == "42")  # 64 KiB takes 1.66 ms in both placements, between the disturbed sizes
     assert size in found["spikes"].message
 
 

@@ -8,9 +8,12 @@ from commprof.analysis.report.figures.traces import PART_NAMES, budget_figure, c
 from commprof.analysis.report.numbers.data import Material, WireCurve, raw_files, wire_curves
 from commprof.analysis.report.page.html import Cell, Picture, Section, Table
 from commprof.analysis.report.sections.origin import file_link
-from commprof.analysis.traces.all_ranks.budget import StepBudget, typical
+from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary
+from commprof.analysis.traces.all_ranks.parts import part_times
+from commprof.analysis.traces.all_ranks.stragglers import STRETCHED
 from commprof.analysis.traces.all_ranks.traced_runs import TracedRun, read_traced
+from commprof.analysis.traces.all_ranks.untraced import counted_step_s
 from commprof.analysis.traces.shown.text import words_on_waiting
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
@@ -47,12 +50,24 @@ def trace_section(material: Material, page: Path) -> Section | None:
 
 
 def _words(one: TracedRun) -> Iterator[str]:
-    """Yield who was waited for, and how much of the communication was waiting; nothing for a run that sends nothing."""
+    """Yield how much the profiler stretched the steps, and of a run that sends who was waited for and for how long."""
+    yield from _on_stretching(one)
     if one.run.sends:
         words = words_on_waiting(one.analysis)
         yield f"{one.name}: {words[0].lower()}{words[1:]}"
         if one.analysis.matching.matched:
             yield f"{one.name}: {one.analysis.stragglers.message}."
+
+
+def _on_stretching(one: TracedRun) -> Iterator[str]:
+    untraced_s = counted_step_s(list(one.run.steps.values()))
+    traced_s = part_times(one.analysis.budgets)[-1].step_ns / 1e9
+    if untraced_s is not None and traced_s > STRETCHED * untraced_s:
+        yield (
+            f"{one.name}: its traced steps take {format_seconds(traced_s)}, {traced_s / untraced_s - 1:.0%} longer than the "
+            f"{format_seconds(untraced_s)} of its steps without the profiler. They show what a step holds, not how long it is, "
+            f"and those over {STRETCHED - 1:.0%} longer call no rank late."
+        )
 
 
 def _limits(one: TracedRun) -> Iterator[str]:
@@ -70,8 +85,10 @@ def _budget_picture(index: int, one: TracedRun) -> Picture:
     which = "" if num_shown == num_steps else f" The last {num_shown} of {num_steps}; commprof trace --csv has all."
     counted = f"{num_shown} traced step{'s' * (num_shown > 1)} of {len(one.analysis.by_rank)} of {ranks(one.run.world_size)}"
     per_rank = ", ".join(
-        f"rank {own.rank} {format_seconds(own.wall_ns / 1e9)}, {own.compute_ns / own.wall_ns:.0%} of it computing alone"
-        for own in _typical(one)
+        f"rank {own.rank} {format_seconds(own.step_ns / 1e9)}, "
+        f"{own.parts_ns['compute'] / own.step_ns:.0%} of it computing alone"
+        for own in part_times(one.analysis.budgets)
+        if own.rank is not None
     )
     return Picture(
         name=f"budget-{index}",
@@ -88,11 +105,6 @@ def _bars(budgets: Sequence[StepBudget]) -> list[StepBudget]:
     num_ranks = len({own.rank for own in budgets})
     last = sorted({own.step for own in budgets})[-max(1, _MAX_BARS // num_ranks) :]
     return sorted((own for own in budgets if own.step in last), key=lambda own: (own.step, own.rank))
-
-
-def _typical(one: TracedRun) -> list[StepBudget]:
-    budgets = one.analysis.budgets
-    return [typical([own for own in budgets if own.rank == rank]) for rank in sorted({own.rank for own in budgets})]
 
 
 def _bandwidth_picture(material: Material, traced: Sequence[TracedRun]) -> tuple[Picture, ...]:
@@ -146,14 +158,16 @@ def _on_bench(curves: Sequence[WireCurve]) -> str:
 def _budget_table(traced: Sequence[TracedRun], page: Path) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for one in traced:
-        for own in _typical(one):
-            shares = (f"{part / own.wall_ns:.1%}" for part in own.parts_ns().values())
-            path = one.by_rank[own.rank]
-            file = file_link(path, page, path.name)
-            rows.append((one.name, str(own.rank), format_seconds(own.wall_ns / 1e9), *shares, file))
+        for own in part_times(one.analysis.budgets):
+            shares = (f"{part / own.step_ns:.1%}" for part in own.parts_ns.values())
+            path = None if own.rank is None else one.by_rank[own.rank]
+            file = "" if path is None else file_link(path, page, path.name)
+            name = "all" if own.rank is None else str(own.rank)
+            rows.append((one.name, name, format_seconds(own.step_ns / 1e9), *shares, file))
     return Table(
-        title="Each rank's step of median wall time, in shares of it",
-        note="The traces open in ui.perfetto.dev; reduced ones, which commprof trace reads, do not.",
+        title="Each rank's step, medians of its parts in shares of the median step",
+        note="All: medians over steps of the mean over ranks. Medians of parts do not add up to 100 %. "
+        "The traces open in ui.perfetto.dev; reduced ones, which commprof trace reads, do not.",
         head=("Run", "Rank", "Step", *(name.capitalize() for name in PART_NAMES.values()), "Trace"),
         rows=tuple(rows),
         words=frozenset({0, 3 + len(PART_NAMES)}),
@@ -167,8 +181,8 @@ def _collective_table(traced: Sequence[TracedRun]) -> Table:
     more = f" The {_MAX_KINDS} that took longest of {len(found)} kinds." if len(found) > _MAX_KINDS else ""
     return Table(
         title="Collectives by operation and size",
-        note="Medians. Time is what a rank spends in one, waiting included; transfer the shortest that any rank spent." + more,
-        head=("Run", "Operation", "Size", "Ranks", "Count", "Time", "Transfer", "Waiting", "busbw"),
+        note="Medians. Time is what a rank spends in one, waiting included; fastest the shortest that any rank spent." + more,
+        head=("Run", "Operation", "Size", "Ranks", "Count", "Time", "Fastest", "Waiting", "busbw"),
         rows=tuple(_collective_row(one, own) for one, own in longest),
         words=frozenset({0, 1}),
         folded=True,

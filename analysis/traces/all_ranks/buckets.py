@@ -11,7 +11,7 @@ to more than the step's. With one rank's trace waiting is 0, and transfer holds 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
@@ -42,7 +42,10 @@ class BucketStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketSummary:
-    """One bucket of one size: medians over the ranks and steps that have it, `count` in all."""
+    """One bucket of one size: medians over steps of the mean over ranks, as of a step's parts; `count` ranks and steps in all.
+
+    The shares are the hidden and the exposed time over the transfer.
+    """
 
     bucket: int
     message_bytes: int | None
@@ -107,8 +110,14 @@ def summarise_buckets(steps: Iterable[BucketStep]) -> list[BucketSummary]:
 
 
 def _summary(steps: Sequence[BucketStep]) -> BucketSummary:
-    shares = [own.hidden_share for own in steps if own.hidden_share is not None]
-    hidden_share = median(shares) if shares else None
+    by_step: dict[int, list[BucketStep]] = defaultdict(list)
+    for own in steps:
+        by_step[own.step].append(own)
+    most = max(map(len, by_step.values()))
+    together = [own for own in by_step.values() if len(own) == most]
+    times = {name: median(fmean(getattr(own, name) for own in ranks) for ranks in together) for name in _MEDIANS}
+    hidden_s = median(fmean(own.transfer_s * (own.hidden_share or 0.0) for own in ranks) for ranks in together)
+    hidden_share = min(1.0, hidden_s / times["transfer_s"]) if times["transfer_s"] else None
     return BucketSummary(
         bucket=steps[0].bucket,
         message_bytes=steps[0].message_bytes,
@@ -116,5 +125,5 @@ def _summary(steps: Sequence[BucketStep]) -> BucketSummary:
         named=all(own.named for own in steps),
         hidden_share=hidden_share,
         exposed_share=None if hidden_share is None else 1 - hidden_share,
-        **{name: median(getattr(own, name) for own in steps) for name in _MEDIANS},
+        **times,
     )

@@ -1,7 +1,7 @@
 """What did a change do to the step? Two trace sets, part by part, with the noise of their steps.
 
-A part of a step is its mean over ranks, of the steps that every rank has; a set's part is the median over these steps. Each
-median has a distribution-free 95 % interval (two order statistics), and a difference reaches from end to end:
+A set's part is that of parts.py: the median, over the steps that every rank has, of the mean over ranks. Each median has a
+distribution-free 95 % interval (two order statistics), and a difference reaches from end to end:
 
     low = low(after) - high(before)        high = high(after) - low(before)
 
@@ -13,21 +13,20 @@ change (clocks, placement, neighbours) is not in it.
 Times are seconds. Medians of parts do not add up to the median step.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 from typing import Literal
 
 from commprof.analysis.runs.interval import Interval
-from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget
+from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, MIN_STEPS
-from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, waiting_share
+from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis
+from commprof.analysis.traces.all_ranks.parts import common_steps, part_series_ns
 from commprof.analysis.traces.one_rank.rank_trace import NO_STEP
 from commprof.commbench.errors import BadInput
 from commprof.commbench.spread import median_interval
 
-STEP = "step"
 _TOGETHER = {  # where one set cannot tell waiting from transfer, only their sum can be compared
     "transfer_hidden": "communication_hidden",
     "waiting_hidden": "communication_hidden",
@@ -89,7 +88,7 @@ def compare_traces(before: TraceAnalysis, after: TraceAnalysis) -> TraceComparis
             "part can be compared; name two sets of one kind"
         )
     together = {} if _tells_waiting(before) and _tells_waiting(after) else _TOGETHER
-    series = {when: _series(own, together) for when, own in steps.items()}
+    series = {when: part_series_ns(own.values(), together) for when, own in steps.items()}
     return TraceComparison(
         before=TraceSet(num_ranks=len(before.by_rank), steps=tuple(steps["before"])),
         after=TraceSet(num_ranks=len(after.by_rank), steps=tuple(steps["after"])),
@@ -101,37 +100,20 @@ def compare_traces(before: TraceAnalysis, after: TraceAnalysis) -> TraceComparis
 
 def _common_steps(analysis: TraceAnalysis, when: str) -> dict[int, list[StepBudget]]:
     """Return the budgets of the steps that every rank has, by step."""
-    found: dict[int, list[StepBudget]] = defaultdict(list)
-    for own in analysis.budgets:
-        found[own.step].append(own)
     first = next(iter(analysis.by_rank.values())).path
-    if NO_STEP in found:
+    if any(own.step == NO_STEP for own in analysis.budgets):
         raise BadInput(
             f"the set {when} the change ({first}) has a trace that marks no steps, so nothing tells how many it holds; call "
             "profiler.step() after each step"
         )
-    common = {step: own for step, own in sorted(found.items()) if len(own) == len(analysis.by_rank)}
+    common = common_steps(analysis.budgets, len(analysis.by_rank))
     if not common:
         raise BadInput(f"the set {when} the change ({first}) has no step that all its ranks have; trace the same steps on all")
     return common
 
 
 def _tells_waiting(analysis: TraceAnalysis) -> bool:
-    return waiting_share(analysis) is not None or not any(own.collectives for own in analysis.by_rank.values())
-
-
-def _series(steps: Mapping[int, Sequence[StepBudget]], together: Mapping[str, str]) -> dict[str, list[int]]:
-    """Return by part its nanoseconds in each step, mean over ranks; the whole step first."""
-    series = {STEP: [round(fmean(own.wall_ns for own in ranks)) for ranks in steps.values()]}
-    for name in dict.fromkeys(together.get(part, part) for part in PARTS):
-        own = [part for part in PARTS if together.get(part, part) == name]
-        series[name] = [round(fmean(_sum_ns(budget, own) for budget in ranks)) for ranks in steps.values()]
-    return series
-
-
-def _sum_ns(budget: StepBudget, parts: Sequence[str]) -> int:
-    by_name = budget.parts_ns()
-    return sum(by_name[part] for part in parts)
+    return analysis.waiting_share is not None or not any(own.collectives for own in analysis.by_rank.values())
 
 
 def _difference(part: str, before_ns: Sequence[int], after_ns: Sequence[int]) -> PartDifference:

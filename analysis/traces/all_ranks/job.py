@@ -10,7 +10,7 @@ from statistics import median
 
 import numpy as np
 
-from commprof.analysis.traces.all_ranks.arrivals import Arrivals, groups
+from commprof.analysis.traces.all_ranks.arrivals import Arrivals, Int64s, groups
 from commprof.analysis.traces.all_ranks.buckets import BucketStep, rank_buckets
 from commprof.analysis.traces.all_ranks.budget import Communication, StepBudget, rank_budgets, split_communication
 from commprof.analysis.traces.all_ranks.clocks import RankClock, align_clocks, ready_ns
@@ -28,8 +28,8 @@ from commprof.commbench.records.operations import OPERATIONS
 class CollectiveSummary:
     """All collectives of one operation and size: medians over collectives, and the share of all ranks' time that is waiting.
 
-    `time_s` is what a rank spends in one, waiting included. Without every rank of the group, transfer, bandwidths and waiting
-    are None: they cannot be told apart.
+    `time_s` is what a rank spends in one, waiting included, `transfer_s` the shortest that any rank did. A rank waits until the
+    last one has arrived. Without every rank of the group, transfer, bandwidths and waiting are None: they cannot be told apart.
     """
 
     op: str
@@ -58,6 +58,7 @@ class TraceAnalysis:
     stragglers: Stragglers
     buckets: tuple[BucketStep, ...]
     costs: tuple[TraceCost, ...]
+    waiting_share: float | None
 
 
 def analyse_traces(traces: Sequence[RankTrace], *, untraced_s: float | None = None) -> TraceAnalysis:
@@ -71,7 +72,10 @@ def analyse_traces(traces: Sequence[RankTrace], *, untraced_s: float | None = No
         has_subgroups=any(own.header.has_subgroups for own in by_rank.values()),
     )
     clocks = align_clocks({rank: own.header.host_name for rank, own in by_rank.items()}, matching.matched)
-    ready = _ready(by_rank, matching.matched, clocks)
+    arrivals = Arrivals.of(matching.matched)
+    ready_times_ns = ready_ns(arrivals, clocks)
+    ready = _ready(by_rank, matching.matched, arrivals, ready_times_ns)
+    waited_ns = _waited_ns(matching.matched, arrivals, ready_times_ns)
     split = {rank: split_communication(own, ready[rank]) for rank, own in by_rank.items()}
     budgets = [step for rank, own in by_rank.items() for step in rank_budgets(rank, own, split[rank])]
     busy = {rank: merged(own.compute, split[rank].transfer) for rank, own in by_rank.items()}
@@ -82,20 +86,19 @@ def analyse_traces(traces: Sequence[RankTrace], *, untraced_s: float | None = No
         communication=split,
         budgets=tuple(budgets),
         matching=matching,
-        collectives=tuple(_summaries(by_rank, matching)),
+        collectives=tuple(_summaries(by_rank, matching, waited_ns)),
         clocks=clocks,
         stragglers=find_stragglers(matching.matched, clocks, busy, budgets, untraced_s),
         buckets=tuple(bucket for rank, own in by_rank.items() for bucket in rank_buckets(rank, own, ready[rank])),
         costs=tuple(trace_costs(matching.matched, (one for own in by_rank.values() for one in own.collectives))),
+        waiting_share=_waiting_share([one for one in matching.matched if one.complete], waited_ns),
     )
 
 
 def _ready(
-    by_rank: Mapping[int, RankTrace], matched: Sequence[MatchedCollective], clocks: Mapping[int, RankClock]
+    by_rank: Mapping[int, RankTrace], matched: Sequence[MatchedCollective], arrivals: Arrivals, times_ns: Int64s
 ) -> dict[int, dict[int, int]]:
     """Return by rank and position when, on that rank's clock, the last rank had arrived."""
-    arrivals = Arrivals.of(matched)
-    times_ns = ready_ns(arrivals, clocks)
     position = {id(one): index for own in by_rank.values() for index, one in enumerate(own.collectives)}
     positions = np.fromiter((position[id(part)] for one in matched for part in one.parts.values()), np.int64, len(times_ns))
     ready = {
@@ -104,7 +107,22 @@ def _ready(
     return {rank: ready.get(rank, {}) for rank in by_rank}
 
 
-def _summaries(by_rank: Mapping[int, RankTrace], matching: Matching) -> Iterable[CollectiveSummary]:
+def _waited_ns(matched: Sequence[MatchedCollective], arrivals: Arrivals, times_ns: Int64s) -> dict[int, int]:
+    """Return by identity of each matched collective how long its ranks waited for the last one, added up."""
+    waits_ns = np.clip(times_ns - arrivals.start_ns, 0, np.maximum(arrivals.end_ns - arrivals.start_ns, 0))
+    sums_ns = np.bincount(arrivals.collective, weights=waits_ns, minlength=len(matched))
+    return dict(zip(map(id, matched), np.rint(sums_ns).astype(np.int64).tolist(), strict=True))
+
+
+def _waiting_share(together: Sequence[MatchedCollective], waited_ns: Mapping[int, int]) -> float | None:
+    """Return which share of the time that ranks spent in these collectives is waiting; None where they spent none."""
+    spent_ns = sum(part.end_ns - part.start_ns for one in together for part in one.parts.values())
+    return sum(waited_ns[id(one)] for one in together) / spent_ns if spent_ns > 0 else None
+
+
+def _summaries(
+    by_rank: Mapping[int, RankTrace], matching: Matching, waited_ns: Mapping[int, int]
+) -> Iterable[CollectiveSummary]:
     seen = {id(part) for one in matching.matched for part in one.parts.values()}
     alone = [
         MatchedCollective(parts={rank: one}, num_expected=one.group_size, by_sequence=False)
@@ -114,17 +132,17 @@ def _summaries(by_rank: Mapping[int, RankTrace], matching: Matching) -> Iterable
     ]
     for found in (matching.matched, alone):
         for (op, size), together in by_kind(found).items():
-            yield _summary(op, None if size < 0 else size, together)
+            yield _summary(op, None if size < 0 else size, together, waited_ns)
 
 
-def _summary(op: str, size: int | None, together: Sequence[MatchedCollective]) -> CollectiveSummary:
+def _summary(
+    op: str, size: int | None, together: Sequence[MatchedCollective], waited_ns: Mapping[int, int]
+) -> CollectiveSummary:
     spent_ns = [part.end_ns - part.start_ns for one in together for part in one.parts.values()]
     known = all(one.complete and len(one.parts) > 1 for one in together)
     transfer_s = median(one.transfer_ns for one in together) / 1e9 if known else None
     num_ranks = len(together[0].parts)
     algbw = size / transfer_s if size and transfer_s else None
-    total_ns = sum(spent_ns)
-    waiting_ns = total_ns - num_ranks * sum(one.transfer_ns for one in together)
     return CollectiveSummary(
         op=op,
         message_bytes=size,
@@ -132,17 +150,10 @@ def _summary(op: str, size: int | None, together: Sequence[MatchedCollective]) -
         count=len(together),
         time_s=median(spent_ns) / 1e9,
         transfer_s=transfer_s,
-        waiting_share=waiting_ns / total_ns if known and total_ns > 0 else None,
+        waiting_share=_waiting_share(together, waited_ns) if known else None,
         algbw_bytes_per_s=algbw,
         busbw_bytes_per_s=algbw * OPERATIONS[op].bus_factor(num_ranks) if algbw and op in OPERATIONS else None,
     )
-
-
-def waiting_share(analysis: TraceAnalysis) -> float | None:
-    """Return which share of all ranks' time in whole, matched collectives is waiting; None without such collectives."""
-    whole = [one for one in analysis.matching.matched if one.complete]
-    spent_ns = sum(part.end_ns - part.start_ns for one in whole for part in one.parts.values())
-    return 1 - sum(one.transfer_ns * len(one.parts) for one in whole) / spent_ns if spent_ns else None
 
 
 def all_collectives(analysis: TraceAnalysis) -> Iterable[tuple[int, Collective]]:

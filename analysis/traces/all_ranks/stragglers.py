@@ -30,7 +30,7 @@ _NOBODY = -1
 _MIN_SHARE = 0.01
 _RESIDUALS = 3
 _CONSTANT = 3 / 4
-_STRETCHED = 1.2
+STRETCHED = 1.2
 _EXPLAINS = 0.25
 _EXPLANATIONS = {"computation": "compute", "time outside operators and kernels": "other", "launch idle": "launch_idle"}
 
@@ -88,7 +88,7 @@ def find_stragglers(
     steps = []
     for step, costs in costs_by_step.items():
         rank = max(costs, key=lambda own: (costs[own], -own))
-        cost_s, disturbed = costs[rank] / 1e9, walls_s.get(step, 0.0) > _STRETCHED * usual_s
+        cost_s, disturbed = costs[rank] / 1e9, walls_s.get(step, 0.0) > STRETCHED * usual_s
         steps.append(StepStraggler(step=step, rank=rank, cost_s=cost_s, counts=cost_s > limit_s, disturbed=disturbed))
     num_ranks = len({rank for one in whole for rank in one.parts})
     left = sum(not own.disturbed for own in steps)
@@ -198,7 +198,7 @@ def _too_few(num_ranks: int) -> str:
 
 def _left_out(steps: Sequence[StepStraggler]) -> str:
     num = sum(own.disturbed for own in steps)
-    longer = f"over {_STRETCHED - 1:.0%} longer than an undisturbed one"
+    longer = f"over {STRETCHED - 1:.0%} longer than an undisturbed one"
     return f"; {num} more, {longer}, judge{'s' * (num == 1)} nobody" if num else ""
 
 
@@ -207,7 +207,7 @@ def _too_disturbed(steps: Sequence[StepStraggler], walls_s: Mapping[int, float],
     longer = format_seconds(median(walls_s[own.step] for own in disturbed))
     return (
         f"who is late cannot be told: {len(disturbed)} of {len(steps)} traced steps are stretched by over "
-        f"{_STRETCHED - 1:.0%}, to {longer} where an undisturbed one takes {format_seconds(usual_s)}, and judge nobody; that "
+        f"{STRETCHED - 1:.0%}, to {longer} where an undisturbed one takes {format_seconds(usual_s)}, and judge nobody; that "
         f"takes {fewest_steps(num_ranks)} others on {num_ranks} ranks. Trace while nothing else runs, or less of a step (ours: "
         "profiling.trace_shapes=false)"
     )

@@ -80,7 +80,7 @@ def _collectives(pairs: Sequence[CollectivePair]) -> list[Block]:
     shown = sorted(pairs, key=lambda own: -max(_total_s(own.before), _total_s(own.after)))[:_MAX_KINDS]
     more = len(pairs) - len(shown)
     return [
-        line("collectives: median transfer (time where waiting is not known) and bus bandwidth", "strong"),
+        line("collectives: medians of the fastest rank (of all where waiting is not known)", "strong"),
         Table(columns=_COLLECTIVE_COLUMNS, rows=[_collective_row(own) for own in shown], over_last=True),
         *([line(f"and {more} other kinds; --json has all")] if more else []),
     ]

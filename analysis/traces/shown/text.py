@@ -7,8 +7,9 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from commprof.analysis.traces.all_ranks.buckets import BucketStep, summarise_buckets
-from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget, typical
-from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, all_collectives, waiting_share
+from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget
+from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, all_collectives
+from commprof.analysis.traces.all_ranks.parts import PartTimes, part_times
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.shown.tables import bucket_blocks, cost_sentences
 from commprof.commbench.display.sheet import Block, Column, Row, Table, Words, joined, line
@@ -25,7 +26,7 @@ _COLLECTIVE_COLUMNS = (
     Column(name="ranks", width=5, before=" "),
     Column(name="count", width=6, before=" "),
     Column(name="time", width=8, before=" "),
-    Column(name="transfer", width=8, before=" "),
+    Column(name="fastest", width=8, before=" "),
     Column(name="waiting", width=7, before=" "),
     Column(name="busbw", width=10, before=" "),
 )
@@ -47,33 +48,42 @@ def _findings(analysis: TraceAnalysis) -> list[Block]:
 
 
 def _budgets(analysis: TraceAnalysis) -> list[Block]:
-    per_rank = [typical(own) for rank in analysis.by_rank if (own := [one for one in analysis.budgets if one.rank == rank])]
-    if not per_rank:
+    found = part_times(analysis.budgets)
+    if not found:
         return []
     columns = (
         Column(name="rank", width=4, before="", key=True),
         Column(name="step", width=8, before=" "),
         *(Column(name=name, over=over, width=8, before="") for name, over in zip(_COLUMNS, _GROUPS, strict=True)),
     )
-    shown = sorted(per_rank, key=lambda own: -own.wall_ns)[:_MAX_ROWS] if len(per_rank) > _MAX_ROWS else per_rank
+    per_rank, of_all = [own for own in found if own.rank is not None], [own for own in found if own.rank is None]
+    shown = sorted(per_rank, key=lambda own: -own.step_ns)[:_MAX_ROWS] if len(per_rank) > _MAX_ROWS else per_rank
     left_out = [line(f"the {len(shown)} longest of {len(per_rank)}; --json has all")] if len(shown) < len(per_rank) else []
     return [
-        line("where each rank's median step went (% of its wall time)", "strong"),
-        Table(columns=columns, rows=[_budget_row(own) for own in shown]),
+        line(f"where a step went (% of the median step; medians over {_steps(found[-1].num_steps)})", "strong"),
+        Table(columns=columns, rows=[_budget_row(own) for own in (*shown, *of_all)]),
         *left_out,
-        Words(words_on_waiting(analysis)),
+        Words(" ".join([*([words_on_all()] if of_all else []), words_on_waiting(analysis)])),
     ]
 
 
-def _budget_row(own: StepBudget) -> Row:
-    return Row(
-        (str(own.rank), format_seconds(own.wall_ns / 1e9), *(f"{part / own.wall_ns:.1%}" for part in own.parts_ns().values()))
-    )
+def words_on_all() -> str:
+    """Say how the row of all ranks comes about."""
+    return "All: the mean over ranks of each step, as --against compares it. Medians of parts do not add up to 100 %."
+
+
+def _steps(number: int) -> str:
+    return f"{number} step{'s' * (number != 1)}"
+
+
+def _budget_row(own: PartTimes) -> Row:
+    name = "all" if own.rank is None else str(own.rank)
+    return Row((name, format_seconds(own.step_ns / 1e9), *(f"{part / own.step_ns:.1%}" for part in own.parts_ns.values())))
 
 
 def words_on_waiting(analysis: TraceAnalysis) -> str:
     """Say how the time in collectives divides into waiting and transfer, over all ranks."""
-    share = waiting_share(analysis)
+    share = analysis.waiting_share
     if not any(own.collectives for own in analysis.by_rank.values()):
         return "No rank communicates."
     if share is None:
@@ -104,7 +114,8 @@ def _words_on_matching(analysis: TraceAnalysis) -> str:
     ends = f"Ends of all-reduces and the like differ by {format_seconds(worst)} (median, worst rank); {how}."
     matched = analysis.matching
     by_sequence, total = matched.num_by_sequence, len(matched.matched)
-    words = f"{total} matched over ranks, {by_sequence} by sequence number and {total - by_sequence} by order." if total else ""
+    how_matched = f"{by_sequence} by sequence number and {total - by_sequence} by order"
+    words = f"Fastest: the shortest time of a rank. {total} matched over ranks, {how_matched}." if total else ""
     return " ".join(filter(None, [words, ends if clocks else "", *cost_sentences(analysis.costs)]))
 
 
@@ -151,8 +162,9 @@ def analysis_document(analysis: TraceAnalysis) -> dict[str, Any]:
             for rank, own in analysis.by_rank.items()
         ],
         "findings": analysis.findings,
+        "parts": [part_record(own) for own in part_times(analysis.budgets)],
         "budgets": [budget_record(own) for own in analysis.budgets],
-        "waiting_share": waiting_share(analysis),
+        "waiting_share": analysis.waiting_share,
         "collectives": analysis.collectives,
         "unmatched": analysis.matching.unmatched,
         "clocks": [
@@ -171,6 +183,12 @@ def analysis_document(analysis: TraceAnalysis) -> dict[str, Any]:
         "bucket_steps": analysis.buckets,
         "costs": analysis.costs,
     }
+
+
+def part_record(own: PartTimes) -> dict[str, float | None]:
+    """Return the parts of a rank's step, or of all ranks' (rank null), in seconds."""
+    parts = {f"{name}_s": part / 1e9 for name, part in own.parts_ns.items()}
+    return {"rank": own.rank, "num_steps": own.num_steps, "wall_s": own.step_ns / 1e9, **parts}
 
 
 def budget_record(own: StepBudget) -> dict[str, float]:

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,78 @@ def test_a_size_out_of_line_with_its_neighbours_is_named(index: int) -> None:
     assert verdict.message.startswith(
         f"out of line with their neighbours: {['1 KiB', None, 0, 0, 0, 0, 0, '128 KiB'][index]} takes"
     )
+
+
+def both(curve: Sequence[CollectiveMeasurement]) -> list[CollectiveMeasurement]:
+    return [replace(one, in_place=in_place) for one in curve for in_place in (False, True)]
+
+
+def bent(first: int, last: int, factor: float) -> list[CollectiveMeasurement]:
+    return both([at(size, factor if first <= size <= last else 1.0) for size in SIZES])
+
+
+@pytest.mark.parametrize(
+    ("backend", "words"), [("nccl", "NCCL_PROTO, NCCL_ALGO and NCCL_P2P_LEVEL"), ("gloo", "outgrow a cache, or the sockets'")]
+)
+def test_what_both_placements_show_is_a_slow_range_and_no_disturbance(backend: str, words: str) -> None:
+    found = evidence(bent(2**17, 2**20, 8.0), backend=backend, num_nodes=2)
+    verdict = judged("slow range", found)
+    assert (verdict.ok, verdict.note) == (False, False)
+    assert verdict.message.startswith(
+        "128 KiB to 1 MiB, 919 us where 2 MiB takes 220 us (all_reduce, isolated); steady in both"
+    )
+    assert words in verdict.message
+    assert judged("spikes", found).ok
+    assert "switch" not in {own.name for own in health(found)}
+
+
+def test_one_slow_size_in_both_placements_is_a_range_of_one() -> None:
+    verdict = judged("slow range", evidence(bent(2**17, 2**17, 5.0), num_nodes=2))
+    assert verdict.message.startswith("128 KiB, 116 us where 256 KiB takes")
+
+
+def test_a_jump_that_both_placements_keep_is_a_switch() -> None:
+    """From 16 MiB on the wire has a third of its bandwidth."""
+    curve = [collective(size, [1e-5 + (1 if size < 2**24 else 3) * size / 1e10] * 10) for size in SIZES]
+    found = evidence(both(curve), num_nodes=2)
+    verdict = judged("switch", found)
+    assert verdict.ok is False
+    assert verdict.message.startswith("at 16 MiB, 5.9 times the time of 8 MiB for 2 times the bytes (all_reduce, isolated)")
+    assert judged("spikes", found).ok
+    assert "slow range" not in {own.name for own in health(found)}
+
+
+def test_on_one_host_without_gpus_a_steady_course_is_worth_a_note() -> None:
+    verdict = judged("slow range", evidence(bent(2**17, 2**20, 8.0), backend="gloo"))
+    assert (verdict.ok, verdict.note) == (True, True)
+
+
+@pytest.mark.parametrize("other", [1.0, 1.8])
+def test_what_the_other_placement_does_not_show_as_much_was_disturbed(other: float) -> None:
+    curve = both([at(size) for size in SIZES])
+    curve[2 * 7], curve[2 * 7 + 1] = (
+        replace(at(SIZES[7], factor), in_place=in_place) for factor, in_place in ((5.0, False), (other, True))
+    )
+    found = evidence(curve)
+    assert judged("spikes", found).ok is False
+    assert judged("spikes", found).message.endswith(
+        "the other placement is not as slow there: cold or disturbed, measure again"
+    )
+    assert not {"slow range", "switch"} & {own.name for own in health(found)}
+
+
+def test_in_place_all_to_all_is_another_operation() -> None:
+    """It takes 1.6 times as long at every size, which accuses nobody."""
+    curve = [at(size, factor, op="all_to_all", in_place=factor > 1) for size in SIZES for factor in (1.0, 1.6)]
+    found = evidence(curve, num_nodes=2)
+    verdicts = [*health(found), *stability(found)]
+    assert not [own for own in verdicts if own.ok is False or own.note]
+    assert "another operation" in judged("placements", found).message
+
+
+def test_an_unknown_number_of_hosts_is_not_one() -> None:
+    assert "hosts: 2" in judged("ranks", evidence(num_nodes=2)).message
+    assert "hosts: unknown" in judged("ranks", evidence(ranks=())).message
 
 
 def test_a_step_of_protocol_is_no_spike() -> None:

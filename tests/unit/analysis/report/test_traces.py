@@ -34,7 +34,7 @@ def test_the_section_holds_what_the_trace_says_with_its_files(tmp_path: Path) ->
     assert page.sections == ["wire", "step", "traces", "training", "health", "environment", "files"]
     assert "train: of the time in matched collectives 23.1% is waiting for the last rank, 76.9% transfer." in page.text
     assert "train: rank 1 arrived last in 1 of 1 steps" in page.text
-    assert page.row("train 0 55 us 36.4% 0.0% 0.0% 0.0% 0.0% 0.0% 54.5% 9.1% rank00000.trace.json.gz")
+    assert page.row("train 0 60 us 33.3% 8.3% 12.5% 8.3% 4.2% 4.2% 25.0% 4.2% rank00000.trace.json.gz")
     assert page.row("train all_reduce 3.815 MiB 2 1 32.5 us 25 us 23% 160 GB/s")
     assert "Bench: the all-reduce alone, medians and 10th to 90th percentile, 20 samples on 2 ranks." in page.text
     captions = [part.split("</figcaption>")[0] for part in page.source.split("<figcaption>")]
@@ -42,6 +42,29 @@ def test_the_section_holds_what_the_trace_says_with_its_files(tmp_path: Path) ->
     assert "2 traced steps of 2 of 2 ranks" in budget
     assert "bench/collectives.jsonl" in collectives
     assert "bench4" not in collectives
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("untraced_s", [100e-6, 175e-6])
+def test_nobody_is_late_in_steps_that_the_profiler_stretched(tmp_path: Path, untraced_s: float) -> None:
+    """Rank 1 is 30 us late in each of twelve traced steps of 180 us; untraced ones take 100 or 175 us."""
+    run = add_train(tmp_path / "train", 2, untraced_s)
+    for rank in range(2):
+        events = [
+            own
+            for base in range(0, 12_000, 1000)
+            for own in (
+                profiler_step(base // 1000, base, base + 180),
+                event("cpu_op", "aten::mm", base, base + 100),
+                gloo_all_reduce(base + 100 + 30 * rank, base + 180),
+            )
+        ]
+        write_trace(run / "traces" / f"rank{rank:05d}.trace.json.gz", events, header(rank, 2, host_name="a"))
+    page = report(run)
+    stretched = untraced_s < 150e-6
+    assert ("rank 1 is late" in page.text) != stretched
+    assert ("train: its traced steps take 180 us, 80% longer than the 100 us of its steps without" in page.text) == stretched
+    assert ("who is late cannot be told: 12 of 12 traced steps are stretched by over 20%" in page.text) == stretched
 
 
 @pytest.mark.processes
@@ -53,7 +76,7 @@ def test_reduced_traces_stand_in_for_raw_ones_that_are_gone(tmp_path: Path) -> N
         path.unlink()
     page = report(run)
     assert "2 traced steps of 2 of 2 ranks" in page.text
-    assert page.row("train 0 55 us 36.4% 0.0% 0.0% 0.0% 0.0% 0.0% 54.5% 9.1% rank00000.reduced.gz")
+    assert page.row("train 0 60 us 33.3% 8.3% 12.5% 8.3% 4.2% 4.2% 25.0% 4.2% rank00000.reduced.gz")
     assert "train/reduced/rank00001.reduced.gz" in page.text
     assert page.files.count("../reduced/rank00000.reduced.gz") == 2  # beside the budget and among the files
 
