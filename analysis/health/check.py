@@ -9,6 +9,7 @@ from math import log
 from typing import Literal
 
 from commprof.analysis.health.baseline import compare
+from commprof.analysis.health.disturbance import disturbance
 from commprof.analysis.health.evidence import Evidence, Series, load_evidence, series_of
 from commprof.analysis.health.machine import machine_health
 from commprof.analysis.health.results import Verdict
@@ -38,6 +39,7 @@ class Demands:
 def check_run(evidence: Evidence, demands: Demands, baseline: Evidence | None, tolerance: float) -> list[Verdict]:
     """Return every verdict on a run, failures first; raise BadInput where a demand or the baseline does not fit the run."""
     verdicts = [
+        *disturbance(evidence),
         *demanded(evidence, demands),
         *(compare(evidence, baseline, tolerance) if baseline is not None else []),
         *health(evidence),

@@ -71,13 +71,19 @@ def load_evidence(run: Run) -> Evidence:
     _check_possible(run)
     links = _records(run.path / "links.jsonl", LinkMeasurement) or ()
     _check_timed(run.path / "links.jsonl", links)
+    hosts, samples = load_surroundings(run)
     return Evidence(
         run=run,
-        hosts=_document(run.path / ENVIRONMENT_FILE, tuple[HostInfo, ...]),
-        telemetry=_telemetry(run.path),
+        hosts=hosts,
+        telemetry=samples,
         bursts=_records(run.path / "bursts.jsonl", BurstMeasurement) or (),
         links=links,
     )
+
+
+def load_surroundings(run: Run) -> tuple[tuple[HostInfo, ...] | None, tuple[TelemetrySample, ...] | None]:
+    """Read what the run's hosts stated and what was sampled of them; raise BadInput for a malformed file."""
+    return _document(run.path / ENVIRONMENT_FILE, tuple[HostInfo, ...]), _telemetry(run.path)
 
 
 def series_of(measurements: Iterable[CollectiveMeasurement]) -> dict[Series, list[CollectiveMeasurement]]:

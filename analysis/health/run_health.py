@@ -6,6 +6,7 @@ bandwidth. What breaks them is named with its size, and only beyond what the med
 
 from collections.abc import Iterator, Sequence
 
+from commprof.analysis.health.disturbance import most_disturbed
 from commprof.analysis.health.evidence import Evidence, judged_series, median_bounds_s, some
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.health.spikes import SPIKE, spikes
@@ -166,5 +167,7 @@ def _second_tries(evidence: Evidence) -> Iterator[Verdict]:
         if again.slowest_rank_s > SPIKE * m.median_s
     ]
     message = f"{len(tries)} samples were far out and measured again; {len(tries) - len(repeated)} did not repeat"
-    message += f", {len(repeated)} did ({some(repeated)}): the slowness is real" if repeated else ": passing disturbances"
+    others = most_disturbed(evidence.run, evidence.hosts, evidence.telemetry) is not None
+    reason = "other processes took cores meanwhile" if others else "the slowness is real"
+    message += f", {len(repeated)} did ({some(repeated)}): {reason}" if repeated else ": passing disturbances"
     yield Verdict(name="second tries", ok=True, note=True, measured=len(repeated), unit="1", message=message)

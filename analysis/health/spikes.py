@@ -7,14 +7,15 @@ medians' intervals. Both placements of a size do the same work, so the other one
     slow in both, and the time falls again behind it    a slow range
     slow in both, and the time goes on growing          a switch of protocol, algorithm or path
 
-With one placement measured nothing tells these apart. What is steady fails a run, except on one host without GPUs, where
-large messages leave the caches: there it is worth a note.
+With one placement measured nothing tells these apart, nor where other processes took cores meanwhile. What is steady fails a
+run, except on one host without GPUs, where large messages leave the caches: there it is worth a note.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
 
+from commprof.analysis.health.disturbance import most_disturbed
 from commprof.analysis.health.evidence import Evidence, Series, judged_series, median_bounds_s, some
 from commprof.analysis.health.results import Verdict
 from commprof.commbench.records.types import CollectiveMeasurement
@@ -59,13 +60,15 @@ def spikes(evidence: Evidence) -> Iterator[Verdict]:
     ratios = _ratios(judged_series(evidence))
     if not ratios:
         return
+    others = most_disturbed(evidence.run, evidence.hosts, evidence.telemetry) is not None
     found = sorted((own for own in ratios if own.ratio > SPIKE), key=lambda own: -own.ratio)
-    worst = max((own.ratio for own in ratios if not (own.ratio > SPIKE and own.steady)), default=1.0)
-    yield _disturbed([own for own in found if not own.steady], worst)
-    yield from _steady(evidence, [own for own in found if own.steady])
+    steady = [] if others else [own for own in found if own.steady]
+    worst = max((own.ratio for own in ratios if own not in steady), default=1.0)
+    yield _disturbed([own for own in found if own not in steady], worst, others=others)
+    yield from _steady(evidence, steady)
 
 
-def _disturbed(found: Sequence[_Spike], worst: float) -> Verdict:
+def _disturbed(found: Sequence[_Spike], worst: float, *, others: bool) -> Verdict:
     message = f"no size takes over {SPIKE}x what its neighbours suggest in one placement (most {worst:.2f}x, noise allowed for)"
     if found:
         named = [
@@ -75,7 +78,9 @@ def _disturbed(found: Sequence[_Spike], worst: float) -> Verdict:
         ]
         alone = all(own.other is None for own in found)
         why = (
-            "cold, disturbed or slow, which the other placement would tell; measure both, again"
+            "other processes took cores meanwhile, measure again"
+            if others
+            else "cold, disturbed or slow, which the other placement would tell; measure both, again"
             if alone
             else "the other placement is not as slow there: cold or disturbed, measure again"
         )

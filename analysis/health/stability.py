@@ -15,7 +15,7 @@ from scipy.stats import false_discovery_control, mannwhitneyu
 from commprof.analysis.health.evidence import MIN_SAMPLES, Evidence, judged_series, median_bounds_s, some, unchecked
 from commprof.analysis.health.results import Verdict
 from commprof.commbench.records.operations import OPERATIONS
-from commprof.commbench.records.types import CollectiveMeasurement
+from commprof.commbench.records.types import CollectiveMeasurement, RunInfo
 from commprof.commbench.spread import quantile, relative_half_width
 from commprof.commbench.units import format_bytes, format_seconds
 
@@ -36,7 +36,7 @@ def stability(evidence: Evidence) -> list[Verdict]:
     sweep = list(chain.from_iterable(judged_series(evidence).values()))
     if not sweep:
         return []
-    return [_spread(sweep), _drift(sweep), _outliers(sweep), *_placements(evidence)]
+    return [_spread(sweep), _drift(sweep), _outliers(sweep, evidence.run.info), *_placements(evidence)]
 
 
 def _spread(sweep: Sequence[CollectiveMeasurement]) -> Verdict:
@@ -79,10 +79,17 @@ def _drift(sweep: Sequence[CollectiveMeasurement]) -> Verdict:
     )
     if drifting:
         named = some([f"{ratio:.2f}x at {format_bytes(size)}" for ratio, size in sorted(drifting, reverse=True)])
-        message += f" ({named}). Above 1: clocks fall or neighbours work; below 1: warm up longer (-w)"
+        message += f" ({named}). {_ways(drifting)}"
     return Verdict(
         name="drift", ok=ok, note=ok and bool(drifting), measured=share, limit=_MAX_DRIFTING, unit="1", message=message
     )
+
+
+def _ways(drifting: Sequence[tuple[float, int]]) -> str:
+    slower, faster = (any(own > 1 for own, _ in drifting), any(own < 1 for own, _ in drifting))
+    if slower and faster:
+        return "Both ways: other work came and went; keep it off these hosts"
+    return "They slow down: clocks fall or other work began" if slower else "They speed up: warm up longer (-w)"
 
 
 def _halves(samples: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
@@ -90,7 +97,7 @@ def _halves(samples: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]
     return samples[:middle], samples[middle:]
 
 
-def _outliers(sweep: Sequence[CollectiveMeasurement]) -> Verdict:
+def _outliers(sweep: Sequence[CollectiveMeasurement], info: RunInfo) -> Verdict:
     """Count Tukey's far-out samples (three interquartile ranges above the third quartile) that cost 1.5 medians or more."""
     total = sum(len(m.slowest_rank_s) for m in sweep if len(m.slowest_rank_s) >= MIN_SAMPLES)
     if not total:
@@ -103,6 +110,9 @@ def _outliers(sweep: Sequence[CollectiveMeasurement]) -> Verdict:
         sample, m = max(far, key=lambda pair: pair[0] / pair[1].median_s)
         message += f", the worst {format_seconds(sample)} at {format_bytes(m.message_bytes)}, "
         message += f"where the median is {format_seconds(m.median_s)}"
+    if not ok:
+        message += ". Keep other work off these hosts"
+        message += ", or keep the scheduler out: chrt -r 5 commprof bench ... (root)" if info.on_cpu else ""
     return Verdict(name="outliers", ok=ok, measured=share, limit=_MAX_OUTLIERS, unit="1", message=message)
 
 

@@ -116,7 +116,11 @@ class InterfaceSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySample:
-    """One host at one moment of a run, `at_s` after the first sample. `cpu_busy` is the share of all its cores, 0 to 1."""
+    """One host at one moment of a run, `at_s` after the first sample. `cpu_busy` is the share of all its cores, 0 to 1.
+
+    `others_busy` is what of it went to processes that are not the job's, or to other machines of the hypervisor; None where the
+    kernel does not tell, or in a run that is older than this field.
+    """
 
     hostname: str
     at_s: float
@@ -124,3 +128,4 @@ class TelemetrySample:
     cpu_clock_hz: float | None
     gpus: tuple[GpuSample, ...]
     interfaces: tuple[InterfaceSample, ...]
+    others_busy: float | None = None

@@ -8,11 +8,13 @@ NVML averages each PCIe rate over 20 ms and makes its caller wait for them, so a
 next sample the next GPU; the others' are None. CPU clocks are of at most 8 cores: on some kernels a read interrupts its core.
 """
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +23,7 @@ from commprof.commbench.machine.facts import GpuSample, TelemetrySample
 from commprof.commbench.machine.hardware import hostname
 from commprof.commbench.machine.network import read_counters
 from commprof.commbench.machine.nvml import Nvml
+from commprof.commbench.machine.processes import tree_ticks
 from commprof.commbench.records.rundir import RecordWriter
 from commprof.commbench.units import printable
 
@@ -48,13 +51,18 @@ def telemetry(
     *,
     interval_s: float = 1.0,
     gpus: Collection[int] | None = None,
+    job: int | None = None,
     open_sampler: Callable[[], Sampler] | None = None,
 ) -> Iterator[None]:
-    """Sample this host into `path` while the block runs. `gpus`: NVML's indices, None for all that it lists."""
+    """Sample this host into `path` while the block runs.
+
+    `gpus`: NVML's indices, None for all that it lists. `job`: the process of which the job's others here are children, None
+    where this one has none.
+    """
     if not interval_s > 0:
         raise BadInput(f"telemetry every {interval_s:g} s never comes; use an interval above 0")
     ended = threading.Event()
-    opened = open_sampler or (lambda: HostSampler(gpus))
+    opened = open_sampler or (lambda: HostSampler(gpus, job=job))
     thread = threading.Thread(target=_record, args=(path, interval_s, opened, ended), name="telemetry", daemon=True)
     thread.start()
     try:
@@ -66,6 +74,16 @@ def telemetry(
             _say(f"its last sample did not come within {_END_TIMEOUT_S:g} s and is left out")
 
 
+@dataclass(frozen=True, slots=True)
+class _CpuTimes:
+    """Clock ticks of all cores since the host started, and of the job's processes since they did."""
+
+    total: int
+    idle: int
+    processes: int
+    own: int | None
+
+
 class HostSampler:
     """Reads one host. CPU shares are over the time since the sample before, so the first sample has none."""
 
@@ -73,6 +91,7 @@ class HostSampler:
         self,
         gpus: Collection[int] | None = None,
         *,
+        job: int | None = None,
         nvml: Any = None,  # noqa: ANN401  the pynvml module, or a test's stand-in
         sys_root: Path = Path("/sys"),
         proc: Path = Path("/proc"),
@@ -81,7 +100,8 @@ class HostSampler:
         self._sys, self._proc, self._now = sys_root, proc, now
         self._hostname = hostname()
         self._start_s = now()
-        self._cpu_times: tuple[int, int] | None = None
+        self._job = os.getpid() if job is None else job
+        self._cpu_times: _CpuTimes | None = None
         self._turn = 0
         self._clock_files = _clock_files(sys_root)
         try:
@@ -95,10 +115,12 @@ class HostSampler:
         at_s = self._now() - self._start_s
         rated = list(self._handles)[self._turn % len(self._handles)] if self._handles else None
         self._turn += 1
+        cpu_busy, others_busy = self._shares()
         return TelemetrySample(
             hostname=self._hostname,
             at_s=at_s,
-            cpu_busy=self._cpu_busy(),
+            cpu_busy=cpu_busy,
+            others_busy=others_busy,
             cpu_clock_hz=self._cpu_clock_hz(),
             gpus=tuple(self._gpu(index, rated == index) for index in self._handles),
             interfaces=read_counters(self._sys),
@@ -108,14 +130,29 @@ class HostSampler:
         if self._nvml is not None:
             self._nvml.close()
 
-    def _cpu_busy(self) -> float | None:
-        """Return the share of all cores' time that was not idle; waiting for a disk is idle."""
-        fields = [int(word) for word in (self._proc / "stat").read_text().partition("\n")[0].split()[1:9]]
-        total, idle = sum(fields), fields[3] + fields[4]
-        before, self._cpu_times = self._cpu_times, (total, idle)
-        if before is None or total <= before[0]:
-            return None
-        return 1 - (idle - before[1]) / (total - before[0])
+    def _shares(self) -> tuple[float | None, float | None]:
+        """Return the share of all cores' time that was not idle, and what of it was not the job's.
+
+        Waiting for a disk is idle. Interrupts are nobody's: the kernel may or may not count them to the process they meet.
+        """
+        user, nice, system, idle, disk, *interrupts, stolen = map(
+            int, (self._proc / "stat").read_text().partition("\n")[0].split()[1:9]
+        )
+        processes = user + nice + system + stolen
+        now = _CpuTimes(
+            total=processes + idle + disk + sum(interrupts),
+            idle=idle + disk,
+            processes=processes,
+            own=tree_ticks(self._job, self._proc),
+        )
+        before, self._cpu_times = self._cpu_times, now
+        if before is None or now.total <= before.total:
+            return None, None
+        span = now.total - before.total
+        busy = 1 - (now.idle - before.idle) / span
+        if now.own is None or before.own is None:
+            return busy, None
+        return busy, max(0.0, (now.processes - before.processes - (now.own - before.own)) / span)
 
     def _cpu_clock_hz(self) -> float | None:
         clocks = [int(file.read_text()) * 1e3 for file in self._clock_files]

@@ -80,8 +80,10 @@ def make_run(
 
 def sampled(path: Path, context: RankContext) -> AbstractContextManager[None]:
     """Sample the host while the block runs, if this is the first of its ranks."""
+    if context.local_rank != 0:
+        return nullcontext()
     node = context.rank // context.local_world_size
-    return telemetry(telemetry_file(path, node)) if context.local_rank == 0 else nullcontext()
+    return telemetry(telemetry_file(path, node), job=os.getppid() if context.local_world_size > 1 else None)
 
 
 @contextmanager

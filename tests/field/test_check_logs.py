@@ -4,6 +4,7 @@ The limits were settled while looking at logs 01 to 03, 05 to 07, 10, 22, 46 and
 read as text. The rules met 08, 12, 15, 17 to 20, 25, 26, 29, 31, 34, 36 to 38, 43, 49 and 57 only afterwards.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,13 @@ from commprof.analysis.health.results import Verdict
 from commprof.analysis.health.run_health import health
 from commprof.analysis.health.stability import stability
 from commprof.analysis.runs.load import Run
+from commprof.cli import main
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.types import CollectiveMeasurement
 from tests.factory import run_info
 
 LOGS = Path(__file__).parents[2].parent / "shared/data/nccl_logs"
+CASES = Path(__file__).parents[2].parent / "shared/cases/logs"
 PREFIX = re.compile(r"^(\[[\d,]+\]<std\w+>:|\d+: )")
 
 pytestmark = [
@@ -107,3 +110,25 @@ def test_a_pcie_machine_that_slows_with_size_gets_a_note() -> None:
     assert set(found) == {"falling"}
     assert found["falling"].measured == pytest.approx(0.178, abs=0.001)
     assert "from 2.99 GB/s at 1 MiB to 2.46 GB/s at 128 MiB" in found["falling"].message
+
+
+@pytest.mark.parametrize(
+    ("name", "failing", "words"),
+    [
+        ("01_slow_range", {"slow range"}, "128 KiB to 1 MiB, 1.44 ms where 2 MiB takes 365 us"),
+        ("02_jump_both_placements", {"switch"}, "at 64 MiB, 3.4 times the time of 32 MiB for 2 times the bytes"),
+        ("13_alltoall_in_place", set(), ""),
+    ],
+)
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not in ../shared/cases/logs")
+def test_what_both_placements_show_is_no_disturbance(
+    tmp_path: Path, name: str, failing: set[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["import", str(CASES / f"{name}.txt"), "--folder", str(run)]) == 0
+    capsys.readouterr()
+    assert main(["check", str(run), "--json"]) == (3 if failing else 0)
+    verdicts = {own["name"]: own for own in json.loads(capsys.readouterr().out)}
+    assert {own for own, verdict in verdicts.items() if verdict["ok"] is False} == failing
+    assert all(words in verdicts[own]["message"] and "so no disturbance" in verdicts[own]["message"] for own in failing)
+    assert ("hosts: unknown" in verdicts["ranks"]["message"]) == (name == "02_jump_both_placements")

@@ -279,3 +279,26 @@ def test_what_has_no_wire_or_no_size_is_not_judged() -> None:
     names = {v.name for v in (*health(evidence([at(8, world_size=1), at(1 << 20, 9.0, world_size=1)], world_size=1)),)}
     assert "falling" not in names
     assert stability(evidence([collective(0, STEADY, op="barrier")])) == []
+
+
+@pytest.mark.parametrize(
+    ("halves", "words"),
+    [
+        ((1.0, 1.5), "They slow down: clocks fall or other work began"),
+        ((1.5, 1.0), "They speed up: warm up longer (-w)"),
+    ],
+)
+def test_drift_names_a_cause_only_where_it_goes_one_way(halves: tuple[float, float], words: str) -> None:
+    first, second = ([half * wobble for wobble in STEADY] for half in halves)
+    drifting = [at(size, wobbles=[*first, *second]) for size in SIZES]
+    assert judged("drift", evidence(drifting)).message.endswith(words)
+    mixed = [at(size, wobbles=[*first, *second] if size > 2**16 else [*second, *first]) for size in SIZES]
+    assert judged("drift", evidence(mixed)).message.endswith("Both ways: other work came and went; keep it off these hosts")
+
+
+def test_outliers_come_with_their_mend() -> None:
+    often = [*STEADY, *STEADY, 9.0, 9.0]
+    found = [judged("outliers", evidence([at(size, wobbles=often) for size in SIZES], backend=own)) for own in ("gloo", "nccl")]
+    assert [own.ok for own in found] == [False, False]
+    assert found[0].message.endswith("hosts, or keep the scheduler out: chrt -r 5 commprof bench ... (root)")
+    assert found[1].message.endswith("Keep other work off these hosts")

@@ -11,6 +11,7 @@ from commprof.commbench.machine.telemetry import HostSampler, telemetry, telemet
 from commprof.commbench.records.rundir import read_records
 from tests.fake_nvml import H100_LINK, Card, FakeNvml
 from tests.unit.commbench.machine.test_network import net, write
+from tests.unit.commbench.machine.test_processes import process
 
 
 def host(root: Path, *cards: Card, now: Callable[[], float] = lambda: 0.0) -> HostSampler:
@@ -112,6 +113,18 @@ def test_a_sample_in_si_units(tmp_path: Path) -> None:
     assert (gpu.sm_clock_hz, gpu.temperature_c, gpu.throttle_reasons) == (1.41e9, 41, ("software power cap",))
     assert gpu.pcie_tx_bytes_per_s == pytest.approx(2.5e6)
     assert (gpu.nvlink_tx_bytes, gpu.nvlink_rx_bytes) == (138 * 1024, 139 * 1024)
+
+
+def test_what_others_took_is_told_from_the_job(tmp_path: Path) -> None:
+    """Of 100 ticks 40 are idle and 10 an interrupt's; of the 50 of processes the job's own took 30, a machine beside it 5."""
+    sampler = host(tmp_path)
+    sampler._job = 10
+    process(tmp_path / "proc", 10, (1000, 0, 0, 0))
+    sampler()
+    process(tmp_path / "proc", 10, (1020, 10, 0, 0))
+    write(tmp_path / "proc", stat="cpu 130 5 10 140 0 5 5 5 0 0")
+    second = sampler()
+    assert (second.cpu_busy, second.others_busy) == (pytest.approx(0.6), pytest.approx(0.2))
 
 
 def test_gpus_take_turns_at_the_slow_question(tmp_path: Path) -> None:

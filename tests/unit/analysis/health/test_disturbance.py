@@ -1,0 +1,101 @@
+"""Other processes on the host: told before any cause is, from the run's telemetry, and only where they can have mattered."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from commprof.analysis.health.check import Demands, check_run
+from commprof.analysis.health.disturbance import disturbance
+from commprof.analysis.health.evidence import Evidence
+from commprof.cli import main
+from commprof.commbench.machine.facts import ENVIRONMENT_FILE, TelemetrySample
+from commprof.commbench.records.rundir import RecordWriter, write_document
+from tests.factory import write_measurements
+from tests.report_runs import add_train, report
+from tests.unit.analysis.health.test_check import sweep
+from tests.unit.analysis.health.test_machine import host
+from tests.unit.analysis.health.test_run_health import bent, evidence
+
+HOST = replace(host(), cores_usable=2, cores_total=2)
+
+
+def samples(*shares: tuple[float, float | None]) -> tuple[TelemetrySample, ...]:
+    """Samples of which the job and others had these shares of the host."""
+    return tuple(
+        TelemetrySample(
+            hostname=HOST.hostname,
+            at_s=float(at_s),
+            cpu_busy=min(1.0, own + (others or 0.0)),
+            others_busy=others,
+            cpu_clock_hz=None,
+            gpus=(),
+            interfaces=(),
+        )
+        for at_s, (own, others) in enumerate(shares)
+    )
+
+
+def seen(telemetry: Sequence[TelemetrySample], found: Evidence | None = None, **changes: object) -> Evidence:
+    own = replace(found or evidence(), hosts=(HOST,), telemetry=tuple(telemetry))
+    return replace(own, run=replace(own.run, info=replace(own.run.info, **changes)))  # type: ignore[arg-type]
+
+
+def test_a_core_that_others_took_is_said_in_one_line() -> None:
+    (verdict,) = disturbance(seen(samples((0.5, 0.5), (0.6, 0.4), (0.5, 0.5))))
+    assert verdict.ok is False
+    assert verdict.message == (
+        f"other processes kept 1.0 of {HOST.hostname}'s 2 cores busy and left 0.0 idle (median of 3 samples): whatever these "
+        "times show may come of that; end them and measure again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "changes"),
+    [
+        (samples(*[(0.9, 0.05)] * 5), {}),  # next to nothing
+        (samples(*[(0.1, 0.3)] * 5), {}),  # a core was idle
+        (samples((0.5, 0.5), (0.5, 0.5), (1.0, 0.0), (1.0, 0.0), (1.0, 0.0)), {}),  # for a moment
+        (samples(*[(0.5, 0.5)] * 2), {}),  # too few
+        (samples(*[(0.5, None)] * 5), {}),  # an older run's
+        (samples(*[(0.5, 0.5)] * 5), {"num_nodes": 2, "num_machines": 1}),  # the other node's ranks
+    ],
+)
+def test_nobody_is_accused_without_evidence(telemetry: tuple[TelemetrySample, ...], changes: dict[str, int]) -> None:
+    assert not list(disturbance(seen(telemetry, **changes)))
+
+
+def test_a_job_that_may_not_use_every_core_cannot_tell() -> None:
+    found = seen(samples(*[(0.5, 0.5)] * 5))
+    assert not list(disturbance(replace(found, hosts=(replace(HOST, cores_total=4),))))
+
+
+def test_it_comes_first_and_no_cause_is_named_behind_it() -> None:
+    curve = evidence(bent(2**17, 2**20, 8.0), num_nodes=2)
+    calm, busy = seen(samples(*[(0.5, 0.0)] * 5), curve), seen(samples(*[(0.5, 0.5)] * 5), curve)
+    assert "slow range" in {own.name for own in check_run(calm, Demands(), None, 0.05)}
+    first, *others = check_run(busy, Demands(), None, 0.05)
+    assert first.name == "disturbance"
+    assert not {"slow range", "switch"} & {own.name for own in others}
+    (spikes,) = [own for own in others if own.name == "spikes"]
+    assert spikes.message.endswith("other processes took cores meanwhile, measure again")
+
+
+def add_surroundings(run: Path, telemetry: Sequence[TelemetrySample]) -> Path:
+    write_document(run / ENVIRONMENT_FILE, [HOST])
+    with RecordWriter(run / "telemetry.jsonl") as writer:
+        for sample in telemetry:
+            writer.append(sample)
+    return run
+
+
+def test_check_and_the_report_say_so_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    busy = samples(*[(0.5, 0.5)] * 5)
+    bench = add_surroundings(write_measurements(tmp_path / "bench", [*sweep(in_place=False), *sweep()]), busy)
+    train = add_surroundings(add_train(tmp_path / "train", 2, 0.1), busy)
+    assert main(["check", str(bench)]) == 3
+    assert capsys.readouterr().out.startswith("FAIL  disturbance: other processes kept 1.0 of ")
+    said = "This machine was disturbed: during train other processes kept up to 1.0 of its 2 cores busy."
+    assert said in report(train).text
+    assert "This machine was disturbed" not in report(add_train(tmp_path / "calm", 2, 0.1)).text
