@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,8 +123,15 @@ def test_what_the_profiler_stretches_is_no_evidence(
                 gloo_all_reduce(arrival, start + 180e3),
             ]
         write_trace(run / "traces" / f"rank{rank:05d}.trace.json.gz", events, header(rank, 2, host_name="a"))
-    assert main(["trace", str(run), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["stragglers"]
+    assert main(["trace", "--reduce", str(run), "--out", str(run / "reduced")]) == 0
+    capsys.readouterr()
+    found, reduced = (straggler(folder, capsys) for folder in (run, run / "reduced"))
+    assert found == reduced
     assert found["kind"] == kind
     if kind == "unknown":
         assert "to 180 ms where an undisturbed one takes 100 ms, and judge nobody" in found["message"]
+
+
+def straggler(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["trace", str(folder), "--json"]) == 0
+    return dict(json.loads(capsys.readouterr().out)["stragglers"])
