@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, LEVEL, MIN_STEPS, chance, fewest_steps
+from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, MIN_STEPS, chance, fewest_steps
 from commprof.analysis.traces.all_ranks.stragglers import StepStraggler, Stragglers, judge_steps
 from commprof.cli import main
 from tests.report_runs import add_train
@@ -32,7 +32,7 @@ def test_at_most_one_random_order_in_a_hundred_names_a_rank(num_ranks: int) -> N
         most = random.multinomial(num_steps, [1 / num_ranks] * num_ranks, size=TRIES).max(axis=1)
         named = {int(own): is_named(int(own), num_steps, num_ranks) for own in np.unique(most)}
         share = sum(named[int(own)] for own in most) / TRIES
-        assert share <= LEVEL + 3 * np.sqrt(LEVEL / TRIES), num_steps
+        assert share <= 0.01 + 3 * np.sqrt(0.01 / TRIES), num_steps
 
 
 def is_named(times: int, num_steps: int, num_ranks: int) -> bool:
