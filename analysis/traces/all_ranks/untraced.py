@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import median
 
 from commprof.analysis.runs.load import load_run
-from commprof.analysis.traces.one_rank.files import folder_of_traces
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import RUN_FILE
 from commprof.commbench.records.training import StepMeasurement
@@ -29,9 +28,9 @@ def untraced_step_s(files: Iterable[Path]) -> float | None:
 
 
 def run_of(file: Path) -> Path | None:
-    """Return the run folder that a trace lies in, if it lies in one."""
+    """Return the run folder of a trace, which lies in a folder inside it, reduced or not; None where there is none."""
     run = file.absolute().parent.parent
-    return run if (run / RUN_FILE).exists() and folder_of_traces(run) == file.absolute().parent else None
+    return run if (run / RUN_FILE).exists() else None
 
 
 def counted_step_s(ranks: Sequence[Sequence[StepMeasurement]]) -> float | None:

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, LEVEL, MIN_STEPS, chance, fewest_steps
+from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, MIN_STEPS, chance, fewest_steps
 from commprof.analysis.traces.all_ranks.stragglers import StepStraggler, Stragglers, judge_steps
 from commprof.cli import main
 from tests.report_runs import add_train
@@ -31,7 +32,7 @@ def test_at_most_one_random_order_in_a_hundred_names_a_rank(num_ranks: int) -> N
         most = random.multinomial(num_steps, [1 / num_ranks] * num_ranks, size=TRIES).max(axis=1)
         named = {int(own): is_named(int(own), num_steps, num_ranks) for own in np.unique(most)}
         share = sum(named[int(own)] for own in most) / TRIES
-        assert share <= LEVEL + 3 * np.sqrt(LEVEL / TRIES), num_steps
+        assert share <= 0.01 + 3 * np.sqrt(0.01 / TRIES), num_steps
 
 
 def is_named(times: int, num_steps: int, num_ranks: int) -> bool:
@@ -123,8 +124,15 @@ def test_what_the_profiler_stretches_is_no_evidence(
                 gloo_all_reduce(arrival, start + 180e3),
             ]
         write_trace(run / "traces" / f"rank{rank:05d}.trace.json.gz", events, header(rank, 2, host_name="a"))
-    assert main(["trace", str(run), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["stragglers"]
+    assert main(["trace", "--reduce", str(run), "--out", str(run / "reduced")]) == 0
+    capsys.readouterr()
+    found, reduced = (straggler(folder, capsys) for folder in (run, run / "reduced"))
+    assert found == reduced
     assert found["kind"] == kind
     if kind == "unknown":
         assert "to 180 ms where an undisturbed one takes 100 ms, and judge nobody" in found["message"]
+
+
+def straggler(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["trace", str(folder), "--json"]) == 0
+    return dict(json.loads(capsys.readouterr().out)["stragglers"])
