@@ -23,7 +23,7 @@ _OPS = {
 }
 _NAME = re.compile(rf"i?({'|'.join(_OPS)})(?:block)?[vw]?(?:personalizedexchange|pure|latency)?")
 _LAUNCH = re.compile(r"\b(?:mpirun\w*|mpiexec\w*|srun|jsrun|prterun)\b(.{0,400})")
-_COUNT = re.compile(r"(?:^|\s)(?:-np|-n|--np|-c|--ntasks)[ =]+(\d{1,6})\b")
+_COUNT = re.compile(r"(?:^|\s)(?:-np|-n|--np|--ntasks)[ =]+(\d{1,6})\b")
 _APART = 1.2  # slowest rank over the mean: worth a note
 
 
@@ -37,7 +37,8 @@ def launched_ranks(lines: Iterable[str], program: str) -> int | None:
     """Return the ranks that a command line in the log started `program` (a pattern) on; None without one."""
     for line in lines:
         launch = _LAUNCH.search(line[:2_000])
-        if launch and re.search(program, launch[1]) and (count := _COUNT.search(launch[1])):
+        named = re.search(program, launch[1]) if launch else None
+        if launch and named and (count := _COUNT.search(launch[1][: named.start()])):  # after it come the program's own flags
             return int(count[1])
     return None
 

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from commprof.analysis.readers.foreign import library_version
 from commprof.commbench.machine.hardware import ALLOWED_VARIABLES
+from commprof.commbench.records.types import SoftwareInfo
 
 _WORDS = re.compile(r"NCCL INFO (.{1,500})")
 _RANKS = re.compile(r"\bn[rR]anks[ =:]+(\d{1,6})\b")
@@ -77,3 +79,14 @@ def _transport(words: Sequence[str], environ: dict[str, str], *, needs_network: 
     off = [f"{name}={environ[name]}" for name, value in _OFF.items() if environ.get(name) == value and name not in idle]
     if off:
         yield f"{', '.join(off)} is set"
+
+
+def software_of(lines: Sequence[str]) -> SoftwareInfo | None:
+    """Return the versions that a log states; the library's own line beats nccl-tests' header."""
+    for line in lines:
+        if match := re.search(r"[NR]CCL version *:? *(\d{1,3}\.[\d.]{1,12})(?:\+cuda([\d.]{1,8}))?", line):
+            return SoftwareInfo(python="", nccl=match[1], cuda=match[2])
+    for line in lines:
+        if match := re.search(r"nccl-library=(\d{4,6})", line):
+            return SoftwareInfo(python="", nccl=library_version(int(match[1])))
+    return None

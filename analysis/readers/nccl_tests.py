@@ -16,15 +16,14 @@ from commprof.analysis.readers.foreign import (
     data_type,
     figure,
     is_close,
-    library_version,
     printed_over_derived,
     rescaled,
     whole_number,
 )
-from commprof.analysis.readers.nccl_info import nccl_info
+from commprof.analysis.readers.mpi_names import launched_ranks
+from commprof.analysis.readers.nccl_info import nccl_info, software_of
 from commprof.analysis.readers.nccl_tests_columns import Row, columns_of, placements_of
 from commprof.analysis.readers.nccl_tests_rows import HEADER, PROGRAM, last_start, rows_of, tables, values_of
-from commprof.commbench.records.types import SoftwareInfo
 
 NAMES = {"alltoall": "all_to_all", "sendrecv": "send_recv", "allreduce": "all_reduce", "allgather": "all_gather"}
 NAMES |= {op: op for op in ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "reduce", "gather", "scatter")}
@@ -69,8 +68,8 @@ def _sweep(lines: Sequence[str]) -> ForeignSweep:
         times=times,
         op=op,
         op_source=op_source,
-        num_ranks=info.num_ranks,
-        ranks_source="NCCL's own line (nranks)",
+        num_ranks=info.num_ranks or _launched(lines, header),
+        ranks_source="NCCL's own line (nranks)" if info.num_ranks else "its command line (processes, -t and -g)",
         num_nodes=info.num_nodes,
         nodes_source="NCCL's own line (nNodes)",
         transport=info.transport,
@@ -80,7 +79,7 @@ def _sweep(lines: Sequence[str]) -> ForeignSweep:
         calls_per_sample=1 if blocking else iterations,
         warmup_iterations=_number(header, "warmup iters") or 0,
         cuda_graph=bool(_number(header, "graph")),
-        software=_software(lines),
+        software=software_of(lines),
         failed_values=failed_values,
         ended_early=_ended_early(lines, rows),
         notes=tuple(notes),
@@ -166,7 +165,7 @@ def _num_wrong(word: str, dtype: str, *, counts_wrong: bool) -> int | None:
 
 
 def _number(header: str, name: str) -> int | None:
-    match = re.search(rf"{name}: (\d{{1,9}})", header)
+    match = re.search(rf"{name}:? (\d{{1,9}})", header)
     return int(match[1]) if match else None
 
 
@@ -177,19 +176,14 @@ def _program(lines: Sequence[str]) -> tuple[str | None, str]:
     return (NAMES.get(known[-1], known[-1]), f"the log names {known[-1]}_perf") if known else (None, "")
 
 
+def _launched(lines: Sequence[str], header: str) -> int | None:
+    """Return the ranks that a command line started: processes times threads times GPUs a thread."""
+    processes, threads, gpus = launched_ranks(lines, r"\w+_perf\b"), _number(header, "nThread"), _number(header, "nGpus")
+    return processes * threads * gpus if processes and threads and gpus else None
+
+
 def _ended_early(lines: Sequence[str], rows: Sequence[Row]) -> str | None:
     start = last_start(lines)
     size = whole_number(rows[-1].size) or 0
     broken = start is not None and start[1] != rows[-1].size
     return why_incomplete(lines, start[0] if start else None, size, broken=broken)
-
-
-def _software(lines: Sequence[str]) -> SoftwareInfo | None:
-    """Return the versions that a log states; the library's own line beats nccl-tests' header."""
-    for line in lines:
-        if match := re.search(r"[NR]CCL version *:? *(\d{1,3}\.[\d.]{1,12})(?:\+cuda([\d.]{1,8}))?", line):
-            return SoftwareInfo(python="", nccl=match[1], cuda=match[2])
-    for line in lines:
-        if match := re.search(r"nccl-library=(\d{4,6})", line):
-            return SoftwareInfo(python="", nccl=library_version(int(match[1])))
-    return None

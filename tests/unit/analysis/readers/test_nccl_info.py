@@ -29,6 +29,20 @@ def test_the_logs_own_number_of_ranks_decides_where_the_rates_leave_several(said
     assert found.ranks.source.startswith("NCCL's own line (nranks); busbw / algbw fits ")
 
 
+@pytest.mark.parametrize(
+    ("command", "ranks"),
+    [
+        ("$ mpirun -np 2 -x NCCL_DEBUG ./build/broadcast_perf -b 1M -n 20", 8),
+        ("srun --ntasks=4 -c 12 build/broadcast_perf -g 4", 16),
+    ],
+)
+def test_the_command_line_tells_the_ranks_where_the_rates_cannot(command: str, ranks: int) -> None:
+    text = "\n".join([command, *lines(Table(op="broadcast", listed=0))]).replace("nGpus 1", "nGpus 4")
+    assert (imported(text).ranks.value, imported(text).ranks.source) == (ranks, "its command line (processes, -t and -g)")
+    with pytest.raises(UnusableData, match="say --world-size N"):
+        imported(text.replace(command, "mpirun ./build/broadcast_perf -n 20"))
+
+
 def test_of_several_communicators_the_jobs_counts() -> None:
     assert imported(log(COMM.format(n=4, k=1, m=4), COMM.format(n=1000, k=125, m=8), ranks=1000)).ranks.value == 1000
 
