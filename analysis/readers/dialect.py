@@ -4,16 +4,16 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from commprof.analysis.readers import ds_bench, gloo_benchmark, imb, osu, ucc_perftest
-from commprof.analysis.readers.all_reduce_bench import read_all_reduce_bench
-from commprof.analysis.readers.blank_table import read_blank_table
-from commprof.analysis.readers.csv_table import read_csv_table, read_json_rows
 from commprof.analysis.readers.ending import fatal_line
 from commprof.analysis.readers.foreign import ForeignSweep
-from commprof.analysis.readers.nccl_tests import read_nccl_tests, why_no_rows
-from commprof.analysis.readers.nccl_tests_json import read_nccl_tests_json
-from commprof.analysis.readers.nccl_tests_rows import HEADER, text_lines
-from commprof.analysis.readers.param import read_param
+from commprof.analysis.readers.formats import ds_bench, gloo_benchmark, imb, osu, ucc_perftest
+from commprof.analysis.readers.formats.all_reduce_bench import read_all_reduce_bench
+from commprof.analysis.readers.formats.blank_table import read_blank_table
+from commprof.analysis.readers.formats.csv_table import read_csv_table, read_json_rows
+from commprof.analysis.readers.formats.nccl_tests import read_nccl_tests, why_no_rows
+from commprof.analysis.readers.formats.nccl_tests_json import read_nccl_tests_json
+from commprof.analysis.readers.formats.nccl_tests_rows import HEADER, text_lines
+from commprof.analysis.readers.formats.param import read_param
 from commprof.commbench.errors import UnusableData
 
 _KNOWS_ITS_END = ("nccl-tests", "mscclpp-test")

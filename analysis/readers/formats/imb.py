@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from commprof.analysis.readers.ending import fatal_line
 from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime, data_type, figure, whole_number
-from commprof.analysis.readers.mpi_names import mpi_operation, ranks_apart
+from commprof.analysis.readers.formats.mpi_names import mpi_operation, ranks_apart
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.units import format_bytes

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from commprof.analysis.readers.foreign import ForeignSweep
-from commprof.analysis.readers.named_columns import Statement, columns_of, sweeps_of
+from commprof.analysis.readers.formats.named_columns import Statement, columns_of, sweeps_of
 from commprof.commbench.errors import UnusableData
 
 _HEADER_WITHIN = 1_000  # lines

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime, data_type, figure, whole_number
-from commprof.analysis.readers.mpi_names import launched_ranks, mpi_operation, ranks_apart
+from commprof.analysis.readers.formats.mpi_names import launched_ranks, mpi_operation, ranks_apart
 from commprof.commbench.errors import UnusableData
 
 MARK = re.compile(r"^Collective: +(\w{1,40})\s*$", re.MULTILINE)

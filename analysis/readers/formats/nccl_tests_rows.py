@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from commprof.analysis.readers.ending import fatal_line
 from commprof.analysis.readers.foreign import DATA_TYPE_WORDS, whole_number
-from commprof.analysis.readers.nccl_tests_columns import Row, bare_rows, columns_of, first_time, is_value, without_stamp
+from commprof.analysis.readers.formats.nccl_tests_columns import Row, bare_rows, columns_of, first_time, is_value, without_stamp
 
 _REDUCTIONS = ("sum", "prod", "max", "min", "avg", "mulsum", "none")
 _MAX_LINE = 2_000  # a row with per-iteration figures has 250 characters, padding included

@@ -23,7 +23,7 @@ from commprof.analysis.readers.foreign import (
     library_version,
     whole_number,
 )
-from commprof.analysis.readers.nccl_tests import CPU_TIME, NAMES
+from commprof.analysis.readers.formats.nccl_tests import CPU_TIME, NAMES
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.types import SoftwareInfo
 from commprof.commbench.units import format_bytes

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime, data_type, figure, whole_number
-from commprof.analysis.readers.mpi_names import launched_ranks, mpi_operation, ranks_apart
+from commprof.analysis.readers.formats.mpi_names import launched_ranks, mpi_operation, ranks_apart
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS
 

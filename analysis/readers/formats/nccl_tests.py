@@ -8,7 +8,6 @@ hand keep their header, and it says what their columns are.
 import re
 from collections.abc import Iterator, Sequence
 
-from commprof.analysis.readers.device_list import devices_of
 from commprof.analysis.readers.ending import trouble, why_incomplete
 from commprof.analysis.readers.foreign import (
     ForeignSweep,
@@ -20,10 +19,11 @@ from commprof.analysis.readers.foreign import (
     rescaled,
     whole_number,
 )
-from commprof.analysis.readers.mpi_names import launched_ranks
+from commprof.analysis.readers.formats.device_list import devices_of
+from commprof.analysis.readers.formats.mpi_names import launched_ranks
+from commprof.analysis.readers.formats.nccl_tests_columns import Row, columns_of, placements_of
+from commprof.analysis.readers.formats.nccl_tests_rows import HEADER, PROGRAM, last_start, rows_of, tables, values_of
 from commprof.analysis.readers.nccl_info import nccl_info, software_of
-from commprof.analysis.readers.nccl_tests_columns import Row, columns_of, placements_of
-from commprof.analysis.readers.nccl_tests_rows import HEADER, PROGRAM, last_start, rows_of, tables, values_of
 
 NAMES = {"alltoall": "all_to_all", "sendrecv": "send_recv", "allreduce": "all_reduce", "allgather": "all_gather"}
 NAMES |= {op: op for op in ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "reduce", "gather", "scatter")}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime, figure
-from commprof.analysis.readers.named_columns import OP_NAMES
+from commprof.analysis.readers.formats.named_columns import OP_NAMES
 from commprof.commbench.errors import UnusableData
 
 TITLE = re.compile(r"Performance of (\w{1,40}) on (\d{1,6}) devices")

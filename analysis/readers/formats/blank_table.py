@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from commprof.analysis.readers.foreign import ForeignSweep
-from commprof.analysis.readers.named_columns import Statement, columns_of, sweeps_of
+from commprof.analysis.readers.formats.named_columns import Statement, columns_of, sweeps_of
 
 _MAX_LINE = 500
 _NCCOM = re.compile(r"\bnccom-test\b(.{0,400})")
