@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from commprof.commbench.records.rundir import RecordWriter, create_run, write_document
+from commprof.commbench.records.rundir import RecordWriter, create_run, read_records, write_document
 from commprof.commbench.records.training import GradientTimeline, ParameterTiming, StepMeasurement
 from commprof.commbench.records.types import (
     SCHEMA_VERSION,
@@ -181,6 +181,18 @@ def message(source: int, target: int, seconds: Sequence[float], *, message_bytes
         samples_s=tuple(seconds),
         timer="fake",
     )
+
+
+def retime_steps(run: Path, step_s: float) -> None:
+    """Let every step of a run that was measured take so long, its phases in proportion: measured beside others, it may not."""
+    for path in run.glob("steps.rank*.jsonl"):
+        steps = list(read_records(path, StepMeasurement))
+        path.unlink()
+        with RecordWriter(path) as writer:
+            for own in steps:
+                times = {f.name: getattr(own, f.name) for f in fields(own) if f.name.endswith("_s")}
+                scaled = {name: None if value is None else value * step_s / own.step_s for name, value in times.items()}
+                writer.append(replace(own, **scaled))
 
 
 def write_contention_run(

@@ -1,6 +1,7 @@
 """A rank that dies, a rank that stalls, a user who loses patience: nothing hangs, nothing measured is lost, nothing stays."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from commprof.commbench.records.rundir import RUN_FILE, read_info
 from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
+from tests.factory import retime_steps
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -71,17 +73,6 @@ def test_a_stalled_rank_is_given_up_within_the_timeout(start: Start, tmp_path: P
     assert ranks(run) == []
 
 
-def test_ctrl_c_ends_every_rank_and_marks_the_run(start: Start, tmp_path: Path, tiny: Path) -> None:
-    process, run = begin_training(start, tmp_path, tiny)
-    os.killpg(process.pid, signal.SIGINT)  # what a terminal sends to its foreground process group
-    output, _ = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 130
-    assert output.splitlines()[-1] == "commprof: interrupted"
-    assert "Traceback" not in output
-    assert read_info(run).status == "interrupted"
-    assert ranks(run) == []
-
-
 def test_ranks_do_not_outlive_a_killed_launcher(start: Start, tmp_path: Path, tiny: Path) -> None:
     process, run = begin_training(start, tmp_path, tiny)
     (torchrun,) = [
@@ -107,6 +98,8 @@ def test_sigterm_marks_a_plain_run(start: Start, tmp_path: Path, tiny: Path) -> 
     assert read_info(run).status == "interrupted"
 
 
+TRIES = 3  # of measuring one rank and two: beside others, one can seem slower than it is, and predict refuses such runs
+
 SMALL_STUDY = """\
 name: s
 models: [{config: tiny.yaml}]
@@ -127,6 +120,7 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(start: Start, tmp_pat
     assert process.returncode == 130, output
     assert read_info(folder).status == "interrupted"
     assert read_info(folder / "tiny-profile-n1").status == "completed"
+    retime_steps(folder / "tiny-profile-n1", 0.001)  # measured beside others, it could be slower than two ranks
     profiled_at = (folder / "tiny-profile-n1" / RUN_FILE).stat().st_mtime_ns
 
     process = start("study", study)
@@ -157,8 +151,12 @@ def test_a_study_goes_on_past_a_model_that_cannot_run_and_says_which_and_why(
     study = tmp_path / "study.yaml"
     broken = "[{config: tiny.yaml, name: broken, overrides: [distributed.backend=nccl]}, {config: tiny.yaml}]"
     study.write_text(SMALL_STUDY.replace("[{config: tiny.yaml}]", broken).replace("rounds: 2", "rounds: 0"))
-    done = commprof("study", study)
-    assert done.returncode == 1
+    for _ in range(TRIES):
+        done = commprof("study", study)
+        if "not comparable" not in done.stderr:
+            break
+        shutil.rmtree(tmp_path / "runs" / "s")
+    assert done.returncode == 1, done.stderr
     assert "failed: broken-profile-n1: backend nccl needs a CUDA device" in done.stderr
     assert "failed: broken-train-n2: it needs broken-profile-n1" in done.stderr
     assert done.stderr.splitlines()[-1].endswith("3 of 7 stages failed; the same command tries them again")

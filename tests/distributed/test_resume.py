@@ -6,6 +6,7 @@ import re
 import shlex
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,8 @@ def evaluations(run: Path) -> list[tuple[int, float, float]]:
 def test_a_killed_run_goes_on_bit_for_bit(
     start: Start, commprof: Commprof, forked: Commprof, tmp_path: Path, tiny: Path, num_ranks: int
 ) -> None:
-    run, world = tmp_path / "r", ("--nproc", num_ranks)
-    process = start("train", tiny, *ENDLESS, *world, "--folder", run)
+    run = tmp_path / "r"
+    process = start("train", tiny, *ENDLESS, "--nproc", num_ranks, "--folder", run)
     wait_until("a checkpoint in the second epoch", lambda: max(saved_steps(run), default=0) > 75 // num_ranks)
     for pid in processes_with(str(run)):
         os.kill(pid, signal.SIGKILL)
@@ -46,11 +47,12 @@ def test_a_killed_run_goes_on_bit_for_bit(
     begun = saved_steps(run)[-1]
     num_steps = max(lines(run / f"steps.rank{rank:05d}.jsonl") for rank in range(num_ranks)) + 20
 
-    done = commprof("train", tiny, *ENDLESS, f"training.max_steps={num_steps}", *world, "--resume", run)
+    train = commprof if num_ranks == 1 else partial(forked, num_ranks)
+    words = ("train", tiny, *ENDLESS, f"training.max_steps={num_steps}")
+    done = train(*words, "--resume", run)
     assert done.returncode == 0, done.stderr
     assert read_info(run).status == "completed"
-    whole = ("train", tiny, *ENDLESS, f"training.max_steps={num_steps}", "--folder", tmp_path / "whole")
-    done = commprof(*whole) if num_ranks == 1 else forked(num_ranks, *whole)
+    done = train(*words, "--folder", tmp_path / "whole")
     assert done.returncode == 0, done.stderr
     for rank in range(num_ranks):
         assert losses(run, rank) == losses(tmp_path / "whole", rank)

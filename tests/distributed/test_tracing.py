@@ -57,10 +57,16 @@ def test_a_signal_inside_a_window_leaves_whole_traces(
     window = ("profiling.trace_wait=5", "profiling.trace_steps=1000", "profiling.trace_shapes=false")
     process = start("train", tiny, *ENDLESS, *window, *checkpoints, "--nproc", num_ranks, "--folder", run)
     wait_until("the twentieth step", lambda: lines(run / f"steps.rank0000{num_ranks - 1}.jsonl") >= 20)
-    os.killpg(process.pid, signum) if signum == signal.SIGINT else os.kill(ranks(run)[0], signum)
+    if signum == signal.SIGINT:
+        os.killpg(process.pid, signum)  # what a terminal sends to its foreground process group
+    else:
+        os.kill(ranks(run)[0], signum)
     output, _ = process.communicate(timeout=DEADLINE_S)
-    assert read_info(run).status == "interrupted", output
+    assert (process.returncode, read_info(run).status) == (130, "interrupted"), output
     assert "Traceback" not in output
+    assert ranks(run) == []
+    if signum == signal.SIGINT:
+        assert output.splitlines()[-1] == "commprof: interrupted"
     traces = sorted((run / "traces").iterdir())
     assert [path.name for path in traces] == [f"rank0000{rank}.trace.json.gz" for rank in range(num_ranks)]
     for rank, path in enumerate(traces):

@@ -156,7 +156,7 @@ def test_a_killed_loader_worker_is_one_line(start: Start, tmp_path: Path, tiny: 
 
 
 def test_a_run_of_many_options_goes_on_bit_for_bit_with_any_number_of_workers(
-    forked: Commprof, commprof: Commprof, tmp_path: Path, tiny: Path
+    forked: Commprof, tmp_path: Path, tiny: Path
 ) -> None:
     """Cosine, accumulation, float16's scale and small buckets: gone on in the second epoch, from step 42."""
     options = (
@@ -172,7 +172,7 @@ def test_a_run_of_many_options_goes_on_bit_for_bit_with_any_number_of_workers(
     info = tmp_path / "r" / "run.json"
     info.write_text(info.read_text().replace('"completed"', '"interrupted"'))
     (tmp_path / "r" / "checkpoints" / "step-00000049.pt").unlink()
-    done = commprof("train", tiny, "--nproc", "2", *options, "training.max_steps=50", "loader.workers=2", "--resume", "r")
+    done = forked(2, "train", tiny, *options, "training.max_steps=50", "loader.workers=2", "--resume", "r")
     assert done.returncode == 0, done.stderr
     for rank in range(2):
         whole, again = (steps_of(tmp_path / name, rank) for name in ("whole", "r"))

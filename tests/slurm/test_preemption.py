@@ -8,8 +8,9 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.training import StepMeasurement
+from tests.distributed.conftest import FORK, run_in
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import SCRIPT, SCRIPTS, UNFINISHED, finish, submit
+from tests.slurm.conftest import SCRIPTS, UNFINISHED, finish, submit
 
 pytestmark = pytest.mark.slurm
 
@@ -44,8 +45,8 @@ def test_a_warned_job_saves_is_requeued_and_goes_on_bit_for_bit(slurm: Cluster, 
     assert f"--resume runs/slurm-{job}" in (tmp_path / "job.log").read_text()
     assert read_info(run).status == "completed"
 
-    whole = slurm.run(SCRIPT, "train", *words, "--nproc", "2", "--folder", "whole", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stdout
+    whole = run_in(tmp_path, *FORK, "2", "commprof", "train", *words, "--folder", "whole")
+    assert whole.returncode == 0, whole.stderr
     for rank in range(2):
         assert losses(run, rank) == losses(tmp_path / "whole", rank)
         assert [step for step, _ in losses(run, rank)] == list(range(NUM_STEPS))

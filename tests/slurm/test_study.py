@@ -1,5 +1,8 @@
 """A study whose stages are SLURM jobs: predictions before checks, a model that fails beside one that works."""
 
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,14 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import SCRIPT, SCRIPTS
 
 pytestmark = pytest.mark.slurm
+
+TRIES = 3  # of measuring one rank and two
+
+
+def disturbed(folder: Path) -> bool:
+    """Return whether predict refused the runs because one rank, beside others, was slower than two."""
+    log = folder / "logs" / "tiny-predict.log"
+    return log.exists() and "not comparable" in log.read_text()
 
 
 def write_study(folder: Path, models: str) -> Path:
@@ -26,8 +37,12 @@ def test_a_study_submits_its_stages_collects_the_results_and_says_what_failed(
 ) -> None:
     broken = "{config: tiny.yaml, name: broken, overrides: [distributed.backend=nccl]}"
     study = write_study(tmp_path, f"{broken}, {{config: tiny.yaml}}")
-    done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, deadline_s=400)
     folder = tmp_path / "runs" / "s"
+    for _ in range(TRIES):
+        done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, deadline_s=400)
+        if not disturbed(folder):
+            break
+        shutil.rmtree(folder)
     assert done.returncode == 1, done.stdout
     assert "failed: broken-profile-n1: job" in done.stdout
     assert "backend nccl needs a CUDA device" in (folder / "logs" / "broken-profile-n1.log").read_text()
@@ -49,13 +64,27 @@ def test_a_study_submits_its_stages_collects_the_results_and_says_what_failed(
 
 def test_a_stopped_study_leaves_its_jobs_and_the_same_command_collects_them(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
     study = write_study(tmp_path, "{config: tiny.yaml}")
-    stopped = slurm.run("timeout", "--signal=INT", "4", SCRIPT, "study", study, cwd=tmp_path, deadline_s=60)
-    assert "the jobs stay in the queue; scancel" in stopped.stdout
-    jobs = read_document(tmp_path / "runs" / "s" / "jobs.json", dict[str, str])
-    done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, deadline_s=400)
+    for _ in range(TRIES):
+        done = stop_and_collect(slurm, study, tmp_path)
+        if not disturbed(tmp_path / "runs" / "s"):
+            break
+        shutil.rmtree(tmp_path / "runs" / "s")
     assert done.returncode == 0, done.stdout
-    assert read_document(tmp_path / "runs" / "s" / "jobs.json", dict[str, str]) == jobs, "no job is submitted twice"
     assert "2 ranks: predicted" in done.stdout
+
+
+def stop_and_collect(slurm: Cluster, study: Path, tmp_path: Path) -> "subprocess.CompletedProcess[str]":
+    """Stop a study once its jobs are in the queue, and give its command again; assert that no job is submitted twice."""
+    submitted = tmp_path / "runs" / "s" / "jobs.json"
+    stopped = subprocess.Popen([SCRIPT, "study", study], cwd=tmp_path, env=slurm.environ, stderr=subprocess.PIPE, text=True)
+    slurm.wait_until("the last job to be submitted", lambda: submitted.exists() and "tiny-train-n2" in submitted.read_text())
+    stopped.send_signal(signal.SIGINT)
+    _, said = stopped.communicate(timeout=60)
+    assert "the jobs stay in the queue; scancel" in said
+    jobs = read_document(submitted, dict[str, str])
+    done = slurm.run(SCRIPT, "study", study, cwd=tmp_path, deadline_s=400)
+    assert read_document(submitted, dict[str, str]) == jobs, "no job is submitted twice"
+    return done
 
 
 def test_without_slurm_the_launcher_says_so(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
