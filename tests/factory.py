@@ -192,7 +192,7 @@ def retime_steps(run: Path, step_s: float) -> None:
             for own in steps:
                 times = {f.name: getattr(own, f.name) for f in fields(own) if f.name.endswith("_s")}
                 scaled = {name: None if value is None else value * step_s / own.step_s for name, value in times.items()}
-                writer.append(replace(own, **scaled))
+                writer.append(replace(own, **scaled))  # type: ignore[arg-type]
 
 
 def write_contention_run(

@@ -39,8 +39,10 @@ def test_a_killed_run_goes_on_bit_for_bit(
     run = tmp_path / "r"
     process = start("train", tiny, *ENDLESS, "--nproc", num_ranks, "--folder", run)
     wait_until("a checkpoint in the second epoch", lambda: max(saved_steps(run), default=0) > 75 // num_ranks)
-    for pid in processes_with(str(run)):
-        os.kill(pid, signal.SIGKILL)
+    pids = processes_with(str(run))
+    for signum in (signal.SIGSTOP, signal.SIGKILL):  # none has time to write down that another has gone
+        for pid in pids:
+            os.kill(pid, signum)
     process.communicate(timeout=DEADLINE_S)
     wait_until("the ranks to end", lambda: ranks(run) == [])
     assert read_info(run).status == "running"
