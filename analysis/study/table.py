@@ -27,7 +27,7 @@ _PHASES = ("data", "forward", "backward", "optimizer")
 class StudyRow:
     """One run of a study beside what was predicted of it. None: no single-rank run, no compute-only run.
 
-    Of runs that contradict each other (not `comparable`) neither speedup nor overhead is known.
+    Of runs that contradict each other (`incomparable` says how) neither speedup nor overhead is known.
     """
 
     run: Run
@@ -38,7 +38,7 @@ class StudyRow:
     compute_s: float | None = None
     comm_s: float | None = None
     predictions: dict[Model, Prediction] = field(default_factory=dict)
-    comparable: bool = True
+    incomparable: str = ""
 
     @property
     def step_s(self) -> float:
@@ -53,11 +53,11 @@ class StudyRow:
 
     @property
     def overhead_s(self) -> float | None:
-        return None if self.compute_s is None or not self.comparable else self.step_s - self.compute_s
+        return None if self.compute_s is None or self.incomparable else self.step_s - self.compute_s
 
     @property
     def speedup(self) -> float | None:
-        return None if self.work_s is None or not self.comparable else self.work_s / self.step_s
+        return None if self.work_s is None or self.incomparable else self.work_s / self.step_s
 
     @property
     def ratio(self) -> float | None:
@@ -122,7 +122,7 @@ def _checked_rows(cell: Cell, predicted: PredictionSet | None, single_s: float |
             compute_s=compute_only_s(compute[-1]) if compute else None,
             comm_s=next((law.comm_s for law in predicted.break_evens if law.world_size == n), None) if predicted else None,
             predictions={p.model: p for p in predicted.predictions if p.world_size == n} if predicted else {},
-            comparable=n not in contradicted,
+            incomparable=contradicted.get(n, ""),
         )
 
 

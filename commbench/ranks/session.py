@@ -74,7 +74,8 @@ def make_run(
     """Let rank 0 make the folder, with what all ranks say of themselves; return it as rank 0 sees it, on every rank."""
     info = _describe(kind, context, device, backend, workload)
     path = _together(_reopen if resume else _create, path, info, context, device)
-    _describe_hosts(path, context, device)
+    with marked_unless_well(path, context.rank):  # whoever is stopped here leaves no run that seems to go on
+        _describe_hosts(path, context, device)
     return path
 
 
@@ -89,6 +90,15 @@ def sampled(path: Path, context: RankContext) -> AbstractContextManager[None]:
 @contextmanager
 def marked(path: Path, rank: int) -> Iterator[None]:
     """Write down how the block ended: rank 0 that it went well, any rank what went wrong."""
+    with marked_unless_well(path, rank):
+        yield
+    if rank == 0:
+        finish_run(path, "completed")
+
+
+@contextmanager
+def marked_unless_well(path: Path, rank: int) -> Iterator[None]:
+    """Write down what went wrong in the block, on any rank."""
     try:
         yield
     except (KeyboardInterrupt, Interrupted) as error:
@@ -100,8 +110,6 @@ def marked(path: Path, rank: int) -> Iterator[None]:
     except BaseException as error:
         _mark(path, "failed", f"rank {rank}: {type(error).__name__}: {error}"[:1000])
         raise
-    if rank == 0:
-        finish_run(path, "completed")
 
 
 def _describe_hosts(path: Path, context: RankContext, device: torch.device) -> None:

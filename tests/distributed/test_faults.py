@@ -160,6 +160,7 @@ def test_a_study_goes_on_past_a_model_that_cannot_run_and_says_which_and_why(
     assert "failed: broken-profile-n1: backend nccl needs a CUDA device" in done.stderr
     assert "failed: broken-train-n2: it needs broken-profile-n1" in done.stderr
     assert done.stderr.splitlines()[-1].endswith("3 of 7 stages failed; the same command tries them again")
-    assert "off in the median" in (tmp_path / "runs" / "s" / "analysis" / "report.html").read_text()
+    assert "Every run that checked a prediction" in (tmp_path / "runs" / "s" / "analysis" / "report.html").read_text()
+    assert (tmp_path / "runs" / "s" / "analysis" / "tiny" / "predictions.json").exists()
     assert read_info(tmp_path / "runs" / "s" / "tiny-train-n2").status == "completed"
     assert read_info(tmp_path / "runs" / "s").status == "failed"

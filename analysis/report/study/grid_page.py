@@ -51,6 +51,8 @@ def _warnings(grid: Grid) -> Iterator[str]:
     missing = [cell.name for cell, predicted in grid.cells if predicted is None]
     if missing:
         yield f"No prediction could be made for {', '.join(missing)}."
+    refused = {(grid.cell_of(row)[0].name, row.run.world_size): row.incomparable for row in grid.checks if row.incomparable}
+    yield from (f"{name} on {ranks(n)}: {reason}." for (name, n), reason in refused.items())
 
 
 def _pictures(grid: Grid) -> Iterator[Picture]:

@@ -31,6 +31,8 @@ def grid_sentences(grid: Grid) -> Iterator[str]:
     """Yield where it pays, and of the cell with the lowest speedup what holds it back and what to try first."""
     rated = _rated(grid)
     if not rated:
+        if any(row.incomparable for row in grid.checks):
+            yield f"None of {len(grid.checks)} runs on several ranks can be compared with one rank; why is said below."
         return
     (row, least), (best_row, most) = rated[0], rated[-1]
     told = list(_boundaries(grid))

@@ -135,11 +135,23 @@ def test_a_run_that_cannot_be_compared_has_no_speedup(tmp_path: Path) -> None:
     predict_all(root)
     check(root, "1gbit", 0.8)
     training(root / "small-train-n2-100mbit", COMPUTE_S / 2, world_size=2, wire="100mbit")
-    write_study_report(root)
+    _, page = write_study_report(root)
+    assert "small-100mbit on 2 ranks: these runs are not comparable" in page.read_text()
+    assert "small-1gbit on 2 ranks: these" not in page.read_text()
     with (root / "analysis" / "study.csv").open() as file:
         _, slow, fast = csv.DictReader(file)
     assert (slow["speedup"], slow["efficiency"], slow["overhead_s"]) == ("", "", "")
     assert 1 < float(fast["speedup"]) < 2
+
+
+def test_a_page_without_one_comparable_run_says_so_first(tmp_path: Path) -> None:
+    root = calibrate(tmp_path / "study")
+    predict_all(root)
+    for wire in WIRES:
+        training(root / f"small-train-n2-{wire}", COMPUTE_S / 2, world_size=2, wire=wire)
+    sentences, page = write_study_report(root)
+    assert sentences[0] == "None of 2 runs on several ranks can be compared with one rank; why is said below."
+    assert "faster than one rank" not in page.read_text().split("<section")[0]
 
 
 def test_a_prediction_on_disk_is_never_replaced_and_failed_runs_belong_to_no_cell(tmp_path: Path) -> None:
