@@ -16,6 +16,7 @@ from commprof.commbench.errors import BadInput
 from commprof.commbench.machine.hardware import usable_cores
 from commprof.commbench.ranks.arguments import add_launch_arguments, check_launch_arguments, check_resume
 from commprof.commbench.ranks.launched import detect_rank
+from commprof.commbench.ranks.loading import load_torch
 from commprof.commbench.ranks.stopping import StopRequest
 from commprof.commbench.records.rundir import write_text
 from commprof.commbench.records.types import Workload
@@ -89,6 +90,7 @@ def train_verb(args: argparse.Namespace) -> int:
     config = load_train_config(args.config, args.overrides)
     # Listened to before torch is imported: a warning that comes meanwhile ends the run after its first step.
     stop = None if config.training.checkpoint_every is None else StopRequest((signal.SIGUSR2,))
+    load_torch(to_train=True)
     import torch
 
     from commprof.commbench.ranks.runtime import process_group, rank_device, resolve_backend

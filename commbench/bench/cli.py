@@ -20,6 +20,7 @@ from commprof.commbench.ranks.arguments import (
     swept_sizes,
 )
 from commprof.commbench.ranks.launched import detect_rank
+from commprof.commbench.ranks.loading import load_torch
 from commprof.commbench.records.operations import (
     DATA_TYPES,
     OPERATIONS,
@@ -168,6 +169,7 @@ def bench_sizes(args: argparse.Namespace) -> list[int]:
 
 def bench(args: argparse.Namespace) -> int:
     """Measure as one rank; rank 0 writes and prints. Returns 1 when a result was wrong."""
+    load_torch()
     from commprof.commbench.bench.run import BenchRequest, run_bench
 
     return run_bench(

@@ -17,6 +17,7 @@ from commprof.commbench.ranks.arguments import (
     printer,
     swept_sizes,
 )
+from commprof.commbench.ranks.loading import load_torch
 from commprof.commbench.records.rundir import RecordWriter
 from commprof.commbench.records.types import ContentionMeasurement
 from commprof.commbench.units import format_bytes, format_seconds, printable
@@ -46,6 +47,7 @@ def check_contention(args: argparse.Namespace) -> None:
 
 def contention(args: argparse.Namespace) -> int:
     """Measure as one rank; rank 0 writes contention.jsonl and prints. Raises BadInput on one rank."""
+    load_torch()
     import msgspec
 
     from commprof.commbench.contention.overlap import ContentionOptions, measure_contention

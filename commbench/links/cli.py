@@ -19,6 +19,7 @@ from commprof.commbench.ranks.arguments import (
     printer,
     swept_sizes,
 )
+from commprof.commbench.ranks.loading import load_torch
 from commprof.commbench.records.rundir import RecordWriter, read_info
 from commprof.commbench.records.types import LinkMeasurement
 from commprof.commbench.units import printable
@@ -48,6 +49,7 @@ def check_links(args: argparse.Namespace) -> None:
 
 def links(args: argparse.Namespace) -> int:
     """Measure as one rank; rank 0 writes links.jsonl and prints. Raises BadInput where there is no link at all."""
+    load_torch()
     import msgspec
     import torch
 

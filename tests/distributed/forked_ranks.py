@@ -5,7 +5,6 @@ script. A rank that torchrun starts loads torch for itself, and torchrun once mo
 What the launcher itself does is for tests that start one.
 """
 
-import gc
 import os
 import runpy
 import signal
@@ -16,8 +15,10 @@ from datetime import timedelta
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun's default; torch reads it when it is loaded
-from torch.distributed import TCPStore
-from torch.nn.parallel import DistributedDataParallel  # noqa: F401  loaded before the fork
+from commprof.commbench.ranks.loading import load_torch
+
+load_torch(to_train=True)  # before the fork
+from torch.distributed import TCPStore  # noqa: E402
 
 HOST = "127.0.0.1"
 MEET_S = 60
@@ -54,7 +55,6 @@ def main(num_ranks: int, command: Sequence[str]) -> int:
         listening.listen()
         port = int(listening.getsockname()[1])
         pids = set()
-        gc.freeze()
         for rank in range(num_ranks):
             if (pid := os.fork()) == 0:
                 listening.close()

@@ -1,7 +1,6 @@
 """A rank that dies, a rank that stalls, a user who loses patience: nothing hangs, nothing measured is lost, nothing stays."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -9,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from commprof.commbench.records.rundir import RUN_FILE, read_info
-from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
+from tests.distributed.conftest import DEADLINE_S, processes_with
 from tests.factory import retime_steps
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -98,11 +97,9 @@ def test_sigterm_marks_a_plain_run(start: Start, tmp_path: Path, tiny: Path) -> 
     assert read_info(run).status == "interrupted"
 
 
-TRIES = 3  # of measuring one rank and two: beside others, one can seem slower than it is, and predict refuses such runs
-
-SMALL_STUDY = """\
+STUDY = """\
 name: s
-models: [{config: tiny.yaml}]
+models: [{config: tiny.yaml, name: broken, overrides: [distributed.backend=nccl]}, {config: tiny.yaml}]
 world_sizes: [1, 2]
 bench: {min_bytes: 64K, max_bytes: 16M, seconds: 2}  # the largest takes many times what a busy machine adds to any
 contention: {max_bytes: 1M, rounds: 2}
@@ -110,9 +107,11 @@ overrides: [training.evaluate=false]
 """
 
 
-def test_an_interrupted_study_goes_on_with_what_is_missing(start: Start, tmp_path: Path, tiny: Path) -> None:
+def test_a_study_goes_on_past_a_model_that_cannot_run_and_after_an_interruption_with_what_is_missing(
+    start: Start, tmp_path: Path, tiny: Path
+) -> None:
     study, folder = tmp_path / "study.yaml", tmp_path / "runs" / "s"
-    study.write_text(SMALL_STUDY)
+    study.write_text(STUDY)
     process = start("study", study)
     wait_until("the computation to begin", (folder / "tiny-compute-n2").exists)
     os.killpg(process.pid, signal.SIGINT)
@@ -125,17 +124,19 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(start: Start, tmp_pat
 
     process = start("study", study)
     output, _ = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, output
+    assert process.returncode == 1, output
     assert "tiny-profile-n1: already measured" in output
     assert (folder / "tiny-profile-n1" / RUN_FILE).stat().st_mtime_ns == profiled_at
-    assert read_info(folder).status == "completed"
     assert read_info(folder / "incomplete" / "tiny-compute-n2-1").status in ("interrupted", "failed")
     for name in ("bench-n2", "contention-n2", "tiny-compute-n2", "tiny-train-n2"):
         assert read_info(folder / name).status == "completed"
-    predictions, checked = folder / "analysis" / "predictions.json", folder / "tiny-train-n2" / "steps.rank00000.jsonl"
+    predictions, checked = folder / "analysis" / "tiny" / "predictions.json", folder / "tiny-train-n2" / "steps.rank00000.jsonl"
     assert predictions.stat().st_mtime_ns < checked.stat().st_mtime_ns
-    assert "2 ranks: predicted" in output
-    assert output.splitlines()[-1].endswith("report.html")
+    assert "failed: broken-profile-n1: backend nccl needs a CUDA device" in output
+    assert "failed: broken-train-n2: it needs broken-profile-n1" in output
+    assert output.splitlines()[-1].endswith("3 of 8 stages failed; the same command tries them again")
+    assert read_info(folder).status == "failed"
+    assert "off in the median" in (folder / "analysis" / "report.html").read_text()
     assert len((folder / "analysis" / "study.csv").read_text().splitlines()) == 3
 
     study.write_text(study.read_text().replace("seconds: 2", "seconds: 3"))
@@ -143,24 +144,3 @@ def test_an_interrupted_study_goes_on_with_what_is_missing(start: Start, tmp_pat
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 2
     assert "holds another study: " in output
-
-
-def test_a_study_goes_on_past_a_model_that_cannot_run_and_says_which_and_why(
-    commprof: Commprof, tmp_path: Path, tiny: Path
-) -> None:
-    study = tmp_path / "study.yaml"
-    broken = "[{config: tiny.yaml, name: broken, overrides: [distributed.backend=nccl]}, {config: tiny.yaml}]"
-    study.write_text(SMALL_STUDY.replace("[{config: tiny.yaml}]", broken).replace("rounds: 2", "rounds: 0"))
-    for _ in range(TRIES):
-        done = commprof("study", study)
-        if "not comparable" not in done.stderr:
-            break
-        shutil.rmtree(tmp_path / "runs" / "s")
-    assert done.returncode == 1, done.stderr
-    assert "failed: broken-profile-n1: backend nccl needs a CUDA device" in done.stderr
-    assert "failed: broken-train-n2: it needs broken-profile-n1" in done.stderr
-    assert done.stderr.splitlines()[-1].endswith("3 of 7 stages failed; the same command tries them again")
-    assert "Every run that checked a prediction" in (tmp_path / "runs" / "s" / "analysis" / "report.html").read_text()
-    assert (tmp_path / "runs" / "s" / "analysis" / "tiny" / "predictions.json").exists()
-    assert read_info(tmp_path / "runs" / "s" / "tiny-train-n2").status == "completed"
-    assert read_info(tmp_path / "runs" / "s").status == "failed"
