@@ -1,5 +1,6 @@
 """How the tests run side by side, and what they may do to the machine."""
 
+import gc
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -33,10 +34,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ORDER.index(folder_of(item.nodeid)))
 
 
+def pytest_sessionstart() -> None:
+    gc.disable()  # nothing is garbage while modules are loaded
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # nor is what was loaded ever after
+    gc.enable()
+
+
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: many tests wait."""
-    return len(os.sched_getaffinity(0)) + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores where tests wait for processes."""
+    return len(os.sched_getaffinity(0)) + (config.option.markexpr != "not processes")
 
 
 @pytest.hookimpl(optionalhook=True)
