@@ -1,5 +1,5 @@
-"""What would make N ranks faster on the hardware at hand? Each change is one line of the configuration, played through the same
-model as the prediction itself, on the same draws.
+"""What would make N ranks faster on the hardware at hand? Each change is one setting, played through the same model as the
+prediction itself, on the same draws.
 
 A change is worth naming when even the low end of its interval saves time: 90 % of the draws, paired, so that what all of them
 share falls out. Seconds are per batch of the size that a step has now, so that changes of batch compare with the others; a
@@ -11,6 +11,13 @@ from dataclasses import dataclass
 
 from commprof.analysis.step.estimate import Estimate, Setting, estimate, interval, speedup
 from commprof.analysis.step.inputs import SingleRank, StepInputs
+from commprof.analysis.step.language import (
+    accumulation_setting,
+    batch_setting,
+    bucket_cap_setting,
+    bucket_view_setting,
+    two_byte_setting,
+)
 from commprof.analysis.step.results import Change
 
 _WORTH_TRYING = 0.01  # of a step; less than that drowns in a run's own spread
@@ -27,10 +34,14 @@ class _Candidate:
     setting: str
     changed: Setting
     side_effect: str | None = None
+    alters_learning: bool = False
 
 
 def changes(inputs: StepInputs, single: SingleRank) -> list[Change]:
-    """Return what is predicted to save time, the best first. `single` is one rank's step."""
+    """Return what is predicted to save time: first what leaves the updates as they are, the best first of either kind.
+
+    `single` is one rank's step.
+    """
     now = estimate(inputs)
     found = _judged(inputs, now, single, _candidates(inputs))
     caps = _judged(inputs, now, single, _caps(inputs))
@@ -38,7 +49,7 @@ def changes(inputs: StepInputs, single: SingleRank) -> list[Change]:
 
 
 def _best_first(found: Iterable[Change]) -> list[Change]:
-    return sorted(found, key=lambda change: -change.seconds_saved)
+    return sorted(found, key=lambda change: (change.alters_learning, -change.seconds_saved))
 
 
 def _judged(inputs: StepInputs, now: Estimate, single: SingleRank, candidates: Iterable[_Candidate]) -> Iterator[Change]:
@@ -56,37 +67,38 @@ def _judged(inputs: StepInputs, now: Estimate, single: SingleRank, candidates: I
                 interval_s=span,
                 speedup=speedup(inputs, single, candidate.changed, then),
                 side_effect=candidate.side_effect,
+                alters_learning=candidate.alters_learning,
             )
 
 
 def _candidates(inputs: StepInputs) -> Iterator[_Candidate]:
-    work = inputs.workload
+    work, configured = inputs.workload, inputs.configured
     for times in _BATCHES:
         yield _Candidate(
             what=f"take {times} times the batch" if work.scaling == "strong" else f"take {times} times the batch per rank",
-            setting=f"training.batch_size={times * work.samples_per_rank}",
+            setting=batch_setting(times * work.samples_per_rank, configured=configured),
             changed=Setting(batch=float(times)),
             side_effect=f"1/{times} of the updates per epoch, memory for the larger batch",
+            alters_learning=True,
         )
     for times in _ACCUMULATIONS if not work.static_graph else ():  # DDP allows only one of the two
         parts, batch = times * work.accumulation, times * work.samples_per_rank
         yield _Candidate(
             what=f"accumulate gradients over {parts} batches",
-            setting=f"training.accumulation={parts} training.batch_size={batch}",
+            setting=accumulation_setting(parts, batch, configured=configured),
             changed=Setting(accumulation=times),
             side_effect=f"1/{times} of the updates per epoch",
+            alters_learning=True,
         )
     if work.communication_hook == "none":
+        hook, rounding = two_byte_setting(inputs.backend, configured=configured)
         yield _Candidate(
-            what="send gradients in two bytes",
-            setting="distributed.communication_hook=bf16",
-            changed=Setting(sent_share=0.5),
-            side_effect="gradients are summed with 8 significant bits",
+            what="send gradients in two bytes", setting=hook, changed=Setting(sent_share=0.5), side_effect=rounding
         )
     if not work.gradient_as_bucket_view:
         yield _Candidate(
             what="let gradients be views of the buckets",
-            setting="distributed.gradient_as_bucket_view=true",
+            setting=bucket_view_setting(configured=configured),
             changed=Setting(bucket_view=True),
         )
 
@@ -98,6 +110,6 @@ def _caps(inputs: StepInputs) -> Iterator[_Candidate]:
         if (cap_bytes, cap_bytes) != (work.first_bucket_bytes, work.bucket_cap_bytes):
             yield _Candidate(
                 what=f"close buckets at {cap_mb} MiB",
-                setting=f"distributed.bucket_cap_mb={cap_mb}",
+                setting=bucket_cap_setting(cap_mb, configured=inputs.configured),
                 changed=Setting(caps_bytes=(cap_bytes, cap_bytes)),
             )

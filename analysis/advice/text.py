@@ -28,10 +28,13 @@ def _ranks_blocks(ranks: RankAdvice, scaling: str) -> Iterator[Block]:
         f"communication that nothing hides{carried}",
         tone="strong",
     )
-    if ranks.changes:
-        yield _savings("to change, best first", [_change(own) for own in ranks.changes])
+    alike = [_change(own) for own in ranks.changes if not own.alters_learning]
+    if alike:
+        yield _savings("to change, best first", alike)
     else:
-        yield line("  no change of the configuration surely saves 1 % of the step")
+        yield line("  no setting that leaves the updates as they are surely saves 1 % of the step")
+    if others := [_change(own) for own in ranks.changes if own.alters_learning]:
+        yield _savings("to change with what is learnt", others)
     what_ifs = [_saving(own.seconds_saved, own.interval_s, own.speedup, own.what) for own in ranks.what_ifs]
     yield _savings("other hardware: what if", what_ifs)
     yield from (_wrapped(f"({note})", "  ") for note in ranks.notes)

@@ -20,6 +20,7 @@ from commprof.analysis.step.computation import ComputePool, copy_share, draw_com
 from commprof.analysis.step.ddp import NO_CONTENTION, Contention, share_cores
 from commprof.analysis.step.drift import drift_of
 from commprof.analysis.step.inputs import SENT_SHARE, Gathered, SingleRank, StepInputs
+from commprof.analysis.step.language import is_configured
 from commprof.analysis.step.pools import compute_only_s
 from commprof.analysis.step.profiles import profile_runs
 from commprof.analysis.step.repeats import Repeats, repeats_of
@@ -140,6 +141,8 @@ def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel],
         drift=drift,
         between=hypot(profiles.between, 0.0 if measured is None else measured.between),
         pooled=tuple(_pooled(profiles, measured)),
+        configured=is_configured(profile.info),
+        backend=hosts.backend,
     )
     # What ranks that sent while they were traced were slowed by is in their computation already.
     return known if known.traced_ranks > 1 else _contended(known, runs, beside, ranks_on_cores)

@@ -26,6 +26,7 @@ class StepInputs:
     `imported_from` names the log that the wire is of, `traced_from` the traces of `traced_ranks` ranks that the computation is.
     `cost_ratios` [1 + draws, sizes] are bootstrapped medians over the measured ones at `cost.message_bytes`, the first row 1.
     `contention_bytes` is the message size at which contention was measured, None where it is worked out. `drift`: drift.py.
+    `configured`: a line of `commprof train`'s configuration means something to whoever asks. `backend` is that of the wire.
     `between`: what the runs that were pooled differ by (repeats.py), relative; `pooled` names them, a text for each kind.
     """
 
@@ -48,6 +49,8 @@ class StepInputs:
     drift: float = 0.0
     between: float = 0.0
     pooled: tuple[str, ...] = ()
+    configured: bool = True
+    backend: str = "gloo"
 
     @property
     def sent_share(self) -> float:

@@ -80,7 +80,8 @@ class Change:
     """Something to try: the seconds it is predicted to save per batch, with a 90 % interval, and the speedup that leaves,
     over one rank with the same change.
 
-    `side_effect`: what it changes besides the time, in a few words.
+    `side_effect`: what it changes besides the time, in a few words. `alters_learning`: the updates are others, so that what is
+    learnt and after how many samples may be another.
     """
 
     what: str
@@ -90,6 +91,7 @@ class Change:
     speedup: float
     interval_s: Interval | None = None
     side_effect: str | None = None
+    alters_learning: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,14 +171,25 @@ def _first_try(options: Sequence[Change], roomy: Sequence[Overhead], predicted: 
         return "Try first: no more ranks than cores; here ranks share cores at every world size."
     if not options:
         return "Try first: nothing simulated here saves more than 1 % of the step; a faster computation is the way on."
-    best = options[0]
+    best = min(options, key=lambda change: change.alters_learning)
     step_s = next(p.step_s for p in predicted.predictions if (p.model, p.world_size) == ("schedule", best.world_size))
     besides = f"; but {best.side_effect}" if best.side_effect else ""
     share = f"{best.seconds_saved / step_s:.0%} of the step"
-    return (
-        f"Try first: {best.what} ({best.setting}), predicted to save {saved(best)} per batch, {share}, and to bring "
+    gain = (
+        f"{best.what} ({best.setting}), predicted to save {saved(best)} per batch, {share}, and to bring "
         f"{best.speedup:.2f}x on {best.world_size} ranks{besides}."
     )
+    if best.alters_learning:
+        return (
+            "Nothing that leaves the updates as they are saves more than 1 % of the step. What would, and may change what is "
+            f"learnt: {gain}"
+        )
+    more = max(options, key=lambda change: change.seconds_saved)
+    return f"Try first: {gain}{_learnt_with(more) if more.alters_learning else ''}"
+
+
+def _learnt_with(change: Change) -> str:
+    return f" More would save, but may change what is learnt: {change.what} ({change.setting}), {saved(change)}."
 
 
 def saved(change: Change) -> str:

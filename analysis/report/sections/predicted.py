@@ -1,6 +1,6 @@
 """What a report says of predictions: beside the measurements, bucket by bucket, law by law, and what to change."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from commprof.analysis.report.figures import predictions as plots
 from commprof.analysis.report.figures.predictions import MODELS, ranks
@@ -15,6 +15,7 @@ from commprof.commbench.records.training import GradientTimeline
 from commprof.commbench.units import format_bytes, format_seconds
 
 _NOT_KNOWN = "-"
+_CHANGE_HEAD = ("Ranks", "Change", "Saved per batch (90 %)", "Speedup with it", "Besides")
 _MARKS = ("Ready", "Sent", "Landed")
 
 
@@ -144,12 +145,10 @@ def prediction_section(material: Material, predicted: PredictionSet, answers: tu
 
 def change_section(predicted: PredictionSet) -> Section:
     """Return what the simulator says would help."""
-    rows = tuple(_change_row(change) for change in predicted.changes)
-    if not rows:
+    if not predicted.changes:
         return Section(
             name="changes", title="What to try", sentences=("Nothing simulated surely saves more than 1 % of the step.",)
         )
-    head = ("Ranks", "Change", "Saved per batch (90 %)", "Speedup with it", "Besides")
     return Section(
         name="changes",
         title="What to try",
@@ -157,8 +156,15 @@ def change_section(predicted: PredictionSet) -> Section:
             "Each change went through the same simulator as the prediction. None of them has been run. Speedups are over one "
             "rank with the same change, which may gain from it as well: more is saved than the speedup shows.",
         ),
-        tables=(Table(title="Predicted gains, best first", head=head, rows=rows, words=frozenset({1, 4})),),
+        tables=tuple(_change_tables(predicted.changes)),
     )
+
+
+def _change_tables(changes: Sequence[Change]) -> Iterator[Table]:
+    for alters, title in ((False, "Predicted gains, best first"), (True, "What changes the updates, and so what is learnt")):
+        rows = tuple(_change_row(change) for change in changes if change.alters_learning is alters)
+        if rows:
+            yield Table(title=title, head=_CHANGE_HEAD, rows=rows, words=frozenset({1, 4}))
 
 
 def _change_row(change: Change) -> tuple[Cell, ...]:
