@@ -49,13 +49,15 @@ def advise_verb(args: argparse.Namespace) -> int:
     """Print the advice."""
     from commprof.analysis.advice.advise import advise
     from commprof.analysis.advice.text import advice_sheet
+    from commprof.analysis.runs.disturbance import disturbance_text
     from commprof.analysis.runs.load import load_runs
 
-    advice = advise(load_runs(args.runs), args.world_sizes, budget_of(args))
+    runs = load_runs(args.runs)
+    advice = advise(runs, args.world_sizes, budget_of(args))
     if args.json:
         sys.stdout.write(msgspec.json.encode(advice).decode() + "\n")
     else:
-        show(advice_sheet(advice))
+        show(advice_sheet(advice, disturbance_text(runs)))
     return 0
 
 

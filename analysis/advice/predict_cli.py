@@ -35,6 +35,7 @@ def check_predict(args: argparse.Namespace) -> None:
 
 def predict_verb(args: argparse.Namespace) -> int:
     """Predict, keep the predictions in the first folder's analysis/, and print the table; keep nothing of a what-if."""
+    from commprof.analysis.runs.disturbance import disturbance_text
     from commprof.analysis.runs.load import load_runs
     from commprof.analysis.step.assumptions import checked_assumptions
     from commprof.analysis.step.kept import PREDICTIONS_FILE, keep_predictions
@@ -53,7 +54,8 @@ def predict_verb(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(msgspec.json.encode(predicted).decode() + "\n")
         return 0
-    show(prediction_sheet(predicted, checked_assumptions(predicted, runs)))
+    others = disturbance_text(runs)
+    show(prediction_sheet(predicted, [] if others is not None else checked_assumptions(predicted, runs), others))
     return 0
 
 

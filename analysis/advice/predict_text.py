@@ -19,11 +19,12 @@ _COLUMNS = (
 )
 
 
-def prediction_sheet(predicted: PredictionSet, checks: Sequence[AssumptionCheck]) -> list[Block]:
-    """Lay out every model's prediction, and where a run parted from it."""
+def prediction_sheet(predicted: PredictionSet, checks: Sequence[AssumptionCheck], disturbed: str | None = None) -> list[Block]:
+    """Lay out every model's prediction, and where a run parted from it; before them that the machine was `disturbed`."""
     sizes = sorted({check.world_size for check in checks})
     parted = [_parted([check for check in checks if check.world_size == n]) for n in sizes]
-    return joined([_predicted(predicted), *parted])
+    warned = [] if disturbed is None else [[Words(disturbed, tone="bad")]]
+    return joined([*warned, _predicted(predicted), *parted])
 
 
 def _predicted(predicted: PredictionSet) -> list[Block]:

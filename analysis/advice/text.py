@@ -11,13 +11,14 @@ from commprof.commbench.units import format_estimate, format_rate, format_second
 _HOUR_S = 3600.0
 
 
-def advice_sheet(advice: Advice) -> list[Block]:
-    """Lay out all advice, world size by world size, then what epochs cost."""
+def advice_sheet(advice: Advice, disturbed: str | None = None) -> list[Block]:
+    """Lay out all advice, world size by world size, then what epochs cost; before it that the machine was `disturbed`."""
     fixed = "batch per rank fixed" if advice.scaling == "weak" else "batch in all fixed"
     single = format_seconds(advice.single_step_s)
+    warned = [] if disturbed is None else [[_wrapped(disturbed, tone="bad")]]
     head = [_wrapped(f"one rank: {single} a step; speedup in samples/s over one rank with the same change; {fixed}")]
     costs = [] if advice.costs is None else list(_costs(advice.costs))
-    return joined([head, *(list(_ranks_blocks(ranks, advice.scaling)) for ranks in advice.ranks), costs])
+    return joined([*warned, head, *(list(_ranks_blocks(ranks, advice.scaling)) for ranks in advice.ranks), costs])
 
 
 def _ranks_blocks(ranks: RankAdvice, scaling: str) -> Iterator[Block]:

@@ -1,78 +1,14 @@
-"""Did other processes keep the cores that a run's ranks would have had? As the run's own telemetry tells.
+"""Did others keep the cores that a run's ranks would have had? As a verdict (analysis/runs/disturbance.py)."""
 
-Others are what is not of the job's own processes on its host, and what the hypervisor took. They disturb a run where they keep
-a third of a core busy and less than one core is idle, in the median sample. Nothing is said where the job may not use every
-core of its host, where several of its nodes share one kernel, and of telemetry that older releases wrote.
-"""
+from collections.abc import Iterator
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from statistics import median
-
-from commprof.analysis.health.evidence import Evidence, load_surroundings
+from commprof.analysis.health.evidence import Evidence
 from commprof.analysis.health.results import Verdict
-from commprof.analysis.runs.load import Run
-from commprof.commbench.machine.facts import HostInfo, TelemetrySample
-
-_MIN_CORES = 0.3
-_MAX_IDLE = 1.0
-_MIN_SAMPLES = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disturbance:
-    """How many of a host's cores others kept busy, and how many were idle: medians over samples."""
-
-    hostname: str
-    cores: int
-    others: float
-    idle: float
-    num_samples: int
-
-    def __str__(self) -> str:
-        return (
-            f"other processes kept {self.others:.1f} of {self.hostname}'s {self.cores} cores busy and left {self.idle:.1f} "
-            f"idle (median of {self.num_samples} samples)"
-        )
+from commprof.analysis.runs.disturbance import MIN_CORES, most_disturbed
 
 
 def disturbance(evidence: Evidence) -> Iterator[Verdict]:
     """Yield that others took cores from a run; nothing where they did not, or where it cannot be told."""
     if found := most_disturbed(evidence.run, evidence.hosts, evidence.telemetry):
         message = f"{found}: whatever these times show may come of that; end them and measure again"
-        yield Verdict(name="disturbance", ok=False, measured=found.others, limit=_MIN_CORES, unit="1", message=message)
-
-
-def disturbed_runs(runs: Sequence[Run]) -> Iterator[tuple[Run, Disturbance]]:
-    """Yield the runs from which others took cores."""
-    for run in runs:
-        if found := most_disturbed(run, *load_surroundings(run)):
-            yield run, found
-
-
-def most_disturbed(
-    run: Run, hosts: Sequence[HostInfo] | None, telemetry: Sequence[TelemetrySample] | None
-) -> Disturbance | None:
-    """Return what others took of the host where they took most, if that is enough to disturb a run."""
-    if run.info.num_machines not in (None, run.info.num_nodes):
-        return None
-    found = [own for host in hosts or () if (own := _of_host(host, telemetry or ())) is not None]
-    worst = max(found, key=lambda own: own.others, default=None)
-    return worst if worst is not None and worst.others >= _MIN_CORES and worst.idle < _MAX_IDLE else None
-
-
-def _of_host(host: HostInfo, telemetry: Sequence[TelemetrySample]) -> Disturbance | None:
-    shares = [
-        (own.others_busy, own.cpu_busy)
-        for own in telemetry
-        if own.hostname == host.hostname and own.others_busy is not None and own.cpu_busy is not None
-    ]
-    if host.cores_usable != host.cores_total or len(shares) < _MIN_SAMPLES:
-        return None
-    return Disturbance(
-        hostname=host.hostname,
-        cores=host.cores_total,
-        others=host.cores_total * median(others for others, _ in shares),
-        idle=host.cores_total * (1 - median(busy for _, busy in shares)),
-        num_samples=len(shares),
-    )
+        yield Verdict(name="disturbance", ok=False, measured=found.others, limit=MIN_CORES, unit="1", message=message)

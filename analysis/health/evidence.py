@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from commprof.analysis.health.results import Verdict
+from commprof.analysis.runs.disturbance import load_surroundings
 from commprof.analysis.runs.load import Run
 from commprof.commbench.errors import BadInput
-from commprof.commbench.machine.facts import ENVIRONMENT_FILE, GpuInfo, HostInfo, TelemetrySample
+from commprof.commbench.machine.facts import GpuInfo, HostInfo, TelemetrySample
 from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS
-from commprof.commbench.records.rundir import read_document, read_records
+from commprof.commbench.records.rundir import read_records
 from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement, LinkMeasurement
 from commprof.commbench.spread import median_interval
 
@@ -81,11 +82,6 @@ def load_evidence(run: Run) -> Evidence:
     )
 
 
-def load_surroundings(run: Run) -> tuple[tuple[HostInfo, ...] | None, tuple[TelemetrySample, ...] | None]:
-    """Read what the run's hosts stated and what was sampled of them; raise BadInput for a malformed file."""
-    return _document(run.path / ENVIRONMENT_FILE, tuple[HostInfo, ...]), _telemetry(run.path)
-
-
 def series_of(measurements: Iterable[CollectiveMeasurement]) -> dict[Series, list[CollectiveMeasurement]]:
     """Group measurements that have a size into series, smallest message first."""
     found: dict[Series, list[CollectiveMeasurement]] = {}
@@ -149,16 +145,6 @@ def _check_timed(path: Path, links: Sequence[LinkMeasurement]) -> None:
     for link in links:
         if link.message_bytes < 0 or not link.samples_s or min(link.samples_s) <= 0:
             raise BadInput(f"{path} has a link without times above 0 ({link.kind}, {link.source} to {link.target})")
-
-
-def _telemetry(folder: Path) -> tuple[TelemetrySample, ...] | None:
-    """Read every host's file: telemetry.jsonl, telemetry.node00001.jsonl and so on."""
-    files = sorted(folder.glob("telemetry*.jsonl"))
-    return tuple(sample for file in files for sample in read_records(file, TelemetrySample)) if files else None
-
-
-def _document(path: Path, document_type: type[T]) -> T | None:
-    return read_document(path, document_type) if path.exists() else None
 
 
 def _records(path: Path, record_type: type[T]) -> tuple[T, ...] | None:

@@ -6,10 +6,10 @@ bandwidth. What breaks them is named with its size, and only beyond what the med
 
 from collections.abc import Iterator, Sequence
 
-from commprof.analysis.health.disturbance import most_disturbed
 from commprof.analysis.health.evidence import Evidence, judged_series, median_bounds_s, some
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.health.spikes import SPIKE, spikes
+from commprof.analysis.runs.disturbance import most_disturbed
 from commprof.commbench.records.types import CollectiveMeasurement
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp, log
 
-from commprof.analysis.health.disturbance import most_disturbed
 from commprof.analysis.health.evidence import Evidence, Series, judged_series, median_bounds_s, some
 from commprof.analysis.health.results import Verdict
+from commprof.analysis.runs.disturbance import most_disturbed
 from commprof.commbench.records.types import CollectiveMeasurement
 from commprof.commbench.units import format_bytes, format_seconds
 

@@ -4,8 +4,9 @@
     T_compute(N) >= T_1      the same of ranks side by side that send nothing
     T_N >= T_compute(N)      a step that sends takes no less than one that does not, so no part of it is below zero
 
-Noise goes beyond these by itself. Refused is only what lies beyond them with the nearer ends of both medians' 95 % intervals,
-and by more than the paces of two runs differ in 95 % of cases: e^(1.96 sqrt(PACE_ERROR^2 + 2 drift^2)), 5 % on a quiet machine.
+Noise goes beyond these by itself. Refused is what lies beyond them by more than the medians of two runs differ in 95 % of
+cases on a quiet machine: e^(1.96 sqrt(PACE_ERROR^2 + 2 drift^2)), at most 8 %. Wider intervals and a pace that drifts by more
+are no reason to let the impossible pass: they are why the runs cannot be compared.
 
 Where one batch is shared out (strong scaling) a rank's part of it may fit into caches that the whole did not, and T_N below
 T_1/N is real: it is believed where a compute-only run on N ranks shows it too, and refused where none does.
@@ -17,7 +18,7 @@ from math import exp, hypot, sqrt
 
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import ScalingKind
-from commprof.analysis.step.drift import drift_of
+from commprof.analysis.step.drift import TOLD_DRIFT, drift_of
 from commprof.analysis.step.estimate import PACE_ERROR
 from commprof.analysis.step.profiles import profile_runs
 from commprof.analysis.step.results import Overhead, PredictionSet
@@ -39,11 +40,10 @@ class Contradiction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SingleStep:
-    """One rank's median step and the low end of its 95 % interval; `threads` of a rank, None where none matter."""
+    """One rank's median step; `threads` of a rank, None where none matter."""
 
     name: str
     step_s: float
-    low_s: float
     kind: ScalingKind
     threads: int | None = None
 
@@ -51,7 +51,7 @@ class _SingleStep:
 def check_comparable(runs: Sequence[Run], profiles: Sequence[Run], drift: float) -> None:
     """Raise UnusableData where runs contradict each other; `profiles` are those that one rank's step is taken from."""
     for found in _of_runs(runs, _single_step(profiles), _margin(drift)):
-        raise UnusableData(found.reason)
+        raise UnusableData(found.reason + _drifted(drift))
 
 
 def contradictions(runs: Sequence[Run], predicted: PredictionSet | None) -> dict[int, str]:
@@ -63,12 +63,13 @@ def contradictions(runs: Sequence[Run], predicted: PredictionSet | None) -> dict
     own = profile_runs(runs) if predicted is None else [r for r in training if r.info.run_id == predicted.profile_run_id]
     if predicted is None and not own:
         return {}
-    single, margin = _single_step(own, predicted), _margin(drift_of(runs))
+    single, drift = _single_step(own, predicted), drift_of(runs)
+    margin = _margin(drift)
     found = [*_of_runs(runs, single, margin), *(_of_prediction(predicted, margin) if predicted is not None else ())]
     if whole := next((one for one in found if one.of_single), None):
         sizes = {run.world_size for run in runs} | {p.world_size for p in (predicted.predictions if predicted else ())}
-        return dict.fromkeys(sorted(sizes - {1}), whole.reason)
-    return {one.world_size: one.reason for one in reversed(found)}
+        return dict.fromkeys(sorted(sizes - {1}), whole.reason + _drifted(drift))
+    return {one.world_size: one.reason + _drifted(drift) for one in reversed(found)}
 
 
 def without(predicted: PredictionSet, world_sizes: set[int]) -> PredictionSet | None:
@@ -90,21 +91,23 @@ def _single_step(profiles: Sequence[Run], predicted: PredictionSet | None = None
     if not profiles:
         assert predicted is not None
         step_s = predicted.single_step_s
-        return _SingleStep(name=predicted.profile_run_id, step_s=step_s, low_s=step_s, kind=predicted.scaling)
+        return _SingleStep(name=predicted.profile_run_id, step_s=step_s, kind=predicted.scaling)
     shortest, longest = (pick(profiles, key=Run.median_step_s) for pick in (min, max))
-    median_s, workload = shortest.median_step_s(), shortest.info.workload
-    step_s = median_s if predicted is None else predicted.single_step_s
+    workload = shortest.info.workload
     return _SingleStep(
         name=str(longest.path),
-        step_s=step_s,
-        low_s=step_s * shortest.step_interval_s().low / median_s if median_s > 0 else step_s,
+        step_s=shortest.median_step_s() if predicted is None else predicted.single_step_s,
         kind="weak" if workload is None else workload.scaling,
         threads=shortest.info.threads_per_rank if shortest.info.on_cpu and shortest.info.imported_from is None else None,
     )
 
 
 def _margin(drift: float) -> float:
-    return exp(_Z95 * hypot(PACE_ERROR, sqrt(2) * drift))
+    return exp(_Z95 * hypot(PACE_ERROR, sqrt(2) * min(drift, TOLD_DRIFT)))
+
+
+def _drifted(drift: float) -> str:
+    return f" (the machine's pace drifts by {drift:.0%} within these runs)" if drift > TOLD_DRIFT else ""
 
 
 def _of_runs(runs: Sequence[Run], single: _SingleStep, margin: float) -> Iterator[Contradiction]:
@@ -112,17 +115,17 @@ def _of_runs(runs: Sequence[Run], single: _SingleStep, margin: float) -> Iterato
         silent = select(runs, kind="train", world_size=n, synchronised=False)
         real = select(runs, kind="train", world_size=n, synchronised=True)
         for run in (*silent, *real) if single.kind == "weak" else ():
-            if single.low_s > margin * run.step_interval_s().high:
+            if single.step_s > margin * run.median_step_s():
                 yield Contradiction(world_size=n, reason=_faster_than_one(run, single), of_single=True)
         for run in real:
             yield from _below_computation(run, silent, margin)
-            if single.kind == "strong" and not silent and single.low_s / n > margin * run.step_interval_s().high:
+            if single.kind == "strong" and not silent and single.step_s / n > margin * run.median_step_s():
                 yield Contradiction(world_size=n, reason=_faster_than_shared(run, single), of_single=False)
 
 
 def _below_computation(run: Run, silent: Sequence[Run], margin: float) -> Iterator[Contradiction]:
     for quiet in silent:
-        if quiet.step_interval_s().low > margin * run.step_interval_s().high:
+        if quiet.median_step_s() > margin * run.median_step_s():
             reason = (
                 f"{_REFUSAL} a step that sends takes no less than one that does not: {_told(run)} on {run.world_size} ranks, "
                 f"{_told(quiet)} with nothing sent; measure {quiet.path} again"

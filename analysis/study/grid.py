@@ -20,6 +20,7 @@ class Grid:
     rows: tuple[StudyRow, ...]
     boundaries: tuple[Boundary, ...]
     pages: tuple[Path, ...]
+    disturbed: str | None = None
     failures: tuple[tuple[str, str], ...] = ()  # stages without a completed run, and why
 
     @property

@@ -12,7 +12,8 @@ import numpy as np
 
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.health.evidence import MIN_SAMPLES
-from commprof.analysis.report.numbers.verdict import Outcome, outcomes
+from commprof.analysis.report.numbers.verdict import Outcome, answers, cause_and_cure, outcomes
+from commprof.analysis.runs.disturbance import disturbance_text
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, load_runs, select
 from commprof.analysis.step.assumptions import checked_assumptions
@@ -52,6 +53,7 @@ class Material:
     refusals: tuple[str, ...]
     unpredicted: str | None = None
     contradicted: frozenset[int] = frozenset()
+    disturbed: str | None = None
 
     @property
     def shared(self) -> dict[int, RunInfo]:
@@ -61,6 +63,14 @@ class Material:
     @property
     def schedule_outcomes(self) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.prediction.model == "schedule"]
+
+    def answers(self, predicted: PredictionSet) -> dict[int, str]:
+        """Return by world size what was predicted and measured, and how far apart they are."""
+        return answers(predicted, self.schedule_outcomes, self.checks, disturbed=self.disturbed is not None)
+
+    def cause_and_cure(self, predicted: PredictionSet) -> tuple[str, str]:
+        """Return what holds ranks back and what to try first."""
+        return cause_and_cure(predicted, self.schedule_outcomes, self.runs, disturbed=self.disturbed is not None)
 
     @property
     def checking(self) -> list[Run]:
@@ -167,6 +177,7 @@ def _material(unordered: Sequence[Run], root: Path, derived: Sequence[Path], stu
         refusals=(*refusals, *refusal),
         unpredicted=refusal[0] if refusal and predicted is None else None,
         contradicted=frozenset(contradicted),
+        disturbed=disturbance_text(runs),
     )
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from commprof.analysis.runs.disturbance import disturbance_text
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import karp_flatt, work_s
 from commprof.analysis.step.assumptions import checked_assumptions, failed, failed_communication
+from commprof.analysis.step.comparable import contradictions, without
 from commprof.analysis.step.results import AssumptionCheck, Change, Overhead, Prediction, PredictionSet
 from commprof.commbench.units import format_estimate, format_seconds
 
@@ -49,21 +51,39 @@ def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
 
 
 def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> list[str]:
-    """Return the sentences: an answer for each world size, then cause and cure."""
-    checks = checked_assumptions(predicted, runs)
-    return [*answers(predicted, measured, checks).values(), *cause_and_cure(predicted, measured, runs)]
+    """Return the sentences: what forbids an answer, an answer for each world size that has one, then cause and cure."""
+    others, contradicted = disturbance_text(runs), contradictions(runs, predicted)
+    warned = [*([] if others is None else [others]), *(f"{reason}." for reason in dict.fromkeys(contradicted.values()))]
+    sound = without(predicted, set(contradicted)) if contradicted else predicted
+    if sound is None:
+        return warned
+    checking = [one for one in measured if one.prediction.world_size not in contradicted]
+    found = answers(sound, checking, checked_assumptions(sound, runs), disturbed=others is not None)
+    return [*warned, *found.values(), *cause_and_cure(sound, checking, runs, disturbed=others is not None)]
 
 
-def answers(predicted: PredictionSet, measured: Sequence[Outcome], checks: Sequence[AssumptionCheck]) -> dict[int, str]:
-    """Return by world size what was predicted, what was measured, how far apart they are, and why if that is too far."""
+def answers(
+    predicted: PredictionSet, measured: Sequence[Outcome], checks: Sequence[AssumptionCheck], *, disturbed: bool = False
+) -> dict[int, str]:
+    """Return by world size what was predicted, what was measured, how far apart they are, and why if that is too far.
+
+    Of `disturbed` runs no reason is given: others' processes are one that none of the assumptions names.
+    """
     checking = {outcome.prediction.world_size: outcome for outcome in measured if outcome.prediction.model == "schedule"}
     found = [prediction for prediction in predicted.predictions if prediction.model == "schedule"]
     pairs = [(p, checking.get(p.world_size)) for p in found]
-    return {p.world_size: _answer(p, check) + _reason(p, check, checks) for p, check in pairs}
+    return {p.world_size: _answer(p, check) + ("" if disturbed else _reason(p, check, checks)) for p, check in pairs}
 
 
-def cause_and_cure(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> tuple[str, str]:
+def cause_and_cure(
+    predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run], *, disturbed: bool = False
+) -> tuple[str, str]:
     """Return what holds the largest world size that has cores enough back, and what to try first there."""
+    if disturbed:
+        return (
+            "What holds ranks back cannot be told from disturbed runs.",
+            "Try first: end what else runs there, and measure again.",
+        )
     roomy = [overhead for overhead in predicted.overheads if not _oversubscribed(runs, overhead.world_size)]
     overhead = (roomy or list(predicted.overheads))[-1]
     check = next(

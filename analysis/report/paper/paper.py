@@ -10,7 +10,7 @@ from pathlib import Path
 
 from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import Material, cell_material, gather
-from commprof.analysis.report.numbers.verdict import cause_and_cure, laws
+from commprof.analysis.report.numbers.verdict import laws
 from commprof.analysis.report.page.html import Picture, Report, Section, Table
 from commprof.analysis.report.sections.build import build_report
 from commprof.analysis.report.sections.origin import environment_section, facts
@@ -176,7 +176,7 @@ def _counted(known: Counter[str]) -> str:
 def _cause_and_cure(material: Material) -> tuple[str, str] | None:
     if material.predicted is None:
         return None
-    return cause_and_cure(material.predicted, material.schedule_outcomes, material.runs)
+    return material.cause_and_cure(material.predicted)
 
 
 def _cause(material: Material) -> Section:

@@ -10,7 +10,7 @@ from commprof.analysis.report.page.html import Report, Section, render
 from commprof.analysis.report.page.place import default_page, home_of
 from commprof.analysis.report.sections.contention import contention_section
 from commprof.analysis.report.sections.headline import headline, other_answers, sentences, verdict_sources
-from commprof.analysis.report.sections.health import disturbances, health_section
+from commprof.analysis.report.sections.health import health_section
 from commprof.analysis.report.sections.links import link_section
 from commprof.analysis.report.sections.measured import anatomy_section, wire_section
 from commprof.analysis.report.sections.origin import environment_section, file_section, warnings
@@ -84,7 +84,7 @@ def build_report(material: Material, page: Path) -> Report:
         title=material.root.resolve().name,
         subtitle=_subtitle(material),
         headline=headline(material),
-        sentences=(*disturbances(material), *sentences(material)),
+        sentences=sentences(material),
         sources=verdict_sources(material),
         warnings=warnings(material),
         pictures=proof(material, predicted) if predicted else (),

@@ -10,7 +10,7 @@ from commprof.analysis.report.numbers.data import (
     raw_files,
     wire_curves,
 )
-from commprof.analysis.report.numbers.verdict import Outcome, answers, cause_and_cure
+from commprof.analysis.report.numbers.verdict import Outcome
 from commprof.analysis.report.page.html import Headline, between
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run
@@ -40,10 +40,13 @@ def sentences(material: Material) -> tuple[str, ...]:
     predicted = material.predicted
     if predicted is None:
         missing = "There is no prediction: it takes a finished training run on one rank and a bench of the wire."
-        return (material.unpredicted or missing,)
-    found = answers(predicted, material.schedule_outcomes, material.checks)
+        return *_disturbed(material), material.unpredicted or missing
     best = _best(material, predicted).world_size
-    return found[best], *cause_and_cure(predicted, material.schedule_outcomes, material.runs)
+    return *_disturbed(material), material.answers(predicted)[best], *material.cause_and_cure(predicted)
+
+
+def _disturbed(material: Material) -> tuple[str, ...]:
+    return () if material.disturbed is None else (material.disturbed,)
 
 
 def verdict_sources(material: Material) -> tuple[str, ...]:
@@ -56,8 +59,7 @@ def verdict_sources(material: Material) -> tuple[str, ...]:
 def other_answers(material: Material, predicted: PredictionSet) -> tuple[str, ...]:
     """Return the answers for the world sizes that the top of the page leaves out."""
     best = _best(material, predicted).world_size
-    found = answers(predicted, material.schedule_outcomes, material.checks)
-    return tuple(text for n, text in found.items() if n != best)
+    return tuple(text for n, text in material.answers(predicted).items() if n != best)
 
 
 def _best(material: Material, predicted: PredictionSet) -> Prediction:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from commprof.analysis.health.check import TOLERANCE, Demands, check_run
-from commprof.analysis.health.disturbance import disturbed_runs
-from commprof.analysis.health.evidence import load_evidence, some
+from commprof.analysis.health.evidence import load_evidence
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.report.page.html import Section, Table
@@ -15,19 +14,6 @@ _WORDS = ("fails", "note", "not judged", "passes")
 _BY_RANK_TO_READ = 2  # failures and notes are shown, what passes or could not be judged is folded away
 
 Judged = list[tuple[str, Verdict]]
-
-
-def disturbances(material: Material) -> tuple[str, ...]:
-    """Say in one sentence which runs other processes took cores from, before anything names a cause; nothing where none did."""
-    found = list(disturbed_runs(material.runs))
-    if not found:
-        return ()
-    _, worst = max(found, key=lambda own: own[1].others)
-    names = some([run.path.name for run, _ in found])
-    return (
-        f"This machine was disturbed: during {names} other processes kept up to {worst.others:.1f} of its {worst.cores} cores "
-        "busy. Times, errors of predictions and the causes named below may come of that; end them and measure again.",
-    )
 
 
 def health_section(material: Material) -> Section | None:

@@ -30,6 +30,8 @@ def grid_headline(grid: Grid) -> Headline | None:
 def grid_sentences(grid: Grid) -> Iterator[str]:
     """Yield where it pays, and of the cell with the lowest speedup what holds it back and what to try first."""
     rated = _rated(grid)
+    if grid.disturbed is not None:
+        yield grid.disturbed
     if not rated:
         if any(row.incomparable for row in grid.checks):
             yield f"None of {len(grid.checks)} runs on several ranks can be compared with one rank; why is said below."
@@ -39,7 +41,8 @@ def grid_sentences(grid: Grid) -> Iterator[str]:
     yield from told or [f"Speedups lie between {least:.2f}x ({_named(row)}) and {most:.2f}x ({_named(best_row)})."]
     cell, predicted = grid.cell_of(row)
     if predicted is not None and predicted.overheads:
-        hindrance, cure = cause_and_cure(predicted, outcomes(predicted, cell.runs), cell.runs)
+        measured, disturbed = outcomes(predicted, cell.runs), grid.disturbed is not None
+        hindrance, cure = cause_and_cure(predicted, measured, cell.runs, disturbed=disturbed)
         yield f"Slowest against one rank, at {least:.2f}x, is {_named(row)}. {hindrance}"
         yield cure
 

@@ -7,6 +7,7 @@ from commprof.analysis.report.numbers.verdict import outcomes, verdict
 from commprof.analysis.report.page.html import render
 from commprof.analysis.report.study.cell_pages import write_cell_pages
 from commprof.analysis.report.study.grid_page import build_grid_report
+from commprof.analysis.runs.disturbance import disturbance_text
 from commprof.analysis.runs.load import load_cards, load_runs
 from commprof.analysis.step.kept import foretold, kept_predictions
 from commprof.analysis.step.results import PredictionSet
@@ -55,6 +56,7 @@ def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True) -> Grid:
         rows=tuple(study_rows(known)),
         boundaries=read_boundaries(root),
         pages=tuple(folder / "report.html" for folder in folders),
+        disturbed=disturbance_text([run for cell in cells for run in cell.runs]),
         failures=tuple(_failures(root)),
     )
 

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.health.check import Demands, check_run
 from commprof.analysis.health.disturbance import disturbance
 from commprof.analysis.health.evidence import Evidence
+from commprof.analysis.report.numbers.verdict import outcomes, verdict
+from commprof.analysis.runs.load import load_runs
 from commprof.cli import main
 from commprof.commbench.machine.facts import ENVIRONMENT_FILE, TelemetrySample
 from commprof.commbench.records.rundir import RecordWriter, write_document
-from tests.factory import write_measurements
+from tests.factory import step, write_measurements, write_training_run
+from tests.paper_study import study
 from tests.report_runs import add_train, report
 from tests.unit.analysis.health.test_check import sweep
 from tests.unit.analysis.health.test_machine import host
@@ -99,3 +103,27 @@ def test_check_and_the_report_say_so_before_anything_else(tmp_path: Path, capsys
     said = "This machine was disturbed: during train other processes kept up to 1.0 of its 2 cores busy."
     assert said in report(train).text
     assert "This machine was disturbed" not in report(add_train(tmp_path / "calm", 2, 0.1)).text
+
+
+def test_no_cause_is_named_of_a_study_that_others_disturbed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its run took 36 % longer than predicted, and a cause would be named."""
+    folders = [
+        *study(tmp_path),
+        write_training_run(tmp_path / "real", [step(i, forward_s=0.1) for i in range(20)], world_size=2),
+    ]
+    runs = load_runs(folders)
+    predicted = predict_runs(runs)
+    blamed = verdict(predicted, outcomes(predicted, runs), runs)
+    assert "No single assumption explains it" in blamed[0] and "not in the prediction" in blamed[1]
+    add_surroundings(tmp_path / "real", samples(*[(0.5, 0.5)] * 5))
+    told = verdict(predicted, outcomes(predicted, runs), runs)
+    assert told[0].startswith("This machine was disturbed: during real other processes kept up to 1.0 of its 2 cores busy.")
+    assert "too short" in told[1] and "assumption" not in told[1]
+    assert told[2:] == [
+        "What holds ranks back cannot be told from disturbed runs.",
+        "Try first: end what else runs there, and measure again.",
+    ]
+    for verb in ("predict", "advise"):
+        assert main([verb, *map(str, folders)]) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith("This machine was disturbed: during real") and "failed:" not in shown

@@ -50,6 +50,19 @@ def test_a_compute_only_run_faster_than_one_rank_is_no_result_either(tmp_path: P
         predict_runs(load_runs([timed(tmp_path / "n1", 0.422), bench, quiet]))
 
 
+def test_a_pace_that_drifts_lets_nothing_impossible_pass(tmp_path: Path) -> None:
+    """One rank's medians of 482 ms against 397 on two lie within each other's spread: 2.4x would be said with an interval."""
+    _, bench = study(tmp_path)
+    paces = (0.7, 0.8, 1.0, 1.2, 1.35)  # in stretches, as others come and go
+    folders = [bench]
+    for name, step_s, n in (("n1", 0.482, 1), ("c2", 0.397, 2)):
+        own = [step_s * pace for pace in paces for _ in range(4)]
+        steps = [replace(step(i, forward_s=0.5 * s, backward_s=0.4 * s), step_s=s) for i, s in enumerate(own)]
+        folders.append(write_training_run(tmp_path / name, steps, world_size=n, gradients=GRADIENTS, synchronised=n == 1))
+    with pytest.raises(UnusableData, match=r"more than 2 times .*n1 again \(the machine's pace drifts by \d\d% within these"):
+        predict_runs(load_runs(folders))
+
+
 def test_a_step_shorter_than_its_computation_is_no_result(tmp_path: Path) -> None:
     """So that exposed communication would be below zero."""
     _, bench = study(tmp_path)
