@@ -39,7 +39,9 @@ def write_study_report(root: Path) -> tuple[list[str], Path]:
     write_cell_pages(root, cells, [page.parent for page in material.pages])
     if not grid:
         (cell, predicted) = material.cells[0]
-        return verdict(predicted, outcomes(predicted, cell.runs), cell.runs) if predicted else [], material.pages[0]
+        if predicted is not None:
+            return verdict(predicted, outcomes(predicted, cell.runs), cell.runs), material.pages[0]
+        return [] if material.disturbed is None else [material.disturbed], material.pages[0]
     page = root / "analysis" / "report.html"
     report = build_grid_report(material)
     write_text(page, render(report))
