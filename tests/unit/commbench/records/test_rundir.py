@@ -1,3 +1,4 @@
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -150,3 +151,17 @@ def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path) -> Non
         write_text(path, "new \ud800")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_an_interruption_right_after_a_file_took_its_place_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_file = os.replace
+
+    def interrupted(source: str, target: Path) -> None:
+        replace_file(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(tmp_path / "jobs.json", "{}")
+    assert (tmp_path / "jobs.json").read_text() == "{}"
+    assert [path.name for path in tmp_path.iterdir()] == ["jobs.json"]
