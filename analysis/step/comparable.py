@@ -97,7 +97,7 @@ def _single_step(profiles: Sequence[Run], predicted: PredictionSet | None = None
     return _SingleStep(
         name=str(longest.path),
         step_s=step_s,
-        low_s=step_s * shortest.step_interval_s().low / median_s if median_s > 0 else step_s,
+        low_s=step_s * shortest.step_interval_s().low / median_s,
         kind="weak" if workload is None else workload.scaling,
         threads=shortest.info.threads_per_rank if shortest.info.on_cpu and shortest.info.imported_from is None else None,
     )

@@ -24,6 +24,7 @@ from typing import IO, Any, Self, TypeVar
 import msgspec
 
 from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.records.reading import decode, open_regular, read_bounded
 from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo, RunKind, RunStatus
 
 RUN_FILE = "run.json"
@@ -138,31 +139,16 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 def read_document(path: Path, document_type: type[T]) -> T:
     """Decode a JSON document strictly into its type; raise BadInput naming the file and the field."""
-    try:
-        if path.stat().st_size > _MAX_DOCUMENT_BYTES:
-            raise BadInput(f"{path} is larger than {_MAX_DOCUMENT_BYTES} bytes; this is not a file commprof wrote")
-        return msgspec.json.decode(path.read_bytes(), type=document_type)
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
-        raise BadInput(f"{path} is not a valid {document_type.__name__}: {error}; restore it or run again") from None
+    return decode(read_bounded(path, _MAX_DOCUMENT_BYTES), document_type, str(path))
 
 
 def read_records(path: Path, record_type: type[T]) -> Iterator[T]:
-    """Yield a JSONL file's records; a last line still being written is left out. Raise BadInput with file and line."""
-    decoder = msgspec.json.Decoder(record_type)
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from None
-    with file:
+    """Yield a JSONL file's records; a last line still being written is left out. Raise BadInput with file, line and field."""
+    with open_regular(path) as file:
         number = 0
         while (line := file.readline(_MAX_LINE_BYTES)).endswith(b"\n"):
             number += 1
-            try:
-                yield decoder.decode(line)
-            except msgspec.MsgspecError as error:
-                raise BadInput(f"{path}:{number} is not a valid {record_type.__name__}: {error}") from None
+            yield decode(line, record_type, f"{path}:{number}")
         if len(line) == _MAX_LINE_BYTES:
             raise BadInput(f"{path}:{number + 1} is longer than {_MAX_LINE_BYTES} bytes; commprof did not write it")
 
