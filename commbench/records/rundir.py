@@ -31,6 +31,12 @@ RUN_FILE = "run.json"
 _MAX_DOCUMENT_BYTES = 64 * 2**20
 _MAX_LINE_BYTES = 4 * 2**20
 
+# What a file system says to a writer; a block may also talk to a network, whose errors are its own.
+_WRITING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+}
+
 T = TypeVar("T")
 
 
@@ -53,7 +59,11 @@ def create_run(path: Path, info: RunInfo) -> None:
         path.mkdir()  # fails if somebody else was faster
     except OSError as error:
         raise BadInput(f"cannot create the run folder {path}: {error.strerror}; choose one you may write to") from None
-    write_document(path / RUN_FILE, info)
+    try:
+        write_document(path / RUN_FILE, info)
+    except OSError as error:
+        path.rmdir()
+        raise BadInput(f"cannot write {path / RUN_FILE}: {error.strerror}; choose a folder with room") from None
 
 
 def finish_run(path: Path, status: RunStatus, failure: str | None = None, *, override: bool = False) -> None:
@@ -122,19 +132,34 @@ def write_new_document(path: Path, document: Any) -> bool:  # noqa: ANN401  as a
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of `path` when the block succeeds and disappears when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Open a new file that takes the place of `path` when the block succeeds and disappears when it does not.
+
+    Raises OSError with the name of `path` where there is no room or it may not be written.
+    """
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.")  # 255 bytes is a name's most
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let what the file system says bear the name of the file that was to be written, not of the one that grows beside it."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        yield
+    except OSError as error:
+        if error.errno not in _WRITING:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_document(path: Path, document_type: type[T]) -> T:
