@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.errors import printable as printable  # lies where every error can have it
 
 _SUFFIX_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -15,7 +16,6 @@ _LINE_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([kmg])bit", re.IGNORECASE)
 _BITS = {"k": 1e3, "m": 1e6, "g": 1e9}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(s|m|min|h|d)", re.IGNORECASE)
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u061c\u200e\u200f]")
 
 
 def parse_bytes(text: str) -> int:
@@ -90,8 +90,3 @@ def format_line_rate(bits_per_s: float) -> str:
     """Write a line's rate as tc takes it: 200mbit, 2.5gbit."""
     prefix = "g" if bits_per_s >= 1e9 else "m" if bits_per_s >= 1e6 else "k"
     return f"{bits_per_s / _BITS[prefix]:.6g}{prefix}bit"
-
-
-def printable(text: str) -> str:
-    """Make text from outside safe for a terminal: control and direction characters become visible escapes."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
