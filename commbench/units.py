@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from commprof.commbench.errors import BadInput
 from commprof.commbench.errors import printable as printable  # lies where every error can have it
 
+MAX_BYTES = 2**60
+_SHOWN = 60  # characters of a word that is wrong
 _SUFFIX_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _LINE_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([kmg])bit", re.IGNORECASE)
@@ -22,8 +24,11 @@ def parse_bytes(text: str) -> int:
     """Turn `8`, `64M` or `1.5G` into bytes, K/M/G/T being powers of 1024; raise BadInput otherwise."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise BadInput(f"size {text!r} is not a number with K, M, G or T; write for example 64M for 64 * 2^20 bytes")
-    return int(float(match[1]) * _SUFFIX_BYTES[match[2].upper()])
+        raise BadInput(f"size {text[:_SHOWN]!r} is not a number with K, M, G or T; write for example 64M for 64 * 2^20 bytes")
+    num_bytes = int(float(match[1]) * _SUFFIX_BYTES[match[2].upper()])
+    if num_bytes > MAX_BYTES:
+        raise BadInput(f"size {text!r} is more than an exbibyte (2^60 bytes), the most that is taken")
+    return num_bytes
 
 
 def sweep_sizes(min_bytes: int, max_bytes: int, *, factor: int | None = None, step_bytes: int | None = None) -> Iterator[int]:
@@ -74,7 +79,9 @@ def parse_line_rate(text: str) -> float:
     """Turn `200mbit` or `2.5gbit`, as tc writes them (decimal), into bits per second; raise BadInput otherwise."""
     match = _LINE_RATE.fullmatch(text.strip())
     if match is None or not float(match[1]) > 0:
-        raise BadInput(f"rate {text!r} is not a number above 0 with kbit, mbit or gbit; write for example 200mbit or 2.5gbit")
+        raise BadInput(
+            f"rate {text[:_SHOWN]!r} is not a number above 0 with kbit, mbit or gbit; write for example 200mbit or 2.5gbit"
+        )
     return float(match[1]) * _BITS[match[2].lower()]
 
 
@@ -82,7 +89,7 @@ def parse_duration(text: str) -> float:
     """Turn `90s`, `45min`, `2h` or `1.5d` into seconds; raise BadInput for anything else and for no time at all."""
     match = _DURATION.fullmatch(text.strip())
     if match is None or not float(match[1]) > 0:
-        raise BadInput(f"duration {text!r} is not a number above 0 with s, min, h or d; write for example 2h or 90min")
+        raise BadInput(f"duration {text[:_SHOWN]!r} is not a number above 0 with s, min, h or d; write for example 2h or 90min")
     return float(match[1]) * _SECONDS[match[2].lower()]
 
 

@@ -89,6 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("commprof: interrupted\n")
         return 130
+    except MemoryError:
+        sys.stderr.write("commprof: error: this machine has too little memory for it; lower what is asked for\n")
+        return 1
     except BrokenPipeError:
         _drop_output()  # its reader has gone and wants no message
         return 1

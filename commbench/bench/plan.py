@@ -23,6 +23,7 @@ Mode = Literal["isolated", "pipelined"]
 
 PLAN_FILE = "bench.json"
 MAX_BUCKETS = 10_000
+_SHOWN = 80  # characters of a list of buckets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,21 +98,36 @@ def parse_buckets(text: str) -> tuple[tuple[int, ...], str]:
     `178M`: a model's gradient bytes in DDP's default buckets (first 1 MiB, then 25 MiB). `178M/10M`: in buckets of that cap.
     Raises BadInput for anything else.
     """
-    if Path(text).exists():
+    if _is_there(text):
         sizes = _recorded_buckets(Path(text))
         source = f"{len(sizes)} buckets of {text}"
     elif "," in text:
-        sizes, source = [parse_bytes(word) for word in text.split(",") if word], f"list {text}"
+        sizes, source = _listed(text)
     else:
         total, _, cap = text.partition("/")
         first, rest = (parse_bytes(cap), parse_bytes(cap)) if cap else (FIRST_CAP_BYTES, CAP_BYTES)
         if not 0 < parse_bytes(total) <= MAX_BUCKETS * max(1, rest):
-            raise BadInput(f"--buckets {text}: need a size above 0 in at most {MAX_BUCKETS} buckets")
+            raise BadInput(f"--buckets {text[:_SHOWN]}: need a size above 0 in at most {MAX_BUCKETS} buckets")
         sizes = list(_fill(parse_bytes(total), first, rest))
         source = f"{format_bytes(parse_bytes(total))} of gradients, buckets of {format_bytes(rest)}"
     if not sizes or min(sizes) < 1 or len(sizes) > MAX_BUCKETS:
-        raise BadInput(f"--buckets {text}: need 1 to {MAX_BUCKETS} sizes above 0")
+        raise BadInput(f"--buckets {text[:_SHOWN]}: need 1 to {MAX_BUCKETS} sizes above 0")
     return tuple(sizes), source
+
+
+def _is_there(text: str) -> bool:
+    """Say whether a word names a file or folder; a list of sizes may be longer than any name."""
+    try:
+        return Path(text).exists()
+    except OSError:
+        return False
+
+
+def _listed(text: str) -> tuple[list[int], str]:
+    words = [word for word in text.split(",") if word]
+    if len(words) > MAX_BUCKETS:
+        raise BadInput(f"--buckets: a list of {len(words)} sizes; need 1 to {MAX_BUCKETS} sizes above 0")
+    return [parse_bytes(word) for word in words], f"list {text}" if len(text) <= _SHOWN else f"list of {len(words)} sizes"
 
 
 def _recorded_buckets(path: Path) -> list[int]:

@@ -10,10 +10,11 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
+from commprof.commbench.units import MAX_BYTES
+
 MAX_RANKS: Final = 65_536
 MIN_TIME_S: Final = 1e-12  # no clock here tells less than a nanosecond; quotients stay finite
 MAX_TIME_S: Final = 1e9
-MAX_BYTES: Final = 2**60
 MAX_COUNT: Final = 2**60
 MAX_RATE: Final = 1e18  # bytes, bits or cycles per second
 

@@ -32,15 +32,15 @@ def open_regular(path: Path) -> IO[bytes]:
     return os.fdopen(handle, "rb")
 
 
-def read_bounded(path: Path, max_bytes: int) -> bytes:
-    """Return a file's content; raise BadInput where it cannot be read or is larger."""
+def read_bounded(path: Path, max_bytes: int, role: str = "a file commprof wrote") -> bytes:
+    """Return a file's content; raise BadInput where it cannot be read, or is larger than what has its role."""
     with open_regular(path) as file:
         try:
             content = file.read(max_bytes + 1)
         except OSError as error:
             raise BadInput(f"cannot read {path}: {error.strerror}") from None
     if len(content) > max_bytes:
-        raise BadInput(f"{path} is larger than {max_bytes} bytes; this is not a file commprof wrote")
+        raise BadInput(f"{path} is larger than {max_bytes} bytes; this is not {role}")
     return content
 
 

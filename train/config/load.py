@@ -15,8 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.reading import read_bounded
 
 _MAX_CONFIG_BYTES = 2**20
+
+# A ValueError is a text that is not UTF-8 or a number of more digits than Python reads.
+_NOT_YAML = (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError)
 
 T = TypeVar("T")
 
@@ -47,24 +51,21 @@ def dump_config(config: Any) -> str:  # noqa: ANN401  any configuration dataclas
 
 def read_yaml(path: Path) -> DictConfig:
     """Read a mapping from a file that anybody may have written; raise BadInput for one that does more than hold values."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"cannot read the configuration {path}: {error.strerror}") from None
-    if len(raw) > _MAX_CONFIG_BYTES:
-        raise BadInput(f"{path} is larger than {_MAX_CONFIG_BYTES} bytes; this is not a configuration")
+    raw = read_bounded(path, _MAX_CONFIG_BYTES, "a configuration")
     try:
         text = raw.decode("utf-8")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
             raise BadInput(f"{path} uses YAML aliases, which are not supported; write the values out")
         layer = OmegaConf.create(text)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is not valid YAML: {reason}") from None
+    except _NOT_YAML as error:
+        raise BadInput(f"{path} is not valid YAML: {_reason(error)}") from None
     if not isinstance(layer, DictConfig):
         raise BadInput(f"{path} must be a mapping of sections, such as 'training:' with keys below it")
     return _without_interpolation(layer, str(path))
+
+
+def _reason(error: Exception) -> str:
+    return "it is nested without end" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
 
 
 def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
@@ -73,8 +74,8 @@ def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
             raise BadInput(f"override {override!r} is not key=value; write for example training.batch_size=64")
     try:
         layer = OmegaConf.from_dotlist(list(overrides))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise BadInput(f"the command line: {' '.join(str(error).split())[:200]}") from None
+    except _NOT_YAML as error:
+        raise BadInput(f"the command line: {_reason(error)}") from None
     return _without_interpolation(layer, "the command line")
 
 
