@@ -24,6 +24,7 @@ from typing import IO, Any, Self, TypeVar
 import msgspec
 
 from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.records.masking import masked, masked_command, masked_variables
 from commprof.commbench.records.reading import decode, open_regular, read_bounded
 from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo, RunKind, RunStatus
 
@@ -60,7 +61,7 @@ def create_run(path: Path, info: RunInfo) -> None:
     except OSError as error:
         raise BadInput(f"cannot create the run folder {path}: {error.strerror}; choose one you may write to") from None
     try:
-        write_document(path / RUN_FILE, info)
+        write_document(path / RUN_FILE, _without_secrets(info))
     except OSError as error:
         path.rmdir()
         raise BadInput(f"cannot write {path / RUN_FILE}: {error.strerror}; choose a folder with room") from None
@@ -73,7 +74,7 @@ def finish_run(path: Path, status: RunStatus, failure: str | None = None, *, ove
     """
     info = read_info(path)
     if info.status == "running" or (override and info.status != "completed"):
-        ended = replace(info, status=status, failure=failure, ended_at=now_utc())
+        ended = replace(info, status=status, failure=None if failure is None else masked(failure), ended_at=now_utc())
         try:
             write_document(path / RUN_FILE, ended)
         except OSError as error:
@@ -101,7 +102,16 @@ def read_info(path: Path) -> RunInfo:
     info = read_document(path / RUN_FILE, RunInfo)
     if info.schema_version > SCHEMA_VERSION:
         raise BadInput(f"{path} has schema {info.schema_version}, this commprof reads up to {SCHEMA_VERSION}; upgrade")
-    return info
+    return _without_secrets(info)  # an earlier commprof wrote commands down as they were
+
+
+def _without_secrets(info: RunInfo) -> RunInfo:
+    return replace(
+        info,
+        command=masked_command(info.command),
+        environ=masked_variables(info.environ),
+        failure=None if info.failure is None else masked(info.failure),
+    )
 
 
 def write_document(path: Path, document: Any) -> None:  # noqa: ANN401  any record of types.py, or a tuple of them

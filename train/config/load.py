@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.masking import MASK, is_secret, masked
 from commprof.commbench.records.reading import read_bounded
 
 _MAX_CONFIG_BYTES = 2**20
@@ -45,8 +46,21 @@ def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T
 
 
 def dump_config(config: Any) -> str:  # noqa: ANN401  any configuration dataclass
-    """Write the resolved configuration as YAML, to be saved with the run."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    """Write the resolved configuration as YAML, to be saved with the run: credentials in it become ***."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_container(config)))
+
+
+def to_container(config: Any) -> Any:  # noqa: ANN401  any configuration dataclass; dicts, lists and plain values
+    """Return a configuration as it is written down."""
+    return _shown(OmegaConf.to_container(OmegaConf.structured(config), resolve=False))
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401  as above
+    if isinstance(value, dict):
+        return {key: MASK if isinstance(inner, str) and is_secret(str(key)) else _shown(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(inner) for inner in value]
+    return masked(value) if isinstance(value, str) else value
 
 
 def read_yaml(path: Path) -> DictConfig:

@@ -107,6 +107,13 @@ def test_a_missing_or_huge_file_is_named(tmp_path: Path) -> None:
         load_train_config(tmp_path / "huge.yaml")
 
 
+def test_the_saved_configuration_shows_no_credential(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("experiment_name: mine")
+    config = load_train_config(tmp_path / "x.yaml", ["data.url=https://user:SECRET@host/x"])
+    assert config.data.url == "https://user:SECRET@host/x"
+    assert "url: https://***@host/x" in dump_config(config)
+
+
 @pytest.mark.parametrize("words", [[], ["training.max_steps=50"]])
 def test_a_training_without_a_configuration_is_told_what_to_type(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *words]) == 2
