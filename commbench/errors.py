@@ -4,11 +4,23 @@ Every error a user can cause or must act on is a CommprofError: one line that na
 The command line prints that line and leaves with the class's exit code; anything else is a bug and shows its traceback.
 """
 
+import re
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u061c\u200e\u200f]")
+
+
+def printable(text: str) -> str:
+    """Make text from outside safe for a terminal: control and direction characters become visible escapes."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
 
 class CommprofError(Exception):
-    """Something failed that the user can understand from one line."""
+    """Something failed that the user can understand from one line, which holds nothing that could steer a terminal."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class BadInput(CommprofError):

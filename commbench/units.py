@@ -8,22 +8,27 @@ import re
 from collections.abc import Iterator
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.errors import printable as printable  # lies where every error can have it
 
+MAX_BYTES = 2**60
+_SHOWN = 60  # characters of a word that is wrong
 _SUFFIX_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _LINE_RATE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([kmg])bit", re.IGNORECASE)
 _BITS = {"k": 1e3, "m": 1e6, "g": 1e9}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(s|m|min|h|d)", re.IGNORECASE)
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u061c\u200e\u200f]")
 
 
 def parse_bytes(text: str) -> int:
     """Turn `8`, `64M` or `1.5G` into bytes, K/M/G/T being powers of 1024; raise BadInput otherwise."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise BadInput(f"size {text!r} is not a number with K, M, G or T; write for example 64M for 64 * 2^20 bytes")
-    return int(float(match[1]) * _SUFFIX_BYTES[match[2].upper()])
+        raise BadInput(f"size {text[:_SHOWN]!r} is not a number with K, M, G or T; write for example 64M for 64 * 2^20 bytes")
+    num_bytes = int(float(match[1]) * _SUFFIX_BYTES[match[2].upper()])
+    if num_bytes > MAX_BYTES:
+        raise BadInput(f"size {text!r} is more than an exbibyte (2^60 bytes), the most that is taken")
+    return num_bytes
 
 
 def sweep_sizes(min_bytes: int, max_bytes: int, *, factor: int | None = None, step_bytes: int | None = None) -> Iterator[int]:
@@ -74,7 +79,9 @@ def parse_line_rate(text: str) -> float:
     """Turn `200mbit` or `2.5gbit`, as tc writes them (decimal), into bits per second; raise BadInput otherwise."""
     match = _LINE_RATE.fullmatch(text.strip())
     if match is None or not float(match[1]) > 0:
-        raise BadInput(f"rate {text!r} is not a number above 0 with kbit, mbit or gbit; write for example 200mbit or 2.5gbit")
+        raise BadInput(
+            f"rate {text[:_SHOWN]!r} is not a number above 0 with kbit, mbit or gbit; write for example 200mbit or 2.5gbit"
+        )
     return float(match[1]) * _BITS[match[2].lower()]
 
 
@@ -82,7 +89,7 @@ def parse_duration(text: str) -> float:
     """Turn `90s`, `45min`, `2h` or `1.5d` into seconds; raise BadInput for anything else and for no time at all."""
     match = _DURATION.fullmatch(text.strip())
     if match is None or not float(match[1]) > 0:
-        raise BadInput(f"duration {text!r} is not a number above 0 with s, min, h or d; write for example 2h or 90min")
+        raise BadInput(f"duration {text[:_SHOWN]!r} is not a number above 0 with s, min, h or d; write for example 2h or 90min")
     return float(match[1]) * _SECONDS[match[2].lower()]
 
 
@@ -90,8 +97,3 @@ def format_line_rate(bits_per_s: float) -> str:
     """Write a line's rate as tc takes it: 200mbit, 2.5gbit."""
     prefix = "g" if bits_per_s >= 1e9 else "m" if bits_per_s >= 1e6 else "k"
     return f"{bits_per_s / _BITS[prefix]:.6g}{prefix}bit"
-
-
-def printable(text: str) -> str:
-    """Make text from outside safe for a terminal: control and direction characters become visible escapes."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -22,6 +22,7 @@ from commprof.commbench.verb import Verb
 
 _WIDTH = 80
 _INDENT = 14  # of the overview's second column
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 VERBS = {
     "env": ("commbench.machine.cli", "what would be recorded about this machine"),
@@ -88,15 +89,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("commprof: interrupted\n")
         return 130
+    except MemoryError:
+        sys.stderr.write("commprof: error: this machine has too little memory for it; lower what is asked for\n")
+        return 1
     except BrokenPipeError:
         _drop_output()  # its reader has gone and wants no message
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.filename is None and error.errno not in _FULL:
             raise
-        _drop_output()
-        sys.stderr.write(f"commprof: error: the output cannot be written: {error.strerror}\n")
-        return 1
+        if error.filename is None:
+            _drop_output()
+        sys.stderr.write(f"commprof: error: {printable(_unusable(error))}\n")
+        return 1 if error.errno in _FULL else 2
+
+
+def _unusable(error: OSError) -> str:
+    """Say what the file system refused and what would do."""
+    if error.filename is None:
+        return f"standard output cannot be written: {error.strerror}; make room where it goes"
+    mend = "make room" if error.errno in _FULL else "name one that you may use (--out says where results go)"
+    return f"cannot use {error.filename}: {error.strerror}; {mend}"
 
 
 def _prepare_streams() -> None:

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from commprof.commbench.errors import BadInput
-from commprof.commbench.machine.hardware import usable_cores
+from commprof.commbench.machine.hardware import available_memory_bytes, has_nvidia_driver, usable_cores
 from commprof.commbench.ranks.arguments import add_launch_arguments, check_launch_arguments, check_resume
 from commprof.commbench.ranks.launched import detect_rank
 from commprof.commbench.ranks.loading import load_torch
 from commprof.commbench.ranks.stopping import StopRequest
 from commprof.commbench.records.rundir import write_text
 from commprof.commbench.records.types import Workload
+from commprof.commbench.units import format_bytes
 from commprof.commbench.verb import Verb
 from commprof.train.board import check_tensorboard
+from commprof.train.config.limits import BYTES_PER_PARAMETER, least_parameters
 from commprof.train.config.load import dump_config
 from commprof.train.config.schedule import count_steps, samples_per_rank
 from commprof.train.config.types import TrainConfig, load_train_config
@@ -54,6 +56,7 @@ def check_train(args: argparse.Namespace) -> None:
     world_size = args.nproc or detect_rank(os.environ).world_size
     num_steps = count_steps(len(training.labels), config, world_size)
     _check_options(config)
+    _check_memory(config, args.nproc or detect_rank(os.environ).local_world_size)
     if args.resume is not None:
         check_resume(args, "train")
         checkpoint = _checkpoint(args, config, world_size)
@@ -77,6 +80,20 @@ def _check_options(config: TrainConfig) -> None:
         from commprof.train.trainee import check_first_bucket  # brings torch
 
         check_first_bucket(config.distributed)
+
+
+def _check_memory(config: TrainConfig, num_ranks: int) -> None:
+    """Raise BadInput for a model whose training does not fit into this host's memory; a GPU's is not known here."""
+    model = config.model
+    if has_nvidia_driver() and config.distributed.backend != "gloo":
+        return
+    parameters = least_parameters(model.vocabulary, model.d_model, model.layers, model.feed_forward)
+    needed, free = BYTES_PER_PARAMETER * parameters * num_ranks, available_memory_bytes()
+    if free is not None and needed > free:
+        raise BadInput(
+            f"model.d_model={model.d_model}, model.layers={model.layers}: {parameters:.3g} parameters on {num_ranks} ranks of "
+            f"this host need {format_bytes(needed)} of memory and {format_bytes(free)} is free; lower them"
+        )
 
 
 def _checkpoint(args: argparse.Namespace, config: TrainConfig, world_size: int) -> "Checkpoint":

@@ -14,7 +14,6 @@ from commprof.analysis.step.estimate import Estimate, estimate, interval
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import Gathered, StepInputs
 from commprof.analysis.wire.benched import fit_costs
-from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.rundir import now_utc
 
 
@@ -25,7 +24,6 @@ def advise(runs: Sequence[Run], world_sizes: Sequence[int] = (), budget: Budget 
     """
     sizes = sorted(set(world_sizes)) or sorted(fit_costs(runs))
     gathered = gather(runs, sizes, beyond=[2 * n for n in sizes])
-    _check_batch(gathered)
     pairs = [(inputs, estimate(inputs)) for inputs in gathered.at]
     return Advice(
         created_at=now_utc(),
@@ -36,15 +34,6 @@ def advise(runs: Sequence[Run], world_sizes: Sequence[int] = (), budget: Budget 
         ranks=tuple(_rank_advice(gathered, *pair) for pair in pairs),
         costs=None if budget is None else costs_of(pairs, gathered.single.step_s, budget),
     )
-
-
-def _check_batch(gathered: Gathered) -> None:
-    work = gathered.workload
-    if work.samples_per_rank < 1 or work.accumulation < 1:
-        raise UnusableData(
-            f"{gathered.profile_path}/run.json says that a step has {work.samples_per_rank} samples in {work.accumulation} "
-            "micro-batches; both must be 1 or more; profile again"
-        )
 
 
 def _rank_advice(gathered: Gathered, inputs: StepInputs, now: Estimate) -> RankAdvice:

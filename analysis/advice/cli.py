@@ -11,7 +11,7 @@ from commprof.analysis.advice.results import Budget
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
-from commprof.commbench.records.rundir import read_info
+from commprof.commbench.records.rundir import read_info, write_document
 from commprof.commbench.units import parse_duration
 from commprof.commbench.verb import Verb
 
@@ -26,6 +26,7 @@ def add_advise_arguments(parser: argparse.ArgumentParser) -> None:
     add("--samples", type=int, metavar="N", help="samples per epoch (not known: costs are per million samples)")
     add("--epochs", type=int, default=1, metavar="N", help="epochs that the deadline holds for (1)")
     add("--deadline", metavar="TIME", help="for all epochs: 90min, 2h, 1.5d; which N is the cheapest in time?")
+    add("--out", type=Path, metavar="FILE", help="keep the advice there, as JSON (it is printed only)")
     add("--json", action="store_true", help="print one JSON document; seconds, bytes and bytes per second")
 
 
@@ -54,6 +55,8 @@ def advise_verb(args: argparse.Namespace) -> int:
 
     runs = load_runs(args.runs)
     advice = advise(runs, args.world_sizes, budget_of(args))
+    if args.out is not None:
+        write_document(args.out, advice)
     if args.json:
         sys.stdout.write(msgspec.json.encode(advice).decode() + "\n")
     else:

@@ -9,6 +9,7 @@ import msgspec
 from commprof.analysis.advice.what_if_arguments import add_change_arguments, answer_what_if, asks_what_if, check_changes
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.commbench.display.terminal import show
+from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info
 from commprof.commbench.units import printable
 from commprof.commbench.verb import Verb
@@ -21,6 +22,7 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--world-sizes", nargs="+", type=int, default=[], metavar="N", help="numbers of ranks (those benched)"
     )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the predictions there (the first folder's analysis/)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_change_arguments(parser)
 
@@ -29,6 +31,8 @@ def check_predict(args: argparse.Namespace) -> None:
     """Raise BadInput for world sizes and changes that mean nothing and folders that are not runs."""
     check_changes(args)
     check_world_sizes(args.world_sizes, "-n")
+    if args.out is not None and asks_what_if(args):
+        raise BadInput("--out keeps a prediction; what would be under another setting is printed only")
     for run in args.runs:
         read_info(run)
 
@@ -36,9 +40,10 @@ def check_predict(args: argparse.Namespace) -> None:
 def predict_verb(args: argparse.Namespace) -> int:
     """Predict, keep the predictions in the first folder's analysis/, and print the table; keep nothing of a what-if."""
     from commprof.analysis.runs.disturbance import disturbance_text
+    from commprof.analysis.runs.keeping import kept
     from commprof.analysis.runs.load import load_runs
     from commprof.analysis.step.assumptions import checked_assumptions
-    from commprof.analysis.step.kept import PREDICTIONS_FILE, keep_predictions
+    from commprof.analysis.step.kept import PREDICTIONS_FILE, keep_predictions, keep_predictions_in
 
     if asks_what_if(args):
         answer_what_if(load_runs(args.runs), args)
@@ -48,8 +53,9 @@ def predict_verb(args: argparse.Namespace) -> int:
 
     runs = load_runs(args.runs)
     predicted = predict_runs(runs, args.world_sizes)
-    path = keep_predictions(args.runs[0] / "analysis", predicted)
-    if path.name != PREDICTIONS_FILE:
+    if args.out is not None:
+        keep_predictions_in(args.out, predicted)
+    elif (path := kept(lambda: keep_predictions(args.runs[0] / "analysis", predicted))) and path.name != PREDICTIONS_FILE:
         sys.stderr.write(f"kept beside earlier predictions: {printable(str(path))}\n")
     if args.json:
         sys.stdout.write(msgspec.json.encode(predicted).decode() + "\n")

@@ -11,9 +11,8 @@ from typing import Literal, TypeVar
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.runs.disturbance import load_surroundings
 from commprof.analysis.runs.load import Run
-from commprof.commbench.errors import BadInput
 from commprof.commbench.machine.facts import GpuInfo, HostInfo, TelemetrySample
-from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS
+from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.rundir import read_records
 from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement, LinkMeasurement
 from commprof.commbench.spread import median_interval
@@ -68,17 +67,14 @@ class Series:
 
 
 def load_evidence(run: Run) -> Evidence:
-    """Read what lies beside a run's measurements; raise BadInput for a malformed file or an impossible measurement."""
-    _check_possible(run)
-    links = _records(run.path / "links.jsonl", LinkMeasurement) or ()
-    _check_timed(run.path / "links.jsonl", links)
+    """Read what lies beside a run's measurements; raise BadInput for a malformed file."""
     hosts, samples = load_surroundings(run)
     return Evidence(
         run=run,
         hosts=hosts,
         telemetry=samples,
         bursts=_records(run.path / "bursts.jsonl", BurstMeasurement) or (),
-        links=links,
+        links=run.links,
     )
 
 
@@ -129,22 +125,6 @@ def _series(measurement: CollectiveMeasurement) -> Series:
         cuda_graph=measurement.cuda_graph,
         world_size=measurement.world_size,
     )
-
-
-def _check_possible(run: Run) -> None:
-    for m in run.collectives:
-        sized = m.message_bytes >= 0 and m.world_size >= 1 and m.op in OPERATIONS and m.dtype in DATA_TYPES
-        if not sized or not m.slowest_rank_s or min(m.slowest_rank_s) <= 0:
-            raise BadInput(
-                f"{run.path}/collectives.jsonl has an impossible measurement ({m.op} {m.dtype}, {m.message_bytes} bytes, "
-                f"{m.world_size} ranks, {len(m.slowest_rank_s)} samples); every time must be above 0; measure again"
-            )
-
-
-def _check_timed(path: Path, links: Sequence[LinkMeasurement]) -> None:
-    for link in links:
-        if link.message_bytes < 0 or not link.samples_s or min(link.samples_s) <= 0:
-            raise BadInput(f"{path} has a link without times above 0 ({link.kind}, {link.source} to {link.target})")
 
 
 def _records(path: Path, record_type: type[T]) -> tuple[T, ...] | None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from commprof.analysis.readers.presets import preset, preset_names
-from commprof.analysis.runs.world_sizes import MAX_RANKS
 from commprof.commbench.errors import BadInput, CommprofError
 from commprof.commbench.records.operations import OPERATIONS
+from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.units import format_bytes, format_rate, format_seconds, printable
 from commprof.commbench.verb import Verb
 

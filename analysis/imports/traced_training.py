@@ -11,12 +11,12 @@ from pathlib import Path
 from statistics import median
 
 from commprof.analysis.imports.profile import ComputedStep, RankProfile, read_profile
-from commprof.analysis.runs.world_sizes import MAX_RANKS
 from commprof.analysis.traces.all_ranks.doctor import assign_ranks, examine
 from commprof.analysis.traces.all_ranks.matching import Matching
 from commprof.analysis.traces.one_rank.files import each_trace, name_without_rank
 from commprof.analysis.traces.one_rank.rank_trace import NO_STEP, RankTrace
 from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.records.rundir import RecordWriter, create_run, finish_run, now_utc, write_document
 from commprof.commbench.records.training import GradientTimeline, ParameterTiming, StepMeasurement
 from commprof.commbench.records.types import SCHEMA_VERSION, WHOLE_BUCKETS_CAP_BYTES, RankInfo, RunInfo, SoftwareInfo, Workload

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime, is_close, printed_over_derived
 from commprof.analysis.readers.operation import share_ranks
-from commprof.analysis.runs.world_sizes import MAX_RANKS
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS
+from commprof.commbench.records.quantities import MAX_RANKS
 
 _AGREEING = 0.9  # of the rows that say anything; hand-made tables have a wrong digit here and there
 

@@ -36,11 +36,28 @@ def check_report(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> int:
-    """Write report.html, or with --latex the paper, and print its path; or print what it says in the form asked for."""
+    """Write report.html, or with --latex the paper, and print its path; or print what it says in the form asked for.
+
+    Of a study that may only be read, what the page would say is printed.
+    """
+    from commprof.analysis.report.page.place import home_of
+    from commprof.analysis.runs.keeping import say_not_kept
+
     if args.latex:
         return _latex_report(args)
     if args.text or args.markdown or args.json:
         return _say(args)
+    try:
+        return _page(args)
+    except OSError as error:
+        if args.out is not None or home_of(args.runs) is None:
+            raise
+        say_not_kept(error, "--out FILE")
+    args.text = True
+    return _say(args)
+
+
+def _page(args: argparse.Namespace) -> int:
     from commprof.analysis.report.sections.build import write_report
     from commprof.analysis.report.sides.page import write_comparison
     from commprof.analysis.report.sides.sides import why_apart

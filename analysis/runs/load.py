@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
+from commprof.analysis.runs.agreement import check_gradients, check_steps, check_world_size, step_files
 from commprof.analysis.runs.interval import Interval
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, read_records
@@ -98,19 +99,23 @@ class Run:
 
 
 def load_run(path: Path) -> Run:
-    """Read a run folder; raise BadInput where it is not one or a file in it is malformed."""
+    """Read a run folder; raise BadInput where it is not one, a file in it is malformed, or two of them disagree."""
     info = read_info(path)
+    collectives = tuple(_records(path / "collectives.jsonl", CollectiveMeasurement))
+    check_world_size(path / "collectives.jsonl", info, collectives)
+    contention = tuple(_records(path / "contention.jsonl", ContentionMeasurement))
+    check_world_size(path / "contention.jsonl", info, contention)
+    steps = {rank: tuple(read_records(file, StepMeasurement)) for rank, file in step_files(path, info).items()}
+    check_steps(path, info, steps)
+    gradients = _gradients(path / "gradients.json")
+    check_gradients(path, steps, gradients)
     return Run(
         path=path,
         info=info,
-        collectives=tuple(_records(path / "collectives.jsonl", CollectiveMeasurement)),
-        steps={
-            rank: tuple(read_records(path / f"steps.rank{rank:05d}.jsonl", StepMeasurement))
-            for rank in range(info.world_size)
-            if (path / f"steps.rank{rank:05d}.jsonl").exists()
-        },
-        gradients=_gradients(path / "gradients.json"),
-        contention=tuple(_records(path / "contention.jsonl", ContentionMeasurement)),
+        collectives=collectives,
+        steps=steps,
+        gradients=gradients,
+        contention=contention,
         links=tuple(_records(path / "links.jsonl", LinkMeasurement)),
     )
 

@@ -1,11 +1,9 @@
 """Which numbers of ranks may be asked about?"""
 
 from collections.abc import Iterable
-from typing import Final
 
 from commprof.commbench.errors import BadInput
-
-MAX_RANKS: Final = 65_536
+from commprof.commbench.records.quantities import MAX_RANKS
 
 
 def check_world_sizes(world_sizes: Iterable[int], asked: str) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from commprof.analysis.runs.world_sizes import MAX_RANKS
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.verb import Verb
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from statistics import median
 from typing import Literal
 
 from commprof.analysis.readers.as_run import read_text
-from commprof.analysis.runs.world_sizes import MAX_RANKS
 from commprof.analysis.scaling.speedup import ScalingKind
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.units import printable
 
 Interconnect = Literal["nvlink", "pcie", "unknown"]

@@ -11,6 +11,7 @@ from typing import Final
 
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.results import PredictionSet
+from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_document, write_new_document
 
 PREDICTIONS_FILE: Final = "predictions.json"
@@ -33,6 +34,12 @@ def keep_predictions(folder: Path, predicted: PredictionSet) -> Path:
     moment = "".join(sign for sign in predicted.created_at if sign.isalnum())
     names = [PREDICTIONS_FILE, *(f"predictions-{moment}{suffix}.json" for suffix in ("", *(f"-{n}" for n in range(2, 100))))]
     return next(path for name in names if write_new_document(path := folder / name, predicted))
+
+
+def keep_predictions_in(path: Path, predicted: PredictionSet) -> None:
+    """Write predictions to a file of the user's; raise BadInput where there is one, for none is ever replaced."""
+    if not write_new_document(path, predicted):
+        raise BadInput(f"{path} exists, and predictions are written once; name another file with --out")
 
 
 def kept_predictions(folders: Iterable[Path]) -> list[Kept]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from commprof.analysis.runs.interval import Interval
+from commprof.commbench.records.quantities import Difference, NumBytes, Ranks, RatioAboveZero, Span, Time
 
 Model = Literal["linear", "amdahl", "ring", "schedule"]
 
@@ -21,13 +22,13 @@ class Prediction:
 
     model: Model
     formula: str
-    world_size: int
-    step_s: float
+    world_size: Ranks
+    step_s: Time
     interval_s: Interval | None
-    exposed_s: float
-    speedup: float
-    efficiency: float
-    ratio_compute_to_comm: float
+    exposed_s: Difference
+    speedup: RatioAboveZero
+    efficiency: RatioAboveZero
+    ratio_compute_to_comm: RatioAboveZero
     extrapolated: bool
     assumptions: tuple[str, ...]
     exposed_interval_s: Interval | None = None
@@ -41,12 +42,12 @@ class Overhead:
     and out of buckets, where that was measured. `exposed_s`: communication that nothing hides, contention for cores included.
     """
 
-    world_size: int
-    single_step_s: float
-    compute_s: float
-    waiting_s: float
-    exposed_s: float
-    copies_s: float = 0.0
+    world_size: Ranks
+    single_step_s: Time
+    compute_s: Difference
+    waiting_s: Difference
+    exposed_s: Difference
+    copies_s: Difference = 0.0
 
     @property
     def step_s(self) -> float:
@@ -57,10 +58,10 @@ class Overhead:
 class ScheduledBucket:
     """One bucket in the simulated step: bytes, and seconds after the step began."""
 
-    num_bytes: int
-    ready_s: float
-    start_s: float
-    done_s: float
+    num_bytes: NumBytes
+    ready_s: Span
+    start_s: Span
+    done_s: Span
     last_parameter: str
 
 
@@ -68,10 +69,10 @@ class ScheduledBucket:
 class ScheduledStep:
     """The simulated median step at one world size. Seconds after the step began."""
 
-    world_size: int
-    backward_start_s: float
-    compute_end_s: float
-    step_s: float
+    world_size: Ranks
+    backward_start_s: Span
+    compute_end_s: Span
+    step_s: Time
     buckets: tuple[ScheduledBucket, ...]
 
 
@@ -86,9 +87,9 @@ class Change:
 
     what: str
     setting: str
-    world_size: int
-    seconds_saved: float
-    speedup: float
+    world_size: Ranks
+    seconds_saved: Difference
+    speedup: RatioAboveZero
     interval_s: Interval | None = None
     side_effect: str | None = None
     alters_learning: bool = False
@@ -106,10 +107,10 @@ class BreakEven:
     which is N/(N-1) where N ranks compute undisturbed.
     """
 
-    world_size: int
-    work_s: float
-    compute_s: float
-    comm_s: float
+    world_size: Ranks
+    work_s: Time
+    compute_s: Time
+    comm_s: Time
 
     @property
     def ratio(self) -> float:
@@ -126,7 +127,7 @@ class PredictionSet:
     """predictions.json: every model's prediction at every world size, from which runs, and when it was written."""
 
     created_at: str
-    single_step_s: float
+    single_step_s: Time
     profile_run_id: str
     run_ids: tuple[str, ...]
     predictions: tuple[Prediction, ...]

@@ -9,6 +9,7 @@ boundary is the rate at which they have come down to W - T_compute, found betwee
 in log-log, and beyond them by a slope of -1: there the time is the bytes over the rate.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from commprof.analysis.runs.load import Run
 from commprof.analysis.step.results import PredictionSet
 from commprof.analysis.study.results import Boundary, WireRate
 from commprof.analysis.wire.ceiling import line_rate
+from commprof.commbench.records.quantities import MAX_RATE
 
 BOUNDARY_FILE = "boundaries.json"
 
@@ -82,7 +84,7 @@ def predicted_boundaries(experiment: str, known: Sequence[tuple[float, Predictio
                 world_size=n,
                 work_s=work_s,
                 compute_s=compute_s,
-                ratio_needed=laws[0][1].ratio_needed,
+                ratio_needed=needed if math.isfinite(needed := laws[0][1].ratio_needed) else None,
                 by_ratio=crossing([(rate, law.comm_s) for rate, law, _ in laws], work_s - compute_s),
                 by_schedule=crossing(shown, work_s - compute_s),
             )
@@ -109,12 +111,17 @@ def crossing(times_s: Iterable[tuple[float, float]], limit_s: float) -> WireRate
     times = np.log([max(time, 1e-6) for _, time in points])
     limit = np.log(limit_s)
     if times[0] <= limit:  # pays on the slowest wire already
-        return WireRate(bits_per_s=float(np.exp(rates[0] + times[0] - limit)), inside=False)
+        return _beyond(rates[0] + times[0] - limit)
     if times[-1] > limit:
-        return WireRate(bits_per_s=float(np.exp(rates[-1] + times[-1] - limit)), inside=False)
+        return _beyond(rates[-1] + times[-1] - limit)
     above = int(np.flatnonzero(times > limit)[-1])
     share = (times[above] - limit) / (times[above] - times[above + 1])
     return WireRate(bits_per_s=float(np.exp(rates[above] + share * (rates[above + 1] - rates[above]))), inside=True)
+
+
+def _beyond(log_rate: float) -> WireRate:
+    """Return a rate that was not tried, from its logarithm; none where no wire has it."""
+    return WireRate(bits_per_s=math.exp(log_rate) if log_rate < math.log(MAX_RATE) else None, inside=False)
 
 
 def _schedule_step_s(predicted: PredictionSet, world_size: int) -> float:

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from commprof.commbench.records.quantities import Ranks, Rate, RatioAboveZero, Time
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireRate:
-    """A rate in bits per second: between the rates that were tried (`inside`), or beyond them; None where none is enough."""
+    """A rate in bits per second: between the rates that were tried (`inside`), or beyond them; None where no wire is enough."""
 
-    bits_per_s: float | None
+    bits_per_s: Rate | None
     inside: bool
 
 
@@ -15,13 +17,14 @@ class WireRate:
 class Boundary:
     """An entry of boundaries.json: from which rate of the wire on N ranks are faster than one, as predicted.
 
-    `by_ratio`: where R = W/T_comm reaches `ratio_needed`, nothing hidden. `by_schedule`: where the simulated step is below W.
+    `by_ratio`: where R = W/T_comm reaches `ratio_needed`, nothing hidden; None where no R is
+    enough. `by_schedule`: where the simulated step is below W.
     """
 
     experiment: str
-    world_size: int
-    work_s: float
-    compute_s: float
-    ratio_needed: float
+    world_size: Ranks
+    work_s: Time
+    compute_s: Time
+    ratio_needed: RatioAboveZero | None
     by_ratio: WireRate
     by_schedule: WireRate

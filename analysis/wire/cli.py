@@ -28,6 +28,7 @@ def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--times", nargs="+", metavar="N=S", help="explain seconds for the same work on N ranks: 1=19.53 4=42.34"
     )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep the fit there (the first run's analysis/fit.json)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -35,6 +36,8 @@ def check_fit(args: argparse.Namespace) -> None:
     """Raise BadInput unless there is exactly one thing to fit, and for ranks, nodes and presets that do not exist."""
     if bool(args.runs) == bool(args.times):
         raise BadInput("give bench runs to fit the wire, or --times 1=19.53 4=42.34 to explain a speedup; one of the two")
+    if args.times and args.out is not None:
+        raise BadInput("--out keeps the fit of runs; what --times explains is printed only")
     check_world_sizes(args.world_sizes, "--world-sizes")
     if args.nodes is not None and not (args.nodes >= 1 and args.world_sizes):
         raise BadInput(f"--nodes {args.nodes}: say with --world-sizes how many ranks are on those nodes, one or more")
@@ -46,6 +49,7 @@ def check_fit(args: argparse.Namespace) -> None:
 
 def fit(args: argparse.Namespace) -> int:
     """Fit the wire from bench runs (and keep fit.json), or explain a speedup from its times."""
+    from commprof.analysis.runs.keeping import kept
     from commprof.analysis.runs.load import load_runs
     from commprof.analysis.wire.fit import fit_wire, published
     from commprof.analysis.wire.text import explained_sheet, fit_sheet
@@ -59,7 +63,10 @@ def fit(args: argparse.Namespace) -> int:
         return 0
     fitted = fit_wire(load_runs(args.runs), args.world_sizes, nodes=args.nodes)
     document = [*fitted.costs, *fitted.carried]
-    write_document(args.runs[0] / "analysis" / "fit.json", document)
+    if args.out is not None:
+        write_document(args.out, document)
+    else:
+        kept(lambda: write_document(args.runs[0] / "analysis" / "fit.json", document))
     if args.json:
         _print_json(document)
     else:

@@ -13,9 +13,12 @@ from commprof.commbench.bench.plan import FAST, PLAN_FILE, RIGOROUS, STANDARD, B
 from commprof.commbench.errors import BadInput
 from commprof.commbench.machine import hardware
 from commprof.commbench.ranks.arguments import (
+    MAX_TIMEOUT_S,
     add_launch_arguments,
+    check_iterations,
     check_launch_arguments,
     check_resume,
+    check_timeout,
     size_bounds,
     swept_sizes,
 )
@@ -34,7 +37,6 @@ from commprof.commbench.units import format_bytes, parse_bytes, sweep_sizes
 from commprof.commbench.verb import Verb
 
 _MAX_SIZES = 10_000
-_MAX_ITERATIONS = 50_000  # two numbers of some 10 bytes each; a line may have 4 MiB
 _MODES = ("isolated", "pipelined", "burst")
 _KEPT_ON_RESUME = ("resume", "nproc", "backend", "timeout", "json", "stats", "out", "folder")
 
@@ -90,15 +92,13 @@ def check_bench(args: argparse.Namespace) -> None:
     """Raise BadInput for flags that cannot be measured, before any process starts."""
     check_launch_arguments(args)
     check_habits(args, lambda flag: REDUCTIONS if flag == "-o" else tuple(DATA_TYPES))
-    if not args.timeout > 0:
-        raise BadInput(f"--timeout {args.timeout:g} must be above 0 seconds")
+    check_timeout(args.timeout)
     plan = bench_plan(args)
     if (plan.effort.iterations is not None and plan.effort.iterations < 1) or plan.warmup_iterations < 0:
         raise BadInput(f"-n {args.iters} -w {args.warmup_iters}: need at least 1 timed and 0 untimed iterations")
-    if plan.effort.iterations is not None and plan.effort.iterations > _MAX_ITERATIONS:
-        raise BadInput(f"-n {args.iters} makes records that nobody can read; use at most {_MAX_ITERATIONS}")
-    if not plan.effort.budget_s > 0:
-        raise BadInput(f"--seconds {plan.effort.budget_s:g} must be above 0")
+    check_iterations(plan.effort.iterations or 1, plan.warmup_iterations)
+    if not 0 < plan.effort.budget_s <= MAX_TIMEOUT_S:
+        raise BadInput(f"--seconds {plan.effort.budget_s:g} must be above 0 and at most {MAX_TIMEOUT_S:g}")
     backend = "gloo" if args.backend == "auto" and not hardware.has_nvidia_driver() else args.backend
     if plan.cuda_graph and backend == "gloo":
         raise BadInput("-G captures NCCL's kernels; gloo has none, drop it")

@@ -6,11 +6,14 @@ The plan is written into the run (bench.json), so that an interrupted sweep can 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.buckets import CAP_BYTES, FIRST_CAP_BYTES, group_gradients
-from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS
+from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS, REDUCTIONS
+from commprof.commbench.records.quantities import BytesAboveZero, Count, CountAboveZero, Rank, RatioAboveZero, Time, one_of
 from commprof.commbench.records.rundir import read_document, read_info
 from commprof.commbench.records.training import GradientTimeline
 from commprof.commbench.records.types import CollectiveMeasurement
@@ -19,7 +22,8 @@ from commprof.commbench.units import format_bytes, parse_bytes
 Mode = Literal["isolated", "pipelined"]
 
 PLAN_FILE = "bench.json"
-_MAX_BUCKETS = 10_000
+MAX_BUCKETS = 10_000
+_SHOWN = 80  # characters of a list of buckets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +42,9 @@ class Effort:
     2 %), or when the share of the sweep's `budget_s` that fell to it is used up.
     """
 
-    iterations: int | None
-    precision: float
-    budget_s: float
+    iterations: CountAboveZero | None
+    precision: RatioAboveZero
+    budget_s: Time
 
 
 FAST = Effort(iterations=None, precision=0.10, budget_s=10.0)
@@ -55,16 +59,22 @@ class BenchPlan:
     op: str
     dtype: str
     reduction: str
-    root: int
-    sizes: tuple[int, ...]
-    cells: tuple[Cell, ...]
-    bucket_bytes: tuple[int, ...]
+    root: Rank
+    sizes: tuple[BytesAboveZero, ...]
+    cells: Annotated[tuple[Cell, ...], Meta(min_length=1)]
+    bucket_bytes: Annotated[tuple[BytesAboveZero, ...], Meta(max_length=MAX_BUCKETS)]
     bucket_source: str
     effort: Effort
-    warmup_iterations: int
+    warmup_iterations: Count
     check: bool
     hot: bool
     cuda_graph: bool
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a collective that there is none of."""
+        one_of("op", self.op, OPERATIONS)
+        one_of("dtype", self.dtype, DATA_TYPES)
+        one_of("reduction", self.reduction, REDUCTIONS)
 
     def message_sizes(self, world_size: int) -> list[int]:
         """Return the sizes as whole elements make them on so many ranks, each once; a barrier has the one size 0."""
@@ -88,21 +98,36 @@ def parse_buckets(text: str) -> tuple[tuple[int, ...], str]:
     `178M`: a model's gradient bytes in DDP's default buckets (first 1 MiB, then 25 MiB). `178M/10M`: in buckets of that cap.
     Raises BadInput for anything else.
     """
-    if Path(text).exists():
+    if _is_there(text):
         sizes = _recorded_buckets(Path(text))
         source = f"{len(sizes)} buckets of {text}"
     elif "," in text:
-        sizes, source = [parse_bytes(word) for word in text.split(",") if word], f"list {text}"
+        sizes, source = _listed(text)
     else:
         total, _, cap = text.partition("/")
         first, rest = (parse_bytes(cap), parse_bytes(cap)) if cap else (FIRST_CAP_BYTES, CAP_BYTES)
-        if not 0 < parse_bytes(total) <= _MAX_BUCKETS * max(1, rest):
-            raise BadInput(f"--buckets {text}: need a size above 0 in at most {_MAX_BUCKETS} buckets")
+        if not 0 < parse_bytes(total) <= MAX_BUCKETS * max(1, rest):
+            raise BadInput(f"--buckets {text[:_SHOWN]}: need a size above 0 in at most {MAX_BUCKETS} buckets")
         sizes = list(_fill(parse_bytes(total), first, rest))
         source = f"{format_bytes(parse_bytes(total))} of gradients, buckets of {format_bytes(rest)}"
-    if not sizes or min(sizes) < 1 or len(sizes) > _MAX_BUCKETS:
-        raise BadInput(f"--buckets {text}: need 1 to {_MAX_BUCKETS} sizes above 0")
+    if not sizes or min(sizes) < 1 or len(sizes) > MAX_BUCKETS:
+        raise BadInput(f"--buckets {text[:_SHOWN]}: need 1 to {MAX_BUCKETS} sizes above 0")
     return tuple(sizes), source
+
+
+def _is_there(text: str) -> bool:
+    """Say whether a word names a file or folder; a list of sizes may be longer than any name."""
+    try:
+        return Path(text).exists()
+    except OSError:
+        return False
+
+
+def _listed(text: str) -> tuple[list[int], str]:
+    words = [word for word in text.split(",") if word]
+    if len(words) > MAX_BUCKETS:
+        raise BadInput(f"--buckets: a list of {len(words)} sizes; need 1 to {MAX_BUCKETS} sizes above 0")
+    return [parse_bytes(word) for word in words], f"list {text}" if len(text) <= _SHOWN else f"list of {len(words)} sizes"
 
 
 def _recorded_buckets(path: Path) -> list[int]:

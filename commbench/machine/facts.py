@@ -7,6 +7,7 @@ A field that the machine or its driver does not state is None, and `absent` says
 from dataclasses import dataclass
 from typing import Literal
 
+from commprof.commbench.records.quantities import Cores, Count, CountAboveZero, NumBytes, Rate, Ratio, Span
 from commprof.commbench.records.types import SoftwareInfo
 
 ENVIRONMENT_FILE = "environment.json"  # in a run: a list of HostInfo, one a host
@@ -16,17 +17,17 @@ ENVIRONMENT_FILE = "environment.json"  # in a run: a list of HostInfo, one a hos
 class PcieLink:
     """A card's PCIe link as trained now, and the most that card and slot can do. Generations 1 to 6, width in lanes."""
 
-    generation: int | None
-    width: int | None
-    max_generation: int | None
-    max_width: int | None
+    generation: Count | None
+    width: Count | None
+    max_generation: Count | None
+    max_width: Count | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvLink:
     """One NVLink of one GPU."""
 
-    link: int
+    link: Count
     version: int | None
     active: bool
 
@@ -35,20 +36,20 @@ class NvLink:
 class GpuInfo:
     """One GPU. `peer_access[j]` is whether it may read GPU j's memory directly; None for itself or where unknown."""
 
-    index: int
+    index: Count
     name: str
     pci_bus_id: str | None
-    memory_bytes: int | None
+    memory_bytes: NumBytes | None
     numa_node: int | None
     pcie: PcieLink | None
     nvlinks: tuple[NvLink, ...]
     peer_access: tuple[bool | None, ...]
-    sm_clock_hz: float | None
-    max_sm_clock_hz: float | None
-    memory_clock_hz: float | None
-    max_memory_clock_hz: float | None
-    power_limit_w: float | None
-    max_power_limit_w: float | None
+    sm_clock_hz: Rate | None
+    max_sm_clock_hz: Rate | None
+    memory_clock_hz: Rate | None
+    max_memory_clock_hz: Rate | None
+    power_limit_w: Rate | None
+    max_power_limit_w: Rate | None
     throttle_reasons: tuple[str, ...] | None
 
 
@@ -59,8 +60,8 @@ class InterfaceInfo:
     name: str
     kind: Literal["ethernet", "infiniband", "loopback", "virtual", "other"]
     up: bool
-    speed_bits_per_s: float | None
-    mtu_bytes: int | None
+    speed_bits_per_s: Rate | None
+    mtu_bytes: NumBytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +73,10 @@ class HostInfo:
 
     hostname: str
     processor: str
-    cores_usable: int
-    cores_total: int
-    numa_nodes: int | None
-    memory_bytes: int | None
+    cores_usable: Cores
+    cores_total: Cores
+    numa_nodes: CountAboveZero | None
+    memory_bytes: NumBytes | None
     software: SoftwareInfo
     gpus: tuple[GpuInfo, ...]
     topology: tuple[tuple[str, ...], ...]
@@ -93,16 +94,16 @@ class GpuSample:
     NVLink counters are bytes since the driver was loaded.
     """
 
-    index: int
-    sm_clock_hz: float | None
-    memory_clock_hz: float | None
-    power_w: float | None
-    temperature_c: float | None
+    index: Count
+    sm_clock_hz: Rate | None
+    memory_clock_hz: Rate | None
+    power_w: Rate | None
+    temperature_c: Ratio | None
     throttle_reasons: tuple[str, ...] | None
-    pcie_tx_bytes_per_s: float | None
-    pcie_rx_bytes_per_s: float | None
-    nvlink_tx_bytes: int | None
-    nvlink_rx_bytes: int | None
+    pcie_tx_bytes_per_s: Rate | None
+    pcie_rx_bytes_per_s: Rate | None
+    nvlink_tx_bytes: NumBytes | None
+    nvlink_rx_bytes: NumBytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +111,8 @@ class InterfaceSample:
     """A network interface's counters since it came up."""
 
     name: str
-    tx_bytes: int
-    rx_bytes: int
+    tx_bytes: NumBytes
+    rx_bytes: NumBytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +124,9 @@ class TelemetrySample:
     """
 
     hostname: str
-    at_s: float
-    cpu_busy: float | None
-    cpu_clock_hz: float | None
+    at_s: Span
+    cpu_busy: Ratio | None
+    cpu_clock_hz: Rate | None
     gpus: tuple[GpuSample, ...]
     interfaces: tuple[InterfaceSample, ...]
-    others_busy: float | None = None
+    others_busy: Ratio | None = None

@@ -19,6 +19,7 @@ from typing import Any
 from commprof.commbench.machine.facts import HostInfo
 from commprof.commbench.machine.network import read_interfaces
 from commprof.commbench.machine.nvml import driver_version, read_gpus
+from commprof.commbench.records.masking import masked_variables
 from commprof.commbench.records.types import SoftwareInfo
 from commprof.commbench.units import parse_bytes
 
@@ -52,8 +53,8 @@ ALLOWED_VARIABLES = (
 
 
 def allowed_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that change how collectives run; nothing else is ever recorded."""
-    return {name: environ[name] for name in ALLOWED_VARIABLES if name in environ}
+    """Return the variables that change how collectives run, without credentials; nothing else is ever recorded."""
+    return masked_variables({name: environ[name] for name in ALLOWED_VARIABLES if name in environ})
 
 
 def usable_cores() -> int:

@@ -12,6 +12,11 @@ from commprof.commbench.records.rundir import read_info
 from commprof.commbench.records.types import RunKind
 from commprof.commbench.units import format_bytes, parse_bytes, sweep_sizes
 
+MAX_TIMEOUT_S = 1e6
+_MAX_ITERATIONS = 50_000  # two numbers of some 10 bytes each; a line may have 4 MiB
+_MAX_WARMUPS = 10**6
+_MAX_LOCAL_RANKS = 1024
+
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what every measuring verb takes: the number of ranks to start, and where its run folder goes."""
@@ -24,6 +29,8 @@ def check_launch_arguments(args: argparse.Namespace) -> None:
     """Raise BadInput for a rank count below one, ranks that start ranks, or a run folder that is taken."""
     if args.nproc is not None and args.nproc < 1:
         raise BadInput(f"--nproc {args.nproc} starts nothing; give the number of ranks, 1 or more")
+    if args.nproc is not None and args.nproc > _MAX_LOCAL_RANKS:
+        raise BadInput(f"--nproc {args.nproc}: at most {_MAX_LOCAL_RANKS} ranks are started on one machine")
     if args.nproc is not None and (here := detect_rank(os.environ)).launcher != "single":
         raise BadInput(f"--nproc {args.nproc}: {here.launcher} has started {here.world_size} ranks already; drop --nproc")
     if args.folder is not None and args.folder.exists() and args.nproc is not None:
@@ -75,8 +82,8 @@ def check_sweep(args: argparse.Namespace, largest: str, *, buffers: int) -> None
     sizes = swept_sizes(args, largest)
     if args.iters < 1 or args.warmup_iters < 0:
         raise BadInput(f"-n {args.iters} -w {args.warmup_iters}: need at least 1 sample and 0 untimed iterations")
-    if not args.timeout > 0:
-        raise BadInput(f"--timeout {args.timeout:g} must be above 0 seconds")
+    check_iterations(args.iters, args.warmup_iters)
+    check_timeout(args.timeout)
     needed = buffers * sizes[-1] * (args.nproc or detect_rank(os.environ).local_world_size)
     from commprof.commbench.machine import hardware  # every --help comes past here, and reading machines takes a while to load
 
@@ -85,6 +92,20 @@ def check_sweep(args: argparse.Namespace, largest: str, *, buffers: int) -> None
         raise BadInput(
             f"-e {args.maxbytes or largest} needs {format_bytes(needed)} of memory, {format_bytes(free)} is free; lower -e"
         )
+
+
+def check_iterations(samples: int, warmups: int) -> None:
+    """Raise BadInput for so many samples of a size that nobody could read the record, or warm-up without end."""
+    if samples > _MAX_ITERATIONS:
+        raise BadInput(f"-n {samples} makes records that nobody can read; use at most {_MAX_ITERATIONS}")
+    if warmups > _MAX_WARMUPS:
+        raise BadInput(f"-w {warmups} is more than the {_MAX_WARMUPS} untimed iterations that are taken")
+
+
+def check_timeout(timeout_s: float) -> None:
+    """Raise BadInput for a timeout that is none, or that torch cannot count."""
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise BadInput(f"--timeout {timeout_s:g} must be above 0 seconds and at most {MAX_TIMEOUT_S:g}")
 
 
 def swept_sizes(args: argparse.Namespace, largest: str) -> list[int]:

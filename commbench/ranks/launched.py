@@ -12,8 +12,10 @@ so that neighbouring jobs and steps do not meet each other. No torch here.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.quantities import MAX_RANKS
 
 _LOOPBACK = "127.0.0.1"
 _FIRST_PORT = 20_000  # below 32768, where Linux begins to hand out ports by itself
@@ -21,6 +23,7 @@ _NUM_PORTS = 10_000
 _STEPS_PER_JOB = 100
 _RANGES = re.compile(r"(?P<prefix>[^\[\]]*)\[(?P<ranges>[^\[\]]+)\](?P<rest>.*)")
 _OUTER_COMMA = re.compile(r",(?![^\[]*\])")
+_MAX_BRACKETS = 256  # each is a level of recursion where they are of one name
 _TASKS = re.compile(r"(\d+)(?:\(x(\d+)\))?")
 
 
@@ -102,15 +105,24 @@ def tasks_per_node(text: str) -> list[int]:
     matches = [_TASKS.fullmatch(word) for word in text.split(",")]
     if not all(matches):
         raise ValueError(f"tasks per node {text!r}")
-    counts = [count for match in matches if match for count in [int(match[1])] * int(match[2] or 1)]
-    if min(counts, default=0) < 1:
+    parts = [(int(match[1]), int(match[2] or 1)) for match in matches if match]
+    if not all(1 <= tasks <= MAX_RANKS and nodes <= MAX_RANKS for tasks, nodes in parts):
+        raise ValueError(f"tasks per node {text!r}; 1 to {MAX_RANKS} are taken")
+    if sum(tasks * nodes for tasks, nodes in parts) > MAX_RANKS:
+        raise ValueError(f"tasks per node {text!r}; at most {MAX_RANKS} ranks are taken")
+    counts = [tasks for tasks, nodes in parts for _ in range(nodes)]
+    if not counts:
         raise ValueError(f"tasks per node {text!r}")
     return counts
 
 
 def expand_hosts(text: str) -> list[str]:
     """Return the hosts of SLURM's short form: "a[08-10,3],b" is a08, a09, a10, a3, b; raise ValueError otherwise."""
-    hosts = [host for word in _OUTER_COMMA.split(text) for host in _expand(word)]
+    if text.count("[") > _MAX_BRACKETS:
+        raise ValueError(f"list of nodes {text[:80]!r}; at most {_MAX_BRACKETS} ranges are taken")
+    hosts = list(islice((host for word in _OUTER_COMMA.split(text) for host in _expand(word)), MAX_RANKS + 1))
+    if len(hosts) > MAX_RANKS:
+        raise ValueError(f"list of nodes {text[:80]!r}; at most {MAX_RANKS} nodes are taken")
     if not hosts or not all(hosts) or any(letter in host for host in hosts for letter in "[]"):
         raise ValueError(f"list of nodes {text!r}")
     return hosts

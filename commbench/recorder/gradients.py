@@ -120,7 +120,7 @@ class GradientRecorder:
         parameters = [
             ParameterTiming(name=name, num_bytes=_num_bytes(parameter), ready_s=median(self._samples["ready", name]))
             for name, parameter in self._parameters.items()
-            if ("ready", name) in self._samples
+            if ("ready", name) in self._samples and parameter.numel()  # one without elements sends nothing
         ]
         buckets = [
             BucketTiming(

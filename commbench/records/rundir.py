@@ -24,11 +24,19 @@ from typing import IO, Any, Self, TypeVar
 import msgspec
 
 from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.records.masking import masked, masked_command, masked_variables
+from commprof.commbench.records.reading import decode, open_regular, read_bounded
 from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo, RunKind, RunStatus
 
 RUN_FILE = "run.json"
 _MAX_DOCUMENT_BYTES = 64 * 2**20
 _MAX_LINE_BYTES = 4 * 2**20
+
+# What a file system says to a writer; a block may also talk to a network, whose errors are its own.
+_WRITING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+}
 
 T = TypeVar("T")
 
@@ -52,7 +60,11 @@ def create_run(path: Path, info: RunInfo) -> None:
         path.mkdir()  # fails if somebody else was faster
     except OSError as error:
         raise BadInput(f"cannot create the run folder {path}: {error.strerror}; choose one you may write to") from None
-    write_document(path / RUN_FILE, info)
+    try:
+        write_document(path / RUN_FILE, _without_secrets(info))
+    except OSError as error:
+        path.rmdir()
+        raise BadInput(f"cannot write {path / RUN_FILE}: {error.strerror}; choose a folder with room") from None
 
 
 def finish_run(path: Path, status: RunStatus, failure: str | None = None, *, override: bool = False) -> None:
@@ -62,7 +74,7 @@ def finish_run(path: Path, status: RunStatus, failure: str | None = None, *, ove
     """
     info = read_info(path)
     if info.status == "running" or (override and info.status != "completed"):
-        ended = replace(info, status=status, failure=failure, ended_at=now_utc())
+        ended = replace(info, status=status, failure=None if failure is None else masked(failure), ended_at=now_utc())
         try:
             write_document(path / RUN_FILE, ended)
         except OSError as error:
@@ -90,7 +102,16 @@ def read_info(path: Path) -> RunInfo:
     info = read_document(path / RUN_FILE, RunInfo)
     if info.schema_version > SCHEMA_VERSION:
         raise BadInput(f"{path} has schema {info.schema_version}, this commprof reads up to {SCHEMA_VERSION}; upgrade")
-    return info
+    return _without_secrets(info)  # an earlier commprof wrote commands down as they were
+
+
+def _without_secrets(info: RunInfo) -> RunInfo:
+    return replace(
+        info,
+        command=masked_command(info.command),
+        environ=masked_variables(info.environ),
+        failure=None if info.failure is None else masked(info.failure),
+    )
 
 
 def write_document(path: Path, document: Any) -> None:  # noqa: ANN401  any record of types.py, or a tuple of them
@@ -121,49 +142,49 @@ def write_new_document(path: Path, document: Any) -> bool:  # noqa: ANN401  as a
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of `path` when the block succeeds and disappears when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Open a new file that takes the place of `path` when the block succeeds and disappears when it does not.
+
+    Raises OSError with the name of `path` where there is no room or it may not be written.
+    """
+    with _named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:200]}.")  # 255 bytes is a name's most
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(FileNotFoundError):  # Ctrl-C may come when it has just taken its place
+                os.unlink(temporary)
+            raise
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let what the file system says bear the name of the file that was to be written, not of the one that grows beside it."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):  # Ctrl-C may come when it has just taken its place
-            os.unlink(temporary)
-        raise
+        yield
+    except OSError as error:
+        if error.errno not in _WRITING:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_document(path: Path, document_type: type[T]) -> T:
     """Decode a JSON document strictly into its type; raise BadInput naming the file and the field."""
-    try:
-        if path.stat().st_size > _MAX_DOCUMENT_BYTES:
-            raise BadInput(f"{path} is larger than {_MAX_DOCUMENT_BYTES} bytes; this is not a file commprof wrote")
-        return msgspec.json.decode(path.read_bytes(), type=document_type)
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from None
-    except msgspec.MsgspecError as error:
-        raise BadInput(f"{path} is not a valid {document_type.__name__}: {error}; restore it or run again") from None
+    return decode(read_bounded(path, _MAX_DOCUMENT_BYTES), document_type, str(path))
 
 
 def read_records(path: Path, record_type: type[T]) -> Iterator[T]:
-    """Yield a JSONL file's records; a last line still being written is left out. Raise BadInput with file and line."""
-    decoder = msgspec.json.Decoder(record_type)
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from None
-    with file:
+    """Yield a JSONL file's records; a last line still being written is left out. Raise BadInput with file, line and field."""
+    with open_regular(path) as file:
         number = 0
         while (line := file.readline(_MAX_LINE_BYTES)).endswith(b"\n"):
             number += 1
-            try:
-                yield decoder.decode(line)
-            except msgspec.MsgspecError as error:
-                raise BadInput(f"{path}:{number} is not a valid {record_type.__name__}: {error}") from None
+            yield decode(line, record_type, f"{path}:{number}")
         if len(line) == _MAX_LINE_BYTES:
             raise BadInput(f"{path}:{number + 1} is longer than {_MAX_LINE_BYTES} bytes; commprof did not write it")
 

@@ -6,6 +6,19 @@ Types that go to disk, under the same rules and the same schema version as those
 from dataclasses import dataclass
 from typing import Literal
 
+from commprof.commbench.records.quantities import (
+    BytesAboveZero,
+    Count,
+    CountAboveZero,
+    NumBytes,
+    Rank,
+    Rate,
+    RatioAboveZero,
+    Share,
+    Span,
+    Time,
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepMeasurement:
@@ -15,18 +28,18 @@ class StepMeasurement:
     which the gradients went over the wire, None where no pass was marked or the run is older than this field.
     """
 
-    step: int
-    data_s: float
-    forward_s: float
-    backward_s: float
-    optimizer_s: float
-    step_s: float
-    num_samples: int
+    step: Count
+    data_s: Span
+    forward_s: Span
+    backward_s: Span
+    optimizer_s: Span
+    step_s: Time
+    num_samples: CountAboveZero
     loss: float | None
     warmup: bool
     profiled: bool
     synchronised: bool
-    last_backward_s: float | None = None
+    last_backward_s: Span | None = None
 
     @property
     def counts(self) -> bool:
@@ -43,28 +56,28 @@ class ParameterTiming:
     """When one parameter's gradient was ready: seconds after backward began, median over steps."""
 
     name: str
-    num_bytes: int
-    ready_s: float
+    num_bytes: BytesAboveZero
+    ready_s: Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketTiming:
     """One DDP bucket: seconds after backward began, medians over steps. Ready means its last gradient was."""
 
-    index: int
-    num_bytes: int
-    ready_s: float
-    launched_s: float
-    done_s: float
+    index: Count
+    num_bytes: BytesAboveZero
+    ready_s: Span
+    launched_s: Span
+    done_s: Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientTimeline:
     """The backward pass of one rank as DDP sees it; parameters in the order their gradients became ready."""
 
-    rank: int
-    num_steps: int
-    backward_s: float
+    rank: Rank
+    num_steps: CountAboveZero
+    backward_s: Time
     parameters: tuple[ParameterTiming, ...]
     buckets: tuple[BucketTiming, ...]
 
@@ -73,12 +86,12 @@ class GradientTimeline:
 class EvaluationMeasurement:
     """Accuracy on held-out data after a step, every sample counted once over all ranks."""
 
-    step: int
-    epoch: int
+    step: Count
+    epoch: Count
     loss: float
-    accuracy: float
-    num_samples: int
-    elapsed_s: float
+    accuracy: Share
+    num_samples: CountAboveZero
+    elapsed_s: Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,13 +103,13 @@ class TrainingSummary:
     process' resident size.
     """
 
-    num_steps: int
-    step_s: float
-    samples_per_step: int
-    tokens_per_sample: int
-    flops_per_token: float
-    peak_flops_per_s: float | None
-    peak_memory_bytes: tuple[int, ...]
+    num_steps: CountAboveZero
+    step_s: Time
+    samples_per_step: CountAboveZero
+    tokens_per_sample: CountAboveZero
+    flops_per_token: Rate
+    peak_flops_per_s: RatioAboveZero | None
+    peak_memory_bytes: tuple[NumBytes, ...]
     memory_kind: Literal["allocated", "resident"]
 
     @property

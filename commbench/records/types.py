@@ -13,9 +13,25 @@ History of the schema
 
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS
+from commprof.commbench.records.quantities import (
+    BytesAboveZero,
+    Cores,
+    Count,
+    CountAboveZero,
+    NumBytes,
+    Rank,
+    Ranks,
+    Samples,
+    Span,
+    Time,
+    one_of,
+    same_length,
+)
 
 SCHEMA_VERSION = 1
 
@@ -29,8 +45,8 @@ RunStatus = Literal["running", "completed", "failed", "interrupted"]
 class RankInfo:
     """Where one rank ran."""
 
-    rank: int
-    local_rank: int
+    rank: Rank
+    local_rank: Rank
     hostname: str
     device_name: str
     pci_bus_id: str | None = None
@@ -62,23 +78,23 @@ class Workload:
     """
 
     experiment: str
-    num_parameters: int
-    gradient_bytes: int
-    samples_per_rank: int
-    sequence_length: int | None
-    first_bucket_bytes: int
-    bucket_cap_bytes: int
+    num_parameters: CountAboveZero
+    gradient_bytes: NumBytes
+    samples_per_rank: CountAboveZero
+    sequence_length: CountAboveZero | None
+    first_bucket_bytes: BytesAboveZero
+    bucket_cap_bytes: BytesAboveZero
     synchronised: bool
     scaling: Literal["weak", "strong"] = "weak"
     precision: str = "float32"
-    accumulation: int = 1
+    accumulation: CountAboveZero = 1
     communication_hook: str = "none"
     synchronisation: str = "normal"
     gradient_as_bucket_view: bool = False
     static_graph: bool = False
     find_unused_parameters: bool = False
     starts_together: bool = False
-    buffer_bytes: int = 0
+    buffer_bytes: NumBytes = 0
     dataset: str | None = None
 
     @property
@@ -98,18 +114,18 @@ class RunInfo:
     1. `transport` is what NCCL's own lines in the log say of a slow way that the bytes took.
     """
 
-    schema_version: int
+    schema_version: CountAboveZero
     run_id: str
     kind: RunKind
     status: RunStatus
     started_at: str
     command: tuple[str, ...]
     backend: str
-    world_size: int
-    num_nodes: int
+    world_size: Ranks
+    num_nodes: Ranks
     launcher: str
-    cores_per_node: int
-    threads_per_rank: int
+    cores_per_node: Cores
+    threads_per_rank: Cores
     ranks: tuple[RankInfo, ...]
     software: SoftwareInfo
     environ: dict[str, str]
@@ -117,11 +133,19 @@ class RunInfo:
     git_commit: str | None = None
     failure: str | None = None
     workload: Workload | None = None
-    num_machines: int | None = None
+    num_machines: Ranks | None = None
     wire: str | None = None
     imported_from: str | None = None
     nodes_from: str | None = None
     transport: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for more nodes than ranks, and for ranks that are not among the run's."""
+        if max(self.num_nodes, self.num_machines or 1) > self.world_size:
+            raise ValueError(f"`num_nodes` and `num_machines` are at most `world_size`, {self.world_size}")
+        named = [own.rank for own in self.ranks]
+        if len(set(named)) < len(named) or max(named, default=0) >= self.world_size:
+            raise ValueError(f"`ranks` names each rank below `world_size`, {self.world_size}, once at most")
 
     @property
     def ranks_per_machine(self) -> int:
@@ -142,9 +166,9 @@ class RunInfo:
 class Remeasured:
     """The second try of an iteration that was far out: which sample it repeats, and what it gave."""
 
-    iteration: int
-    slowest_rank_s: float
-    fastest_rank_s: float
+    iteration: Count
+    slowest_rank_s: Time
+    fastest_rank_s: Time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,24 +187,32 @@ class CollectiveMeasurement:
 
     op: str
     dtype: str
-    message_bytes: int
-    world_size: int
+    message_bytes: NumBytes
+    world_size: Ranks
     mode: Literal["isolated", "pipelined"]
     in_place: bool
-    warmup_iterations: int
-    slowest_rank_s: tuple[float, ...]
-    fastest_rank_s: tuple[float, ...]
+    warmup_iterations: Count
+    slowest_rank_s: Samples
+    fastest_rank_s: Samples
     timer: str
-    num_wrong: int | None = None
-    cpu_s: float | None = None
+    num_wrong: Count | None = None
+    cpu_s: Span | None = None
     reduction: str | None = "sum"
-    root: int | None = None
-    calls_per_sample: int = 1
+    root: Rank | None = None
+    calls_per_sample: CountAboveZero = 1
     cuda_graph: bool = False
     hot: bool = True
-    num_buffers: int = 1
-    cold_s: float | None = None
+    num_buffers: CountAboveZero = 1
+    cold_s: Time | None = None
     remeasured: tuple[Remeasured, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a collective that there is none of, and samples of one rank alone."""
+        one_of("op", self.op, OPERATIONS)
+        one_of("dtype", self.dtype, DATA_TYPES)
+        same_length(slowest_rank_s=self.slowest_rank_s, fastest_rank_s=self.fastest_rank_s)
+        if self.root is not None and self.root >= self.world_size:
+            raise ValueError(f"`root` is {self.root}, of {self.world_size} ranks")
 
     @property
     def num_elements(self) -> int:
@@ -212,15 +244,23 @@ class BurstMeasurement:
 
     op: str
     dtype: str
-    world_size: int
-    bucket_bytes: tuple[int, ...]
+    world_size: Ranks
+    bucket_bytes: Annotated[tuple[BytesAboveZero, ...], Meta(min_length=1)]
     source: str
-    warmup_iterations: int
-    slowest_rank_s: tuple[float, ...]
-    fastest_rank_s: tuple[float, ...]
-    done_s: tuple[tuple[float, ...], ...]
+    warmup_iterations: Count
+    slowest_rank_s: Samples
+    fastest_rank_s: Samples
+    done_s: tuple[Annotated[tuple[Span, ...], Meta(min_length=1)], ...]
     timer: str
-    num_wrong: int | None = None
+    num_wrong: Count | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a collective that there is none of, and samples that lack a rank or a bucket."""
+        one_of("op", self.op, OPERATIONS)
+        one_of("dtype", self.dtype, DATA_TYPES)
+        same_length(slowest_rank_s=self.slowest_rank_s, fastest_rank_s=self.fastest_rank_s, done_s=self.done_s)
+        for done_s in self.done_s:
+            same_length(bucket_bytes=self.bucket_bytes, done_s=done_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,8 +268,8 @@ class SizeFailure:
     """A size that could not be measured, such as one that no memory was left for."""
 
     op: str
-    message_bytes: int
-    rank: int
+    message_bytes: NumBytes
+    rank: Rank
     reason: str
 
 
@@ -243,8 +283,8 @@ class LinkMeasurement:
     kind: Literal["host_to_device", "device_to_host", "device_to_device", "peer_to_peer", "send_recv"]
     source: str
     target: str
-    message_bytes: int
-    samples_s: tuple[float, ...]
+    message_bytes: BytesAboveZero
+    samples_s: Samples
     timer: str
     pinned: bool | None = None
     peer_access: bool | None = None
@@ -266,14 +306,14 @@ class ContentionMeasurement:
     While both run, each sample covers only time in which the other one was active too.
     """
 
-    message_bytes: int
-    world_size: int
-    matrix_size: int
-    threads_per_rank: int
-    compute_alone_s: tuple[float, ...]
-    compute_with_comm_s: tuple[float, ...]
-    comm_alone_s: tuple[float, ...]
-    comm_with_compute_s: tuple[float, ...]
+    message_bytes: BytesAboveZero
+    world_size: Ranks
+    matrix_size: CountAboveZero
+    threads_per_rank: Cores
+    compute_alone_s: Samples
+    compute_with_comm_s: Samples
+    comm_alone_s: Samples
+    comm_with_compute_s: Samples
     timer: str
 
     @property

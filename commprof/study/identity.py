@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import write_text
 from commprof.study.plan import StudyConfig
-from commprof.train.config.load import dump_config, read_yaml
+from commprof.train.config.load import dump_config, read_yaml, to_container
 
 STUDY_FILE = "study.yaml"
 
@@ -33,7 +33,7 @@ def check_identity(folder: Path, study: StudyConfig, source: Path) -> None:
             f"{folder} is no study that can go on: it has no {STUDY_FILE}; give this one its own name, or another --out"
         )
     before = dict(_keys(OmegaConf.to_container(read_yaml(written), resolve=False)))
-    now = dict(_keys(OmegaConf.to_container(OmegaConf.structured(_relative(study, source)), resolve=False)))
+    now = dict(_keys(to_container(_relative(study, source))))
     for key in dict.fromkeys([*now, *before]):
         if not _same(before.get(key), now.get(key)):
             raise BadInput(

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.ranks.arguments import MAX_TIMEOUT_S
+from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.units import parse_bytes, parse_line_rate
 from commprof.testbed.network import MAX_HOSTS
 from commprof.testbed.wire import Wire, parse_wire
@@ -26,6 +28,7 @@ from commprof.train.config.types import TrainConfig, check_train_config, load_tr
 from commprof.train.text.dataset import prepare_data
 
 StageKind = Literal["bench", "contention", "profile", "compute", "train"]
+_MOST = {"threads_per_rank": 4096, "repeats": 1000, "world_sizes": 64, "rounds": 10_000}
 LAUNCHERS = ("local", "testbed", "slurm")
 
 
@@ -154,8 +157,10 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     if 1 not in study.world_sizes or len(set(study.world_sizes)) < 2 or min(study.world_sizes) < 1:
         raise BadInput(f"{path}: world_sizes {list(study.world_sizes)} must hold 1 and at least one larger size")
     for key, value in (("threads_per_rank", study.threads_per_rank), ("repeats", study.repeats)):
-        if value < 1:
-            raise BadInput(f"{path}: {key}={value} must be 1 or more")
+        if not 1 <= value <= _MOST[key]:
+            raise BadInput(f"{path}: {key}={value} must be 1 to {_MOST[key]}")
+    if max(study.world_sizes) > MAX_RANKS or len(study.world_sizes) > _MOST["world_sizes"]:
+        raise BadInput(f"{path}: world_sizes: at most {_MOST['world_sizes']} sizes of at most {MAX_RANKS} ranks")
     _check_launcher(path, study)
     _check_sweeps(path, study)
     wires = tuple(parse_wire(wire).name for wire in study.wires)
@@ -188,16 +193,18 @@ def _check_launcher(path: Path, study: StudyConfig) -> None:
             raise BadInput(f"{path}: a testbed needs wires, such as [200mbit, 1gbit], and at most {MAX_HOSTS} hosts")
     elif study.wires:
         raise BadInput(f"{path}: wires are made by launcher: testbed; launcher: {study.launcher} has the machine's own")
-    if study.slurm.ranks_per_node < 1:
-        raise BadInput(f"{path}: slurm.ranks_per_node={study.slurm.ranks_per_node} must be 1 or more")
+    if not 1 <= study.slurm.ranks_per_node <= MAX_RANKS:
+        raise BadInput(f"{path}: slurm.ranks_per_node={study.slurm.ranks_per_node} must be 1 to {MAX_RANKS}")
 
 
 def _check_sweeps(path: Path, study: StudyConfig) -> None:
     for name, sweep in (("bench", study.bench), ("contention", study.contention)):
         if not 0 < parse_bytes(sweep.min_bytes) <= parse_bytes(sweep.max_bytes):
             raise BadInput(f"{path}: {name} needs 0 < min_bytes <= max_bytes")
-    if not study.bench.seconds > 0 or study.contention.rounds < 0:
-        raise BadInput(f"{path}: bench.seconds must be above 0, contention.rounds 0 or more")
+    if not 0 < study.bench.seconds <= MAX_TIMEOUT_S or not 0 <= study.contention.rounds <= _MOST["rounds"]:
+        raise BadInput(
+            f"{path}: bench.seconds must be above 0, at most {MAX_TIMEOUT_S:g}; contention.rounds 0 to {_MOST['rounds']}"
+        )
 
 
 def _named(path: Path, study: StudyConfig, model: ModelConfig) -> ModelConfig:

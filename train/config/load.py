@@ -15,8 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.masking import MASK, is_secret, masked
+from commprof.commbench.records.reading import read_bounded
 
 _MAX_CONFIG_BYTES = 2**20
+
+# A ValueError is a text that is not UTF-8 or a number of more digits than Python reads.
+_NOT_YAML = (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError)
 
 T = TypeVar("T")
 
@@ -41,30 +46,40 @@ def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T
 
 
 def dump_config(config: Any) -> str:  # noqa: ANN401  any configuration dataclass
-    """Write the resolved configuration as YAML, to be saved with the run."""
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    """Write the resolved configuration as YAML, to be saved with the run: credentials in it become ***."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_container(config)))
+
+
+def to_container(config: Any) -> Any:  # noqa: ANN401  any configuration dataclass; dicts, lists and plain values
+    """Return a configuration as it is written down."""
+    return _shown(OmegaConf.to_container(OmegaConf.structured(config), resolve=False))
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401  as above
+    if isinstance(value, dict):
+        return {key: MASK if isinstance(inner, str) and is_secret(str(key)) else _shown(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(inner) for inner in value]
+    return masked(value) if isinstance(value, str) else value
 
 
 def read_yaml(path: Path) -> DictConfig:
     """Read a mapping from a file that anybody may have written; raise BadInput for one that does more than hold values."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"cannot read the configuration {path}: {error.strerror}") from None
-    if len(raw) > _MAX_CONFIG_BYTES:
-        raise BadInput(f"{path} is larger than {_MAX_CONFIG_BYTES} bytes; this is not a configuration")
+    raw = read_bounded(path, _MAX_CONFIG_BYTES, "a configuration")
     try:
         text = raw.decode("utf-8")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
             raise BadInput(f"{path} uses YAML aliases, which are not supported; write the values out")
         layer = OmegaConf.create(text)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is not valid YAML: {reason}") from None
+    except _NOT_YAML as error:
+        raise BadInput(f"{path} is not valid YAML: {_reason(error)}") from None
     if not isinstance(layer, DictConfig):
         raise BadInput(f"{path} must be a mapping of sections, such as 'training:' with keys below it")
     return _without_interpolation(layer, str(path))
+
+
+def _reason(error: Exception) -> str:
+    return "it is nested without end" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
 
 
 def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
@@ -73,8 +88,8 @@ def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
             raise BadInput(f"override {override!r} is not key=value; write for example training.batch_size=64")
     try:
         layer = OmegaConf.from_dotlist(list(overrides))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise BadInput(f"the command line: {' '.join(str(error).split())[:200]}") from None
+    except _NOT_YAML as error:
+        raise BadInput(f"the command line: {_reason(error)}") from None
     return _without_interpolation(layer, "the command line")
 
 

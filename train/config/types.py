@@ -6,6 +6,8 @@ from pathlib import Path
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.buckets import CAP_BYTES, FIRST_CAP_BYTES
+from commprof.commbench.records.quantities import MAX_RANKS
+from commprof.train.config.limits import LARGEST
 from commprof.train.config.load import load_config
 
 # A window's events stay in memory until its end: 4 to 14 MB a step of the shipped models, with shapes on a CPU up to 90 MB.
@@ -177,7 +179,7 @@ _ABOVE_ZERO = {
 }
 _NOT_NEGATIVE = {
     "loader": ("workers",),
-    "training": ("warmup_updates", "weight_decay"),
+    "training": ("warmup_updates", "weight_decay", "seed"),
     "distributed": ("threads_per_rank",),
     "profiling": ("warmup_steps", "trace_steps"),
 }
@@ -211,6 +213,10 @@ def check_train_config(config: TrainConfig) -> None:
     for key, value in _values(config, _NOT_NEGATIVE):
         if value is not None and not value >= 0:
             raise BadInput(f"{key}={value} must not be negative")
+    for section, limits in LARGEST.items():
+        for key, value in _values(config, {section: tuple(limits)}):
+            if value is not None and not value <= (largest := limits[key.partition(".")[2]]):
+                raise BadInput(f"{key}={value} is too large; use at most {largest:.10g}")
     for section, keys in _CHOICES.items():
         for key, choices in keys.items():
             _check_choice(f"{section}.{key}", getattr(getattr(config, section), key), choices)
@@ -233,7 +239,7 @@ def _values(config: TrainConfig, keys: dict[str, tuple[str, ...]]) -> Iterator[t
 
 def _check_model(model: ModelConfig) -> None:
     if model.d_model % model.heads:
-        nearest = max(heads for heads in range(1, model.heads + 1) if model.d_model % heads == 0)
+        nearest = max(heads for heads in range(1, min(model.heads, model.d_model) + 1) if model.d_model % heads == 0)
         raise BadInput(f"model.d_model={model.d_model} is not divisible by model.heads={model.heads}; try heads={nearest}")
     if model.vocabulary < 3:
         raise BadInput(f"model.vocabulary={model.vocabulary} has no room for padding, unknown and one word; use 3 or more")
@@ -249,7 +255,7 @@ def _check_profiling(profiling: ProfilingConfig) -> None:
         kept = f"with trace_shapes={str(profiling.trace_shapes).lower()} at most {most} steps of a window are kept in memory"
         raise BadInput(f"profiling.trace_steps={profiling.trace_steps}: {kept}; trace_repeat takes more windows")
     ranks = profiling.trace_ranks
-    if ranks is not None and (not ranks or min(ranks) < 0):
+    if ranks is not None and (not ranks or min(ranks) < 0 or len(ranks) > MAX_RANKS):
         raise BadInput(f"profiling.trace_ranks={ranks} must name ranks from 0 on, for example [0,3]; null traces all of them")
 
 

@@ -8,29 +8,24 @@ Files and downloads are read as untrusted.
 import csv
 import hashlib
 import os
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import IO
-from urllib.error import HTTPError
 
 import numpy as np
 from numpy.typing import NDArray
 
-from commprof.commbench.errors import BadInput, CommprofError
-from commprof.commbench.records.rundir import replacing
-from commprof.commbench.units import format_bytes, printable
+from commprof.commbench.errors import BadInput
+from commprof.commbench.units import format_bytes
 from commprof.train.config.types import DataConfig
+from commprof.train.text.download import download
 from commprof.train.text.synthetic import synthetic_articles
 
 _MIN_EVALUATION_ARTICLES = 100
 _MAX_CSV_BYTES = 2**30
 _MAX_LINE_BYTES = 2**20  # and what the lines of one record may hold together
 _MAX_RECORD_LINES = 64
-_MAX_DOWNLOAD_BYTES = 256 * 2**20
-_DOWNLOAD_TIMEOUT_S = 30
 # The published files and their MD5 sums (torchtext/datasets/ag_news.py).
 _PUBLISHED = {
     "train_csv": ("train.csv", "b1a00f826fdfbd249f79597b59e1dc12"),
@@ -78,40 +73,6 @@ def read_articles(data: DataConfig) -> tuple[Articles, Articles]:
         for texts, labels in (synthetic_articles(count, data.synthetic_seed, part) for part, count in enumerate(counts))
     )
     return training, evaluation
-
-
-def download(url: str, path: Path, md5: str) -> None:
-    """Fetch a file of at most 256 MiB by http or https; `path` appears with the right MD5 sum or not at all.
-
-    Raises BadInput for any other kind of URL and for a file with another sum, CommprofError where the transfer fails.
-    """
-    if not url.startswith(("http://", "https://")):
-        raise BadInput(f"data.url: {url} is not an http:// or https:// address; give one that serves AG News' CSV files")
-    by_hand = f"or put the file at {path} yourself"
-    try:
-        with replacing(path) as file:
-            found = _stream(url, file)
-            if found != md5:
-                raise BadInput(f"{url} has MD5 sum {found}, the published file has {md5}; try again, {by_hand}")
-    except (OSError, HTTPException, ValueError) as error:
-        if isinstance(error, HTTPError):
-            error.close()  # it holds the connection
-        reason = printable(str(error))
-        raise CommprofError(f"cannot download {url}: {reason}; check data.url and the network, {by_hand}") from None
-
-
-def _stream(url: str, file: IO[bytes]) -> str:
-    """Copy a URL's content into an open file and return its MD5 sum."""
-    digest = hashlib.md5(usedforsecurity=False)
-    num_bytes = 0
-    with urllib.request.urlopen(url, timeout=_DOWNLOAD_TIMEOUT_S) as response:  # noqa: S310  the caller checked the scheme
-        while chunk := response.read(2**16):
-            num_bytes += len(chunk)
-            if num_bytes > _MAX_DOWNLOAD_BYTES:
-                raise BadInput(f"{url} is larger than {format_bytes(_MAX_DOWNLOAD_BYTES)}; data.url does not serve AG News")
-            digest.update(chunk)
-            file.write(chunk)
-    return digest.hexdigest()
 
 
 def _csv_identity(data: DataConfig) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from commprof.analysis.readers.foreign import Device
 from commprof.analysis.readers.formats.nccl_tests_columns import Row
 from commprof.analysis.readers.formats.nccl_tests_rows import DEVICE, LIST_BEGINS
-from commprof.analysis.runs.world_sizes import MAX_RANKS
+from commprof.commbench.records.quantities import MAX_RANKS
 
 _PCI = re.compile(r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}")
 

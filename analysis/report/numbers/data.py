@@ -214,9 +214,9 @@ def count_steps(runs: Sequence[Run]) -> str:
 
 
 def samples_per_s(run: Run) -> tuple[float, Interval]:
-    """Return what all ranks together take in, from the median step, and its interval; infinite where a step took no time."""
+    """Return what all ranks together take in, from the median step, and its interval."""
     samples, spread = run.counted_steps()[0].num_samples * run.world_size, run.step_interval_s()
-    rates = [samples / step_s if step_s > 0 else float("inf") for step_s in (run.median_step_s(), spread.high, spread.low)]
+    rates = [samples / step_s for step_s in (run.median_step_s(), spread.high, spread.low)]
     return rates[0], Interval(low=rates[1], high=rates[2])
 
 

@@ -24,6 +24,7 @@ from commprof.analysis.report.sections.predicted import (
 )
 from commprof.analysis.report.sections.training import training_section
 from commprof.analysis.report.sections.what_if import what_if_section
+from commprof.analysis.runs.keeping import kept
 from commprof.analysis.step.results import CheckedPrediction
 from commprof.analysis.study.experiment import Cell
 from commprof.commbench.records.rundir import now_utc, write_document, write_text
@@ -51,9 +52,9 @@ def write_cell_report(root: Path, cell: Cell, folder: Path) -> Path:
 @styled()
 def _write(material: Material, home: Path | None, page: Path) -> Path:
     if home is not None and material.outcomes:
-        write_document(home / "verification.json", verification(material))
+        kept(lambda: write_document(home / "verification.json", verification(material)))
     if home is not None and material.checks:
-        write_document(home / "assumptions.json", material.checks)
+        kept(lambda: write_document(home / "assumptions.json", material.checks))
     write_text(page, render(build_report(material, page)))
     return page
 

@@ -7,13 +7,12 @@ from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.report.page.html import Section, Table
 from commprof.analysis.runs.load import Run
-from commprof.commbench.records.types import ContentionMeasurement
 from commprof.commbench.units import format_bytes, format_seconds
 
 
 def contention_section(material: Material) -> Section | None:
     """Return one table a contention run; None without any."""
-    measured = [run for run in material.runs if any(_possible(m) for m in run.contention)]
+    measured = [run for run in material.runs if run.contention]
     if not measured:
         return None
     return Section(
@@ -28,14 +27,8 @@ def contention_section(material: Material) -> Section | None:
     )
 
 
-def _possible(m: ContentionMeasurement) -> bool:
-    samples = (m.compute_alone_s, m.compute_with_comm_s, m.comm_alone_s, m.comm_with_compute_s)
-    return m.message_bytes > 0 and all(times and min(times) > 0 for times in samples)
-
-
 def _worst(run: Run) -> Iterator[str]:
-    known = [m for m in run.contention if _possible(m)]
-    compute, comm = (max(known, key=lambda m: getattr(m, f"{part}_slowdown")) for part in ("compute", "comm"))
+    compute, comm = (max(run.contention, key=lambda m: getattr(m, f"{part}_slowdown")) for part in ("compute", "comm"))
     sizes = format_bytes(compute.message_bytes), format_bytes(comm.message_bytes)
     yield (
         f"{run.path.name} on {ranks(run.world_size)}: the product takes up to {compute.compute_slowdown:.2f}x as long beside "
@@ -45,7 +38,7 @@ def _worst(run: Run) -> Iterator[str]:
 
 def _table(run: Run) -> Table:
     rows = []
-    for m in (m for m in run.contention if _possible(m)):
+    for m in run.contention:
         product = tuple(format_seconds(median(times)) for times in (m.compute_alone_s, m.compute_with_comm_s))
         reduce = tuple(format_seconds(median(times)) for times in (m.comm_alone_s, m.comm_with_compute_s))
         slowdowns = (f"{m.compute_slowdown:.2f}x", f"{m.comm_slowdown:.2f}x")

@@ -47,11 +47,9 @@ def link_section(material: Material) -> Section | None:
 
 
 def _possible(link: LinkMeasurement) -> bool:
-    """Say whether a measurement can be drawn: it has times above zero and, where it is a message, goes between two ranks."""
-    timed = link.message_bytes > 0 and bool(link.samples_s) and min(link.samples_s) > 0
-    if link.kind != "send_recv":
-        return timed
-    return timed and link.source != link.target and bool(_RANK.fullmatch(link.source)) and bool(_RANK.fullmatch(link.target))
+    """Say whether a measurement can be drawn: where it is a message, it goes between two ranks."""
+    two = link.source != link.target and bool(_RANK.fullmatch(link.source)) and bool(_RANK.fullmatch(link.target))
+    return link.kind != "send_recv" or two
 
 
 def _left_out(measured: Sequence[Run], shown: Sequence[Run], usable: dict[str, list[LinkMeasurement]]) -> Iterator[str]:
@@ -59,7 +57,7 @@ def _left_out(measured: Sequence[Run], shown: Sequence[Run], usable: dict[str, l
         yield f"The links of {len(measured) - len(shown)} earlier runs are not shown; name those runs alone."
     for run in shown:
         if lost := len(run.links) - len(usable[run.path.name]):
-            yield f"{run.path.name}: {lost} measurements without times above 0, or without two ranks, were left out."
+            yield f"{run.path.name}: {lost} measurements without two ranks were left out."
 
 
 def _ends(links: Sequence[LinkMeasurement]) -> tuple[list[LinkMeasurement], list[LinkMeasurement]]:

@@ -13,7 +13,6 @@ from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import Material, samples_per_s
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.runs.load import Run, select
-from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_document, read_records
 from commprof.commbench.records.training import EvaluationMeasurement, TrainingSummary
 from commprof.commbench.units import format_bytes
@@ -61,7 +60,7 @@ def training_section(material: Material) -> Section | None:
 
 def trainings(runs: Sequence[Run]) -> list[Training]:
     """Return the training runs that learned together, longest first among equals; raise BadInput for malformed files."""
-    return [_training(run) for run in select(runs, kind="train", synchronised=True) if run.median_step_s() > 0]
+    return [_training(run) for run in select(runs, kind="train", synchronised=True)]
 
 
 def _training(run: Run) -> Training:
@@ -71,8 +70,6 @@ def _training(run: Run) -> Training:
             by_step.setdefault(measured.step, []).append(measured.loss)
     evaluations, summary = run.path / "evaluations.jsonl", run.path / "training.json"
     known = read_document(summary, TrainingSummary) if summary.exists() else None
-    if known is not None and known.step_s <= 0:
-        raise BadInput(f"{summary} has a step of {known.step_s:g} s; it must be above 0; train again")
     return Training(
         run=run,
         losses=[(step, mean(losses)) for step, losses in sorted(by_step.items())],

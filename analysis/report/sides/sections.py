@@ -67,12 +67,7 @@ def step_section(sides: Sequence[Side]) -> Section | None:
 
 def _step_table(sides: Sequence[Side]) -> Table:
     base = {(run.world_size, run.synchronised): run for run in _trained(sides[0])}
-    rows = [
-        _step_row(side, run, base.get((run.world_size, run.synchronised)))
-        for side in sides
-        for run in _trained(side)
-        if run.median_step_s() > 0
-    ]
+    rows = [_step_row(side, run, base.get((run.world_size, run.synchronised))) for side in sides for run in _trained(side)]
     return Table(
         title="Steps in numbers",
         note="Medians over the steps of all ranks, and below them their 95 % intervals. Over A: samples per second over those "
@@ -89,7 +84,7 @@ def _trained(side: Side) -> list[Run]:
 
 def _step_row(side: Side, run: Run, base: Run | None) -> tuple[Cell, ...]:
     spread, rate = run.step_interval_s(), samples_per_s(run)
-    over = ratio(rate, samples_per_s(base)) if base is not None and base is not run and base.median_step_s() > 0 else None
+    over = ratio(rate, samples_per_s(base)) if base is not None and base is not run else None
     return (
         side.letter,
         run.path.name,

@@ -90,7 +90,11 @@ def _boundary_section(grid: Grid) -> Section:
     rows: list[tuple[Entry, ...]] = []
     for boundary in grid.boundaries:
         who = Noted(value=boundary.experiment, note=ranks(boundary.world_size))
-        times = (format_seconds(boundary.work_s), format_seconds(boundary.compute_s), f"{boundary.ratio_needed:.3g}")
+        times = (
+            format_seconds(boundary.work_s),
+            format_seconds(boundary.compute_s),
+            "none" if boundary.ratio_needed is None else f"{boundary.ratio_needed:.3g}",
+        )
         rates = (_rate(rate) for rate in (boundary.by_ratio, boundary.by_schedule, boundary_of(grid, boundary)))
         speedups = measured_speedups(grid, boundary.experiment, boundary.world_size)
         seen = ", ".join(f"{speedup:.2f}x at {format_line_rate(rate)}" for rate, speedup in speedups)

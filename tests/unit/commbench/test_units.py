@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commprof.commbench.errors import BadInput
+from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunFailed, UnusableData
 from commprof.commbench.units import (
     format_bytes,
     format_estimate,
@@ -84,3 +84,9 @@ def test_an_escape_sequence_becomes_visible() -> None:
 def test_counts_have_no_exponent() -> None:
     shown = [format_number(number) for number in (0.0, 8.5, 870.24, 999.9, 999.99, 55_981.2, 3.1e7)]
     assert shown == ["0", "8.5", "870.2", "999.9", "1,000", "55,981", "31,000,000"]
+
+
+@pytest.mark.parametrize("kind", [CommprofError, BadInput, UnusableData, RunFailed, Interrupted])
+def test_an_error_s_text_steers_no_terminal(kind: type[CommprofError]) -> None:
+    """Also where Python shows it, as in a notebook, and not the command line."""
+    assert str(kind("no run named \x1b[31m\u202ered\nnew")) == r"no run named \x1b[31m\x202ered\x0anew"

@@ -165,7 +165,7 @@ def test_a_full_disk_is_one_line() -> None:
         )
     assert (done.returncode, done.stderr) == (
         1,
-        "commprof: error: the output cannot be written: No space left on device\n",
+        "commprof: error: standard output cannot be written: No space left on device; make room where it goes\n",
     )
 
 

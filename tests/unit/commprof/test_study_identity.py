@@ -38,6 +38,14 @@ def test_a_study_names_no_place_of_this_machine(checkout: Path) -> None:
     assert yaml.safe_load(text)["models"][0]["config"] == "tiny.yaml"
 
 
+def test_a_study_with_a_password_shows_none_and_goes_on(checkout: Path) -> None:
+    override = "overrides=[data.url=https://user:SECRET@host/x]"
+    folder = held(checkout, override)
+    assert "SECRET" not in (folder / STUDY_FILE).read_text()
+    source = checkout / "study.yaml"
+    check_identity(folder, load_study(source, [override]), source)
+
+
 def test_a_moved_checkout_goes_on(checkout: Path, tmp_path: Path) -> None:
     held(checkout)
     shutil.move(checkout.parent, tmp_path / "second")

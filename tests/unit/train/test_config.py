@@ -100,11 +100,18 @@ def test_a_wrong_configuration_is_refused_by_name(tmp_path: Path, text: str, ove
 
 
 def test_a_missing_or_huge_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="cannot read the configuration"):
+    with pytest.raises(BadInput, match=r"cannot read .*none\.yaml: No such file"):
         load_train_config(tmp_path / "none.yaml")
     (tmp_path / "huge.yaml").write_bytes(b"#" * (2**20 + 1))
     with pytest.raises(BadInput, match="not a configuration"):
         load_train_config(tmp_path / "huge.yaml")
+
+
+def test_the_saved_configuration_shows_no_credential(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("experiment_name: mine")
+    config = load_train_config(tmp_path / "x.yaml", ["data.url=https://user:SECRET@host/x"])
+    assert config.data.url == "https://user:SECRET@host/x"
+    assert "url: https://***@host/x" in dump_config(config)
 
 
 @pytest.mark.parametrize("words", [[], ["training.max_steps=50"]])
@@ -112,3 +119,19 @@ def test_a_training_without_a_configuration_is_told_what_to_type(words: list[str
     assert main(["train", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "name a configuration first: commprof train configs/" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("training: {seed: " + "[" * 3000 + "]" * 3000 + "}", "nested without end"),
+        ("training: {seed: " + "9" * 5000 + "}", "4300 digits"),
+        ("training: {seed: 2026-99-99}", "could not be converted"),
+        ("training: {seed: !!python/object/apply:os.system [id]}", "not valid YAML"),
+    ],
+    ids=["nested", "digits", "date", "object"],
+)
+def test_what_no_yaml_holds_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(BadInput, match=said):
+        load_train_config(tmp_path / "x.yaml")

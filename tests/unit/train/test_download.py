@@ -5,6 +5,7 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 from commprof.commbench.errors import BadInput, CommprofError
 from commprof.train.config.types import DataConfig
 from commprof.train.text import articles
-from commprof.train.text.articles import download
+from commprof.train.text import download as downloading
 from commprof.train.text.dataset import prepare_data
+from commprof.train.text.download import download
 from tests.ag_news import EVAL_CSV, MODEL, TRAIN_CSV, digest
 
 
@@ -24,6 +26,7 @@ class Server:
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,6 +36,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.state.requests.append(self.path)
+        self.state.headers.append(dict(self.headers))
+        if self.path == "/away":
+            self.send_response(302)
+            self.send_header("Location", "/train.csv")
+            self.end_headers()
+            return
         if self.path.startswith("/to-a-file"):
             self.send_response(302)
             self.send_header("Location", "file:///etc/hostname")
@@ -123,7 +132,7 @@ def test_a_download_that_fails_leaves_nothing(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: type[CommprofError], reason: str
 ) -> None:
     server.files |= {"/train.csv": TRAIN_CSV, "/other.csv": EVAL_CSV, "/large.csv": b"x" * 1001}
-    monkeypatch.setattr(articles, "_MAX_DOWNLOAD_BYTES", 1000)
+    monkeypatch.setattr(downloading, "_MAX_BYTES", 1000)
     with pytest.raises(CommprofError, match=reason) as caught:
         download(server.url + path, tmp_path / "train.csv", md5(TRAIN_CSV))
     assert type(caught.value) is kind
@@ -131,6 +140,59 @@ def test_a_download_that_fails_leaves_nothing(
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "train.csv") in str(caught.value) or kind is BadInput
     assert files_below(tmp_path) == []
+
+
+SLOW = {
+    "nothing": b"",
+    "the status, a byte at a time": b"H",
+    "headers without end": b"HTTP/1.1 200 OK\r\nX: y\r\n",
+    "a byte at a time": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+    "chunks of a byte": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("first", SLOW.values(), ids=SLOW)
+def test_a_server_that_is_slow_is_hung_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes, scheme: str
+) -> None:
+    """It sends something, then a byte now and then, so that no single wait is long: also while TLS is agreed on."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(downloading, "_WINDOW_S", 0.5)
+    ended = threading.Event()
+
+    def trickle(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(first)
+            while not ended.wait(0.02):
+                connection.sendall(b"1\r\nx\r\n" if b"chunked" in first else b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=trickle, args=(listener,))
+        thread.start()
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/train.csv"
+        try:
+            with pytest.raises(CommprofError, match=r"cannot download .*(less than 1 KiB/s came over 0\.5 s|SSL)"):
+                download(url, tmp_path / "train.csv", md5(TRAIN_CSV))
+        finally:
+            ended.set()
+            thread.join()
+    assert files_below(tmp_path) == []
+
+
+def test_a_user_goes_to_the_host_that_was_named_and_to_no_other(server: Server, tmp_path: Path) -> None:
+    server.files["/train.csv"] = TRAIN_CSV
+    url = server.url.replace("//", "//me:p%40ss@")
+    download(f"{url}/away", tmp_path / "train.csv", md5(TRAIN_CSV))
+    assert [own.get("Authorization") for own in server.headers] == ["Basic bWU6cEBzcw==", None]
+
+
+@pytest.mark.parametrize("address", ["me:SECRET@127.0.0.1:1", "SECRET@127.0.0.1:1", "me:SECRET@[::1]:x", "me:SECRET@ho st"])
+def test_no_message_shows_a_password(tmp_path: Path, address: str) -> None:
+    with pytest.raises(CommprofError, match="cannot download") as caught:
+        download(f"http://{address}/train.csv", tmp_path / "train.csv", md5(b""))
+    assert "SECRET" not in str(caught.value)
 
 
 def test_a_failed_download_keeps_the_file_that_was_there(server: Server, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_training_run_and_an_impossible_time_are_2(tmp_path: Path, capsys: pyt
     assert "no bench run among" in capsys.readouterr().err
     for index, seconds in enumerate(([], [0.0])):
         assert main(["check", str(write_measurements(tmp_path / f"{index}", [collective(8, seconds)]))]) == 2
-        assert "every time must be above 0" in capsys.readouterr().err
+        assert "collectives.jsonl:1 is not a valid CollectiveMeasurement" in capsys.readouterr().err
 
 
 def test_hostile_names_reach_neither_terminal_nor_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

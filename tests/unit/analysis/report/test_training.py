@@ -10,7 +10,7 @@ from commprof.analysis.report.numbers.data import gather, wire_curves
 from commprof.analysis.report.sections.health import health_section
 from commprof.analysis.report.sections.training import training_section
 from commprof.commbench.errors import BadInput
-from commprof.commbench.records.rundir import RecordWriter, write_document
+from commprof.commbench.records.rundir import RecordWriter, write_document, write_text
 from commprof.commbench.records.training import EvaluationMeasurement, TrainingSummary
 from tests.factory import collective, write_measurements
 from tests.report_runs import WORKLOAD, add_bench, add_train
@@ -65,7 +65,7 @@ def test_runs_that_share_nothing_are_no_training(tmp_path: Path) -> None:
 def test_a_summary_without_time_is_refused_by_name(tmp_path: Path) -> None:
     run = add_train(tmp_path / "train", 1, 0.1)
     write_document(run / "training.json", replace(SUMMARY, step_s=0.0))
-    with pytest.raises(BadInput, match=r"training\.json has a step of 0 s"):
+    with pytest.raises(BadInput, match=r"training\.json is not a valid TrainingSummary.*step_s"):
         training_section(gather([run]))
 
 
@@ -83,7 +83,9 @@ def test_health_is_what_check_says_failures_first(tmp_path: Path) -> None:
 
 
 def test_a_run_that_cannot_be_judged_is_a_sentence(tmp_path: Path) -> None:
-    section = health_section(gather([write_measurements(tmp_path / "odd", [collective(1024, [1e-3, 0.0])])]))
+    odd = write_measurements(tmp_path / "odd", [collective(1024, [1e-3, 1e-3])])
+    write_text(odd / "environment.json", "{}")
+    section = health_section(gather([odd]))
     assert section is not None
     assert section.remarks[0].startswith("odd could not be judged:")
 

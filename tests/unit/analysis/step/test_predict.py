@@ -291,7 +291,7 @@ def test_only_changes_that_help_are_proposed_best_first(tmp_path: Path) -> None:
 def test_free_communication_leaves_nothing_to_try(tmp_path: Path) -> None:
     steps = [replace(each, forward_s=each.forward_s + each.optimizer_s, optimizer_s=0.0) for each in STEPS]
     write_training_run(tmp_path / "profile", steps, gradients=timeline([("w", 8, 0.06)], 0.06))
-    write_bench_run(tmp_path / "bench", 0.0, 1e15)
+    write_bench_run(tmp_path / "bench", 1e-11, 1e15)
     predicted = predict_runs(load_runs([tmp_path / "profile", tmp_path / "bench"]))
     assert predicted.changes == ()
     assert "Little holds 2 ranks back" in verdict(predicted, [], [])[1]
@@ -299,7 +299,11 @@ def test_free_communication_leaves_nothing_to_try(tmp_path: Path) -> None:
 
 def test_marked_steps_stay_out_of_every_statistic(tmp_path: Path) -> None:
     slow = [step(90 + i, forward_s=9.0, warmup=i < 3, profiled=i >= 3) for i in range(6)]
-    write_training_run(tmp_path / "profile", [*slow[:3], *STEPS, *slow[3:]], gradients=GRADIENTS)
+    write_training_run(
+        tmp_path / "profile",
+        [replace(each, step=i) for i, each in enumerate([*slow[:3], *STEPS, *slow[3:]])],
+        gradients=GRADIENTS,
+    )
     write_bench_run(tmp_path / "bench", LATENCY_S, BANDWIDTH)
     predicted = predict_runs(load_runs([tmp_path / "profile", tmp_path / "bench"]))
     assert predicted.single_step_s == pytest.approx(0.103)

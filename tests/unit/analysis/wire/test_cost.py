@@ -99,7 +99,7 @@ def test_a_collective_without_an_in_place_form_is_fitted_out_of_place() -> None:
     measured = [
         replace(m, op="all_to_all", in_place=in_place) for m in sweep(50e-6, 1e9, world_size=4) for in_place in (True, False)
     ]
-    cost = fit_cost([m if not m.in_place else replace(m, fastest_rank_s=(1.0,)) for m in measured])
+    cost = fit_cost([m if not m.in_place else replace(m, fastest_rank_s=(1.0,), slowest_rank_s=(1.0,)) for m in measured])
     assert (cost.latency_s, cost.busbw_bytes_per_s) == (pytest.approx(50e-6), pytest.approx(0.75e9))
 
 

@@ -29,6 +29,20 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert read_info(tmp_path / "r") == info
 
 
+def test_no_credential_of_a_command_or_a_variable_is_written_or_read(tmp_path: Path) -> None:
+    told = replace(
+        run_info(status="running"),
+        command=("train.py", "--token", "SECRET", "data.url=https://u:SECRET@host"),
+        environ={"NCCL_NET": "https://SECRET@host"},
+    )
+    create_run(tmp_path / "r", told)
+    finish_run(tmp_path / "r", "failed", "cannot download https://u:SECRET@host")
+    assert "SECRET" not in (tmp_path / "r" / RUN_FILE).read_text()
+    assert read_info(tmp_path / "r").failure == "cannot download https://***@host"
+    write_document(tmp_path / "r" / RUN_FILE, told)  # as an earlier commprof did
+    assert "SECRET" not in str(read_info(tmp_path / "r"))
+
+
 def test_two_runs_never_share_a_name(tmp_path: Path) -> None:
     names = {new_run_path(tmp_path, "bench", 2).name for _ in range(50)}
     assert len(names) == 50
