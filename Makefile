@@ -19,8 +19,9 @@ ARTICLES ?= ../shared/data/ag_news_csv/test.csv
 # `make benchmark-trace-load`: a real trace, and a folder for HolisticTraceAnalysis' own environment, which may be left out.
 TRACE ?= ../shared/data/traces/v100_2gpu_allreduce_r1/df_index_resolver.json.gz
 HTA ?=
-# Published throughputs for `make benchmark-extrapolation`.
+# Published throughputs for `make benchmark-extrapolation`, and those over several nodes.
 TABLE ?= ../shared/data/scaling/scaling.csv
+PUBLISHED ?= ../shared/data/scaling/published.csv
 # Published logs for `make benchmark-cost`.
 LOGS ?= ../shared/data/nccl_logs
 
@@ -109,6 +110,7 @@ benchmark-report: $(VENV)/installed
 
 benchmark-extrapolation: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.extrapolation $(TABLE) --out $(RESULTS)
+	$(VENV)/bin/python -m benchmarks.extrapolation_relative $(PUBLISHED) $(TABLE) --out $(RESULTS)
 
 benchmark-cost: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.cost_error $(LOGS) --out $(RESULTS)

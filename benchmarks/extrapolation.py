@@ -23,17 +23,18 @@ import math
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.machine import describe_machine
-from commprof.analysis.scaling.extrapolate import boundaries, overheads
+from commprof.analysis.scaling.from_one_rank import boundaries, overheads
 from commprof.analysis.scaling.laws import Floats, fit_laws, laws
 from commprof.analysis.scaling.overhead_mix import PRIOR, Band, Prior, Reach, mixed, noise, reach, spread
-from commprof.analysis.scaling.table import Interconnect, Series, interconnect_of
+from commprof.analysis.scaling.series import Interconnect, Series
+from commprof.analysis.scaling.table import interconnect_of
 from commprof.commbench.records.rundir import write_text
 
 SPLITS = (((1, 2), (4, 8, 16)), ((1, 2, 4), (8, 16)))
@@ -84,13 +85,17 @@ def source_of(text: str) -> str:
     return text.split("#")[0]
 
 
+def not_clean(row: Mapping[str, str]) -> bool:
+    """Tell whether something beside the number of ranks changes in a row's series, or its link is in doubt."""
+    return bool(_FLAGS.search(row["flag"]) or _NOTES.search(row["notes"])) or "suspect" in row["interconnect"].lower()
+
+
 def read_cases(table: Path) -> list[Case]:
     """Read the clean series of a table."""
     groups: dict[str, list[dict[str, str]]] = defaultdict(list)
     with table.open(newline="") as file:
         for row in csv.DictReader(file):
-            dirty = _FLAGS.search(row["flag"]) or _NOTES.search(row["notes"]) or "suspect" in row["interconnect"].lower()
-            if not dirty and row["nodes"] in ("", "1"):
+            if not not_clean(row) and row["nodes"] in ("", "1"):
                 groups[row["group_id"]].append(row)
     return [case for name, rows in groups.items() for case in _cases(name, rows)]
 

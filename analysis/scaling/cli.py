@@ -14,24 +14,30 @@ from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.verb import Verb
 
 if TYPE_CHECKING:
-    from commprof.analysis.scaling.table import Series
+    from commprof.analysis.scaling.series import Series
 
 
 def add_extrapolate_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("table", type=Path, metavar="TABLE", help="CSV: n_gpus, and throughput (1/s over all ranks) or step_s or step_ms")
+    add(
+        "table",
+        type=Path,
+        metavar="TABLE",
+        help="CSV: n_gpus, and throughput (1/s over all ranks), throughput_per_gpu, mfu, step_s or step_ms",
+    )
     add("-n", "--world-sizes", required=True, nargs="+", type=int, metavar="N", help="numbers of ranks to extrapolate to")
     add("--anchors", nargs="+", type=int, default=[], metavar="N", help="rows to start from (all that are not asked for)")
     add("--scaling", choices=("weak", "strong"), default="weak", help="weak: batch per rank fixed; strong: in all (weak)")
     add("--interconnect", choices=("nvlink", "pcie"), help="the link inside the node, where the table does not tell")
     add("--gpus-per-node", type=int, metavar="N", help="ranks on a node, where the table does not tell")
+    add("--by", choices=("machine",), help="series of one machine (a column) tell each other what the hop between nodes costs")
     add("--json", action="store_true", help="print one JSON document: a list, one entry a series")
 
 
 def check_extrapolate(args: argparse.Namespace) -> None:
     """Raise BadInput for numbers of ranks that are none."""
     if 1 in args.world_sizes:
-        raise BadInput("--world-sizes 1: one rank is what the others are counted from; ask for 2 or more")
+        raise BadInput("--world-sizes 1: one rank does not follow from more; ask for 2 or more")
     for flag, numbers in (("--world-sizes", args.world_sizes), ("--anchors", args.anchors)):
         for number in numbers:
             if not 1 <= number <= MAX_RANKS:
@@ -52,6 +58,7 @@ def extrapolate_verb(args: argparse.Namespace) -> int:
         scaling=args.scaling,
         anchors=sorted(set(args.anchors)),
         name=str(args.table),
+        by_machine=args.by == "machine",
     )
     if args.json:
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
@@ -71,8 +78,8 @@ def _completed(series: "Series", args: argparse.Namespace) -> "Series":
 VERB = Verb(
     summary="throughput (1/s) or step time (s) at other numbers of ranks, from a table of a few; 90 % intervals",
     examples=(
-        "commprof extrapolate table.csv -n 8 16",
-        "commprof extrapolate steps.csv -n 8 --anchors 1 2 --json",
+        "commprof extrapolate table.csv -n 8 --interconnect nvlink",
+        "commprof extrapolate nodes.csv -n 64 --by machine --json",
     ),
     add_arguments=add_extrapolate_arguments,
     check=check_extrapolate,

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from commprof.analysis.scaling.laws import Floats, constant, further_ranks, ring_bandwidth
-from commprof.analysis.scaling.table import Interconnect
+from commprof.analysis.scaling.series import Interconnect
 
 Reach = Literal["nvlink", "pcie"]
 SHAPES = (constant, ring_bandwidth, further_ranks)

@@ -1,11 +1,13 @@
 """How is an extrapolation shown? Each N with its interval, what the numbers rest on, and the laws one by one."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
-from commprof.analysis.scaling.extrapolate import Extrapolated, Extrapolation, LawValues, Refused
-from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined, line
+from commprof.analysis.scaling.results import Extrapolated, Extrapolation, LawValues, NextRow, Refused
+from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined
 from commprof.commbench.units import format_seconds
 
+_WHAT: Mapping[str, str] = {"throughput": "throughput", "throughput_per_rank": "per rank", "mfu": "MFU", "step_s": "step"}
 _MOST_TARGETS = 5  # side by side for each law
 
 
@@ -22,27 +24,26 @@ def _series(one: Extrapolation) -> list[Block]:
     fixed = "batch per rank fixed" if one.scaling == "weak" else "batch in all fixed"
     link = {"nvlink": "NVLink", "pcie": "PCIe", "unknown": "link not given"}[one.interconnect]
     name = f"{one.series}: " if one.series else ""
-    what = "throughput" if one.measure == "throughput" else "step"
+    what = _WHAT[one.measure]
+    over = "" if one.base == 1 else f"; speedup over {one.base} ranks"
     points = ", ".join(f"{n}: {_number(value, one.measure)}" for n, value in one.anchors.items())
     columns = (
         Column(name="ranks", width=6, before="", key=True),
         Column(name=what, width=10, before=" "),
         Column(name="90 % interval", width=21),
         Column(name="speedup", width=7),
-        Column(name="E_N/T_1", width=7),
+        Column(name=f"E_N/T_{one.base}", width=7),
         Column(name="measured", width=9),
         Column(name="error", width=7, before=" "),
     )
-    guesses = any(each.guess and each.value is not None for each in one.predictions)
-    shares = ", ".join(f"{name.replace('_', ' ')} {share:.2%}" for name, share in one.mix.items())
     return [
-        _wrapped(f"{name}{what} from {points}; {fixed}; {link}", "strong"),
+        _wrapped(f"{name}{what} from {points}; {fixed}; {link}{over}", "strong"),
         GAP,
         Table(columns=columns, rows=[_row(each, one.measure) for each in one.predictions]),
-        *([line("  ? a guess", "note")] if guesses else []),
         GAP,
         *(_wrapped(text) for text in _notes(one.predictions)),
-        _wrapped(f"E_2/T_1 as the mix has it: {shares}"),
+        *(_wrapped(text) for text in _rests_on(one)),
+        *_next(one.next_row),
         *_laws(one.laws, one.measure),
     ]
 
@@ -67,10 +68,29 @@ def _row(one: Extrapolated, measure: str) -> Row:
     )
 
 
-def _laws(laws: Sequence[LawValues], measure: str) -> list[Block]:
-    targets = list(laws[0].values)[:_MOST_TARGETS]
-    if not targets:
+def _rests_on(one: Extrapolation) -> Iterator[str]:
+    if one.mix:
+        shares = ", ".join(f"{name.replace('_', ' ')} {share:.2%}" for name, share in one.mix.items())
+        yield f"E_2/T_1 as the mix has it: {shares}"
+    if one.growth:
+        inside, across = (math.expm1(one.growth[side]) for side in ("inside", "across"))
+        yield f"cost of a rank's share as the power law has it: {inside:+.1%} a doubling on a node, {across:+.1%} of nodes"
+
+
+def _next(row: NextRow | None) -> list[Block]:
+    if row is None:
         return []
+    if row.half_width is None:
+        does = f"would bring an answer for {row.target}, of"
+    else:
+        does = f"would narrow the interval on {row.target} from +-{row.half_width:.1%} to"
+    return [_wrapped(f"next to measure: {row.world_size} ranks {does} +-{row.half_width_then:.1%}")]
+
+
+def _laws(laws: Sequence[LawValues], measure: str) -> list[Block]:
+    if not laws:
+        return []
+    targets = list(laws[0].values)[:_MOST_TARGETS]
     columns = (
         Column(name="law alone", width=16, left=True, key=True),
         Column(name="evidence", width=9, before=""),
@@ -89,7 +109,7 @@ def _notes(predictions: Sequence[Extrapolated]) -> list[str]:
 
 
 def _number(value: float, measure: str) -> str:
-    return f"{value:.4g}" if measure == "throughput" else format_seconds(value)
+    return format_seconds(value) if measure == "step_s" else f"{value:.4g}"
 
 
 def _wrapped(text: str, tone: Tone = "plain") -> Words:

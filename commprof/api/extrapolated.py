@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from commprof.analysis.scaling.extrapolate import Extrapolated as AtN
-from commprof.analysis.scaling.extrapolate import Extrapolation, Refused, extrapolate_all
+from commprof.analysis.scaling.extrapolate import extrapolate_all
+from commprof.analysis.scaling.results import Extrapolated as AtN
+from commprof.analysis.scaling.results import Extrapolation, Refused
+from commprof.analysis.scaling.series import Series
 from commprof.analysis.scaling.speedup import ScalingKind
-from commprof.analysis.scaling.table import Series, parse_series, read_series
+from commprof.analysis.scaling.table import parse_series, read_series
 from commprof.analysis.scaling.text import extrapolation_sheet
 from commprof.api.answer import Answer, some
 from commprof.api.frames import Row, frame, row_of, types_of
@@ -51,13 +53,19 @@ class Extrapolated(Answer):
 
 
 def extrapolate(
-    table: "PathLike | DataFrame", n: int | Iterable[int], *, scaling: ScalingKind = "weak", anchors: int | Iterable[int] = ()
+    table: "PathLike | DataFrame",
+    n: int | Iterable[int],
+    *,
+    scaling: ScalingKind = "weak",
+    anchors: int | Iterable[int] = (),
+    by_machine: bool = False,
 ) -> Extrapolated:
     """Carry a table of throughputs or step times by number of ranks to n ranks; nothing else is needed.
 
     `table` is a CSV file or a DataFrame with a column of ranks (`n_gpus`, `world_size`, ...) and one of `throughput` (over
-    all ranks), `step_s` or `step_ms`; an index with a name is a column too. `anchors` are the rows to start from, by default
-    all that are not asked for.
+    all ranks), `throughput_per_gpu`, `mfu`, `step_s` or `step_ms`; an index with a name is a column too. `anchors` are the rows
+    to start from, by default all that are not asked for. With `by_machine` series of one `machine` (a column) tell each other
+    what the first hop between nodes costs.
     Raises BadInput for a table that cannot be read, UnusableData where it tells nothing.
     """
     series, name = _series(table)
@@ -67,7 +75,9 @@ def extrapolate(
     if scaling not in get_args(ScalingKind):
         raise BadInput(f"scaling={scaling!r}: it is weak (a batch per rank) or strong (one batch for all ranks)")
     rows = sorted(set(whole_numbers(anchors, "anchors")))
-    return Extrapolated(tuple(extrapolate_all(series, targets, scaling=scaling, anchors=rows, name=name)))
+    return Extrapolated(
+        tuple(extrapolate_all(series, targets, scaling=scaling, anchors=rows, name=name, by_machine=by_machine))
+    )
 
 
 def _series(table: "PathLike | DataFrame") -> tuple[tuple[Series, ...], str]:

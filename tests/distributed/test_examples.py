@@ -136,7 +136,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         swept = [collective(4**k, [1e-4 + 4**k / 1e9] * 5, world_size=n) for k in range(5, 16)]
         write_measurements(folder / name, swept, world_size=n)
     (folder / "table.csv").write_text("n_gpus,throughput\n1,100\n2,190\n4,370\n")
-    (folder / "steps.csv").write_text("n_gpus,step_ms\n1,10\n2,10.5\n")
+    (folder / "nodes.csv").write_text(
+        "n_gpus,nodes,throughput_per_gpu,machine\n8,1,5200,a100\n16,2,5100,a100\n32,4,5050,a100\n"
+    )
     (folder / "data" / "ag_news_csv").mkdir(parents=True)
     articles = "".join(f'"{i % 4 + 1}","Title {i}","A dog number{i} barks."\n' for i in range(1000))
     for name in ("train.csv", "test.csv"):

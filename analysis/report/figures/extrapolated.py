@@ -17,7 +17,7 @@ from commprof.analysis.report.figures.canvas import (
     speedup_width,
     styled,
 )
-from commprof.analysis.scaling.extrapolate import Extrapolation
+from commprof.analysis.scaling.results import Extrapolation
 from commprof.commbench.errors import UnusableData
 
 
@@ -50,7 +50,8 @@ def extrapolated_figure(told: Sequence[Extrapolation]) -> Figure:
         anchors = _anchor_speedups(one)
         axes.plot(list(anchors), list(anchors.values()), marker, color=colour, markerfacecolor="none")
         world_sizes |= {*xs, *anchors}
-    axes.set_ylabel("speedup over one rank (x)")
+    bases = {one.base for one, _ in drawn}
+    axes.set_ylabel(f"speedup over {_ranks(bases.pop())} (x)" if len(bases) == 1 else "speedup over the smallest row (x)")
     from_zero(axes)
     rank_axis(axes, world_sizes, ())
     return legend_above(figure, columns)
@@ -58,13 +59,17 @@ def extrapolated_figure(told: Sequence[Extrapolation]) -> Figure:
 
 def _ratio(one: Extrapolation, end: float, value: float) -> float:
     """Return an end of the interval as a share of the speedup, which falls where a step grows."""
-    return end / value if one.measure == "throughput" else value / end
+    return value / end if one.measure == "step_s" else end / value
 
 
 def _anchor_speedups(one: Extrapolation) -> dict[int, float]:
-    single = one.anchors.get(1)
-    if single is None:
-        return {}
-    if one.measure == "throughput":
-        return {n: value / single for n, value in one.anchors.items()}
-    return {n: (n if one.scaling == "weak" else 1) * single / value for n, value in one.anchors.items()}
+    single = one.anchors[one.base]
+    if one.measure == "step_s":
+        share = {n: n / one.base if one.scaling == "weak" else 1 for n in one.anchors}
+        return {n: share[n] * single / value for n, value in one.anchors.items()}
+    share = {n: 1 if one.measure == "throughput" else n / one.base for n in one.anchors}
+    return {n: share[n] * value / single for n, value in one.anchors.items()}
+
+
+def _ranks(count: int) -> str:
+    return "one rank" if count == 1 else f"{count} ranks"

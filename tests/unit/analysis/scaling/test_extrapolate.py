@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commprof.analysis.scaling.extrapolate import extrapolate
+from commprof.analysis.scaling.extrapolate import extrapolate, extrapolate_all
 from commprof.analysis.scaling.laws import fit_laws
 from commprof.analysis.scaling.overhead_mix import PRIOR, jump, mixed, noise
-from commprof.analysis.scaling.table import Interconnect, Series, interconnect_of, parse_series, read_series
+from commprof.analysis.scaling.results import Refused
+from commprof.analysis.scaling.series import Interconnect, Series
+from commprof.analysis.scaling.table import interconnect_of, parse_series, read_series
 from commprof.cli import main
 from commprof.commbench.errors import BadInput, UnusableData
 
@@ -108,13 +110,13 @@ def test_the_unit_does_not_matter(unit: float, eps: float) -> None:
     assert other.overhead == pytest.approx(one.overhead, rel=1e-6, abs=1e-9)
 
 
-def test_beyond_a_node_no_number_is_given() -> None:
+def test_beyond_a_node_an_interval_tells_that_no_row_is_there() -> None:
     (series,) = parse_series("n_gpus,nodes,throughput\n1,1,10\n8,1,70\n16,2,110\n")
     (one,) = extrapolate(series, [16], scaling="weak").predictions
-    assert one.value is None
+    assert one.value is not None and one.low is not None and one.high is not None
+    assert one.low < 110 < one.value < one.high
     assert one.measured == 110
-    assert "more than one node of 8 ranks" in one.notes[0]
-    assert "commprof bench" in one.notes[0]
+    assert "no row beyond a node of 8" in one.notes[0]
 
 
 def test_points_beyond_a_node_do_not_spoil_those_inside() -> None:
@@ -206,8 +208,9 @@ def test_a_malformed_table_names_the_line_and_the_mend(text: str, words: str) ->
 @pytest.mark.parametrize(
     ("values", "anchors", "words"),
     [
-        ({2: 1.0, 4: 2.0}, [], "no row of 1 rank"),
-        ({1: 1.0, 8: 7.0}, [], "1 rank alone tells no overhead"),
+        ({2: 1.0, 8: 7.0}, [], "2 ranks alone tells nothing of others"),
+        ({8: 7.0}, [], "every row is asked for"),
+        ({1: 1.0, 8: 7.0}, [], "1 rank alone tells nothing of others"),
         ({1: 1.0, 2: 2.0}, [1, 3], "--anchors 3: no such row; it has 1, 2 ranks"),
     ],
 )
@@ -234,8 +237,8 @@ def test_the_verb_prints_a_table_of_eighty_columns(tmp_path: Path, capsys: pytes
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     assert "\x1b" not in shown
-    assert "b: left out: no row of 1 rank" in shown
-    assert "   16?          -" in shown
+    assert "b: left out: a row of 2 ranks alone tells nothing of others" in shown
+    assert "16 ranks: no row beyond a node of 8" in shown
     assert "ring bandwidth" in shown
 
 
@@ -266,6 +269,56 @@ def test_wrong_flags_are_answered(words: list[str], answer: str, tmp_path: Path,
 
 
 def test_a_table_without_a_usable_series_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "t.csv").write_text("n,throughput\n2,3\n4,5\n")
+    (tmp_path / "t.csv").write_text("n,throughput\n2,3\n8,5\n")
     assert main(["extrapolate", str(tmp_path / "t.csv"), "--world-sizes", "8"]) == 2
-    assert "t.csv: no row of 1 rank" in capsys.readouterr().err
+    assert "t.csv: a row of 2 ranks alone tells nothing of others" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("row", "words"), [("16,,b,2", "throughput '' is no number"), (",3,b,2", "ranks '' is no whole")])
+def test_a_gap_leaves_its_series_out_in_one_line(row: str, words: str) -> None:
+    """A table of several series is told but for the one with the gap."""
+    a, b = extrapolate_all(parse_series(f"n_gpus,throughput,series,nodes\n8,80,a,1\n16,150,a,2\n{row}\n"), [32], scaling="weak")
+    assert isinstance(b, Refused)
+    assert not isinstance(a, Refused)
+    assert f"line 4: {words}" in b.reason
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ("8,2,step_time,s\n16,0.5,mfu,s\n", "'mfu s' and 'step_time s' in one series; keep one metric and unit"),
+        ("8,2,step_time,s\n16,2100,step_time,ms\n", "'step_time ms' and 'step_time s' in one series"),
+        ("8,2,step_time,s\n16,0.5,loss,\n", "line 3: metric 'loss' is not known"),
+        ("8,2,step_time,h\n16,3,step_time,h\n", "line 2: metric 'step_time h' is not known; use step_time in s or ms"),
+        ("8,2,step_time,s\n16,2,step_time,s\n16,3,step_time,s\n", "2 rows of 16 ranks, 2 to 3, are no repeats"),
+    ],
+)
+def test_mixed_metrics_units_and_repeats_are_refused_in_one_line(rows: str, reason: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_series("n_gpus,value,metric,unit\n" + rows)
+    assert reason in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "values", "measure"),
+    [
+        ("step_time", "s (derived)", (2.0, 2.1), "step_s"),
+        ("step_time", "ms", (2000, 2100), "step_s"),
+        ("steps_per_second", "1/s", (0.5, 1 / 2.1), "step_s"),
+        ("throughput", "tok/s", (80.0, 160 / 1.05), "throughput"),
+        ("throughput_per_gpu", "tok/s/GPU", (10.0, 10 / 1.05), "throughput_per_rank"),
+        ("mfu", "%", (50.0, 50 / 1.05), "mfu"),
+    ],
+)
+def test_a_table_may_name_its_metric_in_each_row(metric: str, unit: str, values: tuple[float, float], measure: str) -> None:
+    rows = "".join(f"{n},{value},{metric},{unit}\n" for n, value in zip((8, 16), values, strict=True))
+    (series,) = parse_series("n_gpus,value,metric,unit\n" + rows)
+    assert series.measure == measure
+    assert series.cost(16, "weak") / series.cost(8, "weak") == pytest.approx(1.05)
+
+
+def test_long_names_that_begin_alike_stay_apart() -> None:
+    rows = "".join(f"{'x' * 70}/{name},{n},{n}\n" for name in "ab" for n in (1, 2))
+    first, second = parse_series("series,n,throughput\n" + rows)
+    assert len(first.name) <= 60 and first.name.endswith("/a") and second.name.endswith("/b")

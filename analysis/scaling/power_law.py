@@ -1,0 +1,174 @@
+"""How much slower is a rank's share on more ranks, where no row of one rank tells? A power law of N, with a bend at the node.
+
+The cost of a unit of work in rank seconds is u(N) = N / throughput: the step T_N for a fixed batch per rank, N T_N for a fixed
+batch in all, one over the throughput per rank or over MFU. With L the largest row up to N, and P ranks on a node,
+
+    log u(N) = log u(L) + s_in (log2 min(N, P) - log2 min(L, P)) + s_out (x(N) - x(L))
+    x(N) = 0 up to P, 2 at two nodes, and 1 more for each further doubling of nodes
+
+s_in is the growth a doubling inside a node, s_out that a doubling of nodes; the first hop counts as two, as it does for a ring
+over k nodes, whose bytes are 2(k-1)/k. Each is the least-squares slope s of the rows on its side (a whole node counts for
+both), not below zero, drawn towards what series have in common, s_0, the more the fewer the rows:
+
+    s <- w s + (1 - w) s_0,   w = v/(v + noise^2/S_xx),   v = s_0^2 + s^2,   with variance v (1 - w)
+
+so that a steep slope stays and a flat one is not trusted to stay flat. Where no row lies beyond the node s_out is the hop's
+prior, or what other series of the machine have. Between two rows it is the line through them. The prior and the intervals come
+from published series; how far they miss a source that they have not seen is in docs/results/extrapolation-relative.md.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from commprof.analysis.scaling.overhead_mix import Band
+
+Reach = Literal["inside", "across", "hop", "pooled", "between"]
+_FIRST_HOP = 2.0  # in later doublings of nodes: a ring over k of them moves 2(k-1)/k, 0 to 1 and then to 1.5
+_ROW = 0.01  # of log u: what two measurements of the same thing differ by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slope:
+    """Growth of log u a doubling, and its variance."""
+
+    value: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowthPrior:
+    """What series have in common: growth a doubling inside a node and of nodes; at the first hop; and the noise of a row."""
+
+    inside: float
+    across: float
+    hop: float
+    noise: float
+
+
+GROWTH = GrowthPrior(inside=0.01, across=0.015, hop=0.04, noise=0.08)
+GROWTH_BANDS: Mapping[Reach, Band] = {
+    "inside": Band(low=-1.32, high=5.23),
+    "across": Band(low=-1.21, high=4.33),
+    "hop": Band(low=-1.0, high=5.95),
+    "pooled": Band(low=-1.17, high=1.7),
+    "between": Band(low=-1.55, high=1.28),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """log u at one N, the unit of its interval, and where N lies among the rows."""
+
+    log_cost: float
+    unit: float
+    reach: Reach
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """log u of the rows by N, and how it grows beyond them; `crossed` where a row lies beyond a node, else `pooled` series
+    of the machine, if any, tell what that costs."""
+
+    rows: Mapping[int, float]
+    ranks_per_node: int
+    inside: Slope
+    across: Slope
+    crossed: bool
+    pooled: int
+
+    def at(self, world_size: int) -> Cost:
+        """Return the cost on as many ranks as the smallest row has, or more."""
+        below = max(n for n in self.rows if n <= world_size)
+        if above := [n for n in self.rows if n >= world_size]:
+            return self._between(below, world_size, min(above))
+        inner, outer = self._doublings(below, world_size)
+        log_cost = self.rows[below] + self.inside.value * inner + self.across.value * outer
+        unit = math.sqrt(_ROW**2 + inner**2 * self.inside.variance + outer**2 * self.across.variance)
+        return Cost(log_cost=log_cost, unit=unit, reach=self._reach(world_size))
+
+    @property
+    def hop(self) -> float:
+        """Return what two nodes cost over one, as a share of the cost."""
+        return math.expm1(_FIRST_HOP * self.across.value)
+
+    def carries(self, world_size: int) -> bool:
+        """Tell whether the growth inside a node is carried beyond its largest row there."""
+        below = max(n for n in self.rows if n <= world_size)
+        return max(self.rows) < world_size and self._doublings(below, world_size)[0] > 0
+
+    def _doublings(self, before: int, after: int) -> tuple[float, float]:
+        node = self.ranks_per_node
+        outer = [_beyond(n, node) for n in (before, after)]
+        return math.log2(min(after, node) / min(before, node)), outer[1] - outer[0]
+
+    def _reach(self, world_size: int) -> Reach:
+        if world_size <= self.ranks_per_node:
+            return "inside"
+        return "across" if self.crossed else "pooled" if self.pooled else "hop"
+
+    def _between(self, below: int, world_size: int, above: int) -> Cost:
+        if below == above:
+            return Cost(log_cost=self.rows[below], unit=_ROW, reach="between")
+        slope = (self.rows[above] - self.rows[below]) / math.log2(above / below)
+        before, after = math.log2(world_size / below), math.log2(above / world_size)
+        unit = math.hypot(_ROW, min(before, after) * math.hypot(slope, GROWTH.inside))
+        return Cost(log_cost=self.rows[below] + slope * before, unit=unit, reach="between")
+
+
+def growth(
+    costs: Mapping[int, float], ranks_per_node: int, prior: GrowthPrior = GROWTH, machine: Sequence[float] = ()
+) -> Growth:
+    """Return how log u grows from costs (any unit) by N; `machine` are slopes beyond a node that its other series have."""
+    rows = {n: math.log(costs[n]) for n in sorted(costs)}
+    inner = [n for n in rows if n <= ranks_per_node]
+    inside = _drawn([(math.log2(n), rows[n]) for n in inner], prior.inside, prior.noise)
+    outer = {n: rows[n] for n in rows if n >= ranks_per_node}
+    crossed = max(rows) > ranks_per_node
+    if crossed and inner and inner[-1] < ranks_per_node:  # the whole node, as the rows inside have it
+        outer[ranks_per_node] = rows[inner[-1]] + inside.value * math.log2(ranks_per_node / inner[-1])
+    across = pooled(machine, prior) if machine else Slope(value=prior.hop / _FIRST_HOP, variance=(prior.hop / _FIRST_HOP) ** 2)
+    if crossed:
+        points = [(_beyond(n, ranks_per_node), value) for n, value in outer.items()]
+        across = _drawn(points, prior.across, prior.noise)
+    return Growth(rows=rows, ranks_per_node=ranks_per_node, inside=inside, across=across, crossed=crossed, pooled=len(machine))
+
+
+def slope_beyond(costs: Mapping[int, float], ranks_per_node: int) -> float | None:
+    """Return the growth a doubling of nodes that a series' own rows have, from a whole node on; None where they do not tell."""
+    points = [(_beyond(n, ranks_per_node), math.log(u)) for n, u in costs.items() if n >= ranks_per_node]
+    return _least_squares(points)[0] if len(points) > 1 else None
+
+
+def pooled(slopes: Sequence[float], prior: GrowthPrior = GROWTH) -> Slope:
+    """Return the growth a doubling of nodes that other series of a machine have, the prior's hop counting as one more."""
+    every = np.array([prior.hop / _FIRST_HOP, *slopes])
+    spread = math.sqrt((every[0] ** 2 + float(((every[1:] - every.mean()) ** 2).sum())) / len(every))
+    return Slope(value=float(every.mean()), variance=max(spread, _ROW) ** 2)
+
+
+def _beyond(world_size: int, ranks_per_node: int) -> float:
+    """Return the doublings of nodes, the first counted as what it costs."""
+    doublings = max(math.log2(world_size / ranks_per_node), 0.0)
+    return _FIRST_HOP * min(doublings, 1.0) + max(doublings - 1, 0.0)
+
+
+def _drawn(points: Sequence[tuple[float, float]], expected: float, noise: float) -> Slope:
+    """Return the slope of the points, drawn towards the expected one."""
+    if len(points) < 2:
+        return Slope(value=expected, variance=expected**2)
+    found, s_xx = _least_squares(points)
+    variance = expected**2 + found**2
+    weight = variance / (variance + noise**2 / s_xx)
+    return Slope(value=weight * found + (1 - weight) * expected, variance=variance * (1 - weight))
+
+
+def _least_squares(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the slope of y over x, not below zero, and the sum of squares of x about its mean."""
+    xs, ys = np.array(points).T
+    off = xs - xs.mean()
+    s_xx = float(off @ off)
+    return max(float(off @ ys) / s_xx, 0.0), s_xx

@@ -1,0 +1,94 @@
+"""What do N ranks do, told relative to the smallest row, whatever its N? `power_law`, with its limits, for one series.
+
+Speedup is counted from the smallest row, b ranks: S = (N/b) u(b)/u(N).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from commprof.analysis.scaling.from_one_rank import MEASURE, SUPERLINEAR
+from commprof.analysis.scaling.power_law import GROWTH_BANDS, Growth, growth, slope_beyond
+from commprof.analysis.scaling.results import Extrapolated, withheld
+from commprof.analysis.scaling.series import Series
+from commprof.analysis.scaling.speedup import ScalingKind
+
+USUAL_NODE = 8  # ranks, where nothing tells
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relative:
+    """One series' growth over N, counted from its smallest row, `base` ranks."""
+
+    series: Series
+    scaling: ScalingKind
+    base: int
+    growth: Growth
+
+    def predicted(self, world_size: int) -> Extrapolated:
+        """Say what N ranks do, or why the answer is withheld."""
+        measured = self.series.values.get(world_size)
+        if reason := self._boundary(world_size):
+            return withheld(world_size, measured, (*self._doubts(), f"withheld ({reason}); {MEASURE}"))
+        cost, single = self.growth.at(world_size), self.series.cost(self.base, self.scaling)
+        band = GROWTH_BANDS[cost.reach]
+        costs = [math.exp(cost.log_cost + z * cost.unit) for z in (0.0, band.low, band.high)]
+        value, *ends = (self.series.at_cost(each, world_size, self.scaling) for each in costs)
+        growing = costs[0] / single
+        return Extrapolated(
+            world_size=world_size,
+            value=value,
+            low=min(ends),
+            high=max(ends),
+            speedup=world_size / self.base / growing,
+            efficiency=1 / growing,
+            overhead=(growing - 1) * (1 if self.scaling == "weak" else self.base / world_size),
+            guess=False,
+            notes=(*self._doubts(), *self._rests_on(world_size)),
+            measured=measured,
+            relative_error=None if measured is None else value / measured - 1,
+        )
+
+    def _boundary(self, world_size: int) -> str | None:
+        smallest = min(self.growth.rows)
+        if world_size < smallest:
+            return f"below the smallest row, {smallest} ranks: costs of less ranks do not follow from more"
+        if self.growth.carries(world_size) and self.series.interconnect != "nvlink":
+            link = "PCIe" if self.series.interconnect == "pcie" else "an unnamed link (--interconnect nvlink, if it is)"
+            return f"no row of 1 rank and {link} inside the node: too few published series to say how far it misses"
+        return None
+
+    def _doubts(self) -> list[str]:
+        rows = self.growth.rows
+        return [
+            f"{b} ranks do {math.expm1(rows[a] - rows[b]):.0%} more each than {a}: is one of the rows wrong?"
+            for a, b in pairwise(rows)
+            if rows[b] < rows[a] - SUPERLINEAR
+        ]
+
+    def _rests_on(self, world_size: int) -> list[str]:
+        node, notes = self.growth.ranks_per_node, []
+        if self.series.ranks_per_node is None:
+            notes.append(f"ranks on a node not given: taken as {node} (--gpus-per-node)")
+        if world_size > node and not self.growth.crossed:
+            who = f"{self.growth.pooled} other series of this machine" if self.growth.pooled else "published series"
+            lost = f"lost {self.growth.hop:.1%} from one node to two"
+            notes.append(f"no row beyond a node of {node}: taken from {who}, which {lost}; add one")
+        return notes
+
+
+def relative(
+    series: Series, rows: Sequence[int], scaling: ScalingKind, machine: Sequence[Series] = (), base: int | None = None
+) -> Relative:
+    """Return the growth that these rows of a series have; `machine` are other series that were measured on it."""
+    node = series.ranks_per_node or USUAL_NODE
+    others = [slope_beyond({n: other.cost(n, scaling) for n in other.values}, node) for other in machine]
+    return Relative(
+        series=series,
+        scaling=scaling,
+        base=base or min(rows),
+        growth=growth(
+            {n: series.cost(n, scaling) for n in rows}, node, machine=[slope for slope in others if slope is not None]
+        ),
+    )
