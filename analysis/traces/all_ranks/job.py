@@ -61,8 +61,13 @@ class TraceAnalysis:
     waiting_share: float | None
 
 
-def analyse_traces(traces: Sequence[RankTrace], *, untraced_s: float | None = None) -> TraceAnalysis:
-    """Analyse reduced traces of the ranks of one job; `untraced_s` is how long its steps are without the profiler, if known."""
+def analyse_traces(
+    traces: Sequence[RankTrace], *, untraced_s: float | None = None, known: Sequence[Finding] = ()
+) -> TraceAnalysis:
+    """Analyse reduced traces of the ranks of one job.
+
+    `untraced_s` is how long its steps are without the profiler, if known; `known` are findings of who chose the traces.
+    """
     by_rank, findings = assign_ranks(traces)
     named = [own.header.world_size for own in by_rank.values() if own.header.world_size is not None]
     world_size = max(named, default=None)
@@ -82,7 +87,7 @@ def analyse_traces(traces: Sequence[RankTrace], *, untraced_s: float | None = No
     return TraceAnalysis(
         by_rank=by_rank,
         world_size=world_size,
-        findings=(*findings, *examine(by_rank, world_size, matching)),
+        findings=(*known, *findings, *examine(by_rank, world_size, matching, clocks)),
         communication=split,
         budgets=tuple(budgets),
         matching=matching,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from commprof.analysis.traces.one_rank.collectives import Collective
-from commprof.analysis.traces.one_rank.rank_trace import NO_STEP
+from commprof.analysis.traces.one_rank.steps import NO_STEP
 
 _ANY_GROUP = "there are groups of some ranks only, and the trace does not say in which group it ran"
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from commprof.analysis.traces.all_ranks.comparison import CollectivePair, PartDifference, TraceComparison, TraceSet
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary
+from commprof.analysis.traces.sets.comparison import CollectivePair, PartDifference, TraceComparison, TraceSet
 from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 

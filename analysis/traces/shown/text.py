@@ -85,7 +85,9 @@ def words_on_waiting(analysis: TraceAnalysis) -> str:
     """Say how the time in collectives divides into waiting and transfer, over all ranks."""
     share = analysis.waiting_share
     if not any(own.collectives for own in analysis.by_rank.values()):
-        return "No rank communicates."
+        return (
+            "No rank communicates." if (analysis.world_size or 1) == 1 else "Nothing in these traces is known to communicate."
+        )
     if share is None:
         return (
             "Waiting and transfer cannot be told apart: no collective is known from all ranks of its group. What is called "

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from commprof.analysis.runs.interval import Interval
-from commprof.analysis.traces.all_ranks.comparison import TraceComparison, compare_traces
 from commprof.analysis.traces.all_ranks.job import analyse_traces
 from commprof.analysis.traces.one_rank.files import find_traces
 from commprof.analysis.traces.one_rank.kineto import read_trace
 from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
+from commprof.analysis.traces.sets.comparison import TraceComparison, compare_traces
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.traces import event, gloo_all_reduce, header, profiler_step, write_trace

@@ -23,7 +23,7 @@ from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, MIN_STEPS
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis
 from commprof.analysis.traces.all_ranks.parts import common_steps, part_series_ns
-from commprof.analysis.traces.one_rank.rank_trace import NO_STEP
+from commprof.analysis.traces.one_rank.steps import NO_STEP
 from commprof.commbench.errors import BadInput
 from commprof.commbench.spread import median_interval
 
