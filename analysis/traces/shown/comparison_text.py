@@ -6,6 +6,7 @@ from typing import Any
 
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary
 from commprof.analysis.traces.sets.comparison import CollectivePair, PartDifference, TraceComparison, TraceSet
+from commprof.analysis.traces.shown.groups import with_group
 from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
@@ -18,12 +19,12 @@ _PART_COLUMNS = (
     Column(left=True, before=" "),
 )
 _COLLECTIVE_COLUMNS = (
-    Column(name="operation", width=14, left=True, before="", folds=True, key=True),
+    Column(name="operation, group", width=18, left=True, before="", folds=True, key=True),
     Column(name="size", width=10, before=" ", key=True),
     *(
         Column(name=name, over=over, width=width, before=" ")
         for over in ("before", "after")
-        for name, width in (("count", 6), ("time", 8), ("busbw", 10))
+        for name, width in (("count", 5), ("time", 8), ("busbw", 9))
     ),
 )
 
@@ -37,7 +38,8 @@ def comparison_sheet(comparison: TraceComparison, before: Sequence[Path], after:
 
 def _set_words(when: str, one: TraceSet, paths: Sequence[Path]) -> Words:
     first = f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
-    return Words(f"{first} ({_count(one.num_ranks, 'rank')}, {_count(len(one.steps), 'step')})", f"{when + ':':8}", " " * 8)
+    ranks = f"{one.num_ranks} of {one.world_size or '?'} ranks"
+    return Words(f"{first} ({ranks}, {_count(len(one.steps), 'step')})", f"{when + ':':8}", " " * 8)
 
 
 def _count(number: int, what: str) -> str:
@@ -92,7 +94,7 @@ def _total_s(own: CollectiveSummary | None) -> float:
 
 def _collective_row(own: CollectivePair) -> Row:
     size = "?" if own.message_bytes is None else format_bytes(own.message_bytes)
-    return Row((own.op, size, *_side(own.before), *_side(own.after)))
+    return Row((with_group(own.op, own.group), size, *_side(own.before), *_side(own.after)))
 
 
 def _side(own: CollectiveSummary | None) -> tuple[str, str, str]:
@@ -115,4 +117,9 @@ def comparison_document(comparison: TraceComparison, before: Sequence[Path], aft
 
 
 def _set_record(one: TraceSet, paths: Sequence[Path]) -> dict[str, Any]:
-    return {"paths": [str(path) for path in paths], "num_ranks": one.num_ranks, "steps": one.steps}
+    return {
+        "paths": [str(path) for path in paths],
+        "num_ranks": one.num_ranks,
+        "world_size": one.world_size,
+        "steps": one.steps,
+    }
