@@ -20,32 +20,34 @@ from commprof.analysis.traces.one_rank.libraries import KernelTable
 Int64s = NDArray[np.int64]
 COMMUNICATION, MEMORY, OTHER = "communication", "memory", "other"
 # The first that fits, in the whole name: an attention kernel holds GEMMs, and elementwise functors hold names of all kinds.
-_KINDS = {
-    "attention": re.compile(
-        r"flash_?(?:fwd|bwd|attn|attention|mla)|fmha|attention|\bmha_|paged_kv|\bfa[23]_|sdpa|_attn_", re.IGNORECASE
+_PATTERNS = (
+    ("elementwise", r"elementwise_kernel|multi_tensor_apply|^triton_poi_"),  # whatever functor or fused operators they carry
+    ("reduction", r"^triton_(?:red|per)_"),
+    ("attention", r"flash_?(?:fwd|bwd|attn|attention|mla)|fmha|attention|\bmha_|paged_?kv|\bfa[23]_|sdpa|_?attn_|^sage_"),
+    ("memory", r"embedding|nchwtonhwc|nhwctonchw|im2d?2?col|transpose"),
+    (
+        "gemm",
+        r"gemm|gemv|\bnvjet|\bcijk_|cutlass.*(?:tensorop|wgmma|mma)|xmma|matmul|\bmm_kernel|^triton_(?:tem|mm)|splitk|dot_kernel|"
+        r"convolve|conv\dd|_conv_|wgrad|dgrad|winograd|cublaslt|epilogue::impl",
     ),
-    "gemm": re.compile(
-        r"gemm|gemv|\bnvjet|cijk_|cutlass.*(?:tensorop|wgmma|mma)|xmma|_?matmul|\bmm_kernel|splitk|dot_kernel|convolve|conv2d|"
-        r"_conv_|wgrad|dgrad|implicit_convolve|winograd",
-        re.IGNORECASE,
+    (
+        "reduction",
+        r"reduce|softmax|_norm|norm_|layernorm|rmsnorm|batch_?norm|groupnorm|\bbn_|moments|gammabeta|scan|radixsort|argmax|\bsum_|loss",
     ),
-    "memory": re.compile(
-        r"catarray|copy_kernel|direct_copy|\bcopy_|memcpy|memset|fill|index(?:_|select|put|func)|gather_?kernel|scatter|transpose|"
-        r"embedding|permute|chunk_cat|split_with_sizes|cat_batched",
-        re.IGNORECASE,
+    (
+        "memory",
+        r"catarray|copy_kernel|direct_copy|\bcopy_|memcpy|memset|fill|index(?:_|select|put|func)|gather_?kernel|scatter|permute|"
+        r"chunk_cat|split_with_sizes|cat_batched",
     ),
-    "reduction": re.compile(
-        r"reduce|softmax|_norm|norm_|layernorm|rmsnorm|batch_?norm|\bcub::.*(?:reduce|scan|sort)|argmax|\bsum_|nll_loss|triton_(?:red|per)_",
-        re.IGNORECASE,
+    (
+        "elementwise",
+        r"elementwise|foreach|adam|sgd|gelu|relu|silu|swiglu|dropout|\bact_|_add_|_mul_|rope|rotary|upsample|tensorop",
     ),
-    "elementwise": re.compile(
-        r"elementwise|multi_tensor_apply|foreach|adam|sgd|triton_poi_|gelu|relu|silu|swiglu|dropout|\bact_|_add_|_mul_|rope|rotary",
-        re.IGNORECASE,
-    ),
-}
-KINDS = (*_KINDS, COMMUNICATION, OTHER)
-_FIRST = {"elementwise": re.compile(r"elementwise_kernel|multi_tensor_apply")}  # whatever functor they carry
+)
+_KINDS = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _PATTERNS)
+KINDS = (*dict.fromkeys(kind for kind, _ in _KINDS), COMMUNICATION, OTHER)
 _MAX_LIKELY = 5
+_GRAPH = re.compile(r"GraphLaunch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +70,34 @@ class KindTime:
     total_ns: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launching:
+    """How far the host was ahead: by step, how long its GPU events waited from the launch call to their start, added up.
+
+    Over the step's length that is the mean queue depth (Little). `num_graphed` GPU events were launched as part of a graph, and
+    wait for what comes before them in it, so they are not in the queue.
+    """
+
+    queued_ns: tuple[tuple[int, int], ...] = ()
+    num_graphed: int = 0
+
+
+def launching(
+    events: Columns, launch_row: Int64s, launched_ns: Int64s, known: NDArray[np.bool_], start_ns: Int64s, steps: Int64s
+) -> Launching:
+    """Return how the GPU events were launched; all arrays have one entry an event, launches only where `known`."""
+    graphs = np.array([_GRAPH.search(name) is not None for name in events.names])
+    graphed = known & graphs[events.name[launch_row]]
+    waited_ns = np.where(known & ~graphed, np.maximum(start_ns - launched_ns, 0), 0)
+    numbers, index = np.unique(steps, return_inverse=True)
+    totals = np.zeros(len(numbers), dtype=np.int64)
+    np.add.at(totals, index, waited_ns)
+    return Launching(queued_ns=tuple(zip(numbers.tolist(), totals.tolist(), strict=True)), num_graphed=int(graphed.sum()))
+
+
 def kind_of(kernel: str) -> str:
     """Return what a kernel that does not communicate does, a word of KINDS."""
-    for kind, pattern in (*_FIRST.items(), *_KINDS.items()):
-        if pattern.search(kernel):
-            return kind
-    return OTHER
+    return next((kind for kind, pattern in _KINDS if pattern.search(kernel)), OTHER)
 
 
 def kind_times(events: Columns, rows: Int64s, steps: Int64s, communicates: NDArray[np.bool_]) -> tuple[KindTime, ...]:

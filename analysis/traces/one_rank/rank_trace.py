@@ -23,7 +23,7 @@ from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch, buck
 from commprof.analysis.traces.one_rank.collectives import Collective, Launches, gloo_collectives, gloo_rows, gpu_collectives
 from commprof.analysis.traces.one_rank.columns import Columns
 from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES, MEMORY_CATEGORIES, is_known
-from commprof.analysis.traces.one_rank.kinds import KernelTime, KindTime, kind_times, likely_kernels
+from commprof.analysis.traces.one_rank.kinds import KernelTime, KindTime, Launching, kind_times, launching, likely_kernels
 from commprof.analysis.traces.one_rank.kineto import ReadingNotes, Trace, TraceHeader
 from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.spans import NONE, Intervals, common, merged, union, without
@@ -83,6 +83,7 @@ class RankTrace:
     idle_sync: Intervals = field(default_factory=NONE.copy)
     idle_data: Intervals = field(default_factory=NONE.copy)
     kernel_kinds: tuple[KindTime, ...] = ()
+    launching: Launching = field(default_factory=Launching)
     likely: tuple[KernelTime, ...] = ()
     not_understood: tuple[tuple[str, int], ...] = ()
 
@@ -139,6 +140,7 @@ def _reduce_gpu(trace: Trace, found: Steps, on_gpu: NDArray[np.bool_], table: Ke
         idle_sync=idle_sync,
         idle_data=idle_data,
         kernel_kinds=kind_times(events, rows, step, communicates),
+        launching=launching(events, launch.row, launch.start_ns, launch.known, events.start_ns[rows], step),
         likely=likely_kernels(events, computing, table),
         not_understood=_not_understood(events),
     )

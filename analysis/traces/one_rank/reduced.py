@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch
 from commprof.analysis.traces.one_rank.collectives import Collective
-from commprof.analysis.traces.one_rank.kinds import KernelTime, KindTime
+from commprof.analysis.traces.one_rank.kinds import KernelTime, KindTime, Launching
 from commprof.analysis.traces.one_rank.kineto import MAX_RANKS, ReadingNotes, TraceHeader
 from commprof.analysis.traces.one_rank.rank_trace import Orphans, RankTrace
 from commprof.analysis.traces.one_rank.spans import Intervals
@@ -93,6 +93,7 @@ class _Document:
     idle_sync: bytes = b""
     idle_data: bytes = b""
     kernel_kinds: tuple[KindTime, ...] = ()
+    launching: Launching = field(default_factory=Launching)
     likely: tuple[KernelTime, ...] = ()
     not_understood: tuple[tuple[str, int], ...] = ()
 
@@ -192,6 +193,7 @@ def _check(own: _Document) -> None:
     counts = [notes.lost_bytes, notes.num_events, notes.num_unreadable, notes.num_python, own.num_gpu_events, own.num_orphans]
     parts: list[Orphans | KindTime | KernelTime] = [own.orphans, *own.kernel_kinds, *own.likely]
     counts += [count for part in parts for count in _counts_of(part)] + [count for _, count in own.not_understood]
+    counts += [own.launching.num_graphed, *(queued for _, queued in own.launching.queued_ns)]
     sizes = [kind.message_bytes for kind in own.kinds if kind.message_bytes is not None]
     _require(notes.text_bytes > 0 and min([*counts, *sizes]) >= 0, "a count is below 0")
     _require(max([0, *sizes, *counts]) < _MAX_NS, "a size is out of range")

@@ -22,7 +22,9 @@ from commprof.analysis.runs.interval import Interval
 from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, MIN_STEPS
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis
+from commprof.analysis.traces.all_ranks.kernel_kinds import kind_series_ns
 from commprof.analysis.traces.all_ranks.parts import common_steps, part_series_ns
+from commprof.analysis.traces.one_rank.kinds import KINDS
 from commprof.analysis.traces.one_rank.steps import NO_STEP
 from commprof.commbench.errors import BadInput
 from commprof.commbench.spread import median_interval
@@ -63,6 +65,16 @@ class CollectivePair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KindDifference:
+    """Kernels of one kind, durations added up: medians over steps of the mean over ranks, and after - before; not judged."""
+
+    kind: str
+    before_s: float
+    after_s: float
+    difference_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TraceSet:
     """What was compared: how many ranks of the job's have a trace, and the steps that all of these have."""
 
@@ -79,6 +91,7 @@ class TraceComparison:
     after: TraceSet
     notes: tuple[str, ...]
     differences: tuple[PartDifference, ...]
+    kernels: tuple[KindDifference, ...]
     collectives: tuple[CollectivePair, ...]
 
 
@@ -98,8 +111,17 @@ def compare_traces(before: TraceAnalysis, after: TraceAnalysis) -> TraceComparis
         after=TraceSet(num_ranks=len(after.by_rank), world_size=after.world_size, steps=tuple(steps["after"])),
         notes=tuple(_notes(before, after, steps, together)),
         differences=tuple(_difference(part, series["before"][part], series["after"][part]) for part in series["before"]),
+        kernels=tuple(_kinds(before, after, steps)),
         collectives=_pairs(before.collectives, after.collectives),
     )
+
+
+def _kinds(before: TraceAnalysis, after: TraceAnalysis, steps: Mapping[str, Mapping[int, object]]) -> Iterator[KindDifference]:
+    series = [kind_series_ns(one.by_rank, list(steps[when])) for when, one in (("before", before), ("after", after))]
+    for kind in KINDS:
+        if any(any(own.get(kind, ())) for own in series):
+            first, second = (median(own.get(kind, [0.0])) / 1e9 for own in series)
+            yield KindDifference(kind=kind, before_s=first, after_s=second, difference_s=second - first)
 
 
 def _common_steps(analysis: TraceAnalysis, when: str) -> dict[int, list[StepBudget]]:

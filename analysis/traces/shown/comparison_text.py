@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary
-from commprof.analysis.traces.sets.comparison import CollectivePair, PartDifference, TraceComparison, TraceSet
+from commprof.analysis.traces.sets.comparison import CollectivePair, KindDifference, PartDifference, TraceComparison, TraceSet
 from commprof.analysis.traces.shown.groups import with_group
 from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
@@ -17,6 +17,11 @@ _PART_COLUMNS = (
     *(Column(name=name, width=8, before=" ") for name in ("before", "after")),
     *(Column(name=name, width=9, before=" ") for name in ("change", "low", "high")),
     Column(left=True, before=" "),
+)
+_KIND_COLUMNS = (
+    Column(width=21, left=True, before="", key=True),
+    *(Column(name=name, width=8, before=" ") for name in ("before", "after")),
+    Column(name="change", width=9, before=" "),
 )
 _COLLECTIVE_COLUMNS = (
     Column(name="operation, group", width=18, left=True, before="", folds=True, key=True),
@@ -33,7 +38,7 @@ def comparison_sheet(comparison: TraceComparison, before: Sequence[Path], after:
     """Lay out what is compared with what, the parts and the collectives."""
     head = [_set_words("before", comparison.before, before), _set_words("after", comparison.after, after)]
     head += [Words(note, "- ", "  ", "note") for note in comparison.notes]
-    return joined([head, _parts(comparison.differences), _collectives(comparison.collectives)])
+    return joined([head, _parts(comparison.differences), _kinds(comparison.kernels), _collectives(comparison.collectives)])
 
 
 def _set_words(when: str, one: TraceSet, paths: Sequence[Path]) -> Words:
@@ -76,6 +81,13 @@ def _signed(seconds: float) -> str:
     return f"{'+' if seconds > 0 else ''}{format_seconds(seconds)}"
 
 
+def _kinds(kinds: Sequence[KindDifference]) -> list[Block]:
+    if not kinds:
+        return []
+    rows = [Row((own.kind, *map(format_seconds, (own.before_s, own.after_s)), _signed(own.difference_s))) for own in kinds]
+    return [line("kernels by kind: durations added up, not judged", "strong"), Table(columns=_KIND_COLUMNS, rows=rows)]
+
+
 def _collectives(pairs: Sequence[CollectivePair]) -> list[Block]:
     if not pairs:
         return []
@@ -112,6 +124,7 @@ def comparison_document(comparison: TraceComparison, before: Sequence[Path], aft
         "after": _set_record(comparison.after, after),
         "notes": comparison.notes,
         "differences": comparison.differences,
+        "kernels": comparison.kernels,
         "collectives": comparison.collectives,
     }
 

@@ -10,9 +10,11 @@ from commprof.analysis.traces.all_ranks.buckets import BucketStep, summarise_buc
 from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget
 from commprof.analysis.traces.all_ranks.groups import summarise_groups
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, all_collectives
+from commprof.analysis.traces.all_ranks.kernel_kinds import summarise_kinds, summarise_launching
 from commprof.analysis.traces.all_ranks.parts import PartTimes, part_times
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.shown.groups import group_blocks, stage_blocks, unknown_words, with_group
+from commprof.analysis.traces.shown.kinds import kind_blocks
 from commprof.analysis.traces.shown.tables import bucket_blocks, cost_sentences
 from commprof.commbench.display.sheet import Block, Column, Row, Table, Words, joined, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
@@ -36,7 +38,7 @@ _COLLECTIVE_COLUMNS = (
 
 def analysis_sheet(analysis: TraceAnalysis) -> list[Block]:
     """Lay out findings, budgets, collectives and stragglers."""
-    parts = [_findings, _budgets, _groups, _stages, _collectives, _buckets, _stragglers]
+    parts = [_findings, _budgets, _kinds, _groups, _stages, _collectives, _buckets, _stragglers]
     return joined([part(analysis) for part in parts])
 
 
@@ -96,6 +98,11 @@ def words_on_waiting(analysis: TraceAnalysis) -> str:
             "transfer holds both."
         )
     return f"Of the time in matched collectives {share:.1%} is waiting for the last rank, {1 - share:.1%} transfer."
+
+
+def _kinds(analysis: TraceAnalysis) -> list[Block]:
+    times = part_times(analysis.budgets)
+    return kind_blocks(analysis.by_rank, times[-1].parts_ns["launch_idle"] / 1e9 if times else None)
 
 
 def _groups(analysis: TraceAnalysis) -> list[Block]:
@@ -179,6 +186,8 @@ def analysis_document(analysis: TraceAnalysis) -> dict[str, Any]:
         "parts": [part_record(own) for own in part_times(analysis.budgets)],
         "budgets": [budget_record(own) for own in analysis.budgets],
         "waiting_share": analysis.waiting_share,
+        "kernels": summarise_kinds(analysis.by_rank),
+        "launching": summarise_launching(analysis.by_rank),
         "groups": summarise_groups(analysis.groups),
         "group_steps": analysis.groups,
         "stages": [{**asdict(own), "bubble_share": own.bubble_share} for own in analysis.stages],
