@@ -29,9 +29,10 @@ from benchmarks.processes import run_together
 from benchmarks.startup import SCRIPT
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.kineto import ReadingNotes, TraceHeader
-from commprof.analysis.traces.one_rank.rank_trace import RankTrace, StepWindow
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.reduced import SUFFIX, write_reduced
 from commprof.analysis.traces.one_rank.spans import NONE, union
+from commprof.analysis.traces.one_rank.steps import StepWindow
 from commprof.commbench.errors import CommprofError
 from commprof.commbench.records.rundir import write_text
 

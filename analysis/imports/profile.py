@@ -27,8 +27,9 @@ from commprof.analysis.traces.one_rank.collectives import Collective, Launches
 from commprof.analysis.traces.one_rank.columns import Columns
 from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES, MEMORY_CATEGORIES
 from commprof.analysis.traces.one_rank.kineto import read_trace
-from commprof.analysis.traces.one_rank.rank_trace import RankTrace, StepWindow, communicating, reduce_trace
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace, communicating, reduce_trace
 from commprof.analysis.traces.one_rank.spans import Intervals, common, length_ns, union, window, without
+from commprof.analysis.traces.one_rank.steps import StepWindow
 from commprof.commbench.errors import BadInput, UnusableData
 
 DoneBy = Callable[[int], int]

@@ -14,7 +14,8 @@ from commprof.analysis.imports.profile import ComputedStep, RankProfile, read_pr
 from commprof.analysis.traces.all_ranks.doctor import assign_ranks, examine
 from commprof.analysis.traces.all_ranks.matching import Matching
 from commprof.analysis.traces.one_rank.files import each_trace, name_without_rank
-from commprof.analysis.traces.one_rank.rank_trace import NO_STEP, RankTrace
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace
+from commprof.analysis.traces.one_rank.steps import NO_STEP
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.records.rundir import RecordWriter, create_run, finish_run, now_utc, write_document
@@ -88,7 +89,7 @@ def understand_traces(profiles: Sequence[RankProfile], world_size: int | None) -
     _check_groups(traces, num_ranks)
     steps, sent_bytes = _common_steps(found)
     element_bytes, hook = _sent_as(steps)
-    findings += examine(traces, num_ranks, Matching(matched=(), unmatched=()))
+    findings += examine(traces, num_ranks, Matching(matched=(), unmatched=()), {})
     return TracedJob(
         files=tuple(trace.path for trace in traces.values()),
         world_size=num_ranks,
@@ -105,7 +106,7 @@ def understand_traces(profiles: Sequence[RankProfile], world_size: int | None) -
 def _check(profile: RankProfile) -> None:
     trace = profile.trace
     if not trace.windows or trace.windows[0].number == NO_STEP:
-        raise UnusableData(f"{trace.path} marks no steps; call profiler.step() after each step of the training")
+        raise UnusableData(f"{trace.path} marks no steps; profile with a schedule, and call step() after each step")
     if not trace.collectives:
         raise UnusableData(f"{trace.path} holds no collective; it takes a trace of a DDP run")
     if not profile.steps:

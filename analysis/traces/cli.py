@@ -16,11 +16,17 @@ from commprof.commbench.verb import Verb
 
 if TYPE_CHECKING:
     from commprof.analysis.traces.all_ranks.job import TraceAnalysis
+    from commprof.analysis.traces.one_rank.libraries import KernelTable
+    from commprof.analysis.traces.sets.belonging import RunTraces
 
 
 def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="a training run, a folder of traces, or .json and .json.gz files"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="training runs, folders of traces, or .json and .json.gz files; each run is answered for itself",
     )
     parser.add_argument(
         "--against",
@@ -40,14 +46,31 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also write one trace of all ranks on one clock for ui.perfetto.dev (.json.gz or .json)",
     )
+    parser.add_argument(
+        "--kernel",
+        action="append",
+        default=[],
+        metavar="PATTERN=OPERATION",
+        help="kernels whose name this regular expression fits communicate (bench -o's operations, unknown), or compute (none)",
+    )
+    parser.add_argument(
+        "--kernels",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="such rules as a CSV file: pattern,operation,library,source",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document; times in seconds")
 
 
 def check_trace(args: argparse.Namespace) -> None:
     """Raise BadInput where there is no trace to read or no folder to write to."""
     from commprof.analysis.traces.one_rank.files import find_traces, reduced_paths
+    from commprof.analysis.traces.one_rank.libraries import kernel_table
     from commprof.analysis.traces.shown.timeline_file import check_timeline_path
 
+    kernel_table(args.kernel, args.kernels)
     find_traces(args.against or ())
     files = find_traces(args.paths)
     if args.reduce != (args.out is not None):
@@ -76,40 +99,62 @@ def _reduce(args: argparse.Namespace) -> None:
     from commprof.analysis.traces.one_rank.files import reduce_all, reduced_paths
 
     files = _found(args.paths)
-    written = sum(reduce_all(reduced_paths(files, args.out)))
+    written = sum(reduce_all(reduced_paths(files, args.out), _table(args)))
     sys.stdout.write(
         printable(f"{len(files)} reduced trace{'s' * (len(files) > 1)}, {format_bytes(written)}: {args.out}") + "\n"
     )
 
 
 def _analyse(args: argparse.Namespace) -> None:
-    from commprof.analysis.traces.shown.text import analysis_document, analysis_sheet, buckets_csv, budget_csv, collectives_csv
+    from commprof.analysis.traces.sets.belonging import read_one_run, read_runs
+    from commprof.analysis.traces.shown.runs import runs_document, runs_sheet
+
+    _found(args.paths)
+    if args.csv is not None or args.perfetto is not None:
+        runs = [read_one_run(args.paths, _table(args), what="--csv and --perfetto write one; name its traces")]
+    else:
+        runs = read_runs(args.paths, _table(args))
+    analysed = [(own, _analysis(own)) for own in runs]
+    if args.csv is not None:
+        _write_tables(args.csv, analysed[0][1])
+    if args.perfetto is not None:
+        _write_timeline(args.perfetto, analysed[0][1])
+    if args.json:
+        _print_json(runs_document(analysed))
+    else:
+        show(runs_sheet(analysed))
+
+
+def _write_tables(folder: Path, analysis: "TraceAnalysis") -> None:
+    from commprof.analysis.traces.shown.text import buckets_csv, budget_csv, collectives_csv
+
+    try:
+        write_text(folder / "budget.csv", budget_csv(analysis))
+        write_text(folder / "collectives.csv", collectives_csv(analysis))
+        write_text(folder / "buckets.csv", buckets_csv(analysis))
+    except OSError as error:
+        raise BadInput(f"--csv {folder} cannot be written: {error.strerror}") from error
+
+
+def _write_timeline(path: Path, analysis: "TraceAnalysis") -> None:
     from commprof.analysis.traces.shown.timeline import timeline
     from commprof.analysis.traces.shown.timeline_file import write_timeline
 
-    analysis = _analysed(args.paths)
-    if args.csv is not None:
-        try:
-            write_text(args.csv / "budget.csv", budget_csv(analysis))
-            write_text(args.csv / "collectives.csv", collectives_csv(analysis))
-            write_text(args.csv / "buckets.csv", buckets_csv(analysis))
-        except OSError as error:
-            raise BadInput(f"--csv {args.csv} cannot be written: {error.strerror}") from error
-    if args.perfetto is not None:
-        num_events = write_timeline(args.perfetto, timeline(analysis))
-        sys.stderr.write(f"{printable(str(args.perfetto))}: {num_events:,} events; open it in ui.perfetto.dev\n")
-    if args.json:
-        _print_json(analysis_document(analysis))
-    else:
-        show(analysis_sheet(analysis))
+    num_events = write_timeline(path, timeline(analysis))
+    sys.stderr.write(f"{printable(str(path))}: {num_events:,} events; open it in ui.perfetto.dev\n")
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from commprof.analysis.traces.all_ranks.comparison import compare_traces
+    from commprof.analysis.traces.sets.belonging import read_one_run
+    from commprof.analysis.traces.sets.comparison import compare_traces
     from commprof.analysis.traces.shown.comparison_text import comparison_document, comparison_sheet
 
     before, after = args.against, args.paths
-    comparison = compare_traces(_analysed(before), _analysed(after))
+    analysed = []
+    for paths in (before, after):
+        _found(paths)
+        analysed.append(_analysis(read_one_run(paths, _table(args), what="one is compared with one; name its traces")))
+    comparison = compare_traces(*analysed)
     if args.json:
         _print_json(comparison_document(comparison, before, after))
     else:
@@ -120,13 +165,17 @@ def _print_json(document: dict[str, Any]) -> None:
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
 
 
-def _analysed(paths: Sequence[Path]) -> "TraceAnalysis":
+def _analysis(own: "RunTraces") -> "TraceAnalysis":
     from commprof.analysis.traces.all_ranks.job import analyse_traces
-    from commprof.analysis.traces.all_ranks.untraced import untraced_step_s
-    from commprof.analysis.traces.one_rank.files import read_all
+    from commprof.analysis.traces.sets.untraced import untraced_step_s
 
-    files = _found(paths)
-    return analyse_traces(read_all(files), untraced_s=untraced_step_s(files))
+    return analyse_traces(own.traces, untraced_s=untraced_step_s(own.files), known=own.findings)
+
+
+def _table(args: argparse.Namespace) -> "KernelTable":
+    from commprof.analysis.traces.one_rank.libraries import kernel_table
+
+    return kernel_table(args.kernel, args.kernels)
 
 
 def _found(paths: Sequence[Path]) -> list[Path]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from commprof.analysis.traces.all_ranks.buckets import BucketStep
 from commprof.analysis.traces.all_ranks.budget import PARTS
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, all_collectives, analyse_traces
-from commprof.analysis.traces.all_ranks.untraced import untraced_step_s
 from commprof.analysis.traces.one_rank.collectives import Collective
-from commprof.analysis.traces.one_rank.files import find_traces, read_all
+from commprof.analysis.traces.sets.belonging import read_one_run
+from commprof.analysis.traces.sets.untraced import untraced_step_s
 from commprof.analysis.traces.shown.text import COLLECTIVE_FIELDS, analysis_sheet, budget_record, collective_record
 from commprof.api.answer import Answer
 from commprof.api.frames import frame, row_of, types_of
@@ -70,10 +70,10 @@ class Traced(Answer):
 def trace(files: PathLike | Iterable[PathLike]) -> Traced:
     """Analyse torch.profiler's traces of one job: files (.json, .json.gz, reduced), folders of them, or run folders.
 
-    Raises BadInput where there is no trace.
+    Raises BadInput where there is no trace, and where there are traces of several runs.
     """
     named = as_paths(files, "files")
     if not named:
         raise BadInput("files: none is named; name traces (.json or .json.gz), or folders of them")
-    paths = find_traces([Path(name) for name in named])
-    return Traced(analyse_traces(read_all(paths), untraced_s=untraced_step_s(paths)))
+    run = read_one_run([Path(name) for name in named])
+    return Traced(analyse_traces(run.traces, untraced_s=untraced_step_s(run.files), known=run.findings))

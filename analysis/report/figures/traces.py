@@ -24,7 +24,7 @@ from commprof.analysis.report.figures.canvas import (
 from commprof.analysis.report.figures.predictions import rate_tick
 from commprof.analysis.report.numbers.data import WireCurve
 from commprof.analysis.traces.all_ranks.budget import StepBudget
-from commprof.analysis.traces.one_rank.rank_trace import NO_STEP
+from commprof.analysis.traces.one_rank.steps import NO_STEP
 
 PART_NAMES = {
     "compute": "compute",

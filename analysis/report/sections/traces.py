@@ -12,8 +12,8 @@ from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary
 from commprof.analysis.traces.all_ranks.parts import part_times
 from commprof.analysis.traces.all_ranks.stragglers import STRETCHED
-from commprof.analysis.traces.all_ranks.traced_runs import TracedRun, read_traced
-from commprof.analysis.traces.all_ranks.untraced import counted_step_s
+from commprof.analysis.traces.sets.traced_runs import TracedRun, read_traced
+from commprof.analysis.traces.sets.untraced import counted_step_s
 from commprof.analysis.traces.shown.text import words_on_waiting
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 

@@ -19,9 +19,10 @@ apart: all of it counts as transfer, waiting is 0.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from commprof.analysis.traces.one_rank.rank_trace import RankTrace, StepWindow
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.spans import Intervals, common, length_ns, merged, union, without
 from commprof.analysis.traces.one_rank.spans import window as one_interval
+from commprof.analysis.traces.one_rank.steps import StepWindow
 
 PARTS = (
     "compute",

@@ -4,18 +4,27 @@ Ranks come from the traces themselves, else from the files' names, else from the
 from the first file.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from commprof.analysis.traces.all_ranks.clocks import RankClock
 from commprof.analysis.traces.all_ranks.matching import Matching
 from commprof.analysis.traces.one_rank.files import rank_in_name
-from commprof.analysis.traces.one_rank.rank_trace import NO_STEP, RankTrace
+from commprof.analysis.traces.one_rank.kinds import KernelTime
+from commprof.analysis.traces.one_rank.libraries import function_name
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace
+from commprof.analysis.traces.one_rank.steps import NO_STEP
 from commprof.commbench.units import format_bytes, format_seconds
 
 _MIN_COVERED = 0.5
 _LAG = 0.1  # of a step
 _MAX_NAMED = 8
+_MAX_KERNELS = 5
+_MAX_NAME = 80
+_WORTH_NAMING = 0.01  # of the computation
+_FAR_NS = 10**9
+_HINT = "With profile(..., schedule=torch.profiler.schedule(wait=1, warmup=1, active=12)) and a step() each step it marks them"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +60,58 @@ def _next_free(by_rank: Mapping[int, RankTrace]) -> int:
     return next(rank for rank in range(len(by_rank) + 1) if rank not in by_rank)
 
 
-def examine(by_rank: Mapping[int, RankTrace], world_size: int | None, matching: Matching) -> list[Finding]:
+def examine(
+    by_rank: Mapping[int, RankTrace], world_size: int | None, matching: Matching, clocks: Mapping[int, RankClock]
+) -> list[Finding]:
     """Return everything that limits what these traces can tell."""
     own = [(name, f"rank {rank}: {message}") for rank, trace in by_rank.items() for name, message in _of(trace)]
-    return [Finding(name=name, message=message) for name, message in own] + [
-        Finding(name=name, message=message) for name, message in _of_all(by_rank, world_size, matching)
+    together = [*_of_communication(by_rank, world_size), *own, *_of_all(by_rank, world_size, matching, clocks)]
+    return [Finding(name=name, message=message) for name, message in together]
+
+
+def _of_communication(by_rank: Mapping[int, RankTrace], world_size: int | None) -> Iterator[tuple[str, str]]:
+    """Say where communication may be counted as computation, with the kernels that most likely communicate."""
+    likely = _likely(by_rank.values())
+    on_gpu = any(own.on_gpu for own in by_rank.values())
+    if on_gpu and (world_size or 1) > 1 and not any(own.collectives for own in by_rank.values()):
+        named = f"; most likely do: {_kernels(likely)}" if likely else "; none has a name that reads as if it did"
+        yield (
+            "communication",
+            f"the job has {world_size} ranks and no kernel is known to communicate, so all count as computation{named}. "
+            "--kernel PATTERN=OPERATION says which do",
+        )
+        return
+    compute_ns = sum(own.total_ns for trace in by_rank.values() for own in trace.kernel_kinds if own.kind != "communication")
+    likely = [own for own in likely if own.looks]
+    if likely and sum(own.total_ns for own in likely) > _WORTH_NAMING * compute_ns:
+        yield (
+            "likely communication",
+            f"counted as computation, may communicate: {_kernels(likely)}. --kernel PATTERN=OPERATION, or =none, settles it",
+        )
+
+
+def _likely(traces: Iterable[RankTrace]) -> list[KernelTime]:
+    """Return the likely kernels of all ranks by their time together, the longest first."""
+    found: dict[str, list[KernelTime]] = defaultdict(list)
+    for trace in traces:
+        for own in trace.likely:
+            found[own.name].append(own)
+    together = [
+        KernelTime(
+            name=name,
+            count=sum(own.count for own in same),
+            total_ns=sum(own.total_ns for own in same),
+            looks=same[0].looks,
+        )
+        for name, same in found.items()
     ]
+    return sorted(together, key=lambda own: (not own.looks, -own.total_ns))[:_MAX_KERNELS]
+
+
+def _kernels(likely: Iterable[KernelTime]) -> str:
+    return ", ".join(
+        f"{function_name(own.name)[:_MAX_NAME]} ({own.count:,} times, {format_seconds(own.total_ns / 1e9)})" for own in likely
+    )
 
 
 def _of(trace: RankTrace) -> Iterator[tuple[str, str]]:
@@ -75,12 +130,29 @@ def _of(trace: RankTrace) -> Iterator[tuple[str, str]]:
             "overhead",
             f"{notes.num_python:,} Python stack frames were recorded, which slows a step; drop with_stack",
         )
-    if trace.num_orphans:
+    if trace.not_understood:
+        named, count = ", ".join(name for name, _ in trace.not_understood), sum(count for _, count in trace.not_understood)
+        alone = "" if trace.on_gpu else "; if these are an accelerator's work, the budget is of the CPU only"
         yield (
-            "orphans",
-            f"{trace.num_orphans:,} of {trace.num_gpu_events:,} GPU events have no launch call, so belong to no step",
+            "not understood",
+            f"{count:,} events of category {named} are not understood{alone}",
         )
+    if trace.num_orphans:
+        yield "orphans", _orphans(trace)
     yield from _of_steps(trace)
+
+
+def _orphans(trace: RankTrace) -> str:
+    own, num_out = trace.orphans, trace.num_orphans - trace.orphans.num_placed
+    head = f"{trace.num_orphans:,} of {trace.num_gpu_events:,} GPU events have no launch call"
+    if not own.gpu_ns:  # reduced by an older release, which only counted them
+        return f"{head}, so belong to no step"
+    weight = f", {format_seconds(own.total_ns / 1e9)} or {own.total_ns / own.gpu_ns:.1%} of the GPU's time"
+    if trace.steps_from == "kernels that repeat" or (trace.windows and trace.windows[0].number == NO_STEP):
+        return head + weight
+    placed = f"{own.num_placed:,} are placed in steps by time on their stream" if own.num_placed else ""
+    out = f"{num_out:,} ({format_seconds(own.out_ns / 1e9)}) stay out of all steps" if num_out else ""
+    return f"{head}{weight}: {', '.join(filter(None, [placed, out]))}"
 
 
 def _of_steps(trace: RankTrace) -> Iterator[tuple[str, str]]:
@@ -88,8 +160,14 @@ def _of_steps(trace: RankTrace) -> Iterator[tuple[str, str]]:
         yield "steps", "nothing in it takes any time"
         return
     if trace.windows[0].number == NO_STEP:
-        yield "steps", "it marks no steps; the whole trace counts as one (call profiler.step() after each step)"
-    if not trace.on_gpu and not trace.collectives:
+        yield "steps", _without_steps(trace)
+    if trace.steps_from:
+        begin = "; where one begins is not known" if trace.steps_from == "kernels that repeat" else ""
+        yield (
+            "steps",
+            f"it marks no steps; its {len(trace.windows)} are found from {trace.steps_from}, counted from 0{begin}. {_HINT}",
+        )
+    if not trace.on_gpu and not trace.collectives and not trace.not_understood:
         yield "cpu", "it holds neither GPU work nor gloo's collectives: only what the CPU did can be told"
     covered = sum(window.wall_ns for window in trace.windows)
     if covered < _MIN_COVERED * trace.span_ns:
@@ -98,17 +176,25 @@ def _of_steps(trace: RankTrace) -> Iterator[tuple[str, str]]:
         yield "lag", f"the GPU's steps end {format_seconds(trace.lag_ns / 1e9)} behind the CPU's; windows go by the GPU"
 
 
-def _of_all(by_rank: Mapping[int, RankTrace], world_size: int | None, matching: Matching) -> Iterator[tuple[str, str]]:
+def _without_steps(trace: RankTrace) -> str:
+    if trace.on_gpu and trace.num_orphans == trace.num_gpu_events:
+        return "no GPU event has a launch call, so none is known to belong to a step; the whole trace counts as one"
+    return f"it marks no steps, and none could be found; the whole trace counts as one. {_HINT}"
+
+
+def _of_all(
+    by_rank: Mapping[int, RankTrace], world_size: int | None, matching: Matching, clocks: Mapping[int, RankClock]
+) -> Iterator[tuple[str, str]]:
     sizes = {own.header.world_size for own in by_rank.values() if own.header.world_size is not None}
     if len(sizes) > 1:
         yield "world size", f"the traces are of jobs of {', '.join(map(str, sorted(sizes)))} ranks; they do not belong together"
+    beyond = [rank for rank in by_rank if rank >= (world_size or rank + 1)]
+    if beyond and world_size:
+        yield "world size", f"rank {_named(beyond)} cannot be of a job of {world_size} ranks, which are 0 to {world_size - 1}"
     missing = [rank for rank in range(world_size or 0) if rank not in by_rank]
     if missing:
         yield "missing", f"{len(missing)} of {world_size} ranks have no trace: {_named(missing)}"
-    if len({own.notes.whole_us for own in by_rank.values()}) > 1:
-        yield "clocks", "some ranks' clocks count whole microseconds, others nanoseconds"
-    if len({own.header.base_ns is None for own in by_rank.values()}) > 1:
-        yield "clocks", "some traces do not say when their clock began"
+    yield from _of_clocks(by_rank, clocks)
     yield from _of_steps_together(by_rank)
     unsized = sum(one.message_bytes is None for own in by_rank.values() for one in own.collectives if one.op != "barrier")
     if unsized:
@@ -118,6 +204,22 @@ def _of_all(by_rank: Mapping[int, RankTrace], world_size: int | None, matching: 
         lost = sum(own.count for own in matching.unmatched)
         first = matching.unmatched[0]
         yield "unmatched", f"{lost:,} collectives have no partner, for example {first.count} {first.op}: {first.reason}"
+
+
+def _of_clocks(by_rank: Mapping[int, RankTrace], clocks: Mapping[int, RankClock]) -> Iterator[tuple[str, str]]:
+    if len({own.notes.whole_us for own in by_rank.values()}) > 1:
+        yield "clocks", "some ranks' clocks count whole microseconds, others nanoseconds"
+    if len({own.header.base_ns is None for own in by_rank.values()}) > 1:
+        yield "clocks", "some traces do not say when their clock began"
+        return
+    far = {rank: own.offset_ns for rank, own in clocks.items() if own.corrected and abs(own.offset_ns) >= _FAR_NS}
+    if far:
+        rank = max(far, key=lambda own: abs(far[own]))
+        yield (
+            "clocks",
+            f"rank {_named(sorted(far))}: corrected by up to {format_seconds(abs(far[rank]) / 1e9)} against rank "
+            f"{min(by_rank)}; clocks of one cluster differ by milliseconds, so these may be traces of two runs",
+        )
 
 
 def _of_steps_together(by_rank: Mapping[int, RankTrace]) -> Iterator[tuple[str, str]]:

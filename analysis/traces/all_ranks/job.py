@@ -16,7 +16,9 @@ from commprof.analysis.traces.all_ranks.budget import Communication, StepBudget,
 from commprof.analysis.traces.all_ranks.clocks import RankClock, align_clocks, ready_ns
 from commprof.analysis.traces.all_ranks.cost import TraceCost, trace_costs
 from commprof.analysis.traces.all_ranks.doctor import Finding, assign_ranks, examine
+from commprof.analysis.traces.all_ranks.groups import NO_GROUP, GroupStep, kinds_of_ranks
 from commprof.analysis.traces.all_ranks.matching import MatchedCollective, Matching, by_kind, match_collectives
+from commprof.analysis.traces.all_ranks.pipeline import StageTime, find_stages, stage_times
 from commprof.analysis.traces.all_ranks.stragglers import Stragglers, find_stragglers
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
@@ -26,10 +28,11 @@ from commprof.commbench.records.operations import OPERATIONS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveSummary:
-    """All collectives of one operation and size: medians over collectives, and the share of all ranks' time that is waiting.
+    """All collectives of one operation, size and kind of group: medians over them, and which share of ranks' time is waiting.
 
     `time_s` is what a rank spends in one, waiting included, `transfer_s` the shortest that any rank did. A rank waits until the
     last one has arrived. Without every rank of the group, transfer, bandwidths and waiting are None: they cannot be told apart.
+    `words` are what the trace calls one whose operation is unknown.
     """
 
     op: str
@@ -41,6 +44,8 @@ class CollectiveSummary:
     waiting_share: float | None
     algbw_bytes_per_s: float | None
     busbw_bytes_per_s: float | None
+    group: str = NO_GROUP
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +64,17 @@ class TraceAnalysis:
     buckets: tuple[BucketStep, ...]
     costs: tuple[TraceCost, ...]
     waiting_share: float | None
+    groups: tuple[GroupStep, ...] = ()
+    stages: tuple[StageTime, ...] = ()
 
 
-def analyse_traces(traces: Sequence[RankTrace], *, untraced_s: float | None = None) -> TraceAnalysis:
-    """Analyse reduced traces of the ranks of one job; `untraced_s` is how long its steps are without the profiler, if known."""
+def analyse_traces(
+    traces: Sequence[RankTrace], *, untraced_s: float | None = None, known: Sequence[Finding] = ()
+) -> TraceAnalysis:
+    """Analyse reduced traces of the ranks of one job.
+
+    `untraced_s` is how long its steps are without the profiler, if known; `known` are findings of who chose the traces.
+    """
     by_rank, findings = assign_ranks(traces)
     named = [own.header.world_size for own in by_rank.values() if own.header.world_size is not None]
     world_size = max(named, default=None)
@@ -78,20 +90,23 @@ def analyse_traces(traces: Sequence[RankTrace], *, untraced_s: float | None = No
     waited_ns = _waited_ns(matching.matched, arrivals, ready_times_ns)
     split = {rank: split_communication(own, ready[rank]) for rank, own in by_rank.items()}
     budgets = [step for rank, own in by_rank.items() for step in rank_budgets(rank, own, split[rank])]
+    stage_of = find_stages(by_rank)
     busy = {rank: merged(own.compute, split[rank].transfer) for rank, own in by_rank.items()}
     return TraceAnalysis(
         by_rank=by_rank,
         world_size=world_size,
-        findings=(*findings, *examine(by_rank, world_size, matching)),
+        findings=(*known, *findings, *examine(by_rank, world_size, matching, clocks)),
         communication=split,
         budgets=tuple(budgets),
         matching=matching,
-        collectives=tuple(_summaries(by_rank, matching, waited_ns)),
+        collectives=tuple(_summaries(by_rank, matching, waited_ns, world_size)),
         clocks=clocks,
-        stragglers=find_stragglers(matching.matched, clocks, busy, budgets, untraced_s),
+        stragglers=find_stragglers(matching.matched, clocks, busy, budgets, untraced_s, stage_of),
         buckets=tuple(bucket for rank, own in by_rank.items() for bucket in rank_buckets(rank, own, ready[rank])),
         costs=tuple(trace_costs(matching.matched, (one for own in by_rank.values() for one in own.collectives))),
         waiting_share=_waiting_share([one for one in matching.matched if one.complete], waited_ns),
+        groups=tuple(kinds_of_ranks(by_rank, world_size)),
+        stages=tuple(stage_times(by_rank, stage_of, clocks)),
     )
 
 
@@ -121,7 +136,7 @@ def _waiting_share(together: Sequence[MatchedCollective], waited_ns: Mapping[int
 
 
 def _summaries(
-    by_rank: Mapping[int, RankTrace], matching: Matching, waited_ns: Mapping[int, int]
+    by_rank: Mapping[int, RankTrace], matching: Matching, waited_ns: Mapping[int, int], world_size: int | None
 ) -> Iterable[CollectiveSummary]:
     seen = {id(part) for one in matching.matched for part in one.parts.values()}
     alone = [
@@ -131,12 +146,12 @@ def _summaries(
         if id(one) not in seen
     ]
     for found in (matching.matched, alone):
-        for (op, size), together in by_kind(found).items():
-            yield _summary(op, None if size < 0 else size, together, waited_ns)
+        for (op, size, group), together in by_kind(found, world_size).items():
+            yield _summary(op, None if size < 0 else size, group, together, waited_ns)
 
 
 def _summary(
-    op: str, size: int | None, together: Sequence[MatchedCollective], waited_ns: Mapping[int, int]
+    op: str, size: int | None, group: str, together: Sequence[MatchedCollective], waited_ns: Mapping[int, int]
 ) -> CollectiveSummary:
     spent_ns = [part.end_ns - part.start_ns for one in together for part in one.parts.values()]
     known = all(one.complete and len(one.parts) > 1 for one in together)
@@ -153,6 +168,8 @@ def _summary(
         waiting_share=_waiting_share(together, waited_ns) if known else None,
         algbw_bytes_per_s=algbw,
         busbw_bytes_per_s=algbw * OPERATIONS[op].bus_factor(num_ranks) if algbw and op in OPERATIONS else None,
+        group=group,
+        words=together[0].first.words,
     )
 
 

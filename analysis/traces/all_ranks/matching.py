@@ -11,8 +11,9 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
+from commprof.analysis.traces.all_ranks.groups import group_kind
 from commprof.analysis.traces.one_rank.collectives import Collective
-from commprof.analysis.traces.one_rank.rank_trace import NO_STEP
+from commprof.analysis.traces.one_rank.steps import NO_STEP
 
 _ANY_GROUP = "there are groups of some ranks only, and the trace does not say in which group it ran"
 
@@ -124,11 +125,13 @@ def _by_key(
     return keyed
 
 
-def by_kind(matched: Iterable[MatchedCollective]) -> dict[tuple[str, int], list[MatchedCollective]]:
-    """Return matched collectives by operation and size (-1: unknown), in that order."""
+def by_kind(
+    matched: Iterable[MatchedCollective], world_size: int | None
+) -> dict[tuple[str, int, str], list[MatchedCollective]]:
+    """Return matched collectives by operation, size (-1: unknown) and kind of group, in that order."""
 
-    def kind(one: MatchedCollective) -> tuple[str, int]:
+    def kind(one: MatchedCollective) -> tuple[str, int, str]:
         size = one.first.message_bytes
-        return one.first.op, -1 if size is None else size
+        return one.first.op, -1 if size is None else size, group_kind(one.first, world_size)
 
     return {key: list(found) for key, found in groupby(sorted(matched, key=kind), key=kind)}

@@ -7,7 +7,8 @@ straggler is who cost most. A cost counts above 1 % of the median step and three
 Only undisturbed steps judge: those at most 20 % longer than a step without the profiler, or, where no such step is known, than
 the median traced one. In most of them nobody's cost counts: no straggler. The same rank in three quarters of those where one
 does, more often than chance allows (see chance.py): it is late. In fewer: the straggler changes, and the cause is not a rank.
-Else it cannot be told.
+Else it cannot be told. Sends and receives judge nobody, nor do collectives over several stages of a pipeline: stages wait for
+each other by construction, and only replicas of one stage are compared.
 """
 
 from collections import Counter, defaultdict
@@ -23,9 +24,15 @@ from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, LEVEL, MIN_STEPS, chance, fewest_steps
 from commprof.analysis.traces.all_ranks.clocks import RankClock, ready_ns, reference_starts_ns
 from commprof.analysis.traces.all_ranks.matching import MatchedCollective
-from commprof.analysis.traces.one_rank.spans import Intervals, union
+from commprof.analysis.traces.one_rank.spans import Intervals, covered_before_ns, union
 from commprof.commbench.units import format_seconds
 
+POINT_TO_POINT = "send_recv"  # waits for one other rank, and of a pipeline by construction
+_NO_GROUP = "who arrives last cannot be told: no collective is known from all ranks of its group"
+_NO_REPLICAS = (
+    "who is late cannot be told: the ranks are stages of a pipeline, which wait for each other's sends by construction, and no "
+    "collective is known from all replicas of one stage"
+)
 _NOBODY = -1
 _MIN_SHARE = 0.01
 _RESIDUALS = 3
@@ -72,14 +79,18 @@ def find_stragglers(
     busy: Mapping[int, Intervals],
     budgets: Sequence[StepBudget],
     untraced_s: float | None = None,
+    stage_of: Mapping[int, int] | None = None,
 ) -> Stragglers:
     """Judge who is late, from all matched collectives whose whole group is there.
 
     `busy` is when each rank computed or transferred, on its own clock; `untraced_s` how long a step is without the profiler.
+    `stage_of` says which stage of a pipeline each rank is, where there is one: ranks of several stages are not compared.
     """
-    whole = [one for one in matched if one.complete]
+    stages = stage_of or {}
+    together = [one for one in matched if one.complete and one.first.op != POINT_TO_POINT]
+    whole = [one for one in together if len({stages.get(rank) for rank in one.parts}) == 1]
     if not whole or not budgets:
-        return _unknown((), "who arrives last cannot be told: no collective is known from all ranks of its group")
+        return _unknown((), _NO_REPLICAS if stages else _NO_GROUP)
     costs_by_step = costs_ns(whole, clocks, busy)
     walls_s = _walls_s(budgets)
     usual_s = untraced_s or median(walls_s.get(step, 0.0) for step in costs_by_step or walls_s)
@@ -134,19 +145,9 @@ def _idle_ns(blame: Int64s, start_ns: Int64s, end_ns: Int64s, busy: Intervals) -
     shift = numbers * len(times)  # so that what one is to blame for does not touch what another is
     waits = union(order[: len(start_ns)] + shift, order[len(start_ns) :] + shift)
     who, at = np.divmod(waits, len(times))
-    free_ns = times[at] - _busy_before_ns(times[at], busy)
+    free_ns = times[at] - covered_before_ns(times[at], busy)
     idle_ns = np.bincount(who[:, 0], weights=free_ns[:, 1] - free_ns[:, 0], minlength=len(number))
     yield from zip(number.tolist(), np.rint(idle_ns).astype(np.int64).tolist(), strict=True)
-
-
-def _busy_before_ns(times_ns: Int64s, busy: Intervals) -> Int64s:
-    """Return how much of the time before each instant a set of intervals covers."""
-    if not len(busy):
-        return np.zeros_like(times_ns)
-    covered_ns = np.concatenate([[0], np.cumsum(busy[:, 1] - busy[:, 0])])
-    index = np.searchsorted(busy[:, 0], times_ns, side="right")
-    beyond_ns = np.where(index > 0, np.maximum(busy[index - 1, 1] - times_ns, 0), 0)
-    return covered_ns[index] - beyond_ns
 
 
 def judge_steps(steps: Sequence[StepStraggler], *, num_ranks: int, budgets: Sequence[StepBudget] = ()) -> Stragglers:

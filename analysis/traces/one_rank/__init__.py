@@ -2,5 +2,5 @@
 
 In: JSON of torch.profiler, packed or not, whole or broken. Out: `RankTrace`, in nanoseconds of that rank's own clock.
 stream -> events -> columns -> kineto -> rank_trace, each in bounded memory; `reduced` is how the result travels.
-Called by all_ranks, shown and the verb, by imports and report.
+Called by all_ranks, sets, shown and the verb, by imports and report.
 """

@@ -11,18 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commprof.analysis.traces.one_rank.columns import Columns, Details
-from commprof.analysis.traces.one_rank.kernels import LAUNCH_CATEGORIES, UNKNOWN_OP, message_bytes, op_named, rank_list
+from commprof.analysis.traces.one_rank.kernels import LAUNCHES, message_bytes, rank_list
+from commprof.analysis.traces.one_rank.libraries import UNKNOWN_OP, KernelTable, function_name, op_in_words
 
 _GLOO = "gloo:"
 _ANNOTATIONS = ("nccl:", "record_param_comms")
 _MAX_TYPE = 400
+_MAX_DESCRIPTION = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collective:
-    """One collective on one rank. What the trace does not say is None; `group` is then empty.
+    """One collective on one rank. What the trace does not say is None; `group` and its description are then empty.
 
-    `step` is the profiler's number of the step in which it was launched (-1: none).
+    `step` is the profiler's number of the step in which it was launched (-1: none). `words` are what the trace calls one whose
+    operation is unknown.
     """
 
     op: str
@@ -35,6 +38,8 @@ class Collective:
     group_ranks: tuple[int, ...] | None
     group_size: int | None
     sequence: int | None
+    group_description: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,7 @@ class Launches:
 
     @classmethod
     def of(cls, events: Columns) -> "Launches":
-        rows = np.flatnonzero(events.in_category(*LAUNCH_CATEGORIES) & (events.correlation >= 0))
+        rows = np.flatnonzero(events.in_category_like(LAUNCHES) & (events.correlation >= 0))
         rows = rows[np.argsort(events.correlation[rows], kind="stable")]
         return cls(events=events, rows=rows, correlation=events.correlation[rows])
 
@@ -72,18 +77,24 @@ class Launches:
 
 
 def gpu_collectives(
-    events: Columns, rows: NDArray[np.int64], launches: Launches, steps: NDArray[np.int64]
+    events: Columns, rows: NDArray[np.int64], launches: Launches, steps: NDArray[np.int64], table: KernelTable
 ) -> tuple[Collective, ...]:
-    """Return the collectives that these kernels, in order of time, are."""
+    """Return the collectives that these kernels, in order of time, are.
+
+    Its metadata say what a collective is, else the annotation around its launch, else the kernel's name.
+    """
     launch = launches.of_correlations(events.correlation[rows])
     around = _Annotations(events)
     found = []
     for index, row in enumerate(rows.tolist()):
-        name = events.names[events.name[row]]
+        kernel, label = events.names[events.name[row]], ""
         details = events.details.get(row, Details())
         if details.collective is None and launch.known[index]:
-            name, details = around.at(int(launch.row[index]), name, details)
-        found.append(_collective(events, row, details.collective or name, details, int(steps[index])))
+            label, details = around.at(int(launch.row[index]), label, details)
+        said = [details.collective or "", label]
+        op = next((own for own in map(op_in_words, said) if own != UNKNOWN_OP), table.operation(kernel))
+        words = " in ".join(filter(None, [function_name(kernel), *said[::-1]])) if op == UNKNOWN_OP else ""
+        found.append(_collective(events, row, op, details, int(steps[index]), words))
     return tuple(found)
 
 
@@ -97,7 +108,7 @@ def gloo_rows(events: Columns) -> NDArray[np.int64]:
 def gloo_collectives(events: Columns, rows: NDArray[np.int64], steps: NDArray[np.int64]) -> tuple[Collective, ...]:
     """Return the collectives that these rows of gloo's are."""
     return tuple(
-        _collective(events, row, events.names[events.name[row]], events.details.get(row, Details()), step)
+        _collective(events, row, op_in_words(events.names[events.name[row]]), events.details.get(row, Details()), step)
         for row, step in zip(rows.tolist(), steps.tolist(), strict=True)
     )
 
@@ -125,16 +136,17 @@ class _Annotations:
             if events.span_ns(row)[1] < time_ns:
                 continue
             label = events.names[events.name[row]]
-            name = label if op_named(label) != UNKNOWN_OP else name
+            name = label if op_in_words(label) != UNKNOWN_OP or not name else name
             own = events.details.get(row)
             if own is not None:
                 details = own if own.collective is not None or details.collective is None else details
         return name, details
 
 
-def _collective(events: Columns, row: int, words: str, details: Details, step: int) -> Collective:
-    op = op_named(words)
+def _collective(events: Columns, row: int, op: str, details: Details, step: int, words: str = "") -> Collective:
     ranks = rank_list(details.group_ranks)
+    group_size = details.group_size or (len(ranks) if ranks else None)
+    op = _by_sizes(details, group_size) if op == UNKNOWN_OP else op
     start_ns, end_ns = events.span_ns(row)
     label = None if details.group is None else f"{details.group} {details.group_ranks or ''}".strip()
     return Collective(
@@ -146,9 +158,26 @@ def _collective(events: Columns, row: int, words: str, details: Details, step: i
         dtype=details.dtype or _one_type(details),
         group=label or "",
         group_ranks=ranks,
-        group_size=details.group_size or (len(ranks) if ranks else None),
+        group_size=group_size,
         sequence=details.sequence,
+        group_description=_described(details.group_description),
+        words=words[:_MAX_TYPE] if op == UNKNOWN_OP else "",
     )
+
+
+def _by_sizes(details: Details, group_size: int | None) -> str:
+    """Return which operation turns so many elements into so many on a group of this size, where only one does."""
+    given, taken = details.in_elements, details.out_elements
+    if given and taken and group_size and group_size > 1:
+        if taken == given * group_size:
+            return "all_gather"
+        if given == taken * group_size:
+            return "reduce_scatter"
+    return UNKNOWN_OP
+
+
+def _described(description: str | None) -> str:
+    return "" if description in (None, "undefined") else str(description)[:_MAX_DESCRIPTION]
 
 
 def _one_type(details: Details) -> str | None:

@@ -37,6 +37,7 @@ class Details:
     out_elements: int | None = None
     dtype: str | None = None
     group: str | None = None
+    group_description: str | None = None
     group_ranks: str | None = None
     group_size: int | None = None
     sequence: int | None = None
@@ -74,6 +75,10 @@ class Columns:
         """Return when one row starts and ends."""
         start_ns = int(self.start_ns[row])
         return start_ns, start_ns + int(self.duration_ns[row])
+
+    def in_category_like(self, pattern: re.Pattern[str]) -> NDArray[np.bool_]:
+        """Return which rows belong to a category that this fits as a whole."""
+        return np.isin(self.category, [code for code, category in enumerate(self.categories) if pattern.fullmatch(category)])
 
     def in_category(self, *categories: str) -> NDArray[np.bool_]:
         """Return which rows belong to one of these categories."""
@@ -171,7 +176,7 @@ class ColumnBuilder:
         self._telling += [_DETAILED.search(name) is not None for name in islice(self._names, known, None)]
         for position in np.flatnonzero(np.array(self._telling)[names]).tolist():
             own = events[position].args
-            if own is not None and (own.collective or own.input_shapes):
+            if own is not None and (own.collective or own.in_elements or own.input_shapes):
                 self._details[self.num_kept + position] = details_of(own)
 
 
@@ -196,6 +201,7 @@ def details_of(own: Arguments) -> Details:
         out_elements=_whole(own.out_elements),
         dtype=_text(own.dtype),
         group=_text(own.group),
+        group_description=_text(own.group_description),
         group_ranks=_text(own.group_ranks),
         group_size=_whole(own.group_size),
         sequence=_whole(own.sequence),

@@ -33,6 +33,7 @@ class Arguments(msgspec.Struct, gc=False):
     out_elements: msgspec.Raw = msgspec.field(default=_ABSENT, name="Out msg nelems")
     dtype: msgspec.Raw = msgspec.field(default=_ABSENT, name="dtype")
     group: msgspec.Raw = msgspec.field(default=_ABSENT, name="Process Group Name")
+    group_description: msgspec.Raw = msgspec.field(default=_ABSENT, name="Process Group Description")
     group_ranks: msgspec.Raw = msgspec.field(default=_ABSENT, name="Process Group Ranks")
     group_size: msgspec.Raw = msgspec.field(default=_ABSENT, name="Group size")
     sequence: msgspec.Raw = msgspec.field(default=_ABSENT, name="Seq")
@@ -155,7 +156,14 @@ def _tolerant(text: bytes) -> Event | None:
         return None
     if isinstance(arguments := found.get("args"), dict):
         found["args"] = _fitting(arguments, Arguments)
-    return msgspec.json.decode(msgspec.json.encode(_fitting(found, Event)), type=Event, strict=False)
+    event = msgspec.json.decode(msgspec.json.encode(_fitting(found, Event)), type=Event, strict=False)
+    if "dur" in found and not _is_number(found["dur"]):
+        event.dur = math.nan  # a duration that is none is not 0: the event cannot be placed
+    return event
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _fitting(fields: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:

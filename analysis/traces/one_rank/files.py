@@ -6,6 +6,8 @@ is told by its first bytes, and read in no time.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +15,7 @@ from typing import TypeVar
 from commprof.analysis.runs.workers import num_workers, side_by_side
 from commprof.analysis.traces.one_rank import reduced
 from commprof.analysis.traces.one_rank.kineto import read_trace
+from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace, reduce_trace
 from commprof.analysis.traces.one_rank.stream import Limits, TraceText
 from commprof.commbench.errors import BadInput
@@ -74,27 +77,61 @@ def reduced_paths(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
     return {path: place for place, path in places.items()}
 
 
-def read_all(paths: Sequence[Path]) -> list[RankTrace]:
-    """Read all files, several at a time, in their order. Raises BadInput for what is no trace, RunFailed for a lost process."""
-    done = {path: reduced.read_reduced(path) for path in paths if reduced.is_reduced(path)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A file that holds no trace, and why not, in one line."""
+
+    path: Path
+    message: str
+
+
+def read_all(paths: Sequence[Path], table: KernelTable = DEFAULT_TABLE) -> list[RankTrace]:
+    """Read all files, several at a time, in their order; the table says which kernels communicate.
+
+    Raises BadInput for what is no trace, RunFailed for a lost process.
+    """
+    found = read_each(paths, table)
+    for own in found:
+        if isinstance(own, Refused):
+            raise BadInput(own.message)
+    return [own for own in found if not isinstance(own, Refused)]
+
+
+def read_each(paths: Sequence[Path], table: KernelTable = DEFAULT_TABLE) -> list[RankTrace | Refused]:
+    """Read all files as `read_all` does, and return in the place of what is no trace why it is none."""
+    done: dict[Path, RankTrace | Refused] = {path: _tried(path, table) for path in paths if _is_reduced(path)}
     raw = [path for path in paths if path not in done]
-    done |= zip(raw, each_trace(read_rank, raw, raw), strict=True)
+    done |= zip(raw, each_trace(partial(_tried, table=table), raw, raw), strict=True)
     return [done[path] for path in paths]
 
 
-def reduce_all(places: Mapping[Path, Path]) -> list[int]:
+def _is_reduced(path: Path) -> bool:
+    try:
+        return reduced.is_reduced(path)
+    except BadInput:
+        return False  # whoever reads it says why it cannot be read
+
+
+def _tried(path: Path, table: KernelTable) -> RankTrace | Refused:
+    try:
+        return read_rank(path, table)
+    except BadInput as error:
+        return Refused(path=path, message=str(error))
+
+
+def reduce_all(places: Mapping[Path, Path], table: KernelTable = DEFAULT_TABLE) -> list[int]:
     """Reduce each trace into its place, several at a time, and return the bytes written. Raises as `read_all` does."""
-    return each_trace(_reduce_into, list(places.items()), list(places))
+    return each_trace(partial(_reduce_into, table=table), list(places.items()), list(places))
 
 
-def read_rank(path: Path) -> RankTrace:
+def read_rank(path: Path, table: KernelTable = DEFAULT_TABLE) -> RankTrace:
     """Read one file and reduce it if it is not. Raises BadInput for what is no trace."""
-    return reduced.read_reduced(path) if reduced.is_reduced(path) else reduce_trace(read_trace(path))
+    return reduced.read_reduced(path) if reduced.is_reduced(path) else reduce_trace(read_trace(path), table)
 
 
-def _reduce_into(pair: tuple[Path, Path]) -> int:
+def _reduce_into(pair: tuple[Path, Path], table: KernelTable) -> int:
     path, place = pair
-    return reduced.write_reduced(place, read_rank(path))
+    return reduced.write_reduced(place, read_rank(path, table))
 
 
 def each_trace(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]) -> list[T]:

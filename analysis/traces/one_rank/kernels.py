@@ -1,14 +1,11 @@
-"""Is this GPU work computation, communication or a copy, and which collective is it?
+"""What kind of event is this, and how large is the message of a collective?
 
-NCCL and RCCL name their kernels `ncclKernel_AllReduce_RING_LL_...` (until 2.18), `ncclDevKernel_AllReduce_Sum_f32_...` (since)
-and `ncclDevKernel_Generic...`, whose metadata alone say which collective it is. Kernels that communicate without them are
-listed in CUSTOM_KERNELS; add a line to teach commprof another library. What is not listed is computation, SyncBatchNorm's
-kernels included: its exchange is a NCCL kernel of its own.
+Kineto calls an accelerator's work `kernel`, `gpu_memcpy` and `gpu_memset`, whatever the accelerator, but the calls that
+launch it after the accelerator's own runtime (`cuda_runtime`, `xpu_runtime`, `hip_driver`, ...). Which kernels communicate is
+asked in libraries.py.
 """
 
 import re
-from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -17,46 +14,12 @@ from commprof.commbench.records.operations import OPERATIONS
 
 KERNEL_CATEGORIES = ("kernel", "Kernel")
 MEMORY_CATEGORIES = ("gpu_memcpy", "gpu_memset", "Memcpy", "Memset")
-LAUNCH_CATEGORIES = ("cuda_runtime", "cuda_driver", "Runtime")
-
-_LIBRARY_KERNEL = re.compile(r"(?:^|\W)(?:nccl|rccl|msccl)(?:Dev)?Kernel")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CustomKernel:
-    """Kernels of one library that communicate on their own: how they are recognised, and which collective they stand for."""
-
-    library: str
-    pattern: re.Pattern[str]
-    op: str
-
-
-CUSTOM_KERNELS = (
-    CustomKernel(library="DeepEP", pattern=re.compile(r"deep_ep::.*(?:dispatch|combine|notify)"), op="all_to_all"),
-    CustomKernel(library="symmetric memory", pattern=re.compile(r"(?:multimem|one_shot|two_shot)_all_reduce"), op="all_reduce"),
-    CustomKernel(library="symmetric memory", pattern=re.compile(r"multimem_all_gather"), op="all_gather"),
-    CustomKernel(library="vLLM", pattern=re.compile(r"cross_device_reduce"), op="all_reduce"),
-    CustomKernel(
-        library="TensorRT-LLM", pattern=re.compile(r"(?:one|two)ShotAllReduce|allreduce_fusion_kernel"), op="all_reduce"
-    ),
-    CustomKernel(library="MSCCL++", pattern=re.compile(r"mscclpp"), op="all_reduce"),
+LAUNCHES = re.compile(r"\w*_(?:runtime|driver)|Runtime")
+_HOST = re.compile(
+    r"cpu_op|cpu_instant_event|user_annotation|gpu_user_annotation|\w*_user_annotation|python_function|operator|Operator|overhead|"
+    r"\w*_sync|Trace|collective_comm|\w*_profiler_range|external_correlation|"
 )
 
-# The first that fits; the longer words come before those that they hold.
-_OPS = {
-    "all_reduce": re.compile(r"all_?reduce"),
-    "reduce_scatter": re.compile(r"reduce_?scatter"),
-    "all_gather": re.compile(r"all_?gather"),
-    "all_to_all": re.compile(r"all_?to_?all"),
-    "broadcast": re.compile(r"broadcast|bcast"),
-    "scatter": re.compile(r"scatter"),
-    "gather": re.compile(r"gather"),
-    "reduce": re.compile(r"reduce"),
-    "barrier": re.compile(r"barrier"),
-    "send_recv": re.compile(r"send|recv"),
-}
-assert set(_OPS) == set(OPERATIONS)
-UNKNOWN_OP = "unknown"
 _MAX_MESSAGE_BYTES = 2**60
 
 # As Kineto writes them for a process group ("BFloat16") and for an operator's input ("c10::BFloat16", "long int").
@@ -70,24 +33,10 @@ _ELEMENT_BYTES = {
 }
 
 
-def is_communication(kernel: str) -> bool:
-    """Say whether a kernel of this name communicates."""
-    return _LIBRARY_KERNEL.search(kernel) is not None or custom_kernel(kernel) is not None
-
-
-def custom_kernel(kernel: str) -> CustomKernel | None:
-    """Return which library's own communication this is."""
-    return next((own for own in CUSTOM_KERNELS if own.pattern.search(kernel)), None)
-
-
-@lru_cache(maxsize=4096)
-def op_named(words: str) -> str:
-    """Return our name of the collective that a kernel, an annotation or its metadata name, or UNKNOWN_OP."""
-    own = custom_kernel(words)
-    if own is not None:
-        return own.op
-    plain = words.partition("(")[0].lower()
-    return next((op for op, pattern in _OPS.items() if pattern.search(plain)), UNKNOWN_OP)
+def is_known(category: str) -> bool:
+    """Say whether events of this category are understood, or rightly passed over."""
+    known = (*KERNEL_CATEGORIES, *MEMORY_CATEGORIES)
+    return category in known or LAUNCHES.fullmatch(category) is not None or _HOST.fullmatch(category) is not None
 
 
 def message_bytes(op: str, details: Details) -> int | None:

@@ -14,20 +14,25 @@ import msgspec
 
 from commprof.analysis.traces.one_rank.columns import ColumnBuilder, Columns
 from commprof.analysis.traces.one_rank.events import Decoded, cleaned, decode_apart, decode_whole, last_boundaries
+from commprof.analysis.traces.one_rank.kernels import is_known
 from commprof.analysis.traces.one_rank.stream import BLOCK_BYTES, Limits, TraceText, keep_freed_blocks
 from commprof.commbench.errors import BadInput
-from commprof.commbench.units import format_bytes
+from commprof.commbench.units import format_bytes, printable
 
 _OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
 _MAX_BASE_NS = 4 * 10**18
 MAX_RANKS = 2**20
+_MAX_DEVICES = 64
+_MAX_SHOWN = 4
+_OPERATORS = ("aten::", "c10d::", "autograd::", "torch::")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceHeader:
     """What the trace says about itself; None where it does not. `base_ns` is when its clock began, since 1970.
 
-    `has_subgroups` says that it names a process group that leaves ranks out.
+    `has_subgroups` says that it names a process group that leaves ranks out. `device` is the model of the accelerators, all
+    models where there are several.
     """
 
     rank: int | None = None
@@ -36,6 +41,7 @@ class TraceHeader:
     host_name: str | None = None
     base_ns: int | None = None
     has_subgroups: bool = False
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +78,21 @@ def read_trace(path: Path, limits: Limits | None = None) -> Trace:
     header = _header(reader.texts)
     if reader.builder.num_kept == 0:
         raise BadInput(f"{path} holds no timed event; it is not a trace of torch.profiler")
-    return Trace(path=path, header=header, events=reader.builder.finish(header.base_ns or 0), notes=reader.notes())
+    events = reader.builder.finish(header.base_ns or 0)
+    if not _of_torch(events):
+        shown = ", ".join(printable(name[:40]) for name in events.categories[:_MAX_SHOWN])
+        raise BadInput(
+            f"{path} is not of torch.profiler: none of its categories is ({shown or 'it names none'}); a timeline merged from "
+            "several ranks is not read, name the ranks' own traces"
+        )
+    return Trace(path=path, header=header, events=events, notes=reader.notes())
+
+
+def _of_torch(events: Columns) -> bool:
+    """Say whether torch.profiler wrote this; its oldest exports name no category, but operators."""
+    if any(is_known(category) for category in events.categories if category):
+        return True
+    return "" in events.categories and any(name.startswith(_OPERATORS) for name in events.names)
 
 
 class _Reader:
@@ -191,7 +211,15 @@ def _header(texts: list[bytes]) -> TraceHeader:
         host_name=_word(found.get("host_name")),
         base_ns=_count(found.get("baseTimeNanoseconds"), _MAX_BASE_NS),
         has_subgroups=isinstance(groups, list) and any(_leaves_ranks_out(group, world_size) for group in groups),
+        device=_device(found.get("deviceProperties")),
     )
+
+
+def _device(properties: object) -> str | None:
+    """Return the model of the trace's accelerators; of several models all."""
+    devices = properties[:_MAX_DEVICES] if isinstance(properties, list) else []
+    names = {_word(own.get("name")) for own in devices if isinstance(own, dict)} - {None, ""}
+    return _word(", ".join(sorted(map(str, names)))) or None
 
 
 def _leaves_ranks_out(group: object, world_size: int | None) -> bool:

@@ -13,7 +13,7 @@ Times are nanoseconds of this rank's own clock.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -22,36 +22,45 @@ from numpy.typing import NDArray
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch, bucket_launches
 from commprof.analysis.traces.one_rank.collectives import Collective, Launches, gloo_collectives, gloo_rows, gpu_collectives
 from commprof.analysis.traces.one_rank.columns import Columns
-from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES, MEMORY_CATEGORIES, is_communication
+from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES, MEMORY_CATEGORIES, is_known
+from commprof.analysis.traces.one_rank.kinds import KernelTime, KindTime, Launching, kind_times, launching, likely_kernels
 from commprof.analysis.traces.one_rank.kineto import ReadingNotes, Trace, TraceHeader
-from commprof.analysis.traces.one_rank.spans import NONE, Intervals, merged, union, without
+from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, KernelTable
+from commprof.analysis.traces.one_rank.spans import NONE, Intervals, common, merged, union, without
+from commprof.analysis.traces.one_rank.steps import NO_STEP, Steps, StepWindow, find_steps, place_orphans, step_at
 
-_STEP = re.compile(r"ProfilerStep#(\d{1,15})")
+_MARK = re.compile(r"ProfilerStep#|Optimizer\.step#")
 _HOOK = re.compile(r"bucket \d{1,6}")  # commprof's range around a communication hook
 _LEAF = re.compile(r"aten::")
 _CPU_COMMUNICATION = re.compile(r"c10d::|record_param_comms|gloo:|nccl:")
-NO_STEP = -1
+_SYNCHRONISES = re.compile(
+    r"(?:cuda|hip|cu|xpu)\w*(?:Synchronize|EventQuery)|(?:cuda|hip)Memcpy|aten::(?:item|_local_scalar_dense)"
+)
+_LOADS_DATA = re.compile(r"enumerate\(DataLoader\)#|dataloader", re.IGNORECASE)
+_MAX_CATEGORIES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepWindow:
-    """One step of one rank; its number is the profiler's, or NO_STEP where the whole trace stands for one."""
+class Orphans:
+    """GPU events without a launch call: how many were placed in a step by time, and their durations added up.
 
-    number: int
-    start_ns: int
-    end_ns: int
+    `out_ns` is of those that stay out of all steps, `gpu_ns` of all the trace's GPU events.
+    """
 
-    @property
-    def wall_ns(self) -> int:
-        return self.end_ns - self.start_ns
+    num_placed: int = 0
+    total_ns: int = 0
+    out_ns: int = 0
+    gpu_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankTrace:
     """One rank's trace, reduced. `lag_ns` is how far the GPU's steps end behind the CPU's (median), where there are both.
 
-    `buckets` are DDP's whose all-reduces are among the collectives. `num_orphans` GPU events have no launch call in the trace
-    and so no step of their own. `span_ns` is all recorded time.
+    `buckets` are DDP's whose all-reduces are among the collectives. `span_ns` is all recorded time, `begin_ns` its beginning.
+    `steps_from` says what the steps were found from where the profiler marks none. `idle_sync` and `idle_data` are the parts of
+    `launch_idle` in which the host waited for the GPU or loaded data. `likely` are kernels that may communicate and count as
+    computation. `not_understood` are categories of events that say nothing to us, with their numbers.
     """
 
     path: str
@@ -68,53 +77,79 @@ class RankTrace:
     num_orphans: int
     span_ns: int
     buckets: tuple[BucketLaunch, ...] = ()
+    begin_ns: int = 0
+    steps_from: str = ""
+    orphans: Orphans = field(default_factory=Orphans)
+    idle_sync: Intervals = field(default_factory=NONE.copy)
+    idle_data: Intervals = field(default_factory=NONE.copy)
+    kernel_kinds: tuple[KindTime, ...] = ()
+    launching: Launching = field(default_factory=Launching)
+    likely: tuple[KernelTime, ...] = ()
+    not_understood: tuple[tuple[str, int], ...] = ()
 
 
-def reduce_trace(trace: Trace) -> RankTrace:
-    """Reduce one rank's trace to what the analysis over all ranks needs."""
+def reduce_trace(trace: Trace, table: KernelTable = DEFAULT_TABLE) -> RankTrace:
+    """Reduce one rank's trace to what the analysis over all ranks needs; the table says which kernels communicate."""
     events = trace.events
-    steps = profiler_steps(events)
+    steps = find_steps(events)
     on_gpu = events.in_category(*KERNEL_CATEGORIES, *MEMORY_CATEGORIES)
-    return _reduce_gpu(trace, steps, on_gpu) if on_gpu.any() else _reduce_cpu(trace, steps)
+    return _reduce_gpu(trace, steps, on_gpu, table) if on_gpu.any() else _reduce_cpu(trace, steps)
 
 
-def _reduce_gpu(trace: Trace, steps: tuple[StepWindow, ...], on_gpu: NDArray[np.bool_]) -> RankTrace:
-    events = trace.events
+def _reduce_gpu(trace: Trace, found: Steps, on_gpu: NDArray[np.bool_], table: KernelTable) -> RankTrace:
+    events, steps = trace.events, found.windows
     launches = Launches.of(events)
     rows = np.flatnonzero(on_gpu)
     launch = launches.of_correlations(events.correlation[rows])
-    step = step_at(steps, launch.start_ns, launch.known)
-    communicates = communicating(events)[rows]
-    windows = _gpu_windows(steps, step, events, rows) or _whole(events, rows)
+    if found.on_gpu:
+        step = by_launch = step_at(steps, events.start_ns[rows])
+        windows = steps
+    else:
+        by_launch = step_at(steps, launch.start_ns, launch.known)
+        step = place_orphans(by_launch, launch.known, events.stream[rows], events.start_ns[rows])
+        windows = _gpu_windows(steps, step, events, rows)
+    communicates = communicating(events, table)[rows]
     covered = [_covered(events, rows[mask]) for mask in _kinds(events, rows, communicates)]
     communicating_rows, own_step = _in_time(events, rows[communicates], step[communicates])
-    collectives = gpu_collectives(events, communicating_rows, launches, own_step)
+    collectives = gpu_collectives(events, communicating_rows, launches, own_step, table)
     launched = launches.of_correlations(events.correlation[communicating_rows])
-    busy = merged(*covered)
-    ends = {window.number: window.end_ns for window in steps}
+    on_cpu = () if found.on_gpu else steps
+    launch_idle = _launch_idle(merged(*covered), events.start_ns[rows], launch.end_ns, launch.known)
+    idle_sync, idle_data = _idle_causes(events, launch_idle)
+    ends = {window.number: window.end_ns for window in on_cpu}
     lags = [window.end_ns - ends[window.number] for window in windows if window.number in ends]
+    computing = rows[events.in_category(*KERNEL_CATEGORIES)[rows] & ~communicates]
     return RankTrace(
         path=str(trace.path),
         header=trace.header,
         notes=trace.notes,
         on_gpu=True,
-        windows=windows,
+        windows=windows or _whole(events, rows),
         collectives=collectives,
-        buckets=bucket_launches(events, partial(_steps_at, steps), communicating_rows, collectives, launched),
+        buckets=bucket_launches(events, partial(step_at, on_cpu), communicating_rows, collectives, launched),
         compute=covered[0],
         memory=covered[1],
-        launch_idle=_launch_idle(busy, events.start_ns[rows], launch.end_ns, launch.known),
+        launch_idle=launch_idle,
         lag_ns=int(np.median(lags)) if lags else None,
         num_gpu_events=len(rows),
         num_orphans=int((~launch.known).sum()),
         span_ns=_span_ns(events),
+        begin_ns=int(events.start_ns.min()),
+        steps_from=found.found_from if windows else "",
+        orphans=_orphans(events.duration_ns[rows], launch.known, step),
+        idle_sync=idle_sync,
+        idle_data=idle_data,
+        kernel_kinds=kind_times(events, rows, step, communicates),
+        launching=launching(events, launch.row, launch.start_ns, launch.known, events.start_ns[rows], step),
+        likely=likely_kernels(events, computing, table),
+        not_understood=_not_understood(events),
     )
 
 
-def _reduce_cpu(trace: Trace, steps: tuple[StepWindow, ...]) -> RankTrace:
-    events = trace.events
+def _reduce_cpu(trace: Trace, found: Steps) -> RankTrace:
+    events, steps = trace.events, found.windows
     own = events.in_category("cpu_op", "", "operator")
-    named, is_step, in_hook, leaf = (_matching(events, kind) for kind in (_CPU_COMMUNICATION, _STEP, _HOOK, _LEAF))
+    named, is_step, in_hook, leaf = (_matching(events, kind) for kind in (_CPU_COMMUNICATION, _MARK, _HOOK, _LEAF))
     main = np.isin(events.thread, events.thread[is_step]) if is_step.any() else np.ones(len(events), dtype=bool)
     work = _covered(events, np.flatnonzero(own & main & ~named & ~is_step))
     hooks, leaves = (_covered(events, np.flatnonzero(main & kind)) for kind in (in_hook, own & leaf))
@@ -122,7 +157,7 @@ def _reduce_cpu(trace: Trace, steps: tuple[StepWindow, ...]) -> RankTrace:
     work = merged(without(work, hooks), leaves)
     waits = _covered(events, np.flatnonzero(own & main & named))
     rows = gloo_rows(events)
-    collectives = gloo_collectives(events, rows, _steps_at(steps, events.start_ns[rows]))
+    collectives = gloo_collectives(events, rows, step_at(steps, events.start_ns[rows]))
     return RankTrace(
         path=str(trace.path),
         header=trace.header,
@@ -130,7 +165,7 @@ def _reduce_cpu(trace: Trace, steps: tuple[StepWindow, ...]) -> RankTrace:
         on_gpu=False,
         windows=steps or _whole(events, np.arange(len(events))),
         collectives=collectives,
-        buckets=bucket_launches(events, partial(_steps_at, steps), rows, collectives, None),
+        buckets=bucket_launches(events, partial(step_at, steps), rows, collectives, None),
         compute=without(work, waits),
         memory=NONE,
         launch_idle=NONE,
@@ -138,39 +173,30 @@ def _reduce_cpu(trace: Trace, steps: tuple[StepWindow, ...]) -> RankTrace:
         num_gpu_events=0,
         num_orphans=0,
         span_ns=_span_ns(events),
+        begin_ns=int(events.start_ns.min()),
+        steps_from=found.found_from if steps else "",
+        not_understood=_not_understood(events),
     )
+
+
+def _orphans(durations_ns: NDArray[np.int64], known: NDArray[np.bool_], step: NDArray[np.int64]) -> Orphans:
+    out = ~known & (step == NO_STEP)
+    return Orphans(
+        num_placed=int((~known & ~out).sum()),
+        total_ns=int(durations_ns[~known].sum()),
+        out_ns=int(durations_ns[out].sum()),
+        gpu_ns=int(durations_ns.sum()),
+    )
+
+
+def _not_understood(events: Columns) -> tuple[tuple[str, int], ...]:
+    counts = np.bincount(events.category, minlength=len(events.categories)).tolist()
+    found = [(name[:200], count) for name, count in zip(events.categories, counts, strict=True) if count and not is_known(name)]
+    return tuple(sorted(found, key=lambda own: -own[1])[:_MAX_CATEGORIES])
 
 
 def _matching(events: Columns, pattern: re.Pattern[str]) -> NDArray[np.bool_]:
     return np.array([pattern.match(name) is not None for name in events.names])[events.name]
-
-
-def profiler_steps(events: Columns) -> tuple[StepWindow, ...]:
-    """Return the CPU's ProfilerStep windows in order of time; one that takes none is no step."""
-    numbers = {code: int(found[1]) for code, name in enumerate(events.names) if (found := _STEP.fullmatch(name))}
-    rows = np.flatnonzero(np.isin(events.name, list(numbers)) & ~events.in_category("gpu_user_annotation"))
-    rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
-    return tuple(
-        StepWindow(number=numbers[int(events.name[row])], start_ns=start_ns, end_ns=end_ns)
-        for row in rows.tolist()
-        for start_ns, end_ns in (events.span_ns(row),)
-        if end_ns > start_ns
-    )
-
-
-def step_at(steps: tuple[StepWindow, ...], times_ns: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the number of the step in which each time falls; a step lasts until the next one begins."""
-    if not steps:
-        return np.full(len(times_ns), NO_STEP, dtype=np.int64)
-    starts = np.array([step.start_ns for step in steps])
-    numbers = np.array([step.number for step in steps])
-    index = np.searchsorted(starts, times_ns, side="right") - 1
-    inside = known & (index >= 0) & (times_ns <= steps[-1].end_ns)
-    return np.where(inside, numbers[np.maximum(index, 0)], NO_STEP)
-
-
-def _steps_at(steps: tuple[StepWindow, ...], times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-    return step_at(steps, times_ns, np.ones(len(times_ns), dtype=bool))
 
 
 def _in_time(events: Columns, rows: NDArray[np.int64], steps: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -178,10 +204,13 @@ def _in_time(events: Columns, rows: NDArray[np.int64], steps: NDArray[np.int64])
     return rows[order], steps[order]
 
 
-def communicating(events: Columns) -> NDArray[np.bool_]:
+def communicating(events: Columns, table: KernelTable = DEFAULT_TABLE) -> NDArray[np.bool_]:
     """Return which kernels communicate, going by their names."""
-    telling = np.array([is_communication(name) for name in events.names])
-    return telling[events.name] & events.in_category(*KERNEL_CATEGORIES)
+    kernels = events.in_category(*KERNEL_CATEGORIES)
+    telling = np.zeros(len(events.names), dtype=bool)
+    for code in np.unique(events.name[kernels]).tolist():
+        telling[code] = table.find(events.names[code]) is not None
+    return telling[events.name] & kernels
 
 
 def _kinds(events: Columns, rows: NDArray[np.int64], communicates: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], ...]:
@@ -228,3 +257,16 @@ def _launch_idle(
     following = order[np.searchsorted(start_ns[order], busy[1:, 0], side="left")]
     until = np.where(known[following], np.minimum(launched_ns[following], busy[1:, 0]), busy[:-1, 1])
     return union(busy[:-1, 1], until)
+
+
+def _idle_causes(events: Columns, launch_idle: Intervals) -> tuple[Intervals, Intervals]:
+    """Return what of the time that waits for a launch follows a wait of the host for the GPU, and what is data loading.
+
+    The host that waits for the GPU has nothing launched ahead: the whole gap is the synchronisation's, to its end.
+    """
+    host = ~events.in_category(*KERNEL_CATEGORIES, *MEMORY_CATEGORIES, "gpu_user_annotation", "cuda_sync")
+    waits = _covered(events, np.flatnonzero(host & _matching(events, _SYNCHRONISES)))
+    loads = common(launch_idle, _covered(events, np.flatnonzero(host & _matching(events, _LOADS_DATA))))
+    last = np.searchsorted(waits[:, 0], launch_idle[:, 0], side="right") - 1
+    inside = (last >= 0) & (waits[np.maximum(last, 0), 1] > launch_idle[:, 0]) if len(waits) else np.zeros(len(last), bool)
+    return without(launch_idle[inside], loads), loads

@@ -10,7 +10,7 @@ Version history: 1 the first.
 
 import gzip
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch
 from commprof.analysis.traces.one_rank.collectives import Collective
+from commprof.analysis.traces.one_rank.kinds import KernelTime, KindTime, Launching
 from commprof.analysis.traces.one_rank.kineto import MAX_RANKS, ReadingNotes, TraceHeader
-from commprof.analysis.traces.one_rank.rank_trace import RankTrace, StepWindow
+from commprof.analysis.traces.one_rank.rank_trace import Orphans, RankTrace
 from commprof.analysis.traces.one_rank.spans import Intervals
+from commprof.analysis.traces.one_rank.steps import StepWindow
 from commprof.analysis.traces.one_rank.stream import Limits, TraceText
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import replacing
@@ -37,6 +39,7 @@ _MAX_NS = 2**63 - 2**59  # later than any time that reading gives; with a durati
 _MAX_DURATION_NS = 2**58
 _MAGIC = b"commprof reduced trace "
 _NO_SEQUENCE = -1
+_INTERVALS = ("compute", "memory", "launch_idle", "idle_sync", "idle_data")
 _LEVEL = 6  # 9 takes ten times as long for 2 % less
 
 
@@ -50,6 +53,8 @@ class _Kind:
     group: str
     group_ranks: tuple[int, ...] | None
     group_size: int | None
+    group_description: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +87,15 @@ class _Document:
     num_orphans: int
     span_ns: int
     buckets: tuple[BucketLaunch, ...]
+    begin_ns: int = 0
+    steps_from: str = ""
+    orphans: Orphans = field(default_factory=Orphans)
+    idle_sync: bytes = b""
+    idle_data: bytes = b""
+    kernel_kinds: tuple[KindTime, ...] = ()
+    launching: Launching = field(default_factory=Launching)
+    likely: tuple[KernelTime, ...] = ()
+    not_understood: tuple[tuple[str, int], ...] = ()
 
 
 def write_reduced(path: Path, trace: RankTrace) -> int:
@@ -135,9 +149,7 @@ def _packed(trace: RankTrace) -> _Document:
             step=_deltas([own.step for own in trace.collectives]),
             sequence=_deltas([_NO_SEQUENCE if own.sequence is None else own.sequence for own in trace.collectives]),
         ),
-        compute=_deltas(trace.compute),
-        memory=_deltas(trace.memory),
-        launch_idle=_deltas(trace.launch_idle),
+        **_packed_intervals(trace),
         **_plain(trace),
     )
 
@@ -145,7 +157,15 @@ def _packed(trace: RankTrace) -> _Document:
 def _plain(own: RankTrace | _Document) -> dict[str, Any]:
     """Return the fields that need no packing."""
     names = {field.name for field in fields(RankTrace)} & {field.name for field in fields(_Document)}
-    return {name: getattr(own, name) for name in names - {"collectives", "compute", "memory", "launch_idle"}}
+    return {name: getattr(own, name) for name in names - {"collectives", *_INTERVALS}}
+
+
+def _packed_intervals(trace: RankTrace) -> dict[str, Any]:
+    return {name: _deltas(getattr(trace, name)) for name in _INTERVALS}
+
+
+def _unpacked_intervals(own: _Document) -> dict[str, Any]:
+    return {name: _intervals(getattr(own, name)) for name in _INTERVALS}
 
 
 def _kind(own: Collective) -> _Kind:
@@ -158,9 +178,7 @@ def _unpacked(own: _Document) -> RankTrace:
     _check_buckets(own, len(collectives))
     return RankTrace(
         collectives=collectives,
-        compute=_intervals(own.compute),
-        memory=_intervals(own.memory),
-        launch_idle=_intervals(own.launch_idle),
+        **_unpacked_intervals(own),
         **_plain(own),
     )
 
@@ -173,15 +191,28 @@ def _check(own: _Document) -> None:
     )
     notes = own.notes
     counts = [notes.lost_bytes, notes.num_events, notes.num_unreadable, notes.num_python, own.num_gpu_events, own.num_orphans]
+    parts: list[Orphans | KindTime | KernelTime] = [own.orphans, *own.kernel_kinds, *own.likely]
+    counts += [count for part in parts for count in _counts_of(part)] + [count for _, count in own.not_understood]
+    counts += [own.launching.num_graphed, *(queued for _, queued in own.launching.queued_ns)]
     sizes = [kind.message_bytes for kind in own.kinds if kind.message_bytes is not None]
     _require(notes.text_bytes > 0 and min([*counts, *sizes]) >= 0, "a count is below 0")
-    _require(max([0, *sizes]) < _MAX_NS, "a size is out of range")
-    times = [own.span_ns, own.lag_ns or 0, *(time for step in own.windows for time in (step.start_ns, step.end_ns))]
+    _require(max([0, *sizes, *counts]) < _MAX_NS, "a size is out of range")
+    times = [
+        own.span_ns,
+        own.begin_ns,
+        own.lag_ns or 0,
+        *(time for step in own.windows for time in (step.start_ns, step.end_ns)),
+    ]
     _require(max(map(abs, times)) < _MAX_NS, "a time is out of range")
     _require(all(step.end_ns > step.start_ns and abs(step.number) < _MAX_NS for step in own.windows), "a step lasts no time")
     words = [own.path, notes.damage, own.header.backend, own.header.host_name]
-    words += [word for kind in own.kinds for word in (kind.op, kind.dtype, kind.group)]
+    words += [word for kind in own.kinds for word in (kind.op, kind.dtype, kind.group, kind.group_description)]
+    words += [own.steps_from, own.header.device, *(one.name for one in own.likely), *(name for name, _ in own.not_understood)]
     _require(all(len(word or "") <= _MAX_TEXT for word in words), "a name is too long")
+
+
+def _counts_of(part: Orphans | KindTime | KernelTime) -> list[int]:
+    return [getattr(part, field.name) for field in fields(part) if field.name.endswith(("_ns", "count", "num_placed"))]
 
 
 def _check_buckets(own: _Document, num_collectives: int) -> None:

@@ -69,3 +69,18 @@ def window(start_ns: int, end_ns: int) -> Intervals:
 def length_ns(a: Intervals) -> int:
     """Return how much time the set covers."""
     return int((a[:, 1] - a[:, 0]).sum())
+
+
+def covered_before_ns(times_ns: NDArray[np.int64], a: Intervals) -> NDArray[np.int64]:
+    """Return how much of the time before each instant the set covers."""
+    if not len(a):
+        return np.zeros_like(times_ns)
+    covered_ns = np.concatenate([[0], np.cumsum(a[:, 1] - a[:, 0])])
+    index = np.searchsorted(a[:, 0], times_ns, side="right")
+    beyond_ns = np.where(index > 0, np.maximum(a[index - 1, 1] - times_ns, 0), 0)
+    return covered_ns[index] - beyond_ns
+
+
+def lengths_within_ns(a: Intervals, start_ns: NDArray[np.int64], end_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how much of each [start, end) the set covers."""
+    return covered_before_ns(end_ns, a) - covered_before_ns(start_ns, a)

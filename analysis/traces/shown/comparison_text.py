@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from commprof.analysis.traces.all_ranks.comparison import CollectivePair, PartDifference, TraceComparison, TraceSet
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary
+from commprof.analysis.traces.sets.comparison import CollectivePair, KindDifference, PartDifference, TraceComparison, TraceSet
+from commprof.analysis.traces.shown.groups import with_group
 from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
@@ -17,13 +18,18 @@ _PART_COLUMNS = (
     *(Column(name=name, width=9, before=" ") for name in ("change", "low", "high")),
     Column(left=True, before=" "),
 )
+_KIND_COLUMNS = (
+    Column(width=21, left=True, before="", key=True),
+    *(Column(name=name, width=8, before=" ") for name in ("before", "after")),
+    Column(name="change", width=9, before=" "),
+)
 _COLLECTIVE_COLUMNS = (
-    Column(name="operation", width=14, left=True, before="", folds=True, key=True),
+    Column(name="operation, group", width=18, left=True, before="", folds=True, key=True),
     Column(name="size", width=10, before=" ", key=True),
     *(
         Column(name=name, over=over, width=width, before=" ")
         for over in ("before", "after")
-        for name, width in (("count", 6), ("time", 8), ("busbw", 10))
+        for name, width in (("count", 5), ("time", 8), ("busbw", 9))
     ),
 )
 
@@ -32,12 +38,13 @@ def comparison_sheet(comparison: TraceComparison, before: Sequence[Path], after:
     """Lay out what is compared with what, the parts and the collectives."""
     head = [_set_words("before", comparison.before, before), _set_words("after", comparison.after, after)]
     head += [Words(note, "- ", "  ", "note") for note in comparison.notes]
-    return joined([head, _parts(comparison.differences), _collectives(comparison.collectives)])
+    return joined([head, _parts(comparison.differences), _kinds(comparison.kernels), _collectives(comparison.collectives)])
 
 
 def _set_words(when: str, one: TraceSet, paths: Sequence[Path]) -> Words:
     first = f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
-    return Words(f"{first} ({_count(one.num_ranks, 'rank')}, {_count(len(one.steps), 'step')})", f"{when + ':':8}", " " * 8)
+    ranks = f"{one.num_ranks} of {one.world_size or '?'} ranks"
+    return Words(f"{first} ({ranks}, {_count(len(one.steps), 'step')})", f"{when + ':':8}", " " * 8)
 
 
 def _count(number: int, what: str) -> str:
@@ -74,6 +81,13 @@ def _signed(seconds: float) -> str:
     return f"{'+' if seconds > 0 else ''}{format_seconds(seconds)}"
 
 
+def _kinds(kinds: Sequence[KindDifference]) -> list[Block]:
+    if not kinds:
+        return []
+    rows = [Row((own.kind, *map(format_seconds, (own.before_s, own.after_s)), _signed(own.difference_s))) for own in kinds]
+    return [line("kernels by kind: durations added up, not judged", "strong"), Table(columns=_KIND_COLUMNS, rows=rows)]
+
+
 def _collectives(pairs: Sequence[CollectivePair]) -> list[Block]:
     if not pairs:
         return []
@@ -92,7 +106,7 @@ def _total_s(own: CollectiveSummary | None) -> float:
 
 def _collective_row(own: CollectivePair) -> Row:
     size = "?" if own.message_bytes is None else format_bytes(own.message_bytes)
-    return Row((own.op, size, *_side(own.before), *_side(own.after)))
+    return Row((with_group(own.op, own.group), size, *_side(own.before), *_side(own.after)))
 
 
 def _side(own: CollectiveSummary | None) -> tuple[str, str, str]:
@@ -110,9 +124,15 @@ def comparison_document(comparison: TraceComparison, before: Sequence[Path], aft
         "after": _set_record(comparison.after, after),
         "notes": comparison.notes,
         "differences": comparison.differences,
+        "kernels": comparison.kernels,
         "collectives": comparison.collectives,
     }
 
 
 def _set_record(one: TraceSet, paths: Sequence[Path]) -> dict[str, Any]:
-    return {"paths": [str(path) for path in paths], "num_ranks": one.num_ranks, "steps": one.steps}
+    return {
+        "paths": [str(path) for path in paths],
+        "num_ranks": one.num_ranks,
+        "world_size": one.world_size,
+        "steps": one.steps,
+    }

@@ -8,33 +8,37 @@ from typing import Any
 
 from commprof.analysis.traces.all_ranks.buckets import BucketStep, summarise_buckets
 from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget
+from commprof.analysis.traces.all_ranks.groups import summarise_groups
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, all_collectives
+from commprof.analysis.traces.all_ranks.kernel_kinds import summarise_kinds, summarise_launching
 from commprof.analysis.traces.all_ranks.parts import PartTimes, part_times
 from commprof.analysis.traces.one_rank.collectives import Collective
+from commprof.analysis.traces.shown.groups import group_blocks, stage_blocks, unknown_words, with_group
+from commprof.analysis.traces.shown.kinds import kind_blocks
 from commprof.analysis.traces.shown.tables import bucket_blocks, cost_sentences
 from commprof.commbench.display.sheet import Block, Column, Row, Table, Words, joined, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
 _MAX_ROWS = 16
 _COLUMNS = ("compute", "hidden", "exposed", "hidden", "exposed", "memory", "launch", "other")
-COLLECTIVE_FIELDS = ("step", "op", "message_bytes", "dtype", "group", "sequence", "start_ns", "end_ns")
+COLLECTIVE_FIELDS = ("step", "op", "message_bytes", "dtype", "group", "group_description", "sequence", "start_ns", "end_ns")
 _GROUPS = ("", "transfer", "transfer", "waiting", "waiting", "", "", "")
 assert len(_COLUMNS) == len(_GROUPS) == len(PARTS)
 _COLLECTIVE_COLUMNS = (
-    Column(name="collective", width=14, left=True, before="", folds=True, key=True),
+    Column(name="collective, group", width=20, left=True, before="", folds=True, key=True),
     Column(name="size", width=10, before=" ", key=True),
     Column(name="ranks", width=5, before=" "),
-    Column(name="count", width=6, before=" "),
+    Column(name="count", width=5, before=" "),
     Column(name="time", width=8, before=" "),
     Column(name="fastest", width=8, before=" "),
     Column(name="waiting", width=7, before=" "),
-    Column(name="busbw", width=10, before=" "),
+    Column(name="busbw", width=9, before=" "),
 )
 
 
 def analysis_sheet(analysis: TraceAnalysis) -> list[Block]:
     """Lay out findings, budgets, collectives and stragglers."""
-    parts = [_findings, _budgets, _collectives, _buckets, _stragglers]
+    parts = [_findings, _budgets, _kinds, _groups, _stages, _collectives, _buckets, _stragglers]
     return joined([part(analysis) for part in parts])
 
 
@@ -85,13 +89,29 @@ def words_on_waiting(analysis: TraceAnalysis) -> str:
     """Say how the time in collectives divides into waiting and transfer, over all ranks."""
     share = analysis.waiting_share
     if not any(own.collectives for own in analysis.by_rank.values()):
-        return "No rank communicates."
+        return (
+            "No rank communicates." if (analysis.world_size or 1) == 1 else "Nothing in these traces is known to communicate."
+        )
     if share is None:
         return (
             "Waiting and transfer cannot be told apart: no collective is known from all ranks of its group. What is called "
             "transfer holds both."
         )
     return f"Of the time in matched collectives {share:.1%} is waiting for the last rank, {1 - share:.1%} transfer."
+
+
+def _kinds(analysis: TraceAnalysis) -> list[Block]:
+    times = part_times(analysis.budgets)
+    return kind_blocks(analysis.by_rank, times[-1].parts_ns["launch_idle"] / 1e9 if times else None)
+
+
+def _groups(analysis: TraceAnalysis) -> list[Block]:
+    times = part_times(analysis.budgets)
+    return group_blocks(analysis.groups, times[-1].step_ns / 1e9 if times else None)
+
+
+def _stages(analysis: TraceAnalysis) -> list[Block]:
+    return stage_blocks(analysis.stages)
 
 
 def _collectives(analysis: TraceAnalysis) -> list[Block]:
@@ -116,13 +136,14 @@ def _words_on_matching(analysis: TraceAnalysis) -> str:
     by_sequence, total = matched.num_by_sequence, len(matched.matched)
     how_matched = f"{by_sequence} by sequence number and {total - by_sequence} by order"
     words = f"Fastest: the shortest time of a rank. {total} matched over ranks, {how_matched}." if total else ""
-    return " ".join(filter(None, [words, ends if clocks else "", *cost_sentences(analysis.costs)]))
+    unknown = unknown_words(analysis.collectives)
+    return " ".join(filter(None, [words, ends if clocks else "", *cost_sentences(analysis.costs), unknown]))
 
 
 def _collective_row(own: CollectiveSummary) -> Row:
     return Row(
         (
-            own.op,
+            with_group(own.op, own.group),
             "?" if own.message_bytes is None else format_bytes(own.message_bytes),
             str(own.num_ranks),
             str(own.count),
@@ -165,6 +186,11 @@ def analysis_document(analysis: TraceAnalysis) -> dict[str, Any]:
         "parts": [part_record(own) for own in part_times(analysis.budgets)],
         "budgets": [budget_record(own) for own in analysis.budgets],
         "waiting_share": analysis.waiting_share,
+        "kernels": summarise_kinds(analysis.by_rank),
+        "launching": summarise_launching(analysis.by_rank),
+        "groups": summarise_groups(analysis.groups),
+        "group_steps": analysis.groups,
+        "stages": [{**asdict(own), "bubble_share": own.bubble_share} for own in analysis.stages],
         "collectives": analysis.collectives,
         "unmatched": analysis.matching.unmatched,
         "clocks": [

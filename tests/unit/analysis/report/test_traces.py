@@ -12,9 +12,9 @@ from markupsafe import escape
 from commprof.analysis.report.figures.traces import budget_figure, collective_figure
 from commprof.analysis.report.numbers.data import WireCurve
 from commprof.analysis.report.sections.build import write_report
-from commprof.analysis.traces.all_ranks import traced_runs
 from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.one_rank.files import reduce_all
+from commprof.analysis.traces.sets import traced_runs
 from tests.report_runs import HOSTILE, SHOWN, Page, add_bench, add_train, report
 from tests.traces import all_reduce, event, gloo_all_reduce, header, profiler_step, write_trace
 from tests.unit.analysis.report.test_plots import bars, legend, only, points

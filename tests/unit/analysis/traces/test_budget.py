@@ -20,8 +20,9 @@ from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget, rank_bu
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, analyse_traces
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.kineto import ReadingNotes, TraceHeader, read_trace
-from commprof.analysis.traces.one_rank.rank_trace import RankTrace, StepWindow, reduce_trace
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace, reduce_trace
 from commprof.analysis.traces.one_rank.spans import merged, union
+from commprof.analysis.traces.one_rank.steps import StepWindow
 from tests.traces import all_reduce, event, gloo_all_reduce, header, kernel, profiler_step, write_trace
 
 STEPS = [profiler_step(1, 0, 100), profiler_step(2, 100, 200)]

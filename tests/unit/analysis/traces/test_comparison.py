@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from commprof.analysis.runs.interval import Interval
-from commprof.analysis.traces.all_ranks.comparison import TraceComparison, compare_traces
 from commprof.analysis.traces.all_ranks.job import analyse_traces
 from commprof.analysis.traces.one_rank.files import find_traces
 from commprof.analysis.traces.one_rank.kineto import read_trace
 from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
+from commprof.analysis.traces.sets.comparison import TraceComparison, compare_traces
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
-from tests.traces import event, gloo_all_reduce, header, profiler_step, write_trace
+from tests.traces import event, gloo_all_reduce, header, kernel, profiler_step, write_trace
 from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
 
 JITTER_US = (0, 6, 1, 5, 2, 4, 3)
@@ -87,7 +87,7 @@ def test_the_table_says_which_is_which_in_80_columns(tmp_path: Path, capsys: pyt
     assert all(len(line) <= 80 for line in out.splitlines())
     assert "\x1b" not in out
     assert "before:" in out.splitlines()[0]
-    assert "and 1 more (2 ranks, 7" in out
+    assert "and 1 more (2 of 2" in out
     assert "compute                 104 us   134 us    +30 us    +24 us    +36 us longer" in out
     assert "memory" not in out
 
@@ -111,7 +111,13 @@ def test_what_cannot_be_told_is_not_judged(tmp_path: Path) -> None:
     assert judged(found) == dict.fromkeys(parts, "unknown")
     said = "\n".join(found.notes)
     assert all(
-        words in said for words in ("5 steps before and 5 after", "1 ranks before and 2 after", "cannot tell", "findings: 1")
+        words in said
+        for words in (
+            "5 steps before and 5 after",
+            "traced are rank 0 before and 2 ranks: 0, 1 after",
+            "cannot tell",
+            "findings: 1",
+        )
     )
 
 
@@ -135,3 +141,22 @@ def test_tables_are_of_one_set(tmp_path: Path, capsys: pytest.CaptureFixture[str
     folder = str(add_set(tmp_path / "one", [100]))
     assert main(["trace", folder, "--against", folder, "--csv", str(tmp_path / "tables")]) == 2
     assert "drop them, or --against" in capsys.readouterr().err
+
+
+def test_every_difference_of_set_up_is_noted_before_anything_is_judged(tmp_path: Path) -> None:
+    """Jobs of 8 ranks on one accelerator and of 2 on another, rank 1 of each traced."""
+    paths = []
+    for when, world_size, device in (("before", 8, "GPU A"), ("after", 2, "GPU B")):
+        fields = header(1, world_size, deviceProperties=[{"name": device}])
+        events = [profiler_step(step, 100 * step, 100 * step + 100) for step in range(8)]
+        events += [
+            own
+            for step in range(8)
+            for own in kernel("gemm", 100 * step, 100 * step + 90, launched_us=100 * step, correlation=step)
+        ]
+        paths.append(write_trace(tmp_path / when / "rank1.json", events, fields))
+    before, after = (analyse_traces([reduce_trace(read_trace(path))]) for path in paths)
+    notes = "\n".join(compare_traces(before, after).notes)
+    assert "the jobs have 8 and 2 ranks, before and after" in notes
+    assert "the accelerators differ: GPU A before, GPU B after" in notes
+    assert "traced are" not in notes

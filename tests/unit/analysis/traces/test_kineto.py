@@ -131,7 +131,7 @@ def test_a_cut_gzip_file_keeps_what_unpacks(tmp_path: Path) -> None:
 
 
 def test_events_that_break_the_rules_cost_only_themselves(tmp_path: Path) -> None:
-    good = '{"ph":"X","name":"good","ts":1,"dur":1}'
+    good = '{"ph":"X","cat":"cpu_op","name":"good","ts":1,"dur":1}'
     bad = [
         '{"ph":"X","name":"a "quote"","ts":1}',
         '{"ph":"X","name":"C:\\Users","ts":1}',

@@ -12,8 +12,9 @@ from commprof.analysis.traces.all_ranks.job import TraceAnalysis, analyse_traces
 from commprof.analysis.traces.all_ranks.matching import MatchedCollective, match_collectives
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.columns import Details
-from commprof.analysis.traces.one_rank.kernels import is_communication, message_bytes, op_named
+from commprof.analysis.traces.one_rank.kernels import message_bytes
 from commprof.analysis.traces.one_rank.kineto import read_trace
+from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE
 from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
 from tests.traces import event, gloo_all_reduce, header, kernel, profiler_step, write_trace
 
@@ -46,8 +47,8 @@ ONE = Collective(
     ],
 )
 def test_kernels_that_communicate(name: str, op: str) -> None:
-    assert is_communication(name)
-    assert op_named(name) == op
+    assert DEFAULT_TABLE.find(name) is not None
+    assert DEFAULT_TABLE.operation(name) == op
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_kernels_that_communicate(name: str, op: str) -> None:
     ],
 )
 def test_kernels_that_compute(name: str) -> None:
-    assert not is_communication(name)
+    assert DEFAULT_TABLE.find(name) is None
 
 
 def test_sizes_are_nccl_tests_sizes() -> None:

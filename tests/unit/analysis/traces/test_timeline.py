@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from commprof.analysis.traces.all_ranks.job import analyse_traces
 from commprof.analysis.traces.one_rank.kineto import ReadingNotes, TraceHeader
-from commprof.analysis.traces.one_rank.rank_trace import RankTrace, StepWindow
+from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.spans import union
+from commprof.analysis.traces.one_rank.steps import StepWindow
 from commprof.analysis.traces.shown.timeline import levels, timeline
 from commprof.analysis.traces.shown.timeline_file import write_timeline
 from commprof.cli import main

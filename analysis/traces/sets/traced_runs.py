@@ -10,9 +10,9 @@ from pathlib import Path
 
 from commprof.analysis.runs.load import Run
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, analyse_traces
-from commprof.analysis.traces.all_ranks.untraced import counted_step_s
 from commprof.analysis.traces.one_rank.files import find_traces, rank_in_name, read_all, read_rank
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
+from commprof.analysis.traces.sets.untraced import counted_step_s
 from commprof.commbench.errors import CommprofError
 
 _MAX_RUNS = 6

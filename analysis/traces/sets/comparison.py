@@ -16,14 +16,16 @@ Times are seconds. Medians of parts do not add up to the median step.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, MIN_STEPS
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis
+from commprof.analysis.traces.all_ranks.kernel_kinds import kind_series_ns
 from commprof.analysis.traces.all_ranks.parts import common_steps, part_series_ns
-from commprof.analysis.traces.one_rank.rank_trace import NO_STEP
+from commprof.analysis.traces.one_rank.kinds import KINDS
+from commprof.analysis.traces.one_rank.steps import NO_STEP
 from commprof.commbench.errors import BadInput
 from commprof.commbench.spread import median_interval
 
@@ -33,6 +35,8 @@ _TOGETHER = {  # where one set cannot tell waiting from transfer, only their sum
     "transfer_exposed": "communication_exposed",
     "waiting_exposed": "communication_exposed",
 }
+
+_MAX_RANKS_NAMED = 8
 
 Judgement = Literal["longer", "shorter", "noise", "unknown"]
 
@@ -51,19 +55,31 @@ class PartDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectivePair:
-    """All collectives of one operation and size, before and after; None where a set has none of them."""
+    """All collectives of one operation, size and kind of group, before and after; None where a set has none of them."""
 
     op: str
     message_bytes: int | None
+    group: str
     before: CollectiveSummary | None
     after: CollectiveSummary | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KindDifference:
+    """Kernels of one kind, durations added up: medians over steps of the mean over ranks, and after - before; not judged."""
+
+    kind: str
+    before_s: float
+    after_s: float
+    difference_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TraceSet:
-    """What was compared: how many ranks have a trace, and the steps that all of them have."""
+    """What was compared: how many ranks of the job's have a trace, and the steps that all of these have."""
 
     num_ranks: int
+    world_size: int | None
     steps: tuple[int, ...]
 
 
@@ -75,6 +91,7 @@ class TraceComparison:
     after: TraceSet
     notes: tuple[str, ...]
     differences: tuple[PartDifference, ...]
+    kernels: tuple[KindDifference, ...]
     collectives: tuple[CollectivePair, ...]
 
 
@@ -90,12 +107,21 @@ def compare_traces(before: TraceAnalysis, after: TraceAnalysis) -> TraceComparis
     together = {} if _tells_waiting(before) and _tells_waiting(after) else _TOGETHER
     series = {when: part_series_ns(own.values(), together) for when, own in steps.items()}
     return TraceComparison(
-        before=TraceSet(num_ranks=len(before.by_rank), steps=tuple(steps["before"])),
-        after=TraceSet(num_ranks=len(after.by_rank), steps=tuple(steps["after"])),
+        before=TraceSet(num_ranks=len(before.by_rank), world_size=before.world_size, steps=tuple(steps["before"])),
+        after=TraceSet(num_ranks=len(after.by_rank), world_size=after.world_size, steps=tuple(steps["after"])),
         notes=tuple(_notes(before, after, steps, together)),
         differences=tuple(_difference(part, series["before"][part], series["after"][part]) for part in series["before"]),
+        kernels=tuple(_kinds(before, after, steps)),
         collectives=_pairs(before.collectives, after.collectives),
     )
+
+
+def _kinds(before: TraceAnalysis, after: TraceAnalysis, steps: Mapping[str, Mapping[int, object]]) -> Iterator[KindDifference]:
+    series = [kind_series_ns(one.by_rank, list(steps[when])) for when, one in (("before", before), ("after", after))]
+    for kind in KINDS:
+        if any(any(own.get(kind, ())) for own in series):
+            first, second = (median(own.get(kind, [0.0])) / 1e9 for own in series)
+            yield KindDifference(kind=kind, before_s=first, after_s=second, difference_s=second - first)
 
 
 def _common_steps(analysis: TraceAnalysis, when: str) -> dict[int, list[StepBudget]]:
@@ -140,12 +166,12 @@ def _judgement(interval: Interval | None) -> Judgement:
 
 
 def _pairs(before: Sequence[CollectiveSummary], after: Sequence[CollectiveSummary]) -> tuple[CollectivePair, ...]:
-    """Pair the summaries by operation and size; what is known from all ranks goes before what is known from one."""
-    sides = [{(own.op, own.message_bytes): own for own in reversed(side)} for side in (before, after)]
-    kinds = sorted(sides[0].keys() | sides[1].keys(), key=lambda kind: (kind[0], kind[1] or -1))
+    """Pair the summaries by kind; what is known from all ranks goes before what is known from one."""
+    sides = [{(own.op, own.message_bytes, own.group): own for own in reversed(side)} for side in (before, after)]
+    kinds = sorted(sides[0].keys() | sides[1].keys(), key=lambda kind: (kind[0], kind[1] or -1, kind[2]))
     return tuple(
-        CollectivePair(op=op, message_bytes=size, before=sides[0].get((op, size)), after=sides[1].get((op, size)))
-        for op, size in kinds
+        CollectivePair(op=kind[0], message_bytes=kind[1], group=kind[2], before=sides[0].get(kind), after=sides[1].get(kind))
+        for kind in kinds
     )
 
 
@@ -158,17 +184,38 @@ def _notes(
             f"{counts[0]} steps before and {counts[1]} after: noise is told from a change with {MIN_STEPS} or more in each, "
             f"so nothing is judged; trace more (ours: profiling.trace_steps={ENOUGH_STEPS})"
         )
-    ranks = [len(one.by_rank) for one in (before, after)]
-    if ranks[0] != ranks[1]:
-        yield f"{ranks[0]} ranks before and {ranks[1]} after: communication differs for that alone"
-    backends = [{own.header.backend for own in one.by_rank.values()} - {None} for one in (before, after)]
-    if backends[0] != backends[1]:
-        yield "the backends differ: " + ", ".join(_listed(own) for own in backends)
+    yield from _set_up(before, after)
     if together:
         yield "one set cannot tell waiting from transfer, so their sum is compared as communication"
     if before.findings or after.findings:
         yield f"findings: {len(before.findings)} before, {len(after.findings)} after; commprof trace on each names them"
 
 
-def _listed(names: set[str | None]) -> str:
-    return " and ".join(sorted(map(str, names))) or "unknown"
+def _set_up(before: TraceAnalysis, after: TraceAnalysis) -> Iterator[str]:
+    """Say what differs between the two beside the steps: it may be all that the change is."""
+    worlds = (before.world_size, after.world_size)
+    if worlds[0] != worlds[1]:
+        numbers = " and ".join("an unknown number of" if own is None else str(own) for own in worlds)
+        yield f"the jobs have {numbers} ranks, before and after: communication differs for that alone"
+    ranks = [tuple(one.by_rank) for one in (before, after)]
+    if ranks[0] != ranks[1]:
+        yield f"traced are {_ranks(ranks[0])} before and {_ranks(ranks[1])} after: other ranks may do other work"
+    for what, field in (("backends", "backend"), ("accelerators", "device")):
+        named = [{getattr(own.header, field) for own in one.by_rank.values()} - {None} for one in (before, after)]
+        if named[0] != named[1]:
+            yield f"the {what} differ: {_listed(named[0])} before, {_listed(named[1])} after"
+    found = [{own.steps_from for own in one.by_rank.values()} for one in (before, after)]
+    if found[0] != found[1]:
+        yield "steps are the profiler's in one set and found in the other: they may begin at other places"
+    kinds = [{own.group for own in one.groups} for one in (before, after)]
+    if kinds[0] != kinds[1] and all(kinds):
+        yield f"the groups differ: {_listed(kinds[0])} before, {_listed(kinds[1])} after"
+
+
+def _ranks(ranks: Sequence[int]) -> str:
+    shown = ", ".join(map(str, ranks[:_MAX_RANKS_NAMED]))
+    return f"{'rank' if len(ranks) == 1 else f'{len(ranks)} ranks:'} {shown}{', ...' if len(ranks) > _MAX_RANKS_NAMED else ''}"
+
+
+def _listed(names: set[Any]) -> str:
+    return " and ".join(sorted(str(name) or "of unknown groups" for name in names)) or "unknown"
