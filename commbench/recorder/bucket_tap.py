@@ -21,6 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.recorder.sent_bytes import SentBytes
+
+_METERED_EVERY, _METERED_FIRST = 64, 3  # of the backward passes: PowerSGD, for one, begins late
 
 Hook = Callable[[Any, GradBucket], torch.futures.Future[Tensor]]
 
@@ -47,6 +50,14 @@ class BucketTap:
         self._group: dist.ProcessGroup | None = None
         self._hook: Hook = average_over_ranks
         self._state: Any = None
+        self._rounds = 0
+        self._sent_share: dict[int, tuple[int, int]] = {}
+
+    @property
+    def sent_share(self) -> float | None:
+        """Bytes that the user's hook handed to collectives per byte of bucket, as last seen; None where it was not seen."""
+        sent, whole = (sum(counts) for counts in zip(*self._sent_share.values(), strict=True)) if self._sent_share else (0, 0)
+        return sent / whole if sent else None
 
     @property
     def hook(self) -> Hook:
@@ -127,7 +138,15 @@ class BucketTap:
     def _sent(self, group: dist.ProcessGroup, bucket: GradBucket) -> torch.futures.Future[Tensor]:
         if self._hook is average_over_ranks:
             return average_over_ranks(group, bucket)
-        return _unsent(bucket) if self._alone else self._hook(self._state, bucket)
+        if self._alone:
+            return _unsent(bucket)
+        self._rounds += bucket.index() == 0
+        if self._rounds % _METERED_EVERY != _METERED_FIRST:
+            return self._hook(self._state, bucket)
+        with SentBytes() as sent:
+            future = self._hook(self._state, bucket)
+        self._sent_share[bucket.index()] = (sent.num_bytes, bucket.buffer().nbytes)
+        return future
 
     def _told(self, index: int, future: torch.futures.Future[Tensor]) -> torch.futures.Future[Tensor]:
         """Tell the listener when a bucket has landed."""

@@ -1,7 +1,7 @@
 """How does a model's DDP carry its gradients? As its author set it, or as DDP does by default where nothing is wrapped yet."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -58,6 +58,14 @@ def ddp_settings(model: nn.Module, bucket_cap_bytes: int | None = None) -> DdpSe
         find_unused_parameters=model.find_unused_parameters,
         buffer_bytes=broadcast_bytes(model),
     )
+
+
+def assumed_settings(model: nn.Module, caps_are_told: bool) -> tuple[str, ...]:
+    """Return the fields of DdpSettings that a model which is not wrapped cannot tell."""
+    if isinstance(model, DistributedDataParallel):
+        return ()
+    told = ("first_bucket_bytes", "bucket_cap_bytes") if caps_are_told else ()
+    return tuple(field.name for field in fields(DdpSettings) if field.name not in told)
 
 
 def element_bytes(model: nn.Module) -> tuple[int, int]:

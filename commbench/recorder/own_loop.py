@@ -30,7 +30,7 @@ from commprof.commbench.machine import hardware
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.runtime import gather_text
 from commprof.commbench.ranks.session import make_run, marked, sampled
-from commprof.commbench.recorder.ddp_settings import ddp_settings, element_bytes
+from commprof.commbench.recorder.ddp_settings import assumed_settings, ddp_settings, element_bytes
 from commprof.commbench.recorder.exchange import Exchange
 from commprof.commbench.recorder.gradients import bare, uncompiled
 from commprof.commbench.recorder.own_work import OwnWork, say
@@ -89,6 +89,7 @@ def record_steps(
         accumulation=accumulation,
         dataset=dataset,
         kind=training_kind(wrapped, exchanged=False),
+        assumed=assumed_settings(wrapped, bucket_cap_mb is not None),
         **asdict(settings),
     )
     if compute_only and workload.kind != "ddp" and dist.is_initialized():
@@ -168,6 +169,7 @@ class OwnLoop(StepRecorder):
             **asdict(ddp_settings(self._model)) if kind == "ddp" else {},
             accumulation=self.accumulation,
             kind=kind,
+            sent_share=None if self.gradients.tap is None else self.gradients.tap.sent_share,
         )
         unseen = self.unseen()
         write_document(self._folder / RUN_FILE, replace(info, workload=measured, unseen=unseen))

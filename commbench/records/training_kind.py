@@ -17,6 +17,7 @@ TrainingKind = Literal[
     "tensor_parallel",
     "pipeline",
     "hand_made",
+    "in_turn",
 ]
 
 KIND_NAMES: Final[dict[TrainingKind, str]] = {
@@ -34,6 +35,7 @@ KIND_NAMES: Final[dict[TrainingKind, str]] = {
     "tensor_parallel": "tensor parallelism",
     "pipeline": "pipeline parallelism",
     "hand_made": "an exchange made by hand",
+    "in_turn": "several trainings in turn, as in a GAN",
 }
 
 assert set(KIND_NAMES) == set(get_args(TrainingKind))

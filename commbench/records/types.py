@@ -59,7 +59,9 @@ class Workload:
     `samples_per_rank` are those of one optimizer step, taken in `accumulation` micro-batches of one size. Gradients are
     float32 in every precision; `communication_hook` says in what form they are sent. `buffer_bytes` of buffers, such as
     batch norm's, are broadcast before each step's forward pass. `dataset` names what was trained on, None where the run does
-    not say. `kind` says how the ranks share the work (training_kind.py), None in older records: DDP, or one rank.
+    not say. `kind` says how the ranks share the work (training_kind.py), None in older records: DDP, or one rank. `assumed`
+    names the fields above that DDP decides and nobody told, on one rank where nothing is wrapped yet. `sent_share` is what a
+    hook of the user's was seen to send of a bucket's bytes, None where that was not measured.
     """
 
     experiment: str
@@ -82,6 +84,8 @@ class Workload:
     buffer_bytes: int = 0
     dataset: str | None = None
     kind: TrainingKind | None = None
+    assumed: tuple[str, ...] = ()
+    sent_share: float | None = None
 
     @property
     def whole_buckets(self) -> bool:

@@ -82,6 +82,11 @@ def test_ddps_own_settings_are_recorded(trainings: Path) -> None:
     ]
 
 
+def test_what_an_own_hook_sends_is_measured(trainings: Path) -> None:
+    assert workload(trainings, "own hook").sent_share == 0.5
+    assert workload(trainings, "ddp").sent_share is None
+
+
 def test_what_was_not_seen_is_counted_and_said(trainings: Path) -> None:
     assert read_info(trainings / "python_reducer").unseen == (
         "DDP's python_reducer sends every gradient by itself: there are no buckets to see",
