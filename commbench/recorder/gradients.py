@@ -45,7 +45,7 @@ class GradientRecorder:
         self._clock = clock
         self._own_work = own_work or OwnWork()
         ddp = uncompiled(model)
-        self._ddp = ddp if isinstance(ddp, DistributedDataParallel) and not _sends_each(ddp) else None
+        self._ddp = ddp if isinstance(ddp, DistributedDataParallel) and not sends_each(ddp) else None
         self._sends = isinstance(ddp, DistributedDataParallel)
         self._alone = alone
         self._tap: BucketTap | None = None
@@ -211,7 +211,7 @@ class GradientRecorder:
             self._backward.ready[self._names[id(parameter)]] = self._clock.mark()
 
 
-def _sends_each(ddp: DistributedDataParallel) -> bool:
+def sends_each(ddp: DistributedDataParallel) -> bool:
     """Whether a compiled backward pass sends the gradients one by one, and knows no buckets to hook."""
     return bool(getattr(ddp, "_use_python_reducer", False))
 

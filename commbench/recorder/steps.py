@@ -77,6 +77,7 @@ class StepRecorder:
         self._in_step = self._told_of_stray = False
         self._exchanges = exchanges and not compute_only
         self._passes: Counter[int] = Counter()
+        self._samples: Counter[int] = Counter()
         self._loss: Tensor | None = None
         self.last: StepMeasurement | None = None
 
@@ -103,6 +104,11 @@ class StepRecorder:
     def accumulation(self) -> int:
         """Micro-batches of a step: the number of backward passes that most steps had, 1 where none was marked."""
         return self._passes.most_common(1)[0][0] if self._passes else 1
+
+    @property
+    def typical_samples(self) -> int:
+        """The number of samples that most steps had; 0 before there was one."""
+        return self._samples.most_common(1)[0][0] if self._samples else 0
 
     def unseen(self) -> tuple[str, ...]:
         """Return, in words, what of the training could not be seen."""
@@ -259,6 +265,7 @@ class StepRecorder:
             last_backward_s=self._gradients.backward_s(),
         )
         self._writer.append(record)
+        self._samples[num_samples] += 1
         self.last = record
         if record.counts:
             self._gradients.keep()
