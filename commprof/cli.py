@@ -33,6 +33,7 @@ VERBS = {
     ),
     "contention": ("commbench.contention.cli", "computation and communication slowed by each other"),
     "train": ("train.cli", "run the reference training and record its steps, gradients and traces"),
+    "record": ("commbench.foreign.cli", "a training that nobody changed: steps, phases, gradients, buckets"),
     "import": (
         "analysis.imports.cli",
         "logs of other benchmarks become runs: nccl-tests, PARAM, CSV and more",
@@ -154,7 +155,7 @@ def _run(argv: list[str]) -> int:
     verb = verb_named(name)
     parser = parser_of(name, verb)
     parser.check_flags(argv[1:])
-    args = parser.parse_intermixed_args(argv[1:])
+    args = parser.read(argv[1:])
     verb.check(args)
     if getattr(args, "nproc", None) is None:
         return verb.run(args)
@@ -187,6 +188,11 @@ class _Parser(argparse.ArgumentParser):
             flag = word.partition("=")[0]
             if flag.startswith("--") and not any(own.startswith(flag) for own in known):
                 self.error(f"there is no flag {flag}{_nearest(flag, known)}")
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Return the arguments; what follows -- is a command's, whose flags argparse's intermixed reading would refuse."""
+        is_command = "--" in words and len(self._get_positional_actions()) == 1
+        return self.parse_args(words) if is_command else self.parse_intermixed_args(words)
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:

@@ -170,6 +170,7 @@ def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workl
         buffer_bytes=broadcast_bytes(model),
         starts_together=distributed.synchronisation == "compute_only",
         dataset=dataset_name(config.data),
+        kind="ddp" if world_size > 1 else "none",
     )
 
 

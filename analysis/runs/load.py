@@ -4,12 +4,13 @@ A run still in progress, failed or interrupted loads with what it has measured s
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
 from commprof.analysis.runs.agreement import check_gradients, check_steps, check_world_size, step_files
+from commprof.analysis.runs.ddp_settings import told_settings
 from commprof.analysis.runs.interval import Interval
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, read_records
@@ -121,8 +122,18 @@ def load_run(path: Path) -> Run:
 
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read run folders; a study's folder stands for the runs inside it. Each run is loaded once, in the order given."""
-    return [load_run(folder) for folder in _folders(paths)]
+    """Read run folders; a study's folder stands for the runs inside it. Each run is loaded once, in the order given.
+
+    What a run on one rank had to assume of DDP is taken from those on several, where they tell it.
+    """
+    runs = [load_run(folder) for folder in _folders(paths)]
+    workloads = [run.info.workload for run in runs if run.info.workload is not None]
+    return [_told(run, workloads) for run in runs]
+
+
+def _told(run: Run, workloads: Sequence[Workload]) -> Run:
+    work = run.info.workload
+    return run if work is None else replace(run, info=replace(run.info, workload=told_settings(work, workloads)))
 
 
 def load_cards(paths: Sequence[Path]) -> list[Run]:

@@ -19,7 +19,7 @@ from commprof.analysis.step.comparable import check_comparable
 from commprof.analysis.step.computation import ComputePool, copy_share, draw_computation
 from commprof.analysis.step.ddp import NO_CONTENTION, Contention, share_cores
 from commprof.analysis.step.drift import drift_of
-from commprof.analysis.step.inputs import SENT_SHARE, Gathered, SingleRank, StepInputs
+from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs, sent_share_of
 from commprof.analysis.step.language import is_configured
 from commprof.analysis.step.pools import compute_only_s
 from commprof.analysis.step.profiles import profile_runs
@@ -29,6 +29,7 @@ from commprof.analysis.wire.cost import resampled_medians
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.training_kind import KIND_NAMES, follows_ddp
 from commprof.commbench.records.types import CollectiveMeasurement
 
 Floats = NDArray[np.float64]
@@ -51,13 +52,14 @@ def gather(
     world_sizes = sorted(set(world_sizes))
     check_world_sizes(world_sizes, "-n")
     check_combinable(runs)
+    _check_ddp(runs)
     drift = drift_of([*runs, *beside])
     profiles = _profiles(runs, drift)
     check_comparable(runs, profiles.runs, drift)
     profile = profiles.typical
     workload = profile.info.workload
     assert workload is not None
-    if workload.communication_hook not in SENT_SHARE:
+    if sent_share_of(workload) is None:
         raise UnusableData(
             f"{profile.path} has the communication hook {workload.communication_hook!r}, whose time nothing here can tell; "
             "profile without it"
@@ -85,9 +87,24 @@ def gather(
     )
 
 
+def _check_ddp(runs: Sequence[Run]) -> None:
+    """Raise UnusableData where a training is not DDP's, whose schedule is all that is known here."""
+    for run in runs:
+        work = run.info.workload
+        if work is not None and not follows_ddp(work.kind, run.world_size):
+            assert work.kind is not None
+            raise UnusableData(
+                f"{run.path} is {KIND_NAMES[work.kind]} on {run.world_size} rank{'s'[: run.world_size > 1]}, and what is known "
+                "here is DDP's schedule: its step at N is to be measured at N (commprof extrapolate carries measured ones on)"
+            )
+
+
 def _profiles(runs: Sequence[Run], drift: float) -> Repeats:
     """Return the runs that one rank's step is taken from; raise UnusableData without any, and where several disagree."""
     usable = profile_runs(runs)
+    blind = [run for run in select(runs, kind="train") if run.world_size == 1 and run.info.unseen]
+    if not usable and blind:
+        raise UnusableData(f"{blind[0].path} does not tell when its gradients were ready: {'; '.join(blind[0].info.unseen)}")
     if not usable:
         raise UnusableData(
             "no finished single-rank training run among those given; run commprof train CONFIG first, or commprof import "

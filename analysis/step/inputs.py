@@ -55,7 +55,9 @@ class StepInputs:
     @property
     def sent_share(self) -> float:
         """Bytes sent per byte of gradient."""
-        return SENT_SHARE[self.workload.communication_hook]
+        share = sent_share_of(self.workload)
+        assert share is not None, "gather refuses the others"
+        return share
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:
@@ -102,6 +104,11 @@ class Gathered:
     at: tuple[StepInputs, ...]
     beyond: tuple[StepInputs, ...]
     out_of_reach: Mapping[int, str]
+
+
+def sent_share_of(work: Workload) -> float | None:
+    """Return the bytes sent per byte of gradient; None for a hook that nothing is known of."""
+    return SENT_SHARE.get(work.communication_hook, work.sent_share)
 
 
 @lru_cache(maxsize=256)

@@ -153,7 +153,10 @@ def _assumptions(inputs: StepInputs, kind: ScalingKind) -> list[str]:
             "profile with distributed.threads_per_rank as at that size, or give a compute-only run"
         )
     elif not inputs.measured_at_n and inputs.traced_from is None:
-        notes.append(f"{inputs.world_size} ranks compute as fast as one alone; no compute-only run at this size was given")
+        notes.append(
+            f"{inputs.world_size} ranks compute as fast as one alone; no compute-only run at this size was given, which would "
+            "add what ranks cost each other on one machine (commprof record --compute-only, compute_only=True)"
+        )
     if inputs.extrapolated:
         notes.append(f"no bench on {inputs.world_size} ranks; the wire is carried over by its {inputs.cost.form}")
         notes += inputs.cost.doubts

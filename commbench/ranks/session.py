@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -159,16 +159,28 @@ def _together(
     return Path(shared_path)
 
 
-def _describe(kind: RunKind, context: RankContext, device: torch.device, backend: str, workload: Workload | None) -> RunInfo:
-    own = RankInfo(
+def rank_info(context: RankContext, device: torch.device) -> RankInfo:
+    """Say where this rank is."""
+    return RankInfo(
         rank=context.rank,
         local_rank=context.local_rank,
         hostname=hardware.hostname(),
         device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else hardware.device_name(),
         pci_bus_id=pci_bus_id(device),
     )
-    ranks = gather_text(msgspec.json.encode(own).decode(), device)
+
+
+def _describe(kind: RunKind, context: RankContext, device: torch.device, backend: str, workload: Workload | None) -> RunInfo:
+    ranks = gather_text(msgspec.json.encode(rank_info(context, device)).decode(), device)
     kernels = gather_text(hardware.boot_id(), device)
+    card = run_card(kind, context, backend, workload, [msgspec.json.decode(text, type=RankInfo) for text in ranks])
+    return replace(card, num_machines=len(set(kernels)) if all(kernels) else None)
+
+
+def run_card(
+    kind: RunKind, context: RankContext, backend: str, workload: Workload | None, ranks: Sequence[RankInfo]
+) -> RunInfo:
+    """Return a run's card as it begins, from what this process knows; it has no name yet."""
     return RunInfo(
         schema_version=SCHEMA_VERSION,
         run_id="",
@@ -183,11 +195,10 @@ def _describe(kind: RunKind, context: RankContext, device: torch.device, backend
         launcher=context.launcher,
         cores_per_node=hardware.usable_cores(),
         threads_per_rank=torch.get_num_threads(),
-        ranks=tuple(msgspec.json.decode(text, type=RankInfo) for text in ranks),
+        ranks=tuple(ranks),
         software=_software(),
         environ=hardware.allowed_environment(os.environ),
         workload=workload,
-        num_machines=len(set(kernels)) if all(kernels) else None,
         wire=os.environ.get(hardware.WIRE_VARIABLE),
     )
 

@@ -4,19 +4,26 @@ DDP's reducer takes one hook for its life and tells nobody when its own all-redu
 calls the user's hook, or does what the reducer does without one, and tells of both ends. A reducer that has a hook already
 is renewed first, and on leaving it is renewed again with what it had before. A renewed reducer lays its buckets out anew in
 its next two steps and its ranks agree on them, so every rank must do the same.
+
+Nothing of the tap is kept in the model, which a job may copy or save while it is recorded: a later hook of the user's reaches
+it through DDP's class, whose method is the tap's for as long as any model is tapped.
 """
 
 from collections.abc import Callable
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary, ref
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import GradBucket
+from torch._C._distributed_c10d import GradBucket, _register_comm_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.recorder.sent_bytes import SentBytes
+
+_METERED_EVERY, _METERED_FIRST = 64, 3  # of the backward passes: PowerSGD, for one, begins late
 
 Hook = Callable[[Any, GradBucket], torch.futures.Future[Tensor]]
 
@@ -30,54 +37,123 @@ class BucketListener(Protocol):
 
 
 class BucketTap:
-    """Attached to one DDP model at a time, between the reducer and the user's hook."""
+    """Attached to one DDP model at a time, between the reducer and the user's hook; `listener` may come and go.
 
-    def __init__(self, model: DistributedDataParallel, listener: BucketListener) -> None:
-        self._model = model
-        self._listener = listener
+    With `alone` the model's gradients stay on their rank: its reducer works in a group of this rank only, so that all is
+    done but the sending, and its buffers are not sent either.
+    """
+
+    def __init__(self, model: DistributedDataParallel, listener: BucketListener | None, *, alone: bool = False) -> None:
+        self._reference = ref(model)  # the reducer keeps the tap, and torch's C++ no cycle that Python could see
+        self.listener = listener
+        self._alone = alone
+        self._group: dist.ProcessGroup | None = None
         self._hook: Hook = average_over_ranks
         self._state: Any = None
+        self._rounds = 0
+        self._sent_share: dict[int, tuple[int, int]] = {}
+
+    @property
+    def sent_share(self) -> float | None:
+        """Bytes that the user's hook handed to collectives per byte of bucket, as last seen; None where it was not seen."""
+        sent, whole = (sum(counts) for counts in zip(*self._sent_share.values(), strict=True)) if self._sent_share else (0, 0)
+        return sent / whole if sent else None
+
+    @property
+    def hook(self) -> Hook:
+        """The user's hook; average_over_ranks where there is none."""
+        return self._hook
+
+    @property
+    def _model(self) -> DistributedDataParallel:
+        model = self._reference()
+        assert model is not None
+        return model
 
     def attach(self) -> None:
         """Raise BadInput where the reducer has a hook that cannot be put back: one of those built into C++."""
-        earlier = list(self._model._comm_hooks)
+        model = self._model
+        earlier = list(model._comm_hooks)
         if earlier:
             ((self._hook, self._state),) = earlier
-            _renew_reducer(self._model)
+        if self._alone:
+            self._group = model.process_group
+            model.process_group = dist.new_group([dist.get_rank()], use_local_synchronization=True)
+        if earlier or self._alone:
+            _renew_reducer(model)
         try:
-            self._model.register_comm_hook(self._model.process_group, self._reduce)
+            _register_comm_hook(model.reducer, model.process_group, self._reduce)
         except RuntimeError:
-            self._model._comm_hooks.clear()  # noted before it was refused
             raise BadInput(
                 "the model has a communication hook built into torch's C++, which nobody can watch; "
                 "register its namesake from torch.distributed.algorithms.ddp_comm_hooks"
             ) from None
-        vars(self._model)["register_comm_hook"] = self._adopt  # the user's turn may come later
+        self._note_hook()
+        _tapped[model] = self
+        _stand_in()
 
     def detach(self) -> None:
         """Give the model a reducer as it had before, with the user's hook if there is one."""
-        del vars(self._model)["register_comm_hook"]
+        model = self._model
+        self._leave(model)
+        if self._group is not None:
+            model.process_group = self._group
         if not dist.is_initialized():
             return  # the script has closed its process group: there is nothing left to reduce
-        _renew_reducer(self._model)
+        _renew_reducer(model)
         if self._hook is not average_over_ranks:
-            self._model.register_comm_hook(self._state, self._hook)
+            model.register_comm_hook(self._state, self._hook)
 
-    def _adopt(self, state: object, hook: Hook) -> None:
+    def adopt(self, state: object, hook: Hook) -> None:
         """Stand in for DDP's register_comm_hook while the tap holds its only place."""
         if self._hook is not average_over_ranks:
             raise RuntimeError("register_comm_hook can only be called once.")  # DDP's own words
         self._hook, self._state = hook, state
+        self._note_hook()
+
+    def give_way(self) -> None:
+        """Leave the reducer's only place to a hook that is built into C++; no bucket is told of any more."""
+        self._leave(self._model)
+        _renew_reducer(self._model)
+
+    @staticmethod
+    def _leave(model: DistributedDataParallel) -> None:
+        _tapped.pop(model, None)
+        if not _tapped:
+            DistributedDataParallel.register_comm_hook = _REGISTER  # type: ignore[method-assign]
+            DistributedDataParallel._register_builtin_comm_hook = _REGISTER_BUILTIN  # type: ignore[method-assign]
+
+    def _note_hook(self) -> None:
+        """Leave in DDP's own list what would be there without the tap."""
+        self._model._comm_hooks[:] = [] if self._hook is average_over_ranks else [(self._hook, self._state)]
 
     def _reduce(self, group: dist.ProcessGroup, bucket: GradBucket) -> torch.futures.Future[Tensor]:
         index = bucket.index()
         with record_function(f"bucket {index}"):
-            self._listener.launched(bucket)
-            state = group if self._hook is average_over_ranks else self._state
-            future = self._hook(state, bucket)
+            if self.listener is not None:
+                self.listener.launched(bucket)
+            future = self._sent(group, bucket)
+        return self._told(index, future)
+
+    def _sent(self, group: dist.ProcessGroup, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+        if self._hook is average_over_ranks:
+            return average_over_ranks(group, bucket)
+        if self._alone:
+            return _unsent(bucket)
+        self._rounds += bucket.index() == 0
+        if self._rounds % _METERED_EVERY != _METERED_FIRST:
+            return self._hook(self._state, bucket)
+        with SentBytes() as sent:
+            future = self._hook(self._state, bucket)
+        self._sent_share[bucket.index()] = (sent.num_bytes, bucket.buffer().nbytes)
+        return future
+
+    def _told(self, index: int, future: torch.futures.Future[Tensor]) -> torch.futures.Future[Tensor]:
+        """Tell the listener when a bucket has landed."""
 
         def landed(reduced: torch.futures.Future[Any]) -> Tensor:
-            self._listener.landed(index)
+            if self.listener is not None:
+                self.listener.landed(index)
             value = reduced.value()
             return value if isinstance(value, Tensor) else value[0]  # a hook may return what an all-reduce gave it
 
@@ -88,6 +164,43 @@ def average_over_ranks(group: dist.ProcessGroup, bucket: GradBucket) -> torch.fu
     """Do what the reducer does without a hook, to the bit: multiply by 1/N, then sum over the ranks."""
     work = group.allreduce([bucket.buffer().mul_(1 / group.size())])
     future: torch.futures.Future[Tensor] = work.get_future()
+    return future
+
+
+_tapped: WeakKeyDictionary[DistributedDataParallel, BucketTap] = WeakKeyDictionary()
+_REGISTER = DistributedDataParallel.register_comm_hook
+_REGISTER_BUILTIN = DistributedDataParallel._register_builtin_comm_hook
+
+
+def _register(model: DistributedDataParallel, state: object, hook: Hook) -> None:
+    tap = _tapped.get(model)
+    if tap is None:
+        _REGISTER(model, state, hook)
+    else:
+        tap.adopt(state, hook)
+
+
+def _register_builtin(model: DistributedDataParallel, kind: Any) -> None:  # noqa: ANN401  an enumeration of torch's C++
+    tap = _tapped.get(model)
+    if tap is not None:
+        tap.give_way()
+    _REGISTER_BUILTIN(model, kind)  # type: ignore[no-untyped-call]
+
+
+def _stand_in() -> None:
+    DistributedDataParallel.register_comm_hook = _register  # type: ignore[method-assign,assignment]
+    DistributedDataParallel._register_builtin_comm_hook = _register_builtin  # type: ignore[method-assign]
+
+
+def tap_of(model: DistributedDataParallel) -> BucketTap | None:
+    """Return the tap that is attached to a model; None where there is none."""
+    return _tapped.get(model)
+
+
+def _unsent(bucket: GradBucket) -> torch.futures.Future[Tensor]:
+    """Return a bucket as it is, where nothing is to be sent: a hook of the user's might send by a group of its own."""
+    future: torch.futures.Future[Tensor] = torch.futures.Future()
+    future.set_result(bucket.buffer())
     return future
 
 

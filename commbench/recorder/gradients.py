@@ -5,6 +5,7 @@ in which buckets were launched, the last.
 """
 
 from collections import defaultdict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import GradBucket
 from torch.nn.parallel import DistributedDataParallel
 
-from commprof.commbench.recorder.bucket_tap import BucketTap
+from commprof.commbench.recorder.bucket_tap import BucketTap, tap_of
+from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.records.training import BucketTiming, GradientTimeline, ParameterTiming
 from commprof.commbench.timing import Clock
+from commprof.commbench.units import format_bytes
 
 _KEPT_STEPS = 512  # medians over the last steps that count; bounds memory in a long run
 
@@ -35,15 +38,24 @@ class Backward:
 class GradientRecorder:
     """Hooks a model's parameters and DDP's buckets. Parameters shared by several layers count once."""
 
-    def __init__(self, model: nn.Module, rank: int, clock: Clock) -> None:
+    def __init__(
+        self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork | None = None, *, alone: bool = False
+    ) -> None:
         self._rank = rank
         self._clock = clock
-        compiled = uncompiled(model)
-        self._tap = BucketTap(compiled, self) if isinstance(compiled, DistributedDataParallel) else None
+        self._own_work = own_work or OwnWork()
+        ddp = uncompiled(model)
+        self._ddp = ddp if isinstance(ddp, DistributedDataParallel) and not sends_each(ddp) else None
+        self._sends = isinstance(ddp, DistributedDataParallel)
+        self._alone = alone
+        self._tap: BucketTap | None = None
+        self._is_guest = False
         self._parameters = dict(bare(model).named_parameters())
         self._names = {id(parameter): name for name, parameter in self._parameters.items()}
         self._backward: Backward | None = None
         self._counted: Backward | None = None
+        self._num_passes = self._num_stray = 0
+        self._sent = False
         self._members: dict[int, list[str]] = {}
         self._bucket_bytes: dict[int, int] = {}
         self._samples: dict[tuple[str, str | int], deque[float]] = defaultdict(partial(deque, maxlen=_KEPT_STEPS))
@@ -52,40 +64,88 @@ class GradientRecorder:
     def has_samples(self) -> bool:
         return bool(self._samples["backward", "s"])
 
+    @property
+    def tap(self) -> BucketTap | None:
+        """What watches DDP's buckets; None where there are none to be seen."""
+        return self._tap
+
+    @property
+    def num_passes(self) -> int:
+        """Backward passes of the step just ended: its micro-batches."""
+        return self._num_passes
+
+    @property
+    def strayed(self) -> bool:
+        """Whether the step just ended computed gradients and no backward pass of it was marked."""
+        return self._num_stray > 0 and self._num_passes == 0
+
     def attach(self) -> None:
         """Raise BadInput where the model has a communication hook that cannot be watched."""
-        if self._tap is not None:
-            self._tap.attach()
+        if self._ddp is not None:
+            self._tap = tap_of(self._ddp)
+            self._is_guest = self._tap is not None
+            if self._tap is None:
+                self._tap = BucketTap(self._ddp, self, alone=self._alone)
+                self._tap.attach()
+            self._tap.listener = self
         trained: list[Any] = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
         self._hooks = [parameter.register_post_accumulate_grad_hook(self._ready) for parameter in trained]
 
     def detach(self) -> None:
+        self.release()
+        if self._tap is not None and not self._is_guest:
+            self._tap.detach()
+
+    def release(self) -> None:
+        """Take off all that can go without the other ranks; DDP's hook stays in its place and does what DDP does."""
         for hook in self._hooks:
             hook.remove()
+        self._hooks.clear()
         if self._tap is not None:
-            self._tap.detach()
+            self._tap.listener = None
+
+    def unseen(self) -> Iterator[str]:
+        """Yield, in words, what of the training could not be seen."""
+        if self._sends and self._ddp is None:
+            yield "DDP's python_reducer sends every gradient by itself: there are no buckets to see"
+        trained = {name: _num_bytes(p) for name, p in self._parameters.items() if p.requires_grad}
+        silent = [name for name in trained if ("ready", name) not in self._samples]
+        if self.has_samples and silent:
+            lost, whole = (format_bytes(sum(map(trained.__getitem__, names))) for names in (silent, trained))
+            yield f"the gradients of {len(silent)} of {len(trained)} parameters ({lost} of {whole}) were never seen"
 
     def forget_step(self) -> None:
         self._backward = self._counted = None
+        self._num_passes = self._num_stray = 0
+        self._sent = False
 
     def begin(self, mark: object) -> None:
         self._backward = Backward(mark)
+        self._num_passes += 1
 
     def end(self, mark: object) -> None:
-        assert self._backward is not None
+        if self._backward is None:
+            return
         self._backward.end = mark
         if self._counted is None or not self._counted.launched or self._backward.launched:
             self._counted = self._backward
         self._backward = None
 
     def launched(self, bucket: GradBucket) -> None:
+        self._own_work.do(self._note_launch, bucket)
+
+    def _note_launch(self, bucket: GradBucket) -> None:
+        self._sent = True
         index, buffer = bucket.index(), bucket.buffer()
-        self._members[index] = [self._names[id(parameter)] for parameter in bucket.parameters()]
+        self._members[index] = [name for p in bucket.parameters() if (name := self._names.get(id(p))) is not None]
         self._bucket_bytes[index] = buffer.numel() * buffer.element_size()
         if self._backward is not None:
             self._backward.launched[index] = self._clock.mark()
 
     def landed(self, index: int) -> None:
+        self._own_work.do(self._note_landing, index)
+
+    def _note_landing(self, index: int) -> None:
         if self._backward is not None:  # DDP ends no backward pass before its last bucket has landed
             self._backward.landed[index] = self._clock.mark()
 
@@ -95,7 +155,7 @@ class GradientRecorder:
 
     def synchronised(self) -> bool:
         """Whether the step just ended exchanged gradients, or had nobody to exchange them with."""
-        return self._tap is None or (self._counted is not None and bool(self._counted.launched))
+        return self._tap is None or self._sent
 
     def keep(self) -> None:
         """Add the step just ended to the medians."""
@@ -142,8 +202,18 @@ class GradientRecorder:
         )
 
     def _ready(self, parameter: Tensor) -> None:
-        if self._backward is not None:
+        self._own_work.do(self._note_ready, parameter)
+
+    def _note_ready(self, parameter: Tensor) -> None:
+        if self._backward is None:
+            self._num_stray += 1
+        else:
             self._backward.ready[self._names[id(parameter)]] = self._clock.mark()
+
+
+def sends_each(ddp: DistributedDataParallel) -> bool:
+    """Whether a compiled backward pass sends the gradients one by one, and knows no buckets to hook."""
+    return bool(getattr(ddp, "_use_python_reducer", False))
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ accumulation, is their sum. Rank 0 also writes `gradients.json` (gradients.py). 
 step's end. `own_loop.record_steps` makes the run folder for a loop of the user's own.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +25,18 @@ from torch.profiler import record_function
 
 from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.recorder.gradients import GradientRecorder
+from commprof.commbench.recorder.own_work import OwnWork, say
 from commprof.commbench.records.rundir import RecordWriter, write_document
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
 from commprof.commbench.timing import Clock
 
 Phase = Literal["data", "forward", "backward", "optimizer"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
+
+_STRAY = (
+    'gradients came outside of a backward phase, so nothing tells when each was ready; put recorder.begin("backward") before '
+    "loss.backward()"
+)
 
 T = TypeVar("T")
 
@@ -52,18 +59,25 @@ class StepRecorder:
         warmup_steps: int,
         first_step: int = 0,
         exchanges: bool = True,
+        own_work: OwnWork | None = None,
+        compute_only: bool = False,
+        accumulation: int = 1,
     ) -> None:
         self._folder = folder
         self._rank = rank
         self._clock = clock
         self._samples_per_rank = samples_per_rank
+        self._accumulation = accumulation
         self._warmup_end = first_step + warmup_steps
-        self._step = first_step
-        self._gradients = GradientRecorder(model, rank, clock)
+        self._first_step = self._step = first_step
+        self._own_work = own_work or OwnWork()
+        self._gradients = GradientRecorder(model, rank, clock, self._own_work, alone=compute_only)
         self._spans: list[tuple[Phase, Any, Any]] = []
         self._under_way: tuple[Phase, Any, Any] | None = None
-        self._in_step = False
-        self._exchanges = exchanges
+        self._in_step = self._told_of_stray = False
+        self._exchanges = exchanges and not compute_only
+        self._passes: Counter[int] = Counter()
+        self._samples: Counter[int] = Counter()
         self._loss: Tensor | None = None
         self.last: StepMeasurement | None = None
 
@@ -73,10 +87,32 @@ class StepRecorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._gradients.detach()
+        self._own_work.do_anyway(self._gradients.detach)
         self._writer.__exit__(kind, error, tb)
-        if self._rank == 0 and self._gradients.has_samples:
-            self._write_timeline(self._folder / "gradients.json")
+        self._own_work.do_anyway(self.write_timeline)
+
+    @property
+    def gradients(self) -> GradientRecorder:
+        return self._gradients
+
+    @property
+    def num_steps(self) -> int:
+        """Steps recorded so far."""
+        return self._step - self._first_step
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of a step: the number of backward passes that most steps had, 1 where none was marked."""
+        return self._passes.most_common(1)[0][0] if self._passes else 1
+
+    @property
+    def typical_samples(self) -> int:
+        """The number of samples that most steps had; 0 before there was one."""
+        return self._samples.most_common(1)[0][0] if self._samples else 0
+
+    def unseen(self) -> tuple[str, ...]:
+        """Return, in words, what of the training could not be seen."""
+        return (*([_STRAY] if self._told_of_stray else []), *self._gradients.unseen())
 
     @contextmanager
     def step(self, num_samples: int | None = None, *, profiled: bool = False) -> Iterator[None]:
@@ -84,37 +120,53 @@ class StepRecorder:
 
         `num_samples` is this rank's, by default what every step has. Steps that torch.profiler watches are marked as such.
         """
-        self._spans.clear()
-        self._gradients.forget_step()
-        self._loss = None
+        self.begin_step()
+        try:
+            yield
+        except BaseException:
+            self.abandon_step()
+            raise
+        self.end_step(num_samples, profiled=profiled)
+
+    def begin_step(self, first: Phase | None = None) -> None:
+        """Begin a step, where the loop has no room for `with recorder.step()`; its first phase may begin with it."""
         self._in_step = True
-        start = self._clock.mark()
-        with record_function("step"):
-            try:
-                yield
-            finally:
-                self._end_phase()
-                self._in_step = False
-        end = self._clock.mark()
-        self._clock.synchronize()
-        profiled = profiled or _profiler_enabled()
-        self._note_step(self._clock.seconds(start, end), num_samples or self._samples_per_rank, profiled)
+        self._own_work.do(self._open, first)
+
+    def end_step(self, num_samples: int | None = None, *, profiled: bool = False) -> None:
+        """End the step begun and write its record."""
+        self._in_step = False
+        self._own_work.do(self._close, num_samples, profiled)
+        if self._own_work.ended:
+            self._gradients.release()
+
+    def abandon_step(self) -> None:
+        """End the step begun, without a record."""
+        if self._in_step:
+            self._in_step = False
+            self._own_work.do(self._leave_step)
 
     def steps(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches, each in a step of its own: fetching it is the data phase, what follows begins as forward.
 
-        The step under way ends with the loop's body; one left by `break` is not recorded.
+        Under gradient accumulation a step takes as many batches as record_steps was told. The step under way ends with the
+        loop's body; one left by `break` is not recorded, nor one that the batches do not fill.
         """
         remaining = iter(batches)
-        while True:
-            try:
-                with self.step():
-                    self.begin("data")
+        try:
+            while True:
+                self.begin_step("data")
+                for part in range(self._accumulation):
+                    if part > 0:
+                        self.begin("data")
                     batch = next(remaining)
                     self.begin("forward")
                     yield batch
-            except StopIteration:  # `next` had no batch, and the step that was to hold it has no record
-                return
+                self.end_step()
+        except StopIteration:  # `next` had no batch, and the step that was to hold it has no record
+            return
+        finally:
+            self.abandon_step()
 
     @contextmanager
     def phase(self, name: Phase) -> Iterator[None]:
@@ -123,7 +175,7 @@ class StepRecorder:
         try:
             yield
         finally:
-            self._end_phase()
+            self._own_work.do(self._end_phase)
 
     def begin(self, name: Phase) -> None:
         """End the phase under way, if there is one, and begin another; raise BadInput outside of a step."""
@@ -131,13 +183,7 @@ class StepRecorder:
             raise BadInput(f"{name!r} is not a phase of a training step; use one of {', '.join(PHASES)}")
         if not self._in_step:
             raise BadInput(f"the phase {name!r} begins outside of a step; put it inside recorder.step() or recorder.steps()")
-        self._end_phase()
-        named: Any = record_function(name)
-        named.__enter__()
-        mark = self._clock.mark()
-        if name == "backward":
-            self._gradients.begin(mark)
-        self._under_way = name, mark, named
+        self._own_work.do(self._turn_to, name)
 
     def note_loss(self, loss: Tensor) -> None:
         """Remember the step's loss; it is read only after the step has ended on the device."""
@@ -147,18 +193,59 @@ class StepRecorder:
         """Return medians over the steps that count so far."""
         return self._gradients.timeline()
 
-    def _write_timeline(self, path: Path) -> None:
+    def write_timeline(self) -> None:
+        """Write rank 0's gradient times as they are so far; raise RunFailed where the disk does not take them."""
+        if self._rank != 0 or not self._gradients.has_samples:
+            return
+        path = self._folder / "gradients.json"
         try:
             write_document(path, self.timeline())
         except OSError as error:
             raise RunFailed(f"cannot write {path}: {error.strerror}; make room, the steps are kept") from None
 
-    def _end_phase(self) -> None:
+    def _open(self, first: Phase | None) -> None:
+        self._under_way = None
+        self._spans.clear()
+        self._gradients.forget_step()
+        self._loss = None
+        whole: Any = record_function("step")
+        whole.__enter__()
+        self._range = whole
+        self._start = self._clock.mark()
+        if first is not None:
+            self._begin_phase(first, self._start)
+
+    def _close(self, num_samples: int | None, profiled: bool) -> None:
+        profiled = profiled or _profiler_enabled()
+        end = self._leave_step()
+        self._clock.synchronize()
+        self._note_step(self._clock.seconds(self._start, end), num_samples or self._samples_per_rank, profiled)
+
+    def _leave_step(self) -> Any:  # noqa: ANN401  a clock's own token
+        end = self._clock.mark()
+        self._end_phase(end)
+        self._range.__exit__(None, None, None)
+        return end
+
+    def _turn_to(self, name: Phase) -> None:
+        """End a phase and begin another at one mark, so that phases that follow each other leave no time between them."""
+        mark = self._clock.mark()
+        self._end_phase(mark)
+        self._begin_phase(name, mark)
+
+    def _begin_phase(self, name: Phase, mark: Any) -> None:  # noqa: ANN401
+        named: Any = record_function(name)
+        named.__enter__()
+        if name == "backward":
+            self._gradients.begin(mark)
+        self._under_way = name, mark, named
+
+    def _end_phase(self, mark: Any = None) -> None:  # noqa: ANN401
         if self._under_way is None:
             return
         name, start, named = self._under_way
         self._under_way = None
-        end = self._clock.mark()
+        end = self._clock.mark() if mark is None else mark
         if name == "backward":
             self._gradients.end(end)
         self._spans.append((name, start, end))
@@ -178,7 +265,14 @@ class StepRecorder:
             last_backward_s=self._gradients.backward_s(),
         )
         self._writer.append(record)
+        self._samples[num_samples] += 1
         self.last = record
         if record.counts:
             self._gradients.keep()
+        if self._gradients.num_passes > 0:
+            self._passes[self._gradients.num_passes] += 1
+        if self._gradients.strayed and not self._told_of_stray:
+            self._told_of_stray = True
+            if self._rank == 0:
+                say(f"step {self._step}: {_STRAY}")
         self._step += 1

@@ -8,7 +8,7 @@ History of the schema
 1  first version; since then added, with defaults: reductions, pipelined calls, rotating buffers, cold call, second tries,
    strong scaling, the machines behind the nodes, the emulated wire, the last of a step's backward passes, the file that a run
    was imported from, who told its nodes and what NCCL says of its wire, a training's precision,
-   accumulation, DDP options, summary and data set
+   accumulation, DDP options, summary, data set and kind, and what a recorder could not see
 """
 
 from dataclasses import dataclass
@@ -26,12 +26,14 @@ from commprof.commbench.records.quantities import (
     NumBytes,
     Rank,
     Ranks,
+    RatioAboveZero,
     Samples,
     Span,
     Time,
     one_of,
     same_length,
 )
+from commprof.commbench.records.training_kind import TrainingKind
 
 SCHEMA_VERSION = 1
 
@@ -74,7 +76,9 @@ class Workload:
     `samples_per_rank` are those of one optimizer step, taken in `accumulation` micro-batches of one size. Gradients are
     float32 in every precision; `communication_hook` says in what form they are sent. `buffer_bytes` of buffers, such as
     batch norm's, are broadcast before each step's forward pass. `dataset` names what was trained on, None where the run does
-    not say.
+    not say. `kind` says how the ranks share the work (training_kind.py), None in older records: DDP, or one rank. `assumed`
+    names the fields above that DDP decides and nobody told, on one rank where nothing is wrapped yet. `sent_share` is what a
+    hook of the user's was seen to send of a bucket's bytes, None where that was not measured.
     """
 
     experiment: str
@@ -96,6 +100,9 @@ class Workload:
     starts_together: bool = False
     buffer_bytes: NumBytes = 0
     dataset: str | None = None
+    kind: TrainingKind | None = None
+    assumed: tuple[str, ...] = ()
+    sent_share: RatioAboveZero | None = None
 
     @property
     def whole_buckets(self) -> bool:
@@ -111,7 +118,8 @@ class RunInfo:
     `wire` names the emulated wire ("1gbit"); None is the machine's own. `imported_from` names the log of another program, or
     the traces, that the run was made from: it was measured elsewhere and earlier, `ranks` are those that the log names, and
     cores and threads are unknown (1). `nodes_from` says who told of a log's nodes; it is None where nobody did, and `num_nodes`
-    1. `transport` is what NCCL's own lines in the log say of a slow way that the bytes took.
+    1. `transport` is what NCCL's own lines in the log say of a slow way that the bytes took. `unseen` says in words what a
+    recorder could not see of a training.
     """
 
     schema_version: CountAboveZero
@@ -138,6 +146,7 @@ class RunInfo:
     imported_from: str | None = None
     nodes_from: str | None = None
     transport: str | None = None
+    unseen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError for more nodes than ranks, and for ranks that are not among the run's."""

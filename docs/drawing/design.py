@@ -24,6 +24,7 @@ PLANS = {
         runs    runs    readers
     """,
     "commbench": """
+        .       .       .           foreign
         bench   links   contention  recorder
         ranks   ranks   ranks       ranks
         machine machine records     records

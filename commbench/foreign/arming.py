@@ -1,0 +1,127 @@
+"""Where does torch tell of a training? Its hooks for all optimizers, and a few of its functions, stood in for.
+
+    an optimizer's step begins and ends    register_optimizer_step_pre_hook, ..._post_hook
+    a loss is propagated backward          torch.autograd.backward, which Tensor.backward calls
+    a batch is fetched                     the iterator of a DataLoader
+    a step is skipped                      GradScaler.step, when it has called no optimizer
+    a checkpoint is written                torch.save
+    a model is wrapped                     DistributedDataParallel.__init__
+
+What a stand-in does for the watch may fail; what it stands for is done in any case, and exactly once. No other module of
+ours is loaded before something of this happens: torchrun and a loader's workers import torch too.
+"""
+
+import functools
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from commprof.commbench.foreign.asked import decode, note
+
+if TYPE_CHECKING:
+    from commprof.commbench.foreign.watch import Watch
+
+
+class Armed:
+    """The stand-ins of this process. The watch behind them begins with the first of torch's events in the training's thread."""
+
+    def __init__(self) -> None:
+        self._watch: Watch | None = None
+        self._thread: int | None = None
+        self._asked = decode()
+        self._is_blind = False
+        self.num_steps = 0
+
+    def arm(self) -> None:
+        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+        from torch.utils.data import dataloader
+
+        register_optimizer_step_pre_hook(self._before_step)
+        register_optimizer_step_post_hook(self._after_step)
+        self._stand_in(torch.autograd, "backward", before="backward_begins", after="backward_ends")
+        self._stand_in(dataloader._BaseDataLoaderIter, "__next__", before="fetch_begins", after="fetch_ends")
+        self._stand_in(torch, "save", after="interrupted")
+        self._stand_in_for_scaler()
+        self._stand_in_for_ddp()
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _stand_in(self, place: Any, name: str, *, before: str = "", after: str = "") -> None:  # noqa: ANN401
+        """Put a function that tells the watch in the place of torch's own."""
+        own: Callable[..., Any] = getattr(place, name)
+
+        @functools.wraps(own)
+        def stand_in(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            watch = self._watch if threading.get_ident() == self._thread else None
+            if watch is not None and before:
+                watch.tell(before)
+            result = own(*args, **kwargs)
+            if watch is not None and after:
+                watch.tell(after)
+            return result
+
+        setattr(place, name, stand_in)
+
+    def _stand_in_for_scaler(self) -> None:
+        own = torch.amp.GradScaler.step
+
+        @functools.wraps(own)
+        def step(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            before = self.num_steps
+            result = own(*args, **kwargs)
+            if self._watch is not None and self.num_steps == before:
+                self._watch.tell("skipped")
+            return result
+
+        torch.amp.GradScaler.step = step  # type: ignore[method-assign]
+
+    def _stand_in_for_ddp(self) -> None:
+        from torch.nn.parallel import DistributedDataParallel
+
+        own = DistributedDataParallel.__init__
+
+        @functools.wraps(own)
+        def init(model: DistributedDataParallel, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+            own(model, *args, **kwargs)
+            watch = self._of_this_process()
+            if watch is not None:
+                watch.wrapped(model)
+
+        DistributedDataParallel.__init__ = init  # type: ignore[method-assign,assignment]
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:  # noqa: ANN401
+        if self._thread == threading.get_ident() and self._watch is not None:
+            self._watch.tell("step_begins")
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:  # noqa: ANN401
+        self.num_steps += 1
+        if self._thread is None:
+            self._thread = threading.get_ident()
+        if self._thread == threading.get_ident():
+            watch = self._of_this_process()
+            if watch is not None:
+                watch.step_ends(optimizer)
+
+    def _of_this_process(self) -> "Watch | None":
+        """Return the watch; None, for ever, where what it needs cannot be loaded here."""
+        if self._watch is None and not self._is_blind:
+            try:
+                from commprof.commbench.foreign.watch import Watch
+
+                self._watch = Watch(self._asked)
+            except Exception as error:  # noqa: BLE001  the training must not hear of it
+                self._is_blind = True
+                note(self._asked, f"error {type(error).__name__}: {error}")
+        return self._watch
+
+    def _forked(self) -> None:
+        """A child of a process that trains is a loader's worker; one that comes before any step may yet become a rank."""
+        if self._watch is not None:
+            self._watch.forked()
+
+
+def arm() -> None:
+    """Tell the watch of what torch does in this process from now on; called once, when torch has been imported."""
+    Armed().arm()

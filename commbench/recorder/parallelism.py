@@ -1,0 +1,101 @@
+"""Which kind of training is this? From its wrappers, its optimizers, where its parameters lie, and whether it sent anything.
+
+Found by names of torch's own public classes where those are imported already: what was never imported wraps nothing. The first
+of these that holds is the answer:
+
+    pipeline                   a stage of torch.distributed.pipelining exists
+    zero1, zero2, zero3        a DeepSpeed engine of that stage; deepspeed without one
+    fsdp1, fsdp2, hsdp         FullyShardedDataParallel, fully_shard, and either of them over copies of shards
+    replicate                  the composable replicate()
+    tensor_parallel            parameters are DTensors that nothing of the above shards
+    zero_redundancy_optimizer  DDP whose optimizer is shared out among the ranks
+    ddp                        DistributedDataParallel
+    hand_made                  several ranks, none of these, and collectives were called in the steps
+    none                       nothing is exchanged
+"""
+
+import gc
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from commprof.commbench.records.training_kind import TrainingKind
+
+
+def training_kind(model: nn.Module, *, exchanged: bool) -> TrainingKind:
+    """Return the kind of training of a model; `exchanged`: its group was seen to exchange something in its steps."""
+    if any(_instances("torch.distributed.pipelining.stage", "_PipelineStageBase")):
+        return "pipeline"
+    return (
+        _of_deepspeed(model)
+        or _of_shards(model)
+        or _of_ddp(model)
+        or ("tensor_parallel" if _dtensors(model) else None)
+        or ("hand_made" if exchanged else "none")
+    )
+
+
+def wrapper_of(model: nn.Module) -> nn.Module:
+    """Return the DDP module that holds all trained parameters of a model, around it or in it; the model itself without one."""
+    trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    for ddp in _instances("torch.nn.parallel.distributed", "DistributedDataParallel"):
+        if trained <= {id(parameter) for parameter in ddp.parameters()}:
+            found: nn.Module = ddp
+            return found
+    return model
+
+
+def _of_deepspeed(model: nn.Module) -> TrainingKind | None:
+    engines = [model, *_instances("deepspeed.runtime.engine", "DeepSpeedEngine")]
+    for engine in engines:
+        if any(base.__name__ == "DeepSpeedEngine" for base in type(engine).__mro__):
+            stages: dict[int, TrainingKind] = {1: "zero1", 2: "zero2", 3: "zero3"}
+            any_engine: Any = engine
+            return stages.get(int(any_engine.zero_optimization_stage()), "deepspeed")
+    return None
+
+
+def _of_shards(model: nn.Module) -> TrainingKind | None:
+    for module in model.modules():
+        any_module: Any = module
+        if _is(module, "torch.distributed.fsdp", "FullyShardedDataParallel"):
+            return "hsdp" if "HYBRID" in any_module.sharding_strategy.name else "fsdp1"
+        if _is(module, "torch.distributed._composable.replicate_with_fsdp", "ReplicateModule"):
+            return "replicate"
+        if _is(module, "torch.distributed.fsdp", "FSDPModule"):
+            return "hsdp" if any(tensor.device_mesh.ndim > 1 for tensor in _dtensors(model)) else "fsdp2"
+    return None
+
+
+def _of_ddp(model: nn.Module) -> TrainingKind | None:
+    if not any(isinstance(module, DistributedDataParallel) for module in model.modules()):
+        return "replicate" if any(map(_is_replicated, model.modules())) else None
+    if any(_dtensors(model)):
+        return "tensor_parallel"
+    shared = any(_instances("torch.distributed.optim.zero_redundancy_optimizer", "ZeroRedundancyOptimizer"))
+    return "zero_redundancy_optimizer" if shared else "ddp"
+
+
+def _is_replicated(module: nn.Module) -> bool:
+    """Say whether replicate() of torch.distributed._composable, which leaves the class alone, was called on a module."""
+    registry = getattr(sys.modules.get("torch.distributed._composable.contract"), "_get_registry", None)
+    return registry is not None and "replicate" in (registry(module) or {})
+
+
+def _dtensors(model: nn.Module) -> list[Any]:
+    return [tensor for tensor in model.parameters() if _is(tensor, "torch.distributed.tensor", "DTensor")]
+
+
+def _is(value: object, module: str, name: str) -> bool:
+    known = getattr(sys.modules.get(module), name, None)
+    return isinstance(known, type) and isinstance(value, known)
+
+
+def _instances(module: str, name: str) -> Iterator[Any]:
+    """Yield what there is of a class, nothing where its module was never imported; looks at every object there is."""
+    known = getattr(sys.modules.get(module), name, None)
+    if isinstance(known, type):
+        yield from (value for value in gc.get_objects() if issubclass(type(value), known))

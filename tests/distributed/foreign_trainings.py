@@ -1,0 +1,153 @@
+"""Trainings of every kind, recorded on the ranks that run this: `forked_ranks.py N foreign_trainings.py FOLDER NAME...`."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.nn.parallel import DistributedDataParallel as DDP
+
+from commprof.commbench.ranks.stopping import end_process
+from commprof.commbench.recorder.own_loop import record_steps
+
+STEPS = 4
+Wrap = Callable[[nn.Module], nn.Module]
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+
+def fsdp1(model: nn.Module) -> nn.Module:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    return FullyShardedDataParallel(model, device_id=torch.device("cpu"), use_orig_params=True)
+
+
+def fsdp2(model: nn.Module, *shape: int) -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(
+        "cpu", shape or (dist.get_world_size(),), mesh_dim_names=("copies", "shards")[-len(shape or (1,)) :]
+    )
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+def tensor_parallel(model: nn.Module) -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+    plan = {"0": ColwiseParallel(), "2": RowwiseParallel()}
+    return parallelize_module(model, init_device_mesh("cpu", (dist.get_world_size(),)), plan)
+
+
+def replicated(model: nn.Module) -> nn.Module:
+    from torch.distributed._composable.replicate import replicate
+
+    return replicate(model)
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    torch._dynamo.config.optimize_ddp = "python_reducer"
+    return torch.compile(DDP(model), backend="eager")  # type: ignore[return-value]
+
+
+def hooked(hook: Any) -> Wrap:  # noqa: ANN401
+    def wrap(model: nn.Module) -> nn.Module:
+        ddp = DDP(model)
+        ddp.register_comm_hook(None, hook)
+        return ddp
+
+    return wrap
+
+
+def own_hook(state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    return default_hooks.fp16_compress_hook(None, bucket)  # type: ignore[arg-type]
+
+
+KINDS: dict[str, Wrap] = {
+    "ddp": DDP,
+    "caps": lambda model: DDP(model, bucket_cap_mb=0.0003, find_unused_parameters=True, gradient_as_bucket_view=True),
+    "static": lambda model: DDP(model, static_graph=True),
+    "fp16": hooked(default_hooks.fp16_compress_hook),
+    "own hook": hooked(own_hook),
+    "python_reducer": compiled,
+    "zero_redundancy_optimizer": DDP,
+    "given bare": DDP,
+    "compute_only": DDP,
+    "compute_only hook": hooked(own_hook),
+    "fsdp1": fsdp1,
+    "fsdp2": fsdp2,
+    "hsdp": lambda model: fsdp2(model, 2, 1),
+    "tensor_parallel": tensor_parallel,
+    "replicate": replicated,
+    "hand_made": lambda model: model,
+    "none": lambda model: model,
+}
+
+
+def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
+    if name == "zero_redundancy_optimizer":
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+
+        return ZeroRedundancyOptimizer(model.parameters(), torch.optim.SGD, lr=0.1)
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def train(name: str, folder: Path) -> None:
+    bare = network()
+    model = KINDS[name](bare)
+    optimizer = optimizer_of(name, model)
+    given = bare if name == "given bare" else model
+    quiet = name.startswith("compute_only")
+    torch.manual_seed(1 + dist.get_rank())
+    with record_steps(given, samples_per_rank=2, warmup_steps=1, folder=folder, compute_only=quiet) as recorder:
+        for batch in recorder.steps(torch.ones(2, 8) * (1 + dist.get_rank()) for _ in range(STEPS)):
+            loss = model(batch).square().mean()
+            recorder.begin("backward")
+            if name == "python_reducer":
+                with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+                    loss.backward()
+            else:
+                loss.backward()
+            recorder.begin("optimizer")
+            if name == "hand_made":
+                for parameter in model.parameters():
+                    dist.all_reduce(parameter.grad)
+            if quiet:
+                _assert_apart(model)
+            optimizer.step()
+            optimizer.zero_grad()
+    if name == "ddp":
+        model(torch.ones(2, 8)).sum().backward()  # a process group, a reducer and a model as before
+        assert not vars(model).keys() & {"register_comm_hook"}
+    del optimizer
+
+
+def _assert_apart(model: nn.Module) -> None:
+    """Fail unless the ranks, whose batches differ, have gradients that differ."""
+    own = next(model.parameters()).grad
+    assert own is not None
+    others = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(others, own)
+    assert not torch.equal(others[0], others[1])
+
+
+def main(folder: Path, names: list[str]) -> None:
+    dist.init_process_group("gloo")
+    for name in names:
+        train(name, folder / name.replace(" ", "-"))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
+    sys.stderr.flush()
+    end_process(0)
