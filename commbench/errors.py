@@ -38,9 +38,13 @@ class RunFailed(CommprofError):
 
 
 class Interrupted(CommprofError):
-    """The user, or the scheduler on the user's behalf, stopped the run (SIGINT, SIGTERM)."""
+    """The user, or the scheduler on the user's behalf, stopped the run; by which signal, where that is known."""
 
     exit_code = 130
+
+    def __init__(self, text: str, signum: int = 0) -> None:
+        super().__init__(text)
+        self.signum = signum
 
 
 class OutOfMemory(RunFailed):

@@ -16,7 +16,8 @@ from importlib import import_module
 from typing import NoReturn
 
 from commprof.commbench.errors import CommprofError
-from commprof.commbench.ranks.stopping import end_process
+from commprof.commbench.ranks.launched import was_started_as_rank
+from commprof.commbench.ranks.stopping import end_process, end_with_launcher
 from commprof.commbench.units import printable
 from commprof.commbench.verb import Verb
 
@@ -69,6 +70,8 @@ VERBS = {
 
 def enter() -> NoReturn:
     """Run the verb that this process was started for, and end the process."""
+    if was_started_as_rank(os.environ):
+        end_with_launcher()
     _prepare_streams()
     code = main()
     if "torch" in sys.modules:

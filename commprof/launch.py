@@ -1,7 +1,11 @@
-"""Start a verb on N ranks: with torchrun, on this machine, leaving nothing behind.
+"""Start a verb on N ranks of this machine, leaving nothing behind.
 
-torchrun turns every exit code into 1 and explains a dead rank over forty lines. The launcher lets the ranks' own words
-through, keeps torchrun's for the one line that matters, and writes down what ended the run even when rank 0 is dead.
+    commprof VERB --nproc N     the launcher: waits, says in one line what went wrong, marks the run
+      keeper                    holds the store, watches the ranks (commbench/ranks/keeper.py)
+        rank 0 .. N-1           commprof VERB
+
+The launcher lets the ranks' own words through, keeps their error lines and the keeper's for the one line that matters, and
+writes down what ended the run even when rank 0 is dead.
 """
 
 import argparse
@@ -12,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,19 +26,20 @@ from typing import IO
 from commprof.commbench.display.terminal import clear_line
 from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
 from commprof.commbench.progress import TERMINAL_VARIABLE, terminal
-from commprof.commbench.ranks.stopping import die_with_parent, raise_on_sigterm
+from commprof.commbench.ranks import keeper
+from commprof.commbench.ranks.stopping import child_dies_with, raise_when_stopped, stopped_by
 from commprof.commbench.records.rundir import RUN_FILE, finish_run, new_run_path, read_info
 from commprof.commbench.records.types import RunKind
 from commprof.commbench.units import printable
 
 _KINDS: dict[str, RunKind] = {"bench": "bench", "links": "links", "contention": "contention", "train": "train"}
-_STOP_GRACE_S = 15.0  # torchrun forwards the signal, waits for its ranks, then kills them
-_REAP_GRACE_S = 4.0  # for the other ranks once one has failed; torchrun would wait 30 s for one that was stopped
-# torchrun's own log, and the probe lines that Kineto prints when a profiler starts and stops.
+_STOP_GRACE_S = 40.0  # for the keeper, which gives its ranks 30 s
+_DRAIN_S = 15.0  # for the last words of ranks that were killed
+# torch's own log, and the probe lines that Kineto prints when a profiler starts and stops.
 _CHATTER = re.compile(r"[WI]\d{4} .*torch/distributed/|USDT:")
-_TORCHRUN_FAILURE = re.compile(r"E\d{4} .*torch/distributed/")
+# What torch's C++ prints of a peer that is gone: the error that it raises says the same.
+_TRACE_OF_CPP = re.compile(r"(\[rank\d+\]:)?\[[WEI]\d{4} .*\.cpp:\d+\]|Exception raised from |frame #\d+: |<omitting python")
 _WORDS = "commprof: error: "
-_DEAD_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 
 
 def run_verb(name: str, argv: Sequence[str], args: argparse.Namespace) -> int:
@@ -42,10 +48,12 @@ def run_verb(name: str, argv: Sequence[str], args: argparse.Namespace) -> int:
     run = resumed or args.folder or new_run_path(args.out, _KINDS[name], args.nproc)
     folder = [] if resumed else ["--folder", str(run)]
     watched = {TERMINAL_VARIABLE: "1"} if terminal() is sys.stderr else {}
+    command = local_command([name, *_without_launch_flags(argv), *folder], args.nproc, args.timeout)
     try:
-        launch(local_command([name, *_without_launch_flags(argv), *folder], args.nproc), run, environ=watched)
-    except (KeyboardInterrupt, Interrupted):
-        if name == "bench" and (run / RUN_FILE).exists():  # what its ranks say of it is not heard any more
+        launch(command, run, environ=watched)
+    except (KeyboardInterrupt, Interrupted) as error:
+        ours = not isinstance(error, Interrupted) or error.signum != 0
+        if ours and name == "bench" and (run / RUN_FILE).exists():  # what its ranks say of it is not heard any more
             again = f"commprof bench --resume {run} --nproc {args.nproc} goes on with the rest"
             sys.stderr.write(printable(f"what was measured is in {run}; {again}") + "\n")
         raise
@@ -66,9 +74,9 @@ def launch(
 
     `environ` goes over the environment; one thread a rank is the default, as torchrun's. `on_line` sees each line of the
     ranks' standard error as it comes. On any failure the run folder, if it exists, is marked failed (interrupted on SIGINT).
-    Raises RunFailed naming the rank that died, or KeyboardInterrupt.
+    Raises RunFailed naming the rank that died, or Interrupted, or KeyboardInterrupt.
     """
-    raise_on_sigterm()
+    raise_when_stopped()
     child = subprocess.Popen(
         command,
         stdout=log,
@@ -76,40 +84,56 @@ def launch(
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=die_with_parent,  # noqa: PLW1509  one system call: a killed launcher must not leave torchrun behind
-        env={"OMP_NUM_THREADS": "1", **os.environ, **environ},  # torchrun's own choice, made here without its warning
+        preexec_fn=_begin_as_child(os.getpid()),  # noqa: PLW1509  a killed launcher leaves nobody behind
+        env={"OMP_NUM_THREADS": "1", **os.environ, **environ},
     )
     assert child.stderr is not None
     heard = _Heard()
     reader = threading.Thread(target=_forward, args=(child.stderr, log or sys.stderr, heard, on_line), daemon=True)
     reader.start()
     try:
-        code = _wait(child, heard)
+        code = child.wait()
     except (KeyboardInterrupt, Interrupted) as error:
-        heard.noise.append("interrupted\n")  # from here on the user knows why; torchrun's traceback adds nothing
-        _stop(child)
+        heard.stopped = True
+        reason = str(error) or stopped_by(signal.SIGINT)
+        _stop(child, signal.SIGINT if isinstance(error, KeyboardInterrupt) else error.signum or signal.SIGTERM)
         if not _is_interrupted(run):  # the ranks' own words say how to go on
-            _mark(run, "interrupted", str(error) or "stopped by SIGINT")
+            _mark(run, "interrupted", reason)
         raise
     except BaseException:
-        _stop(child)
+        _stop(child, signal.SIGTERM)
         raise
-    reader.join(timeout=_STOP_GRACE_S)
+    reader.join(timeout=_DRAIN_S)
     if code != 0:
-        raise _explain(heard, run, code)
+        raise _explain(heard, run, code, "rank 0" if _is_a_rank(command) else "the launcher of the ranks")
 
 
-def local_command(verb_argv: Sequence[str], num_ranks: int) -> list[str]:
-    """Return what runs `commprof VERB_ARGV` on ranks of this machine: torchrun at any free port.
+def _begin_as_child(launcher: int) -> Callable[[], None]:
+    """Return what the child does first: die with us, and not hear what stops it before it can answer."""
+    die_with_us = child_dies_with(launcher, signal.SIGKILL)
 
-    One rank needs no torchrun and trains without DDP: the baseline of a speedup is the program people had before. Ranks are
+    def begin() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, keeper.STOPPING)
+        die_with_us()
+
+    return begin
+
+
+def _is_a_rank(command: Sequence[str]) -> bool:
+    return command[0] == str(console_script()) and command[1] != "testbed"
+
+
+def local_command(verb_argv: Sequence[str], num_ranks: int, timeout_s: float) -> list[str]:
+    """Return what runs `commprof VERB_ARGV` on ranks of this machine, which wait for each other as long as the timeout.
+
+    One rank needs no keeper and trains without DDP: the baseline of a speedup is the program people had before. Ranks are
     started by the console script, so that a user's own train.py is never imported.
     """
     if num_ranks == 1:
         return [str(console_script()), *verb_argv]
     return [
-        *(sys.executable, "-P", "-m", "torch.distributed.run"),
-        *("--standalone", "--nproc-per-node", str(num_ranks), "--no-python"),
+        *(sys.executable, "-P", "-m", keeper.__name__),
+        *("--nproc", str(num_ranks), "--timeout", f"{timeout_s:g}", "--"),
         *(str(console_script()), *verb_argv),
     ]
 
@@ -136,49 +160,62 @@ def _without_launch_flags(argv: Sequence[str]) -> Iterator[str]:
 
 @dataclass(slots=True)
 class _Heard:
-    """What the ranks' standard error held besides output: their own error lines, and torchrun's words (both bounded)."""
+    """What the ranks' standard error held besides output: their own error lines (bounded), and the keeper's last word."""
 
     words: list[str] = field(default_factory=list)
-    noise: list[str] = field(default_factory=list)
-    failure: threading.Event = field(default_factory=threading.Event)
+    ending: str = ""
+    stopped: bool = False  # then the user knows why, and what else the ranks say of it adds nothing
 
 
 def _forward(source: IO[str], target: IO[str], heard: _Heard, on_line: Callable[[str], None] | None) -> None:
-    """Copy lines, but keep the ranks' error lines and, once it begins to explain a failure, all of torchrun's."""
+    """Copy lines, but keep the ranks' error lines and the keeper's, and leave out what torch says of it beside."""
+    told: IO[str] | None = target
+    tracing = False
     for line in source:
         if line.startswith(_WORDS):
             heard.words.append(line.removeprefix(_WORDS).strip()[:1000])
             del heard.words[500:]
-            heard.failure.set()
-        elif heard.noise or _TORCHRUN_FAILURE.match(line):
-            heard.noise.append(line[:1000])
-            del heard.noise[500:]
-            heard.failure.set()
-        elif not _CHATTER.match(line):
-            clear_line(target)
-            target.write(line)
-            target.flush()
+            continue
+        if line.startswith(keeper.WORDS):
+            heard.ending = line.removeprefix(keeper.WORDS).strip()[:1000]
+            continue
+        tracing = _TRACE_OF_CPP.match(line) is not None or (tracing and line == "\n")
+        if not (heard.stopped or tracing or _CHATTER.match(line)):
+            told = _tell(line, told)
             if on_line is not None:
                 on_line(line)
 
 
-def _explain(heard: _Heard, run: Path, code: int) -> CommprofError:
-    """Put what ended the run into one line: who was killed, or the ranks' own words, or torchrun's exit codes."""
-    dead = _DEAD_RANK.search("".join(heard.noise))
+def _tell(line: str, target: IO[str] | None) -> IO[str] | None:
+    """Write a line; return where the next one goes: nowhere once the reader has gone, for the ranks must not wait for it."""
+    if target is None:
+        return None
+    try:
+        clear_line(target)
+        target.write(line)
+        target.flush()
+    except OSError:
+        return None
+    return target
+
+
+def _explain(heard: _Heard, run: Path, code: int, child: str) -> CommprofError:
+    """Put what ended the run into one line: who was killed, or the ranks' own words, or how the first of them ended."""
     known = (run / RUN_FILE).exists()
     where = f"; what was measured until then is in {run}" if known else ""
     if code < 0:
-        reason = f"the launcher was killed ({signal.Signals(-code).name})"
-    elif dead is not None and int(dead[1]) < 0:
-        reason = f"rank {dead[2]} was killed ({signal.Signals(-int(dead[1])).name})"
+        reason = f"{child} was killed ({signal.Signals(-code).name})"
+    elif "was killed" in heard.ending:
+        reason = heard.ending
     elif known and (info := read_info(run)).status == "interrupted":
         return Interrupted(f"{info.failure}{where}")
-    elif heard.words:
-        reason = heard.words[0]
-    elif dead is not None:
-        reason = f"rank {dead[2]} failed; its own words are above"
+    elif code == Interrupted.exit_code:
+        reason = next(iter([*filter(None, [heard.ending]), *heard.words]), stopped_by(signal.SIGINT))
+        _mark(run, "interrupted", reason)
+        return Interrupted(f"{reason}{where}")
     else:
-        reason = "the ranks could not be started or did not end well; their own words are above"
+        unheard = "the ranks could not be started or did not end well; their own words are above"
+        reason = next(iter([*heard.words, *filter(None, [heard.ending])]), unheard)
     _mark(run, "failed", reason)
     return RunFailed(f"{reason}{where}")
 
@@ -193,34 +230,20 @@ def _is_interrupted(run: Path) -> bool:
     return (run / RUN_FILE).is_file() and read_info(run).status == "interrupted"
 
 
-def _wait(child: subprocess.Popen[str], heard: _Heard) -> int:
-    """Wait for torchrun to end; once a rank has failed, kill those that have not ended within the grace."""
-    while (code := child.poll()) is None:
-        if heard.failure.wait(timeout=0.2):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return child.wait(timeout=_REAP_GRACE_S)
-            for rank in _children(child.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(rank, signal.SIGKILL)
-            return child.wait()
-    return code
-
-
-def _children(pid: int) -> list[int]:
-    """Return the processes that a process has started; none where the system does not tell (it is not Linux)."""
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _stop(child: subprocess.Popen[str]) -> None:
-    """End torchrun, and through it its ranks; kill what does not listen."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+def _stop(child: subprocess.Popen[str], signum: int) -> None:
+    """Have the keeper end its ranks as we are ended; hand on what else comes meanwhile, and kill what does not listen."""
+    deadline_s = time.monotonic() + _STOP_GRACE_S
+    while child.poll() is None and time.monotonic() < deadline_s:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signum)
+            os.kill(child.pid, signum)
         try:
-            child.wait(timeout=_STOP_GRACE_S)
+            child.wait(timeout=deadline_s - time.monotonic())
         except subprocess.TimeoutExpired:
-            continue
-        return
+            break
+        except KeyboardInterrupt:
+            signum = signal.SIGINT
+        except Interrupted as error:
+            signum = error.signum
+    if child.poll() is None:
+        child.kill()
+        child.wait()

@@ -52,6 +52,7 @@ def check_train(args: argparse.Namespace) -> None:
     if args.config is None or ("=" in args.config.name and not args.config.exists()):
         raise BadInput(f"name a configuration first: commprof train {_a_config()} training.max_steps=50")
     config = load_train_config(args.config, args.overrides)
+    args.timeout = config.distributed.timeout_s  # other verbs have a flag for it; the launcher asks for it alike
     training, _ = prepare_data(config.data, config.model)
     world_size = args.nproc or detect_rank(os.environ).world_size
     num_steps = count_steps(len(training.labels), config, world_size)

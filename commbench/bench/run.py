@@ -174,7 +174,7 @@ class Recorder:
         """Name the run and what goes on with it, where rank 0 leaves before the end."""
         if self.tells:
             ranks = self._context.world_size
-            nproc = f" --nproc {ranks}" if ranks > 1 and self._context.launcher == "torchrun" else ""
+            nproc = f" --nproc {ranks}" if ranks > 1 and self._context.launcher == "commprof" else ""
             kept = f"{len(self.measured)} measurements are in {self.run}"
             sys.stderr.write(printable(f"{kept}; commprof bench --resume {self.run}{nproc} goes on with the rest") + "\n")
 

@@ -1,6 +1,7 @@
 """Who started this process, and which rank is it? torchrun's variables say, else those of a job step of srun.
 
-A child of torchrun under srun sees both: torchrun's hold, because srun started torchrun and not the rank. A batch script has
+`--nproc` sets torchrun's variables as well, and one of its own. A child of torchrun under srun sees both: torchrun's hold,
+because srun started torchrun and not the rank. A batch script has
 SLURM_PROCID=0 without being a rank: only a step has SLURM_STEP_NUM_TASKS. The ranks of a step meet at its first node (one node:
 the loopback address) unless MASTER_ADDR says otherwise, at MASTER_PORT or else
 
@@ -10,13 +11,16 @@ so that neighbouring jobs and steps do not meet each other. No torch here.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.quantities import MAX_RANKS
 
+KEPT_VARIABLE = "COMMPROF_KEPT"  # set for ranks that --nproc started
+_MOST_RANKS = 1_000_000
+_PORTS_END = 2**16
 _LOOPBACK = "127.0.0.1"
 _FIRST_PORT = 20_000  # below 32768, where Linux begins to hand out ports by itself
 _NUM_PORTS = 10_000
@@ -46,12 +50,17 @@ class RankContext:
         return -(-self.world_size // self.local_world_size)
 
 
+def was_started_as_rank(environ: Mapping[str, str]) -> bool:
+    """Say whether a launcher that a rank must not outlive has started this process: ours or torchrun."""
+    return KEPT_VARIABLE in environ or "TORCHELASTIC_RUN_ID" in environ
+
+
 def detect_rank(environ: Mapping[str, str]) -> RankContext:
     """Return this process's place; one that neither torchrun nor srun made one of several is a world of its own.
 
     Raises BadInput for half an environment, and for a step whose nodes are not filled alike and in order.
     """
-    if "TORCHELASTIC_RUN_ID" in environ or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= environ.keys():
+    if was_started_as_rank(environ) or {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= environ.keys():
         return _of_torchrun(environ)
     if environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         return _of_srun(environ)
@@ -60,15 +69,29 @@ def detect_rank(environ: Mapping[str, str]) -> RankContext:
 
 def _of_torchrun(environ: Mapping[str, str]) -> RankContext:
     try:
-        return RankContext(
+        context = RankContext(
             rank=int(environ["RANK"]),
             local_rank=int(environ.get("LOCAL_RANK", "0")),
             world_size=int(environ["WORLD_SIZE"]),
             local_world_size=int(environ.get("LOCAL_WORLD_SIZE", "1")),
-            launcher="torchrun",
+            launcher="commprof" if KEPT_VARIABLE in environ else "torchrun",
         )
     except (KeyError, ValueError) as error:
         raise BadInput(f"torchrun's environment is incomplete ({error}); start through torchrun or --nproc") from None
+    _check_place("RANK", context.rank, "WORLD_SIZE", context.world_size)
+    if "LOCAL_WORLD_SIZE" in environ:
+        _check_place("LOCAL_RANK", context.local_rank, "LOCAL_WORLD_SIZE", context.local_world_size)
+        if context.local_world_size > context.world_size:
+            raise BadInput(f"LOCAL_WORLD_SIZE={context.local_world_size} is more than WORLD_SIZE={context.world_size}")
+    return context
+
+
+def _check_place(name: str, place: int, size_name: str, size: int) -> None:
+    """Raise BadInput, by the variables' names, for a place that no job has."""
+    if not 1 <= size <= _MOST_RANKS:
+        raise BadInput(f"{size_name}={size}: a job has 1 to {_MOST_RANKS} ranks; set it to their number")
+    if not 0 <= place < size:
+        raise BadInput(f"{name}={place} with {size_name}={size}: set it to 0 to {size - 1}, each once")
 
 
 def _of_srun(environ: Mapping[str, str]) -> RankContext:
@@ -85,6 +108,8 @@ def _of_srun(environ: Mapping[str, str]) -> RankContext:
         )
     except (KeyError, ValueError) as error:
         raise BadInput(f"srun's environment is incomplete ({error}); start as a job step, or with torchrun") from None
+    _check_place("SLURM_PROCID", rank, "SLURM_STEP_NUM_TASKS", context.world_size)
+    _check_place("SLURM_LOCALID", context.local_rank, "SLURM_STEP_TASKS_PER_NODE", tasks[0])
     if len(set(tasks)) > 1:
         placed = ",".join(map(str, tasks))
         raise BadInput(f"srun put {placed} tasks on the nodes; commprof needs as many on each, set --ntasks-per-node")
@@ -98,6 +123,16 @@ def _meeting_place(environ: Mapping[str, str]) -> str:
     host = environ.get("MASTER_ADDR") or (_LOOPBACK if alone else expand_hosts(environ["SLURM_STEP_NODELIST"])[0])
     step = _STEPS_PER_JOB * int(environ["SLURM_JOB_ID"]) + int(environ["SLURM_STEP_ID"])
     return f"{host}:{environ.get('MASTER_PORT') or _FIRST_PORT + step % _NUM_PORTS}"
+
+
+def where_ranks_meet(context: RankContext, environ: Mapping[str, str]) -> tuple[str, int]:
+    """Return the host and the port of the ranks' store; raise BadInput where the environment does not say."""
+    host, _, port = (context.master or f"{environ.get('MASTER_ADDR', '')}:{environ.get('MASTER_PORT', '')}").rpartition(":")
+    if not host:
+        raise BadInput("MASTER_ADDR is not set; set it to the host of rank 0, on every rank the same")
+    if not port.isdecimal() or not 0 < int(port) < _PORTS_END:
+        raise BadInput(f"MASTER_PORT={port} is no port; set it on every rank to the same free one, 1 to {_PORTS_END - 1}")
+    return host, int(port)
 
 
 def tasks_per_node(text: str) -> list[int]:
@@ -138,3 +173,8 @@ def _expand(word: str) -> Iterator[str]:
         for number in range(int(first), int(last or first) + 1):
             for rest in _expand(match["rest"]):  # a name may hold a second range: rack[1-2]node[1-4]
                 yield f"{match['prefix']}{number:0{len(first)}}{rest}"
+
+
+def named(ranks: Sequence[int]) -> str:
+    """Write ranks as people say them."""
+    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"

@@ -4,9 +4,6 @@ Text travels between ranks as UTF-8 bytes in tensors: torch's own object collect
 """
 
 import os
-import socket
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,11 +11,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import Store
 
 from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.ranks.launched import RankContext
+from commprof.commbench.ranks.meeting import held_back_errors, is_held_by_launcher, meet
 from commprof.commbench.ranks.rollcall import RollCall, explain
-from commprof.commbench.ranks.stopping import die_with_parent
 
 _RESERVE_S = 8.0  # of the timeout for what follows a lost rank: calling the roll, and the launcher's grace for the others
 _RESERVE_SHARE = 0.5  # at most
@@ -63,10 +61,8 @@ def process_group(context: RankContext, backend: str, timeout_s: float) -> Itera
     its peers raises RunFailed, which names them. The group is destroyed only when all went well: after a failure the other
     side is gone and tearing down in order would be one more wait.
     """
-    if context.launcher == "torchrun":
-        die_with_parent()  # torchrun's ranks have sessions of their own and would outlive it
     reserve_s = min(_RESERVE_S, _RESERVE_SHARE * timeout_s)
-    _open_group(context, backend, timedelta(seconds=timeout_s - reserve_s))
+    _open_group(context, backend, timeout_s - reserve_s)
     roll = _roll_call(context, _ROLL_SHARE * reserve_s)
     try:
         with naming_lost_ranks(roll):
@@ -88,60 +84,25 @@ def naming_lost_ranks(roll: RollCall | None) -> Iterator[None]:
         raise RunFailed(_first_line(error) if roll is None else explain(roll.doing, roll.call(), _first_line(error))) from None
 
 
-def _open_group(context: RankContext, backend: str, timeout: timedelta) -> None:
+def _open_group(context: RankContext, backend: str, timeout_s: float) -> None:
+    """Meet the others and open the group, both within the timeout, or raise RunFailed."""
+    timeout = timedelta(seconds=timeout_s)
     try:
-        with _torch_words_on_success():
-            store = torch._C._distributed_c10d.HashStore() if context.launcher == "single" else None
-            place = None if context.master is None else f"tcp://{context.master}"
-            dist.init_process_group(backend, place, timeout, context.world_size, context.rank, store)
+        with held_back_errors() as own_errors:
+            if context.launcher == "single":
+                store: Store = torch._C._distributed_c10d.HashStore()
+            else:
+                store = meet(context, timeout_s, own_errors)
+            dist.init_process_group(backend, timeout=timeout, world_size=context.world_size, rank=context.rank, store=store)
     except (RuntimeError, ValueError) as error:
-        master = context.master or f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        raise RunFailed(_why_not_open(error, context.rank, master, timeout.total_seconds())) from None
-
-
-@contextmanager
-def _torch_words_on_success() -> Iterator[None]:
-    """Hold back standard error, and show it only if the block succeeds.
-
-    On a failure torch's C++ prints a stack trace for each of its tries; the error that it raises says the same.
-    """
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        own = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(own, 2)
-            os.close(own)
-        held.seek(0)
-        sys.stderr.write(held.read().decode(errors="replace"))
-
-
-def _why_not_open(error: Exception, rank: int, master: str, timeout_s: float) -> str:
-    text = str(error)
-    host = master.rpartition(":")[0]
-    if isinstance(error, dist.DistNetworkError | dist.DistStoreError) and not _resolves(host):
-        return f"rank {rank} finds no address for {host}, where the ranks meet; set MASTER_ADDR to one that every node knows"
-    if "EADDRINUSE" in text or "address already in use" in text:
-        return f"the port of {master} is taken; set MASTER_PORT to a free one, or let torchrun --standalone choose"
-    if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
-        return f"rank {rank} did not meet the others at {master} within {timeout_s:g} s; check MASTER_ADDR, firewall, all ranks"
-    return f"rank {rank} cannot open the process group: {_first_line(error)}"
-
-
-def _resolves(host: str) -> bool:
-    try:
-        socket.getaddrinfo(host, None)
-    except OSError:
-        return False
-    return True
+        raise RunFailed(f"rank {context.rank} cannot open the process group: {_first_line(error)}") from None
 
 
 def _roll_call(context: RankContext, wait_s: float) -> RollCall | None:
     if context.world_size == 1:
         return None
-    return RollCall(context.rank, context.world_size, dist.distributed_c10d._get_default_store(), wait_s)
+    store = dist.distributed_c10d._get_default_store()
+    return RollCall(context.rank, context.world_size, store, wait_s, held_by_rank_0=not is_held_by_launcher(os.environ))
 
 
 def broadcast_text(text: str, device: torch.device) -> str:

@@ -17,7 +17,7 @@ from commprof.commbench.machine.telemetry import telemetry, telemetry_file
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.rollcall import RollCall
 from commprof.commbench.ranks.runtime import barrier, broadcast_text, gather_text, naming_lost_ranks, pci_bus_id
-from commprof.commbench.ranks.stopping import raise_on_sigterm
+from commprof.commbench.ranks.stopping import raise_when_stopped
 from commprof.commbench.records.rundir import (
     create_run,
     finish_run,
@@ -51,7 +51,7 @@ def open_run(
     With `resume`, the folder at `path` is a run that ended early and is opened again. Raises BadInput on every rank when the
     folder cannot be made, or the run is not one that these ranks can go on with.
     """
-    raise_on_sigterm()
+    raise_when_stopped()
     path = path or new_run_path(root, kind, context.world_size)
     path = make_run(kind, context, device, path, backend=backend, workload=workload, resume=resume)
     if roll is not None:

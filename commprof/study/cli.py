@@ -36,6 +36,7 @@ from commprof.testbed import network as testbed
 from commprof.testbed.wire import parse_wire
 
 _WIDTH = 80
+_TIMEOUT_S = 120.0  # for ranks to come up and to end, the verbs' own default
 
 
 def add_study_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +173,7 @@ def _run_stage(folder: Path, study: StudyConfig, stage: Stage, count: str, left:
 def _command(study: StudyConfig, stage: Stage, run: Path) -> list[str]:
     argv = [*stage.argv, "--folder", str(run.absolute())]
     if study.launcher != "testbed" or stage.world_size == 1:
-        return local_command(argv, stage.world_size)
+        return local_command(argv, stage.world_size, _TIMEOUT_S)
     testbed.set_wire(wire_of(stage))
     script = str(console_script())
     return [script, "testbed", "exec", "--hosts", str(stage.world_size), "--", script, *argv]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.progress import activity
-from commprof.commbench.ranks.stopping import raise_on_sigterm
+from commprof.commbench.ranks.stopping import raise_when_stopped
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, write_document
 from commprof.commbench.units import printable
 from commprof.launch import console_script
@@ -88,7 +88,7 @@ def run_jobs(folder: Path, study: StudyConfig, plan: Plan, study_argv: Sequence[
     `study_argv` are the words after `commprof study` that name this study and its folder. On SIGINT or SIGTERM the jobs stay
     in the queue, and the line that ends them is printed. Raises RunFailed where SLURM does not answer.
     """
-    raise_on_sigterm()
+    raise_when_stopped()
     queue = _Queue(folder=folder, study=study, study_argv=(*study_argv, "--only", "predict"), queued=_queued())
     if (folder / _JOBS_FILE).exists():
         queue.jobs = read_document(folder / _JOBS_FILE, dict[str, str])

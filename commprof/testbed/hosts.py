@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from commprof.commbench.errors import Interrupted, RunFailed
-from commprof.commbench.ranks.stopping import die_with_parent, raise_on_sigterm
+from commprof.commbench.ranks.stopping import die_with_parent, raise_when_stopped
 from commprof.testbed.network import Host, host_command, rank_environment
 
 _FAILURE_GRACE_S = 5.0  # for the other ranks once one has failed
@@ -32,7 +32,7 @@ def run_on_hosts(hosts: Sequence[Host], command: Sequence[str], environ: Mapping
 
     Raises RunFailed naming the first rank that failed. On SIGINT or SIGTERM the ranks are asked to stop, then killed.
     """
-    raise_on_sigterm()
+    raise_when_stopped()
     ranks: list[_Rank] = []
     try:
         for number, host in enumerate(hosts):

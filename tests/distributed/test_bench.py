@@ -39,7 +39,7 @@ def test_two_ranks_measure_every_size_and_keep_every_sample(
         assert m.cpu_s is not None
         assert m.cpu_s > 0
     info = read_info(folder / "r")
-    assert (info.status, info.world_size, info.backend, info.launcher) == ("completed", 2, "gloo", "torchrun")
+    assert (info.status, info.world_size, info.backend, info.launcher) == ("completed", 2, "gloo", "commprof")
     assert [rank.rank for rank in info.ranks] == [0, 1]
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,23 @@ def test_an_unreachable_master_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"commprof: error: rank 1 did not meet the others at 127.0.0.1:{port} within ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("greets", [False, True])
+def test_a_foreign_program_at_the_port_is_not_waited_for(tmp_path: Path, greets: bool) -> None:
+    """torch waits without end for whoever listens there and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        port = str(foreign.getsockname()[1])
+        with ThreadPoolExecutor() as pool:
+            rank = pool.submit(alone, tmp_path, RANK="1", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+            caller, _ = foreign.accept()
+            if greets:
+                caller.sendall(b"220 smtp.example.com ESMTP\r\n" * 9)
+            done = rank.result(DEADLINE_S)
+            caller.close()
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("commprof: error: rank 1 ") and f"127.0.0.1:{port}" in line
 
 
 def test_a_wrong_interface_is_refused_before_anything_starts(tmp_path: Path) -> None:

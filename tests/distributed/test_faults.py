@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from commprof.commbench.ranks import keeper as keeper_module
 from commprof.commbench.records.rundir import RUN_FILE, read_info
 from tests.distributed.conftest import DEADLINE_S, processes_with
 from tests.factory import retime_steps
@@ -26,11 +27,11 @@ def lines(path: Path) -> int:
 
 
 def ranks(run: Path) -> list[int]:
-    """Return the process ids of the run's ranks: the console script with the run's folder, not torchrun's own line."""
+    """Return the process ids of the run's ranks: the console script with the run's folder, not a launcher's own line."""
     found = []
     for pid in processes_with(str(run)):
         words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        if "torch.distributed.run" not in words and "--nproc" not in words:
+        if "--nproc" not in words:
             found.append(pid)
     return sorted(found)
 
@@ -74,12 +75,12 @@ def test_a_stalled_rank_is_given_up_within_the_timeout(start: Start, tmp_path: P
 
 def test_ranks_do_not_outlive_a_killed_launcher(start: Start, tmp_path: Path, tiny: Path) -> None:
     process, run = begin_training(start, tmp_path, tiny)
-    (torchrun,) = [
+    (keeper,) = [
         pid
         for pid in processes_with(str(run))
-        if "torch.distributed.run" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        if keeper_module.__name__ in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     ]
-    os.kill(torchrun, signal.SIGKILL)
+    os.kill(keeper, signal.SIGKILL)
     wait_until("the ranks to end", lambda: ranks(run) == [])
     process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1

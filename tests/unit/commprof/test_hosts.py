@@ -19,7 +19,7 @@ def test_a_rank_that_fails_before_the_last_one_is_started_ends_the_others(monkey
         return rank
 
     monkeypatch.setattr(hosts, "_start", start_and_let_rank_0_end)
-    monkeypatch.setattr(hosts, "raise_on_sigterm", lambda: None)  # this process is pytest's
+    monkeypatch.setattr(hosts, "raise_when_stopped", lambda: None)  # this process is pytest's
     monkeypatch.setattr(hosts, "_FAILURE_GRACE_S", 0.1)
     monkeypatch.setattr(hosts, "host_command", lambda number, command: list(command))
     three = [Host(name=f"host{number}", address="", wire=parse_wire("1gbit"), processes=()) for number in range(3)]

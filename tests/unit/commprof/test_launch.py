@@ -8,57 +8,80 @@ from commprof.commbench.records.rundir import create_run, read_info
 from commprof.launch import _explain, _forward, _Heard, _without_launch_flags
 from tests.factory import run_info
 
-TORCHRUN_WORDS = """\
-W1122 08:21:32.123000 99 torch/distributed/run.py:766] Setting OMP_NUM_THREADS
+RANKS_WORDS = """\
+W1122 08:21:32.123000 99 torch/distributed/distributed_c10d.py:766] Setting OMP_NUM_THREADS
 USDT:2026-11-22 profiler_start
 step 1/10  loss 1.2
-E1122 08:45:32.101000 99 torch/distributed/elastic/api.py:1010] failed (exitcode: -9) local_rank: 1 (pid: 7) of binary: x
-Traceback (most recent call last):
-torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+[rank1]:[W1128 08:33:42.116299176 TCPStore.cpp:138] [c10d] recvValueWithTimeout failed on SocketImpl(fd=5): got 0 bytes.
+<omitting python frames>
+
+frame #0: c10::Error::Error(c10::SourceLocation, std::string)
+
+step 2/10  loss 1.1
+
+commprof: error: rank 0 lost rank 1
+commprof: ranks: rank 1 was killed (SIGKILL)
 """
 
 
-def test_ranks_words_pass_and_torchruns_stay() -> None:
+def test_output_passes_and_what_explains_an_end_is_kept() -> None:
     shown, heard, seen = io.StringIO(), _Heard(), list[str]()
-    _forward(io.StringIO(TORCHRUN_WORDS), shown, heard, seen.append)
-    assert shown.getvalue() == "step 1/10  loss 1.2\n" == "".join(seen)
-    assert "exitcode: -9" in heard.noise[0]
+    _forward(io.StringIO(RANKS_WORDS), shown, heard, seen.append)
+    assert shown.getvalue() == "step 1/10  loss 1.2\nstep 2/10  loss 1.1\n\n" == "".join(seen)
+    assert (heard.words, heard.ending) == (["rank 0 lost rank 1"], "rank 1 was killed (SIGKILL)")
 
 
-def test_a_flood_of_torchrun_words_stays_bounded() -> None:
+def test_a_flood_of_words_stays_bounded() -> None:
     heard = _Heard()
-    flood = TORCHRUN_WORDS + "x" * 10_000 + "\n" + "y\n" * 10_000 + "commprof: error: z\n" * 10_000
+    flood = (
+        "commprof: error: " + "z" * 10_000 + "\n" + "commprof: error: z\n" * 10_000 + "commprof: ranks: " + "y" * 9999 + "\n"
+    )
     _forward(io.StringIO(flood), io.StringIO(), heard, None)
-    assert len(heard.noise) == len(heard.words) == 500
-    assert max(map(len, heard.noise)) <= 1000
+    assert (len(heard.words), max(map(len, heard.words)), len(heard.ending)) == (500, 1000, 1000)
+
+
+class Gone(io.StringIO):
+    """A terminal, or `head`, whose reader has gone."""
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+def test_lines_are_read_on_when_nobody_reads_them_any_more() -> None:
+    heard, seen = _Heard(), list[str]()
+    _forward(io.StringIO("a\nb\ncommprof: error: z\n"), Gone(), heard, seen.append)
+    assert (heard.words, seen) == (["z"], ["a\n", "b\n"])
 
 
 @pytest.mark.parametrize(
-    ("noise", "words", "reason"),
+    ("ending", "words", "reason"),
     [
-        ("failed (exitcode: -9) local_rank: 1 (pid: 7)", ["rank 0 lost rank 1"], "rank 1 was killed (SIGKILL)"),
-        ("failed (exitcode: 1) local_rank: 0 (pid: 7)", ["no space left", "no space left"], "no space left"),
-        ("failed (exitcode: 1) local_rank: 0 (pid: 7)", [], "rank 0 failed"),
+        ("rank 1 was killed (SIGKILL)", ["rank 0 lost rank 1"], "rank 1 was killed (SIGKILL)"),
+        ("rank 0 failed with exit code 1", ["no space left", "no space left"], "no space left"),
+        ("rank 0 failed with exit code 1", [], "rank 0 failed with exit code 1"),
+        ("rank 1 did not end within 9 s of the others", [], "rank 1 did not end within 9 s"),
         ("", [], "the ranks could not be started"),
     ],
 )
-def test_what_ended_the_run_is_one_line_and_marks_it(tmp_path: Path, noise: str, words: list[str], reason: str) -> None:
+def test_what_ended_the_run_is_one_line_and_marks_it(tmp_path: Path, ending: str, words: list[str], reason: str) -> None:
     create_run(tmp_path / "r", run_info(status="running"))
-    error = _explain(_Heard(words=words, noise=[noise]), tmp_path / "r", 1)
+    error = _explain(_Heard(words=words, ending=ending), tmp_path / "r", 1, "rank 0")
     assert str(error).startswith(reason)
     assert str(tmp_path / "r") in str(error)
     assert (read_info(tmp_path / "r").failure or "").startswith(reason)
 
 
-def test_ranks_that_ended_because_torchrun_was_killed_did_not_stop_by_themselves(tmp_path: Path) -> None:
+def test_ranks_that_ended_because_their_launcher_was_killed_did_not_stop_by_themselves(tmp_path: Path) -> None:
     create_run(tmp_path / "r", run_info(status="interrupted"))
-    assert str(_explain(_Heard(), tmp_path / "r", -9)).startswith("the launcher was killed (SIGKILL)")
+    assert str(_explain(_Heard(), tmp_path / "r", -9, "the launcher of the ranks")).startswith(
+        "the launcher of the ranks was killed (SIGKILL)"
+    )
     assert read_info(tmp_path / "r").status == "failed"
 
 
 def test_a_run_that_was_asked_to_stop_is_not_called_failed(tmp_path: Path) -> None:
     create_run(tmp_path / "r", run_info(status="interrupted"))
-    error = _explain(_Heard(noise=["failed (exitcode: 130) local_rank: 0 (pid: 7)"]), tmp_path / "r", 1)
+    error = _explain(_Heard(ending="rank 0 failed with exit code 130"), tmp_path / "r", 1, "rank 0")
     assert isinstance(error, Interrupted)
     assert read_info(tmp_path / "r").status == "interrupted"
 

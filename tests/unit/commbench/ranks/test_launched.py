@@ -1,7 +1,7 @@
 import pytest
 
 from commprof.commbench.errors import BadInput
-from commprof.commbench.ranks.launched import detect_rank, expand_hosts, tasks_per_node
+from commprof.commbench.ranks.launched import detect_rank, expand_hosts, tasks_per_node, where_ranks_meet
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "x",
@@ -38,6 +38,31 @@ def test_torchruns_variables_say_who_we_are() -> None:
     assert (context.launcher, context.master) == ("torchrun", None)
 
 
+def test_a_rank_of_our_own_launcher_is_told_apart() -> None:
+    context = detect_rank({**TORCHRUN, "COMMPROF_KEPT": "1"})
+    assert (context.rank, context.world_size, context.launcher) == (5, 8, "commprof")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "MASTER_PORT= is no port"),
+        ({"MASTER_PORT": "99999"}, "MASTER_PORT=99999 is no port"),
+        ({"MASTER_PORT": "x"}, "MASTER_PORT=x is no port"),
+        ({"MASTER_PORT": "5", "MASTER_ADDR": ""}, "MASTER_ADDR is not set"),
+    ],
+)
+def test_a_meeting_place_that_is_none_is_refused(change: dict[str, str], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        where_ranks_meet(detect_rank(TORCHRUN), {**TORCHRUN, **change})
+
+
+def test_ranks_meet_where_their_launcher_says() -> None:
+    environ = {**TORCHRUN, "MASTER_PORT": "29500"}
+    assert where_ranks_meet(detect_rank(environ), environ) == ("h", 29500)
+    assert where_ranks_meet(detect_rank(STEP), STEP) == ("n07", 22105)
+
+
 def test_a_step_of_srun_says_who_we_are_and_where_to_meet() -> None:
     context = detect_rank(STEP)
     assert (context.rank, context.local_rank, context.world_size, context.num_nodes) == (3, 1, 4, 2)
@@ -72,6 +97,16 @@ def test_a_stray_variable_a_batch_script_and_a_lone_task_are_worlds_of_their_own
     [
         (TORCHRUN, {"RANK": "five"}, "torchrun's environment is incomplete"),
         (TORCHRUN, {"WORLD_SIZE": None}, "torchrun's environment is incomplete"),
+        (TORCHRUN, {"WORLD_SIZE": "0"}, "WORLD_SIZE=0: a job has 1 to"),
+        (TORCHRUN, {"WORLD_SIZE": "99999999999"}, "WORLD_SIZE=99999999999: a job has 1 to"),
+        (TORCHRUN, {"RANK": "8"}, "RANK=8 with WORLD_SIZE=8: set it to 0 to 7"),
+        (TORCHRUN, {"RANK": "-1"}, "RANK=-1 with WORLD_SIZE=8"),
+        (TORCHRUN, {"LOCAL_RANK": "4"}, "LOCAL_RANK=4 with LOCAL_WORLD_SIZE=4"),
+        (TORCHRUN, {"LOCAL_WORLD_SIZE": "0"}, "LOCAL_WORLD_SIZE=0: a job has 1 to"),
+        (TORCHRUN, {"LOCAL_WORLD_SIZE": "9"}, "LOCAL_WORLD_SIZE=9 is more than WORLD_SIZE=8"),
+        (STEP, {"SLURM_PROCID": "4"}, "SLURM_PROCID=4 with SLURM_STEP_NUM_TASKS=4"),
+        (STEP, {"SLURM_STEP_NUM_TASKS": "0"}, "SLURM_STEP_NUM_TASKS=0: a job has"),
+        (STEP, {"SLURM_LOCALID": "2"}, "SLURM_LOCALID=2 with SLURM_STEP_TASKS_PER_NODE=2"),
         (STEP, {"SLURM_PROCID": None}, "srun's environment is incomplete"),
         (STEP, {"SLURM_STEP_NODELIST": "n[1-"}, "srun's environment is incomplete"),
         (STEP, {"SLURM_STEP_TASKS_PER_NODE": "3,1"}, "set --ntasks-per-node"),
