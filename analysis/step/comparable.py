@@ -20,6 +20,7 @@ from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import ScalingKind
 from commprof.analysis.step.drift import TOLD_DRIFT, drift_of
 from commprof.analysis.step.estimate import PACE_ERROR
+from commprof.analysis.step.language import compute_only_run, is_configured
 from commprof.analysis.step.profiles import profile_runs
 from commprof.analysis.step.results import Overhead, PredictionSet
 from commprof.commbench.errors import UnusableData
@@ -157,7 +158,7 @@ def _faster_than_shared(run: Run, single: _SingleStep) -> str:
     return (
         f"{_REFUSAL} {n} ranks take less than 1/{n} of one rank's time, {_told(run)} of {format_seconds(single.step_s)} "
         f"({single.name}), and no compute-only run on {n} ranks tells whether caches do that; measure {single.name} "
-        "again, or add distributed.synchronisation=compute_only"
+        f"again, or add {compute_only_run(n, configured=is_configured(run.info))}"
     )
 
 

@@ -20,7 +20,7 @@ from commprof.analysis.step.computation import ComputePool, copy_share, draw_com
 from commprof.analysis.step.ddp import NO_CONTENTION, Contention, share_cores
 from commprof.analysis.step.drift import drift_of
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs, sent_share_of
-from commprof.analysis.step.language import is_configured
+from commprof.analysis.step.language import compute_only_run, is_configured
 from commprof.analysis.step.pools import compute_only_s
 from commprof.analysis.step.profiles import profile_runs
 from commprof.analysis.step.repeats import Repeats, repeats_of
@@ -214,7 +214,7 @@ def _pool(measured: Repeats | None, profiles: Repeats, world_size: int, ranks_on
     if profile.info.workload is not None and profile.info.workload.scaling == "strong":
         raise UnusableData(
             f"{profile.path} shares one batch out (strong scaling), and how long {world_size} ranks compute on a part of "
-            f"it was not measured; add commprof train ... --nproc {world_size} distributed.synchronisation=compute_only"
+            f"it was not measured; add {compute_only_run(world_size, configured=is_configured(profile.info))}"
         )
     slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
     pool = profiles.pool(slowdown=slowdown)

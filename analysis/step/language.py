@@ -50,5 +50,12 @@ def bucket_cap_setting(cap_mb: int, *, configured: bool) -> str:
     return f"{_ddp(configured)}bucket_cap_mb={cap_mb}{'' if configured else ')'}"
 
 
+def compute_only_run(world_size: int, *, configured: bool) -> str:
+    """Write how ranks are measured that compute and send nothing."""
+    if configured:
+        return f"commprof train ... --nproc {world_size} distributed.synchronisation=compute_only"
+    return f"commprof record --compute-only -- torchrun --nproc-per-node {world_size} SCRIPT"
+
+
 def _ddp(configured: bool) -> str:
     return "distributed." if configured else "DistributedDataParallel(..., "

@@ -25,6 +25,7 @@ from commprof.analysis.step.ddp import NO_CONTENTION
 from commprof.analysis.step.drift import TOLD_DRIFT
 from commprof.analysis.step.estimate import Estimate, comm_s, estimate, interval
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs
+from commprof.analysis.step.language import compute_only_run
 from commprof.analysis.step.results import BreakEven, Model, Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep
 from commprof.analysis.wire.cost import cost_s, ring_s
 from commprof.analysis.wire.outside_sweep import unmeasured_sizes
@@ -137,6 +138,10 @@ def break_even_of(inputs: StepInputs, single_s: float, kind: ScalingKind) -> Bre
     )
 
 
+def _compute_only(inputs: StepInputs) -> str:
+    return compute_only_run(inputs.world_size, configured=inputs.configured)
+
+
 def _assumptions(inputs: StepInputs, kind: ScalingKind) -> list[str]:
     fixed = "the batch per rank stays as it is (weak scaling)" if kind == "weak" else "one batch is shared out (strong scaling)"
     notes = [fixed]
@@ -146,16 +151,16 @@ def _assumptions(inputs: StepInputs, kind: ScalingKind) -> list[str]:
     elif not inputs.measured_at_n:
         notes.append("copying gradients into and out of buckets is free")
     if inputs.delayed:
-        notes.append("gradients are sent after backward (distributed.synchronisation=delayed)")
+        notes.append("gradients are sent after backward, all communication exposed")
     if inputs.slowdown > 1:
         notes.append(
             f"{inputs.world_size} ranks take {inputs.slowdown:.3g} times as long to compute, for want of cores; "
-            "profile with distributed.threads_per_rank as at that size, or give a compute-only run"
+            f"profile with as many threads as a rank has at that size, or add {_compute_only(inputs)}"
         )
     elif not inputs.measured_at_n and inputs.traced_from is None:
         notes.append(
             f"{inputs.world_size} ranks compute as fast as one alone; no compute-only run at this size was given, which would "
-            "add what ranks cost each other on one machine (commprof record --compute-only, compute_only=True)"
+            f"add what ranks cost each other on one machine: {_compute_only(inputs)}"
         )
     if inputs.extrapolated:
         notes.append(f"no bench on {inputs.world_size} ranks; the wire is carried over by its {inputs.cost.form}")
