@@ -1,8 +1,8 @@
-"""Every example that README.md, the optimization guide and `--help` show: it runs as it is typed, or, where that takes long,
-its words are accepted.
+"""Every example that README.md, the first ten minutes, the optimization guide and `--help` show: it runs as it is typed, or,
+where that takes long, its words are accepted.
 
-README's first bench and trainings run once, in a folder of their own, with words added that make them small; what reads runs
-then reads those.
+The first ten minutes' bench and trainings run once, in a folder of their own, with words added that make them small; what reads
+runs then reads those.
 """
 
 import glob
@@ -26,6 +26,7 @@ from tests.factory import collective, retime_steps, write_measurements
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+MINUTES = (ROOT / "docs" / "first-ten-minutes.md").read_text()
 GUIDE = (ROOT / "docs" / "optimization-guide.md").read_text()
 TINY = (
     "model.vocabulary=300 model.sequence_length=16 model.d_model=16 model.layers=1 model.heads=2 model.feed_forward=32 "
@@ -37,6 +38,7 @@ ONLY_CHECKED = {
     "bench": "measures for a minute; test_bench.py runs it",
     "links": "starts ranks; test_links.py runs it",
     "contention": "starts ranks; test_contention.py runs it",
+    "record": "starts the reader's own program; test_foreign_trainings.py runs it",
     "train": "trains for minutes; test_train.py and test_training_options.py run it",
     "study": "takes minutes, or a testbed; test_study_plan.py and tests/slurm run it",
     "testbed": "makes network namespaces as root; tests/testbed runs it",
@@ -74,7 +76,7 @@ class Example:
 
 def examples() -> Iterator[Example]:
     """Yield those of the documents, then those of each verb's help."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", f"{README}\n{GUIDE}", re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", f"{README}\n{MINUTES}\n{GUIDE}", re.MULTILINE | re.DOTALL)
     for block in (text for language, text in blocks if not language):
         for line in block.replace("\\\n", " ").splitlines():
             yield from example(line)
@@ -97,13 +99,13 @@ def example(line: str) -> Iterator[Example]:
 SHOWN = tuple(dict.fromkeys(examples()))
 # What is shown twice, in README and by --help say, runs once.
 EXAMPLES = tuple({own.words: own for own in reversed(SHOWN)}.values())[::-1]
-_STEPS = README.partition("## Your own machine")[2].split("```")[1].splitlines()
+_STEPS = MINUTES.partition("## Your own machine")[2].split("```")[1].splitlines()
 WALK = [own for own in SHOWN if own.line in _STEPS]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Take README's steps that measure, made small, and add what else the examples name."""
+    """Take the first ten minutes' steps that measure, made small, and add what else the examples name."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "configs").symlink_to(ROOT / "configs")
     for step in (own for own in WALK if own.verb in SMALLER):
@@ -167,12 +169,12 @@ def test_examples_are_right(example: Example, home: Path, monkeypatch: pytest.Mo
             assert main(["import", "--preset", "h100x8-nvlink", "--folder", "runs/h100"]) == 0
         before = set(Path("runs").iterdir())
         assert main(words) in ((0, CHECK_SAYS_NO) if example.verb == "check" else (0,))
-        if example.verb == "import":  # what others mean by runs/*-train-n2-* is README's own training
+        if example.verb == "import":  # what others mean by runs/*-train-n2-* is the walk's own training
             for imported in set(Path("runs").iterdir()) - before:
                 shutil.rmtree(imported)
         return
     verb = verb_named(example.verb)
-    args = parser_of(example.verb, verb).parse_intermixed_args([*words[1:], *(TINY.split() if example.verb == "train" else ())])
+    args = parser_of(example.verb, verb).read([*words[1:], *(TINY.split() if example.verb == "train" else ())])
     if example.verb == "testbed" or "study-testbed" in example.line:
         try:
             check_usable()
