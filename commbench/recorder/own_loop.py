@@ -81,12 +81,12 @@ def record_steps(
     run = make_run("train", context, device, path, backend=backend, workload=workload)
     clock = device_clock(device.type)
     recorder = StepRecorder(
-        model, folder=run, rank=context.rank, clock=clock, samples_per_rank=samples_per_rank, warmup_steps=warmup_steps
+        model, folder=run.path, rank=context.rank, clock=clock, samples_per_rank=samples_per_rank, warmup_steps=warmup_steps
     )
-    with marked(run, context.rank), sampled(run, context), recorder:
+    with marked(run), sampled(run.path, context), recorder:
         yield recorder
     if context.rank == 0:
-        sys.stderr.write(f"commprof: the steps are in {printable(str(run))}\n")
+        sys.stderr.write(f"commprof: the steps are in {printable(str(run.path))}\n")
 
 
 def _own_place(device: torch.device) -> RankContext:

@@ -1,6 +1,7 @@
 """A run on disk: `runs/<UTC>-<kind>-n<world>-<hex>/`.
 
     run.json          RunInfo, replaced atomically when the run ends
+    run.lock          who writes it (ownership.py)
     *.jsonl           raw records, append-only: complete up to the last line even after a crash
     gradients.json    single documents, atomic
     traces/ logs/     other programs' files
@@ -14,7 +15,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import IO, Any, Self, TypeVar
 import msgspec
 
 from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.records.ownership import LOCK_FILE, Ownership, take
 from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo, RunKind, RunStatus
 
 RUN_FILE = "run.json"
@@ -45,6 +47,25 @@ def new_run_path(root: Path, kind: RunKind, world_size: int) -> Path:
 
 def create_run(path: Path, info: RunInfo) -> None:
     """Create the folder exclusively and write its run.json; raise BadInput where the folder exists or cannot be."""
+    _make_folder(path)
+    write_document(path / RUN_FILE, info)
+
+
+def create_owned_run(path: Path, info: RunInfo, mark: str) -> Ownership:
+    """Create a run as `create_run` does, owned by the command of this mark; what the disk does not take leaves no folder."""
+    _make_folder(path)
+    try:
+        owned = take(path, mark)
+        write_document(path / RUN_FILE, info)
+    except BaseException:
+        with suppress(OSError):  # what is in it is somebody else's
+            (path / LOCK_FILE).unlink(missing_ok=True)
+            path.rmdir()
+        raise
+    return owned
+
+
+def _make_folder(path: Path) -> None:
     if path.exists():
         raise BadInput(f"{path} already exists; a run never overwrites another, choose a new folder")
     try:
@@ -52,7 +73,6 @@ def create_run(path: Path, info: RunInfo) -> None:
         path.mkdir()  # fails if somebody else was faster
     except OSError as error:
         raise BadInput(f"cannot create the run folder {path}: {error.strerror}; choose one you may write to") from None
-    write_document(path / RUN_FILE, info)
 
 
 def finish_run(path: Path, status: RunStatus, failure: str | None = None, *, override: bool = False) -> None:
@@ -78,9 +98,15 @@ def _overwrite(path: Path, text: bytes) -> None:
         file.truncate()
 
 
-def reopen_run(path: Path) -> None:
-    """Mark a run as running again: only a study goes on after it has ended."""
-    write_document(path / RUN_FILE, replace(read_info(path), status="running", failure=None, ended_at=None))
+def reopen_run(path: Path, mark: str) -> Ownership:
+    """Own a run and mark it as running again; raise BadInput, which names the owner, where another command has it."""
+    owned = take(path, mark)
+    try:
+        write_document(path / RUN_FILE, replace(read_info(path), status="running", failure=None, ended_at=None))
+    except BaseException:
+        owned.release()
+        raise
+    return owned
 
 
 def read_info(path: Path) -> RunInfo:
@@ -121,7 +147,21 @@ def write_new_document(path: Path, document: Any) -> bool:  # noqa: ANN401  as a
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of `path` when the block succeeds and disappears when it does not."""
+    """Open a new file that takes the place of `path` when the block succeeds and disappears when it does not.
+
+    An OSError of the disk names `path`.
+    """
+    try:
+        with _replacing(path) as file:
+            yield file
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(path)  # the system names none where writing fails, or one that nobody has heard of
+        raise
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
