@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from commprof.commbench.display.terminal import is_terminal
+from commprof.commbench.display.terminal import is_terminal, tell
 from commprof.commbench.units import printable
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ class Report:
         if self._line is not None:
             self._line.draw(words, left, done)
         else:
-            sys.stderr.write("  ".join(filter(None, (words, left))) + "\n")
-            sys.stderr.flush()
+            tell("  ".join(filter(None, (words, left))) + "\n")
 
     def clear(self) -> None:
         """Take the line from the terminal, until the next one."""

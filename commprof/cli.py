@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from commprof.commbench.errors import CommprofError
+from commprof.commbench.display.terminal import Output, drop_output, tell
+from commprof.commbench.errors import CommprofError, RunFailed
 from commprof.commbench.ranks.launched import was_started_as_rank
 from commprof.commbench.ranks.stopping import end_process, end_with_launcher
 from commprof.commbench.units import printable
@@ -84,27 +85,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
-            return _run(argv)
+            return _whole(_run(argv))
         finally:
             sys.stdout.flush()  # here, where a reader that has gone can still be caught
     except CommprofError as error:
-        sys.stderr.write(f"commprof: error: {printable(str(error))}\n")
+        tell(f"commprof: error: {printable(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("commprof: interrupted\n")
+        tell("commprof: interrupted\n")
         return 130
     except MemoryError:
-        sys.stderr.write("commprof: error: this machine has too little memory for it; lower what is asked for\n")
+        tell("commprof: error: this machine has too little memory for it; lower what is asked for\n")
         return 1
     except BrokenPipeError:
-        _drop_output()  # its reader has gone and wants no message
+        drop_output()  # its reader has gone and wants no message
         return 1
     except OSError as error:
         if error.filename is None and error.errno not in _FULL:
             raise
         if error.filename is None:
-            _drop_output()
-        sys.stderr.write(f"commprof: error: {printable(_unusable(error))}\n")
+            drop_output()
+        tell(f"commprof: error: {printable(_unusable(error))}\n")
         return 1 if error.errno in _FULL else 2
 
 
@@ -114,6 +115,13 @@ def _unusable(error: OSError) -> str:
         return f"standard output cannot be written: {error.strerror}; make room where it goes"
     mend = "make room" if error.errno in _FULL else "name one that you may use (--out says where results go)"
     return f"cannot use {error.filename}: {error.strerror}; {mend}"
+
+
+def _whole(code: int) -> int:
+    """Return the exit code of what was printed whole; raise RunFailed where the disk took only a part of it."""
+    if Output.lost is None or isinstance(Output.lost, BrokenPipeError):
+        return code
+    raise RunFailed(f"cannot write the output: {Output.lost.strerror}; make room, the run itself is whole")
 
 
 def _prepare_streams() -> None:
@@ -132,11 +140,6 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks
-
-
-def _drop_output() -> None:
-    """Let Python hand the rest of the output to nobody; it would try the old reader again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: list[str]) -> int:

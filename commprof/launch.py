@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -28,8 +29,9 @@ from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunF
 from commprof.commbench.progress import TERMINAL_VARIABLE, terminal
 from commprof.commbench.ranks import keeper
 from commprof.commbench.ranks.stopping import child_dies_with, raise_when_stopped, stopped_by
+from commprof.commbench.records.ownership import MARK_VARIABLE, belongs_to, take
 from commprof.commbench.records.rundir import RUN_FILE, finish_run, new_run_path, read_info
-from commprof.commbench.records.types import RunKind
+from commprof.commbench.records.types import RunKind, RunStatus
 from commprof.commbench.units import printable
 
 _KINDS: dict[str, RunKind] = {"bench": "bench", "links": "links", "contention": "contention", "train": "train"}
@@ -77,6 +79,7 @@ def launch(
     Raises RunFailed naming the rank that died, or Interrupted, or KeyboardInterrupt.
     """
     raise_when_stopped()
+    mark = secrets.token_hex(8)
     child = subprocess.Popen(
         command,
         stdout=log,
@@ -85,7 +88,7 @@ def launch(
         errors="replace",
         start_new_session=True,
         preexec_fn=_begin_as_child(os.getpid()),  # noqa: PLW1509  a killed launcher leaves nobody behind
-        env={"OMP_NUM_THREADS": "1", **os.environ, **environ},
+        env={"OMP_NUM_THREADS": "1", **os.environ, **environ, MARK_VARIABLE: mark},
     )
     assert child.stderr is not None
     heard = _Heard()
@@ -98,14 +101,14 @@ def launch(
         reason = str(error) or stopped_by(signal.SIGINT)
         _stop(child, signal.SIGINT if isinstance(error, KeyboardInterrupt) else error.signum or signal.SIGTERM)
         if not _is_interrupted(run):  # the ranks' own words say how to go on
-            _mark(run, "interrupted", reason)
+            _mark(run, mark, "interrupted", reason)
         raise
     except BaseException:
         _stop(child, signal.SIGTERM)
         raise
     reader.join(timeout=_DRAIN_S)
     if code != 0:
-        raise _explain(heard, run, code, "rank 0" if _is_a_rank(command) else "the launcher of the ranks")
+        raise _explain(heard, run, mark, code, "rank 0" if _is_a_rank(command) else "the launcher of the ranks")
 
 
 def _begin_as_child(launcher: int) -> Callable[[], None]:
@@ -199,10 +202,10 @@ def _tell(line: str, target: IO[str] | None) -> IO[str] | None:
     return target
 
 
-def _explain(heard: _Heard, run: Path, code: int, child: str) -> CommprofError:
+def _explain(heard: _Heard, run: Path, mark: str, code: int, child: str) -> CommprofError:
     """Put what ended the run into one line: who was killed, or the ranks' own words, or how the first of them ended."""
-    known = (run / RUN_FILE).exists()
-    where = f"; what was measured until then is in {run}" if known else ""
+    known = _is_ours(run, mark)
+    where = _what_is_left(run) if known else ""
     if code < 0:
         reason = f"{child} was killed ({signal.Signals(-code).name})"
     elif "was killed" in heard.ending:
@@ -211,19 +214,38 @@ def _explain(heard: _Heard, run: Path, code: int, child: str) -> CommprofError:
         return Interrupted(f"{info.failure}{where}")
     elif code == Interrupted.exit_code:
         reason = next(iter([*filter(None, [heard.ending]), *heard.words]), stopped_by(signal.SIGINT))
-        _mark(run, "interrupted", reason)
+        _mark(run, mark, "interrupted", reason)
         return Interrupted(f"{reason}{where}")
     else:
         unheard = "the ranks could not be started or did not end well; their own words are above"
         reason = next(iter([*heard.words, *filter(None, [heard.ending])]), unheard)
-    _mark(run, "failed", reason)
+    _mark(run, mark, "failed", reason)
     return RunFailed(f"{reason}{where}")
 
 
-def _mark(run: Path, status: str, reason: str) -> None:
-    assert status in ("failed", "interrupted")
-    if (run / RUN_FILE).is_file():
-        finish_run(run, "failed" if status == "failed" else "interrupted", printable(reason), override=True)
+def _mark(run: Path, mark: str, status: RunStatus, reason: str) -> None:
+    """Mark the run where it is ours and nobody has gone on with it meanwhile."""
+    if not _is_ours(run, mark):
+        return
+    try:
+        owned = take(run, mark)
+    except BadInput:
+        return  # another command has it; it wrote its own mark after we looked
+    try:
+        finish_run(run, status, printable(reason), override=True)
+    finally:
+        owned.release()
+
+
+def _is_ours(run: Path, mark: str) -> bool:
+    return (run / RUN_FILE).is_file() and belongs_to(run, mark)
+
+
+def _what_is_left(run: Path) -> str:
+    """Say where the measurements are, or that there are none: then there is nothing to go on with."""
+    if any(path.stat().st_size for path in run.glob("*.jsonl") if not path.name.startswith("telemetry")):
+        return f"; what was measured until then is in {run}"
+    return f"; nothing was measured, {run} says why: start anew, in a new folder"
 
 
 def _is_interrupted(run: Path) -> bool:

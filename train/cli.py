@@ -7,11 +7,11 @@ a second and not an allocation.
 import argparse
 import os
 import signal
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from commprof.commbench.display.terminal import Output
 from commprof.commbench.errors import BadInput
 from commprof.commbench.machine.hardware import available_memory_bytes, has_nvidia_driver, usable_cores
 from commprof.commbench.ranks.arguments import add_launch_arguments, check_launch_arguments, check_resume
@@ -140,7 +140,7 @@ def train_verb(args: argparse.Namespace) -> int:
                 write_summary(run, config, memory_bytes)
     if context.rank == 0:
         hint = [opening_traces(run)] if config.profiling.perfetto_hint else []
-        sys.stdout.write("\n".join([summary_text(run), *hint]) + "\n")
+        Output(enabled=True)("\n".join([summary_text(run), *hint]))
     return 0
 
 

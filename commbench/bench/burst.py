@@ -24,14 +24,14 @@ class Burst:
         self.done_s: list[tuple[float, ...]] = []
         self.fastest_s: list[float] = []
         self.elapsed_s = allocated[-1][1]
-        self.stop = False
+        self.stop = 0
 
     def shoot(self) -> None:
         """Launch and await all buckets once and share what every rank saw."""
         own_s = self._time()
         rows = gather_values([self.bench.elapsed(), float(self.bench.stop()), *own_s], self.bench.device)
         self.elapsed_s = rows[0][0]
-        self.stop = any(row[1] for row in rows)
+        self.stop = int(max(row[1] for row in rows))
         self.done_s.append(tuple(max(bucket) for bucket in zip(*(row[2:] for row in rows), strict=True)))
         self.fastest_s.append(min(row[-1] for row in rows))
 
@@ -49,8 +49,8 @@ class Burst:
         return [clock.seconds(start, mark) for mark in marks]
 
 
-def measure_burst(bench: Bench) -> tuple[BurstMeasurement, bool]:
-    """Time the plan's buckets, burst after burst; also say whether all agreed to stop.
+def measure_burst(bench: Bench) -> tuple[BurstMeasurement, int]:
+    """Time the plan's buckets, burst after burst; also return the signal after which all stop, or 0.
 
     Raises OutOfMemory on all ranks where one has no memory left.
     """

@@ -194,6 +194,8 @@ def _resumed_plan(args: argparse.Namespace) -> BenchPlan:
             raise BadInput(f"--resume takes the sweep's own flags from {args.resume}; drop {name}={getattr(args, name)}")
     run = args.resume
     check_resume(args, "bench")
+    if not (run / PLAN_FILE).exists():
+        raise BadInput(f"{run} ended before anything was measured and holds no {PLAN_FILE}; start anew, in a new folder")
     return read_document(run / PLAN_FILE, BenchPlan)
 
 

@@ -20,16 +20,16 @@ from commprof.commbench.bench.ceiling import Ceiling, collective_ceiling
 from commprof.commbench.bench.collectives import Arena
 from commprof.commbench.bench.plan import PLAN_FILE, BenchPlan, Cell
 from commprof.commbench.bench.sweep import Bench, measure
+from commprof.commbench.display.terminal import Output
 from commprof.commbench.errors import BadInput, Interrupted, OutOfMemory, RunFailed
 from commprof.commbench.machine import hardware
 from commprof.commbench.machine.facts import ENVIRONMENT_FILE, HostInfo
 from commprof.commbench.pace import SweepPace
 from commprof.commbench.progress import progress
-from commprof.commbench.ranks.arguments import printer
 from commprof.commbench.ranks.launched import RankContext, detect_rank
 from commprof.commbench.ranks.runtime import broadcast_text, process_group, rank_device, resolve_backend
 from commprof.commbench.ranks.session import open_run
-from commprof.commbench.ranks.stopping import StopRequest
+from commprof.commbench.ranks.stopping import StopRequest, stopped_by
 from commprof.commbench.records.operations import check_operation
 from commprof.commbench.records.rundir import RecordWriter, read_document, read_info, read_records, write_document
 from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement, SizeFailure
@@ -90,7 +90,7 @@ def run_bench(request: BenchRequest) -> int:
             device=device,
             clock=device_clock(device.type),
             rotate_bytes=0 if plan.hot else _ROTATE_CACHES * _cache_bytes(device),
-            stop=stop,
+            stop=lambda: stop.signum,
             announce=announce,
             arena=Arena(device),
         )
@@ -98,11 +98,11 @@ def run_bench(request: BenchRequest) -> int:
             sys.stderr.write("one rank sends nothing over a wire: this times copies in memory; --nproc 2 starts two ranks\n")
         recorder = Recorder(run, request, context, device)
         recorder.open()
-        _sweep(bench, recorder, stop)
+        _sweep(bench, recorder)
     return recorder.close()
 
 
-def _sweep(bench: Bench, recorder: "Recorder", stop: StopRequest) -> None:
+def _sweep(bench: Bench, recorder: "Recorder") -> None:
     cells, burst_to_come = recorder.remaining()
     effort = bench.plan.effort
     pace = SweepPace(cells, None if effort.iterations is not None else effort.budget_s)
@@ -114,12 +114,12 @@ def _sweep(bench: Bench, recorder: "Recorder", stop: StopRequest) -> None:
                 pace.note(bench.elapsed())
                 report(done, format_bytes(measurement.message_bytes))
                 if stopping:
-                    raise Interrupted(stop.reason or "stopped with another rank")
+                    raise Interrupted(stopped_by(stopping))
         if burst_to_come:
             burst, stopping = measure_burst(bench)
             recorder.keep_burst(burst)
             if stopping:
-                raise Interrupted(stop.reason or "stopped with another rank")
+                raise Interrupted(stopped_by(stopping))
     except (Interrupted, KeyboardInterrupt):
         recorder.say_how_to_go_on()
         raise
@@ -141,7 +141,7 @@ class Recorder:
         self._row: dict[Cell, CollectiveMeasurement] = {}
         self._ceiling = _ceiling(run, request.plan.op) if context.rank == 0 else _UNSEEN
         self.tells = context.rank == 0
-        self._say = printer(enabled=self.tells and not request.json)
+        self._say = Output(enabled=self.tells and not request.json)
         shown = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         self._narrow = shown is not None and not table.fits(request.plan, shown, stats=request.stats)
 
@@ -192,7 +192,7 @@ class Recorder:
         self._say(printable(f"# run: {self.run}"))
         if self._context.rank == 0 and self.request.json:
             document = {"run": str(self.run), "measurements": self.measured, "bursts": self.bursts}
-            printer(enabled=True)(msgspec.json.encode(document).decode())
+            Output(enabled=True)(msgspec.json.encode(document).decode())
         return 1 if any(each.num_wrong for each in (*self.measured, *self.bursts)) else 0
 
     def _show(self, measurement: CollectiveMeasurement) -> None:

@@ -38,13 +38,13 @@ _MOST_REMEASURED = 16
 class Bench:
     """What all cells of a sweep share. `rotate_bytes` is the memory that the buffers go round (0: one buffer).
 
-    `stop` says whether this rank was asked to stop; `announce` is told what this rank does next, in words."""
+    `stop` is the signal that asked this rank to stop, 0 if none; `announce` is told what this rank does next, in words."""
 
     plan: BenchPlan
     device: torch.device
     clock: Clock
     rotate_bytes: int
-    stop: Callable[[], bool]
+    stop: Callable[[], int]
     announce: Callable[[str], None]
     arena: Arena
     start_s: float = field(default_factory=time.monotonic)
@@ -53,8 +53,8 @@ class Bench:
         return time.monotonic() - self.start_s
 
 
-def measure(bench: Bench, cells: Sequence[tuple[int, Cell]]) -> Iterator[tuple[CollectiveMeasurement, bool]]:
-    """Yield the measurement of each size and cell, the same on every rank, and whether all agreed to stop after it.
+def measure(bench: Bench, cells: Sequence[tuple[int, Cell]]) -> Iterator[tuple[CollectiveMeasurement, int]]:
+    """Yield the measurement of each size and cell, the same on every rank, and the signal after which all stop, or 0.
 
     Raises OutOfMemory on all ranks where one has no memory left for a size.
     """
@@ -124,7 +124,7 @@ def far_out(slowest_s: Sequence[float]) -> list[int]:
 
 def _measure_cell(
     bench: Bench, collective: Collective, cell: Cell, start_s: float, allowance_s: float
-) -> tuple[CollectiveMeasurement, bool]:
+) -> tuple[CollectiveMeasurement, int]:
     plan = bench.plan
     timer = CallTimer(collective, bench.device, bench.clock, bench.elapsed, bench.stop)
     cold = timer.isolated(1) if plan.warmup_iterations else None

@@ -21,18 +21,18 @@ class Chunk:
     """Some samples: the slowest and the fastest rank of each, seconds per call.
 
     `cpu_s` is CPU time per call, mean over ranks. `elapsed_s` is what rank 0's stopwatch showed at the end of the chunk,
-    so that all ranks reckon with the same time; `stop` says whether any rank was asked to stop.
+    so that all ranks reckon with the same time; `stop` is the signal that asked a rank to stop, 0 if none did.
     """
 
     slowest_s: tuple[float, ...]
     fastest_s: tuple[float, ...]
     cpu_s: float
     elapsed_s: float
-    stop: bool
+    stop: int
 
 
 class CallTimer:
-    """Times one collective's calls. `elapsed` reads this rank's stopwatch, `stop` whether it was asked to stop."""
+    """Times one collective's calls. `elapsed` reads this rank's stopwatch, `stop` the signal that asked it to stop, or 0."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class CallTimer:
         device: torch.device,
         clock: Clock,
         elapsed: Callable[[], float],
-        stop: Callable[[], bool],
+        stop: Callable[[], int],
     ) -> None:
         self._collective, self._device, self._clock = collective, device, clock
         self._elapsed, self._stop = elapsed, stop
@@ -98,5 +98,5 @@ class CallTimer:
             fastest_s=tuple(min(sample) for sample in samples),
             cpu_s=sum(row[2] for row in rows) / len(rows),
             elapsed_s=rows[0][0],
-            stop=any(row[1] for row in rows),
+            stop=int(max(row[1] for row in rows)),
         )

@@ -6,6 +6,7 @@ import time
 from contextlib import nullcontext
 from statistics import median
 
+from commprof.commbench.display.terminal import Output
 from commprof.commbench.errors import BadInput
 from commprof.commbench.pace import SweepPace
 from commprof.commbench.progress import progress
@@ -14,7 +15,6 @@ from commprof.commbench.ranks.arguments import (
     add_sweep_arguments,
     check_launch_arguments,
     check_sweep,
-    printer,
     swept_sizes,
 )
 from commprof.commbench.ranks.loading import load_torch
@@ -60,7 +60,7 @@ def contention(args: argparse.Namespace) -> int:
         raise BadInput("one rank sends nothing that could be slowed; start two or more with --nproc 2")
     device = rank_device(context, backend)
     options = ContentionOptions(sizes=swept_sizes(args, _LARGEST), rounds=args.iters, warmup_rounds=args.warmup_iters)
-    say = printer(enabled=context.rank == 0 and not args.json)
+    say = Output(enabled=context.rank == 0 and not args.json)
     measured = []
     with (
         process_group(context, backend, args.timeout) as roll,
@@ -80,7 +80,7 @@ def contention(args: argparse.Namespace) -> int:
                 report(number, format_bytes(measurement.message_bytes))
     say(f"#\n# times are medians over rounds, slowest rank; GFLOP/s alone and with communication\n# run: {printable(str(run))}")
     if context.rank == 0 and args.json:
-        printer(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())
+        Output(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())
     return 0
 
 

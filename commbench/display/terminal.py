@@ -2,7 +2,8 @@
 
 import os
 import sys
-from typing import IO, TYPE_CHECKING
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from commprof.commbench.display.sheet import Sheet
@@ -21,6 +22,43 @@ def clear_line(stream: IO[str]) -> None:
     if is_terminal(stream):
         stream.write(_ERASE)
         stream.flush()
+
+
+def drop_output() -> None:
+    """Let Python hand the rest of the output to nobody; it would try the old reader again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(line: str) -> None:
+    """Write to standard error; where its reader has gone there is nobody else to tell, and no work that should end for it."""
+    with suppress(OSError):
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+
+class Output:
+    """Prints what is measured, line by line, so that a pipe shows each as it comes.
+
+    A reader that has gone, or a full disk, ends the printing and not what is measured: the other ranks would wait for this one.
+    """
+
+    lost: ClassVar[OSError | None] = None  # what happened to standard output, of which a process has one
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+
+    def __call__(self, text: str) -> None:
+        """Print a line now, on the rank that has a say."""
+        if not self._enabled:
+            return
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except OSError as error:
+            drop_output()
+            Output.lost = error
+            reason = "its reader has gone" if isinstance(error, BrokenPipeError) else error.strerror
+            tell(f"the output goes nowhere from here on ({reason}); what is measured is written down as before\n")
 
 
 def show(sheet: "Sheet") -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from commprof.commbench.display.terminal import Output
 from commprof.commbench.errors import BadInput
 from commprof.commbench.links import table as links_table
 from commprof.commbench.pace import RoundPace
@@ -16,7 +17,6 @@ from commprof.commbench.ranks.arguments import (
     add_sweep_arguments,
     check_launch_arguments,
     check_sweep,
-    printer,
     swept_sizes,
 )
 from commprof.commbench.ranks.loading import load_torch
@@ -64,7 +64,7 @@ def links(args: argparse.Namespace) -> int:
     device = rank_device(context, backend)
     sizes = swept_sizes(args, _LARGEST_ON_GPUS if torch.cuda.is_available() else _LARGEST)
     options = LinkOptions(sizes=sizes, iterations=args.iters, warmup_iterations=args.warmup_iters)
-    say = printer(enabled=context.rank == 0 and not args.json)
+    say = Output(enabled=context.rank == 0 and not args.json)
     measured: list[LinkMeasurement] = []
     with (
         process_group(context, backend, args.timeout) as roll,
@@ -81,7 +81,7 @@ def links(args: argparse.Namespace) -> int:
         say(links_table.matrices(messages))
     say("#\n" + printable(f"# run: {run}"))
     if context.rank == 0 and args.json:
-        printer(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())
+        Output(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())
     return 0
 
 

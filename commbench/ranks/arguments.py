@@ -2,12 +2,11 @@
 
 import argparse
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.ranks.launched import detect_rank
+from commprof.commbench.records.ownership import check_free
 from commprof.commbench.records.rundir import read_info
 from commprof.commbench.records.types import RunKind
 from commprof.commbench.units import format_bytes, parse_bytes, sweep_sizes
@@ -46,6 +45,7 @@ def check_resume(args: argparse.Namespace, kind: RunKind) -> None:
     info = read_info(run)
     if info.kind != kind:
         raise BadInput(f"{run} is a {info.kind} run; go on with it as it began, or name a {kind} run")
+    check_free(run)
     if info.status == "completed":
         raise BadInput(f"{run} is complete; there is nothing to go on with")
     ranks = args.nproc or detect_rank(os.environ).world_size
@@ -123,14 +123,3 @@ def size_bounds(smallest: str, largest: str) -> tuple[int, int]:
     if not 0 < min_bytes <= max_bytes:
         raise BadInput(f"-b {smallest} -e {largest}: need 0 < smallest size <= largest size")
     return min_bytes, max_bytes
-
-
-def printer(*, enabled: bool) -> Callable[[str], None]:
-    """Return what prints a line now, so that a pipe shows each result as it comes; or nothing, on ranks that have no say."""
-
-    def show(text: str) -> None:
-        if enabled:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
-
-    return show

@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import torch
 
-from commprof.commbench.errors import BadInput, CommprofError, Interrupted
+from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
 from commprof.commbench.machine import hardware
 from commprof.commbench.machine.facts import ENVIRONMENT_FILE, HostInfo
 from commprof.commbench.machine.telemetry import telemetry, telemetry_file
@@ -18,8 +18,9 @@ from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.rollcall import RollCall
 from commprof.commbench.ranks.runtime import barrier, broadcast_text, gather_text, naming_lost_ranks, pci_bus_id
 from commprof.commbench.ranks.stopping import raise_when_stopped
+from commprof.commbench.records.ownership import Ownership, belongs_to, own_mark
 from commprof.commbench.records.rundir import (
-    create_run,
+    create_owned_run,
     finish_run,
     new_run_path,
     now_utc,
@@ -53,12 +54,32 @@ def open_run(
     """
     raise_when_stopped()
     path = path or new_run_path(root, kind, context.world_size)
-    path = make_run(kind, context, device, path, backend=backend, workload=workload, resume=resume)
+    run = make_run(kind, context, device, path, backend=backend, workload=workload, resume=resume)
     if roll is not None:
         roll.doing = f"the {kind} run"
-    with marked(path, context.rank), sampled(path, context), naming_lost_ranks(roll):
-        yield path
+    with marked(run), sampled(run.path, context), naming_lost_ranks(roll):
+        yield run.path
         barrier()
+
+
+@dataclass(slots=True)
+class OwnRun:
+    """A run as one of its ranks has it: where it is, and the mark of the command that it belongs to."""
+
+    path: Path
+    rank: int
+    mark: str
+    ownership: Ownership | None = None
+
+    def mark_ended(self, status: RunStatus, failure: str | None = None) -> None:
+        """Write down how the run ended, unless it has become another command's."""
+        if belongs_to(self.path, self.mark):
+            finish_run(self.path, status, failure)
+
+    def release(self) -> None:
+        """Let go of the run, on the rank that owns it."""
+        if self.ownership is not None:
+            self.ownership.release()
 
 
 def make_run(
@@ -70,13 +91,16 @@ def make_run(
     backend: str,
     workload: Workload | None,
     resume: bool = False,
-) -> Path:
-    """Let rank 0 make the folder, with what all ranks say of themselves; return it as rank 0 sees it, on every rank."""
+) -> OwnRun:
+    """Let rank 0 make the folder and own it, with what all ranks say of themselves; return it as rank 0 sees it, on every rank.
+
+    Raises BadInput on every rank where another command has the folder, and RunFailed where the disk does not take it.
+    """
     info = _describe(kind, context, device, backend, workload)
-    path = _together(_reopen if resume else _create, path, info, context, device)
-    with marked_unless_well(path, context.rank):  # whoever is stopped here leaves no run that seems to go on
-        _describe_hosts(path, context, device)
-    return path
+    run = _together(_reopen if resume else _create, path, info, context, device)
+    with marked_unless_well(run):  # whoever is stopped here leaves no run that seems to go on
+        _describe_hosts(run.path, context, device)
+    return run
 
 
 def sampled(path: Path, context: RankContext) -> AbstractContextManager[None]:
@@ -88,27 +112,28 @@ def sampled(path: Path, context: RankContext) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def marked(path: Path, rank: int) -> Iterator[None]:
-    """Write down how the block ended: rank 0 that it went well, any rank what went wrong."""
-    with marked_unless_well(path, rank):
+def marked(run: OwnRun) -> Iterator[None]:
+    """Write down how the block ended: rank 0 that it went well, any rank what went wrong. The run is free then."""
+    with marked_unless_well(run):
         yield
-    if rank == 0:
-        finish_run(path, "completed")
+    if run.rank == 0:
+        run.mark_ended("completed")
+        run.release()
 
 
 @contextmanager
-def marked_unless_well(path: Path, rank: int) -> Iterator[None]:
-    """Write down what went wrong in the block, on any rank."""
+def marked_unless_well(run: OwnRun) -> Iterator[None]:
+    """Write down what went wrong in the block, on any rank; the run is free then."""
     try:
         yield
     except (KeyboardInterrupt, Interrupted) as error:
-        _mark(path, "interrupted", str(error) or "stopped by SIGINT")
+        _mark(run, "interrupted", str(error) or "stopped by SIGINT")
         raise
     except CommprofError as error:
-        _mark(path, "failed", str(error))
+        _mark(run, "failed", str(error))
         raise
     except BaseException as error:
-        _mark(path, "failed", f"rank {rank}: {type(error).__name__}: {error}"[:1000])
+        _mark(run, "failed", f"rank {run.rank}: {type(error).__name__}: {error}"[:1000])
         raise
 
 
@@ -120,43 +145,49 @@ def _describe_hosts(path: Path, context: RankContext, device: torch.device) -> N
         write_document(path / ENVIRONMENT_FILE, hosts)
 
 
-def _mark(path: Path, status: RunStatus, failure: str) -> None:
-    """Mark the run; a disk that cannot take the mark must not hide what ended the run."""
+def _mark(run: OwnRun, status: RunStatus, failure: str) -> None:
+    """Mark the run and let go of it; a disk that cannot take the mark must not hide what ended the run."""
     try:
-        finish_run(path, status, failure)
+        run.mark_ended(status, failure)
+        run.release()
     except OSError as error:
-        sys.stderr.write(f"commprof: {printable(str(path))} could not be marked {status} ({error.strerror})\n")
+        sys.stderr.write(f"commprof: {printable(str(run.path))} could not be marked {status} ({error.strerror})\n")
 
 
-def _create(path: Path, info: RunInfo) -> None:
-    create_run(path, replace(info, run_id=path.name))
+def _create(path: Path, info: RunInfo, mark: str) -> Ownership:
+    return create_owned_run(path, replace(info, run_id=path.name), mark)
 
 
-def _reopen(path: Path, info: RunInfo) -> None:
+def _reopen(path: Path, info: RunInfo, mark: str) -> Ownership:
     earlier = read_info(path)
     for field in ("kind", "world_size", "backend"):
         before, now = getattr(earlier, field), getattr(info, field)
         if before != now:
             raise BadInput(f"{path} has {field} {before}, not {now}; go on with it as it began")
-    reopen_run(path)
+    return reopen_run(path, mark)
 
 
 def _together(
-    make: Callable[[Path, RunInfo], None], path: Path, info: RunInfo, context: RankContext, device: torch.device
-) -> Path:
-    """Let rank 0 make the folder; return its path as rank 0 sees it, or raise rank 0's BadInput on every rank."""
-    failure = ""
+    make: Callable[[Path, RunInfo, str], Ownership], path: Path, info: RunInfo, context: RankContext, device: torch.device
+) -> OwnRun:
+    """Let rank 0 make the folder; return the run as rank 0 sees it, or raise what rank 0 met on every rank."""
+    failure, refused, mark, ownership = "", False, own_mark(), None
     if context.rank == 0:
         try:
-            make(path, info)
-        except CommprofError as error:
-            failure = str(error)
-    failure, shared_path = msgspec.json.decode(
-        broadcast_text(msgspec.json.encode((failure, str(path.absolute()))).decode(), device), type=tuple[str, str]
-    )
+            ownership = make(path, info, mark)
+        except (CommprofError, OSError) as error:
+            failure, refused = _in_words(error, path), isinstance(error, BadInput)
+    said = msgspec.json.encode((failure, refused, str(path.absolute()), mark)).decode()
+    failure, refused, shared_path, mark = msgspec.json.decode(broadcast_text(said, device), type=tuple[str, bool, str, str])
     if failure:
-        raise BadInput(failure)
-    return Path(shared_path)
+        raise (BadInput if refused else RunFailed)(failure)
+    return OwnRun(Path(shared_path), context.rank, mark, ownership)
+
+
+def _in_words(error: CommprofError | OSError, path: Path) -> str:
+    if isinstance(error, CommprofError):
+        return str(error)
+    return f"cannot write {error.filename or path}: {error.strerror}; make room, or name a folder that you may write to"
 
 
 def rank_info(context: RankContext, device: torch.device) -> RankInfo:

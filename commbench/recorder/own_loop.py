@@ -36,7 +36,7 @@ from commprof.commbench.recorder.gradients import bare, uncompiled
 from commprof.commbench.recorder.own_work import OwnWork, say
 from commprof.commbench.recorder.parallelism import training_kind, wrapper_of
 from commprof.commbench.recorder.steps import StepRecorder
-from commprof.commbench.records.rundir import RUN_FILE, finish_run, new_run_path, read_info, write_document
+from commprof.commbench.records.rundir import RUN_FILE, new_run_path, read_info, write_document
 from commprof.commbench.records.types import Workload
 from commprof.commbench.timing import device_clock
 
@@ -130,9 +130,10 @@ class OwnLoop(StepRecorder):
 
     def __enter__(self) -> Self:
         backend = "nccl" if self._device.type == "cuda" else "gloo"
-        self._folder = make_run("train", self._context, self._device, self._folder, backend=backend, workload=self._workload)
+        self._run = make_run("train", self._context, self._device, self._folder, backend=backend, workload=self._workload)
+        self._folder = self._run.path
         with ExitStack() as stack:
-            stack.enter_context(marked(self._folder, self._rank))
+            stack.enter_context(marked(self._run))
             stack.enter_context(sampled(self._folder, self._context))
             super().__enter__()
             self._exchange = Exchange()
@@ -155,7 +156,7 @@ class OwnLoop(StepRecorder):
         """Say why there will be no more records, and mark the run: its steps until here stay."""
         say(f"rank {self._rank} is not recorded any more, the training goes on ({reason})")
         try:
-            finish_run(self._folder, "failed", f"rank {self._rank} was not recorded any more: {reason}")
+            self._run.mark_ended("failed", f"rank {self._rank} was not recorded any more: {reason}")
         except OSError as error:
             say(f"{self._folder} could not be marked failed ({error.strerror})")
 

@@ -1,6 +1,7 @@
 """A run on disk: `runs/<UTC>-<kind>-n<world>-<hex>/`.
 
     run.json          RunInfo, replaced atomically when the run ends
+    run.lock          who writes it (ownership.py)
     *.jsonl           raw records, append-only: complete up to the last line even after a crash
     gradients.json    single documents, atomic
     traces/ logs/     other programs' files
@@ -25,6 +26,7 @@ import msgspec
 
 from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.records.masking import masked, masked_command, masked_variables
+from commprof.commbench.records.ownership import LOCK_FILE, Ownership, take
 from commprof.commbench.records.reading import decode, open_regular, read_bounded
 from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo, RunKind, RunStatus
 
@@ -53,6 +55,25 @@ def new_run_path(root: Path, kind: RunKind, world_size: int) -> Path:
 
 def create_run(path: Path, info: RunInfo) -> None:
     """Create the folder exclusively and write its run.json; raise BadInput where the folder exists or cannot be."""
+    _make_folder(path)
+    write_document(path / RUN_FILE, _without_secrets(info))
+
+
+def create_owned_run(path: Path, info: RunInfo, mark: str) -> Ownership:
+    """Create a run as `create_run` does, owned by the command of this mark; what the disk does not take leaves no folder."""
+    _make_folder(path)
+    try:
+        owned = take(path, mark)
+        write_document(path / RUN_FILE, _without_secrets(info))
+    except BaseException:
+        with suppress(OSError):  # what is in it is somebody else's
+            (path / LOCK_FILE).unlink(missing_ok=True)
+            path.rmdir()
+        raise
+    return owned
+
+
+def _make_folder(path: Path) -> None:
     if path.exists():
         raise BadInput(f"{path} already exists; a run never overwrites another, choose a new folder")
     try:
@@ -60,11 +81,6 @@ def create_run(path: Path, info: RunInfo) -> None:
         path.mkdir()  # fails if somebody else was faster
     except OSError as error:
         raise BadInput(f"cannot create the run folder {path}: {error.strerror}; choose one you may write to") from None
-    try:
-        write_document(path / RUN_FILE, _without_secrets(info))
-    except OSError as error:
-        path.rmdir()
-        raise BadInput(f"cannot write {path / RUN_FILE}: {error.strerror}; choose a folder with room") from None
 
 
 def finish_run(path: Path, status: RunStatus, failure: str | None = None, *, override: bool = False) -> None:
@@ -90,9 +106,15 @@ def _overwrite(path: Path, text: bytes) -> None:
         file.truncate()
 
 
-def reopen_run(path: Path) -> None:
-    """Mark a run as running again: only a study goes on after it has ended."""
-    write_document(path / RUN_FILE, replace(read_info(path), status="running", failure=None, ended_at=None))
+def reopen_run(path: Path, mark: str) -> Ownership:
+    """Own a run and mark it as running again; raise BadInput, which names the owner, where another command has it."""
+    owned = take(path, mark)
+    try:
+        write_document(path / RUN_FILE, replace(read_info(path), status="running", failure=None, ended_at=None))
+    except BaseException:
+        owned.release()
+        raise
+    return owned
 
 
 def read_info(path: Path) -> RunInfo:

@@ -24,7 +24,8 @@ from pathlib import Path
 from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
 from commprof.commbench.machine import hardware
 from commprof.commbench.progress import activity
-from commprof.commbench.records.rundir import RUN_FILE, create_run, finish_run, now_utc, read_info, reopen_run
+from commprof.commbench.records.ownership import Ownership, own_mark
+from commprof.commbench.records.rundir import RUN_FILE, create_owned_run, finish_run, now_utc, read_info, reopen_run
 from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo
 from commprof.commbench.units import printable
 from commprof.commbench.verb import Verb
@@ -67,7 +68,14 @@ def study_verb(args: argparse.Namespace) -> int:
     if args.only is not None:
         _derive(folder, study, plan, args.only)
         return 0
-    _open_study(folder, study, args.study)
+    owned = _open_study(folder, study, args.study)
+    try:
+        return _run_study(folder, study, plan, args)
+    finally:
+        owned.release()
+
+
+def _run_study(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Namespace) -> int:
     try:
         failures = _run_all(folder, study, plan, args)
         words = _conclude(folder)
@@ -201,16 +209,19 @@ def _conclude(folder: Path) -> str:
     return "\n".join([*(textwrap.fill(sentence, _WIDTH) for sentence in sentences), "", printable(f"report: {report}")])
 
 
-def _open_study(folder: Path, study: StudyConfig, source: Path) -> None:
-    """Make the study's folder, or go on in it where it holds this very study; raise BadInput where it holds another."""
+def _open_study(folder: Path, study: StudyConfig, source: Path) -> Ownership:
+    """Make the study's folder, or go on in it where it holds this very study; raise BadInput where it holds another.
+
+    It is this command's then; a second one that wants the same study is refused.
+    """
     if not (folder / RUN_FILE).exists():
-        create_run(folder, _study_info(folder.name, study))
+        owned = create_owned_run(folder, _study_info(folder.name, study), own_mark())
         write_identity(folder, study, source)
-        return
+        return owned
     if read_info(folder).kind != "study":
         raise BadInput(f"{folder} is a run, not a study; give the study another name, or another --out")
     check_identity(folder, study, source)
-    reopen_run(folder)
+    return reopen_run(folder, own_mark())
 
 
 def _study_info(run_id: str, study: StudyConfig) -> RunInfo:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from commprof.commbench.records.ownership import check_free
 from commprof.commbench.records.rundir import RUN_FILE, read_info
 
 
@@ -11,9 +12,10 @@ def is_measured(run: Path) -> bool:
 
 
 def set_aside(folder: Path, run: Path) -> None:
-    """Keep what a failed try measured, where no analysis will take it for a whole run."""
+    """Keep what a failed try measured, where no analysis will take it for a whole run; BadInput while it is being written."""
     if not run.exists():
         return
+    check_free(run)
     aside = folder / "incomplete"
     aside.mkdir(exist_ok=True)
     number = sum(1 for _ in aside.glob(f"{run.name}-*"))

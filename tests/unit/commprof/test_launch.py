@@ -65,7 +65,7 @@ def test_lines_are_read_on_when_nobody_reads_them_any_more() -> None:
 )
 def test_what_ended_the_run_is_one_line_and_marks_it(tmp_path: Path, ending: str, words: list[str], reason: str) -> None:
     create_run(tmp_path / "r", run_info(status="running"))
-    error = _explain(_Heard(words=words, ending=ending), tmp_path / "r", 1, "rank 0")
+    error = _explain(_Heard(words=words, ending=ending), tmp_path / "r", "mark", 1, "rank 0")
     assert str(error).startswith(reason)
     assert str(tmp_path / "r") in str(error)
     assert (read_info(tmp_path / "r").failure or "").startswith(reason)
@@ -73,7 +73,7 @@ def test_what_ended_the_run_is_one_line_and_marks_it(tmp_path: Path, ending: str
 
 def test_ranks_that_ended_because_their_launcher_was_killed_did_not_stop_by_themselves(tmp_path: Path) -> None:
     create_run(tmp_path / "r", run_info(status="interrupted"))
-    assert str(_explain(_Heard(), tmp_path / "r", -9, "the launcher of the ranks")).startswith(
+    assert str(_explain(_Heard(), tmp_path / "r", "mark", -9, "the launcher of the ranks")).startswith(
         "the launcher of the ranks was killed (SIGKILL)"
     )
     assert read_info(tmp_path / "r").status == "failed"
@@ -81,7 +81,7 @@ def test_ranks_that_ended_because_their_launcher_was_killed_did_not_stop_by_them
 
 def test_a_run_that_was_asked_to_stop_is_not_called_failed(tmp_path: Path) -> None:
     create_run(tmp_path / "r", run_info(status="interrupted"))
-    error = _explain(_Heard(ending="rank 0 failed with exit code 130"), tmp_path / "r", 1, "rank 0")
+    error = _explain(_Heard(ending="rank 0 failed with exit code 130"), tmp_path / "r", "mark", 1, "rank 0")
     assert isinstance(error, Interrupted)
     assert read_info(tmp_path / "r").status == "interrupted"
 
