@@ -27,6 +27,7 @@ from commprof.commbench.errors import BadInput, Interrupted, RunFailed
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.runtime import broadcast_text, gather_text, gather_values
 from commprof.commbench.ranks.stopping import StopRequest, stopped_by
+from commprof.commbench.records.quantities import MAX_TIME_S
 from commprof.commbench.records.rundir import keep_records, replacing
 from commprof.commbench.records.training import EvaluationMeasurement, StepMeasurement
 from commprof.commbench.units import format_bytes
@@ -141,10 +142,10 @@ def load_checkpoint(run: Path, config: TrainConfig, world_size: int) -> Checkpoi
         raise BadInput(f"{run} has no checkpoint to go on from (training.checkpoint_every makes them); start a new run")
     path = paths[-1]
     document = _read(path)
-    if isinstance(document, dict) and document.get("format") == 1:
+    version = document.get("format") if isinstance(document, dict) else None
+    if type(version) is int and version == 1:
         raise BadInput(f"{path} was made by an earlier commprof, which saved less; start anew, or go on with that commprof")
-    kinds_fit = isinstance(document, dict) and all(isinstance(document.get(name), kind) for name, kind in _FIELDS.items())
-    if not kinds_fit or document.get("format") != _FORMAT or path.name != f"step-{document['step']:08d}.pt":
+    if type(version) is not int or version != _FORMAT or not _fits(document) or path.name != f"step-{document['step']:08d}.pt":
         raise BadInput(f"{path} is not a checkpoint of this commprof; remove it to go on from the one before")
     checkpoint = Checkpoint(path=path, **{name: document[name] for name in _FIELDS})
     for key, value in comparable(config).items():
@@ -154,6 +155,15 @@ def load_checkpoint(run: Path, config: TrainConfig, world_size: int) -> Checkpoi
     if len(checkpoint.random_states) != world_size:
         raise BadInput(f"{path} was made by {len(checkpoint.random_states)} ranks, not {world_size}; use as many")
     return checkpoint
+
+
+def _fits(document: dict[str, Any]) -> bool:
+    """Say whether a checkpoint's fields are of their types: any may be a tensor, which compares as no number does."""
+    if not all(isinstance(document.get(name), kind) for name, kind in _FIELDS.items()):
+        return False
+    words = all(isinstance(word, str) for pair in document["config"].items() for word in pair)
+    ranks = all(isinstance(own, list) for own in document["random_states"])
+    return words and ranks and document["step"] >= 0 and 0 <= document["elapsed_s"] <= MAX_TIME_S
 
 
 def restore(checkpoint: Checkpoint, trainee: Trainee, context: RankContext) -> None:
@@ -200,6 +210,8 @@ def _read(path: Path) -> Any:  # noqa: ANN401  whatever the file holds; the call
         if path.stat().st_size > _MAX_BYTES:
             raise BadInput(f"{path} is larger than {format_bytes(_MAX_BYTES)}; this is not a checkpoint commprof wrote")
         with zipfile.ZipFile(path) as archive:  # torch itself takes a wrong byte for a weight
+            if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
+                raise ValueError(f"it would unpack to more than {format_bytes(_MAX_BYTES)}")
             if (wrong := archive.testzip()) is not None:
                 raise ValueError(f"the checksum of {wrong} is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -17,7 +17,7 @@ from commprof.analysis.traces.one_rank.files import each_trace, name_without_ran
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.steps import NO_STEP
 from commprof.commbench.errors import UnusableData
-from commprof.commbench.records.quantities import MAX_RANKS
+from commprof.commbench.records.quantities import MAX_RANKS, MIN_TIME_S
 from commprof.commbench.records.rundir import RecordWriter, create_run, finish_run, now_utc, write_document
 from commprof.commbench.records.training import GradientTimeline, ParameterTiming, StepMeasurement
 from commprof.commbench.records.types import SCHEMA_VERSION, WHOLE_BUCKETS_CAP_BYTES, RankInfo, RunInfo, SoftwareInfo, Workload
@@ -190,6 +190,8 @@ def timeline(job: TracedJob) -> GradientTimeline:
 def write_traced_job(path: Path, job: TracedJob) -> None:
     """Write the run folder; raises BadInput where it exists or cannot be, UnusableData as `timeline` does."""
     gradients = timeline(job)
+    if min(step.step_s for step in job.all_steps) < MIN_TIME_S:
+        raise UnusableData("a step of the traces is all exposed communication; there is no computation to predict from")
     create_run(path, run_info(job, path.name))
     for rank, steps in job.steps.items():
         with RecordWriter(path / f"steps.rank{rank:05d}.jsonl") as writer:

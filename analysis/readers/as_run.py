@@ -15,6 +15,7 @@ from commprof.analysis.readers.operation import operation
 from commprof.analysis.readers.world_size import WorldSize, figure_notes, world_size
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.operations import OPERATIONS
+from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.records.rundir import RecordWriter, create_run, finish_run, now_utc
 from commprof.commbench.records.types import SCHEMA_VERSION, CollectiveMeasurement, RankInfo, RunInfo, SoftwareInfo
 from commprof.commbench.units import format_bytes, printable
@@ -61,7 +62,9 @@ def understand(sweep: ForeignSweep, name: str, *, op: str | None, ranks: int | N
     name_of_op, op_source = operation(sweep, name, op)
     size = world_size(sweep, name_of_op, ranks)
     if sweep.sizes_per_rank and OPERATIONS[name_of_op].shared:
-        sweep = replace(sweep, times=tuple(replace(t, message_bytes=t.message_bytes * size.value) for t in sweep.times))
+        whole, beyond = usable(replace(t, message_bytes=t.message_bytes * size.value) for t in sweep.times)
+        sweep, dropped = replace(sweep, times=whole), (*dropped, *beyond)
+    _check_roots(sweep.times, size.value)
     count = node_count(sweep, size.value, nodes)
     ended = [] if sweep.ended_early is None else [f"NOT WHOLE: {sweep.ended_early}; check fails the run"]
     transport = [] if sweep.transport is None else [f"NCCL says: {sweep.transport}"]
@@ -135,6 +138,7 @@ def run_info(understood: Understood, run_id: str, name: str) -> RunInfo:
                 pci_bus_id=device.pci_bus_id,
             )
             for device in sweep.devices
+            if device.rank < understood.ranks.value and device.device < MAX_RANKS
         ),
         software=replace(sweep.software or SoftwareInfo(python="unknown"), python="unknown"),
         environ={name: _word(value) for name, value in sweep.environ},
@@ -146,6 +150,12 @@ def run_info(understood: Understood, run_id: str, name: str) -> RunInfo:
 
 def _word(text: str) -> str:
     return printable(text)[:_MAX_WORD]
+
+
+def _check_roots(times: Sequence[ForeignTime], num_ranks: int) -> None:
+    for time in times:
+        if time.root is not None and not 0 <= time.root < num_ranks:
+            raise UnusableData(f"a row names rank {time.root} as its root, and of {num_ranks} ranks it is none")
 
 
 def _marked_wrong(times: Sequence[ForeignTime], failed_values: int | None) -> tuple[ForeignTime, ...]:

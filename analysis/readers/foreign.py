@@ -13,6 +13,7 @@ from typing import Literal
 
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import DATA_TYPES
+from commprof.commbench.records.quantities import MIN_TIME_S
 from commprof.commbench.records.types import SoftwareInfo
 
 _MAX_BYTES = 2**50
@@ -131,7 +132,7 @@ def usable(times: Iterable[ForeignTime]) -> tuple[tuple[ForeignTime, ...], tuple
     """Drop rows without bytes and times that no clock gives; say how many. Raises UnusableData where nothing is left."""
     everything = list(times)
     sized = [time for time in everything if time.message_bytes > 0]
-    kept = [t for t in sized if t.message_bytes <= _MAX_BYTES and 0 < t.time_s.value < _MAX_SECONDS]
+    kept = [t for t in sized if t.message_bytes <= _MAX_BYTES and MIN_TIME_S <= t.time_s.value < _MAX_SECONDS]
     notes = []
     if len(sized) < len(everything):
         notes.append(f"{len(everything) - len(sized)} times of zero bytes dropped: those messages were too small to share out")

@@ -219,6 +219,8 @@ class CollectiveMeasurement:
         """Raise ValueError for a collective that there is none of, and samples of one rank alone."""
         one_of("op", self.op, OPERATIONS)
         one_of("dtype", self.dtype, DATA_TYPES)
+        if (self.message_bytes == 0) != (self.op == "barrier"):
+            raise ValueError(f"`message_bytes` is {self.message_bytes} of {self.op}; a barrier alone has none")
         same_length(slowest_rank_s=self.slowest_rank_s, fastest_rank_s=self.fastest_rank_s)
         if self.root is not None and self.root >= self.world_size:
             raise ValueError(f"`root` is {self.root}, of {self.world_size} ranks")

@@ -130,6 +130,8 @@ def test_a_possible_record_is_read_as_it_was_written(record: object) -> None:
         (collective(8, [1e-3]), {"slowest_rank_s": []}, "slowest_rank_s"),
         (collective(8, [1e-3, 2e-3]), {"fastest_rank_s": [1e-3]}, "have 2, 1 entries"),
         (collective(8, [0.5]), {"slowest_rank_s": [0.0]}, r"slowest_rank_s\[0\]"),
+        (collective(8, [0.5]), {"message_bytes": 0}, "a barrier alone has none"),
+        (collective(8, [0.5]), {"op": "barrier"}, "`message_bytes` is 8 of barrier"),
         (collective(8, [0.5]), {"root": 2}, "`root` is 2, of 2 ranks"),
         (BURST, {"done_s": [[0.1, 0.2]]}, "`done_s` have 2, 2, 1 entries"),
         (BURST, {"done_s": [[0.1], [0.2]]}, "have 2, 1 entries"),
