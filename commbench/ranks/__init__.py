@@ -2,5 +2,5 @@
 
 In: torchrun's or SLURM's environment. Out: a process group, a session on one run folder, words about who is missing.
 `arguments` are the flags that measuring verbs share.
-Called by bench, links, contention, recorder and train; the roof calls `stopping`.
+Called by bench, links, contention, recorder, foreign and train; the roof calls `stopping`.
 """

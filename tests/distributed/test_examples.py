@@ -38,6 +38,7 @@ ONLY_CHECKED = {
     "links": "starts ranks; test_links.py runs it",
     "contention": "starts ranks; test_contention.py runs it",
     "train": "trains for minutes; test_train.py and test_training_options.py run it",
+    "record": "starts a program of the reader's; test_record.py runs it",
     "study": "takes minutes, or a testbed; test_study_plan.py and tests/slurm run it",
     "testbed": "makes network namespaces as root; tests/testbed runs it",
 }
@@ -170,7 +171,7 @@ def test_examples_are_right(example: Example, home: Path, monkeypatch: pytest.Mo
                 shutil.rmtree(imported)
         return
     verb = verb_named(example.verb)
-    args = parser_of(example.verb, verb).parse_intermixed_args([*words[1:], *(TINY.split() if example.verb == "train" else ())])
+    args = parser_of(example.verb, verb).read([*words[1:], *(TINY.split() if example.verb == "train" else ())])
     if example.verb == "testbed" or "study-testbed" in example.line:
         try:
             check_usable()
