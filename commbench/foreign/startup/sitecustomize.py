@@ -1,13 +1,17 @@
 """Python runs this as it starts, where this folder is on PYTHONPATH: it waits for torch and lets the user's own follow.
 
 Only the standard library, for the interpreter may be another one than ours, and nothing that goes wrong here may reach it.
+Next to nothing of that either: every Python of the command pays for it.
 """
 
-import importlib
-import importlib.util
+from __future__ import annotations
+
 import os
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _note(text: str) -> None:
@@ -37,6 +41,8 @@ class _UntilTorch:
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:  # noqa: ANN401
         if name != "torch":
             return None
+        import importlib.util
+
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         loader: Any = spec.loader if spec is not None else None
@@ -58,7 +64,7 @@ def _let_follow() -> None:
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != here]
     own = sys.modules.pop("sitecustomize", None)
     try:
-        importlib.import_module("sitecustomize")
+        __import__("sitecustomize")
     except ImportError as error:
         if error.name != "sitecustomize":
             raise

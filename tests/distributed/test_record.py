@@ -1,0 +1,267 @@
+"""`commprof record`: trainings of which no line knows of it, in real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from commprof.commbench.foreign.asked import NOTES_VARIABLE, VARIABLE
+from commprof.commbench.records.rundir import read_document, read_info, read_records
+from commprof.commbench.records.training import GradientTimeline, StepMeasurement
+from commprof.commbench.records.types import RunInfo, Workload
+from tests.distributed.conftest import FORK, Commprof, processes_with, run_in
+from tests.distributed.unchanged_loops import LONG_S, LOOPS, STEPS
+
+SCRIPT = """
+import os, sys, torch, torch.distributed as dist, torch.nn as nn
+from torch.utils.data import DataLoader, TensorDataset
+ranks = int(os.environ.get("WORLD_SIZE", "1"))
+model = nn.Sequential(nn.Linear(8, 512), nn.ReLU(), nn.Linear(512, 4))
+if ranks > 1:
+    dist.init_process_group("gloo")
+    model = nn.parallel.DistributedDataParallel(model, bucket_cap_mb=0.005)
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+for (batch,) in DataLoader(TensorDataset(torch.ones(120, 8)), batch_size=4):
+    optimizer.zero_grad()
+    model(batch).sum().backward()
+    optimizer.step()
+print("the script's own words", flush=True)
+if ranks > 1:
+    dist.destroy_process_group()
+sys.exit(int(os.environ.get("CODE", "0")))
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(SCRIPT)
+    return tmp_path / "mine.py"
+
+
+def the_run(folder: Path) -> tuple[Path, RunInfo, Workload]:
+    (run,) = (folder / "runs").iterdir()
+    info = read_info(run)
+    assert info.workload is not None
+    return run, info, info.workload
+
+
+def steps_of(run: Path, rank: int = 0) -> list[StepMeasurement]:
+    return list(read_records(run / f"steps.rank{rank:05d}.jsonl", StepMeasurement))
+
+
+@pytest.fixture(scope="module")
+def loops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("loops")
+    done = run_in(folder, sys.executable, Path(__file__).with_name("unchanged_loops.py"), folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_no_loop_notices_and_each_is_recorded(loops: Path, name: str) -> None:
+    info, steps = read_info(loops / name), steps_of(loops / name)
+    assert (info.status, info.failure) == ("completed", None)
+    per_step = {"accumulated": 1 / 3, "gan": 2, "workers": 2}.get(name, 1)
+    wanted = 8 if name == "scaled" else per_step * STEPS
+    assert len(steps) == wanted - 1, "all but the first, which shows what is trained"
+    for step in steps:
+        assert step.data_s + step.forward_s + step.backward_s + step.optimizer_s == pytest.approx(step.step_s, abs=1e-9)
+        assert step.backward_s > 0
+        assert step.forward_s > 0
+    assert info.workload is not None
+    assert info.workload.kind == ("in_turn" if name == "gan" else "none")
+    assert bool(info.unseen) == (name == "compiled_in_place")
+    assert not (loops / name / "cards").exists()
+
+
+def test_micro_batches_and_samples_are_counted(loops: Path) -> None:
+    def counted(name: str) -> tuple[int, int]:
+        work = read_info(loops / name).workload
+        assert work is not None
+        return work.accumulation, work.samples_per_rank
+
+    assert (counted("accumulated"), counted("plain"), counted("by_parts")) == ((3, 12), (1, 4), (1, 4))
+    assert {step.num_samples for step in steps_of(loops / "generator")} == {1, 5}
+
+
+def test_evaluations_and_checkpoints_between_steps_are_none_of_their_time(loops: Path) -> None:
+    assert median(step.step_s for step in steps_of(loops / "evaluated")) < LONG_S / 2
+
+
+def test_what_a_process_that_is_torn_away_recorded_stays(loops: Path) -> None:
+    assert read_document(loops / "os_exit" / "gradients.json", GradientTimeline).num_steps == 4
+    assert len(steps_of(loops / "os_exit")) == STEPS - 1
+
+
+def test_one_rank_as_it_is_started(commprof: Commprof, script: Path, tmp_path: Path) -> None:
+    done = commprof("record", "--steps", "3:23", "--", sys.executable, script)
+    assert (done.returncode, done.stdout) == (0, "the script's own words\n"), done.stderr
+    run, info, work = the_run(tmp_path)
+    assert done.stderr.splitlines()[-1] == f"commprof: 20 steps on 1 rank are in {run}"
+    assert (info.status, info.world_size, work.experiment, work.kind) == ("completed", 1, "mine", "none")
+    assert [step.step for step in steps_of(run)] == list(range(3, 23))
+    assert {entry.name for entry in run.iterdir()} == {
+        "run.json", "environment.json", "gradients.json", "steps.rank00000.jsonl", "telemetry.jsonl",
+    }  # fmt: skip
+
+
+def test_own_caps_meet_at_one_rank_and_at_two(commprof: Commprof, script: Path, tmp_path: Path) -> None:
+    done = commprof("record", "--", *FORK, "2", script)
+    assert done.returncode == 0, done.stderr
+    run, info, work = the_run(tmp_path)
+    assert run.name.split("-")[1:3] == ["train", "n2"]
+    assert (info.status, info.world_size, [r.rank for r in info.ranks], info.num_machines) == ("completed", 2, [0, 1], 1)
+    assert (work.kind, work.first_bucket_bytes, work.synchronised) == ("ddp", 5242, True)
+    assert len(read_document(run / "gradients.json", GradientTimeline).buckets) == 2
+    assert [len(steps_of(run, rank)) for rank in (0, 1)] == [29, 29]
+
+
+def test_ranks_that_send_nothing(commprof: Commprof, script: Path, tmp_path: Path) -> None:
+    done = commprof("record", "--compute-only", "--max-steps", "12", "--trace", "--", *FORK, "2", script)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "commprof: the training is ended after 12 steps, as --max-steps asks" in done.stderr
+    run, info, work = the_run(tmp_path)
+    assert (info.status, work.synchronised, work.kind) == ("completed", False, "ddp")
+    assert not any(step.synchronised for step in steps_of(run))
+    assert read_document(run / "gradients.json", GradientTimeline).buckets
+    assert {step.step for step in steps_of(run)} == set(range(1, 12))
+
+
+def test_torchruns_ranks_and_their_exit_code(commprof: Commprof, script: Path, tmp_path: Path) -> None:
+    launcher = Path(sys.executable).parent / "torchrun"
+    done = run_in(
+        tmp_path, Path(sys.executable).parent / "commprof", "record", "--trace", "--",
+        launcher, "--standalone", "--nproc-per-node", "2", script, CODE="3",
+    )  # fmt: skip
+    assert done.returncode == 1, "torchrun's, whatever its ranks' are"
+    run, info, _ = the_run(tmp_path)
+    assert (info.status, info.failure) == ("failed", "the command ended with exit code 1")
+    assert len(steps_of(run)) == 29
+    assert sorted(path.name for path in (run / "traces").iterdir()) == [f"rank0000{rank}.trace.json.gz" for rank in (0, 1)]
+    assert [step.step for step in steps_of(run) if step.profiled] == [11, 12, 13]
+
+
+def test_a_script_that_starts_its_ranks_itself(commprof: Commprof, script: Path, tmp_path: Path) -> None:
+    starter = """
+import os, runpy, socket, torch.multiprocessing as mp
+
+def rank(number, port):
+    os.environ.update(RANK=str(number), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    try:
+        runpy.run_path("mine.py", run_name="__main__")
+    except SystemExit:
+        pass
+
+if __name__ == "__main__":
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    mp.spawn(rank, (port,), nprocs=2)
+"""
+    (tmp_path / "starter.py").write_text(starter)
+    done = commprof("record", "--", sys.executable, "starter.py")
+    assert done.returncode == 0, done.stderr
+    run, info, work = the_run(tmp_path)
+    assert (info.world_size, work.kind, len(steps_of(run, 1))) == (2, "ddp", 29)
+
+
+def test_a_commands_exit_code_is_its_own(commprof: Commprof, script: Path, tmp_path: Path) -> None:
+    (tmp_path / "badly.py").write_text(SCRIPT.replace("print(", "raise SystemExit(7)  # ("))
+    done = commprof("record", "--", sys.executable, "badly.py")
+    assert done.returncode == 7, done.stderr
+    _, info, _ = the_run(tmp_path)
+    assert (info.status, info.failure) == ("failed", "the command ended with exit code 7")
+
+
+def test_a_command_that_is_killed_leaves_what_was_recorded(
+    start: "Callable[..., subprocess.Popen[str]]", script: Path, tmp_path: Path
+) -> None:
+    endless = SCRIPT.replace("torch.ones(120, 8)", "torch.ones(4_000_000, 8)").replace(
+        "    optimizer.step()\n", "    optimizer.step()\n    torch.utils.data and open('taken', 'a').write('.')\n"
+    )
+    (tmp_path / "endless.py").write_text(endless)
+    process = start("record", "--folder", tmp_path / "run", "--", sys.executable, tmp_path / "endless.py")
+    _until((tmp_path / "run" / "gradients.json").exists)
+    (pid,) = [pid for pid in processes_with(str(tmp_path / "endless.py")) if pid != process.pid]
+    os.kill(pid, signal.SIGKILL)
+    assert process.wait(timeout=60) == 128 + signal.SIGKILL
+    info = read_info(tmp_path / "run")
+    assert (info.status, info.failure) == ("failed", f"the command ended with exit code {128 + signal.SIGKILL}")
+    assert len(steps_of(tmp_path / "run")) > 4
+
+
+def _until(happened: Callable[[], bool]) -> None:
+    """Wait for what another process does, a minute at most."""
+    for _ in range(600):
+        if happened():
+            return
+        signal.sigtimedwait([], 0.1)
+    raise AssertionError("it did not happen within a minute")
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (["true"], 1, "the command started no Python"),
+        ([sys.executable, "-I", "-c", "pass"], 1, "one that takes no notice of PYTHONPATH"),
+        ([sys.executable, "-c", "pass"], 1, "no Python of the command imported torch"),
+        ([sys.executable, "-c", "import torch"], 1, "no process of the command took 2 steps of a torch optimizer"),
+        ([sys.executable, "-c", "raise SystemExit(9)"], 9, "the command ended with exit code 9"),
+        (["no-such-program"], 2, "there is no program no-such-program"),
+    ],
+)
+def test_a_command_that_trains_nothing_costs_one_line(
+    commprof: Commprof, tmp_path: Path, command: list[str], code: int, words: str
+) -> None:
+    done = commprof("record", "--", *command)
+    assert done.returncode == code
+    (line,) = done.stderr.splitlines()
+    assert words in line
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_an_interpreter_without_torch_or_commprof_is_told_from_ours(commprof: Commprof, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "torch").mkdir(parents=True)
+    (other / "torch" / "__init__.py").write_text("")
+    done = commprof("record", "--", sys.executable, "-c", f"import sys; sys.path.insert(0, {str(other)!r}); import torch")
+    assert done.returncode == 1
+    assert "is commprof installed in the Python that the command runs?" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_sitecustomize_of_the_users_own_is_run_too(commprof: Commprof, script: Path, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import builtins\nbuiltins.mine = 'seen'\n")
+    look = "import sys, sitecustomize; print(mine, sitecustomize.__file__, [p for p in sys.path if 'startup' in p])"
+    executable = Path(sys.executable).parent / "commprof"
+    done = run_in(tmp_path, executable, "record", "--", sys.executable, "-c", look, PYTHONPATH=str(tmp_path / "site"))
+    assert done.stdout == f"seen {tmp_path / 'site' / 'sitecustomize.py'} []\n"
+
+
+def test_nothing_stays_in_the_environment() -> None:
+    assert not {VARIABLE, NOTES_VARIABLE} & os.environ.keys()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--steps", "20"], "--steps '20': write A:B"),
+        (["--steps", "9:9"], "nothing lies between 9 and 9"),
+        (["--max-steps", "0"], "--max-steps 0: use at least 1"),
+        (["--samples-per-rank", "-1"], "--samples-per-rank -1: use at least 1"),
+        (["--bucket-cap", "much"], "much"),
+    ],
+)
+def test_a_wrong_flag_is_answered_before_anything_starts(
+    commprof: Commprof, tmp_path: Path, flags: list[str], words: str
+) -> None:
+    done = commprof("record", *flags, "--", "touch", "started")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert [*tmp_path.iterdir()] == []

@@ -1,0 +1,256 @@
+"""Loops as people write them, each in a process of its own with `commprof record`'s stand-ins: `unchanged_loops.py FOLDER`.
+
+The processes are forked from one that has loaded torch and used nothing of it, as a loop's own Python would have.
+"""
+
+import atexit
+import copy
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from commprof.commbench.foreign.arming import arm
+from commprof.commbench.foreign.asked import VARIABLE, Asked, encode
+from commprof.commbench.foreign.assembled import assemble
+
+STEPS = 12
+LONG_S = 0.2  # a pause that stands out of any step here
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+
+def loader(**options: int) -> DataLoader[tuple[torch.Tensor, ...]]:
+    return DataLoader(TensorDataset(torch.ones(4 * STEPS, 8)), batch_size=4, **options)  # type: ignore[arg-type]
+
+
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=1e-3)
+
+
+def pause() -> None:
+    """Take time, as a computation would."""
+    end = time.perf_counter() + LONG_S
+    while time.perf_counter() < end:
+        pass
+
+
+def plain() -> None:
+    model = network()
+    optimizer = sgd(model)
+    for (batch,) in loader():
+        optimizer.zero_grad()
+        model(batch).sum().backward()
+        optimizer.step()
+
+
+def accumulated() -> None:
+    model = network()
+    optimizer = sgd(model)
+    for number, (batch,) in enumerate(loader(), 1):
+        (model(batch).sum() / 3).backward()
+        if number % 3 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def two_optimizers() -> None:
+    model = network()
+    optimizers = [sgd(model[0]), sgd(model[2])]
+    for (batch,) in loader():
+        model(batch).sum().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def gan() -> None:
+    makes, judges = nn.Linear(8, 8), nn.Linear(8, 1)
+    optimizers = [sgd(judges), sgd(makes)]
+    for (batch,) in loader():
+        judges(makes(batch).detach()).sum().backward()
+        optimizers[0].step()
+        judges(makes(batch)).sum().backward()
+        optimizers[1].step()
+
+
+def scaled() -> None:
+    """Every third step is left out by the scaler."""
+    model = network()
+    optimizer = sgd(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=10**6)
+    for number, (batch,) in enumerate(loader()):
+        optimizer.zero_grad()
+        scale = float("inf") if number % 3 == 2 else 1.0
+        scaler.scale(model(batch).sum() * scale).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def evaluated() -> None:
+    model = network()
+    optimizer = sgd(model)
+    for number, (batch,) in enumerate(loader()):
+        model.train()
+        optimizer.zero_grad()
+        model(batch).sum().backward()
+        optimizer.step()
+        if number % 2 == 0:
+            model.eval()
+            with torch.no_grad():
+                pause()
+                model(batch)
+        else:
+            pause()
+            torch.save(model.state_dict(), io.BytesIO())
+
+
+def frozen_mode() -> None:
+    """Trained in evaluation mode throughout, as some fine-tune."""
+    model = network().eval()
+    optimizer = sgd(model)
+    for (batch,) in loader():
+        model(batch).sum().backward()
+        optimizer.step()
+
+
+def generator() -> None:
+    """Batches of any size from a generator, and none of a loader."""
+
+    def batches() -> Iterator[torch.Tensor]:
+        for number in range(STEPS):
+            yield torch.ones(1 + number % 2 * 4, 8)
+
+    model = network()
+    optimizer = sgd(model)
+    for batch in batches():
+        model(batch).sum().backward()
+        optimizer.step()
+
+
+def workers() -> None:
+    model = network()
+    optimizer = sgd(model)
+    for _ in range(2):
+        for (batch,) in loader(num_workers=2):
+            model(batch).sum().backward()
+            optimizer.step()
+
+
+def saved_and_copied() -> None:
+    model = network()
+    optimizer = sgd(model)
+    for (batch,) in loader():
+        model(batch).sum().backward()
+        optimizer.step()
+        copied = copy.deepcopy(model)
+        copied(batch)
+        written = io.BytesIO()
+        torch.save(model, written)
+        assert b"commprof" not in written.getvalue()
+        written.seek(0)
+        torch.load(written, weights_only=False)(batch)
+
+
+def os_exit() -> None:
+    plain()
+    os._exit(0)
+
+
+def compiled() -> None:
+    model = torch.compile(network(), backend="eager")
+    optimizer = sgd(model)  # type: ignore[arg-type]
+    for (batch,) in loader():
+        optimizer.zero_grad()
+        model(batch).sum().backward()
+        optimizer.step()
+
+
+def compiled_in_place() -> None:
+    model = network()
+    model.compile(backend="eager")
+    optimizer = sgd(model)
+    for (batch,) in loader():
+        optimizer.zero_grad()
+        model(batch).sum().backward()
+        optimizer.step()
+
+
+class ByParts(nn.Module):
+    """Never called as a whole, as Lightning's modules are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = network()
+
+    def training_step(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.inside(batch).sum()  # type: ignore[no-any-return]
+
+
+def by_parts() -> None:
+    model = ByParts()
+    optimizer = sgd(model)
+    for (batch,) in loader():
+        optimizer.zero_grad()
+        model.training_step(batch).backward()
+        optimizer.step()
+
+
+def closure() -> None:
+    model = network()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+    for (batch,) in loader():
+
+        def again(batch: torch.Tensor = batch) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = model(batch).square().sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(again)
+
+
+LOOPS: dict[str, Callable[[], None]] = {
+    loop.__name__: loop
+    for loop in (
+        plain, accumulated, two_optimizers, gan, scaled, evaluated, frozen_mode, generator, workers, saved_and_copied, os_exit,
+        compiled, compiled_in_place, by_parts, closure,
+    )
+}  # fmt: skip
+
+
+def run_forked(folder: Path, loop: Callable[[], None]) -> int:
+    """Run a loop in a child, watched, and return its exit code."""
+    if (pid := os.fork()) != 0:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    code = 1
+    try:
+        torch.set_num_threads(1)
+        os.environ[VARIABLE] = encode(Asked(folder=str(folder), notes=str(folder.parent)))
+        arm()
+        loop()
+        atexit._run_exitfuncs()
+        code = 0
+    except BaseException:  # noqa: BLE001  a fork must not go on as its parent would
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main(root: Path) -> None:
+    for name, loop in LOOPS.items():
+        code = run_forked(root / name, loop)
+        assemble(root / name, None if code == 0 else f"exit code {code}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
