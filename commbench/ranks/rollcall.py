@@ -25,7 +25,7 @@ class RollCall:
 
     def __init__(self, rank: int, world_size: int, store: Any, wait_s: float) -> None:  # noqa: ANN401  torch's store
         self.doing = "starting"
-        self._rank, self._world_size, self._wait_s = rank, world_size, wait_s
+        self.rank, self._world_size, self._wait_s = rank, world_size, wait_s
         self._held = store  # rank 0's may be the store itself, which destroying the process group would end
         self._own, self._watched = store.clone(), store.clone()
         self._called = self._dismissed = False
@@ -37,7 +37,7 @@ class RollCall:
         self._called = True
         answers: dict[int, str | None] = dict.fromkeys(range(self._world_size))
         try:
-            self._own.set(f"here/{self._rank}", self.doing)
+            self._own.set(f"here/{self.rank}", self.doing)
             if self._own.add("callers", 1) == 1:  # one caller is enough: N of them would ask N^2 times
                 for rank in answers:
                     self._own.set(f"roll/{rank}", "called")
@@ -48,7 +48,7 @@ class RollCall:
                         answers[rank] = self._own.get(f"here/{rank}").decode()
                 time.sleep(_POLL_S)
         except (DistError, RuntimeError):  # the store went with the rank that held it
-            answers[self._rank] = self.doing
+            answers[self.rank] = self.doing
         return answers
 
     def dismiss(self) -> None:
@@ -60,11 +60,11 @@ class RollCall:
             return
         self._dismissed = True
         try:
-            self._own.set(f"roll/{self._rank}", "dismissed")
+            self._own.set(f"roll/{self.rank}", "dismissed")
             self._thread.join(_LEAVE_S)
             num_left = self._own.add("left", 1)
             end_s = time.monotonic() + _LEAVE_S
-            while self._rank == 0 and num_left < self._world_size and time.monotonic() < end_s:
+            while self.rank == 0 and num_left < self._world_size and time.monotonic() < end_s:
                 time.sleep(_POLL_S)
                 num_left = self._own.add("left", 0)
         except (DistError, RuntimeError):
@@ -72,9 +72,9 @@ class RollCall:
 
     def _answer(self) -> None:
         try:
-            self._watched.wait([f"roll/{self._rank}"], _FOREVER)
+            self._watched.wait([f"roll/{self.rank}"], _FOREVER)
             if not self._dismissed:
-                self._watched.set(f"here/{self._rank}", self.doing)
+                self._watched.set(f"here/{self.rank}", self.doing)
         except (DistError, RuntimeError):
             return  # the store is gone: the run is over
 
