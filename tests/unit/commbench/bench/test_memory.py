@@ -1,4 +1,4 @@
-"""Memory that ends in the midst of a size, after its buffers had found room: as inside NCCL, or at the check."""
+"""How much memory a bench takes, and what it says when that ends in the midst of a size, after its buffers had found room."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,13 @@ import torch
 import torch.distributed as dist
 
 from commprof.cli import main
-from commprof.commbench.bench.collectives import Collective
+from commprof.commbench.bench.burst import measure_burst
+from commprof.commbench.bench.collectives import Arena, Collective
+from commprof.commbench.bench.plan import BenchPlan, Effort
+from commprof.commbench.bench.sweep import Bench
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.types import CollectiveMeasurement, SizeFailure
+from commprof.commbench.timing import MonotonicClock
 
 NCCL = """NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:94, unhandled cuda error \
 (run with NCCL_DEBUG=WARN for details), NCCL version 2.28.9
@@ -28,6 +32,41 @@ def leaving_no_group() -> Iterator[None]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_burst_takes_no_more_memory_than_its_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    block = Arena._block
+
+    def counted(arena: Arena, num_bytes: int) -> torch.Tensor:
+        taken.append(num_bytes)
+        return block(arena, num_bytes)
+
+    monkeypatch.setattr(Arena, "_block", counted)
+    buckets = (2**20,) * 16
+    bench = Bench(
+        plan=plan(buckets), device=torch.device("cpu"), clock=MonotonicClock(), rotate_bytes=100 * 2**20, stop=lambda: False,
+        announce=lambda doing: None, arena=Arena(torch.device("cpu")),
+    )  # fmt: skip
+    measured, _ = measure_burst(bench)
+    assert (measured.bucket_bytes, measured.num_wrong) == (buckets, 0)
+    assert sum(taken) == sum(buckets)
+
+
+def plan(buckets: tuple[int, ...]) -> BenchPlan:
+    effort = Effort(iterations=2, precision=0.1, budget_s=1.0)
+    return BenchPlan(
+        op="all_reduce", dtype="float32", reduction="sum", root=0, sizes=(8,), cells=(), bucket_bytes=buckets, bucket_source="",
+        effort=effort, warmup_iterations=1, check=True, hot=False, cuda_graph=False,
+    )  # fmt: skip
 
 
 @pytest.mark.processes  # a run asks git for the commit
