@@ -48,8 +48,15 @@ class Interrupted(CommprofError):
 
 
 class OutOfMemory(RunFailed):
-    """A rank had no memory left for a message size; every rank raises it, and the sizes before are on disk."""
+    """A rank had no memory left for a message size; the sizes before are on disk.
 
-    def __init__(self, op: str, message_bytes: int, rank: int) -> None:
-        super().__init__(f"rank {rank} is out of memory for {op} of {message_bytes} bytes; lower -e; smaller sizes are kept")
-        self.op, self.message_bytes, self.rank = op, message_bytes, rank
+    Every rank raises it, or with `alone` only the one whose memory ended in the midst of its work, `detail` being the words for
+    that.
+    """
+
+    def __init__(self, op: str, message_bytes: int, rank: int, *, detail: str = "", alone: bool = False) -> None:
+        where = f" ({detail})" if detail else ""
+        super().__init__(
+            f"rank {rank} is out of memory for {op} of {message_bytes} bytes{where}; lower -e; smaller sizes are kept"
+        )
+        self.op, self.message_bytes, self.rank, self.alone = op, message_bytes, rank, alone

@@ -31,7 +31,9 @@ class Card:
     max_width: int = 16
     missing: tuple[str, ...] = ()
     lost: bool = False
-    peers: bool = True
+    peers: bool | int = True  # or nvmlGpuP2PStatus_t's code
+    mig: int = 0
+    link_counters: bool = False  # NVLink 5: no payload counter, one for each link's bytes
     name: str = "NVIDIA Test"
     throttle_bits: int = 0
 
@@ -86,15 +88,23 @@ class FakeNvml:
         assert index in (0, 2)  # pynvml's own constant for 0 is a tuple, which its C call refuses
         card, other = self.cards[handle], self.cards[peer]
         joined = any(card.links) and any(other.links) and SWITCH == card.remote == other.remote
+        if index == 0 and card.peers is not True and card.peers is not False:
+            return card.peers
         return 0 if (joined if index == 2 else card.peers) else 5
 
     def nvmlDeviceGetTopologyCommonAncestor(self, handle: int, peer: int) -> int:
         return 20 if handle // 2 == peer // 2 else 50
 
     def nvmlDeviceGetFieldValues(self, handle: int, fields: Sequence[tuple[int, int]]) -> list[SimpleNamespace]:
-        state = 0 if any(self.cards[handle].links) else 3
-        assert all(scope == 0xFFFFFFFF for _, scope in fields)
-        return [SimpleNamespace(nvmlReturn=state, value=SimpleNamespace(ullVal=number)) for number, _ in fields]
+        card = self.cards[handle]
+
+        def answer(number: int, scope: int) -> SimpleNamespace:
+            payload = number in (138, 139)
+            assert (scope == 0xFFFFFFFF) is payload  # the sum over links exists for payload only
+            known = any(card.links) and payload != card.link_counters and (payload or scope < len(card.links))
+            return SimpleNamespace(nvmlReturn=0 if known else 3, value=SimpleNamespace(ullVal=number))
+
+        return [answer(*field) for field in fields]
 
     def __getattr__(self, name: str) -> Callable[..., object]:
         """The questions whose answer is one value of a card."""
@@ -112,6 +122,7 @@ class FakeNvml:
             "nvmlDeviceGetPowerManagementLimitConstraints": lambda card, handle: [100_000, 700_000],
             "nvmlDeviceGetCurrentClocksEventReasons": lambda card, handle: card.throttle_bits,
             "nvmlDeviceGetCurrentClocksThrottleReasons": lambda card, handle: card.throttle_bits,
+            "nvmlDeviceGetMigMode": lambda card, handle: [card.mig, card.mig],
             "nvmlDeviceGetPowerUsage": lambda card, handle: 123_456,
             "nvmlDeviceGetTemperature": lambda card, handle: 41,
             "nvmlDeviceGetPcieThroughput": lambda card, handle: 2500,

@@ -3,8 +3,12 @@
 Element i of rank r's buffer is q mod m + 1 with q = (i + 31 r) mod 127: it depends on rank and position, so that a lost rank, a
 swapped segment or a stale buffer all show, and 127 is prime, so that it lines up with no segment. m is chosen so that a sum
 over ranks stays within the integers that the data type holds exactly; then it is exact in any order and the comparison
-needs no tolerance. Where even m = 2 is too much, only the positions with q < k are q + 1 and the rest are zero. An average
-takes inputs that are multiples of the number of ranks, so that dividing before or after the sum gives the same integer.
+needs no tolerance. Where even m = 2 is too much, only the positions with q < k are q + 1 and the rest are zero.
+
+An average of n ranks takes multiples of n, which gloo divides after the sum. NCCL multiplies each input by 1/n, rounded to the
+data type, before it: for n = 7 in float32 that misses most multiples of 7, and 41 times the rounded 1/41 is not even 1. So unless n
+is a power of two, inputs are n 2^k, whose product is exact where n times the rounded 1/n rounds to 1; elsewhere an average
+is not checked. Integers NCCL divides after the sum.
 """
 
 from dataclasses import dataclass
@@ -49,8 +53,13 @@ class Payload:
 
     @property
     def exact(self) -> bool:
-        """Whether the result can be known exactly; not, say, for an average in bfloat16 over 200 ranks."""
-        return self.op != "barrier" and self._limit >= -(-self.world_size // _PERIOD)
+        """Whether the result can be known exactly; not, say, for an average in bfloat16 over 200 ranks, in float32 over 41."""
+        if self.op == "barrier":
+            return False
+        if self._multiplied_first:
+            share = torch.tensor(1 / self.world_size, dtype=self.dtype) * torch.tensor(float(self.world_size), dtype=self.dtype)
+            return share.item() == 1 and self._limit >= -(-self.world_size // _PERIOD)
+        return self._limit >= -(-self.world_size // _PERIOD)
 
     def sent(self, rank: int) -> torch.Tensor:
         """Return rank's whole input, shape [send_count]."""
@@ -89,6 +98,8 @@ class Payload:
     def _pattern(self, rank: int) -> torch.Tensor:
         """One period of rank's values as float64, shape [127]."""
         q = (torch.arange(_PERIOD, dtype=torch.float64) + _RANK_STRIDE * rank) % _PERIOD
+        if self._multiplied_first:
+            return self._powers(q) * self.world_size
         modulus = min(_PERIOD, self._limit // self.world_size)
         if modulus >= 2:
             values = q % modulus + 1
@@ -98,6 +109,20 @@ class Payload:
             top = max(k for k in range(_PERIOD + 1) if turns * k * (k + 1) // 2 <= self._limit)
             values = torch.where(q < top, q + 1, 0.0)
         return values * self.world_size if self.reduction == "avg" else values
+
+    @property
+    def _multiplied_first(self) -> bool:
+        """Whether NCCL's average rounds: of floating-point numbers over a number of ranks that is no power of two."""
+        averages = OPERATIONS[self.op].reduces and self.reduction == "avg"
+        return averages and self.dtype.is_floating_point and self.world_size & (self.world_size - 1) != 0
+
+    def _powers(self, q: torch.Tensor) -> torch.Tensor:
+        """Return powers of two, as many as sums of theirs stay exact, by position and rank; ones and zeros where it is one."""
+        highest = int(self._limit // self.world_size).bit_length() - 1
+        if highest >= 1:
+            return torch.pow(2.0, q % (highest + 1))
+        turns = -(-self.world_size // _PERIOD)
+        return torch.where(q < min(_PERIOD // 2, self._limit // turns), 1.0, 0.0)
 
     def _reduced(self) -> torch.Tensor:
         patterns = torch.stack([self._pattern(rank) for rank in range(self.world_size)])

@@ -36,6 +36,7 @@ from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasure
 from commprof.commbench.timing import device_clock
 from commprof.commbench.units import format_bytes, printable
 
+FAILURES_FILE = "failures.jsonl"
 _UNSEEN = Ceiling(bytes_per_s=None, reason="only rank 0 shows it")
 _ROTATE_CACHES = 2  # times the last-level cache: what one round of the buffers drives out of it
 
@@ -124,9 +125,8 @@ def _sweep(bench: Bench, recorder: "Recorder") -> None:
         recorder.say_how_to_go_on()
         raise
     except OutOfMemory as error:
-        recorder.keep_failure(
-            SizeFailure(op=error.op, message_bytes=error.message_bytes, rank=error.rank, reason="out of memory")
-        )
+        failure = SizeFailure(op=error.op, message_bytes=error.message_bytes, rank=error.rank, reason="out of memory")
+        recorder.keep_failure(failure, alone=error.alone)
         raise
 
 
@@ -178,8 +178,13 @@ class Recorder:
             kept = f"{len(self.measured)} measurements are in {self.run}"
             sys.stderr.write(printable(f"{kept}; commprof bench --resume {self.run}{nproc} goes on with the rest") + "\n")
 
-    def keep_failure(self, failure: SizeFailure) -> None:
-        self._append("failures.jsonl", failure)
+    def keep_failure(self, failure: SizeFailure, *, alone: bool) -> None:
+        """Write it from rank 0, or from this rank where the others do not know and may wait for it in a collective."""
+        if not alone:
+            self._append(FAILURES_FILE, failure)
+        elif self.run.is_dir():  # another host may not see it; the run's own card says what ended it
+            with RecordWriter(self.run / FAILURES_FILE) as writer:
+                writer.append(failure)
 
     def close(self) -> int:
         """Print what closes the table, or everything as one JSON document; return the exit code."""

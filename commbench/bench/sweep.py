@@ -7,6 +7,7 @@ so far out that they are tried again. The first call of a size is timed apart: i
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +17,7 @@ from commprof.commbench.bench.plan import BenchPlan, Cell, Effort
 from commprof.commbench.bench.timer import CallTimer, Chunk
 from commprof.commbench.errors import OutOfMemory
 from commprof.commbench.pace import share
+from commprof.commbench.ranks.failures import out_of_memory, reason
 from commprof.commbench.ranks.runtime import gather_values
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.types import CollectiveMeasurement, Remeasured
@@ -56,7 +58,8 @@ class Bench:
 def measure(bench: Bench, cells: Sequence[tuple[int, Cell]]) -> Iterator[tuple[CollectiveMeasurement, int]]:
     """Yield the measurement of each size and cell, the same on every rank, and the signal after which all stop, or 0.
 
-    Raises OutOfMemory on all ranks where one has no memory left for a size.
+    Raises OutOfMemory on all ranks where one has no memory left for a size's buffers; on this rank alone where its memory ends
+    later, inside the library or at the check.
     """
     weights = [share(size) for size, _ in cells]
     for done, (size, cell) in enumerate(cells):
@@ -64,11 +67,24 @@ def measure(bench: Bench, cells: Sequence[tuple[int, Cell]]) -> Iterator[tuple[C
         collective, elapsed_s = allocate(bench, bench.arena, size, cell)
         left_s = max(0.0, bench.plan.effort.budget_s - elapsed_s)
         allowance_s = left_s * weights[done] / sum(weights[done:])
-        measurement, stop = _measure_cell(bench, collective, cell, elapsed_s, allowance_s)
+        with _own_memory(collective):
+            measurement, stop = _measure_cell(bench, collective, cell, elapsed_s, allowance_s)
         del collective  # and its hold on the arena: the next size may need a larger one
         yield measurement, stop
         if stop:
             return
+
+
+@contextmanager
+def _own_memory(collective: Collective) -> Iterator[None]:
+    """Name the size at which this rank's memory ended after its buffers had found room: NCCL takes some with its first call."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        size = collective.message_bytes
+        raise OutOfMemory(collective.op, size, collective.rank, detail=reason(error), alone=True) from None
 
 
 def allocate(bench: Bench, arena: Arena, size: int, cell: Cell) -> tuple[Collective, float]:
@@ -80,8 +96,8 @@ def allocate(bench: Bench, arena: Arena, size: int, cell: Cell) -> tuple[Collect
     failed = False
     try:
         collective.allocate(arena, bench.rotate_bytes, at_least)
-    except RuntimeError as error:  # torch.OutOfMemoryError on a GPU; on the host only its text tells
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+    except RuntimeError as error:
+        if not out_of_memory(error):
             raise
         failed = True
     rows = gather_values([float(failed), bench.elapsed()], bench.device)

@@ -10,6 +10,7 @@ from typing import Literal
 from commprof.commbench.records.quantities import Cores, Count, CountAboveZero, NumBytes, Rate, Ratio, Span
 from commprof.commbench.records.types import SoftwareInfo
 
+PEER_OK, PEER_DISABLED = "ok", "disabled by a driver setting"  # of GpuInfo.peer_status: the two that mean more than words
 ENVIRONMENT_FILE = "environment.json"  # in a run: a list of HostInfo, one a host
 
 
@@ -34,7 +35,12 @@ class NvLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuInfo:
-    """One GPU. `peer_access[j]` is whether it may read GPU j's memory directly; None for itself or where unknown."""
+    """One GPU, `index` as NVML counts; a lost GPU is counted and not in HostInfo's list, so an index is no position in it.
+
+    `peer_access[j]` is whether it may read the memory of the j-th GPU of that list directly, `peer_status[j]` what NVML says of
+    that ("ok", "not supported by this kind of GPU"); None for itself or where unknown. `mig` is whether the card is cut into
+    instances: memory and clocks are then the whole card's, of which a rank has a part.
+    """
 
     index: Count
     name: str
@@ -51,6 +57,8 @@ class GpuInfo:
     power_limit_w: Rate | None
     max_power_limit_w: Rate | None
     throttle_reasons: tuple[str, ...] | None
+    peer_status: tuple[str | None, ...] = ()
+    mig: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +76,8 @@ class InterfaceInfo:
 class HostInfo:
     """One host. `topology[i][j]` is the closest connection of GPUs i and j as NVML names it, NVLink counted ("NV12").
 
-    `driver_cuda` is the newest CUDA that the driver runs; `software.cuda` the one that torch was built with.
+    `driver_cuda` is the newest CUDA that the driver runs; `software.cuda` the one that torch was built with. `system` names the
+    kernel, and WSL2 where it is that; None in a run that is older than this field.
     """
 
     hostname: str
@@ -84,14 +93,15 @@ class HostInfo:
     environ: dict[str, str]
     absent: dict[str, str]
     driver_cuda: str | None = None
+    system: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuSample:
     """One GPU at one moment; None where NVML does not say.
 
-    PCIe rates are NVML's own averages over 20 ms; only one GPU a sample is asked for them, in turn.
-    NVLink counters are bytes since the driver was loaded.
+    PCIe rates are NVML's own averages over 20 ms; only one GPU a sample is asked for them, in turn. `pcie_generation` and
+    `pcie_width` are the link as trained at that moment. NVLink counters are bytes since the driver was loaded.
     """
 
     index: Count
@@ -104,6 +114,8 @@ class GpuSample:
     pcie_rx_bytes_per_s: Rate | None
     nvlink_tx_bytes: NumBytes | None
     nvlink_rx_bytes: NumBytes | None
+    pcie_generation: Count | None = None
+    pcie_width: Count | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,34 +26,79 @@ from commprof.commbench.units import parse_bytes
 WIRE_VARIABLE = "COMMPROF_WIRE"  # the name of the emulated wire, set for each rank by whoever emulates it
 
 ALLOWED_VARIABLES = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "CUDA_DEVICE_ORDER",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_MODULE_LOADING",
     "CUDA_VISIBLE_DEVICES",
     "GLOO_SOCKET_IFNAME",
     "MKL_NUM_THREADS",
     "NCCL_ALGO",
     "NCCL_BUFFSIZE",
+    "NCCL_CGA_CLUSTER_SIZE",
+    "NCCL_COLLNET_ENABLE",
+    "NCCL_CONF_FILE",
+    "NCCL_CROSS_NIC",
+    "NCCL_CUMEM_ENABLE",
     "NCCL_DEBUG",
+    "NCCL_DMABUF_ENABLE",
     "NCCL_HOSTID",
+    "NCCL_IB_ADAPTIVE_ROUTING",
     "NCCL_IB_DISABLE",
+    "NCCL_IB_GID_INDEX",
     "NCCL_IB_HCA",
+    "NCCL_IB_QPS_PER_CONNECTION",
+    "NCCL_IB_SL",
+    "NCCL_IB_TC",
+    "NCCL_LAUNCH_MODE",
+    "NCCL_MAX_CTAS",
     "NCCL_MAX_NCHANNELS",
+    "NCCL_MAX_P2P_NCHANNELS",
+    "NCCL_MIN_CTAS",
     "NCCL_MIN_NCHANNELS",
+    "NCCL_MNNVL_ENABLE",
+    "NCCL_MULTI_RANK_GPU_ENABLE",
+    "NCCL_NET",
+    "NCCL_NET_GDR_LEVEL",
+    "NCCL_NET_GDR_READ",
+    "NCCL_NET_PLUGIN",
+    "NCCL_NSOCKS_PERTHREAD",
+    "NCCL_NTHREADS",
     "NCCL_NVLS_ENABLE",
     "NCCL_P2P_DISABLE",
     "NCCL_P2P_LEVEL",
     "NCCL_PROTO",
+    "NCCL_PXN_DISABLE",
     "NCCL_SHM_DISABLE",
     "NCCL_SOCKET_IFNAME",
+    "NCCL_SOCKET_NTHREADS",
+    "NCCL_TOPO_FILE",
+    "NCCL_TUNER_PLUGIN",
+    "NCCL_WIN_ENABLE",
+    "NVIDIA_TF32_OVERRIDE",
     "OMP_NUM_THREADS",
+    "OMP_PLACES",
+    "OMP_PROC_BIND",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
     "SLURM_JOB_ID",
     "SLURM_JOB_NUM_NODES",
     "SLURM_JOB_PARTITION",
     "SLURM_NTASKS",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
     "TORCH_NCCL_ASYNC_ERROR_HANDLING",
+    "TORCH_NCCL_AVOID_RECORD_STREAMS",
+    "TORCH_NCCL_BLOCKING_WAIT",
+    "TORCH_NCCL_CUDA_EVENT_CACHE",
+    "TORCH_NCCL_ENABLE_TIMING",
+    "TORCH_NCCL_HIGH_PRIORITY",
+    "TORCH_NCCL_USE_TENSOR_REGISTER_ALLOCATOR_HOOK",
 )
 
 
 def allowed_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that change how collectives run, without credentials; nothing else is ever recorded."""
+    """Return the variables that change how fast collectives and products run, without credentials; no other is recorded."""
     return masked_variables({name: environ[name] for name in ALLOWED_VARIABLES if name in environ})
 
 
@@ -87,9 +132,15 @@ def last_level_cache_bytes(caches: Path = Path("/sys/devices/system/cpu/cpu0/cac
     return max((parse_bytes(size) for size in sizes), default=64 * 2**20)
 
 
-def has_nvidia_driver(proc: Path = Path("/proc/driver/nvidia")) -> bool:
-    """Say whether NCCL could run here at all, without asking torch."""
-    return proc.exists()
+def has_nvidia_driver(proc: Path = Path("/proc/driver/nvidia"), wsl: Path = Path("/usr/lib/wsl/lib/libcuda.so.1")) -> bool:
+    """Say whether NCCL could run here at all, without asking torch. Under WSL2 the driver is Windows', seen by its library."""
+    return proc.exists() or wsl.exists()
+
+
+def system() -> str:
+    """Name the kernel that runs here, and whether Windows runs it: transfers to a GPU are then Windows' own."""
+    release = platform.release()
+    return f"{platform.system()} {release}" + (" (WSL2)" if "microsoft" in release.lower() else "")
 
 
 def device_name() -> str:
@@ -134,6 +185,7 @@ def host_info(
         environ=allowed_environment(os.environ if environ is None else environ),
         absent=unstated | _missing_software(software) | facts.absent | silent,
         driver_cuda=facts.driver_cuda,
+        system=system(),
     )
 
 

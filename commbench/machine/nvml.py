@@ -15,14 +15,25 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from commprof.commbench.machine.facts import GpuInfo, NvLink, PcieLink
+from commprof.commbench.machine.facts import PEER_DISABLED, PEER_OK, GpuInfo, NvLink, PcieLink
 
 # nvmlNvlinkVersion_t: 1.0, 2.0, 2.2, 3.0, 3.1, 4.0, 5.0, 6.0
 _NVLINK_GENERATION = {1: 1, 2: 2, 3: 2, 4: 3, 5: 3, 6: 4, 7: 5, 8: 6}
 # nvmlGpuTopologyLevel_t, in the words of nvidia-smi's matrix: same board, one PCIe switch, several, host bridge, node, system
 _TOPOLOGY_LEVEL = {0: "PSB", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
 _P2P_READ, _P2P_NVLINK, _P2P_OK = 0, 2, 0
+# nvmlGpuP2PStatus_t, in words that say who forbids it
+_P2P_STATUS = {
+    0: PEER_OK,
+    1: "not supported by the chipset",
+    2: "not supported by this kind of GPU",
+    3: "not supported across this host's topology",
+    4: PEER_DISABLED,
+    5: "not supported",
+    6: "unknown to the driver",
+}
 _ALL_LINKS = 0xFFFFFFFF  # as a counter's scope: the sum over links
+_LINK_BYTES = (202, 204)  # NVML_FI_DEV_NVLINK_COUNT_XMIT_BYTES and _RCV_BYTES, of one link, since NVLink 5
 _SM, _MEMORY = 1, 2  # nvmlClockType_t
 _THROTTLE_REASONS = {
     0x1: "idle",
@@ -99,24 +110,43 @@ class Nvml:
         """Name what holds the clocks down now; drivers before 535 know the question by its older name."""
         bits = self.ask(field, "nvmlDeviceGetCurrentClocksEventReasons", handle)
         if bits is None:
+            reason = self.absent[field]
             bits = self.ask(field, "nvmlDeviceGetCurrentClocksThrottleReasons", handle)
             if bits is None:
+                self.absent[field] = reason  # a missing older call says less than what the newer one was refused for
                 return None
             del self.absent[field]
         named = [name for bit, name in _THROTTLE_REASONS.items() if bits & bit]
         unknown = bits & ~sum(_THROTTLE_REASONS)
         return tuple([*named, f"reasons {unknown:#x}"] if unknown else named)
 
-    def nvlink_bytes(self, handle: Any) -> tuple[int | None, int | None]:  # noqa: ANN401
-        """Return the payload bytes that all of a GPU's NVLinks sent and received since the driver was loaded."""
+    def nvlink_bytes(self, field: str, handle: Any) -> tuple[int | None, int | None]:  # noqa: ANN401
+        """Return the bytes that all of a GPU's NVLinks sent and received since the driver was loaded.
+
+        Payload up to NVLink 4. NVLink 5 has no such counter: there it is the sum of all bytes of each link.
+        """
         module = self._module
         counters = (module.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, module.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX)
-        scoped = [(counter, _ALL_LINKS) for counter in counters]
-        answers = self.ask("nvlink_bytes", "nvmlDeviceGetFieldValues", handle, scoped)
-        if answers is None:
+        payload = self._counted(field, handle, [(counter, _ALL_LINKS) for counter in counters])
+        if None not in payload:
+            return payload[0] * 1024, payload[1] * 1024
+        links = range(self.max_links)
+        each = self._counted(field, handle, [(counter, link) for counter in _LINK_BYTES for link in links])
+        sent, received = ([count for count in way if count is not None] for way in (each[: len(links)], each[len(links) :]))
+        if not sent or not received:
             return None, None
-        sent, received = (int(answer.value.ullVal) * 1024 if answer.nvmlReturn == 0 else None for answer in answers)
-        return sent, received
+        self.absent.pop(field, None)
+        return sum(sent), sum(received)
+
+    def _counted(self, field: str, handle: Any, counters: Sequence[tuple[int, int]]) -> list[Any]:  # noqa: ANN401
+        """Return each counter, None for one that the card does not have; the first reason is kept."""
+        answers = self.ask(field, "nvmlDeviceGetFieldValues", handle, counters)
+        if answers is None:
+            return [None] * len(counters)
+        refused = [answer.nvmlReturn for answer in answers if answer.nvmlReturn != 0]
+        if refused:
+            self.absent.setdefault(field, f"NVML: {self._module.NVMLError(refused[0])}")
+        return [int(answer.value.ullVal) if answer.nvmlReturn == 0 else None for answer in answers]
 
     @property
     def max_links(self) -> int:
@@ -135,7 +165,7 @@ def read_gpus(module: Any = None, sys: Path = Path("/sys")) -> GpuFacts:  # noqa
         if not handles:
             nvml.absent.setdefault("gpus", "NVML lists none")
         alone = [_gpu(nvml, index, handle, sys) for index, handle in handles.items()]
-        gpus = tuple(replace(gpu, peer_access=_peer_access(nvml, gpu.index, handles)) for gpu in alone)
+        gpus = tuple(_with_peers(gpu, _peer_status(nvml, gpu.index, handles)) for gpu in alone)
         cuda = nvml.ask("driver_cuda", "nvmlSystemGetCudaDriverVersion")
         return GpuFacts(
             gpus=gpus,
@@ -160,6 +190,10 @@ def _gpu(nvml: Nvml, index: int, handle: Any, sys: Path) -> GpuInfo:  # noqa: AN
     memory = nvml.ask(f"{name}.memory_bytes", "nvmlDeviceGetMemoryInfo", handle)
     bus_id = _bus_id(nvml.ask(f"{name}.pci_bus_id", "nvmlDeviceGetPciInfo", handle))
     limits_mw = nvml.ask(f"{name}.max_power_limit_w", "nvmlDeviceGetPowerManagementLimitConstraints", handle)
+    mig = nvml.ask(f"{name}.mig", "nvmlDeviceGetMigMode", handle)
+    nvlinks = _nvlinks(nvml, f"{name}.nvlinks", handle)
+    if nvlinks:
+        nvml.nvlink_bytes(f"{name}.nvlink_bytes", handle)  # telemetry asks for them, and only `absent` can say why not
     return GpuInfo(
         index=index,
         name=nvml.text(f"{name}.name", "nvmlDeviceGetName", handle) or "unnamed GPU",
@@ -167,7 +201,7 @@ def _gpu(nvml: Nvml, index: int, handle: Any, sys: Path) -> GpuInfo:  # noqa: AN
         memory_bytes=None if memory is None else int(memory.total),
         numa_node=_numa_node(nvml, f"{name}.numa_node", bus_id, sys),
         pcie=_pcie(nvml, f"{name}.pcie", handle),
-        nvlinks=_nvlinks(nvml, f"{name}.nvlinks", handle),
+        nvlinks=nvlinks,
         peer_access=(),
         sm_clock_hz=nvml.clock_hz(f"{name}.sm_clock_hz", handle, memory=False),
         max_sm_clock_hz=nvml.clock_hz(f"{name}.max_sm_clock_hz", handle, memory=False, most=True),
@@ -176,6 +210,7 @@ def _gpu(nvml: Nvml, index: int, handle: Any, sys: Path) -> GpuInfo:  # noqa: AN
         power_limit_w=nvml.scaled(f"{name}.power_limit_w", 1e-3, "nvmlDeviceGetEnforcedPowerLimit", handle),
         max_power_limit_w=None if limits_mw is None else limits_mw[1] * 1e-3,
         throttle_reasons=nvml.throttle_reasons(f"{name}.throttle_reasons", handle),
+        mig=None if mig is None else mig[0] == 1,
     )
 
 
@@ -229,14 +264,18 @@ def _nvlinks(nvml: Nvml, field: str, handle: Any) -> tuple[NvLink, ...]:  # noqa
     return tuple(links)
 
 
-def _peer_access(nvml: Nvml, index: int, handles: dict[int, Any]) -> tuple[bool | None, ...]:
-    def access(other: int) -> bool | None:
+def _with_peers(gpu: GpuInfo, status: tuple[str | None, ...]) -> GpuInfo:
+    return replace(gpu, peer_access=tuple(None if each is None else each == PEER_OK for each in status), peer_status=status)
+
+
+def _peer_status(nvml: Nvml, index: int, handles: dict[int, Any]) -> tuple[str | None, ...]:
+    def status(other: int) -> str | None:
         if other == index:
             return None
-        status = nvml.ask(f"gpu{index}.peer_access", "nvmlDeviceGetP2PStatus", handles[index], handles[other], _P2P_READ)
-        return None if status is None else status == _P2P_OK
+        code = nvml.ask(f"gpu{index}.peer_access", "nvmlDeviceGetP2PStatus", handles[index], handles[other], _P2P_READ)
+        return None if code is None else _P2P_STATUS.get(code, f"status {code}, newer than this commprof")
 
-    return tuple(access(other) for other in handles)
+    return tuple(status(other) for other in handles)
 
 
 def _topology(nvml: Nvml, gpus: Sequence[GpuInfo], handles: Sequence[Any]) -> tuple[tuple[str, ...], ...]:

@@ -161,7 +161,7 @@ class HostSampler:
     def _gpu(self, index: int, rated: bool) -> GpuSample:
         nvml, handle, name = self._nvml, self._handles[index], f"gpu{index}"
         assert nvml is not None
-        sent, received = nvml.nvlink_bytes(handle)
+        sent, received = nvml.nvlink_bytes(name, handle)
         return GpuSample(
             index=index,
             sm_clock_hz=nvml.clock_hz(name, handle, memory=False),
@@ -173,6 +173,8 @@ class HostSampler:
             pcie_rx_bytes_per_s=nvml.scaled(name, 1e3, "nvmlDeviceGetPcieThroughput", handle, _PCIE_RX) if rated else None,
             nvlink_tx_bytes=sent,
             nvlink_rx_bytes=received,
+            pcie_generation=nvml.ask(name, "nvmlDeviceGetCurrPcieLinkGeneration", handle),
+            pcie_width=nvml.ask(name, "nvmlDeviceGetCurrPcieLinkWidth", handle),
         )
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, Words, line
-from commprof.commbench.machine.facts import GpuInfo, HostInfo, InterfaceInfo, NvLink
+from commprof.commbench.machine.facts import PEER_OK, GpuInfo, HostInfo, InterfaceInfo
 from commprof.commbench.units import format_bytes, printable
 
 _LABEL = 15
 _UNKNOWN = "not stated: "
+_MIG = {None: None, False: "off", True: "on; memory and clocks are the whole card's, a rank has one instance's"}
 _MATRIX_COLUMNS = 12  # GPUs side by side in 80 columns
 
 
@@ -47,6 +48,7 @@ def _describe_host(host: HostInfo) -> dict[str, str]:
     memory = None if host.memory_bytes is None else format_bytes(host.memory_bytes)
     return {
         "host": host.hostname,
+        "system": host.system or _UNKNOWN + "the run is older than this field",
         "processor": host.processor,
         "cores": f"{host.cores_usable} usable of {host.cores_total}",
         "NUMA nodes": _stated(host, "numa_nodes", host.numa_nodes),
@@ -69,8 +71,9 @@ def _describe_gpu(host: HostInfo, gpu: GpuInfo) -> dict[str, str]:
         "  PCI bus": _stated(host, f"{name}.pci_bus_id", gpu.pci_bus_id),
         "  NUMA node": _stated(host, f"{name}.numa_node", gpu.numa_node),
         "  memory": _stated(host, f"{name}.memory_bytes", memory),
+        "  MIG": _stated(host, f"{name}.mig", _MIG[gpu.mig]),
         "  PCIe": _describe_pcie(host, gpu),
-        "  NVLink": _stated(host, f"{name}.nvlinks", _describe_nvlinks(gpu.nvlinks)),
+        "  NVLink": _stated(host, f"{name}.nvlinks", _describe_nvlinks(host, gpu)),
         "  SM clock": _of_most(host, name, "sm_clock_hz", gpu.sm_clock_hz, gpu.max_sm_clock_hz, 1e6, " MHz"),
         "  memory clock": _of_most(host, name, "memory_clock_hz", gpu.memory_clock_hz, gpu.max_memory_clock_hz, 1e6, " MHz"),
         "  power limit": _of_most(host, name, "power_limit_w", gpu.power_limit_w, gpu.max_power_limit_w, 1.0, " W"),
@@ -91,13 +94,16 @@ def _describe_pcie(host: HostInfo, gpu: GpuInfo) -> str:
     return f"generation {generation}; lanes {width}{idle}"
 
 
-def _describe_nvlinks(links: Sequence[NvLink]) -> str | None:
+def _describe_nvlinks(host: HostInfo, gpu: GpuInfo) -> str | None:
+    links = gpu.nvlinks
     if not links:
         return None
     versions = "/".join(sorted({str(link.version or "unknown") for link in links if link.active})) or "unknown"
     down = [str(link.link) for link in links if not link.active]
     state = f"; down: {', '.join(down)}" if down else ""
-    return f"version {versions}; {len(links) - len(down)} of {len(links)} links up{state}"
+    uncounted = host.absent.get(f"gpu{gpu.index}.nvlink_bytes")
+    counters = f"; bytes not counted ({uncounted})" if uncounted else ""
+    return f"version {versions}; {len(links) - len(down)} of {len(links)} links up{state}{counters}"
 
 
 def _describe_topology(host: HostInfo) -> list[Block]:
@@ -122,7 +128,10 @@ def _describe_peers(host: HostInfo, gpu: GpuInfo) -> str:
     if None in answers.values():
         return _not_stated(host, f"gpu{gpu.index}.peer_access")
     reached = [str(index) for index, access in answers.items() if access]
-    return "to all others" if len(reached) == len(answers) else f"to {', '.join(reached) or 'none'}"
+    if len(reached) == len(answers):
+        return "to all others"
+    reasons = sorted({status for status in gpu.peer_status if status not in (None, PEER_OK)})
+    return f"to {', '.join(reached) or 'none'}" + (f"; else {', '.join(map(str, reasons))}" if reasons else "")
 
 
 def _describe_interface(host: HostInfo, card: InterfaceInfo) -> str:

@@ -39,7 +39,7 @@ class RollCall:
     ) -> None:
         self.doing = "starting"
         self._held_by_rank_0 = held_by_rank_0 and rank != 0
-        self._rank, self._world_size, self._wait_s = rank, world_size, wait_s
+        self.rank, self._world_size, self._wait_s = rank, world_size, wait_s
         self._held = store  # rank 0's may be the store itself, which destroying the process group would end
         self._own, self._watched = store.clone(), store.clone()
         self._called = self._dismissed = False
@@ -55,10 +55,10 @@ class RollCall:
         answers: dict[int, str | None] = dict.fromkeys(range(self._world_size))
         if _answered(lambda: self._ask(answers), self._wait_s + _STORE_S):
             return answers
-        return {self._rank: self.doing} | ({0: None} if self._held_by_rank_0 else {})
+        return {self.rank: self.doing} | ({0: None} if self._held_by_rank_0 else {})
 
     def _ask(self, answers: dict[int, str | None]) -> None:
-        self._own.set(f"here/{self._rank}", self.doing)
+        self._own.set(f"here/{self.rank}", self.doing)
         if self._own.add("callers", 1) == 1:  # one caller is enough: N of them would ask N^2 times
             for rank in answers:
                 self._own.set(f"roll/{rank}", "called")
@@ -80,19 +80,19 @@ class RollCall:
         _answered(self._leave, 2 * _LEAVE_S + _STORE_S)
 
     def _leave(self) -> None:
-        self._own.set(f"roll/{self._rank}", "dismissed")
+        self._own.set(f"roll/{self.rank}", "dismissed")
         self._thread.join(_LEAVE_S)
         num_left = self._own.add("left", 1)
         end_s = time.monotonic() + _LEAVE_S
-        while self._rank == 0 and num_left < self._world_size and time.monotonic() < end_s:
+        while self.rank == 0 and num_left < self._world_size and time.monotonic() < end_s:
             time.sleep(_POLL_S)
             num_left = self._own.add("left", 0)
 
     def _answer(self) -> None:
         try:
-            self._watched.wait([f"roll/{self._rank}"], _FOREVER)
+            self._watched.wait([f"roll/{self.rank}"], _FOREVER)
             if not self._dismissed:
-                self._watched.set(f"here/{self._rank}", self.doing)
+                self._watched.set(f"here/{self.rank}", self.doing)
         except (DistError, RuntimeError):
             return  # the store is gone: the run is over
 

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import Store
 
 from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.ranks.failures import lost_a_peer, out_of_memory, reason, refused_by_nccl
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.meeting import held_back_errors, is_held_by_launcher, meet
 from commprof.commbench.ranks.rollcall import RollCall, explain
@@ -75,13 +76,25 @@ def process_group(context: RankContext, backend: str, timeout_s: float) -> Itera
 
 @contextmanager
 def naming_lost_ranks(roll: RollCall | None) -> Iterator[None]:
-    """Turn the error of a collective that lost a rank into RunFailed, which says who is missing and in what."""
+    """Turn the error of a collective into RunFailed: who is missing and in what, who has no memory, or what NCCL refused."""
     try:
         yield
     except RuntimeError as error:  # torch's DistError is one too
-        if not isinstance(error, dist.DistError) and not _lost_a_peer(error):
+        if (line := _what_failed(error, roll)) is None:
             raise
-        raise RunFailed(_first_line(error) if roll is None else explain(roll.doing, roll.call(), _first_line(error))) from None
+        raise RunFailed(line) from None
+
+
+def _what_failed(error: RuntimeError, roll: RollCall | None) -> str | None:
+    """Say in one line what a collective's error means; None for an error that is none of a collective's."""
+    doing, rank = ("the run", 0) if roll is None else (roll.doing, roll.rank)
+    if out_of_memory(error):
+        return f"rank {rank} is out of memory in {doing}: {reason(error)}; use less, a lower -e or a smaller batch"
+    if refused_by_nccl(error):
+        return f"NCCL failed in {doing} on rank {rank}: {reason(error)}"
+    if not lost_a_peer(error):
+        return None
+    return reason(error) if roll is None else explain(doing, roll.call(), reason(error))
 
 
 def _open_group(context: RankContext, backend: str, timeout_s: float) -> None:
@@ -95,7 +108,7 @@ def _open_group(context: RankContext, backend: str, timeout_s: float) -> None:
                 store = meet(context, timeout_s, own_errors)
             dist.init_process_group(backend, timeout=timeout, world_size=context.world_size, rank=context.rank, store=store)
     except (RuntimeError, ValueError) as error:
-        raise RunFailed(f"rank {context.rank} cannot open the process group: {_first_line(error)}") from None
+        raise RunFailed(f"rank {context.rank} cannot open the process group: {reason(error)}") from None
 
 
 def _roll_call(context: RankContext, wait_s: float) -> RollCall | None:
@@ -138,13 +151,3 @@ def barrier() -> None:
     """Wait for all ranks, where there are others."""
     if dist.is_initialized():
         dist.barrier()
-
-
-def _lost_a_peer(error: RuntimeError) -> bool:
-    """Recognise gloo's errors: it raises plain RuntimeError for a peer that died or stalled."""
-    text = str(error).lower()
-    return "gloo" in text or "connection" in text or "timed out" in text
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -40,7 +40,6 @@ ONLY_CHECKED = {
     "contention": "starts ranks; test_contention.py runs it",
     "record": "starts the reader's own program; test_foreign_trainings.py runs it",
     "train": "trains for minutes; test_train.py and test_training_options.py run it",
-    "record": "starts a program of the reader's; test_record.py runs it",
     "study": "takes minutes, or a testbed; test_study_plan.py and tests/slurm run it",
     "testbed": "makes network namespaces as root; tests/testbed runs it",
 }

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from commprof.analysis.health.machine import machine_health
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.runs.load import Run
 from commprof.commbench.machine.facts import (
+    PEER_DISABLED,
+    PEER_OK,
     GpuInfo,
     GpuSample,
     HostInfo,
@@ -31,6 +34,7 @@ def gpu(
     access: tuple[bool | None, ...] = (),
     clock: float = 1.98e9,
     reasons: tuple[str, ...] = (),
+    status: tuple[str | None, ...] = (),
 ) -> GpuInfo:
     """A GPU of generation 4, 16 lanes, four NVLinks."""
     return GpuInfo(
@@ -49,6 +53,7 @@ def gpu(
         power_limit_w=None,
         max_power_limit_w=None,
         throttle_reasons=reasons,
+        peer_status=status,
     )
 
 
@@ -58,6 +63,7 @@ def host(
     gpus: tuple[GpuInfo, ...] = (),
     topology: tuple[tuple[str, ...], ...] = (),
     interfaces: tuple[InterfaceInfo, ...] = (),
+    absent: dict[str, str] | None = None,
 ) -> HostInfo:
     return HostInfo(
         hostname=name,
@@ -71,7 +77,7 @@ def host(
         topology=topology,
         interfaces=interfaces,
         environ={},
-        absent={},
+        absent=absent or {},
     )
 
 
@@ -174,12 +180,82 @@ def test_nvlink_is_judged_against_equal_gpus() -> None:
     assert (alike.ok, alike.note) == (True, True)
 
 
-@pytest.mark.parametrize(("connection", "ok"), [("NV4", False), ("PIX", False), ("SYS", True)])
-def test_peers_with_a_direct_path_must_reach_each_other(connection: str, ok: bool) -> None:
-    gpus = (gpu(0, access=(None, False)), gpu(1, access=(True, None)))
+@pytest.mark.parametrize(
+    ("connection", "status", "ok"),
+    [
+        ("NV4", None, False),
+        ("NV4", "not supported", False),
+        ("PIX", PEER_DISABLED, False),
+        ("PXB", PEER_DISABLED, False),
+        ("SYS", PEER_DISABLED, True),
+        ("PIX", "not supported by this kind of GPU", True),
+        ("PIX", "not supported by the chipset", True),
+        ("PIX", None, False),  # a run older than the status
+        ("SYS", None, True),
+    ],
+)
+def test_peers_that_could_reach_each_other_must(connection: str, status: str | None, ok: bool) -> None:
+    gpus = (gpu(0, access=(None, False), status=(None, status)), gpu(1, access=(True, None), status=(PEER_OK, None)))
     verdict = judged("peer access", evidence(host(gpus=gpus, topology=(("X", connection), (connection, "X")))))
     assert (verdict.ok, verdict.note) == (ok, ok)
-    assert f"host GPU 0-1 ({connection})" in verdict.message
+    assert f"host GPU 0-1 ({connection}{f', {status}' if status else ''})" in verdict.message
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_a_lost_gpu_fails_and_moves_nobody_elses_cells(lost: int) -> None:
+    there = [index for index in range(4) if index != lost]
+    first, second, third = there
+    # Only the first and the last of the three lack access, over NVLink.
+    gpus = (
+        gpu(first, access=(None, True, False)), gpu(second, access=(True, None, True)), gpu(third, access=(False, True, None)),
+    )  # fmt: skip
+    topology = (("X", "PIX", "NV4"), ("PIX", "X", "SYS"), ("NV4", "SYS", "X"))
+    found = evidence(host(gpus=gpus, topology=topology, absent={f"gpu{lost}": "NVML: GPU is lost", "gpu0.mig": "no"}))
+    fell = judged("gpus", found)
+    assert fell.ok is False
+    assert f"host gpu{lost} (NVML: GPU is lost)" in fell.message
+    verdict = judged("peer access", found)
+    assert verdict.ok is False
+    assert verdict.message.endswith(f"host GPU {first}-{third} (NV4)")
+
+
+def test_a_gpu_that_is_kept_from_us_is_noted_and_one_cut_into_instances_too() -> None:
+    found = evidence(host(gpus=(replace(gpu(0), mig=True),), absent={"gpu1": "NVML: Insufficient Permissions"}))
+    assert (judged("gpus", found).ok, judged("gpus", found).note) == (True, True)
+    assert "host GPU 0: a rank has one instance" in judged("mig", found).message
+
+
+def test_a_host_whose_gpus_are_all_lost_is_not_passed_over() -> None:
+    assert judged("gpus", evidence(host(absent={"gpu0": "NVML: Unknown Error"}))).ok is False
+
+
+def at_work(generation: int | None, *, width: int = 16, clock: float = 1.9e9, reasons: tuple[str, ...] = ()) -> GpuSample:
+    return GpuSample(
+        index=0, sm_clock_hz=clock, memory_clock_hz=None, power_w=None, temperature_c=None, throttle_reasons=reasons,
+        pcie_tx_bytes_per_s=None, pcie_rx_bytes_per_s=None, nvlink_tx_bytes=None, nvlink_rx_bytes=None,
+        pcie_generation=generation, pcie_width=width,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seen", "ok", "note", "words"),
+    [
+        ([at_work(4)], True, False, "1 links at full width and generation"),
+        ([at_work(3), at_work(4)], True, False, "full width"),  # the first came before the link had trained up
+        ([at_work(3)], False, False, "slow while the clocks were up: host GPU 0 generation 3 of 4"),
+        ([at_work(3, clock=0.3e9)], True, True, "host GPU 0 generation 1 of 4"),
+        ([at_work(3, reasons=("idle",))], True, True, "at rest"),
+        ([at_work(None)], True, True, "at rest"),
+        ([at_work(4, width=8)], False, False, "narrow: host GPU 0 8 of 16 lanes"),
+    ],
+)
+def test_a_resting_cards_pcie_is_judged_by_what_was_sampled_at_work(
+    seen: list[GpuSample], ok: bool, note: bool, words: str
+) -> None:
+    samples = tuple(replace(telemetry({})[0], gpus=(each,)) for each in seen)
+    verdict = judged("pcie", evidence(host(gpus=(gpu(0, generation=1, clock=0.3e9),)), samples=samples))
+    assert (verdict.ok, verdict.note) == (ok, note)
+    assert words in verdict.message
 
 
 def test_peer_access_that_nccl_may_not_use_is_noted() -> None:

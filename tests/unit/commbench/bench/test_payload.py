@@ -1,3 +1,5 @@
+from random import Random
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -33,15 +35,53 @@ def test_a_sum_is_exact_in_its_own_type_in_any_order(dtype: torch.dtype, reducti
     assert torch.equal((total / ranks).double() if reduction == "avg" else total.double(), result.double())
 
 
+FLOATS = [dtype for dtype in DTYPES if dtype.is_floating_point]
+
+
+@settings(max_examples=150)
+@given(dtype=st.sampled_from(FLOATS), ranks=st.integers(1, 260), order=st.randoms(use_true_random=False))
+def test_an_average_is_the_same_by_gloos_and_by_nccls_arithmetic(dtype: torch.dtype, ranks: int, order: Random) -> None:
+    """NCCL multiplies every input by 1/n, rounded to the data type, and adds in an order of its own (PreMulSum)."""
+    exact = payload("all_reduce", dtype, ranks=ranks, count=254, reduction="avg")
+    assume(exact.exact)
+    sent = [exact.sent(rank) for rank in order.sample(range(ranks), ranks)]
+    nccl, gloo = torch.zeros(254, dtype=dtype), torch.zeros(254, dtype=dtype)
+    for each in sent:
+        nccl = nccl + each * torch.tensor(1 / ranks, dtype=dtype)
+        gloo = gloo + each
+    result = exact.received(0)
+    assert result is not None
+    assert torch.equal(nccl, result)
+    assert torch.equal(gloo / ranks, result)
+    assert result.double().std() > 0  # a shifted segment shows
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ranks"),
+    [(torch.float32, 7), (torch.float32, 14), (torch.float32, 56), (torch.float32, 120), (torch.float16, 13),
+     (torch.bfloat16, 13), (torch.bfloat16, 15), (torch.float64, 48), (torch.int32, 7)],
+)  # fmt: skip
+def test_averages_over_odd_numbers_of_ranks_are_still_checked(dtype: torch.dtype, ranks: int) -> None:
+    assert payload("all_reduce", dtype, ranks=ranks, reduction="avg").exact
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ranks"), [(torch.float32, 41), (torch.float16, 11), (torch.float16, 22), (torch.float64, 49)]
+)
+def test_an_average_whose_share_is_rounded_is_not_checked(dtype: torch.dtype, ranks: int) -> None:
+    assert not payload("all_reduce", dtype, ranks=ranks, reduction="avg").exact
+
+
+# Of many ranks the least and the most at a position may well be somebody else's.
+@pytest.mark.parametrize(("reduction", "ranks"), [*((name, 4) for name in REDUCTIONS), ("sum", 13), ("avg", 7), ("avg", 13)])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_no_rank_can_be_missing_from_a_reduction_unnoticed(dtype: torch.dtype, reduction: str) -> None:
-    inputs = payload("all_reduce", dtype, ranks=4, count=127, reduction=reduction)
+def test_no_rank_can_be_missing_from_a_reduction_unnoticed(dtype: torch.dtype, reduction: str, ranks: int) -> None:
+    inputs = payload("all_reduce", dtype, ranks=ranks, count=127, reduction=reduction)
     whole = inputs.received(0)
     assert whole is not None
-    for missing in range(4):
-        others = torch.stack([inputs.sent(rank).double() for rank in range(4) if rank != missing])
-        less = {"sum": others.sum(0), "avg": others.sum(0) / 4, "min": others.amin(0), "max": others.amax(0)}[reduction]
+    for missing in range(ranks):
+        others = torch.stack([inputs.sent(rank).double() for rank in range(ranks) if rank != missing])
+        less = {"sum": others.sum(0), "avg": others.sum(0) / ranks, "min": others.amin(0), "max": others.amax(0)}[reduction]
         assert not torch.equal(less, whole.double())
 
 

@@ -17,6 +17,22 @@ def test_no_variable_beyond_the_list_is_recorded() -> None:
     assert allowed_environment(environ) == {"NCCL_DEBUG": "INFO", "OMP_NUM_THREADS": "4"}
 
 
+@pytest.mark.parametrize(
+    "name", ["CUDA_LAUNCH_BLOCKING", "NVIDIA_TF32_OVERRIDE", "NCCL_MAX_CTAS", "NCCL_NET", "PYTORCH_ALLOC_CONF"]
+)
+def test_what_changes_a_result_is_recorded(name: str) -> None:
+    assert allowed_environment({name: "1"}) == {name: "1"}
+
+
+def test_windows_driver_counts_and_its_kernel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = tmp_path / "libcuda.so.1"
+    assert not hardware.has_nvidia_driver(tmp_path / "nvidia", library)
+    library.touch()
+    assert hardware.has_nvidia_driver(tmp_path / "nvidia", library)
+    monkeypatch.setattr("platform.release", lambda: "5.15.153.1-microsoft-standard-WSL2")
+    assert hardware.system() == "Linux 5.15.153.1-microsoft-standard-WSL2 (WSL2)"
+
+
 def test_the_host_says_its_memory_and_cores(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    2048 kB\n")
     assert available_memory_bytes(tmp_path / "meminfo") == 2 * 2**20
