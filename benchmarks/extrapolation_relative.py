@@ -21,6 +21,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,17 @@ from benchmarks.extrapolation import ERRATIC, band, not_clean, source_of
 from benchmarks.machine import describe_machine
 from commprof.analysis.scaling.laws import Floats
 from commprof.analysis.scaling.overhead_mix import Band
-from commprof.analysis.scaling.power_law import GROWTH, GROWTH_BANDS, Growth, GrowthPrior, Reach, growth, slope_beyond
+from commprof.analysis.scaling.power_law import (
+    ALONE,
+    GROWTH,
+    GROWTH_BANDS,
+    Growth,
+    GrowthPrior,
+    Pool,
+    Reach,
+    growth,
+    slope_beyond,
+)
 from commprof.analysis.scaling.table import interconnect_of, read_series
 from commprof.commbench.records.rundir import write_text
 
@@ -81,7 +92,7 @@ class Case:
     target: int
     reach: Reach
     asked: bool
-    machine: tuple[float, ...] = ()
+    machine: Pool = ALONE
 
     @property
     def true(self) -> float:
@@ -143,10 +154,10 @@ def cases_of(every: Sequence[Published]) -> Iterator[Case]:
     for series in every:
         fellows = [one for one in every if (one.source, one.ranks_per_node) == (series.source, series.ranks_per_node)]
         slopes = [slope_beyond(one.costs, one.ranks_per_node) for one in fellows if one is not series]
-        machine = tuple(slope for slope in slopes if slope is not None)
+        machine = reduce(lambda pool, slope: pool.plus(slope), (slope for slope in slopes if slope is not None), ALONE)
         for case in _cut(series):
             yield case
-            if case.reach == "hop" and machine:
+            if case.reach == "hop" and machine.count:
                 yield replace(case, reach="pooled", machine=machine)
 
 

@@ -60,6 +60,29 @@ GROWTH_BANDS: Mapping[Reach, Band] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """How other series of a machine grow a doubling of nodes: their number, and the sums of their slopes and the squares."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def plus(self, slope: float, times: int = 1) -> "Pool":
+        """Return the pool with one slope more, or with `times` -1 one less."""
+        return Pool(count=self.count + times, total=self.total + times * slope, squares=self.squares + times * slope**2)
+
+    def slope(self, prior: GrowthPrior) -> Slope:
+        """Return their mean, the prior's hop counting as one more, and how they scatter about it."""
+        usual = prior.hop / _FIRST_HOP
+        mean = (usual + self.total) / (1 + self.count)
+        scatter = self.squares - 2 * mean * self.total + self.count * mean**2
+        return Slope(value=mean, variance=max((usual**2 + scatter) / (1 + self.count), _ROW**2))
+
+
+ALONE = Pool()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
     """log u at one N, the unit of its interval, and where N lies among the rows."""
 
@@ -119,35 +142,25 @@ class Growth:
         return Cost(log_cost=self.rows[below] + slope * before, unit=unit, reach="between")
 
 
-def growth(
-    costs: Mapping[int, float], ranks_per_node: int, prior: GrowthPrior = GROWTH, machine: Sequence[float] = ()
-) -> Growth:
-    """Return how log u grows from costs (any unit) by N; `machine` are slopes beyond a node that its other series have."""
+def growth(costs: Mapping[int, float], ranks_per_node: int, prior: GrowthPrior = GROWTH, machine: Pool = ALONE) -> Growth:
+    """Return how log u grows from costs (any unit) by N; `machine` is what its other series have beyond a node."""
     rows = {n: math.log(costs[n]) for n in sorted(costs)}
     inner = [n for n in rows if n <= ranks_per_node]
     inside = _drawn([(math.log2(n), rows[n]) for n in inner], prior.inside, prior.noise)
-    outer = {n: rows[n] for n in rows if n >= ranks_per_node}
     crossed = max(rows) > ranks_per_node
-    if crossed and inner and inner[-1] < ranks_per_node:  # the whole node, as the rows inside have it
-        outer[ranks_per_node] = rows[inner[-1]] + inside.value * math.log2(ranks_per_node / inner[-1])
-    across = pooled(machine, prior) if machine else Slope(value=prior.hop / _FIRST_HOP, variance=(prior.hop / _FIRST_HOP) ** 2)
+    across = machine.slope(prior)
     if crossed:
-        points = [(_beyond(n, ranks_per_node), value) for n, value in outer.items()]
-        across = _drawn(points, prior.across, prior.noise)
-    return Growth(rows=rows, ranks_per_node=ranks_per_node, inside=inside, across=across, crossed=crossed, pooled=len(machine))
+        outer = [(_beyond(n, ranks_per_node), value) for n, value in rows.items() if n >= ranks_per_node]
+        if inner and inner[-1] < ranks_per_node:  # the whole node, as the rows inside have it
+            outer.append((0.0, rows[inner[-1]] + inside.value * math.log2(ranks_per_node / inner[-1])))
+        across = _drawn(outer, prior.across, prior.noise)
+    return Growth(rows=rows, ranks_per_node=ranks_per_node, inside=inside, across=across, crossed=crossed, pooled=machine.count)
 
 
 def slope_beyond(costs: Mapping[int, float], ranks_per_node: int) -> float | None:
     """Return the growth a doubling of nodes that a series' own rows have, from a whole node on; None where they do not tell."""
     points = [(_beyond(n, ranks_per_node), math.log(u)) for n, u in costs.items() if n >= ranks_per_node]
     return _least_squares(points)[0] if len(points) > 1 else None
-
-
-def pooled(slopes: Sequence[float], prior: GrowthPrior = GROWTH) -> Slope:
-    """Return the growth a doubling of nodes that other series of a machine have, the prior's hop counting as one more."""
-    every = np.array([prior.hop / _FIRST_HOP, *slopes])
-    spread = math.sqrt((every[0] ** 2 + float(((every[1:] - every.mean()) ** 2).sum())) / len(every))
-    return Slope(value=float(every.mean()), variance=max(spread, _ROW) ** 2)
 
 
 def _beyond(world_size: int, ranks_per_node: int) -> float:

@@ -1,0 +1,34 @@
+"""What do series of one machine tell each other? How many ranks a node has, and what the hop to a second node costs."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from commprof.analysis.scaling.power_law import ALONE, Pool, slope_beyond
+from commprof.analysis.scaling.relative import node_of
+from commprof.analysis.scaling.series import Series
+from commprof.analysis.scaling.speedup import ScalingKind
+
+
+def with_nodes(table: Sequence[Series]) -> list[Series]:
+    """Return the series, those that do not tell their ranks on a node with those that the machine's others tell."""
+    told: dict[str, int] = {}
+    for one in table:
+        if one.machine and one.ranks_per_node is not None:
+            told[one.machine] = min(one.ranks_per_node, told.get(one.machine, one.ranks_per_node))
+    return [replace(one, ranks_per_node=one.ranks_per_node or told.get(one.machine)) for one in table]
+
+
+def others_of(table: Sequence[Series], scaling: ScalingKind) -> list[Pool]:
+    """Return for each series how the others of its machine, with as many ranks on a node, grow beyond a node."""
+    pools: dict[tuple[str, int], Pool] = defaultdict(lambda: ALONE)
+    slopes = [None if one.fault or not one.machine else _slope(one, scaling) for one in table]
+    keys = [(one.machine, node_of(one)) for one in table]
+    for key, slope in zip(keys, slopes, strict=True):
+        if slope is not None:
+            pools[key] = pools[key].plus(slope)
+    return [pools[key] if slope is None else pools[key].plus(slope, -1) for key, slope in zip(keys, slopes, strict=True)]
+
+
+def _slope(series: Series, scaling: ScalingKind) -> float | None:
+    return slope_beyond({n: series.cost(n, scaling) for n in series.values}, node_of(series))
