@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from commprof.analysis.scaling.power_law import ALONE, Pool, slope_beyond
+from commprof.analysis.scaling.power_law import ALONE, Pool, factor_beyond
 from commprof.analysis.scaling.relative import node_of
 from commprof.analysis.scaling.series import Series
 from commprof.analysis.scaling.speedup import ScalingKind
@@ -22,13 +22,14 @@ def with_nodes(table: Sequence[Series]) -> list[Series]:
 def others_of(table: Sequence[Series], scaling: ScalingKind) -> list[Pool]:
     """Return for each series how the others of its machine, with as many ranks on a node, grow beyond a node."""
     pools: dict[tuple[str, int], Pool] = defaultdict(lambda: ALONE)
-    slopes = [None if one.fault or not one.machine else _slope(one, scaling) for one in table]
+    factors = [None if one.fault or not one.machine else _factor(one, scaling) for one in table]
     keys = [(one.machine, node_of(one)) for one in table]
-    for key, slope in zip(keys, slopes, strict=True):
-        if slope is not None:
-            pools[key] = pools[key].plus(slope)
-    return [pools[key] if slope is None else pools[key].plus(slope, -1) for key, slope in zip(keys, slopes, strict=True)]
+    for key, factor in zip(keys, factors, strict=True):
+        if factor is not None:
+            pools[key] = pools[key].plus(factor)
+    return [pools[key] if factor is None else pools[key].plus(factor, -1) for key, factor in zip(keys, factors, strict=True)]
 
 
-def _slope(series: Series, scaling: ScalingKind) -> float | None:
-    return slope_beyond({n: series.cost(n, scaling) for n in series.values}, node_of(series))
+def _factor(series: Series, scaling: ScalingKind) -> float | None:
+    costs = {n: series.cost(n, scaling) for n in series.values if n > 1}
+    return factor_beyond(costs, node_of(series))
