@@ -21,6 +21,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,17 @@ from benchmarks.extrapolation import ERRATIC, band, not_clean, source_of
 from benchmarks.machine import describe_machine
 from commprof.analysis.scaling.laws import Floats
 from commprof.analysis.scaling.overhead_mix import Band
-from commprof.analysis.scaling.power_law import GROWTH, GROWTH_BANDS, Growth, GrowthPrior, Reach, growth, slope_beyond
+from commprof.analysis.scaling.power_law import (
+    ALONE,
+    GROWTH,
+    GROWTH_BANDS,
+    Growth,
+    GrowthPrior,
+    Pool,
+    Reach,
+    factor_beyond,
+    growth,
+)
 from commprof.analysis.scaling.table import interconnect_of, read_series
 from commprof.commbench.records.rundir import write_text
 
@@ -43,12 +54,11 @@ TITLES: Mapping[Reach, str] = {
     "between": "Between two rows",
 }
 WORST = 0.1
-GRID = tuple(
-    GrowthPrior(inside=inside, across=across, hop=hop, noise=noise)
-    for inside, across, hop, noise in itertools.product(
-        (0.005, 0.01, 0.015), (0.01, 0.015, 0.02), (0.04, 0.06, 0.08), (0.03, 0.05, 0.08)
-    )
+GRID = tuple(  # inside and hop stay: chosen by sources they jump, and the hop's intervals held 80 % instead of 92
+    GrowthPrior(inside=0.01, across=across, hop=2.0, noise=noise)
+    for across, noise in itertools.product((0.01, 0.015, 0.02), (0.03, 0.05, 0.08))
 )
+
 
 READ = f"""Errors of the throughput or step time, |predicted - measured| / measured. *stays*: a rank goes on as on the largest
 row; *line*: least squares in log N through the rows.
@@ -57,7 +67,9 @@ The form of the law was chosen on llm-foundry, libai and NVIDIA's and Lambda's s
 {", ".join(HELD_BACK)}. The first form had the hop to a second node count like any later doubling. On the
 sources held back that was 7.3 % off in the mean with rows on both sides of the boundary (*stays* 5.0 %), and its intervals held
 60 %: on a slow wire the hop costs most, and later doublings half. So the hop counts twice now, as for a ring, and the noise was
-let grow to 8 %; the sources held back are no longer untouched.
+let grow to 8 %. Without a row beyond the node a constant hop, and its mean over a machine, were 1.9 and 7.0 % off in the
+median on 14 series of a source in neither file (mvsjober/ml-benchmarks), and their intervals held 93 and 79 %: what a training
+loses on its node says more, so the hop is a multiple of that now. The sources held back are no longer untouched.
 """
 
 
@@ -81,7 +93,7 @@ class Case:
     target: int
     reach: Reach
     asked: bool
-    machine: tuple[float, ...] = ()
+    machine: Pool = ALONE
 
     @property
     def true(self) -> float:
@@ -142,11 +154,12 @@ def cases_of(every: Sequence[Published]) -> Iterator[Case]:
     """Return the cases of all series; a source stands for a machine, and those of its series with rows beyond a node help."""
     for series in every:
         fellows = [one for one in every if (one.source, one.ranks_per_node) == (series.source, series.ranks_per_node)]
-        slopes = [slope_beyond(one.costs, one.ranks_per_node) for one in fellows if one is not series]
-        machine = tuple(slope for slope in slopes if slope is not None)
+        factors = [factor_beyond(one.costs, one.ranks_per_node) for one in fellows if one is not series]
+        known = (factor for factor in factors if factor is not None)
+        machine = reduce(lambda pool, factor: pool.plus(factor), known, ALONE)
         for case in _cut(series):
             yield case
-            if case.reach == "hop" and machine:
+            if case.reach == "hop" and machine.count:
                 yield replace(case, reach="pooled", machine=machine)
 
 
@@ -263,6 +276,8 @@ def tables(cases: Sequence[Case], grid: tuple[Floats, Floats], ours: Judged) -> 
     names, reaches = (np.array([case.series.table for case in cases]), np.array([case.reach for case in cases]))
     for table in dict.fromkeys(names):
         yield f"## {table}, each source left out in turn\n"
+        alone = (reaches != "between") & (reaches != "pooled")
+        yield from group(cases, (names == table) & alone, ours, "All rows beyond the last, each series alone")
         for reach in REACHES:
             yield from group(cases, (names == table) & (reaches == reach), ours, TITLES[reach])
     yield "## The sources held back, from a prior and intervals of the others\n"

@@ -7,8 +7,10 @@ relative to the smallest row (`relative`).
 from collections.abc import Sequence
 
 from commprof.analysis.scaling.from_one_rank import from_one_rank, law_values, overheads
+from commprof.analysis.scaling.machine import others_of, with_nodes
 from commprof.analysis.scaling.next_row import best_next
 from commprof.analysis.scaling.overhead_mix import PRIOR, mixed
+from commprof.analysis.scaling.power_law import ALONE, Pool
 from commprof.analysis.scaling.relative import Relative, relative
 from commprof.analysis.scaling.results import Extrapolated, Extrapolation, Refused
 from commprof.analysis.scaling.series import Series
@@ -29,25 +31,18 @@ def extrapolate_all(
 
     With `by_machine` a series without a row beyond its node takes the hop from others of its machine.
     """
-    told = [_told(series, targets, scaling, anchors, _others(series, table) if by_machine else ()) for series in table]
+    series = with_nodes(table) if by_machine else list(table)
+    machines = others_of(series, scaling) if by_machine else [ALONE] * len(series)
+    told = [_told(one, targets, scaling, anchors, machine) for one, machine in zip(series, machines, strict=True)]
     refused = [one for one in told if isinstance(one, Refused)]
     if len(refused) == len(told):
-        series = f", series {refused[0].series}" if refused[0].series else ""
-        raise UnusableData(f"{name}{series}: {refused[0].reason}")
+        which = f", series {refused[0].series}" if refused[0].series else ""
+        raise UnusableData(f"{name}{which}: {refused[0].reason}")
     return told
 
 
-def _others(series: Series, table: Sequence[Series]) -> list[Series]:
-    return [
-        one
-        for one in table
-        if one is not series and not one.fault and one.machine == series.machine and series.machine
-        and one.ranks_per_node == series.ranks_per_node
-    ]  # fmt: skip
-
-
 def _told(
-    series: Series, targets: Sequence[int], scaling: ScalingKind, anchors: Sequence[int], machine: Sequence[Series]
+    series: Series, targets: Sequence[int], scaling: ScalingKind, anchors: Sequence[int], machine: Pool
 ) -> Extrapolation | Refused:
     try:
         return extrapolate(series, targets, scaling=scaling, anchors=anchors, machine=machine)
@@ -61,9 +56,9 @@ def extrapolate(
     *,
     scaling: ScalingKind,
     anchors: Sequence[int] = (),
-    machine: Sequence[Series] = (),
+    machine: Pool = ALONE,
 ) -> Extrapolation:
-    """Say what a series does at `targets`, from its other points or from `anchors`; `machine` are other series of its machine.
+    """Say what a series does at `targets`, from its other points or from `anchors`; `machine` tells how others there grow.
 
     Raises UnusableData where fewer than two rows tell, or where all targets lie below them.
     """
@@ -93,7 +88,7 @@ def extrapolate(
 class _Ways:
     """The mix for the node, where one rank and another are there, and the power law for the rest."""
 
-    def __init__(self, series: Series, used: Sequence[int], scaling: ScalingKind, machine: Sequence[Series]) -> None:
+    def __init__(self, series: Series, used: Sequence[int], scaling: ScalingKind, machine: Pool) -> None:
         self.series, self.scaling = series, scaling
         self.on_node = [n for n in used if not series.across_nodes(n)]
         self.eps = overheads(series, self.on_node, scaling) if 1 in used else {}
@@ -131,7 +126,7 @@ def _anchors(series: Series, targets: Sequence[int], wanted: Sequence[int]) -> l
         ranks = "1 rank" if used == [1] else f"{used[0]} ranks"
         raise UnusableData(f"a row of {ranks} alone tells nothing of others; add a second, or leave one out of --world-sizes")
     if max(targets) < used[0]:
-        raise UnusableData(f"--world-sizes {max(targets)}: below the smallest row, {used[0]} ranks; add a row of less ranks")
+        raise UnusableData(f"--world-sizes {max(targets)}: below the smallest row, {used[0]} ranks; add a row of fewer ranks")
     on_node = [n for n in used if not series.across_nodes(n)]
     if on_node == [1] and not series.across_nodes(max(targets)):
         raise UnusableData(f"1 rank alone of a node of {series.ranks_per_node} tells no overhead; add a row of 2 ranks")

@@ -66,7 +66,8 @@ def boundaries(series: Series, world_size: int, eps: Mapping[int, float]) -> lis
     if crossed and series.interconnect == "pcie":
         found.append(f"PCIe beyond {crossed[0]} ranks, often another root complex")
     elif crossed and series.interconnect == "unknown":
-        found.append(f"if it is PCIe, beyond {crossed[0]} ranks often another root complex; name it with --interconnect")
+        mend = "name it with --interconnect, or the node with --gpus-per-node"
+        found.append(f"if it is PCIe, beyond {crossed[0]} ranks often another root complex; {mend}")
     return found
 
 

@@ -12,9 +12,10 @@ both), not below zero, drawn towards what series have in common, s_0, the more t
 
     s <- w s + (1 - w) s_0,   w = v/(v + noise^2/S_xx),   v = s_0^2 + s^2,   with variance v (1 - w)
 
-so that a steep slope stays and a flat one is not trusted to stay flat. Where no row lies beyond the node s_out is the hop's
-prior, or what other series of the machine have. Between two rows it is the line through them. The prior and the intervals come
-from published series; how far they miss a source that they have not seen is in docs/results/extrapolation-relative.md.
+so that a steep slope stays and a flat one is not trusted to stay flat. Where no row lies beyond the node s_out is s_in times
+the usual ratio, 2, or that of the machine's other series: what a training loses on a node it loses more of between nodes.
+Between two rows it is the line through them. The prior and the intervals come from published series; how far they miss a
+source that they have not seen is in docs/results/extrapolation-relative.md.
 """
 
 import math
@@ -41,7 +42,7 @@ class Slope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrowthPrior:
-    """What series have in common: growth a doubling inside a node and of nodes; at the first hop; and the noise of a row."""
+    """What series have in common: growth a doubling inside a node and of nodes, their ratio without a row, a row's noise."""
 
     inside: float
     across: float
@@ -49,14 +50,37 @@ class GrowthPrior:
     noise: float
 
 
-GROWTH = GrowthPrior(inside=0.01, across=0.015, hop=0.04, noise=0.08)
+GROWTH = GrowthPrior(inside=0.01, across=0.015, hop=2.0, noise=0.08)
 GROWTH_BANDS: Mapping[Reach, Band] = {
-    "inside": Band(low=-1.32, high=5.23),
+    "inside": Band(low=-1.29, high=5.23),
     "across": Band(low=-1.21, high=4.33),
-    "hop": Band(low=-1.0, high=5.95),
-    "pooled": Band(low=-1.17, high=1.7),
+    "hop": Band(low=-1.0, high=5.9),
+    "pooled": Band(low=-1.17, high=1.74),
     "between": Band(low=-1.55, high=1.28),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """By what factor others of a machine grow more a doubling of nodes than inside: their number, sum and sum of squares."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def plus(self, factor: float, times: int = 1) -> "Pool":
+        """Return the pool with one factor more, or with `times` -1 one less."""
+        return Pool(count=self.count + times, total=self.total + times * factor, squares=self.squares + times * factor**2)
+
+    def across(self, inside: Slope, prior: GrowthPrior) -> Slope:
+        """Return the growth beyond a node by their mean factor, the prior's counting as one more, and how they scatter."""
+        mean = (prior.hop + self.total) / (1 + self.count)
+        scatter = max(self.squares - 2 * mean * self.total + self.count * mean**2, 0.0)
+        variance = (prior.hop**2 + scatter) / (1 + self.count)
+        return Slope(value=mean * inside.value, variance=max(variance * inside.value**2, _ROW**2))
+
+
+ALONE = Pool()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,35 +143,34 @@ class Growth:
         return Cost(log_cost=self.rows[below] + slope * before, unit=unit, reach="between")
 
 
-def growth(
-    costs: Mapping[int, float], ranks_per_node: int, prior: GrowthPrior = GROWTH, machine: Sequence[float] = ()
-) -> Growth:
-    """Return how log u grows from costs (any unit) by N; `machine` are slopes beyond a node that its other series have."""
+def growth(costs: Mapping[int, float], ranks_per_node: int, prior: GrowthPrior = GROWTH, machine: Pool = ALONE) -> Growth:
+    """Return how log u grows from costs (any unit) by N; `machine` is what its other series have beyond a node."""
     rows = {n: math.log(costs[n]) for n in sorted(costs)}
     inner = [n for n in rows if n <= ranks_per_node]
-    inside = _drawn([(math.log2(n), rows[n]) for n in inner], prior.inside, prior.noise)
-    outer = {n: rows[n] for n in rows if n >= ranks_per_node}
+    inside = _inside(rows, ranks_per_node, prior)
     crossed = max(rows) > ranks_per_node
-    if crossed and inner and inner[-1] < ranks_per_node:  # the whole node, as the rows inside have it
-        outer[ranks_per_node] = rows[inner[-1]] + inside.value * math.log2(ranks_per_node / inner[-1])
-    across = pooled(machine, prior) if machine else Slope(value=prior.hop / _FIRST_HOP, variance=(prior.hop / _FIRST_HOP) ** 2)
+    across = machine.across(inside, prior)
     if crossed:
-        points = [(_beyond(n, ranks_per_node), value) for n, value in outer.items()]
-        across = _drawn(points, prior.across, prior.noise)
-    return Growth(rows=rows, ranks_per_node=ranks_per_node, inside=inside, across=across, crossed=crossed, pooled=len(machine))
+        outer = _outer(rows, ranks_per_node)
+        if inner and inner[-1] < ranks_per_node:  # the whole node, as the rows inside have it
+            outer.append((0.0, rows[inner[-1]] + inside.value * math.log2(ranks_per_node / inner[-1])))
+        across = _drawn(outer, prior.across, prior.noise)
+    return Growth(rows=rows, ranks_per_node=ranks_per_node, inside=inside, across=across, crossed=crossed, pooled=machine.count)
 
 
-def slope_beyond(costs: Mapping[int, float], ranks_per_node: int) -> float | None:
-    """Return the growth a doubling of nodes that a series' own rows have, from a whole node on; None where they do not tell."""
-    points = [(_beyond(n, ranks_per_node), math.log(u)) for n, u in costs.items() if n >= ranks_per_node]
-    return _least_squares(points)[0] if len(points) > 1 else None
+def factor_beyond(costs: Mapping[int, float], ranks_per_node: int, prior: GrowthPrior = GROWTH) -> float | None:
+    """Return by how much more a series grows a doubling of nodes than one inside; None where its rows do not tell."""
+    rows = {n: math.log(cost) for n, cost in costs.items()}
+    outer = _outer(rows, ranks_per_node)
+    return _least_squares(outer)[0] / _inside(rows, ranks_per_node, prior).value if len(outer) > 1 else None
 
 
-def pooled(slopes: Sequence[float], prior: GrowthPrior = GROWTH) -> Slope:
-    """Return the growth a doubling of nodes that other series of a machine have, the prior's hop counting as one more."""
-    every = np.array([prior.hop / _FIRST_HOP, *slopes])
-    spread = math.sqrt((every[0] ** 2 + float(((every[1:] - every.mean()) ** 2).sum())) / len(every))
-    return Slope(value=float(every.mean()), variance=max(spread, _ROW) ** 2)
+def _inside(rows: Mapping[int, float], ranks_per_node: int, prior: GrowthPrior) -> Slope:
+    return _drawn([(math.log2(n), row) for n, row in rows.items() if n <= ranks_per_node], prior.inside, prior.noise)
+
+
+def _outer(rows: Mapping[int, float], ranks_per_node: int) -> list[tuple[float, float]]:
+    return [(_beyond(n, ranks_per_node), row) for n, row in rows.items() if n >= ranks_per_node]
 
 
 def _beyond(world_size: int, ranks_per_node: int) -> float:

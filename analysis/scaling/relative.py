@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from commprof.analysis.scaling.from_one_rank import MEASURE, SUPERLINEAR
-from commprof.analysis.scaling.power_law import GROWTH_BANDS, Growth, growth, slope_beyond
+from commprof.analysis.scaling.power_law import ALONE, GROWTH_BANDS, Growth, Pool, growth
 from commprof.analysis.scaling.results import Extrapolated, withheld
 from commprof.analysis.scaling.series import Series
 from commprof.analysis.scaling.speedup import ScalingKind
 
 USUAL_NODE = 8  # ranks, where nothing tells
+_TRIED = 5  # doublings from the largest row to the farthest of published series
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Relative:
     def _boundary(self, world_size: int) -> str | None:
         smallest = min(self.growth.rows)
         if world_size < smallest:
-            return f"below the smallest row, {smallest} ranks: costs of less ranks do not follow from more"
+            return f"below the smallest row, {smallest} ranks: costs of fewer ranks do not follow from more"
         if self.growth.carries(world_size) and self.series.interconnect != "nvlink":
             link = "PCIe" if self.series.interconnect == "pcie" else "an unnamed link (--interconnect nvlink, if it is)"
             return f"no row of 1 rank and {link} inside the node: too few published series to say how far it misses"
@@ -71,24 +72,27 @@ class Relative:
         node, notes = self.growth.ranks_per_node, []
         if self.series.ranks_per_node is None:
             notes.append(f"ranks on a node not given: taken as {node} (--gpus-per-node)")
+        if (beyond := math.log2(world_size / max(self.growth.rows))) > _TRIED:
+            notes.append(f"{beyond:.1f} doublings beyond the largest row; the intervals were tried up to {_TRIED}")
         if world_size > node and not self.growth.crossed:
-            who = f"{self.growth.pooled} other series of this machine" if self.growth.pooled else "published series"
-            lost = f"lost {self.growth.hop:.1%} from one node to two"
-            notes.append(f"no row beyond a node of {node}: taken from {who}, which {lost}; add one")
+            who = f"{self.growth.pooled} other series of this machine and " if self.growth.pooled else ""
+            lost = f"{self.growth.hop:.1%} more a rank on two nodes, from {who}published ones"
+            notes.append(f"no row beyond a node of {node}: {lost}; add one")
         return notes
 
 
 def relative(
-    series: Series, rows: Sequence[int], scaling: ScalingKind, machine: Sequence[Series] = (), base: int | None = None
+    series: Series, rows: Sequence[int], scaling: ScalingKind, machine: Pool = ALONE, base: int | None = None
 ) -> Relative:
-    """Return the growth that these rows of a series have; `machine` are other series that were measured on it."""
-    node = series.ranks_per_node or USUAL_NODE
-    others = [slope_beyond({n: other.cost(n, scaling) for n in other.values}, node) for other in machine]
+    """Return the growth that these rows of a series have; `machine` is how its other series grow beyond a node."""
     return Relative(
         series=series,
         scaling=scaling,
         base=base or min(rows),
-        growth=growth(
-            {n: series.cost(n, scaling) for n in rows}, node, machine=[slope for slope in others if slope is not None]
-        ),
+        growth=growth({n: series.cost(n, scaling) for n in rows}, node_of(series), machine=machine),
     )
+
+
+def node_of(series: Series) -> int:
+    """Return the ranks on a node, the usual number where nothing tells."""
+    return series.ranks_per_node or USUAL_NODE

@@ -8,16 +8,24 @@ from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Tabl
 from commprof.commbench.units import format_seconds
 
 _WHAT: Mapping[str, str] = {"throughput": "throughput", "throughput_per_rank": "per rank", "mfu": "MFU", "step_s": "step"}
+_MOST_NAMES = 3  # of series left out for one reason
 _MOST_TARGETS = 5  # side by side for each law
 
 
 def extrapolation_sheet(told: Sequence[Extrapolation | Refused]) -> list[Block]:
-    """Lay out every series, and why one is left out."""
-    return joined([_refusal(one) if isinstance(one, Refused) else _series(one) for one in told])
+    """Lay out every series, then those left out, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for one in told:
+        if isinstance(one, Refused):
+            by_reason.setdefault(one.reason, []).append(one.series)
+    refusals = [_refusal(names, reason) for reason, names in by_reason.items()]
+    return joined([*(_series(one) for one in told if isinstance(one, Extrapolation)), *refusals])
 
 
-def _refusal(one: Refused) -> list[Block]:
-    return [_wrapped(f"{one.series}: left out: {one.reason}", "bad")]
+def _refusal(names: Sequence[str], reason: str) -> list[Block]:
+    shown = ", ".join(names[:_MOST_NAMES])
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return [_wrapped(f"{shown}{more}: left out: {reason}", "bad")]
 
 
 def _series(one: Extrapolation) -> list[Block]:

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commprof.analysis.scaling.extrapolate import extrapolate, extrapolate_all
-from commprof.analysis.scaling.power_law import GROWTH, growth, pooled
+from commprof.analysis.scaling.power_law import ALONE, GROWTH, Slope, growth
 from commprof.analysis.scaling.results import Extrapolated, Refused
 from commprof.analysis.scaling.series import Measure, Series
 from commprof.analysis.scaling.speedup import ScalingKind
@@ -28,7 +30,12 @@ def scaled(costs: Mapping[int, float], node: int | None = 8) -> Series:
 
 
 def at(one: Series, world_size: int, *machine: Series, scaling: ScalingKind = "weak") -> Extrapolated:
-    return extrapolate(one, [world_size], scaling=scaling, machine=machine).predictions[0]
+    found = extrapolate_all(
+        [replace(each, machine=each.machine or "m") for each in (one, *machine)], [world_size], scaling=scaling,
+        anchors=list(one.values), by_machine=bool(machine),
+    )[0]  # fmt: skip
+    assert not isinstance(found, Refused), found.reason
+    return found.predictions[0]
 
 
 def told(one: Extrapolated) -> tuple[float, float, float]:
@@ -149,14 +156,24 @@ def test_between_two_rows_it_is_the_line_through_them() -> None:
     assert low < value < high
 
 
+def test_without_a_row_beyond_the_node_the_hop_is_a_multiple_of_what_is_lost_inside() -> None:
+    """log u 20 % apart in a doubling: w = v/(v + .08^2/.5), v = .01^2 + .2^2; the hop counts 2 times 2 slopes."""
+    found = growth({4: 1.0, 8: math.exp(0.2)}, 8)
+    weight = (0.01**2 + 0.2**2) / (0.01**2 + 0.2**2 + 0.08**2 / 0.5)
+    inside = weight * 0.2 + (1 - weight) * 0.01
+    assert found.inside.value == pytest.approx(inside)
+    assert found.at(16).log_cost == pytest.approx(0.2 + 4 * inside)
+    assert (found.at(16).reach, found.at(8).reach) == ("hop", "between")
+
+
 def test_other_series_of_a_machine_tell_the_hop() -> None:
-    """Two others lost 30 and 20 % at the hop: the mean slope of 0.13, 0.09 and the prior's 0.02 a doubling, the hop two."""
+    """Two others lose 30 and 20 % at the hop and 1 % inside, like everybody: 13.1, 9.1 and the usual 2 times as much."""
     machine = [scaled({8: 1.0, 16: cost}) for cost in (1.3, 1.2)]
-    slopes = [math.log(1.3) / 2, math.log(1.2) / 2]
-    assert pooled(slopes).value == pytest.approx((GROWTH.hop / 2 + sum(slopes)) / 3)
+    factors = [math.log(1.3) / 2 / 0.01, math.log(1.2) / 2 / 0.01, 2]
     alone = scaled({4: 1.0, 8: 1.0})
     one, helped = at(alone, 16), at(alone, 16, *machine)
-    assert told(helped)[1] == pytest.approx(16 / math.exp(2 * pooled(slopes).value), rel=1e-6)
+    inside = growth({4: 1.0, 8: 1.0}, 8).inside.value
+    assert told(helped)[1] == pytest.approx(16 / math.exp(2 * inside * sum(factors) / 3))
     assert told(one)[1] > told(helped)[1]
     assert any("2 other series of this machine" in note for note in helped.notes)
 
@@ -168,13 +185,41 @@ def test_by_machine_takes_series_of_the_same_machine_only() -> None:
         replace(slow, machine="a", name="slow"),
         replace(slow, machine="b", name="elsewhere"),
     ]
-    for by_machine, said in ((True, "1 other series of this machine"), (False, "published series")):
+    for by_machine, said in ((True, "from 1 other series of this machine and"), (False, "from published")):
         first = extrapolate_all(table, [32], scaling="weak", by_machine=by_machine)[0]
         assert not isinstance(first, Refused)
         assert any(said in note for note in first.predictions[0].notes), first.predictions[0].notes
     nameless = [replace(one, machine="") for one in table]
     first = extrapolate_all(nameless, [32], scaling="weak", by_machine=True)[0]
-    assert not isinstance(first, Refused) and "published series" in " ".join(first.predictions[0].notes)
+    assert not isinstance(first, Refused) and "from published" in " ".join(first.predictions[0].notes)
+
+
+def test_a_machines_node_is_told_by_one_series_for_all() -> None:
+    """The rows of one node do not tell how many ranks it has; another series of the machine has nodes of 4."""
+    first = at(scaled({2: 1.0, 4: 1.0}, node=None), 8, scaled({4: 1.0, 8: 1.2}, node=4))
+    assert any("no row beyond a node of 4" in note and "1 other series" in note for note in first.notes)
+    assert not any("not given" in note for note in first.notes)
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=9), st.integers(0, 8), st.floats(0, 0.3))
+def test_a_series_own_factor_is_not_in_its_machines_pool(factors: list[float], index: int, slope: float) -> None:
+    own, inside = factors[index % len(factors)], Slope(value=slope, variance=slope**2)
+    every, others = (reduce(lambda pool, factor: pool.plus(factor), some, ALONE) for some in (factors, _less(factors, own)))
+    one, other = every.plus(own, -1).across(inside, GROWTH), others.across(inside, GROWTH)
+    assert (one.value, one.variance) == pytest.approx((other.value, other.variance), abs=1e-9)
+    assert other.value == pytest.approx(slope * np.mean([GROWTH.hop, *_less(factors, own)]))
+
+
+def _less(factors: list[float], own: float) -> list[float]:
+    rest = list(factors)
+    rest.remove(own)
+    return rest
+
+
+def test_far_beyond_the_rows_it_says_that_nobody_tried() -> None:
+    one = scaled({8: 1.0, 16: 1.02})
+    assert at(one, 512).notes == ()
+    assert at(one, 2048).notes == ("7.0 doublings beyond the largest row; the intervals were tried up to 5",)
 
 
 def test_the_next_row_to_measure_narrows_the_farthest_answer_most() -> None:
@@ -245,3 +290,11 @@ def test_the_verb_answers_without_one_rank_and_says_what_to_measure(tmp_path: Pa
     assert max(map(len, shown.splitlines())) <= 80
     assert "speedup over 16 ranks" in shown and "E_N/T_16" in shown
     assert "next to measure: 128 ranks would narrow the interval on 256" in shown
+
+
+def test_series_left_out_for_one_reason_share_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"s{index},8,1,1\n" for index in range(40))
+    (tmp_path / "t.csv").write_text(f"series,n,nodes,mfu\na,8,1,50\na,16,2,49\n{rows}")
+    assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", "32"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "s0, s1, s2 and 37 more: left out: a row of 8 ranks alone tells nothing" in shown
