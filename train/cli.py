@@ -20,7 +20,7 @@ from commprof.commbench.ranks.loading import load_torch
 from commprof.commbench.ranks.stopping import StopRequest
 from commprof.commbench.records.rundir import write_text
 from commprof.commbench.records.types import Workload
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 from commprof.train.board import check_tensorboard
 from commprof.train.config.load import dump_config
 from commprof.train.config.schedule import count_steps, samples_per_rank
@@ -39,7 +39,10 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a YAML file, for example configs/small.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example training.batch_size=64")
     parser.add_argument(
-        "--resume", type=Path, metavar="RUN", help="go on with a run that ended early, from its last checkpoint"
+        "--resume",
+        type=RunName(ended_early=True),
+        metavar="RUN",
+        help="go on with a run that ended early, from its last checkpoint",
     )
     add_launch_arguments(parser)
 

@@ -12,7 +12,7 @@ from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import write_text
 from commprof.commbench.units import format_bytes, printable
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 
 if TYPE_CHECKING:
     from commprof.analysis.traces.all_ranks.job import TraceAnalysis
@@ -20,27 +20,31 @@ if TYPE_CHECKING:
 
 def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="a training run, a folder of traces, or .json and .json.gz files"
+        "paths",
+        nargs="+",
+        type=RunName(),
+        metavar="PATH",
+        help="a training run, a folder of traces, or .json and .json.gz files",
     )
     parser.add_argument(
         "--against",
         nargs="+",
-        type=Path,
+        type=RunName(),
         metavar="PATH",
         help="compare with these traces, taken before a change; PATH is after it",
     )
-    parser.add_argument(
-        "--reduce", action="store_true", help="only reduce each trace, into --out; reduced ones are read like traces"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where reduced traces go")
-    parser.add_argument("--csv", type=Path, metavar="DIR", help="also write budget.csv, collectives.csv and buckets.csv there")
-    parser.add_argument(
+    parser.add_argument("--json", action="store_true", help="print one JSON document; times in seconds")
+    add = parser.add_argument_group("files to write").add_argument
+    add("--csv", type=Path, metavar="DIR", help="also write budget.csv, collectives.csv and buckets.csv there")
+    add(
         "--perfetto",
         type=Path,
         metavar="FILE",
         help="also write one trace of all ranks on one clock for ui.perfetto.dev (.json.gz or .json)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document; times in seconds")
+    add = parser.add_argument_group("traces too large to keep").add_argument
+    add("--reduce", action="store_true", help="only reduce each trace, into --out; reduced ones are read like traces")
+    add("--out", type=Path, metavar="DIR", help="where reduced traces go")
 
 
 def check_trace(args: argparse.Namespace) -> None:
