@@ -20,53 +20,41 @@ from commprof.commbench.errors import CommprofError, RunFailed
 from commprof.commbench.ranks.launched import was_started_as_rank
 from commprof.commbench.ranks.stopping import end_process, end_with_launcher
 from commprof.commbench.units import printable
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 
 _WIDTH = 80
-_INDENT = 14  # of the overview's second column
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_OWN_GROUPS = 2  # argparse's: what has a place, and flags that were put into no group
 
-VERBS = {
-    "env": ("commbench.machine.cli", "what would be recorded about this machine"),
-    "bench": ("commbench.bench.cli", "measure the wire: a collective over message sizes"),
-    "links": (
-        "commbench.links.cli",
-        "one link at a time: copies to, from and between GPUs, messages between ranks",
-    ),
-    "contention": ("commbench.contention.cli", "computation and communication slowed by each other"),
-    "train": ("train.cli", "run the reference training and record its steps, gradients and traces"),
-    "record": ("commbench.foreign.cli", "a training that nobody changed: steps, phases, gradients, buckets"),
-    "import": (
-        "analysis.imports.cli",
-        "logs of other benchmarks become runs: nccl-tests, PARAM, CSV and more",
-    ),
-    "trace": (
-        "analysis.traces.cli",
-        "where each step's time went, on every rank, from profiler traces of any job",
-    ),
-    "fit": ("analysis.wire.cli", "latency and bandwidth of the wire, and the laws that four times obey"),
-    "predict": (
-        "analysis.advice.predict_cli",
-        "the training step at N ranks, from one rank's profile and a bench",
-    ),
-    "extrapolate": (
-        "analysis.scaling.cli",
-        "throughput or step time at other N from a table of a few: laws, intervals, boundaries",
-    ),
-    "advise": ("analysis.advice.cli", "what to change, from where on N ranks pay, and what that costs"),
-    "check": (
-        "analysis.health.cli",
-        "pass or fail: thresholds, a baseline with its noise, and what is not normal",
-    ),
-    "report": ("analysis.report.cli", "one HTML file: verdict, wire, step, prediction beside measurement"),
-    "plots": (
-        "analysis.report.plots_cli",
-        "every figure of the report as a file, over all runs below a folder",
-    ),
-    "testbed": ("testbed.cli", "an emulated cluster here: hosts whose wire has a known rate"),
-    "study": ("study.cli", "all of it: bench, profile, predict, verify, report"),
-    "completion": ("completion", "a script that completes verbs, flags and paths in bash or zsh"),
+_GROUPS = {
+    "measure": {
+        "env": ("commbench.machine.cli", "what is this machine?"),
+        "bench": ("commbench.bench.cli", "how fast is the wire, collective by collective?"),
+        "links": ("commbench.links.cli", "which single link is slow?"),
+        "contention": ("commbench.contention.cli", "what does overlap cost computation and communication?"),
+        "train": ("train.cli", "how long does each part of a training's step take?"),
+        "record": ("commbench.foreign.cli", "how long do the steps of a script take that is not changed?"),
+        "import": ("analysis.imports.cli", "what did nccl-tests, other logs or traces measure?"),
+        "testbed": ("testbed.cli", "what would it be like on 4 hosts with a wire of 1 Gbit/s?"),
+    },
+    "explain": {
+        "ls": ("analysis.runs.cli", "what has been measured, and what is it good for?"),
+        "check": ("analysis.health.cli", "is this normal, is it worse than before?"),
+        "fit": ("analysis.wire.cli", "what does a message cost, what did N ranks lose?"),
+        "trace": ("analysis.traces.cli", "where did each step's time go, and who waits for whom?"),
+        "report": ("analysis.report.cli", "what came out: the answer first, then all of it on a page?"),
+        "plots": ("analysis.report.plots_cli", "how does it look, figure by figure?"),
+    },
+    "decide": {
+        "quickstart": ("quickstart", "which three commands answer me, with what I have?"),
+        "predict": ("analysis.advice.predict_cli", "how fast is a step on N ranks, before they are paid for?"),
+        "extrapolate": ("analysis.scaling.cli", "what do a few throughputs say of other N?"),
+        "advise": ("analysis.advice.cli", "what to change, from where on do N ranks pay, at what cost?"),
+        "study": ("study.cli", "all of it for several N, models and wires: 2, 4 or 8?"),
+    },
+    "": {"completion": ("completion", "a script that completes all this with TAB")},
 }
+VERBS = {name: verb for verbs in _GROUPS.values() for name, verb in verbs.items()}
 
 
 def enter() -> NoReturn:
@@ -162,12 +150,22 @@ def _run(argv: list[str]) -> int:
     parser = parser_of(name, verb)
     parser.check_flags(argv[1:])
     args = parser.read(argv[1:])
+    words = _with_runs_named(parser, args, argv[1:])
     verb.check(args)
     if getattr(args, "nproc", None) is None:
         return verb.run(args)
     from commprof.launch import run_verb
 
-    return run_verb(name, argv[1:], args)
+    return run_verb(name, words, args)
+
+
+def _with_runs_named(parser: argparse.ArgumentParser, args: argparse.Namespace, words: list[str]) -> list[str]:
+    """Put folders in the place of runs' names, in `args` and in what ranks are started with; see analysis/runs/names.py."""
+    if not any(isinstance(action.type, RunName) for action in parser._actions):
+        return words
+    from commprof.analysis.runs.arguments import name_runs
+
+    return name_runs(parser._actions, args, words)
 
 
 def verb_named(name: str) -> Verb:
@@ -200,6 +198,10 @@ class _Parser(argparse.ArgumentParser):
         is_command = "--" in words and len(self._get_positional_actions()) == 1
         return self.parse_args(words) if is_command else self.parse_intermixed_args(words)
 
+    def name_common_flags(self) -> None:
+        """Say that the flags which stand first are the common ones, where there are groups of others."""
+        self._optionals.title = "common flags" if len(self._action_groups) > _OWN_GROUPS else "flags"
+
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             choices = [str(choice) for choice in action.choices]
@@ -218,17 +220,19 @@ def parser_of(name: str, verb: Verb) -> "_Parser":
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_arguments(parser)
+    parser.name_common_flags()
     return parser
 
 
 def _overview() -> str:
     question = "Will N GPUs make this training faster, by how much, what holds it back, and what should change?"
-    lines = [
-        textwrap.fill(f"  {name:12}{summary}", _WIDTH, subsequent_indent=" " * _INDENT, break_on_hyphens=False)
-        for name, (_, summary) in VERBS.items()
-    ]
+    groups = (
+        "\n".join([*([f"{title}:"] if title else []), *(f"  {name:12}{asks}" for name, (_, asks) in verbs.items())])
+        for title, verbs in _GROUPS.items()
+    )
     return (
         f"usage: commprof VERB ...\n\n{textwrap.fill(question, _WIDTH)}\n\n"
-        + "\n".join(lines)
-        + "\n\ncommprof VERB --help shows a verb's flags, units and examples.\n"
+        + "\n\n".join(groups)
+        + "\n\ncommprof VERB --help shows a verb's flags, units and examples. Verbs that read\n"
+        "runs take latest, @train-n1 (the newest of a kind) or how a run's name begins.\n"
     )

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 
 
 def add_completion_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def whole_parser() -> argparse.ArgumentParser:
         own = verbs.add_parser(name, help=summary)
         verb.add_arguments(own)
         for action in own._actions:
-            if action.type is Path:
+            if action.type is Path or isinstance(action.type, RunName):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab looks there
     return parser
 

@@ -21,7 +21,7 @@ from commprof.commbench.ranks.stopping import StopRequest
 from commprof.commbench.records.rundir import write_text
 from commprof.commbench.records.types import Workload
 from commprof.commbench.units import format_bytes
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 from commprof.train.board import check_tensorboard
 from commprof.train.config.limits import BYTES_PER_PARAMETER, least_parameters
 from commprof.train.config.load import dump_config
@@ -41,7 +41,10 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="a YAML file, for example configs/small.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example training.batch_size=64")
     parser.add_argument(
-        "--resume", type=Path, metavar="RUN", help="go on with a run that ended early, from its last checkpoint"
+        "--resume",
+        type=RunName(ended_early=True),
+        metavar="RUN",
+        help="go on with a run that ended early, from its last checkpoint",
     )
     add_launch_arguments(parser)
 

@@ -13,21 +13,22 @@ from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info, write_document
 from commprof.commbench.units import parse_duration
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 
 _MAX_SAMPLES, _MAX_EPOCHS = 10**15, 10**6
 
 
 def add_advise_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="a one-rank training run and bench runs, or a study")
+    add("runs", nargs="+", type=RunName(), metavar="RUN", help="a one-rank training run and bench runs, or a study")
     add("-n", "--world-sizes", nargs="+", type=int, default=[], metavar="N", help="numbers of ranks (those benched)")
+    add("--out", type=Path, metavar="FILE", help="keep the advice there, as JSON (it is printed only)")
+    add("--json", action="store_true", help="print one JSON document; seconds, bytes and bytes per second")
+    add = parser.add_argument_group("what it costs").add_argument
     add("--price", type=float, metavar="X", help="of one GPU-hour, in any currency; costs are in GPU-hours without it")
     add("--samples", type=int, metavar="N", help="samples per epoch (not known: costs are per million samples)")
     add("--epochs", type=int, default=1, metavar="N", help="epochs that the deadline holds for (1)")
     add("--deadline", metavar="TIME", help="for all epochs: 90min, 2h, 1.5d; which N is the cheapest in time?")
-    add("--out", type=Path, metavar="FILE", help="keep the advice there, as JSON (it is printed only)")
-    add("--json", action="store_true", help="print one JSON document; seconds, bytes and bytes per second")
 
 
 def check_advise(args: argparse.Namespace) -> None:

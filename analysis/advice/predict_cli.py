@@ -12,12 +12,12 @@ from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info
 from commprof.commbench.units import printable
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 
 
 def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="a one-rank run or imported traces, and benches; or a study"
+        "runs", nargs="+", type=RunName(), metavar="RUN", help="a one-rank run or imported traces, and benches; or a study"
     )
     parser.add_argument(
         "-n", "--world-sizes", nargs="+", type=int, default=[], metavar="N", help="numbers of ranks (those benched)"
@@ -69,6 +69,7 @@ VERB = Verb(
     summary="predict the training step at N ranks from a one-rank profile and a bench",
     examples=(
         "commprof predict runs/demo",
+        "commprof predict @train-n1 @bench-n2",
         "commprof predict runs/PROFILE runs/BENCH -n 2 4 8",
         "commprof predict runs/demo --batch 2",
     ),

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -11,26 +10,25 @@ from commprof.commbench.errors import BadInput
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.rundir import read_info
 from commprof.commbench.units import parse_bytes
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 
 _SAYS_NO = 3
 
 
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="bench runs, or a study's folder")
-    parser.add_argument("--min-busbw", type=float, metavar="GB/S", help="fail below this bus bandwidth (GB/s of 1e9 bytes)")
-    parser.add_argument("--max-latency", type=float, metavar="US", help="fail above this median time (microseconds)")
-    parser.add_argument(
-        "--at", metavar="SIZE", help="message size that both mean, K/M/G binary (largest for busbw, smallest for latency)"
-    )
-    parser.add_argument("--op", choices=tuple(OPERATIONS), metavar="OP", help="collective that both mean (all_reduce)")
-    parser.add_argument("--mode", choices=("isolated", "pipelined"), help="calls that both mean (isolated where measured)")
-    parser.add_argument("--placement", choices=("in", "out"), help="in or out of place (in where measured)")
-    parser.add_argument("--baseline", type=Path, metavar="RUN", help="fail what is slower than this bench run beyond noise")
+    parser.add_argument("runs", nargs="+", type=RunName(), metavar="RUN", help="bench runs, or a study's folder")
+    parser.add_argument("--baseline", type=RunName(), metavar="RUN", help="fail what is slower than this bench beyond noise")
     parser.add_argument(
         "--tolerance", default="5%", metavar="PCT", help="slowdown against the baseline that is still fine (5%%)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document: a list of verdicts")
+    add = parser.add_argument_group("thresholds").add_argument
+    add("--min-busbw", type=float, metavar="GB/S", help="fail below this bus bandwidth (GB/s of 1e9 bytes)")
+    add("--max-latency", type=float, metavar="US", help="fail above this median time (microseconds)")
+    add("--at", metavar="SIZE", help="message size that both mean, K/M/G binary (largest for busbw, smallest for latency)")
+    add("--op", choices=tuple(OPERATIONS), metavar="OP", help="collective that both mean (all_reduce)")
+    add("--mode", choices=("isolated", "pipelined"), help="calls that both mean (isolated where measured)")
+    add("--placement", choices=("in", "out"), help="in or out of place (in where measured)")
 
 
 def check_check(args: argparse.Namespace) -> None:

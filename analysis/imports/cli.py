@@ -82,11 +82,12 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (runs)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="the run folder itself, where there is one run")
-    parser.add_argument("--world-size", type=int, metavar="N", help="number of ranks, where a log does not tell")
-    parser.add_argument("--nodes", type=int, metavar="K", help="number of nodes, where a log does not tell")
-    known = tuple(op for op in OPERATIONS if op != "barrier")
-    parser.add_argument("--op", choices=known, metavar="OP", help="the collective, where a log does not tell")
     parser.add_argument("--json", action="store_true", help="print one JSON document: a list, one entry a table")
+    add = parser.add_argument_group("where a log does not tell").add_argument
+    add("--world-size", type=int, metavar="N", help="number of ranks")
+    add("--nodes", type=int, metavar="K", help="number of nodes")
+    known = tuple(op for op in OPERATIONS if op != "barrier")
+    add("--op", choices=known, metavar="OP", help="the collective")
 
 
 def check_import(args: argparse.Namespace) -> None:

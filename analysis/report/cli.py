@@ -9,11 +9,11 @@ import msgspec
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info, write_text
 from commprof.commbench.units import printable
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a study's folder, or the runs to report on")
+    parser.add_argument("runs", nargs="+", type=RunName(), metavar="RUN", help="a study's folder, or the runs to report on")
     parser.add_argument(
         "--out",
         type=Path,
@@ -108,6 +108,7 @@ VERB = Verb(
     summary="write one self-contained HTML file about some runs, side by side where they cannot be pooled; a paper; words",
     examples=(
         "commprof report runs/demo",
+        "commprof report latest",
         "commprof report runs/demo --text",
         "commprof report runs/demo --markdown --out report.md",
         "commprof report runs/demo --json --out report.json",

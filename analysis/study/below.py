@@ -9,13 +9,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from commprof.analysis.runs.found import NO_RUNS_INSIDE
 from commprof.analysis.runs.load import Run, check_combinable, load_run
 from commprof.analysis.step.kept import PREDICTIONS_FILE
 from commprof.analysis.study.experiment import Cell, cell_folder, cells_of, is_grid
 from commprof.commbench.errors import BadInput, CommprofError
 from commprof.commbench.records.rundir import RUN_FILE, read_info
-
-_NO_RUNS_INSIDE = frozenset({"incomplete", "analysis", "traces", "checkpoints", "logs"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +104,7 @@ def _read_runs(root: Path) -> tuple[list[Run], set[Path], list[str]]:
 
 def _run_folders(root: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if name not in _NO_RUNS_INSIDE and not name.startswith("."))
+        folders[:] = sorted(name for name in folders if name not in NO_RUNS_INSIDE and not name.startswith("."))
         if RUN_FILE in names:
             yield Path(parent)
 

@@ -12,7 +12,7 @@ from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import write_text
 from commprof.commbench.units import format_bytes, printable
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 
 if TYPE_CHECKING:
     from commprof.analysis.traces.all_ranks.job import TraceAnalysis
@@ -24,36 +24,35 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths",
         nargs="+",
-        type=Path,
+        type=RunName(),
         metavar="PATH",
         help="training runs, folders of traces, or .json and .json.gz files; each run is answered for itself",
     )
     parser.add_argument(
         "--against",
         nargs="+",
-        type=Path,
+        type=RunName(),
         metavar="PATH",
         help="compare with these traces, taken before a change; PATH is after it",
     )
-    parser.add_argument(
-        "--reduce", action="store_true", help="only reduce each trace, into --out; reduced ones are read like traces"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where reduced traces go")
-    parser.add_argument("--csv", type=Path, metavar="DIR", help="also write budget.csv, collectives.csv and buckets.csv there")
-    parser.add_argument(
+    parser.add_argument("--json", action="store_true", help="print one JSON document; times in seconds")
+    add = parser.add_argument_group("files to write").add_argument
+    add("--csv", type=Path, metavar="DIR", help="also write budget.csv, collectives.csv and buckets.csv there")
+    add(
         "--perfetto",
         type=Path,
         metavar="FILE",
         help="also write one trace of all ranks on one clock for ui.perfetto.dev (.json.gz or .json)",
     )
-    parser.add_argument(
+    add = parser.add_argument_group("kernels that communicate").add_argument
+    add(
         "--kernel",
         action="append",
         default=[],
         metavar="PATTERN=OPERATION",
         help="kernels whose name this regular expression fits communicate (bench -o's operations, unknown), or compute (none)",
     )
-    parser.add_argument(
+    add(
         "--kernels",
         action="append",
         default=[],
@@ -61,7 +60,9 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="such rules as a CSV file: pattern,operation,library,source",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document; times in seconds")
+    add = parser.add_argument_group("traces too large to keep").add_argument
+    add("--reduce", action="store_true", help="only reduce each trace, into --out; reduced ones are read like traces")
+    add("--out", type=Path, metavar="DIR", help="where reduced traces go")
 
 
 def check_trace(args: argparse.Namespace) -> None:

@@ -13,11 +13,11 @@ from commprof.analysis.scaling.speedup import scalings_of
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import write_document
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 
 
 def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="bench runs, or a study's folder")
+    parser.add_argument("runs", nargs="*", type=RunName(), metavar="RUN", help="bench runs, or a study's folder")
     parser.add_argument(
         "-n", "--world-sizes", nargs="+", type=int, default=[], metavar="N", help="carry the curves over to N ranks as well"
     )

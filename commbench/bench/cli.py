@@ -6,7 +6,6 @@ Parsing and checking need no torch, so a wrong flag is answered before any proce
 import argparse
 import os
 from dataclasses import replace
-from pathlib import Path
 
 from commprof.commbench.bench.habits import add_habits, check_habits
 from commprof.commbench.bench.plan import FAST, PLAN_FILE, RIGOROUS, STANDARD, BenchPlan, Cell, Effort, Mode, parse_buckets
@@ -34,7 +33,7 @@ from commprof.commbench.records.operations import (
 )
 from commprof.commbench.records.rundir import read_document
 from commprof.commbench.units import format_bytes, parse_bytes, sweep_sizes
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 
 _MAX_SIZES = 10_000
 _MODES = ("isolated", "pipelined", "burst")
@@ -44,22 +43,18 @@ _KEPT_ON_RESUME = ("resume", "nproc", "backend", "timeout", "json", "stats", "ou
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(OPERATIONS)
     parser.add_argument("op", nargs="?", default="all_reduce", choices=tuple(OPERATIONS), metavar="OP", help=f"{names} (first)")
+    add_launch_arguments(parser)
+    parser.add_argument("-b", "--minbytes", default="8", metavar="SIZE", help="smallest message, K/M/G binary (8)")
+    parser.add_argument("-e", "--maxbytes", default="64M", metavar="SIZE", help="largest message (64M)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
+    parser.add_argument("--stats", action="store_true", help="also min, p95, p99, max and the median's 95 %% interval")
     _add_message_arguments(parser.add_argument_group("what is sent"))
     _add_timing_arguments(parser.add_argument_group("how it is timed"))
-    parser.add_argument(
-        "--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto takes nccl with CUDA, else gloo (auto)"
-    )
-    parser.add_argument("-T", "--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
-    parser.add_argument("--stats", action="store_true", help="also min, p95, p99, max and the median's 95 %% interval")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a sweep that ended early")
-    add_launch_arguments(parser)
+    _add_rank_arguments(parser.add_argument_group("its ranks"))
     add_habits(parser)
 
 
 def _add_message_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("-b", "--minbytes", default="8", metavar="SIZE", help="smallest message, K/M/G binary (8)")
-    group.add_argument("-e", "--maxbytes", default="64M", metavar="SIZE", help="largest message (64M)")
     steps = group.add_mutually_exclusive_group()
     steps.add_argument("-f", "--stepfactor", type=int, default=2, metavar="N", help="multiply the size by N (2)")
     steps.add_argument("-i", "--stepbytes", metavar="SIZE", help="add SIZE instead")
@@ -71,7 +66,7 @@ def _add_message_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--hot", action="store_true", help="one buffer, warm in the cache (else larger than the cache, in turn)")
     group.add_argument("-c", "--check", type=int, default=1, choices=(0, 1), help="verify each size's result (1)")
     buckets = "sizes of a burst: a run or gradients.json, a list 1M,25M,13M, gradient bytes 178M, or with a cap 178M/10M"
-    group.add_argument("--buckets", metavar="FROM", help=buckets)
+    group.add_argument("--buckets", type=RunName(or_else=True), metavar="FROM", help=buckets)
 
 
 def _add_timing_arguments(group: argparse._ArgumentGroup) -> None:
@@ -86,6 +81,14 @@ def _add_timing_arguments(group: argparse._ArgumentGroup) -> None:
         "-w", "--warmup-iters", type=int, default=5, metavar="N", help="calls before timing, the first apart (5)"
     )
     group.add_argument("-G", "--cudagraph", action="store_true", help="replay pipelined calls from a CUDA graph (nccl)")
+
+
+def _add_rank_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto takes nccl with CUDA, else gloo (auto)"
+    )
+    group.add_argument("-T", "--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
+    group.add_argument("--resume", type=RunName(ended_early=True), metavar="RUN", help="go on with a sweep that ended early")
 
 
 def check_bench(args: argparse.Namespace) -> None:
@@ -138,7 +141,7 @@ def bench_plan(args: argparse.Namespace) -> BenchPlan:
         raise BadInput("--mode burst and --buckets go together; for example --mode isolated,burst --buckets 178M")
     if "burst" in modes and args.op != "all_reduce":
         raise BadInput(f"DDP's burst is of all-reduces, not {args.op}; drop burst from --mode")
-    bucket_bytes, source = parse_buckets(args.buckets) if args.buckets else ((), "")
+    bucket_bytes, source = parse_buckets(str(args.buckets)) if args.buckets else ((), "")
     return BenchPlan(
         op=args.op,
         dtype=data_type_name(args.datatype),

@@ -33,8 +33,8 @@ COLUMNS = f"#{'':>10}{' matrix product ':-^37}  {' all-reduce ':-^30}\n" + _ROW.
 
 
 def add_contention_arguments(parser: argparse.ArgumentParser) -> None:
-    add_sweep_arguments(parser, smallest="1M", largest=_LARGEST, factor=4)
     add_launch_arguments(parser)
+    add_sweep_arguments(parser, smallest="1M", largest=_LARGEST, factor=4)
 
 
 def check_contention(args: argparse.Namespace) -> None:

@@ -37,8 +37,8 @@ _BUFFERS = 4  # what is sent, what comes, what should have come, and the staging
 
 
 def add_links_arguments(parser: argparse.ArgumentParser) -> None:
-    add_sweep_arguments(parser, smallest="16", largest=f"{_LARGEST}; {_LARGEST_ON_GPUS} with a GPU", factor=32)
     add_launch_arguments(parser)
+    add_sweep_arguments(parser, smallest="16", largest=f"{_LARGEST}; {_LARGEST_ON_GPUS} with a GPU", factor=32)
 
 
 def check_links(args: argparse.Namespace) -> None:

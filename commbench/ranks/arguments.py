@@ -20,8 +20,9 @@ _MAX_LOCAL_RANKS = 1024
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what every measuring verb takes: the number of ranks to start, and where its run folder goes."""
     parser.add_argument("--nproc", type=int, metavar="N", help="start N ranks on this machine with torchrun")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (runs)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="the run folder itself; it must not exist yet")
+    group = parser.add_argument_group("where the run goes")
+    group.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (runs)")
+    group.add_argument("--folder", type=Path, metavar="DIR", help="the run folder itself; it must not exist yet")
 
 
 def check_launch_arguments(args: argparse.Namespace) -> None:
@@ -69,12 +70,13 @@ def add_sweep_arguments(parser: argparse.ArgumentParser, *, smallest: str, large
     add = parser.add_argument
     add("-b", "--minbytes", default=smallest, metavar="SIZE", help=f"smallest message, K/M/G binary ({smallest})")
     add("-e", "--maxbytes", metavar="SIZE", help=f"largest message ({largest})")
+    add("--json", action="store_true", help="print one JSON document instead of text")
+    add = parser.add_argument_group("how it is timed").add_argument
     add("-f", "--stepfactor", type=int, default=factor, metavar="N", help=f"multiply the size by N ({factor})")
     add("-n", "--iters", type=int, default=20, metavar="N", help="samples per size (20)")
     add("-w", "--warmup-iters", type=int, default=3, metavar="N", help="untimed before them (3)")
     add("--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto takes nccl with CUDA, else gloo (auto)")
     add("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
-    add("--json", action="store_true", help="print one JSON document instead of text")
 
 
 def check_sweep(args: argparse.Namespace, largest: str, *, buffers: int) -> None:

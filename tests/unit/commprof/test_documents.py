@@ -27,6 +27,7 @@ MODULES = [
         "analysis.study.results",
         "analysis.health.results",
         "analysis.runs.interval",
+        "analysis.runs.listing",
         "analysis.imports.cli",
         "analysis.report.page.document",
     )
