@@ -28,10 +28,11 @@ def add_extrapolate_arguments(parser: argparse.ArgumentParser) -> None:
     add("-n", "--world-sizes", required=True, nargs="+", type=int, metavar="N", help="numbers of ranks to extrapolate to")
     add("--anchors", nargs="+", type=int, default=[], metavar="N", help="rows to start from (all that are not asked for)")
     add("--scaling", choices=("weak", "strong"), default="weak", help="weak: batch per rank fixed; strong: in all (weak)")
+    add("--json", action="store_true", help="print one JSON document: a list, one entry a series")
+    add = parser.add_argument_group("what the table does not tell").add_argument
     add("--interconnect", choices=("nvlink", "pcie"), help="the link inside the node, where the table does not tell")
     add("--gpus-per-node", type=int, metavar="N", help="ranks on a node, where the table does not tell")
     add("--by", choices=("machine",), help="series of one machine (a column) tell each other what the hop between nodes costs")
-    add("--json", action="store_true", help="print one JSON document: a list, one entry a series")
 
 
 def check_extrapolate(args: argparse.Namespace) -> None:

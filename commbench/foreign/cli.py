@@ -40,12 +40,13 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-steps", type=int, metavar="N", help="end the training after N steps, with exit code 0")
     add("--trace", action="store_true", help="also take three steps under torch.profiler, after ten recorded ones")
     add("--compute-only", action="store_true", help="keep DDP's gradients on their rank: ranks side by side that send nothing")
+    add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where the run's folder goes (runs)")
+    add("--folder", type=Path, metavar="DIR", help="the run's folder itself")
+    add = parser.add_argument_group("what the script does not tell").add_argument
     add("--samples-per-rank", type=int, metavar="N", help="of a step (the first dimension of what the model is called with)")
     add("--bucket-cap", metavar="SIZE", help="what the script gives DDP where it has ranks to wrap for, K/M/G binary")
     add("--experiment", metavar="NAME", help="names the training (its script's name)")
     add("--dataset", metavar="NAME", help="names what is trained on")
-    add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where the run's folder goes (runs)")
-    add("--folder", type=Path, metavar="DIR", help="the run's folder itself")
 
 
 def check_record(args: argparse.Namespace) -> None:
