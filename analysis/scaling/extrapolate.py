@@ -78,7 +78,7 @@ def extrapolate(
         mix=ways.shares() if on_node else {},
         growth=ways.growth() if len(on_node) < len(targets) else {},
         predictions=predictions,
-        laws=law_values(series, on_node, ways.eps, scaling) if on_node else (),
+        laws=law_values(series, ways.on_node if on_node else used, on_node or targets, scaling),
         next_row=best_next(
             series, used, predictions, scaling, lambda rows, n: _Ways(rows, list(rows.values), scaling, machine).predicted(n)
         ),

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commprof.analysis.scaling.extrapolate import extrapolate, extrapolate_all
+from commprof.analysis.scaling.laws import laws
 from commprof.analysis.scaling.power_law import ALONE, GROWTH, Slope, growth
 from commprof.analysis.scaling.results import Extrapolated, Refused
 from commprof.analysis.scaling.series import Measure, Series
@@ -50,7 +51,7 @@ def test_anchors_at_any_ranks_are_counted_from_the_smallest() -> None:
     low, value, high = told(answer.predictions[0])
     assert value == pytest.approx(0.7098, rel=0.01)
     assert low < 0.7098 < high
-    assert (answer.base, answer.mix, answer.laws) == (16, {}, ())
+    assert (answer.base, answer.mix) == (16, {})
     assert answer.predictions[0].speedup == pytest.approx(8 * 0.6652 / value)
     assert answer.predictions[0].overhead == pytest.approx(value / 0.6652 - 1)
 
@@ -298,3 +299,20 @@ def test_series_left_out_for_one_reason_share_a_line(tmp_path: Path, capsys: pyt
     assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", "32"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "s0, s1, s2 and 37 more: left out: a row of 8 ranks alone tells nothing" in shown
+
+
+@pytest.mark.parametrize("scaling", ["weak", "strong"])
+@pytest.mark.parametrize("name", ["linear", "constant", "ring bandwidth", "ring + latency", "tree", "Amdahl", "USL"])
+def test_a_law_counted_from_the_smallest_row_is_that_from_one_rank(scaling: ScalingKind, name: str) -> None:
+    """A step of T_1 (share + eps(N)) seconds at 4, 8 and 16 ranks: what the law says of 64 does not need T_1."""
+    law = next(law for law in laws(scaling) if law.name == name)
+
+    def step_s(n: int) -> float:
+        return (1 if scaling == "weak" else 1 / n) + sum(
+            coefficient * shape(n) for coefficient, shape in zip((0.1, 0.002), law.shapes, strict=False)
+        )
+
+    one = Series(name="", measure="step_s", values={n: step_s(n) for n in (4, 8, 16)}, ranks_per_node=4)
+    found = {each.name: each.values for each in extrapolate(one, [64], scaling=scaling).laws}
+    assert found["linear" if (scaling, name) == ("weak", "constant") else name][64] == pytest.approx(step_s(64), rel=1e-6)
+    assert "Gustafson" not in found
