@@ -31,6 +31,8 @@ def extrapolate_all(
 
     With `by_machine` a series without a row beyond its node takes the hop from others of its machine.
     """
+    if by_machine and not any(one.machine for one in table):
+        raise UnusableData(f"{name}: no series names its machine; add a column machine (or cluster, system, gpu)")
     series = with_nodes(table) if by_machine else list(table)
     machines = others_of(series, scaling) if by_machine else [ALONE] * len(series)
     told = [_told(one, targets, scaling, anchors, machine) for one, machine in zip(series, machines, strict=True)]
@@ -124,7 +126,8 @@ def _anchors(series: Series, targets: Sequence[int], wanted: Sequence[int]) -> l
         raise UnusableData("every row is asked for, and none is left to start from; leave two out of --world-sizes")
     if len(used) < 2:
         ranks = "1 rank" if used == [1] else f"{used[0]} ranks"
-        raise UnusableData(f"a row of {ranks} alone tells nothing of others; add a second, or leave one out of --world-sizes")
+        mend = "name a second" if wanted else "add a second, or leave one out of --world-sizes"
+        raise UnusableData(f"a row of {ranks} alone tells nothing of others; {mend}")
     if max(targets) < used[0]:
         raise UnusableData(f"--world-sizes {max(targets)}: below the smallest row, {used[0]} ranks; add a row of fewer ranks")
     on_node = [n for n in used if not series.across_nodes(n)]

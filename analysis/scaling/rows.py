@@ -71,6 +71,9 @@ def line_of(cells: Mapping[str, str], line: int) -> Line:
     ranks = _whole(cells["ranks"], line, "ranks")
     kind, measure, value = _measured(cells, line)
     nodes, per_node = (_whole(cells[name], line, name) if cells.get(name) else None for name in ("nodes", "gpus_per_node"))
+    if nodes is not None and (ranks < nodes or (per_node and ranks > nodes * per_node)):
+        size = f" of {per_node}" if per_node else ""
+        raise BadInput(f"line {line}: {ranks} ranks on {nodes} nodes{size}; give the nodes that they ran on")
     if per_node is None and nodes is not None and nodes > 1:
         per_node = -(-ranks // nodes)
     return Line(
