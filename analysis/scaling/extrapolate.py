@@ -7,11 +7,10 @@ relative to the smallest row (`relative`).
 from collections.abc import Sequence
 
 from commprof.analysis.scaling.from_one_rank import from_one_rank, law_values, overheads
-from commprof.analysis.scaling.machine import others_of, with_nodes
 from commprof.analysis.scaling.next_row import best_next
 from commprof.analysis.scaling.overhead_mix import PRIOR, mixed
 from commprof.analysis.scaling.power_law import ALONE, Pool
-from commprof.analysis.scaling.relative import Relative, relative
+from commprof.analysis.scaling.relative import Relative, others_of, relative, with_nodes
 from commprof.analysis.scaling.results import Extrapolated, Extrapolation, Refused
 from commprof.analysis.scaling.series import Series
 from commprof.analysis.scaling.speedup import ScalingKind
