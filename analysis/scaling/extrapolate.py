@@ -31,7 +31,7 @@ def extrapolate_all(
     With `by_machine` a series without a row beyond its node takes the hop from others of its machine.
     """
     if by_machine and not any(one.machine for one in table):
-        raise UnusableData(f"{name}: no series names its machine; add a column machine (or cluster, system, gpu)")
+        raise UnusableData(f"{name}: no series names its machine; add a column machine")
     series = with_nodes(table) if by_machine else list(table)
     machines = others_of(series, scaling) if by_machine else [ALONE] * len(series)
     told = [_told(one, targets, scaling, anchors, machine) for one, machine in zip(series, machines, strict=True)]

@@ -13,7 +13,8 @@ _SHOWN = 60  # characters of a cell
 _ALIASES = {
     "ranks": ("n_gpus", "world_size", "n", "gpus", "ranks", "num_gpus", "num_ranks", "ngpus"),
     "series": ("series", "group_id"),
-    "machine": ("machine", "cluster", "system", "gpu"),
+    "machine": ("machine", "cluster", "system"),
+    "gpu": ("gpu",),
     "interconnect": ("interconnect",),
     "nodes": ("nodes",),
     "gpus_per_node": ("gpus_per_node",),
@@ -80,6 +81,13 @@ def line_of(cells: Mapping[str, str], line: int) -> Line:
         ranks=ranks, kind=kind, measure=measure, value=value,
         interconnect=cells.get("interconnect", ""), ranks_per_node=per_node,
     )  # fmt: skip
+
+
+def machine_of(cells: Mapping[str, str]) -> str:
+    """Return what a line's machine is called; without a name two are one where card and interconnect are, "" with neither."""
+    return (
+        cells.get("machine", "") or " ".join(cells.get(name, "") for name in ("gpu", "interconnect") if "gpu" in cells).strip()
+    )
 
 
 def _measured(cells: Mapping[str, str], line: int) -> tuple[str, Measure, float]:

@@ -339,4 +339,20 @@ def test_ranks_that_nodes_cannot_hold_are_refused_in_one_line(row: str, words: s
 def test_by_machine_needs_a_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "t.csv").write_text("n,throughput\n8,80\n16,150\n")
     assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", "32", "--by", "machine"]) == 2
-    assert "t.csv: no series names its machine; add a column machine (or cluster, system, gpu)" in capsys.readouterr().err
+    assert "t.csv: no series names its machine; add a column machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "machine"),
+    [
+        ("machine,gpu", "juwels,A100", "juwels"),
+        ("cluster", "lumi", "lumi"),
+        ("gpu,interconnect", "A100,InfiniBand", "A100 InfiniBand"),
+        ("gpu", "A100", "A100"),
+        ("interconnect", "InfiniBand", ""),
+        ("machine,gpu", ",A100", "A100"),
+    ],
+)
+def test_a_machine_is_named_or_its_card_and_wire_are(header: str, cells: str, machine: str) -> None:
+    (series,) = parse_series(f"n,throughput,{header}\n8,80,{cells}\n")
+    assert series.machine == machine
