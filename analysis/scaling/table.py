@@ -1,13 +1,13 @@
 """A user's table of throughputs or step times by number of ranks -> series.
 
-A header, then one line a measurement; comma, semicolon or tab between the cells. Needed are the ranks (`n_gpus`, `world_size`,
-`n`, `gpus`, `ranks`) and what was measured: `throughput` (samples, tokens ... per second over all ranks), that of one rank
-(`throughput_per_gpu`), the time of a step (`step_s`, `step_ms`, `time_s`, `time_ms`) or `mfu`; or `metric` and `value`, the
-metric being one of these, or step_time or steps_per_second with a `unit`. `series` or `group_id` tells several series of one
-file apart, `machine` (or cluster, system; else `gpu` and
-`interconnect` together) what they ran on; `interconnect`, `nodes` and `gpus_per_node` are taken where
-they are there, other columns are left alone. Lines of one series with the same ranks are repeats; their median counts, unless
-most are far from it. A series with a line that cannot be read keeps what is wrong with it, as `fault`.
+A header, then one line a measurement; comma, semicolon or tab between the cells. Needed are the ranks (`n_gpus`,
+`world_size`, `n`, `gpus`, `ranks`) and what was measured: `throughput` (samples, tokens ... per second over all ranks), that
+of one rank (`throughput_per_gpu`), the time of a step (`step_s`, `step_ms`, `time_s`, `time_ms`) or `mfu`; or `metric` and
+`value`, the metric being one of these, or step_time or steps_per_second with a `unit`. `series` or `group_id` tells several
+series of one file apart, `machine` (or cluster, system; else `gpu` and `interconnect` together) what they ran on;
+`interconnect`, `nodes` and `gpus_per_node` are taken where they are there, other columns are left alone. Lines of one series
+with the same ranks are repeats; their median counts, unless most are far from it. A series with a line that cannot be read
+keeps what is wrong with it, as `fault`.
 """
 
 import csv
