@@ -85,9 +85,9 @@ def line_of(cells: Mapping[str, str], line: int) -> Line:
 
 def machine_of(cells: Mapping[str, str]) -> str:
     """Return what a line's machine is called; without a name two are one where card and interconnect are, "" with neither."""
-    return (
-        cells.get("machine", "") or " ".join(cells.get(name, "") for name in ("gpu", "interconnect") if "gpu" in cells).strip()
-    )
+    if named := cells.get("machine", ""):
+        return named
+    return f"{cells['gpu']} {cells.get('interconnect', '')}".strip() if cells.get("gpu") else ""
 
 
 def _measured(cells: Mapping[str, str], line: int) -> tuple[str, Measure, float]:
