@@ -7,11 +7,10 @@ relative to the smallest row (`relative`).
 from collections.abc import Sequence
 
 from commprof.analysis.scaling.from_one_rank import from_one_rank, law_values, overheads
-from commprof.analysis.scaling.machine import others_of, with_nodes
 from commprof.analysis.scaling.next_row import best_next
 from commprof.analysis.scaling.overhead_mix import PRIOR, mixed
 from commprof.analysis.scaling.power_law import ALONE, Pool
-from commprof.analysis.scaling.relative import Relative, relative
+from commprof.analysis.scaling.relative import Relative, others_of, relative, with_nodes
 from commprof.analysis.scaling.results import Extrapolated, Extrapolation, Refused
 from commprof.analysis.scaling.series import Series
 from commprof.analysis.scaling.speedup import ScalingKind
@@ -31,6 +30,8 @@ def extrapolate_all(
 
     With `by_machine` a series without a row beyond its node takes the hop from others of its machine.
     """
+    if by_machine and not any(one.machine for one in table):
+        raise UnusableData(f"{name}: no series names its machine; add a column machine")
     series = with_nodes(table) if by_machine else list(table)
     machines = others_of(series, scaling) if by_machine else [ALONE] * len(series)
     told = [_told(one, targets, scaling, anchors, machine) for one, machine in zip(series, machines, strict=True)]
@@ -78,7 +79,7 @@ def extrapolate(
         mix=ways.shares() if on_node else {},
         growth=ways.growth() if len(on_node) < len(targets) else {},
         predictions=predictions,
-        laws=law_values(series, on_node, ways.eps, scaling) if on_node else (),
+        laws=law_values(series, ways.on_node if on_node else used, on_node or targets, scaling),
         next_row=best_next(
             series, used, predictions, scaling, lambda rows, n: _Ways(rows, list(rows.values), scaling, machine).predicted(n)
         ),
@@ -124,7 +125,8 @@ def _anchors(series: Series, targets: Sequence[int], wanted: Sequence[int]) -> l
         raise UnusableData("every row is asked for, and none is left to start from; leave two out of --world-sizes")
     if len(used) < 2:
         ranks = "1 rank" if used == [1] else f"{used[0]} ranks"
-        raise UnusableData(f"a row of {ranks} alone tells nothing of others; add a second, or leave one out of --world-sizes")
+        mend = "name a second" if wanted else "add a second, or leave one out of --world-sizes"
+        raise UnusableData(f"a row of {ranks} alone tells nothing of others; {mend}")
     if max(targets) < used[0]:
         raise UnusableData(f"--world-sizes {max(targets)}: below the smallest row, {used[0]} ranks; add a row of fewer ranks")
     on_node = [n for n in used if not series.across_nodes(n)]

@@ -10,7 +10,7 @@ points jump, and where PCIe reaches beyond what one root complex usually has.
 import math
 from collections.abc import Mapping, Sequence
 
-from commprof.analysis.scaling.laws import FittedLaw, fit_laws
+from commprof.analysis.scaling.laws import fit_laws
 from commprof.analysis.scaling.overhead_mix import BANDS, ROOT_COMPLEXES, Mix, jump, noise, reach, spread
 from commprof.analysis.scaling.results import Extrapolated, LawValues, withheld
 from commprof.analysis.scaling.series import Series
@@ -20,10 +20,10 @@ MEASURE = "measure with commprof bench at that N"
 SUPERLINEAR = 0.05
 
 
-def overheads(series: Series, world_sizes: Sequence[int], scaling: ScalingKind) -> dict[int, float]:
-    """Return eps = E_N/T_1 of every N above 1."""
-    single = series.time(1, scaling)
-    return {n: series.time(n, scaling) / single - _share(n, scaling) for n in world_sizes if n > 1}
+def overheads(series: Series, world_sizes: Sequence[int], scaling: ScalingKind, base: int = 1) -> dict[int, float]:
+    """Return eps = E_N/T_b of every N above b, the base."""
+    single = series.time(base, scaling)
+    return {n: series.time(n, scaling) / single - _share(n, scaling, base) for n in world_sizes if n > base}
 
 
 def from_one_rank(series: Series, world_size: int, mix: Mix, eps: Mapping[int, float], scaling: ScalingKind) -> Extrapolated:
@@ -52,9 +52,18 @@ def from_one_rank(series: Series, world_size: int, mix: Mix, eps: Mapping[int, f
     )
 
 
-def law_values(series: Series, targets: Sequence[int], eps: Mapping[int, float], scaling: ScalingKind) -> tuple[LawValues, ...]:
-    """Return what each named law says at targets on the node."""
-    return tuple(_law_values(law, series, targets, scaling) for law in fit_laws(eps, scaling, noise(eps)))
+def law_values(series: Series, rows: Sequence[int], targets: Sequence[int], scaling: ScalingKind) -> tuple[LawValues, ...]:
+    """Return what each named law says at targets, counted from the smallest of the rows and fitted to the others."""
+    base = min(rows)
+    eps = overheads(series, rows, scaling, base)
+    return tuple(
+        LawValues(
+            name=law.law.name,
+            weight=law.weight,
+            values={n: _value(series, n, law.overhead(n), scaling, base) for n in targets if n > base},
+        )
+        for law in fit_laws(eps, scaling, noise(eps), base)
+    )
 
 
 def boundaries(series: Series, world_size: int, eps: Mapping[int, float]) -> list[str]:
@@ -71,15 +80,15 @@ def boundaries(series: Series, world_size: int, eps: Mapping[int, float]) -> lis
     return found
 
 
-def _share(world_size: int, scaling: ScalingKind) -> float:
-    """Return what a step of N ranks computes, in steps of one rank."""
-    return 1.0 if scaling == "weak" else 1 / world_size
+def _share(world_size: int, scaling: ScalingKind, base: int = 1) -> float:
+    """Return what a step of N ranks computes, in steps of the base."""
+    return 1.0 if scaling == "weak" else base / world_size
 
 
-def _value(series: Series, world_size: int, overhead: float, scaling: ScalingKind) -> float:
+def _value(series: Series, world_size: int, overhead: float, scaling: ScalingKind, base: int = 1) -> float:
     if scaling == "strong":
         overhead = max(overhead, 0.0)
-    return series.value(series.time(1, scaling) * (_share(world_size, scaling) + overhead), world_size, scaling)
+    return series.value(series.time(base, scaling) * (_share(world_size, scaling, base) + overhead), world_size, scaling)
 
 
 def _speedup(overhead: float, world_size: int, scaling: ScalingKind) -> float:
@@ -101,8 +110,3 @@ def _notes(series: Series, world_size: int, eps: Mapping[int, float], scaling: S
     if scaling == "strong":
         notes.append("the interval was calibrated on series with a fixed batch per rank")
     return tuple(notes)
-
-
-def _law_values(law: FittedLaw, series: Series, targets: Sequence[int], scaling: ScalingKind) -> LawValues:
-    values = {n: _value(series, n, law.overhead(n), scaling) for n in targets}
-    return LawValues(name=law.law.name, weight=law.weight, values=values)

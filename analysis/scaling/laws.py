@@ -12,13 +12,17 @@ the speedup is S = N/(1 + eps); with a fixed batch in all (strong scaling) T_N =
     Gustafson            S = N - s (N-1), eps = s(N-1) / (N - s(N-1)); for weak scaling only
     USL                  eps = s (N-1) + k N(N-1);  strong: that over N
 
+Counted from b ranks instead of one, T_N = T_b (1 + eps) or T_b (b/N + eps), each shape f(N) becomes f(N) - f(b), or
+f(N) - f(b) b/N, and its coefficient c one over 1 + c f(b), or 1/b + c f(b), times as large. Gustafson's has no such form, and a
+constant paid from two ranks on does not show there with a fixed batch per rank.
+
 Coefficients are not negative and fitted by least squares. Under weak scaling Amdahl's shape is the latency's. Sources: Amdahl
 1967, Gustafson 1988, Gunther 1993 (universal scalability law), Patarasuk and Yuan 2009 (ring).
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,8 +71,24 @@ class FittedLaw:
         return value / (1 - value) if self.law.gustafson else value
 
 
-def laws(scaling: ScalingKind) -> tuple[Law, ...]:
-    """Return the laws that make sense for a fixed batch per rank (weak) or in all (strong)."""
+def laws(scaling: ScalingKind, base: int = 1) -> tuple[Law, ...]:
+    """Return the laws that make sense for a fixed batch per rank (weak) or in all (strong), counted from `base` ranks."""
+    every = _laws(scaling)
+    if base == 1:
+        return every
+    hidden = ("constant", "Gustafson") if scaling == "weak" else ("Gustafson",)
+    return tuple(
+        replace(law, shapes=tuple(_counted_from(base, shape, scaling) for shape in law.shapes))
+        for law in every
+        if law.name not in hidden
+    )
+
+
+def _counted_from(base: int, shape: Shape, scaling: ScalingKind) -> Shape:
+    return lambda n: shape(n) - shape(base) * (1 if scaling == "weak" else base / n)
+
+
+def _laws(scaling: ScalingKind) -> tuple[Law, ...]:
     weak = scaling == "weak"
     serial: Shape = further_ranks if weak else (lambda n: 1 - 1 / n)
     crosstalk: Shape = (lambda n: n * (n - 1.0)) if weak else further_ranks
@@ -86,7 +106,7 @@ def laws(scaling: ScalingKind) -> tuple[Law, ...]:
     return tuple(every)
 
 
-def fit_laws(overheads: Mapping[int, float], scaling: ScalingKind, noise: float) -> tuple[FittedLaw, ...]:
+def fit_laws(overheads: Mapping[int, float], scaling: ScalingKind, noise: float, base: int = 1) -> tuple[FittedLaw, ...]:
     """Fit every law to eps by number of ranks and weigh them, the likeliest first.
 
     The weight is share * exp(-chi^2/2), `noise` being the standard deviation of eps; a law with more coefficients than points
@@ -94,7 +114,7 @@ def fit_laws(overheads: Mapping[int, float], scaling: ScalingKind, noise: float)
     """
     world_sizes, eps = list(overheads), np.array(list(overheads.values()))
     fitted = []
-    for law in laws(scaling):
+    for law in laws(scaling, base):
         coefficients = _coefficients(law, world_sizes, eps)
         alone = FittedLaw(law=law, coefficients=coefficients, weight=1.0)
         missed = eps - [alone.overhead(n) for n in world_sizes]

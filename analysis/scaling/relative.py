@@ -1,15 +1,17 @@
 """What do N ranks do, told relative to the smallest row, whatever its N? `power_law`, with its limits, for one series.
 
-Speedup is counted from the smallest row, b ranks: S = (N/b) u(b)/u(N).
+Speedup is counted from the smallest row, b ranks: S = (N/b) u(b)/u(N). Series of one machine tell each other how many ranks a
+node has, and how the cost grows beyond it.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from commprof.analysis.scaling.from_one_rank import MEASURE, SUPERLINEAR
-from commprof.analysis.scaling.power_law import ALONE, GROWTH_BANDS, Growth, Pool, growth
+from commprof.analysis.scaling.power_law import ALONE, GROWTH_BANDS, Growth, Pool, factor_beyond, growth
 from commprof.analysis.scaling.results import Extrapolated, withheld
 from commprof.analysis.scaling.series import Series
 from commprof.analysis.scaling.speedup import ScalingKind
@@ -96,3 +98,28 @@ def relative(
 def node_of(series: Series) -> int:
     """Return the ranks on a node, the usual number where nothing tells."""
     return series.ranks_per_node or USUAL_NODE
+
+
+def with_nodes(table: Sequence[Series]) -> list[Series]:
+    """Return the series, those that do not tell their ranks on a node with those that the machine's others tell."""
+    told: dict[str, int] = {}
+    for one in table:
+        if one.machine and one.ranks_per_node is not None:
+            told[one.machine] = min(one.ranks_per_node, told.get(one.machine, one.ranks_per_node))
+    return [replace(one, ranks_per_node=one.ranks_per_node or told.get(one.machine)) for one in table]
+
+
+def others_of(table: Sequence[Series], scaling: ScalingKind) -> list[Pool]:
+    """Return for each series how the others of its machine, with as many ranks on a node, grow beyond a node."""
+    pools: dict[tuple[str, int], Pool] = defaultdict(lambda: ALONE)
+    factors = [None if one.fault or not one.machine else _factor(one, scaling) for one in table]
+    keys = [(one.machine, node_of(one)) for one in table]
+    for key, factor in zip(keys, factors, strict=True):
+        if factor is not None:
+            pools[key] = pools[key].plus(factor)
+    return [pools[key] if factor is None else pools[key].plus(factor, -1) for key, factor in zip(keys, factors, strict=True)]
+
+
+def _factor(series: Series, scaling: ScalingKind) -> float | None:
+    costs = {n: series.cost(n, scaling) for n in series.values if n > 1}
+    return factor_beyond(costs, node_of(series))

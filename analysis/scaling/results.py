@@ -50,8 +50,8 @@ class NextRow:
 class Extrapolation:
     """One series: what was asked of it, and what the laws say.
 
-    `mix` and `laws` are there where one rank and another on its node are anchors, `growth` (of a rank's cost, a doubling) where
-    the power law answers.
+    `mix` is there where one rank and another on its node are anchors, `growth` (of a rank's cost, a doubling) where the power
+    law answers. `laws` are fitted on the node where the mix answers, else to all anchors, counted from the smallest.
     """
 
     series: str

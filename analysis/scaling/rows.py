@@ -13,7 +13,8 @@ _SHOWN = 60  # characters of a cell
 _ALIASES = {
     "ranks": ("n_gpus", "world_size", "n", "gpus", "ranks", "num_gpus", "num_ranks", "ngpus"),
     "series": ("series", "group_id"),
-    "machine": ("machine", "cluster", "system", "gpu"),
+    "machine": ("machine", "cluster", "system"),
+    "gpu": ("gpu",),
     "interconnect": ("interconnect",),
     "nodes": ("nodes",),
     "gpus_per_node": ("gpus_per_node",),
@@ -71,12 +72,22 @@ def line_of(cells: Mapping[str, str], line: int) -> Line:
     ranks = _whole(cells["ranks"], line, "ranks")
     kind, measure, value = _measured(cells, line)
     nodes, per_node = (_whole(cells[name], line, name) if cells.get(name) else None for name in ("nodes", "gpus_per_node"))
+    if nodes is not None and (ranks < nodes or (per_node and ranks > nodes * per_node)):
+        size = f" of {per_node}" if per_node else ""
+        raise BadInput(f"line {line}: {ranks} ranks on {nodes} nodes{size}; give the nodes that they ran on")
     if per_node is None and nodes is not None and nodes > 1:
         per_node = -(-ranks // nodes)
     return Line(
         ranks=ranks, kind=kind, measure=measure, value=value,
         interconnect=cells.get("interconnect", ""), ranks_per_node=per_node,
     )  # fmt: skip
+
+
+def machine_of(cells: Mapping[str, str]) -> str:
+    """Return what a line's machine is called; without a name two are one where card and interconnect are, "" with neither."""
+    if named := cells.get("machine", ""):
+        return named
+    return f"{cells['gpu']} {cells.get('interconnect', '')}".strip() if cells.get("gpu") else ""
 
 
 def _measured(cells: Mapping[str, str], line: int) -> tuple[str, Measure, float]:

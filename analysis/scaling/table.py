@@ -1,12 +1,13 @@
 """A user's table of throughputs or step times by number of ranks -> series.
 
-A header, then one line a measurement; comma, semicolon or tab between the cells. Needed are the ranks (`n_gpus`, `world_size`,
-`n`, `gpus`, `ranks`) and what was measured: `throughput` (samples, tokens ... per second over all ranks), that of one rank
-(`throughput_per_gpu`), the time of a step (`step_s`, `step_ms`, `time_s`, `time_ms`) or `mfu`; or `metric` and `value`, the
-metric being one of these, or step_time or steps_per_second with a `unit`. `series` or `group_id` tells several series of one
-file apart, `machine` (or cluster, system, gpu) what they ran on; `interconnect`, `nodes` and `gpus_per_node` are taken where
-they are there, other columns are left alone. Lines of one series with the same ranks are repeats; their median counts, unless
-most are far from it. A series with a line that cannot be read keeps what is wrong with it, as `fault`.
+A header, then one line a measurement; comma, semicolon or tab between the cells. Needed are the ranks (`n_gpus`,
+`world_size`, `n`, `gpus`, `ranks`) and what was measured: `throughput` (samples, tokens ... per second over all ranks), that
+of one rank (`throughput_per_gpu`), the time of a step (`step_s`, `step_ms`, `time_s`, `time_ms`) or `mfu`; or `metric` and
+`value`, the metric being one of these, or step_time or steps_per_second with a `unit`. `series` or `group_id` tells several
+series of one file apart, `machine` (or cluster, system; else `gpu` and `interconnect` together) what they ran on;
+`interconnect`, `nodes` and `gpus_per_node` are taken where they are there, other columns are left alone. Lines of one series
+with the same ranks are repeats; their median counts, unless most are far from it. A series with a line that cannot be read
+keeps what is wrong with it, as `fault`.
 """
 
 import csv
@@ -17,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from commprof.analysis.readers.as_run import read_text
-from commprof.analysis.scaling.rows import Line, columns_of, line_of
+from commprof.analysis.scaling.rows import Line, columns_of, line_of, machine_of
 from commprof.analysis.scaling.series import Interconnect, Series
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import printable
@@ -58,7 +59,7 @@ def parse_series(text: str) -> tuple[Series, ...]:
         if len(cells) > len(header):
             raise BadInput(f"line {line} has {len(cells)} cells, the header {len(header)}; quote cells that hold a comma")
         named = {kind: cells[index] if index < len(cells) else "" for kind, index in columns.items()}
-        _take(found.setdefault(named.get("series", ""), _Lines(named.get("machine", ""))), named, line)
+        _take(found.setdefault(named.get("series", ""), _Lines(machine_of(named))), named, line)
     if not found:
         raise BadInput(f"line {header_line} is its last; give a header and a row for each number of ranks")
     series = tuple(_series(name, lines) for name, lines in found.items())

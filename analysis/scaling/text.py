@@ -96,8 +96,6 @@ def _next(row: NextRow | None) -> list[Block]:
 
 
 def _laws(laws: Sequence[LawValues], measure: str) -> list[Block]:
-    if not laws:
-        return []
     targets = list(laws[0].values)[:_MOST_TARGETS]
     columns = (
         Column(name="law alone", width=16, left=True, key=True),

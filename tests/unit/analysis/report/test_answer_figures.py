@@ -15,7 +15,7 @@ from commprof.analysis.report.figures.predictions import speedup_figure
 from commprof.analysis.report.figures.savings import savings_figure
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.scaling.extrapolate import Extrapolation, extrapolate
-from commprof.analysis.scaling.table import Series
+from commprof.analysis.scaling.series import Series
 from commprof.analysis.step.results import Change
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
@@ -81,3 +81,13 @@ def test_more_series_are_refused() -> None:
         extrapolated_figure(told(MOST_SERIES + 1))
     with pytest.raises(UnusableData, match="37 curves are too many"):
         cost_figure(costs(MOST_SERIES + 1))
+
+
+def test_speedups_are_drawn_over_the_smallest_row() -> None:
+    """Twice the ranks with 5 % lost: 1.9 over 8; MFU falls by it, the step of a fixed batch per rank grows by it."""
+    for measure, values in (("throughput", {8: 100, 16: 190}), ("mfu", {8: 50, 16: 47.5}), ("step_s", {8: 0.95, 16: 1.0})):
+        one = extrapolate(Series(name="s", measure=measure, values=values, ranks_per_node=8), [32], scaling="weak")  # type: ignore[arg-type]
+        (axes,) = extrapolated_figure([one]).axes
+        assert axes.get_ylabel() == "speedup over 8 ranks (x)"
+        anchors = [line for line in axes.lines if list(line.get_xdata()) == [8, 16]]  # type: ignore[arg-type]
+        assert list(anchors[0].get_ydata()) == pytest.approx([1, 1.9])  # type: ignore[arg-type]

@@ -322,3 +322,37 @@ def test_long_names_that_begin_alike_stay_apart() -> None:
     rows = "".join(f"{'x' * 70}/{name},{n},{n}\n" for name in "ab" for n in (1, 2))
     first, second = parse_series("series,n,throughput\n" + rows)
     assert len(first.name) <= 60 and first.name.endswith("/a") and second.name.endswith("/b")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("4,8,,10", "line 2: 4 ranks on 8 nodes"),
+        ("32,2,8,10", "line 2: 32 ranks on 2 nodes of 8"),
+    ],
+)
+def test_ranks_that_nodes_cannot_hold_are_refused_in_one_line(row: str, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        parse_series(f"n,nodes,gpus_per_node,throughput\n{row}\n")
+
+
+def test_by_machine_needs_a_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("n,throughput\n8,80\n16,150\n")
+    assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", "32", "--by", "machine"]) == 2
+    assert "t.csv: no series names its machine; add a column machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "machine"),
+    [
+        ("machine,gpu", "juwels,A100", "juwels"),
+        ("cluster", "lumi", "lumi"),
+        ("gpu,interconnect", "A100,InfiniBand", "A100 InfiniBand"),
+        ("gpu", "A100", "A100"),
+        ("interconnect", "InfiniBand", ""),
+        ("machine,gpu", ",A100", "A100"),
+    ],
+)
+def test_a_machine_is_named_or_its_card_and_wire_are(header: str, cells: str, machine: str) -> None:
+    (series,) = parse_series(f"n,throughput,{header}\n8,80,{cells}\n")
+    assert series.machine == machine
