@@ -14,7 +14,7 @@ from commprof.commbench.units import format_bytes, parse_bytes, sweep_sizes
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what every measuring verb takes: the number of ranks to start, and where its run folder goes."""
-    parser.add_argument("--nproc", type=int, metavar="N", help="start N ranks on this machine with torchrun")
+    parser.add_argument("--nproc", type=int, metavar="N", help="start N ranks on this machine")
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (runs)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="the run folder itself; it must not exist yet")
 
