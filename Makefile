@@ -25,7 +25,7 @@ PUBLISHED ?= ../shared/data/scaling/published.csv
 # Published logs for `make benchmark-cost`.
 LOGS ?= ../shared/data/nccl_logs
 
-.PHONY: demo test test-quick check design clean \
+.PHONY: demo test test-quick test-faults check design clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
@@ -40,6 +40,10 @@ test: $(VENV)/installed-dev
 # Starts no process and needs no root; a test that would is marked, or fails.
 test-quick: $(VENV)/installed-dev
 	$(VENV)/bin/pytest --numprocesses auto -m "not processes" tests/unit
+
+# Every combination of verb, phase, signal and target; `make test` runs some that cover all pairs.
+test-faults: $(VENV)/installed-dev
+	COMMPROF_EVERY_FAULT=1 $(VENV)/bin/pytest tests/faults
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -216,6 +216,8 @@ def _explain(heard: _Heard, run: Path, mark: str, code: int, child: str) -> Comm
         reason = next(iter([*filter(None, [heard.ending]), *heard.words]), stopped_by(signal.SIGINT))
         _mark(run, mark, "interrupted", reason)
         return Interrupted(f"{reason}{where}")
+    elif heard.words and heard.words[0].startswith("stopped by "):  # after its run was marked
+        return Interrupted(f"{heard.words[0]}{where}")
     else:
         unheard = "the ranks could not be started or did not end well; their own words are above"
         reason = next(iter([*heard.words, *filter(None, [heard.ending])]), unheard)

@@ -55,7 +55,7 @@ def links(args: argparse.Namespace) -> int:
 
     from commprof.commbench.links.copies import LinkOptions, waiting_group
     from commprof.commbench.ranks.launched import detect_rank
-    from commprof.commbench.ranks.runtime import process_group, rank_device, resolve_backend
+    from commprof.commbench.ranks.runtime import group_timeout_s, process_group, rank_device, resolve_backend
     from commprof.commbench.ranks.session import open_run
 
     context, backend = detect_rank(os.environ), resolve_backend(args.backend)
@@ -72,7 +72,7 @@ def links(args: argparse.Namespace) -> int:
         RecordWriter(run / "links.jsonl") if context.rank == 0 else nullcontext() as writer,
     ):
         say(links_table.header(read_info(run)))
-        for measurement in _measure(options, device, waiting_group(args.timeout), say):
+        for measurement in _measure(options, device, waiting_group(group_timeout_s(args.timeout)), say):
             measured.append(measurement)
             if writer is not None:
                 writer.append(measurement)

@@ -19,7 +19,7 @@ _MAX_LOCAL_RANKS = 1024
 
 def add_launch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what every measuring verb takes: the number of ranks to start, and where its run folder goes."""
-    parser.add_argument("--nproc", type=int, metavar="N", help="start N ranks on this machine with torchrun")
+    parser.add_argument("--nproc", type=int, metavar="N", help="start N ranks on this machine")
     group = parser.add_argument_group("where the run goes")
     group.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (runs)")
     group.add_argument("--folder", type=Path, metavar="DIR", help="the run folder itself; it must not exist yet")

@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from commprof.commbench.errors import Interrupted
 from commprof.commbench.ranks.launched import KEPT_VARIABLE, named
 from commprof.commbench.ranks.stopping import child_dies_with, stopped_by
 
@@ -62,6 +63,7 @@ class Watch:
     deadline_s: float
     late: str
     up: bool = False
+    ending: bool = False
     failed: bool = False
     asked: list[int] = field(default_factory=list)
     overdue: list[int] = field(default_factory=list)
@@ -69,14 +71,14 @@ class Watch:
     def note_up(self) -> None:
         """All ranks have met: from now on they may take as long as they want."""
         self.up = True
-        if not (self.failed or self.asked):
+        if not self.ending:
             self.deadline_s = float("inf")
 
     def note_end(self, code: int, now_s: float) -> None:
         """A rank has ended: the others follow it within the timeout, or within seconds if it failed."""
         if code != 0 and not self.failed:
             self.failed = True
-            self._allow(now_s + _FAILURE_GRACE_S, "")
+            self._allow(now_s + min(_FAILURE_GRACE_S, self.timeout_s / 4), "")
         elif code == 0:
             self._allow(now_s + self.timeout_s, f"did not end within {self.timeout_s:g} s of the others")
 
@@ -86,6 +88,7 @@ class Watch:
         self._allow(now_s + 2 * _STOP_GRACE_S / len(self.asked), "")
 
     def _allow(self, until_s: float, late: str) -> None:
+        self.ending = True
         if until_s < self.deadline_s:
             self.deadline_s, self.late = until_s, late
 
@@ -100,6 +103,8 @@ def explain(ranks: Sequence[Rank], watch: Watch) -> str:
         code = killed[0].code
         assert code is not None
         return f"rank {killed[0].number} was killed ({signal.Signals(-code).name})"
+    if failed and failed[0].code == Interrupted.exit_code:
+        return f"rank {failed[0].number} was stopped (SIGINT)"  # its own words say which signal, if it had got so far
     if failed:
         return f"rank {failed[0].number} failed with exit code {failed[0].code}"
     if watch.overdue and watch.late:

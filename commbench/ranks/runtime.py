@@ -54,6 +54,11 @@ def pci_bus_id(device: torch.device) -> str | None:
     return f"{properties.pci_domain_id:04x}:{properties.pci_bus_id:02x}:{properties.pci_device_id:02x}.0"
 
 
+def group_timeout_s(timeout_s: float) -> float:
+    """Return how long a collective, of any group, waits for a lost rank, so that the run is over within the timeout."""
+    return timeout_s - min(_RESERVE_S, _RESERVE_SHARE * timeout_s)
+
+
 @contextmanager
 def process_group(context: RankContext, backend: str, timeout_s: float) -> Iterator[RollCall | None]:
     """Open the process group and yield the roll call, None for one rank.
@@ -62,9 +67,9 @@ def process_group(context: RankContext, backend: str, timeout_s: float) -> Itera
     its peers raises RunFailed, which names them. The group is destroyed only when all went well: after a failure the other
     side is gone and tearing down in order would be one more wait.
     """
-    reserve_s = min(_RESERVE_S, _RESERVE_SHARE * timeout_s)
-    _open_group(context, backend, timeout_s - reserve_s)
-    roll = _roll_call(context, _ROLL_SHARE * reserve_s)
+    wait_s = group_timeout_s(timeout_s)
+    _open_group(context, backend, wait_s)
+    roll = _roll_call(context, _ROLL_SHARE * (timeout_s - wait_s))
     try:
         with naming_lost_ranks(roll):
             yield roll
