@@ -25,7 +25,7 @@ PUBLISHED ?= ../shared/data/scaling/published.csv
 # Published logs for `make benchmark-cost`.
 LOGS ?= ../shared/data/nccl_logs
 
-.PHONY: demo test test-quick test-faults check design clean \
+.PHONY: demo test test-quick test-faults check design fuzz clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
@@ -51,6 +51,10 @@ check: $(VENV)/installed-dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/shellcheck --external-sources .ci/run slurm/*
+
+# A million inputs that nobody meant, to every reader and every record, at the lowest priority: minutes on a quiet core.
+fuzz: $(VENV)/installed-dev
+	nice -n 19 $(VENV)/bin/python -m tests.fuzz.campaign --out $(RESULTS)
 
 # docs/design.svg, from the import graph as it is now; a test fails where the two differ.
 design: $(VENV)/installed-dev

@@ -170,6 +170,8 @@ def _expand(word: str) -> Iterator[str]:
         return
     for part in match["ranges"].split(","):
         first, _, last = part.partition("-")
+        if int(last or first) < int(first):  # beside other ranges, none of no host would be tried again and again
+            raise ValueError(f"list of nodes {word[:80]!r}")
         for number in range(int(first), int(last or first) + 1):
             for rest in _expand(match["rest"]):  # a name may hold a second range: rack[1-2]node[1-4]
                 yield f"{match['prefix']}{number:0{len(first)}}{rest}"

@@ -33,7 +33,7 @@ def _sweep(above: Sequence[str], lines: Sequence[str]) -> ForeignSweep | None:
     options = MARK.search(lines[0])
     titles = [match[1].lower() for line in above if (match := _TITLE.match(line))]
     op = operation_in(titles[-1]) if titles and not _OTHER.search(titles[-1]) else None
-    header = next((line for line in lines if "elements" in line and "p50" in line), None)
+    header = next((line for line in lines if {"elements", "p50"} <= set(line.split())), None)
     if options is None or op is None or header is None:
         return None
     columns = re.sub(r"\s+\(", "(", header).split()
