@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+import numpy as np
+
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
-from commprof.analysis.traces.one_rank.spans import common, length_ns, merged, window
+from commprof.analysis.traces.one_rank.spans import common, length_ns, lengths_within_ns, merged, window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,17 +72,26 @@ def rank_buckets(rank: int, trace: RankTrace, ready_ns: Mapping[int, int]) -> li
     `ready_ns` says by position in `trace.collectives` when, on this rank's clock, the last rank had arrived; what is missing
     there counts as transfer from its start.
     """
-    return [_bucket(rank, trace, own, ready_ns) for own in trace.buckets]
-
-
-def _bucket(rank: int, trace: RankTrace, own: BucketLaunch, ready_ns: Mapping[int, int]) -> BucketStep:
-    parts = [trace.collectives[position] for position in own.collectives]
     arrived = [
         min(max(ready_ns.get(position, part.start_ns), part.start_ns), part.end_ns)
-        for position, part in zip(own.collectives, parts, strict=True)
+        for position, part in enumerate(trace.collectives)
     ]
-    transfer = merged(*(window(since_ns, part.end_ns) for since_ns, part in zip(arrived, parts, strict=True)))
-    total_ns, hidden_ns = length_ns(transfer), length_ns(common(transfer, trace.compute))
+    ends = np.array([part.end_ns for part in trace.collectives], dtype=np.int64)
+    hidden = lengths_within_ns(trace.compute, np.array(arrived, dtype=np.int64), ends).tolist()
+    return [_bucket(rank, trace, own, arrived, hidden) for own in trace.buckets]
+
+
+def _bucket(
+    rank: int, trace: RankTrace, own: BucketLaunch, arrived_ns: Sequence[int], alone_hidden_ns: Sequence[int]
+) -> BucketStep:
+    """Judge one bucket; when all ranks had arrived and what is hidden since are known of each collective by itself."""
+    parts = [trace.collectives[position] for position in own.collectives]
+    arrived = [arrived_ns[position] for position in own.collectives]
+    if len(parts) == 1:
+        total_ns, hidden_ns = parts[0].end_ns - arrived[0], alone_hidden_ns[own.collectives[0]]
+    else:
+        transfer = merged(*(window(since_ns, part.end_ns) for since_ns, part in zip(arrived, parts, strict=True)))
+        total_ns, hidden_ns = length_ns(transfer), length_ns(common(transfer, trace.compute))
     sizes = [part.message_bytes for part in parts if part.message_bytes is not None]
     start_ns, end_ns = min(part.start_ns for part in parts), max(part.end_ns for part in parts)
     hidden_share = hidden_ns / total_ns if total_ns else None

@@ -67,8 +67,6 @@ def _cost(op: str, num_ranks: int, samples: dict[int, list[float]]) -> TraceCost
     if sizes[-1] < _MIN_FACTOR * sizes[0]:
         near = f"its sizes differ by a factor of {sizes[-1] / sizes[0]:.2g} only"
         return _refused(op, num_ranks, samples, f"{near} ({format_bytes(sizes[0])} to {format_bytes(sizes[-1])})")
-    if max(map(len, samples.values())) == 1:
-        return _refused(op, num_ranks, samples, "each size was seen once, so nothing tells noise from size; trace more steps")
     from commprof.analysis.wire.cost import fit_samples  # scipy takes half a second to load, and most traces need no line
 
     try:
@@ -81,6 +79,8 @@ def _cost(op: str, num_ranks: int, samples: dict[int, list[float]]) -> TraceCost
         return _refused(op, num_ranks, samples, f"{noise}; trace more steps")
     if line.verdict != "sound":
         return _refused(op, num_ranks, samples, f"{line.verdict}; trace more steps")
+    if max(map(len, samples.values())) == 1:
+        return _refused(op, num_ranks, samples, "each size was seen once, so nothing tells noise from size; trace more steps")
     factor = OPERATIONS[op].bus_factor(num_ranks) if op in OPERATIONS else None
     busbw = None if factor is None else line.bandwidth_bytes_per_s * factor
     return _described(op, num_ranks, samples, line, busbw, "")

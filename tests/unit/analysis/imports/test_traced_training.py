@@ -186,7 +186,7 @@ TWICE = [*traced_step(1, 0), *[own | {"ts": own["ts"] + 30 * MS} for own in [
     event("user_annotation", "DistributedDataParallel.forward", 0, 1), event("cpu_op", AUTOGRAD + "Mm", 2, 3), *call(4, 7),
     *all_reduce(9, 10, launched_us=5, correlation=99)]]]  # fmt: skip
 REFUSED: dict[str, tuple[Events, dict[str, Any], str]] = {
-    "no steps": (without(traced_rank(0), "ProfilerStep"), header(0), "marks no steps; call profiler.step()"),
+    "no steps": (without(traced_rank(0), "ProfilerStep"), header(0), "marks no steps; profile with a schedule"),
     "no DDP": (without(traced_rank(0), "nccl"), header(0), "holds no collective"),
     "no buckets": (without(traced_rank(0), "c10d::"), header(0), "no all-reduce that DDP launched during backward"),
     "no sizes": (traced_rank(0, dtype="quark"), header(0), "do not tell the sizes"),

@@ -182,6 +182,7 @@ def test_the_line_is_that_of_the_rank_that_waited_least() -> None:
         ({1000: [5], 2000: [7], 3000: [9]}, "its sizes differ by a factor of 3 only"),
         ({1000: [900], 2000: [800], 8000: [790]}, "its time does not grow with size"),
         ({1000: [900], 2000: [300], 8000: [1400]}, "noisy: time falls by over 20 %"),
+        ({size: [100_000 + size // 2] for size in (10_000, 20_000, 40_000, 400_000)}, "each size was seen once"),
         ({1000: [100, 100, 100], 2000: [150] * 3, 8000: [120, 400, 1500]}, "noisy: its bandwidth may be anything from"),
     ],
 )
