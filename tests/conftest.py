@@ -20,7 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What waits most comes first, what is short and plentiful last: it fills the gaps at the end.
-ORDER = ("slurm", "testbed", "distributed", "faults", "packaging", "perfetto", "field", "gpu", "fuzz", "unit")
+ORDER = ("slurm", "testbed", "distributed", "frameworks", "faults", "packaging", "perfetto", "field", "gpu", "fuzz", "unit")
 # There is one of these on a machine: one cluster, whose jobs' numbers become ports, and one testbed.
 ONCE = ("slurm", "testbed")
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from commprof.commbench.foreign.asked import decode, note
+from commprof.commbench.foreign.asked import Asked, decode, note
 
 if TYPE_CHECKING:
     from commprof.commbench.foreign.watch import Watch
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 class Armed:
     """The stand-ins of this process. The watch behind them begins with the first of torch's events in the training's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._undo: list[Callable[[], object]] = []
         self._watch: Watch | None = None
         self._thread: int | None = None
-        self._asked = decode()
         self._is_blind = False
         self.num_steps = 0
 
@@ -39,14 +40,26 @@ class Armed:
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
         from torch.utils.data import dataloader
 
-        register_optimizer_step_pre_hook(self._before_step)
-        register_optimizer_step_post_hook(self._after_step)
+        self._undo.append(register_optimizer_step_pre_hook(self._before_step).remove)
+        self._undo.append(register_optimizer_step_post_hook(self._after_step).remove)
         self._stand_in(torch.autograd, "backward", before="backward_begins", after="backward_ends")
         self._stand_in(dataloader._BaseDataLoaderIter, "__next__", before="fetch_begins", after="fetch_ends")
         self._stand_in(torch, "save", after="interrupted")
         self._stand_in_for_scaler()
         self._stand_in_for_ddp()
         os.register_at_fork(after_in_child=self._forked)
+
+    def disarm(self) -> None:
+        """Write what is left to write, and put torch's own back everywhere."""
+        if self._watch is not None:
+            self._watch.end()
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
+
+    def _put(self, place: Any, name: str, stand_in: Callable[..., Any]) -> None:  # noqa: ANN401
+        self._undo.append(functools.partial(setattr, place, name, getattr(place, name)))
+        setattr(place, name, stand_in)
 
     def _stand_in(self, place: Any, name: str, *, before: str = "", after: str = "") -> None:  # noqa: ANN401
         """Put a function that tells the watch in the place of torch's own."""
@@ -62,7 +75,7 @@ class Armed:
                 watch.tell(after)
             return result
 
-        setattr(place, name, stand_in)
+        self._put(place, name, stand_in)
 
     def _stand_in_for_scaler(self) -> None:
         own = torch.amp.GradScaler.step
@@ -75,7 +88,7 @@ class Armed:
                 self._watch.tell("skipped")
             return result
 
-        torch.amp.GradScaler.step = step  # type: ignore[method-assign]
+        self._put(torch.amp.GradScaler, "step", step)
 
     def _stand_in_for_ddp(self) -> None:
         from torch.nn.parallel import DistributedDataParallel
@@ -89,7 +102,7 @@ class Armed:
             if watch is not None:
                 watch.wrapped(model)
 
-        DistributedDataParallel.__init__ = init  # type: ignore[method-assign,assignment]
+        self._put(DistributedDataParallel, "__init__", init)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:  # noqa: ANN401
         if self._thread == threading.get_ident() and self._watch is not None:
@@ -124,4 +137,4 @@ class Armed:
 
 def arm() -> None:
     """Tell the watch of what torch does in this process from now on; called once, when torch has been imported."""
-    Armed().arm()
+    Armed(decode()).arm()

@@ -85,6 +85,11 @@ class Watch:
                 say(f"the training is ended after {self._num_steps} steps, as --max-steps asks")
             raise SystemExit(0)
 
+    def end(self) -> None:
+        """Stop recording, and write what is left to write."""
+        self._is_over = True
+        self._own_work.do_anyway(self._finish)
+
     def forked(self) -> None:
         """In a child: record nothing of it where its parent trains."""
         if self._num_steps > 0:
