@@ -248,7 +248,7 @@ class Page(HTMLParser):
 
 def report(*paths: Path, out: Path | None = None) -> Page:
     beside = None if read_info(paths[0]).kind == "study" and len(paths) == 1 else paths[0] / "analysis" / "report.html"
-    return Page(write_report(paths, out or beside))
+    return Page(write_report(paths, out or beside).page)
 
 
 OWN_SCRIPTS = [{"type": "application/json", "id": "what-if-data"}, {}]  # none of them is loaded from anywhere

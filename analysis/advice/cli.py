@@ -34,10 +34,7 @@ def add_advise_arguments(parser: argparse.ArgumentParser) -> None:
 def check_advise(args: argparse.Namespace) -> None:
     """Raise BadInput for world sizes, prices and deadlines that mean nothing, and folders that are not runs."""
     check_world_sizes(args.world_sizes, "--world-sizes")
-    if args.price is not None and not 0 < args.price < math.inf:
-        raise BadInput(f"--price {args.price:g}: a GPU-hour costs more than 0; leave it out to count GPU-hours")
-    if args.samples is not None and not 1 <= args.samples <= _MAX_SAMPLES:
-        raise BadInput(f"--samples: an epoch has 1 to {_MAX_SAMPLES} samples")
+    check_money(args)
     if not 1 <= args.epochs <= _MAX_EPOCHS:
         raise BadInput(f"--epochs: give 1 to {_MAX_EPOCHS}")
     if args.samples is None and (args.deadline is not None or args.epochs > 1):
@@ -45,6 +42,14 @@ def check_advise(args: argparse.Namespace) -> None:
     budget_of(args)
     for run in args.runs:
         read_info(run)
+
+
+def check_money(args: argparse.Namespace) -> None:
+    """Raise BadInput for a price and a number of samples that mean nothing."""
+    if args.price is not None and not 0 < args.price < math.inf:
+        raise BadInput(f"--price {args.price:g}: a GPU-hour costs more than 0; leave it out to count GPU-hours")
+    if args.samples is not None and not 1 <= args.samples <= _MAX_SAMPLES:
+        raise BadInput(f"--samples: an epoch has 1 to {_MAX_SAMPLES} samples")
 
 
 def advise_verb(args: argparse.Namespace) -> int:
@@ -61,7 +66,7 @@ def advise_verb(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(msgspec.json.encode(advice).decode() + "\n")
     else:
-        show(advice_sheet(advice, disturbance_text(runs)))
+        show(advice_sheet(advice, runs, disturbance_text(runs)))
     return 0
 
 

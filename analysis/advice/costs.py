@@ -16,18 +16,18 @@ from commprof.analysis.scaling.speedup import ScalingKind
 from commprof.analysis.step.estimate import Estimate, interval
 from commprof.analysis.step.inputs import StepInputs
 
-_SAMPLES = 1_000_000  # of an epoch whose length is not known
+DEFAULT_SAMPLES = 1_000_000  # of an epoch whose length is not known
 _HOUR_S = 3600.0
 
 
 def costs_of(known: Sequence[tuple[StepInputs, Estimate]], single_s: float, budget: Budget) -> Costs:
     """Return what an epoch costs on one rank and at every world size known, smallest first. There is at least one."""
     work = known[0][0].workload
-    samples = budget.samples_per_epoch or _SAMPLES
-    rows = [_row(budget, 1, samples / work.samples_per_rank, single_s, None)]
+    samples = budget.samples_per_epoch or DEFAULT_SAMPLES
+    rows = [epoch_cost(budget, 1, samples / work.samples_per_rank, single_s, None)]
     for inputs, predicted in known:
         steps = samples / step_samples(work.samples_per_rank, inputs.world_size, work.scaling)
-        row = _row(budget, inputs.world_size, steps, float(predicted.step_s[0]), interval(predicted.step_s))
+        row = epoch_cost(budget, inputs.world_size, steps, float(predicted.step_s[0]), interval(predicted.step_s))
         rows.append(replace(row, extrapolated=inputs.extrapolated))
     rows.sort(key=lambda row: row.world_size)
     added = [(right.cost - left.cost) / (right.world_size - left.world_size) for left, right in pairwise(rows)]
@@ -54,7 +54,8 @@ def latest_s(row: EpochCost) -> float:
     return row.epoch_s if row.epoch_interval_s is None else row.epoch_interval_s.high
 
 
-def _row(budget: Budget, world_size: int, steps: float, step_s: float, span: Interval | None) -> EpochCost:
+def epoch_cost(budget: Budget, world_size: int, steps: float, step_s: float, span: Interval | None) -> EpochCost:
+    """Return what an epoch of so many steps costs."""
     per_s = world_size * (1.0 if budget.price_per_gpu_hour is None else budget.price_per_gpu_hour) / _HOUR_S
     epoch_s = None if span is None else Interval(low=steps * span.low, high=steps * span.high)
     return EpochCost(

@@ -61,7 +61,7 @@ def predict_verb(args: argparse.Namespace) -> int:
         sys.stdout.write(msgspec.json.encode(predicted).decode() + "\n")
         return 0
     others = disturbance_text(runs)
-    show(prediction_sheet(predicted, [] if others is not None else checked_assumptions(predicted, runs), others))
+    show(prediction_sheet(predicted, [] if others is not None else checked_assumptions(predicted, runs), runs, others))
     return 0
 
 

@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from commprof.analysis.advice.parts_text import parts_blocks
+from commprof.analysis.runs.load import Run
+from commprof.analysis.scaling.decision import Decision, RankAnswer
 from commprof.analysis.scaling.speedup import karp_flatt
+from commprof.analysis.step.decided import DISTURBED, decide_predicted
 from commprof.analysis.step.results import AssumptionCheck, BreakEven, Prediction, PredictionSet
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_seconds
@@ -19,17 +22,24 @@ _COLUMNS = (
 )
 
 
-def prediction_sheet(predicted: PredictionSet, checks: Sequence[AssumptionCheck], disturbed: str | None = None) -> list[Block]:
-    """Lay out every model's prediction, and where a run parted from it; before them that the machine was `disturbed`."""
+def prediction_sheet(
+    predicted: PredictionSet, checks: Sequence[AssumptionCheck], runs: Sequence[Run], disturbed: str | None = None
+) -> list[Block]:
+    """Lay out the decision, every model's prediction, and where one of `runs` parted from it.
+
+    Before them that the machine was `disturbed`.
+    """
     sizes = sorted({check.world_size for check in checks})
     parted = [_parted([check for check in checks if check.world_size == n]) for n in sizes]
     warned = [] if disturbed is None else [[Words(disturbed, tone="bad")]]
-    return joined([*warned, _predicted(predicted), *parted])
+    decision = decide_predicted(predicted, runs, DISTURBED if disturbed is not None else "")
+    return joined([*warned, [Words(str(decision), "", "", "strong")], _predicted(predicted, decision), *parted])
 
 
-def _predicted(predicted: PredictionSet) -> list[Block]:
+def _predicted(predicted: PredictionSet, decision: Decision) -> list[Block]:
     fixed = "batch per rank fixed" if predicted.scaling == "weak" else "batch in all fixed"
-    schedules = {p.world_size: p for p in predicted.predictions if p.model == "schedule"}
+    schedules = [p for p in predicted.predictions if p.model == "schedule"]
+    worth = {p.world_size: (p, own) for p, own in zip(schedules, decision.answers, strict=True)}
     formulas = sorted({(p.model, p.formula) for p in predicted.predictions})
     return [
         line(f"one rank: {format_seconds(predicted.single_step_s)} per step; speedup S in samples/s; {fixed}"),
@@ -38,7 +48,7 @@ def _predicted(predicted: PredictionSet) -> list[Block]:
         *([GAP, *parts_blocks(predicted.overheads)] if predicted.overheads else []),
         *(block for p in predicted.predictions if p.assumptions for block in _assumed(p)),
         GAP,
-        *(block for law in predicted.break_evens for block in _break_even(law, schedules[law.world_size])),
+        *(block for law in predicted.break_evens for block in _break_even(law, *worth[law.world_size])),
         GAP,
         line("R = W / T_comm: one rank's time for the step's samples over that of all buckets"),
         line("T_N of each model:"),
@@ -72,15 +82,15 @@ def _assumed(p: Prediction) -> list[Block]:
     return [GAP, line(f"{p.world_size} ranks assume:", "strong"), *notes]
 
 
-def _break_even(law: BreakEven, prediction: Prediction) -> list[Block]:
-    """Say whether N ranks pay, what R is and had to be, and the serial fraction Amdahl's law would need."""
-    n, pays = law.world_size, prediction.step_s < law.work_s
+def _break_even(law: BreakEven, prediction: Prediction, answer: RankAnswer) -> list[Block]:
+    """Say whether N ranks are worth having, what R is and had to be, and the serial fraction Amdahl's law would need."""
     took, alone = format_seconds(prediction.step_s), format_seconds(law.work_s)
-    verdict = f"{n} ranks {'pay' if pays else 'do not pay'}: a step takes {took}, one rank {alone} for as many samples;"
+    tone: Tone = "good" if answer.answer == "yes" else "bad" if answer.answer == "no" else "note"
     return [
-        line(verdict, "good" if pays else "bad"),
+        Words(f"{answer}", "", "  ", tone),
+        line(f"  a step takes {took}, one rank {alone} for as many samples"),
         line(f"  R = {law.ratio:.3g}, needed with nothing hidden: {law.ratio_needed:.3g}"),
-        line(f"  Karp-Flatt e = (1/S - 1/N)/(1 - 1/N) = {karp_flatt(prediction.speedup, n):.3f}"),
+        line(f"  Karp-Flatt e = (1/S - 1/N)/(1 - 1/N) = {karp_flatt(prediction.speedup, law.world_size):.3f}"),
     ]
 
 

@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from commprof.analysis.advice.results import Advice, Bottleneck, Costs, EpochCost, RankAdvice, Threshold
 from commprof.analysis.runs.interval import Interval
+from commprof.analysis.runs.load import Run
+from commprof.analysis.scaling.decision import Candidate, Decision, decide
+from commprof.analysis.step.decided import DISTURBED, no_gain, turned_round
 from commprof.analysis.step.results import Change
 from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_estimate, format_rate, format_seconds
@@ -11,14 +14,43 @@ from commprof.commbench.units import format_estimate, format_rate, format_second
 _HOUR_S = 3600.0
 
 
-def advice_sheet(advice: Advice, disturbed: str | None = None) -> list[Block]:
-    """Lay out all advice, world size by world size, then what epochs cost; before it that the machine was `disturbed`."""
+def advice_sheet(advice: Advice, runs: Sequence[Run], disturbed: str | None = None) -> list[Block]:
+    """Lay out the decision and all advice, world size by world size, then what epochs cost.
+
+    Before them that the machine was `disturbed`; `runs` are what the advice was made from.
+    """
     fixed = "batch per rank fixed" if advice.scaling == "weak" else "batch in all fixed"
     single = format_seconds(advice.single_step_s)
     warned = [] if disturbed is None else [[_wrapped(disturbed, tone="bad")]]
+    decision = str(_decided(advice, runs, disturbed=disturbed is not None))
     head = [_wrapped(f"one rank: {single} a step; speedup in samples/s over one rank with the same change; {fixed}")]
     costs = [] if advice.costs is None else list(_costs(advice.costs))
-    return joined([*warned, head, *(list(_ranks_blocks(ranks, advice.scaling)) for ranks in advice.ranks), costs])
+    return joined(
+        [
+            *warned,
+            [Words(decision, tone="strong", break_long_words=False)],
+            head,
+            *(list(_ranks_blocks(ranks, advice.scaling)) for ranks in advice.ranks),
+            costs,
+        ]
+    )
+
+
+def _decided(advice: Advice, runs: Sequence[Run], *, disturbed: bool) -> Decision:
+    """Decide as `predict` does, from the same steps."""
+    unknown = DISTURBED if disturbed else ""
+    return decide(
+        Candidate(
+            world_size=own.world_size,
+            speedup=own.speedup,
+            within=(span := turned_round(own.speedup, own.step_s, own.interval_s)),
+            predicted=own.speedup,
+            interval=span,
+            unknown=unknown,
+            no_gain=no_gain(runs, own.world_size),
+        )
+        for own in advice.ranks
+    )
 
 
 def _ranks_blocks(ranks: RankAdvice, scaling: str) -> Iterator[Block]:

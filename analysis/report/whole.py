@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from commprof.analysis.advice.results import Budget
 from commprof.analysis.report.figures.canvas import styled
 from commprof.analysis.report.numbers.data import cell_material, gather
 from commprof.analysis.report.page.document import ReportDocument, Results, report_document
@@ -30,7 +31,7 @@ class WholeReport:
 
 
 @styled()
-def whole_report(paths: Sequence[Path]) -> WholeReport:
+def whole_report(paths: Sequence[Path], budget: Budget | None = None) -> WholeReport:
     """Build the report of these paths; nothing is written. Raises BadInput as `commprof report` does."""
     if len(paths) == 1 and has_grid(paths[0]):
         grid = read_grid(paths[0], cells_of(load_runs(paths)))
@@ -41,6 +42,6 @@ def whole_report(paths: Sequence[Path]) -> WholeReport:
         sides = sides_of(paths, reason)
         told = build_comparison(sides, reason, Path(COMPARISON))
         return WholeReport(report=told, results=tuple(results(side.material, side.name) for side in sides))
-    material = gather(paths)
+    material = gather(paths, budget)
     told = build_report(material, (home_of(paths) or Path()) / PAGE)
     return WholeReport(report=told, results=(results(material, told.title),))

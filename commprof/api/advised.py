@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from commprof.analysis.advice.advise import advise as advise_on
 from commprof.analysis.advice.results import Advice, Budget, RankAdvice
 from commprof.analysis.advice.text import advice_sheet
+from commprof.analysis.runs.load import Run
 from commprof.api.answer import Answer, some
 from commprof.api.frames import Row, frame
 from commprof.api.runs import RunsLike, as_runs, as_world_sizes
@@ -30,6 +31,7 @@ class Advised(Answer):
     """All the advice that some runs allow."""
 
     advice: Advice
+    runs: tuple[Run, ...]
 
     def to_frame(self) -> "DataFrame":
         """Return one row a world size and change or other hardware: seconds saved a batch, with a 90 % interval."""
@@ -46,7 +48,7 @@ class Advised(Answer):
         return some((f"{world_size} ranks: {what}" for world_size, what in best.items()), "; ")
 
     def sheet(self) -> list[Block]:
-        return advice_sheet(self.advice)
+        return advice_sheet(self.advice, self.runs)
 
 
 def advise(runs: RunsLike, n: int | Iterable[int] = (), *, budget: Budget | None = None) -> Advised:
@@ -57,7 +59,8 @@ def advise(runs: RunsLike, n: int | Iterable[int] = (), *, budget: Budget | None
     for name, value in asdict(budget).items() if budget is not None else ():
         if value is not None and not value > 0:
             raise BadInput(f"budget: {name}={value}: it is above 0")
-    return Advised(advise_on(as_runs(runs), as_world_sizes(n), budget))
+    known = as_runs(runs)
+    return Advised(advise_on(known, as_world_sizes(n), budget), tuple(known))
 
 
 def _rows(ranks: RankAdvice) -> Iterator[Row]:

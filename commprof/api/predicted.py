@@ -77,7 +77,7 @@ class Predicted(Answer):
         return f"{told}, over one rank's {self.predictions.single_step_s:.4g} s a step"
 
     def sheet(self) -> list[Block]:
-        return prediction_sheet(self.predictions, ())
+        return prediction_sheet(self.predictions, (), self.runs)
 
 
 def predict(runs: RunsLike, n: int | Iterable[int] = (), *, beside: RunsLike = ()) -> Predicted:

@@ -63,7 +63,7 @@ def comparisons(experiment: str, material: Material) -> Iterator[Comparison]:
         return
     single_s = median(alone) if alone else material.predicted.single_step_s  # type: ignore[union-attr]
     scaling = training[0].info.workload.scaling if training and training[0].info.workload else "weak"
-    for n in sorted({*planned, *(run.world_size for run in training)} - {1} - material.contradicted):
+    for n in sorted({*planned, *(run.world_size for run in training)} - {1, *material.contradicted}):
         steps_s = [run.median_step_s() for run in training if run.world_size == n]
         yield Comparison(
             experiment=experiment,

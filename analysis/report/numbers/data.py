@@ -3,16 +3,17 @@
 All times are seconds. Times of the wire are the fastest rank's, as in the fit: it arrived last and waited for nobody.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from commprof.analysis.advice.predict import predict_runs
+from commprof.analysis.advice.results import Budget
 from commprof.analysis.health.evidence import MIN_SAMPLES
-from commprof.analysis.report.numbers.verdict import Outcome, answers, cause_and_cure, outcomes
+from commprof.analysis.report.numbers.verdict import Outcome, answers, cause_and_cure, outcomes, reasons_apart
 from commprof.analysis.runs.disturbance import disturbance_text
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, load_runs, select
@@ -38,8 +39,8 @@ class Material:
     """All that one report can speak of. `refusals` are the questions these data cannot answer, in words.
 
     `predictions_file` is the name by which the page speaks of the file that holds `predicted`. `unpredicted` is why there is
-    no prediction where there could be one. `contradicted` are the world sizes whose runs are not comparable: nothing in
-    `predicted` is of them.
+    no prediction where there could be one. `contradicted` says by world size why its runs are not comparable: nothing in
+    `predicted` is of them. `budget` is what was said about money and epochs.
     """
 
     root: Path
@@ -52,8 +53,9 @@ class Material:
     costs: dict[int, CostModel]
     refusals: tuple[str, ...]
     unpredicted: str | None = None
-    contradicted: frozenset[int] = frozenset()
+    contradicted: Mapping[int, str] = field(default_factory=dict)
     disturbed: str | None = None
+    budget: Budget | None = None
 
     @property
     def shared(self) -> dict[int, RunInfo]:
@@ -67,6 +69,10 @@ class Material:
     def answers(self, predicted: PredictionSet) -> dict[int, str]:
         """Return by world size what was predicted and measured, and how far apart they are."""
         return answers(predicted, self.schedule_outcomes, self.checks, disturbed=self.disturbed is not None)
+
+    def reasons_apart(self, predicted: PredictionSet) -> dict[int, str]:
+        """Return by world size which assumption failed, where a run parted from its prediction."""
+        return reasons_apart(predicted, self.schedule_outcomes, self.checks)
 
     def cause_and_cure(self, predicted: PredictionSet) -> tuple[str, str]:
         """Return what holds ranks back and what to try first."""
@@ -143,11 +149,15 @@ class Anatomy:
         return self.data_s + self.forward_s + self.backward_s + self.optimizer_s + self.other_s
 
 
-def gather(paths: Sequence[Path]) -> Material:
-    """Load everything; a question that the data cannot answer becomes a refusal, input that is wrong raises BadInput."""
+def gather(paths: Sequence[Path], budget: Budget | None = None) -> Material:
+    """Load everything; `budget` is what was said about money and epochs.
+
+    A question that the data cannot answer becomes a refusal, input that is wrong raises BadInput.
+    """
     infos = {path.resolve(): read_info(path) for path in paths}
     studies = {path: info for path, info in infos.items() if info.kind == "study"}
-    return _material(load_runs(paths), paths[0], [path / "analysis" for path in paths], studies)
+    material = _material(load_runs(paths), paths[0], [path / "analysis" for path in paths], studies)
+    return replace(material, budget=budget)
 
 
 def cell_material(runs: Sequence[Run], folder: Path) -> Material:
@@ -176,7 +186,7 @@ def _material(unordered: Sequence[Run], root: Path, derived: Sequence[Path], stu
         costs=costs,
         refusals=(*refusals, *refusal),
         unpredicted=refusal[0] if refusal and predicted is None else None,
-        contradicted=frozenset(contradicted),
+        contradicted=contradicted,
         disturbed=disturbance_text(runs),
     )
 

@@ -1,18 +1,23 @@
-"""A study in a few plain sentences: predicted and measured speedup, what holds it back, what to try first."""
+"""What a study says in plain sentences: predicted and measured speedup, what holds it back, what to try first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from commprof.analysis.runs.disturbance import disturbance_text
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import karp_flatt, work_s
-from commprof.analysis.step.assumptions import checked_assumptions, failed, failed_communication
-from commprof.analysis.step.comparable import contradictions, without
+from commprof.analysis.step.assumptions import failed, failed_communication
 from commprof.analysis.step.results import AssumptionCheck, Change, Overhead, Prediction, PredictionSet
 from commprof.commbench.units import format_estimate, format_seconds
 
 _GOOD_EFFICIENCY = 0.9
+_CLAUSES = {
+    "compute": "computation that slows down side by side takes",
+    "waiting": "waiting for the slowest rank takes",
+    "copies": "copying gradients into and out of buckets takes",
+    "exposed": "communication that nothing hides takes",
+    "unexplained": "something that is not in the prediction takes",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +55,6 @@ def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
     return found
 
 
-def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> list[str]:
-    """Return the sentences: what forbids an answer, an answer for each world size that has one, then cause and cure."""
-    others, contradicted = disturbance_text(runs), contradictions(runs, predicted)
-    warned = [*([] if others is None else [others]), *(f"{reason}." for reason in dict.fromkeys(contradicted.values()))]
-    sound = without(predicted, set(contradicted)) if contradicted else predicted
-    if sound is None:
-        return warned
-    checking = [one for one in measured if one.prediction.world_size not in contradicted]
-    found = answers(sound, checking, checked_assumptions(sound, runs), disturbed=others is not None)
-    return [*warned, *found.values(), *cause_and_cure(sound, checking, runs, disturbed=others is not None)]
-
-
 def answers(
     predicted: PredictionSet, measured: Sequence[Outcome], checks: Sequence[AssumptionCheck], *, disturbed: bool = False
 ) -> dict[int, str]:
@@ -69,10 +62,17 @@ def answers(
 
     Of `disturbed` runs no reason is given: others' processes are one that none of the assumptions names.
     """
-    checking = {outcome.prediction.world_size: outcome for outcome in measured if outcome.prediction.model == "schedule"}
-    found = [prediction for prediction in predicted.predictions if prediction.model == "schedule"]
-    pairs = [(p, checking.get(p.world_size)) for p in found]
+    pairs = _checked_schedules(predicted, measured)
     return {p.world_size: _answer(p, check) + ("" if disturbed else _reason(p, check, checks)) for p, check in pairs}
+
+
+def reasons_apart(predicted: PredictionSet, measured: Sequence[Outcome], checks: Sequence[AssumptionCheck]) -> dict[int, str]:
+    """Return by world size which assumption failed, behind a space; nothing where the measurement is as predicted."""
+    return {p.world_size: _reason(p, check, checks) for p, check in _checked_schedules(predicted, measured)}
+
+
+def _checked_schedules(predicted: PredictionSet, measured: Sequence[Outcome]) -> list[tuple[Prediction, Outcome | None]]:
+    return [(p, _check_at(p.world_size, measured)) for p in predicted.predictions if p.model == "schedule"]
 
 
 def cause_and_cure(
@@ -86,9 +86,7 @@ def cause_and_cure(
         )
     roomy = [overhead for overhead in predicted.overheads if not _oversubscribed(runs, overhead.world_size)]
     overhead = (roomy or list(predicted.overheads))[-1]
-    check = next(
-        (o for o in measured if o.prediction.model == "schedule" and o.prediction.world_size == overhead.world_size), None
-    )
+    check = _check_at(overhead.world_size, measured)
     options = [change for change in predicted.changes if change.world_size == overhead.world_size]
     return _hindrance(overhead, check, predicted, runs), _first_try(options, roomy, predicted)
 
@@ -144,24 +142,53 @@ def _failed_communication(checks: Sequence[AssumptionCheck]) -> str:
     return f" Its communication was not as predicted: {times} from the last gradient to the last bucket."
 
 
-def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionSet, runs: Sequence[Run]) -> str:
-    n = overhead.world_size
+def reason_clause(world_size: int, predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run]) -> str:
+    """Say in a clause what takes the largest part of what N ranks lose: `communication that nothing hides takes ...`."""
+    overhead = next((own for own in predicted.overheads if own.world_size == world_size), None)
+    if overhead is None:
+        return ""
+    check = _check_at(world_size, measured)
+    if check is not None and _shorter_than_predicted(check):
+        return f"of reasons that cannot be told: its step is shorter than the prediction's {format_seconds(overhead.step_s)}"
+    (name, seconds), total = _largest_part(overhead, check)
+    share = f"{format_seconds(seconds)} of each {format_seconds(total)} step"
+    if name == "compute" and _oversubscribed(runs, world_size):
+        return f"its ranks share cores, which takes {share}"
+    return f"{_CLAUSES[name]} {share}"
+
+
+def _check_at(world_size: int, measured: Sequence[Outcome]) -> Outcome | None:
+    own = (o for o in measured if o.prediction.model == "schedule" and o.prediction.world_size == world_size)
+    return next(own, None)
+
+
+def _shorter_than_predicted(check: Outcome) -> bool:
+    span = check.prediction.interval_s
+    return span is not None and check.measured_step_s < span.low
+
+
+def _largest_part(overhead: Overhead, check: Outcome | None) -> tuple[tuple[str, float], float]:
+    """Return the largest part beyond one rank's step, by name, and the step that it is a part of."""
     parts = {
         "compute": overhead.compute_s,
         "waiting": overhead.waiting_s,
         "copies": overhead.copies_s,
         "exposed": overhead.exposed_s,
     }
+    beyond_s = 0.0 if check is None else max(0.0, check.measured_step_s - check.prediction.step_s)
     if check is not None:
-        span, beyond_s = check.prediction.interval_s, check.measured_step_s - check.prediction.step_s
-        if span is not None and check.measured_step_s < span.low:
-            return (
-                f"What holds {n} ranks back cannot be told: a step took {format_seconds(check.measured_step_s)}, and what the "
-                f"prediction adds to one rank's step makes it {format_seconds(check.prediction.step_s)}."
-            )
-        parts["unexplained"] = max(0.0, beyond_s)
-    name, seconds = max(parts.items(), key=lambda part: part[1])
-    total = overhead.step_s + parts.get("unexplained", 0.0)
+        parts["unexplained"] = beyond_s
+    return max(parts.items(), key=lambda part: part[1]), overhead.step_s + beyond_s
+
+
+def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionSet, runs: Sequence[Run]) -> str:
+    n = overhead.world_size
+    if check is not None and _shorter_than_predicted(check):
+        return (
+            f"What holds {n} ranks back cannot be told: a step took {format_seconds(check.measured_step_s)}, and what the "
+            f"prediction adds to one rank's step makes it {format_seconds(check.prediction.step_s)}."
+        )
+    (name, seconds), total = _largest_part(overhead, check)
     own = min(1.0, overhead.single_step_s / total)
     if own >= _GOOD_EFFICIENCY:
         return f"Little holds {n} ranks back: {own:.0%} of each step is one rank's own computation."

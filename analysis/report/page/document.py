@@ -64,7 +64,7 @@ class SectionDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportDocument:
-    """The document of `commprof report --json`; `verdict` are the sentences on top, `sources` the files they rest on."""
+    """The document of `commprof report --json`; `verdict` are the six lines on top, `sources` the files they rest on."""
 
     schema_version: int
     written_at: str

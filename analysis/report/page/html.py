@@ -112,7 +112,7 @@ class Headline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The whole page, the verdict first; `sources` are the files that the verdict rests on."""
+    """The whole page, the verdict first: `sentences` are its six lines; `sources` are the files that they rest on."""
 
     title: str
     subtitle: str

@@ -7,19 +7,32 @@ table's cell is escaped. Figures stay on the page.
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from commprof.analysis.report.page.document import cell_text
 from commprof.analysis.report.page.html import Report, Section, Table
 from commprof.commbench.units import printable
 
 WIDTH = 80
+MOST_LINES = 120
+_MOST_HEAD = 60  # lines of verdict and warnings
+_LONGEST_PART = 16  # lines; a longer table would leave no room for what is said elsewhere
+_FOOT = 4  # lines that say that more was left out, and when the report was written
+_TITLE = 0  # the first part of a section
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~!&$@])")
 
 
-def as_text(report: Report) -> str:
-    """Lay the report out in plain text; a table wider than 80 columns becomes a block of lines for each row."""
-    return "\n".join(_text_lines(report)) + "\n"
+def as_text(report: Report, *, full: bool) -> str:
+    """Lay the report out in plain text; a table wider than 80 columns becomes a block of lines for each row.
+
+    Without `full` in 120 lines at most: what has no room, long tables first, is named at the end.
+    """
+    return "\n".join(_text_lines(report) if full else _short_lines(report)) + "\n"
+
+
+def as_lines(lines: Iterable[str]) -> str:
+    """Wrap the six lines for a terminal, each beginning at the margin."""
+    return "".join(f"{text}\n" for line in lines for text in _wrapped(line, "", "  "))
 
 
 def as_markdown(report: Report) -> str:
@@ -38,6 +51,43 @@ def _text_lines(report: Report) -> Iterator[str]:
             yield from ("", *_text_table(table))
         yield from _paragraphs(section.remarks)
     yield from ("", f"written {_plain(report.written_at)}")
+
+
+def _short_lines(report: Report) -> list[str]:
+    """Lay out the verdict, then of the sections what fits whole: their sentences before their tables."""
+    head = [_plain(report.title), *_wrapped(report.subtitle), "=" * WIDTH, *_paragraphs(_verdict(report))]
+    if len(head) > _MOST_HEAD:
+        head = [*head[:_MOST_HEAD], "..."]
+    sections = list(_worded(report))
+    shown = _fitting([*map(_parts, sections)], MOST_LINES - _FOOT - len(head))
+    lines, cut = head, False
+    for section, parts, kept in zip(sections, map(_parts, sections), shown, strict=True):
+        lines += [line for number in (_TITLE, *sorted(kept)) for line in parts[number]] if kept else []
+        cut = cut or len(kept) + 1 < len(parts) or any(table.folded for table in section.tables)
+    more = ["", "Left out: longer tables and what explains them; --full shows all of it."] if cut else []
+    return [*lines, *more, "", f"written {_plain(report.written_at)}"]
+
+
+def _parts(section: Section) -> list[list[str]]:
+    """Return a section's lines in parts that are shown whole or not: title, sentences, tables that are not folded, remarks."""
+    title = _plain(section.title)
+    tables = (["", *_text_table(table)] for table in section.tables if not table.folded)
+    sentences, remarks = ((list(_paragraphs([text])) for text in texts) for texts in (section.sentences, section.remarks))
+    return [["", title, "-" * min(WIDTH, len(title))], *sentences, *tables, *remarks]
+
+
+def _fitting(sections: Sequence[Sequence[Sequence[str]]], room: int) -> list[set[int]]:
+    """Return by section which parts are shown in so many lines; each section's first before any's second, the title with it."""
+    shown: list[set[int]] = [set() for _ in sections]
+    for number in range(1, max(map(len, sections), default=0)):
+        for parts, kept in zip(sections, shown, strict=True):
+            if number >= len(parts):
+                continue
+            needed = len(parts[number]) + (0 if kept else len(parts[_TITLE]))
+            if needed <= room and len(parts[number]) <= _LONGEST_PART:
+                kept.add(number)
+                room -= needed
+    return shown
 
 
 def _text_table(table: Table) -> Iterator[str]:

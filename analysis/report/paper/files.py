@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from commprof.analysis.advice.results import Budget
 from commprof.analysis.report.figures.files import write_figure
 from commprof.analysis.report.page.place import default_page, home_of
 from commprof.analysis.report.paper.latex import figure_stems, render_latex
@@ -35,13 +36,13 @@ _ENVIRONMENT = {"openin_any": "p", "openout_any": "p", "MKTEXPK": "0", "MKTEXTFM
 _ERROR = re.compile(r"^(?:\./)?(report\.tex:\d+: .*|! .*)$", re.MULTILINE)
 
 
-def write_latex_report(paths: Sequence[Path], out: Path | None) -> Path:
+def write_latex_report(paths: Sequence[Path], out: Path | None, budget: Budget | None = None) -> Path:
     """Write report.tex and its figures to the folder `out`, by default a study's analysis/, else one below where we are.
 
     Returns the file's path. Raises BadInput where a folder is no run or the runs can neither be combined nor compared.
     """
     page = out / _NAME if out is not None else default_page(paths, _own_name(paths))
-    paper = paper_of(paths, page)
+    paper = paper_of(paths, page, budget)
     _write_figures(paper, page.parent / "figures")
     write_text(page, render_latex(paper))
     return page

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from commprof.analysis.advice.results import Budget
 from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import Material, cell_material, gather
 from commprof.analysis.report.numbers.verdict import laws
@@ -49,7 +50,7 @@ class Paper:
         return tuple(picture for section in (*self.results, self.cause) for picture in section.pictures)
 
 
-def paper_of(paths: Sequence[Path], page: Path) -> Paper:
+def paper_of(paths: Sequence[Path], page: Path, budget: Budget | None = None) -> Paper:
     """Put together the paper on a study of several cells, on runs side by side, or on runs that belong together.
 
     `page` is the file it goes to. Raises BadInput where a folder is no run or the runs can neither be combined nor compared.
@@ -58,7 +59,7 @@ def paper_of(paths: Sequence[Path], page: Path) -> Paper:
         return _paper_of_grid(paths[0])
     if len(paths) > 1 and (reason := why_apart(paths)):
         return _paper_of_sides(sides_of(paths, reason), reason, page)
-    return _paper_of_runs(gather(paths), page)
+    return _paper_of_runs(gather(paths, budget), page)
 
 
 def _paper_of_runs(material: Material, page: Path) -> Paper:
@@ -80,7 +81,7 @@ def _paper_of_grid(root: Path) -> Paper:
     runs = {run.path: run for material in cells.values() for run in material.runs}
     table = _overhead_table(cells)
     cause = replace(_causes(cells), tables=(table,) if table is not None else ())
-    guidelines = replace(_cures(cells), sentences=report.sentences)
+    guidelines = replace(_cures(cells), sentences=report.sentences[:1])
     return _paper(
         report, _grid_set_up(replace(next(iter(cells.values())), runs=tuple(runs.values()))), results, cause, guidelines
     )
@@ -234,14 +235,14 @@ def _cell_sections(cells: Mapping[str, Material]) -> Iterator[Section]:
     """Yield each cell's own numbers. Its cause and cure stand with the others', its step times are its speedups' reverse."""
     for name, material in cells.items():
         report = build_report(material, material.root / "report.html")
-        told = _cause_and_cure(material) or ()
+        verdict, _, how_sure, *_ = report.sentences
         pictures = [picture for picture in report.pictures if picture.name == "speedup"]
         if material.predicted is not None:
             pictures.append(overhead_picture(material, material.predicted))
         yield Section(
             name=f"cell-{name}",
             title=f"Cell {name}",
-            sentences=tuple(sentence for sentence in report.sentences if sentence not in told),
+            sentences=(verdict, how_sure),
             pictures=tuple(replace(p, name=f"{name}-{p.name}", title=f"{name}: {_lower(p.title)}") for p in pictures),
         )
 

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from commprof.analysis.advice.results import Budget
 from commprof.analysis.report.figures.canvas import styled
 from commprof.analysis.report.numbers.data import Material, cell_material, gather
 from commprof.analysis.report.page.document import Results
 from commprof.analysis.report.page.html import Report, Section, render
 from commprof.analysis.report.page.place import default_page, home_of
+from commprof.analysis.report.page.written import Written
 from commprof.analysis.report.sections.contention import contention_section
-from commprof.analysis.report.sections.headline import headline, other_answers, sentences, verdict_sources
+from commprof.analysis.report.sections.headline import headline, verdict_sources
 from commprof.analysis.report.sections.health import health_section
 from commprof.analysis.report.sections.links import link_section
 from commprof.analysis.report.sections.measured import anatomy_section, wire_section
@@ -22,6 +24,7 @@ from commprof.analysis.report.sections.predicted import (
     prediction_section,
     proof,
 )
+from commprof.analysis.report.sections.six_lines import six_lines
 from commprof.analysis.report.sections.training import training_section
 from commprof.analysis.report.sections.what_if import what_if_section
 from commprof.analysis.runs.keeping import kept
@@ -32,31 +35,32 @@ from commprof.commbench.records.rundir import now_utc, write_document, write_tex
 PAGE = "report.html"
 
 
-def write_report(paths: Sequence[Path], out: Path | None) -> Path:
-    """Report on these runs, a study's folder standing for its runs, and return the page's path.
+def write_report(paths: Sequence[Path], out: Path | None, budget: Budget | None = None) -> Written:
+    """Report on these runs, a study's folder standing for its runs; `budget` is what was said about money and epochs.
 
     The page goes to `out`, by default to a study's analysis/ or else to the working directory. A study whose predictions have
     been checked keeps verification.json too. Raises BadInput where a folder is no run or the runs cannot be combined.
     """
     page = out if out is not None else default_page(paths, PAGE)
-    return _write(gather(paths), home_of(paths), page)
+    return _write(gather(paths, budget), home_of(paths), page)
 
 
-def write_cell_report(root: Path, cell: Cell, folder: Path) -> Path:
-    """Report on one cell of the study at `root` in a folder of its own and return the page's path."""
+def write_cell_report(root: Path, cell: Cell, folder: Path) -> Written:
+    """Report on one cell of the study at `root` in a folder of its own."""
     if folder == root / "analysis":
         return write_report([root], None)
     return _write(cell_material(cell.runs, folder), folder, folder / PAGE)
 
 
 @styled()
-def _write(material: Material, home: Path | None, page: Path) -> Path:
+def _write(material: Material, home: Path | None, page: Path) -> Written:
     if home is not None and material.outcomes:
         kept(lambda: write_document(home / "verification.json", verification(material)))
     if home is not None and material.checks:
         kept(lambda: write_document(home / "assumptions.json", material.checks))
-    write_text(page, render(build_report(material, page)))
-    return page
+    report = build_report(material, page)
+    write_text(page, render(report))
+    return Written(page=page, lines=report.sentences)
 
 
 def build_report(material: Material, page: Path) -> Report:
@@ -74,7 +78,7 @@ def build_report(material: Material, page: Path) -> Report:
         bucket_section(material),
         _trace_section(material, page),
         training_section(material),
-        prediction_section(material, predicted, other_answers(material, predicted)) if predicted else None,
+        prediction_section(material, predicted, tuple(material.answers(predicted).values())) if predicted else None,
         change_section(predicted) if predicted else None,
         what_if_section(material, predicted) if predicted else None,
         health_section(material),
@@ -85,7 +89,7 @@ def build_report(material: Material, page: Path) -> Report:
         title=material.root.resolve().name,
         subtitle=_subtitle(material),
         headline=headline(material),
-        sentences=sentences(material),
+        sentences=six_lines(material).lines,
         sources=verdict_sources(material),
         warnings=warnings(material),
         pictures=proof(material, predicted) if predicted else (),

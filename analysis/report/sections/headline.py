@@ -1,4 +1,4 @@
-"""The one number at the top of a report, with the interval in which it lies, and the three sentences under it."""
+"""The one number at the top of a report, with the interval in which it lies: the same kind as in the six lines under it."""
 
 from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import (
@@ -10,17 +10,17 @@ from commprof.analysis.report.numbers.data import (
     raw_files,
     wire_curves,
 )
+from commprof.analysis.report.numbers.decided import decision_of
 from commprof.analysis.report.numbers.verdict import Outcome
 from commprof.analysis.report.page.html import Headline, between
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run
-from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.results import Prediction, PredictionSet
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
 
 def headline(material: Material) -> Headline | None:
-    """Answer with the largest world size that has cores enough; without a prediction, with what was measured."""
+    """Answer with the number of ranks to use; without a prediction, with what was measured."""
     if material.predicted is None:
         return _measured(material)
     best = _best(material, material.predicted)
@@ -35,20 +35,6 @@ def headline(material: Material) -> Headline | None:
     return _checked(material, material.predicted, check)
 
 
-def sentences(material: Material) -> tuple[str, ...]:
-    """Return the answer for the headline's world size, the cause and the cure; `other_answers` are the section's."""
-    predicted = material.predicted
-    if predicted is None:
-        missing = "There is no prediction: it takes a finished training run on one rank and a bench of the wire."
-        return *_disturbed(material), material.unpredicted or missing
-    best = _best(material, predicted).world_size
-    return *_disturbed(material), material.answers(predicted)[best], *material.cause_and_cure(predicted)
-
-
-def _disturbed(material: Material) -> tuple[str, ...]:
-    return () if material.disturbed is None else (material.disturbed,)
-
-
 def verdict_sources(material: Material) -> tuple[str, ...]:
     """Name the files that number and sentences rest on."""
     if material.predicted is None:
@@ -56,14 +42,12 @@ def verdict_sources(material: Material) -> tuple[str, ...]:
     return (*raw_files([*material.known, *material.checking]), material.predictions_file)
 
 
-def other_answers(material: Material, predicted: PredictionSet) -> tuple[str, ...]:
-    """Return the answers for the world sizes that the top of the page leaves out."""
-    best = _best(material, predicted).world_size
-    return tuple(text for n, text in material.answers(predicted).items() if n != best)
-
-
 def _best(material: Material, predicted: PredictionSet) -> Prediction:
+    """Return the prediction for the number of ranks to use, else for the largest that has cores enough."""
+    best = decision_of(material).best
     candidates = [p for p in predicted.predictions if p.model == "schedule"]
+    if best is not None:
+        return next(p for p in candidates if p.world_size == best.candidate.world_size)
     roomy = [p for p in candidates if p.world_size not in material.shared]
     return max(roomy or candidates, key=lambda p: p.world_size)
 
@@ -72,11 +56,9 @@ def _checked(material: Material, predicted: PredictionSet, check: Outcome) -> He
     best = check.prediction
     late = {run.info.run_id for run in checked_too_early(material)}
     when = "Computed afterwards" if check.run_id in late else "Predicted before the run"
-    run = next(run for run in material.checking if run.info.run_id == check.run_id)
-    work, spread = work_s(predicted.single_step_s, best.world_size, predicted.scaling), run.step_interval_s()
     return Headline(
         number=f"{check.measured_speedup:.2f}x",
-        interval=_speedups(work, spread, called_interval(_fewest(run))),
+        interval="",
         meaning=f"the samples per second of one rank, measured on {ranks(best.world_size)}",
         detail=f"{when}: {best.speedup:.2f}x. {_span(best, '90 % interval of the prediction')}",
     )

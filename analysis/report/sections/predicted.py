@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from commprof.analysis.report.figures import predictions as plots
 from commprof.analysis.report.figures.predictions import MODELS, ranks
 from commprof.analysis.report.numbers.data import Material, count_steps, raw_files
+from commprof.analysis.report.numbers.decided import decision_of
 from commprof.analysis.report.numbers.verdict import Outcome, laws
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.report.sections.assumptions import assumption_table
@@ -117,7 +118,7 @@ def bucket_section(material: Material) -> Section | None:
 def prediction_section(material: Material, predicted: PredictionSet, answers: tuple[str, ...] = ()) -> Section:
     """Return every model beside the measurement, the assumptions, and what the laws make of it.
 
-    `answers` are those for the world sizes that the top of the page leaves out.
+    `answers` say of each world size what was predicted and measured, and which assumption failed.
     """
     assumed = [
         f"Assumed for {ranks(p.world_size)}: {'; '.join(p.assumptions)}."
@@ -295,20 +296,20 @@ def _formula_table(predicted: PredictionSet) -> Table:
 def _law_table(material: Material, predicted: PredictionSet) -> Table:
     measured_s = {o.prediction.world_size: o.measured_step_s for o in material.schedule_outcomes}
     predicted_s = {p.world_size: p.step_s for p in predicted.predictions if p.model == "schedule"}
-    rows = []
+    rows, worth = [], decision_of(material).words
     for law in predicted.break_evens:
         n = law.world_size
         step_s = measured_s.get(n, predicted_s[n])
         times = (format_seconds(seconds) for seconds in (law.work_s, law.compute_s, law.comm_s))
         step = f"{format_seconds(step_s)} {'measured' if n in measured_s else 'predicted'}"
         ratios = (f"{law.ratio:.3g}", f"{law.ratio_needed:.3g}")
-        rows.append((str(n), *times, *ratios, step, "pays" if step_s < law.work_s else "does not pay"))
+        rows.append((str(n), *times, *ratios, step, worth.get(n, _NOT_KNOWN)))
     return Table(
         title="Break-even",
         note="W: one rank alone for the samples of one step of N ranks. T_comm: all buckets sent one by one. R = W / T_comm; "
         "with nothing hidden N ranks pay if R > 1 / (1 - T_compute/W), which is N/(N-1) where they compute undisturbed. With "
-        "overlap they pay if T_N < W.",
-        head=("Ranks", "W", "T_compute", "T_comm", "R", "R needed", "T_N", "N ranks"),
+        "overlap they pay if T_N < W. Worth having: surely faster than fewer ranks, as in the verdict.",
+        head=("Ranks", "W", "T_compute", "T_comm", "R", "R needed", "T_N", "Worth having"),
         rows=tuple(rows),
         words=frozenset({7}),
     )

@@ -3,14 +3,17 @@
 A is the run or study that was named first; every ratio is over A's. What one side alone has to say follows, side by side.
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import WireCurve, busbw_at, raw_files, samples_per_s
+from commprof.analysis.report.numbers.six_lines import SixLines
 from commprof.analysis.report.page.html import Headline, Report, Section, render
 from commprof.analysis.report.page.place import default_page
+from commprof.analysis.report.page.written import Written
 from commprof.analysis.report.sections.contention import contention_section
 from commprof.analysis.report.sections.health import health_section
 from commprof.analysis.report.sections.links import link_section
@@ -35,12 +38,13 @@ from commprof.commbench.units import format_bytes, format_rate, format_seconds
 COMPARISON = "comparison.html"
 
 
-def write_comparison(paths: Sequence[Path], reason: str, out: Path | None) -> Path:
-    """Write the page, by default comparison.html in the working directory, and return its path."""
+def write_comparison(paths: Sequence[Path], reason: str, out: Path | None) -> Written:
+    """Write the page, by default comparison.html in the working directory."""
     sides = sides_of(paths, reason)
     page = out if out is not None else default_page(paths, COMPARISON)
-    write_text(page, render(build_comparison(sides, reason, page)))
-    return page
+    report = build_comparison(sides, reason, page)
+    write_text(page, render(report))
+    return Written(page=page, lines=report.sentences)
 
 
 def build_comparison(sides: Sequence[Side], reason: str, page: Path) -> Report:
@@ -50,7 +54,7 @@ def build_comparison(sides: Sequence[Side], reason: str, page: Path) -> Report:
         title=", ".join(f"{side.letter}: {side.name}" for side in sides),
         subtitle=f"{len(sides)} side by side, not pooled: {reason}",
         headline=_headline(sides),
-        sentences=tuple(_sentences(sides)),
+        sentences=_six_lines(sides, reason).lines,
         sources=tuple(f"{side.letter}: {file}" for side in sides for file in raw_files(side.material.runs)),
         warnings=tuple(f"{side.letter}: {warning}" for side in sides for warning in warnings(side.material)),
         pictures=(),
@@ -111,12 +115,30 @@ def _told(found: Ratio) -> str:
     return f"{found.interval.low:.2f}x to {found.interval.high:.2f}x, from the ends of both medians' 95 % intervals."
 
 
-def _sentences(sides: Sequence[Side]) -> Iterator[str]:
+def _six_lines(sides: Sequence[Side], reason: str) -> SixLines:
+    """Say what the sides are beside each other; of what one side alone tells, where it stands."""
     apart, _ = differences(sides)
-    yield f"They differ in {', '.join(apart)}." if apart else "Nothing that was recorded of their set-up differs."
+    told = [*_steps_told(sides), *_wires_told(sides)]
+    warned = sum(len(warnings(side.material)) for side in sides)
+    alone = f"is told of one side alone: commprof report {shlex.quote(str(sides[0].path))}"
+    return SixLines(
+        verdict=f"no one answer, for these are not pooled: {reason}. {' '.join(told)}".strip(),
+        why=f"They differ in {', '.join(apart)}." if apart else "Nothing that was recorded of their set-up differs.",
+        how_sure="Ratios reach between the ends of both medians' 95 % intervals."
+        + (f" Read with care: {warned} {'warning' if warned == 1 else 'warnings'} below." if warned else ""),
+        cost=f"{alone}.",
+        change=f"{alone}.",
+        next_command=f"commprof report {shlex.quote(str(sides[0].path))}: side A by itself",
+    )
+
+
+def _steps_told(sides: Sequence[Side]) -> Iterator[str]:
     for n in common_ranks(sides)[:1]:
         told = ", ".join(f"{side.letter} {per_second(samples_per_s(side.trainings[n])[0])}" for side in sides)
         yield f"Step against step on {ranks(n)}, samples per second: {told}."
+
+
+def _wires_told(sides: Sequence[Side]) -> Iterator[str]:
     for n, curves in list(shared_curves(sides))[:1]:
         size = common_sizes(curves)[-1]
         times = (curve.median_s[curve.message_bytes.index(size)] for curve in curves)

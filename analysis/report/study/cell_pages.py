@@ -22,7 +22,7 @@ def write_cell_pages(root: Path, cells: Sequence[Cell], folders: Sequence[Path])
     if len(cells) < _WORTH_PROCESSES:
         from commprof.analysis.report.sections.build import write_cell_report
 
-        return [write_cell_report(root, cell, folder) for cell, folder in zip(cells, folders, strict=True)]
+        return [write_cell_report(root, cell, folder).page for cell, folder in zip(cells, folders, strict=True)]
     jobs = [
         (root, cell.experiment, cell.wire, tuple(run.path for run in cell.runs), folder)
         for cell, folder in zip(cells, folders, strict=True)
@@ -43,7 +43,7 @@ def _write(job: Job) -> Path:
     if not gc.get_freeze_count():
         gc.freeze()  # nor need what was loaded before be looked through, once for all pages
     cell = Cell(experiment=experiment, wire=wire, runs=tuple(load_run(path) for path in paths))
-    page = write_cell_report(root, cell, folder)
+    page = write_cell_report(root, cell, folder).page
     if gc.get_count()[0] > _MAX_OBJECTS:
         gc.collect()
     return page

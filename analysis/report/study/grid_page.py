@@ -9,7 +9,7 @@ from commprof.analysis.report.figures.predictions import MODELS as MODEL_NAMES
 from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.page.html import Cell as Entry
 from commprof.analysis.report.page.html import Link, Noted, Picture, Report, Section, Table, between
-from commprof.analysis.report.study.grid_verdict import grid_headline, grid_sentences, shown_rate
+from commprof.analysis.report.study.grid_verdict import grid_headline, grid_lines, shown_rate
 from commprof.analysis.step.kept import PREDICTIONS_FILE
 from commprof.analysis.study.experiment import BOUNDARY_FILE
 from commprof.analysis.study.grid import Grid, boundary_of, measured_speedups
@@ -24,13 +24,14 @@ _NOT_KNOWN = "-"
 
 def build_grid_report(grid: Grid) -> Report:
     """Put the page together: where it pays, how far the predictions were off, every cell with a link to its own report."""
+    warned = tuple(_warnings(grid))
     return Report(
         title=grid.root.resolve().name,
         subtitle=f"{', '.join(grid.experiments)}; wires: {', '.join(dict.fromkeys(c.wire or 'own' for c, _ in grid.cells))}",
         headline=grid_headline(grid),
-        sentences=tuple(grid_sentences(grid)),
+        sentences=grid_lines(grid, len(warned)).lines,
         sources=("analysis/study.csv", *_predictions(grid)),
-        warnings=tuple(_warnings(grid)),
+        warnings=warned,
         pictures=tuple(_pictures(grid)),
         sections=(_boundary_section(grid), _error_section(grid), _cell_section(grid)),
         written_at=now_utc(),

@@ -1,15 +1,18 @@
 """A grid in one number and a few sentences: how many runs are faster than one rank, from which rate on, what holds back the
 slowest, and what to try there first."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from statistics import median
 
 from commprof.analysis.report.figures.predictions import ranks
+from commprof.analysis.report.numbers.six_lines import SixLines
 from commprof.analysis.report.numbers.verdict import cause_and_cure, outcomes
 from commprof.analysis.report.page.html import Headline
 from commprof.analysis.study.grid import Grid, boundary_of
 from commprof.analysis.study.results import Boundary, WireRate
 from commprof.analysis.study.table import StudyRow
+from commprof.commbench.records.rundir import read_info
 from commprof.commbench.units import format_line_rate
 
 
@@ -27,24 +30,62 @@ def grid_headline(grid: Grid) -> Headline | None:
     )
 
 
-def grid_sentences(grid: Grid) -> Iterator[str]:
-    """Yield where it pays, and of the cell with the lowest speedup what holds it back and what to try first."""
+def grid_lines(grid: Grid, num_warnings: int) -> SixLines:
+    """Return where it pays, and of the cell with the lowest speedup what holds it back and what to try first."""
+    why, change = _why_and_change(grid)
+    return SixLines(
+        verdict=_verdict(grid),
+        why=why,
+        how_sure=" ".join(_how_sure(grid, num_warnings)),
+        cost="stands on each cell's page: models and wires have no one cost.",
+        change=change,
+        next_command=_next_command(grid),
+    )
+
+
+def _verdict(grid: Grid) -> str:
     rated = _rated(grid)
     if grid.disturbed is not None:
-        yield grid.disturbed
+        return "where several ranks pay cannot be told: other processes disturbed these runs."
     if not rated:
-        if any(row.incomparable for row in grid.checks):
-            yield f"None of {len(grid.checks)} runs on several ranks can be compared with one rank; why is said below."
-        return
+        incomparable = any(row.incomparable for row in grid.checks)
+        missing = "no run on several ranks has completed beside one on one rank."
+        of_none = f"None of {len(grid.checks)} runs on several ranks can be compared with one rank; why is said below."
+        return of_none if incomparable else f"where several ranks pay cannot be told: {missing}"
     (row, least), (best_row, most) = rated[0], rated[-1]
     told = list(_boundaries(grid))
-    yield from told or [f"Speedups lie between {least:.2f}x ({_named(row)}) and {most:.2f}x ({_named(best_row)})."]
-    cell, predicted = grid.cell_of(row)
-    if predicted is not None and predicted.overheads:
-        measured, disturbed = outcomes(predicted, cell.runs), grid.disturbed is not None
-        hindrance, cure = cause_and_cure(predicted, measured, cell.runs, disturbed=disturbed)
-        yield f"Slowest against one rank, at {least:.2f}x, is {_named(row)}. {hindrance}"
-        yield cure
+    between = f"Speedups lie between {least:.2f}x ({_named(row)}) and {most:.2f}x ({_named(best_row)})."
+    return " ".join(told or [between])
+
+
+def _why_and_change(grid: Grid) -> tuple[str, str]:
+    """Tell both of the cell with the lowest speedup."""
+    rated = _rated(grid)
+    if grid.disturbed is not None:
+        return "cannot be told from disturbed runs.", "End what else runs there, and measure again."
+    if rated:
+        (row, least) = rated[0]
+        cell, predicted = grid.cell_of(row)
+        if predicted is not None and predicted.overheads:
+            cause, cure = cause_and_cure(predicted, outcomes(predicted, cell.runs), cell.runs)
+            return f"Slowest against one rank, at {least:.2f}x, is {_named(row)}. {cause}", cure
+    return "cannot be told without predictions of runs that can be compared.", "nothing can be advised without a prediction."
+
+
+def _how_sure(grid: Grid, num_warnings: int) -> Iterator[str]:
+    if grid.disturbed is not None:
+        yield grid.disturbed
+    yield _accuracy(grid)
+    if num_warnings:
+        yield f"Read with care: {num_warnings} {'warning' if num_warnings == 1 else 'warnings'} below."
+
+
+def _next_command(grid: Grid) -> str:
+    if grid.failures or grid.disturbed is not None:
+        command = read_info(grid.root).command
+        again = shlex.join(["commprof", *command[1:]]) if command else "commprof study"
+        return f"{again}: tries again what has no result"
+    return f"commprof plots {shlex.quote(str(grid.root))}: every cell's figures as files; each cell has a page of its own below"
 
 
 def shown_rate(rate: WireRate) -> str:

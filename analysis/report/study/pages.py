@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from commprof.analysis.report.numbers.verdict import outcomes, verdict
 from commprof.analysis.report.page.html import render
+from commprof.analysis.report.sections.build import write_cell_report
 from commprof.analysis.report.study.cell_pages import write_cell_pages
 from commprof.analysis.report.study.grid_page import build_grid_report
 from commprof.analysis.runs.disturbance import disturbance_text
@@ -25,7 +25,7 @@ from commprof.commbench.records.rundir import RUN_FILE, read_info, write_text
 
 
 def write_study_report(root: Path) -> tuple[list[str], Path]:
-    """Write study.csv and the report; return the sentences of its verdict and the page's path.
+    """Write study.csv and the report; return the six lines of its verdict and the page's path.
 
     Raises BadInput where nothing has been measured yet.
     """
@@ -36,12 +36,10 @@ def write_study_report(root: Path) -> tuple[list[str], Path]:
     grid = is_grid(root, cells)
     material = read_grid(root, cells, grid=grid)
     write_text(root / "analysis" / "study.csv", to_csv(material.rows))
-    write_cell_pages(root, cells, [page.parent for page in material.pages])
     if not grid:
-        (cell, predicted) = material.cells[0]
-        if predicted is not None:
-            return verdict(predicted, outcomes(predicted, cell.runs), cell.runs), material.pages[0]
-        return [] if material.disturbed is None else [material.disturbed], material.pages[0]
+        written = write_cell_report(root, cells[0], material.pages[0].parent)
+        return list(written.lines), written.page
+    write_cell_pages(root, cells, [page.parent for page in material.pages])
     page = root / "analysis" / "report.html"
     report = build_grid_report(material)
     write_text(page, render(report))

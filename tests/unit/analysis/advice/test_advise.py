@@ -12,7 +12,6 @@ from commprof.analysis.advice.changes import changes
 from commprof.analysis.advice.cli import VERB as ADVISE
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.advice.results import Advice, Budget, Costs, RankAdvice
-from commprof.analysis.report.numbers.verdict import verdict
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.estimate import Setting, estimate
@@ -22,6 +21,7 @@ from commprof.analysis.step.what_if import answer
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.factory import MIB, step, timeline, workload, write_bench_run, write_training_run
+from tests.paper_study import verdict
 
 # One rank: 103 ms, of which 2 ms are the optimizer's. One bucket of 8 MiB, ready when backward's 60 ms end, so that all of its
 # 52.5 ms on the wire of two ranks are exposed: T_2 = 155.5 ms.

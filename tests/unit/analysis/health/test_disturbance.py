@@ -10,13 +10,13 @@ from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.health.check import Demands, check_run
 from commprof.analysis.health.disturbance import disturbance
 from commprof.analysis.health.evidence import Evidence
-from commprof.analysis.report.numbers.verdict import outcomes, verdict
+from commprof.analysis.report.numbers.verdict import outcomes
 from commprof.analysis.runs.load import load_runs
 from commprof.cli import main
 from commprof.commbench.machine.facts import ENVIRONMENT_FILE, TelemetrySample
 from commprof.commbench.records.rundir import RecordWriter, write_document
 from tests.factory import step, write_measurements, write_training_run
-from tests.paper_study import study
+from tests.paper_study import study, verdict
 from tests.report_runs import add_train, report
 from tests.unit.analysis.health.test_check import sweep
 from tests.unit.analysis.health.test_machine import host

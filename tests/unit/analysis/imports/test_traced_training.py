@@ -172,7 +172,7 @@ def test_the_page_does_not_offer_other_bucket_caps(imported: Path, tmp_path: Pat
     if chromium() is None:
         pytest.skip("no Chromium; apt-get install chromium")
     bench = write_bench_run(tmp_path / "bench", 1e-9, 1e8, backend="nccl")
-    page = write_report([imported, bench], tmp_path / "report.html")
+    page = write_report([imported, bench], tmp_path / "report.html").page
     said = "document.getElementById('what-if-cap-shown').textContent"
     visited = visit(page, f"const cap = document.getElementById('what-if-cap'); return [cap.disabled, cap.max, {said}];")
     assert (visited.value, visited.console) == ([True, "0", "as traced"], ())

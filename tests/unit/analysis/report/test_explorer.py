@@ -162,7 +162,7 @@ def asked(studies: list[Path]) -> list[tuple[tuple[StepInputs, ...], SingleRank,
 @pytest.fixture(scope="module")
 def page(studies: list[Path]) -> Path:
     """The first study's report."""
-    return write_report(folders(studies[0]), studies[0].parent / "report.html")
+    return write_report(folders(studies[0]), studies[0].parent / "report.html").page
 
 
 @pytest.fixture(scope="module")

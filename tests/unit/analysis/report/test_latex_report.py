@@ -38,11 +38,11 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
 
 def test_the_paper_answers_in_its_order_from_the_runs_own_numbers(paper: Paper) -> None:
     assert paper.abstract[0].startswith("1.60x: the samples per second of one rank, measured on 2 ranks.")
-    assert paper.abstract[-1].startswith("Try first: ")
+    assert [line.partition(":")[0] for line in paper.abstract[1:]] == ["Verdict", "Why", "How sure", "Cost", "Change", "Next"]
     results = [section.name for section in paper.results]
     assert results[0] == "overview" and {"wire", "step", "buckets", "prediction"} <= set(results)
     assert not {"environment", "files", "changes"} & set(results)
-    assert paper.cause.sentences[0] == paper.abstract[-2]
+    assert f"Why: {paper.cause.sentences[0]}" == paper.abstract[2]
     assert [picture.name for picture in paper.cause.pictures] == ["overhead"]
     assert "overhead" not in [picture.name for section in paper.results for picture in section.pictures]
     assert "Karp-Flatt, 2 ranks: e = 0.250 is the serial fraction" in paper.cause.remarks[0]  # (1/1.6 - 1/2) / (1/2)

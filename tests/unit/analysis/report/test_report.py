@@ -40,9 +40,7 @@ def test_a_complete_study_answers_every_question(study_page: Page) -> None:
         "environment",
         "files",
     ]
-    assert "3.20x the samples per second of one rank, measured on 4 ranks 95 % interval of the median: 3.20x to 3.20x." in (
-        study_page.text
-    )
+    assert "3.20x the samples per second of one rank, measured on 4 ranks" in study_page.text
     assert "Predicted before the run: 3.56x. 90 % interval of the prediction: 3.23x to 3.95x." in study_page.text
     assert "4 ranks: predicted 3.56x (3.23 to 3.95) the throughput of one, measured 3.20x" in study_page.text
     rests_on = study_page.text.partition("The verdict rests on 8 files ")[2]
@@ -63,7 +61,7 @@ def test_every_model_stands_beside_the_measurement_with_formula_and_error(study_
 
 
 def test_the_laws_give_break_even_and_karp_flatt(study_page: Page) -> None:
-    assert study_page.row("4 400 ms 101 ms 80 ms 5 1.34 125 ms measured pays")
+    assert study_page.row("4 400 ms 101 ms 80 ms 5 1.34 125 ms measured yes")
     assert "Karp-Flatt, 4 ranks: e = 0.083 is the serial fraction Amdahl's law would need for 3.20x." in study_page.text
 
 
@@ -71,7 +69,7 @@ def test_a_slowdown_does_not_pay(tmp_path: Path) -> None:
     root = add_study(tmp_path / "demo")
     add_train(root / "zz-n2", 2, 0.25, started_at=AFTER)
     section = prediction_section(gather([root]), predictions(2, 4))
-    law = ("2", "200 ms", "101 ms", "40 ms", "5", "2.02", "250 ms measured", "does not pay")
+    law = ("2", "200 ms", "101 ms", "40 ms", "5", "2.02", "250 ms measured", "no")
     assert section.tables[-1].rows[0] == law
     assert any("so no Amdahl fraction can describe this slowdown" in remark for remark in section.remarks)
 

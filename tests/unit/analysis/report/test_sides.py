@@ -27,7 +27,7 @@ def test_two_models_are_compared_and_what_differs_comes_first(
     assert main(["report", str(small), str(large)]) == 0
     printed = capsys.readouterr()
     assert "side by side, not pooled:" in printed.err and "experiment (toy and large)" in printed.err
-    page = Page(Path(printed.out.strip()))
+    page = Page(Path(printed.out.splitlines()[-1]))
     assert page.path.resolve() == here / "comparison.html"
     assert page.sections[:2] == ["setup", "step"] and {"files-a", "files-b", "training-b"} <= set(page.sections)
     assert "0.80x the samples per second of A, measured for B on 2 ranks 0.80x to 0.80x" in page.text
@@ -43,7 +43,7 @@ def test_two_benches_are_compared_wire_against_wire(tmp_path: Path) -> None:
     first, second = add_bench(tmp_path / "monday", 2), add_bench(tmp_path / "tuesday", 2, git_commit="def456")
     reason = why_apart([first, second])
     assert reason is not None and reason.endswith("are both benches on 2 ranks")
-    page = Page(write_comparison([first, second], reason, tmp_path / "page.html"))
+    page = Page(write_comparison([first, second], reason, tmp_path / "page.html").page)
     assert "1.00x the bus bandwidth of A, measured for B on 2 ranks at 8 MiB 0.67x to 1.50x" in page.text
     assert page.row("1 KiB 1 ms 841 us to 1.16 ms 1 ms 841 us to 1.16 ms 1.00x")
     assert "Git commit abc123 def456" in page.text
@@ -82,7 +82,7 @@ def test_text_from_files_is_only_ever_text(tmp_path: Path) -> None:
     ranks = (RankInfo(rank=0, local_rank=0, hostname=HOSTILE, device_name=HOSTILE),)
     name = HOSTILE.replace("/", "|")
     first = add_train(tmp_path / name, 1, 0.1, workload=replace(WORKLOAD, experiment=HOSTILE), ranks=ranks, **evil)
-    page = Page(write_comparison([first, add_train(tmp_path / "two", 1, 0.1)], HOSTILE, tmp_path / "page.html"))
+    page = Page(write_comparison([first, add_train(tmp_path / "two", 1, 0.1)], HOSTILE, tmp_path / "page.html").page)
     assert not {"script", "img"} & {tag for tag, _ in page.elements}
     assert not [attribute for _, attributes in page.elements for attribute in attributes if attribute.startswith("on")]
     assert "\x1b" not in page.source and "\u202e" not in page.source

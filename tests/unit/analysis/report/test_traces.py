@@ -163,7 +163,7 @@ def test_names_from_traces_are_only_ever_text(tmp_path: Path) -> None:
     name = HOSTILE.replace("/", "|")
     write_trace(run / "traces" / f"{name}rank1.json", events, fields)
     write_trace(run / "traces" / f"{name}rank0.json", events, fields)
-    page = Page(write_report([run], tmp_path / "page.html"))
+    page = Page(write_report([run], tmp_path / "page.html").page)
     assert "traces" in page.sections
     told = page.source.split('id="traces"')[1].split("</section>")[0]
     assert "names no rank; 1 is taken from" in told

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from commprof.analysis.advice.predict import predict_runs
-from commprof.analysis.report.numbers.verdict import laws, outcomes, verdict
+from commprof.analysis.report.numbers.verdict import laws, outcomes
 from commprof.analysis.runs.load import load_runs
 from commprof.commbench.records.training import BucketTiming
 from tests.factory import MIB, step, write_training_run
-from tests.paper_study import BANDWIDTH, GRADIENTS, LATENCY_S, TAIL_S, study
+from tests.paper_study import BANDWIDTH, GRADIENTS, LATENCY_S, TAIL_S, study, verdict
 
 
 def test_the_verdict_names_prediction_measurement_cause_and_cure(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def told(study: Path) -> Report:
 
 
 def test_text_answers_within_80_columns(told: Report) -> None:
-    text = as_text(told)
+    text = as_text(told, full=True)
     assert max(map(len, text.splitlines())) <= 80
     flowing = " ".join(text.split())
     assert told.headline is not None and told.headline.number in text
@@ -40,7 +40,7 @@ def test_a_narrow_table_stays_a_table_and_a_wide_one_becomes_blocks(told: Report
     table = Table(title="T", head=("Ranks", "What"), rows=(("2", "wire"), ("16", "x")), words=frozenset({1}))
     wide = replace(table, rows=(("2", "w " * 50),))
     section = Section(name="s", title="S", tables=(table, wide))
-    lines = as_text(replace(told, sections=(section,))).splitlines()
+    lines = as_text(replace(told, sections=(section,)), full=True).splitlines()
     assert [line for line in lines if line.startswith("  Ranks") or "wire" in line] == ["  Ranks  What", "      2  wire"]
     assert "    Ranks  2" in lines
 
@@ -60,7 +60,7 @@ def test_names_from_files_are_only_ever_words(told: Report, hostile: str) -> Non
     table = Table(title=hostile, head=(hostile, "b"), rows=((hostile, "1"),), words=frozenset({0}))
     section = Section(name="s", title=hostile, sentences=(hostile,), tables=(table,), remarks=(hostile,))
     evil = replace(told, title=hostile, subtitle=hostile, sentences=(hostile,), warnings=(hostile,), sections=(section,))
-    for words in (as_text(evil), as_markdown(evil)):
+    for words in (as_text(evil, full=True), as_text(evil, full=False), as_markdown(evil)):
         assert "\x1b" not in words and "\u202e" not in words
     markdown = as_markdown(evil)
     for raw in ("<details>|", "<script>", "<img", "[click]", "`*"):

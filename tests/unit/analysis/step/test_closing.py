@@ -89,7 +89,7 @@ def test_the_parts_of_a_prediction_add_up_to_its_step(
     assert sum(never_below_zero) + part.compute_s == pytest.approx(schedule.step_s)
     assert min(never_below_zero) >= 0
     assert part.compute_s >= -0.05 * part.step_s
-    row = plain_text(prediction_sheet(predicted, ())).partition("exposed communication\n")[2].splitlines()[1]
+    row = plain_text(prediction_sheet(predicted, (), ())).partition("exposed communication\n")[2].splitlines()[1]
     *cells, step, unit = row.split()[1:]
     assert printed_sum(cells) == float(step)
     assert float(step) * {"s": 1, "ms": 1e-3}[unit] == pytest.approx(schedule.step_s, rel=1e-3)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from commprof.analysis.advice.predict import predict_runs
-from commprof.analysis.report.numbers.verdict import verdict
 from commprof.analysis.runs.load import load_run, load_runs
 from commprof.analysis.step.estimate import EXPOSED_ERROR, PACE_ERROR
 from commprof.analysis.step.gather import gather
@@ -22,7 +21,7 @@ from tests.factory import (
     write_contention_run,
     write_training_run,
 )
-from tests.paper_study import BANDWIDTH, GRADIENTS, LATENCY_S, STEPS, TAIL_S, study
+from tests.paper_study import BANDWIDTH, GRADIENTS, LATENCY_S, STEPS, TAIL_S, study, verdict
 
 
 def by_model(predicted: PredictionSet) -> dict[str, Prediction]:

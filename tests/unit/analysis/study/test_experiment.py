@@ -76,15 +76,17 @@ def test_the_boundary_is_predicted_before_the_runs_and_found_again_in_them(tmp_p
         check(root, wire, 0.9)
     check(root, "1gbit", 0.9, suffix="-r2")
     sentences, page = write_study_report(root)
-    where, hindrance, cure = sentences
+    where, hindrance, how_sure, cost, cure, following = sentences
     assert where == (
-        "Several ranks begin to pay from 345mbit on (small on 2 ranks); predicted before the runs within 10%, by R alone "
-        "within 10%."
+        "Verdict: Several ranks begin to pay from 345mbit on (small on 2 ranks); predicted before the runs within 10%, by R "
+        "alone within 10%."
     )
     assert hindrance.startswith(
-        "Slowest against one rank, at 0.45x, is small on 2 ranks at 100mbit. What holds 2 ranks back is"
+        "Why: Slowest against one rank, at 0.45x, is small on 2 ranks at 100mbit. What holds 2 ranks back is"
     )
-    assert cure.startswith("Try first: ")
+    assert cure.startswith("Change: Try first: ")
+    assert how_sure.startswith("How sure: Steps were predicted") and cost.startswith("Cost: stands on each cell's page")
+    assert following.startswith("Next: commprof plots")
     html = page.read_text()
     assert "small-100mbit/report.html" in html and (root / "analysis" / "small-100mbit" / "report.html").exists()
     assert "The hosts are emulated on one machine." in html
@@ -94,9 +96,12 @@ def test_the_boundary_is_predicted_before_the_runs_and_found_again_in_them(tmp_p
     assert "2 of 3" in html and "Measured: 0.45x to 1.49x." in html
     (root / "analysis" / "boundaries.json").unlink()
     assert write_study_report(root)[0] == [
-        "Speedups lie between 0.45x (small on 2 ranks at 100mbit) and 1.49x (small on 2 ranks at 1gbit).",
+        "Verdict: Speedups lie between 0.45x (small on 2 ranks at 100mbit) and 1.49x (small on 2 ranks at 1gbit).",
         hindrance,
+        how_sure,
+        cost,
         cure,
+        following,
     ]
 
 
@@ -150,7 +155,7 @@ def test_a_page_without_one_comparable_run_says_so_first(tmp_path: Path) -> None
     for wire in WIRES:
         training(root / f"small-train-n2-{wire}", COMPUTE_S / 2, world_size=2, wire=wire)
     sentences, page = write_study_report(root)
-    assert sentences[0] == "None of 2 runs on several ranks can be compared with one rank; why is said below."
+    assert sentences[0] == "Verdict: None of 2 runs on several ranks can be compared with one rank; why is said below."
     assert "faster than one rank" not in page.read_text().split("<section")[0]
 
 
@@ -190,7 +195,7 @@ def test_a_study_of_one_cell_keeps_its_files_in_analysis_itself(tmp_path: Path) 
     assert (root / "analysis" / "predictions.json").exists() and not read_boundaries(root)
     training(root / "small-train-n2", 0.15, world_size=2)
     sentences, page = write_study_report(root)
-    assert page == root / "analysis" / "report.html" and "2 ranks: predicted" in sentences[0]
+    assert page == root / "analysis" / "report.html" and sentences[0].startswith("Verdict: Use 2 ranks. 2: yes, ")
     assert not has_grid(root)
 
 

@@ -1,0 +1,84 @@
+"""Which command comes next? What is missing, measured again, or tried: made of the commands that made these runs.
+
+Their words come from run.json: they are quoted for a shell here and made printable where they are shown.
+"""
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from commprof.analysis.report.numbers.data import Material
+from commprof.analysis.runs.load import Run, select
+from commprof.analysis.scaling.decision import Decision
+from commprof.analysis.step.profiles import profile_runs
+
+_OF_ITS_RANKS = ("--nproc", "--folder", "--out", "--resume")
+_MOST_WORDS = 40
+_MOST_RUNS = 4
+_A_PROFILE = "commprof train configs/small.yaml, or your own script on one rank (docs/own-loop.md)"
+
+
+def next_command(material: Material, decision: Decision) -> str:
+    """Return the command, and in a few words what for."""
+    profiles = profile_runs(material.runs)
+    if not profiles:
+        return f"{_A_PROFILE}: the profile of one rank that a prediction starts from"
+    if material.disturbed is not None or material.contradicted or material.unpredicted is not None:
+        return f"{_again(material, profiles[-1])}: the same on a quiet machine"
+    if material.predicted is None:
+        return "commprof bench --nproc 2: the wire, which a prediction needs; then commprof report @train-n1 @bench-n2"
+    unchecked = [own.candidate for own in decision.answers if not own.candidate.measured]
+    wanted = [own for own in unchecked if decision.best is not None and own == decision.best.candidate] or unchecked
+    if wanted:
+        n = wanted[0].world_size
+        return f"{_again(material, profiles[-1], n)}: a run that checks what is predicted of {n} ranks"
+    if not any(run.world_size > 1 for run in select(material.runs, kind="bench")):
+        return "commprof bench --nproc 2: the wire, which advice needs; then commprof advise @train-n1 @bench-n2"
+    sizes = " ".join(str(own.candidate.world_size) for own in decision.answers)
+    return f"commprof advise {_named(material)} -n {sizes}: every change with what it saves, and from where on more ranks pay"
+
+
+def _again(material: Material, profile: Run, world_size: int = 1) -> str:
+    """Return the command that measures a training like this one on so many ranks; a study's own where it is one."""
+    for study in material.studies.values():
+        return _joined(_of_a_shell(study.command))
+    words = list(_without_ranks(_of_a_shell(profile.info.command)))
+    if words[:2] == ["commprof", "train"]:
+        return _joined([*words, *(["--nproc", str(world_size)] if world_size > 1 else [])])
+    script = words[1:] if words and Path(words[0]).name.startswith("python") else words
+    if not script:
+        return f"the same training on {world_size} ranks"
+    starter = ["python"] if world_size == 1 else ["torchrun", "--nproc-per-node", str(world_size)]
+    return _joined([*starter, *script])
+
+
+def _of_a_shell(command: Sequence[str]) -> list[str]:
+    """Return a command as somebody types it: commprof by its name, wherever it is installed."""
+    return ["commprof", *command[1:]] if command and Path(command[0]).name == "commprof" else list(command)
+
+
+def _without_ranks(words: Sequence[str]) -> Iterator[str]:
+    """Leave out where the run went and on how many ranks it was."""
+    skip = False
+    for word in words:
+        if not skip and word.partition("=")[0] not in _OF_ITS_RANKS:
+            yield word
+        skip = word in _OF_ITS_RANKS
+
+
+def _named(material: Material) -> str:
+    """Name the runs as one types them here; many of them by the first few."""
+    used = material.known or select(material.runs, kind="train")
+    paths = [*material.studies] or [run.path for run in used]
+    shown = [_from_here(path) for path in paths[:_MOST_RUNS]]
+    return _joined(shown) + (" ..." if len(paths) > _MOST_RUNS else "")
+
+
+def _from_here(path: Path) -> str:
+    here = Path.cwd()
+    return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)
+
+
+def _joined(words: Sequence[str]) -> str:
+    return shlex.join(words[:_MOST_WORDS]) + (" ..." if len(words) > _MOST_WORDS else "")

@@ -1,0 +1,67 @@
+"""The six lines at the top of a report on runs that belong together."""
+
+from commprof.analysis.report.numbers.cost_line import cost_line
+from commprof.analysis.report.numbers.data import Material
+from commprof.analysis.report.numbers.decided import decision_of
+from commprof.analysis.report.numbers.next_command import next_command
+from commprof.analysis.report.numbers.six_lines import SixLines
+from commprof.analysis.report.sections.origin import warnings
+from commprof.analysis.scaling.decision import Candidate, Decision
+
+_FIRST = "Try first: "
+_MISSING = "there is no prediction: it takes a finished training run on one rank and a bench of the wire"
+
+
+def six_lines(material: Material) -> SixLines:
+    """Return what these runs say, or of each line why it cannot be told."""
+    decision = decision_of(material)
+    why, change = _why_and_change(material)
+    return SixLines(
+        verdict=_verdict(material, decision),
+        why=why,
+        how_sure=" ".join(_how_sure(material, decision)),
+        cost=cost_line(material, decision),
+        change=change,
+        next_command=next_command(material, decision),
+    )
+
+
+def _verdict(material: Material, decision: Decision) -> str:
+    if decision.answers:
+        return str(decision)
+    return f"How many ranks to use cannot be told: {(material.unpredicted or _MISSING).rstrip('.')}."
+
+
+def _why_and_change(material: Material) -> tuple[str, str]:
+    if material.disturbed is not None:
+        return "cannot be told from disturbed runs.", "End what else runs there, and measure again."
+    if material.predicted is None:
+        return "cannot be told without a prediction.", "nothing can be advised without a prediction."
+    cause, cure = material.cause_and_cure(material.predicted)
+    first = cure.removeprefix(_FIRST)
+    return cause, first[:1].upper() + first[1:]
+
+
+def _how_sure(material: Material, decision: Decision) -> list[str]:
+    """Say what the intervals are, which numbers of ranks were checked and how that came out, and what weakens all of it."""
+    told = [] if material.disturbed is None else [material.disturbed]
+    own = [answer.candidate for answer in decision.answers]
+    if any(one.interval is not None for one in own):
+        told.append("Ranges are the 90 % intervals of the prediction.")
+    apart = {} if material.predicted is None or material.disturbed is not None else material.reasons_apart(material.predicted)
+    told += [_checked(one, apart.get(one.world_size, "")) for one in own if one.measured]
+    if alone := [str(one.world_size) for one in own if not one.measured and one.speedup is not None]:
+        told.append(f"No run has checked {' and '.join(alone)} yet.")
+    if warned := len(warnings(material)):
+        told.append(f"Read with care: {warned} {'warning' if warned == 1 else 'warnings'} below.")
+    return told or ["nothing was predicted, so nothing was checked."]
+
+
+def _checked(own: Candidate, apart: str) -> str:
+    """Say whether what was measured lies in the prediction's interval; where it does not, which assumption failed (`apart`)."""
+    if own.interval is None or own.speedup is None:
+        return f"{own.world_size} was measured, and not predicted."
+    if own.interval.low <= own.speedup <= own.interval.high:
+        return f"{own.world_size} was measured, inside its interval."
+    side = "below" if own.speedup < own.interval.low else "above"
+    return f"{own.world_size} was measured {side} its interval.{apart}"

@@ -1,0 +1,123 @@
+"""How many ranks to use? For each number of ranks yes, perhaps, no, or why that cannot be told.
+
+Taken from small N to large: N ranks are worth having where all of their speedup's interval lies above the speedup of the fewer
+ranks that were found worth having last, one rank's 1 to begin with; not, where none of it does; perhaps, between. Speedups are
+in samples per second over one rank's.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from commprof.analysis.runs.interval import Interval
+
+Answer = Literal["yes", "perhaps", "no", "unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What is known of N ranks. `speedup` is measured where a run has checked it, and lies in `within` as far as is known.
+
+    `predicted` and its 90 % `interval` are the prediction's. `because` is what would explain no gain; `unknown` why nothing can
+    be said, of runs that others disturbed or that contradict each other; `no_gain` why a gain seen here would tell nothing.
+    """
+
+    world_size: int
+    speedup: float | None
+    within: Interval | None
+    measured: bool = False
+    predicted: float | None = None
+    interval: Interval | None = None
+    because: str = ""
+    unknown: str = ""
+    no_gain: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankAnswer:
+    """The answer for N ranks; `over` is the number of ranks that they are compared with."""
+
+    candidate: Candidate
+    answer: Answer
+    over: int
+
+    def __str__(self) -> str:
+        """Write it: `2: yes, 1.84x (predicted 1.92, 1.79 to 2.06)`."""
+        own, told = self.candidate, _told(self.candidate)
+        if self.answer == "unknown":
+            return f"{own.world_size}: cannot be told: {own.unknown or own.no_gain}{f' ({told})' if told else ''}"
+        if self.answer == "yes":
+            return f"{own.world_size}: yes, {told}"
+        fewer = "one rank" if self.over == 1 else f"{self.over} ranks"
+        if self.answer == "perhaps":
+            return f"{own.world_size}: perhaps, {told}: too close to {fewer} to tell"
+        why = f", because {own.because}" if own.because else ""
+        return f"{own.world_size}: no, {told}: it adds nothing to {fewer} here{why}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """The answers, by number of ranks."""
+
+    answers: tuple[RankAnswer, ...]
+
+    @property
+    def best(self) -> RankAnswer | None:
+        """Return the answer for the number of ranks to use; None where none is surely better than one rank."""
+        return next((own for own in reversed(self.answers) if own.answer == "yes"), None)
+
+    @property
+    def words(self) -> dict[int, str]:
+        """Return each answer in a word or two, for tables."""
+        return {own.candidate.world_size: "cannot be told" if own.answer == "unknown" else own.answer for own in self.answers}
+
+    def __str__(self) -> str:
+        """Write what to do, then the answers."""
+        return f"{self.advice}. {'. '.join(map(str, self.answers))}." if self.answers else f"{self.advice}."
+
+    @property
+    def advice(self) -> str:
+        """Say how many ranks to use."""
+        given = {own.answer for own in self.answers}
+        if self.best is not None:
+            return f"Use {self.best.candidate.world_size} ranks"
+        if given == {"no"}:
+            return "Stay with one rank"
+        if "perhaps" in given:
+            return "Stay with one rank until a gain is sure"
+        return "How many ranks to use cannot be told"
+
+
+def decide(candidates: Iterable[Candidate]) -> Decision:
+    """Return the answer for each number of ranks."""
+    answers: list[RankAnswer] = []
+    best, over = 1.0, 1
+    for own in sorted(candidates, key=lambda own: own.world_size):
+        answer = _answer(own, best)
+        answers.append(RankAnswer(candidate=own, answer=answer, over=over))
+        if answer == "yes" and own.speedup is not None:
+            best, over = own.speedup, own.world_size
+    return Decision(answers=tuple(answers))
+
+
+def _answer(own: Candidate, best: float) -> Answer:
+    if own.unknown or own.speedup is None:
+        return "unknown"
+    low, high = (own.within.low, own.within.high) if own.within is not None else (own.speedup, own.speedup)
+    if high <= best:
+        return "no"
+    if own.no_gain:
+        return "unknown"
+    return "yes" if low > best else "perhaps"
+
+
+def _told(own: Candidate) -> str:
+    """Write the speedup and in brackets what was predicted; in round brackets already, without them."""
+    if own.speedup is None:
+        return ""
+    span = "" if own.interval is None else f"{own.interval.low:.2f} to {own.interval.high:.2f}"
+    if not own.measured:
+        return f"{own.speedup:.2f}x predicted{f' ({span})' if span else ''}"
+    if own.predicted is None:
+        return f"{own.speedup:.2f}x"
+    return f"{own.speedup:.2f}x (predicted {own.predicted:.2f}{f', {span}' if span else ''})"
