@@ -6,11 +6,13 @@ core of its host, where several of its nodes share one kernel, and of telemetry 
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
 from commprof.analysis.runs.load import Run
+from commprof.commbench.errors import BadInput
 from commprof.commbench.machine.facts import ENVIRONMENT_FILE, HostInfo, TelemetrySample
 from commprof.commbench.records.rundir import read_document, read_records
 
@@ -38,10 +40,11 @@ class Disturbance:
 
 
 def disturbed_runs(runs: Sequence[Run]) -> Iterator[tuple[Run, Disturbance]]:
-    """Yield the runs from which others took cores."""
+    """Yield the runs from which others took cores; telemetry that cannot be read tells nothing here, `check` says why."""
     for run in runs:
-        if found := most_disturbed(run, *load_surroundings(run)):
-            yield run, found
+        with suppress(BadInput):
+            if found := most_disturbed(run, *load_surroundings(run)):
+                yield run, found
 
 
 def disturbance_text(runs: Sequence[Run]) -> str | None:
