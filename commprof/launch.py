@@ -1,4 +1,4 @@
-"""Start a verb on N ranks of this machine, leaving nothing behind.
+"""Start a verb on N ranks here, leaving nothing behind.
 
     commprof VERB --nproc N     the launcher: waits, says in one line what went wrong, marks the run
       keeper                    holds the store, watches the ranks (commbench/ranks/keeper.py)

@@ -8,6 +8,8 @@ Files and downloads are read as untrusted.
 import csv
 import hashlib
 import os
+import shutil
+import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -89,10 +91,14 @@ def download(url: str, path: Path, md5: str) -> None:
         raise BadInput(f"data.url: {url} is not an http:// or https:// address; give one that serves AG News' CSV files")
     by_hand = f"or put the file at {path} yourself"
     try:
-        with replacing(path) as file:
-            found = _stream(url, file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent) as nameless:  # so that a download that is killed leaves nothing
+            found = _stream(url, nameless)
             if found != md5:
                 raise BadInput(f"{url} has MD5 sum {found}, the published file has {md5}; try again, {by_hand}")
+            nameless.seek(0)
+            with replacing(path) as file:
+                shutil.copyfileobj(nameless, file)
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()  # it holds the connection

@@ -2,7 +2,11 @@
 
 import hashlib
 import http.server
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -130,6 +134,23 @@ def test_a_download_that_fails_leaves_nothing(
     assert server.url in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "train.csv") in str(caught.value) or kind is BadInput
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.processes
+def test_a_download_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    fetch = "import sys; from pathlib import Path; from commprof.train.text.articles import download; "
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/train.csv"
+        words = [sys.executable, "-c", f"{fetch}download({url!r}, Path('train.csv'), '')"]
+        with subprocess.Popen(words, cwd=tmp_path, env={**os.environ, "no_proxy": "*"}) as fetching:
+            caller, _ = listening.accept()
+            with caller:
+                caller.recv(4096)
+                caller.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 2**21
+                )  # taken, so it is on its way
+                fetching.send_signal(signal.SIGKILL)
     assert files_below(tmp_path) == []
 
 
