@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from commprof.commbench.errors import Interrupted, RunFailed
-from commprof.commbench.ranks.stopping import die_with_parent, raise_when_stopped
+from commprof.commbench.ranks.stopping import child_dies_with, raise_when_stopped
 from commprof.testbed.network import Host, host_command, rank_environment
 
 _FAILURE_GRACE_S = 5.0  # for the other ranks once one has failed
@@ -30,7 +30,7 @@ class _Rank:
 def run_on_hosts(hosts: Sequence[Host], command: Sequence[str], environ: Mapping[str, str]) -> None:
     """Run `command` as rank 0..N-1 of N hosts until all have ended; their output goes where ours goes.
 
-    Raises RunFailed naming the first rank that failed. On SIGINT or SIGTERM the ranks are asked to stop, then killed.
+    Raises RunFailed naming the first rank that failed. On SIGINT, SIGTERM or SIGHUP the ranks are sent the same, then killed.
     """
     raise_when_stopped()
     ranks: list[_Rank] = []
@@ -42,8 +42,8 @@ def run_on_hosts(hosts: Sequence[Host], command: Sequence[str], environ: Mapping
         if failed is not None:
             _wait(ranks, deadline_s=time.monotonic() + _FAILURE_GRACE_S)
             raise RunFailed(_explain(failed))
-    except (KeyboardInterrupt, Interrupted):
-        _signal(ranks, signal.SIGINT)
+    except (KeyboardInterrupt, Interrupted) as error:
+        _signal(ranks, signal.SIGINT if isinstance(error, KeyboardInterrupt) else error.signum)
         _wait(ranks, deadline_s=time.monotonic() + _STOP_GRACE_S)
         raise
     finally:
@@ -55,7 +55,8 @@ def run_on_hosts(hosts: Sequence[Host], command: Sequence[str], environ: Mapping
 
 def _start(number: int, command: Sequence[str], environ: Mapping[str, str]) -> _Rank:
     """Start one rank in a session of its own: Ctrl-C reaches it through us, once."""
-    process = subprocess.Popen(command, env=environ, start_new_session=True, preexec_fn=die_with_parent)  # noqa: PLW1509
+    die_with_us = child_dies_with(os.getpid(), signal.SIGTERM)
+    process = subprocess.Popen(command, env=environ, start_new_session=True, preexec_fn=die_with_us)  # noqa: PLW1509
     return _Rank(number=number, process=process, pidfd=os.pidfd_open(process.pid))
 
 
@@ -81,7 +82,7 @@ def _wait(ranks: Sequence[_Rank], *, deadline_s: float | None) -> _Rank | None:
     return None
 
 
-def _signal(ranks: Sequence[_Rank], signum: signal.Signals) -> None:
+def _signal(ranks: Sequence[_Rank], signum: int) -> None:
     for rank in ranks:
         if rank.process.poll() is None:
             rank.process.send_signal(signum)

@@ -10,7 +10,9 @@ A user and password in the address are sent to its host alone, and are in no mes
 
 import base64
 import hashlib
+import shutil
 import socket
+import tempfile
 import threading
 import urllib.request
 from collections.abc import Callable
@@ -47,11 +49,15 @@ def download(url: str, path: Path, md5: str) -> None:
     by_hand = f"or put the file at {path} yourself"
     watch = _Watch()
     try:
-        with replacing(path) as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent) as nameless:  # so that a download that is killed leaves nothing
             with watch:
-                found = _stream(url, file, watch)
+                found = _stream(url, nameless, watch)
             if found != md5:
                 raise BadInput(f"{masked(url)} has MD5 sum {found}, the published file has {md5}; try again, {by_hand}")
+            nameless.seek(0)
+            with replacing(path) as file:
+                shutil.copyfileobj(nameless, file)
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()  # it holds the connection

@@ -2,7 +2,11 @@
 
 import hashlib
 import http.server
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -193,6 +197,23 @@ def test_no_message_shows_a_password(tmp_path: Path, address: str) -> None:
     with pytest.raises(CommprofError, match="cannot download") as caught:
         download(f"http://{address}/train.csv", tmp_path / "train.csv", md5(b""))
     assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.processes
+def test_a_download_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    fetch = "import sys; from pathlib import Path; from commprof.train.text.download import download; "
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/train.csv"
+        words = [sys.executable, "-c", f"{fetch}download({url!r}, Path('train.csv'), '')"]
+        with subprocess.Popen(words, cwd=tmp_path, env={**os.environ, "no_proxy": "*"}) as fetching:
+            caller, _ = listening.accept()
+            with caller:
+                caller.recv(4096)
+                caller.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 2**21
+                )  # taken, so it is on its way
+                fetching.send_signal(signal.SIGKILL)
+    assert files_below(tmp_path) == []
 
 
 def test_a_failed_download_keeps_the_file_that_was_there(server: Server, tmp_path: Path) -> None:

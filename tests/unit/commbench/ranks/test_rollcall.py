@@ -36,3 +36,33 @@ def test_a_rank_answers_while_it_waits_and_a_dead_one_does_not() -> None:
     for thread in answering:
         thread.join(5)
         assert not thread.is_alive()
+
+
+class Silent(Shared):
+    """A store whose holder was stopped: whoever asks it waits without end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped = threading.Event()
+
+    def set(self, key: str, value: str) -> None:
+        self.stopped.wait()
+
+
+@pytest.mark.parametrize(
+    ("held_by_rank_0", "answers"),
+    [(True, {1: "all_reduce of 4 MiB", 0: None}), (False, {1: "all_reduce of 4 MiB"})],
+)
+def test_a_store_that_is_silent_is_not_waited_for(held_by_rank_0: bool, answers: dict[int, str | None]) -> None:
+    store = Silent()
+    roll = RollCall(1, 3, store, wait_s=0.1, held_by_rank_0=held_by_rank_0)
+    roll.doing = "all_reduce of 4 MiB"
+    assert roll.call() == answers
+    store.stopped.set()
+
+
+def test_who_leaves_does_not_wait_for_a_silent_store() -> None:
+    store = Silent()
+    leaving = RollCall(1, 2, store, wait_s=0.1)
+    leaving.dismiss()
+    store.stopped.set()
