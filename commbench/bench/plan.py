@@ -106,7 +106,7 @@ def parse_buckets(text: str) -> tuple[tuple[int, ...], str]:
     else:
         total, _, cap = text.partition("/")
         first, rest = (parse_bytes(cap), parse_bytes(cap)) if cap else (FIRST_CAP_BYTES, CAP_BYTES)
-        if not 0 < parse_bytes(total) <= MAX_BUCKETS * max(1, rest):
+        if not 0 < parse_bytes(total) <= MAX_BUCKETS * rest:
             raise BadInput(f"--buckets {text[:_SHOWN]}: need a size above 0 in at most {MAX_BUCKETS} buckets")
         sizes = list(_fill(parse_bytes(total), first, rest))
         source = f"{format_bytes(parse_bytes(total))} of gradients, buckets of {format_bytes(rest)}"

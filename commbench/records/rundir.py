@@ -119,7 +119,11 @@ def reopen_run(path: Path, mark: str) -> Ownership:
 
 def read_info(path: Path) -> RunInfo:
     """Read a folder's run.json; raise BadInput where it is missing, malformed or of a newer version."""
-    if not (path / RUN_FILE).is_file():
+    try:
+        known = (path / RUN_FILE).is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise BadInput(f"cannot read {path}: {error.strerror}; name a folder below runs/") from None
+    if not known:
         raise BadInput(f"{path} is not a run folder (it has no {RUN_FILE}); name a folder below runs/")
     info = read_document(path / RUN_FILE, RunInfo)
     if info.schema_version > SCHEMA_VERSION:

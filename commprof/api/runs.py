@@ -155,7 +155,7 @@ def _each(several: Iterable[One], asked: str, wanted: str) -> list[One]:
 
 def _folders(name: PathLike) -> Iterator[Path]:
     path = Path(name)
-    if path.exists() or not has_magic(str(path)):
+    if not has_magic(str(path)) or os.path.exists(path):  # which takes a name that is too long for one of nothing
         yield path
         return
     found = [Path(match) for match in sorted(glob(str(path), recursive=True)) if (Path(match) / RUN_FILE).exists()]

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,11 +64,13 @@ def _too_slow(signum: int, frame: object) -> None:
 
 
 def run(known: Sequence[Target], tally: Tally, *, executions: int, cpu_s: float) -> None:
-    """Draw changes until so many executions are done, or so much CPU time is used."""
+    """Draw changes until so many executions are done, so much CPU time is used, or Ctrl-C."""
     end_s, number = time.process_time() + cpu_s, 0
-    while tally.executions.total() < executions and time.process_time() < end_s:
-        number += 1
-        _round(known, tally, number)
+    with suppress(KeyboardInterrupt):
+        while tally.executions.total() < executions and time.process_time() < end_s:
+            number += 1
+            _round(known, tally, number)
+            sys.stderr.write(f"{tally.executions.total():,} executions, {len(tally.findings)} findings\n")
 
 
 def _round(known: Sequence[Target], tally: Tally, number: int) -> None:
@@ -128,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"), metavar="DIR", help="inputs that went wrong")
     args = parser.parse_args(argv)
     signal.signal(signal.SIGVTALRM, _too_slow)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script
     tally, start = Tally(), time.process_time()
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
         run(targets(Path(folder)), tally, executions=args.executions, cpu_s=args.cpu_seconds)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import commprof as cp
+from commprof.commbench.errors import BadInput
 from tests.report_runs import add_study
 
 
@@ -79,3 +80,10 @@ def test_what_pandas_did_to_a_table_of_throughputs_does_not_matter() -> None:
         assert cp.extrapolate(same, n=8).to_frame().value.to_list() == told
     with pytest.raises(cp.BadInput, match="several columns step_s"):
         cp.extrapolate(pd.concat([table, table[["step_s"]] * 2], axis=1), n=8)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 2500, "*" + "x" * 300, "a\0b", "no\x1b[31mrun"])
+def test_a_name_that_no_file_has_is_one_printable_line(name: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        cp.load(name)
+    assert "\x1b" not in str(caught.value) and "\n" not in str(caught.value)

@@ -111,6 +111,12 @@ def test_a_list_of_buckets_may_be_longer_than_a_file_s_name(count: int) -> None:
     assert source == f"list of {count} sizes"
 
 
+@pytest.mark.parametrize("text", ["1781/0M", "178M/0", "1/0.0001"])
+def test_buckets_of_no_bytes_are_refused_at_once(text: str) -> None:
+    with pytest.raises(BadInput, match="need a size above 0 in at most"):
+        parse_buckets(text)
+
+
 def test_a_list_of_too_many_buckets_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     listed = ",".join(["1"] * (MAX_BUCKETS + 1))
     line = refusal(["bench", "--mode", "burst", "--buckets", listed], capsys)

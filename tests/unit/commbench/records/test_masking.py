@@ -117,6 +117,11 @@ def test_whatever_the_secret_is_it_does_not_come_through(secret: str, data: st.D
     assert secret not in masked(text)
 
 
+def test_addresses_in_a_row_are_hidden_each_by_itself() -> None:
+    text = "https://u:p=" * 200 + "https://u:a/b@host"
+    assert masked(masked(text)) == masked(text) == "https://u:p=" * 200 + "https://***@host"
+
+
 @given(st.text(max_size=200))
 def test_masking_twice_is_masking_once(text: str) -> None:
     assert masked(masked(text)) == masked(text)
