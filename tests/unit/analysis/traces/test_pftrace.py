@@ -47,12 +47,12 @@ def packed(events: list[Json], *, categories: bool = False) -> bytes:
     tracks = {(own["pid"], own["tid"]): index for index, own in enumerate(events, 1)}
     names = {own["name"]: index for index, own in enumerate(events, 1)}
     out = [put(60, put(1, uuid) + put(4, put(1, pid) + put(2, tid))) for (pid, tid), uuid in tracks.items()]
-    out += [put(10, 1) + put(12, b"".join(put(2, put(1, iid) + put(2, name)) for name, iid in names.items()))]
+    out += [put(10, 1) + put(13, 1) + put(12, b"".join(put(2, put(1, iid) + put(2, name)) for name, iid in names.items()))]
     for own in events:
         said = b"".join(put(4, annotation(name, value)) for name, value in own["args"].items())
         category = put(22, own["cat"]) if categories else b""
         event = put(9, 1) + put(11, tracks[own["pid"], own["tid"]]) + put(10, names[own["name"]]) + category + said
-        out += [put(8, NOW + round(own["ts"] * 1000)) + put(10, 1) + put(11, event)]
+        out += [put(8, NOW + round(own["ts"] * 1000)) + put(10, 1) + put(13, 2) + put(11, event)]
     for own in events:
         event = put(9, 2) + put(11, tracks[own["pid"], own["tid"]])
         out += [put(8, NOW + round((own["ts"] + own["dur"]) * 1000)) + put(10, 1) + put(11, event)]
