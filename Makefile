@@ -19,6 +19,9 @@ ARTICLES ?= ../shared/data/ag_news_csv/test.csv
 # `make benchmark-trace-load`: a real trace, and a folder for HolisticTraceAnalysis' own environment, which may be left out.
 TRACE ?= ../shared/data/traces/v100_2gpu_allreduce_r1/df_index_resolver.json.gz
 HTA ?=
+# `make benchmark-trace-peers`: the traces, and the Python that has the peers.
+TRACES ?= $(wildcard ../shared/data/traces/*/*.json*)
+PEERS ?=
 # Published throughputs for `make benchmark-extrapolation`, and those over several nodes.
 TABLE ?= ../shared/data/scaling/scaling.csv
 PUBLISHED ?= ../shared/data/scaling/published.csv
@@ -28,7 +31,7 @@ LOGS ?= ../shared/data/nccl_logs
 .PHONY: demo test test-quick test-faults check design fuzz clean \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
-	benchmark-trace-load benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
+	benchmark-trace-load benchmark-trace-peers benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
 	benchmark-prediction-speed benchmark-cost benchmark-explorer
 
 demo: $(VENV)/installed
@@ -105,6 +108,10 @@ benchmark-data: $(VENV)/installed
 
 benchmark-trace-load: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.trace_load --out $(RESULTS) --trace $(TRACE) $(if $(HTA),--hta $(HTA))
+
+# Needs PEERS, the Python of an environment in which HolisticTraceAnalysis and TraceLens can be imported.
+benchmark-trace-peers: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.trace_peers $(TRACES) --peers $(PEERS) --own $(VENV)/bin/python --out $(RESULTS) --note "$(NOTE)"
 
 benchmark-trace-growth: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.trace_growth --out $(RESULTS)

@@ -18,6 +18,7 @@ from tests.field.test_traces import TRACES
 from tests.perfetto.processor import ask, missing
 from tests.traces import gloo_all_reduce, header, profiler_step, write_trace
 from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
+from tests.unit.analysis.traces.test_pftrace import packed
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")]
 
@@ -111,6 +112,18 @@ def test_gloo_s_merged_trace(tmp_path: Path) -> None:
 def test_merged_traces_of_real_ranks(tmp_path: Path, name: str) -> None:
     files = sorted(path for path in (TRACES / name).iterdir() if ".json" in path.name)
     check(tmp_path, analyse_traces([reduce_trace(read_trace(path)) for path in files]))
+
+
+def test_perfetto_reads_the_same_of_its_own_format(tmp_path: Path) -> None:
+    """Slices that lie apart or inside each other: begun and ended one kind after another, as torch writes them."""
+    apart = [own for own in RANK_0 if "stream" in own["args"] and own["cat"] == "kernel"]
+    path = tmp_path / "rank0.pftrace"
+    path.write_bytes(packed(apart))
+    opened = ask(path, [ERRORS, "select name, ts, dur from slice order by ts, dur"], tmp_path)
+    assert opened.errors == ()
+    trace = read_trace(path).events
+    ours = zip(trace.name.tolist(), trace.start_ns.tolist(), trace.duration_ns.tolist(), strict=True)
+    assert sorted((trace.names[name], start, length) for name, start, length in ours) == sorted(opened.rows[1])
 
 
 def test_a_broken_trace_is_said_to_be(tmp_path: Path) -> None:

@@ -16,15 +16,16 @@ from commprof.analysis.runs.workers import num_workers, side_by_side
 from commprof.analysis.traces.one_rank import reduced
 from commprof.analysis.traces.one_rank.kineto import read_trace
 from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, KernelTable
+from commprof.analysis.traces.one_rank.native.pftrace import is_native
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace, reduce_trace
 from commprof.analysis.traces.one_rank.stream import Limits, TraceText
 from commprof.commbench.errors import BadInput
 from commprof.commbench.progress import progress
 from commprof.commbench.units import format_bytes
 
-_PATTERNS = ("*.json", "*.json.gz", f"*{reduced.SUFFIX}")
+_PATTERNS = ("*.json", "*.json.gz", "*.pftrace", "*.pftrace.gz", f"*{reduced.SUFFIX}")
 _FOLDERS = ("traces", "reduced")
-_ENDINGS = re.compile(r"(\.pt)?(\.trace)?(\.json)?(\.gz)?$")
+_ENDINGS = re.compile(r"(\.pt)?(\.trace)?(\.json|\.pftrace)?(\.gz)?$")
 _TRACE = re.compile(rb'\{.*?"traceEvents"\s*:\s*\[|\[\s*\{[^{}]*"ph"\s*:', re.DOTALL)
 _RANK = re.compile(r"rank[-_ ]?(\d{1,7})", re.IGNORECASE)
 _PATIENCE_S = 120.0
@@ -155,10 +156,10 @@ def is_trace(path: Path) -> bool:
     try:
         if reduced.is_reduced(path):
             return True
-        head = TraceText(path, Limits()).next_block().removeprefix(b"\xef\xbb\xbf").lstrip()
+        block = TraceText(path, Limits()).next_block()
     except BadInput:
         return False
-    return _TRACE.match(head) is not None
+    return is_native(block) or _TRACE.match(block.removeprefix(b"\xef\xbb\xbf").lstrip()) is not None
 
 
 def rank_in_name(path: str) -> int | None:

@@ -7,6 +7,7 @@ The text is cut into blocks of 1 MiB between two events, and each becomes column
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import msgspec
 from commprof.analysis.traces.one_rank.columns import ColumnBuilder, Columns
 from commprof.analysis.traces.one_rank.events import Decoded, cleaned, decode_apart, decode_whole, last_boundaries
 from commprof.analysis.traces.one_rank.kernels import is_known
+from commprof.analysis.traces.one_rank.native.pftrace import PackedEvents, is_native, packets
 from commprof.analysis.traces.one_rank.stream import BLOCK_BYTES, Limits, TraceText, keep_freed_blocks
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import format_bytes, printable
@@ -23,6 +25,9 @@ _OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
 _MAX_BASE_NS = 4 * 10**18
 MAX_RANKS = 2**20
 _MAX_DEVICES = 64
+_NATIVE_BATCH = 4096
+_NATIVE_SLICES = 5_000_000  # held in memory one by one until the last: a begin may have its end anywhere behind it
+_SINCE_1970_NS = 10**18  # clocks that count since the machine was started are far below
 _MAX_SHOWN = 4
 _OPERATORS = ("aten::", "c10d::", "autograd::", "torch::")
 
@@ -75,6 +80,8 @@ def read_trace(path: Path, limits: Limits | None = None) -> Trace:
     keep_freed_blocks()
     reader = _Reader(path, limits or Limits())
     reader.run()
+    if reader.native_base_ns is not None:
+        return _native(path, reader)
     header = _header(reader.texts)
     if reader.builder.num_kept == 0:
         raise BadInput(f"{path} holds no timed event; it is not a trace of torch.profiler")
@@ -107,9 +114,14 @@ class _Reader:
         self._unreadable = 0
         self._damage = ""
         self._lost_bytes = 0
+        self.native_base_ns: int | None = None
 
     def run(self) -> None:
-        rest = self._opening()
+        head = self.text.next_block()
+        if is_native(head):
+            self._run_native(head)
+            return
+        rest = self._opening(head)
         for decoded in self._decoded(rest):
             self.builder.add(decoded.events)
             self._unreadable += decoded.unreadable
@@ -127,9 +139,28 @@ class _Reader:
             whole_us=self.builder.whole_us,
         )
 
-    def _opening(self) -> bytes:
+    def _run_native(self, head: bytes) -> None:
+        """Read packets of Perfetto's format, whole ones as they come, and turn them into events behind the last."""
+        packed = PackedEvents()
+        try:
+            for packet in packets(head, self.text.next_block, self._limits.event_bytes):
+                packed.add(packet)
+                if packed.num_slices > min(_NATIVE_SLICES, self._limits.events):
+                    raise BadInput(f"{self.path} has more than {packed.num_slices - 1:,} slices; profile fewer steps")
+        except EOFError as error:
+            self._damage, self._lost_bytes = "it ends within a packet", int(str(error))
+        except ValueError:
+            raise BadInput(f"{self.path} is neither JSON nor a Perfetto trace; name one that torch.profiler wrote") from None
+        self._unreadable += packed.num_unreadable
+        self.native_base_ns = packed.first_ns()
+        events = packed.events()
+        while batch := list(islice(events, _NATIVE_BATCH)):
+            text = msgspec.json.encode(batch)[1:-1]
+            self.builder.add((decode_whole(text) or decode_apart(text)).events)
+
+    def _opening(self, head: bytes) -> bytes:
         """Return the text from the first event on."""
-        head = self.text.next_block().removeprefix(b"\xef\xbb\xbf").lstrip()
+        head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
         if head[:1] == b"[":
             self._is_list = True
             return head[1:]
@@ -184,6 +215,15 @@ class _Reader:
         self.texts.append(b'{"traceEvents":[]' + trailer)
         if not _fields(self.texts[-1]):
             self._damage = "what follows its events is broken"
+
+
+def _native(path: Path, reader: _Reader) -> Trace:
+    """Return a trace that was read from Perfetto's format, which names neither rank nor job; its clock's beginning if known."""
+    base_ns = reader.native_base_ns or 0
+    if reader.builder.num_kept == 0:
+        raise BadInput(f"{path} holds no slice; it is not a trace of torch.profiler")
+    header = TraceHeader(base_ns=base_ns if base_ns > _SINCE_1970_NS else None)
+    return Trace(path=path, header=header, events=reader.builder.finish(base_ns), notes=reader.notes())
 
 
 def _best(text: bytes, cuts: list[tuple[int, int]]) -> tuple[Decoded, int]:

@@ -1,0 +1,135 @@
+"""Do HolisticTraceAnalysis, TraceLens and `commprof trace` find the same in a trace, and at what cost?
+
+    make benchmark-trace-peers PEERS=/path/to/python TRACES="a.json.gz b.json.gz"    docs/results/trace-peers.md
+
+PEERS is the Python of an environment in which both peers can be imported; neither is a dependency of ours. Each tool reads
+each trace in a process of its own. All are asked what is the same in their definitions, over the whole trace: the time from the
+first GPU event to the end of the last, the union of kernels that do not communicate, what no GPU work covers, and
+communication that no computation covers. Seconds are the processor's, loading and what the answer takes.
+"""
+
+import argparse
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.machine import describe_machine
+from commprof.commbench.records.rundir import write_text
+
+_DEADLINE_S = 300
+_PEAK = "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024"
+_HEAD = """
+import json, logging, resource, sys, time, warnings
+warnings.filterwarnings("ignore")
+logging.disable(logging.CRITICAL)
+"""
+_PROGRAMS = {
+    "HTA": _HEAD
+    + f"""
+from hta.trace_analysis import TraceAnalysis
+start = time.process_time()
+found = TraceAnalysis(trace_files={{0: sys.argv[1]}}, include_last_profiler_step=True)
+own = found.get_temporal_breakdown(visualize=False).to_dict("records")[0]
+overlap = found.get_comm_comp_overlap(visualize=False).to_dict("records")[0]["comp_comm_overlap_pctg"]
+print(json.dumps({{"span": own["kernel_time(us)"], "compute": own["compute_time(us)"], "idle": own["idle_time(us)"],
+    "overlap": overlap, "cpu_s": time.process_time() - start, "peak_bytes": {_PEAK}}}))
+""",
+    "TraceLens": _HEAD
+    + f"""
+from TraceLens import TreePerfAnalyzer
+start = time.process_time()
+found = TreePerfAnalyzer.from_file(sys.argv[1]).get_df_gpu_timeline().set_index("type")["time ms"] * 1000
+total, exposed = found["total_comm_time"], found["exposed_comm_time"]
+print(json.dumps({{"span": found["total_time"], "compute": found["computation_time"], "idle": found["idle_time"],
+    "exposed": exposed, "overlap": 100 * (1 - exposed / total) if total else 0.0,
+    "cpu_s": time.process_time() - start, "peak_bytes": {_PEAK}}}))
+""",
+    "commprof": _HEAD
+    + f"""
+from pathlib import Path
+from commprof.analysis.traces.one_rank.kineto import read_trace
+from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
+from commprof.analysis.traces.one_rank.spans import common, length_ns, merged, union, without
+start = time.process_time()
+own = reduce_trace(read_trace(Path(sys.argv[1])))
+sent = union([one.start_ns for one in own.collectives], [one.end_ns for one in own.collectives])
+busy = merged(own.compute, own.memory, sent)
+span, total = int(busy[-1, 1] - busy[0, 0]), length_ns(sent)
+print(json.dumps({{"span": span / 1e3, "compute": length_ns(own.compute) / 1e3, "idle": (span - length_ns(busy)) / 1e3,
+    "exposed": length_ns(without(sent, own.compute)) / 1e3,
+    "overlap": 100 * length_ns(common(sent, own.compute)) / total if total else 0.0,
+    "cpu_s": time.process_time() - start, "peak_bytes": {_PEAK}}}))
+""",
+}
+_DIFFERENCES = """
+Where two differ, and why:
+
+- **idle and compute against HTA**, on clocks of nanoseconds: HTA rounds each event's start up and its end down to whole
+  microseconds, so kernels are shorter and gaps longer. On clocks of whole microseconds all agree to the microsecond.
+- **compute against TraceLens**: it counts fills (memset) as computation, so a little less communication is exposed; ours are
+  memory, as HTA's are.
+- **overlap**: HTA's is of the union of communication kernels, as ours is; TraceLens' is one less exposed over total.
+- A dash is what a tool does not tell, or where it ended in an error of its own, named below. Without GPU work (gloo) our figures
+  are of the CPU's operators.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a tool found in a trace, in microseconds and percent; or why it found nothing."""
+
+    found: dict[str, float]
+    refusal: str
+
+
+def ask(python: Path, tool: str, trace: Path) -> Answer:
+    """Run one tool on one trace in a process of its own."""
+    done = subprocess.run(
+        [str(python), "-c", _PROGRAMS[tool], str(trace)], capture_output=True, text=True, timeout=_DEADLINE_S, check=False
+    )
+    if done.returncode:
+        return Answer({}, (done.stderr.strip().splitlines() or ["it ended without a word"])[-1][:160])
+    return Answer(json.loads(done.stdout.strip().splitlines()[-1]), "")
+
+
+def results(traces: list[Path], peers: Path, own: Path, note: str) -> str:
+    """Ask all tools about all traces and return the page; `note` says which versions the peers are of."""
+    rows, refusals = [], []
+    for trace in traces:
+        name = f"{trace.parent.name}/{trace.name}"
+        for tool in _PROGRAMS:
+            answer = ask(own if tool == "commprof" else peers, tool, trace)
+            rows.append(_row(name, tool, answer.found))
+            if answer.refusal:
+                refusals.append(f"- {tool} on {name}: `{answer.refusal}`")
+    head = "| trace | tool | span us | compute us | idle us | exposed us | overlap % | CPU s | peak MB |"
+    table = "\n".join([head, "|---|---|---:|---:|---:|---:|---:|---:|---:|", *rows])
+    return (
+        f"# Traces, beside other tools\n\n{describe_machine()}\n- peers: {note}\n\n{table}\n{_DIFFERENCES}\n"
+        + "\n".join(refusals)
+        + "\n"
+    )
+
+
+def _row(name: str, tool: str, found: dict[str, float]) -> str:
+    cells = [f"{found[key]:,.1f}" if key in found else "-" for key in ("span", "compute", "idle", "exposed")]
+    cells += [f"{found['overlap']:.2f}" if found else "-", f"{found['cpu_s']:.2f}" if found else "-"]
+    cells += [f"{found['peak_bytes'] / 1e6:.0f}" if found else "-"]
+    return f"| {name} | {tool} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Write docs/results/trace-peers.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("traces", nargs="+", type=Path)
+    parser.add_argument("--peers", required=True, type=Path, help="the Python of an environment with both peers")
+    parser.add_argument("--own", required=True, type=Path, help="the Python of ours")
+    parser.add_argument("--note", default="versions not named", help="which versions the peers are of")
+    parser.add_argument("--out", required=True, type=Path)
+    args = parser.parse_args()
+    write_text(args.out / "trace-peers.md", results(args.traces, args.peers, args.own, args.note))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""A trace in Perfetto's format says what the same trace in JSON says; what is broken costs only itself."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commprof.analysis.traces.one_rank.files import find_traces, is_trace
+from commprof.analysis.traces.one_rank.kineto import read_trace
+from commprof.analysis.traces.one_rank.native.pftrace import PackedEvents, is_native
+from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
+from commprof.commbench.errors import BadInput
+from tests.traces import Json, all_reduce, header, kernel, kineto_text, profiler_step, write_trace
+from tests.unit.analysis.traces.test_budget import RANK_0
+
+NOW = 1_700_000_000_000_000_000
+
+
+def number(value: int) -> bytes:
+    out = b""
+    while value >= 0x80:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def put(field: int, value: int | bytes | str) -> bytes:
+    """A field: a whole number, or bytes."""
+    if isinstance(value, int):
+        return number(field << 3) + number(value % 2**64)
+    raw = value.encode() if isinstance(value, str) else value
+    return number(field << 3 | 2) + number(len(raw)) + raw
+
+
+def annotation(name: str, value: Any) -> bytes:  # noqa: ANN401
+    if isinstance(value, list):
+        return put(10, name) + b"".join(put(12, annotation("", own)) for own in value)
+    return put(10, name) + (put(4, value) if isinstance(value, int) else put(6, str(value)))
+
+
+def packed(events: list[Json], *, categories: bool = False) -> bytes:
+    """What torch writes: tracks, names, all begins, all ends."""
+    tracks = {(own["pid"], own["tid"]): index for index, own in enumerate(events, 1)}
+    names = {own["name"]: index for index, own in enumerate(events, 1)}
+    out = [put(60, put(1, uuid) + put(4, put(1, pid) + put(2, tid))) for (pid, tid), uuid in tracks.items()]
+    out += [put(10, 1) + put(13, 1) + put(12, b"".join(put(2, put(1, iid) + put(2, name)) for name, iid in names.items()))]
+    for own in events:
+        said = b"".join(put(4, annotation(name, value)) for name, value in own["args"].items())
+        category = put(22, own["cat"]) if categories else b""
+        event = put(9, 1) + put(11, tracks[own["pid"], own["tid"]]) + put(10, names[own["name"]]) + category + said
+        out += [put(8, NOW + round(own["ts"] * 1000)) + put(10, 1) + put(13, 2) + put(11, event)]
+    for own in events:
+        event = put(9, 2) + put(11, tracks[own["pid"], own["tid"]])
+        out += [put(8, NOW + round((own["ts"] + own["dur"]) * 1000)) + put(10, 1) + put(11, event)]
+    return b"".join(put(1, packet) for packet in out)
+
+
+@pytest.mark.parametrize("categories", [True, False])
+@pytest.mark.parametrize("ending", ["pftrace", "pftrace.gz"])
+def test_the_same_trace_says_the_same(tmp_path: Path, ending: str, categories: bool) -> None:
+    data = packed(RANK_0, categories=categories)
+    path = tmp_path / "native" / f"rank0.{ending}"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(data) if ending.endswith("gz") else data)
+    ours = reduce_trace(read_trace(path))
+    theirs = reduce_trace(read_trace(write_trace(tmp_path / "rank0.json", RANK_0, header(0))))
+    assert [(own.op, own.message_bytes, own.group_ranks) for own in ours.collectives] == [
+        (own.op, own.message_bytes, own.group_ranks) for own in theirs.collectives
+    ]
+    assert [(own.number, own.wall_ns) for own in ours.windows] == [(own.number, own.wall_ns) for own in theirs.windows]
+    assert (ours.compute - NOW).tolist() == theirs.compute.tolist()
+    assert (ours.launch_idle - NOW).tolist() == theirs.launch_idle.tolist()
+    assert find_traces([path.parent]) == [path]
+    assert is_trace(path)
+
+
+def test_json_and_logs_that_begin_with_a_line_break_are_not_taken_for_it(tmp_path: Path) -> None:
+    assert not is_native(kineto_text([profiler_step(1, 0, 1)], {}).encode())
+    for text in (b"\n# nThread 1 nGpus 8\n", b"\n\n\n", b"\n", b"\nhello world, this is a log\n", b""):
+        assert not is_native(text)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_are_more_than_unreadable(raw: bytes) -> None:
+    events = PackedEvents()
+    events.add(raw)
+    assert isinstance(list(events.events()), list)
+
+
+def test_a_cut_file_keeps_its_whole_slices(tmp_path: Path) -> None:
+    events = [
+        profiler_step(1, 0, 100),
+        *kernel("gemm", 10, 50, launched_us=1, correlation=1),
+        *all_reduce(50, 60, launched_us=2, correlation=2),
+    ]
+    data = packed(events)
+    path = tmp_path / "0.pftrace"
+    path.write_bytes(data[:-3])
+    trace = read_trace(path)
+    assert trace.notes.damage == "it ends within a packet"
+    assert len(trace.events) == len(events) - 1
+
+
+OUTER, INNER, NEXT, NOTHING = ("outer", 0, 10), ("inner", 2, 4), ("next", 10, 12), ("nothing", 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("begins_and_ends", "spans"),
+    [
+        ("OUTER INNER inner NOTHING nothing outer NEXT next", [OUTER, INNER, NOTHING, NEXT]),  # in the order of time
+        ("OUTER INNER NOTHING NEXT outer inner nothing next", [OUTER, INNER, NOTHING, NEXT]),  # as torch writes
+        ("OUTER NEXT outer next", [OUTER, NEXT]),  # both orders at once: apart rather than inside each other
+        ("OUTER INNER outer", [INNER]),  # an end is missing
+    ],
+)
+def test_begins_find_their_ends(begins_and_ends: str, spans: list[tuple[str, int, int]]) -> None:
+    events = PackedEvents()
+    known = {own[0]: own for own in (OUTER, INNER, NEXT, NOTHING)}
+    for word in begins_and_ends.split():
+        name, start, end = known[word.lower()]
+        time_ns, kind, named = (start, 1, put(23, name)) if word.isupper() else (end, 2, b"")
+        events.add(put(8, time_ns * 1000) + put(11, put(9, kind) + put(11, 7) + named))
+    found = {own["name"]: (own["name"], own["ts"], own["ts"] + own["dur"]) for own in events.events()}
+    if len(spans) > 1:
+        assert found == {own[0]: own for own in spans}
+    else:
+        assert len(found) == 1
+
+
+def test_another_protobuf_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "0.pftrace"
+    path.write_bytes(put(1, put(8, 5)) + put(2, b"other"))
+    with pytest.raises(BadInput, match="neither JSON nor a Perfetto trace"):
+        read_trace(path)
+    path.write_bytes(put(1, put(8, 5)))
+    with pytest.raises(BadInput, match="holds no slice"):
+        read_trace(path)
+    path.write_text(json.dumps({"traceEvents": []}))
+    with pytest.raises(BadInput, match="holds no timed event"):
+        read_trace(path)
