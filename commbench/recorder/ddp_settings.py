@@ -19,7 +19,10 @@ _HOOKS_OF_TORCH = {
     "bf16_compress_hook": "bf16",
     "powerSGD_hook": "powersgd",
     "batched_powerSGD_hook": "powersgd",
+    "ALLREDUCE": "none",
+    "FP16_COMPRESS": "fp16",
 }
+_BUILT_IN = "BuiltinCommHookType."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,10 @@ def _caps(ddp: Any) -> tuple[int, int]:  # noqa: ANN401  DDP, whose inner parts 
 
 def _hook_name(ddp: DistributedDataParallel) -> str:
     """Return what form gradients are sent in: one of torch's own by our name for it, else "own: " and the hook's name."""
+    any_ddp: Any = ddp
+    built_in: str = any_ddp._get_ddp_logging_data().get("comm_hook", "")
+    if built_in.startswith(_BUILT_IN):
+        return _HOOKS_OF_TORCH.get(built_in.removeprefix(_BUILT_IN), f"own: {built_in}")
     tap = tap_of(ddp)
     hooks: list[Callable[..., Any]] = [hook for hook, _ in ddp._comm_hooks] or [tap.hook if tap else average_over_ranks]
     hook = hooks[0].func if isinstance(hooks[0], partial) else hooks[0]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import GradBucket
 from torch.nn.parallel import DistributedDataParallel
 
+from commprof.commbench.errors import BadInput
 from commprof.commbench.recorder.bucket_tap import BucketTap, tap_of
 from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.records.training import BucketTiming, GradientTimeline, ParameterTiming
@@ -49,7 +50,7 @@ class GradientRecorder:
         self._sends = isinstance(ddp, DistributedDataParallel)
         self._alone = alone
         self._tap: BucketTap | None = None
-        self._is_guest = False
+        self._is_guest = self._has_builtin_hook = False
         self._parameters = dict(bare(model).named_parameters())
         self._names = {id(parameter): name for name, parameter in self._parameters.items()}
         self._backward: Backward | None = None
@@ -85,11 +86,23 @@ class GradientRecorder:
             self._tap = tap_of(self._ddp)
             self._is_guest = self._tap is not None
             if self._tap is None:
-                self._tap = BucketTap(self._ddp, self, alone=self._alone)
-                self._tap.attach()
-            self._tap.listener = self
+                self._tap = self._attached_tap(self._ddp)
+            if self._tap is not None:
+                self._tap.listener = self
         trained: list[Any] = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
         self._hooks = [parameter.register_post_accumulate_grad_hook(self._ready) for parameter in trained]
+
+    def _attached_tap(self, ddp: DistributedDataParallel) -> BucketTap | None:
+        """Return a tap in its place; None where its place is taken and the training goes before what can be seen of it."""
+        tap = BucketTap(ddp, self, alone=self._alone)
+        try:
+            tap.attach()
+        except BadInput:
+            if self._alone or not self._own_work.may_end:
+                raise
+            self._has_builtin_hook = True
+            return None
+        return tap
 
     def detach(self) -> None:
         self.release()
@@ -108,6 +121,8 @@ class GradientRecorder:
         """Yield, in words, what of the training could not be seen."""
         if self._sends and self._ddp is None:
             yield "DDP's python_reducer sends every gradient by itself: there are no buckets to see"
+        if self._has_builtin_hook:
+            yield "the model's communication hook is built into torch's C++: there are no buckets to see"
         trained = {name: _num_bytes(p) for name, p in self._parameters.items() if p.requires_grad}
         silent = [name for name in trained if ("ready", name) not in self._samples]
         if self.has_samples and silent:

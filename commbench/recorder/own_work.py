@@ -20,6 +20,11 @@ class OwnWork:
         self._let_go = let_go
         self.ended = False
 
+    @property
+    def may_end(self) -> bool:
+        """Whether a failure ends the work and nothing else."""
+        return self._let_go is not None
+
     def do(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do a piece of work; its error, whatever it is, must not reach the job that is only looked at."""
         if not self.ended:

@@ -72,6 +72,12 @@ def own_hook(state: object, bucket: dist.GradBucket) -> torch.futures.Future[Ten
     return default_hooks.fp16_compress_hook(None, bucket)  # type: ignore[arg-type]
 
 
+def builtin(model: nn.Module) -> nn.Module:
+    ddp = DDP(model)
+    ddp._register_builtin_comm_hook(dist.BuiltinCommHookType.FP16_COMPRESS)  # type: ignore[no-untyped-call]
+    return ddp
+
+
 KINDS: dict[str, Wrap] = {
     "ddp": DDP,
     "caps": lambda model: DDP(model, bucket_cap_mb=0.0003, find_unused_parameters=True, gradient_as_bucket_view=True),
@@ -79,6 +85,7 @@ KINDS: dict[str, Wrap] = {
     "fp16": hooked(default_hooks.fp16_compress_hook),
     "own hook": hooked(own_hook),
     "python_reducer": compiled,
+    "builtin hook": builtin,
     "zero_redundancy_optimizer": DDP,
     "given bare": DDP,
     "compute_only": DDP,

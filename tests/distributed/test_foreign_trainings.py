@@ -91,6 +91,10 @@ def test_what_was_not_seen_is_counted_and_said(trainings: Path) -> None:
     assert read_info(trainings / "python_reducer").unseen == (
         "DDP's python_reducer sends every gradient by itself: there are no buckets to see",
     )
+    assert read_info(trainings / "builtin-hook").unseen == (
+        "the model's communication hook is built into torch's C++: there are no buckets to see",
+    )
+    assert workload(trainings, "builtin hook").communication_hook == "fp16"
     (lost,) = read_info(trainings / "fsdp1").unseen
     assert lost == "the gradients of 4 of 4 parameters (424 B of 424 B) were never seen"
     assert read_info(trainings / "ddp").unseen == ()
