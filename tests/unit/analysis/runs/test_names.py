@@ -215,6 +215,27 @@ def test_a_circle_of_links_ends(tmp_path: Path) -> None:
     assert sorted(found.name(run) for run in found.runs) == ["elsewhere", "real"]
 
 
+def test_a_link_that_may_not_be_followed_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As /proc/1/cwd is for all but root."""
+    place(tmp_path / "real")
+    (tmp_path / "barred").symlink_to("/proc/1/cwd")
+    real = os.stat
+
+    def refuse(path: object, **how: object) -> os.stat_result:
+        if "barred" in str(path):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, **how)  # type: ignore[arg-type, call-overload, no-any-return]
+
+    monkeypatch.setattr(os, "stat", refuse)
+    found = find_runs(tmp_path)
+    assert [found.name(run) for run in found.runs] == ["real"]
+
+
+def test_a_word_too_long_for_a_path_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "x" * 5000]) == 2
+    assert len(capsys.readouterr().err) < 300
+
+
 def test_hostile_names_and_broken_cards_are_listed_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place(tmp_path / "x\x1b[2J\n\u202ey", failure="\x1b[31m", status="failed")
     place(tmp_path / "plain").rename(tmp_path / os.fsdecode(b"\xff\xfe"))
