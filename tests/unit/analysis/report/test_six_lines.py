@@ -93,7 +93,7 @@ def test_of_disturbed_runs_nothing_is_decided_advised_or_priced(tmp_path: Path) 
     add_surroundings(tmp_path / "real", samples(*[(0.5, 0.5)] * 5))
     told = six_lines(gather(folders))
     assert told.verdict.startswith(
-        "How many ranks to use cannot be told. 2: cannot be told: other processes disturbed these runs (1.26x (predicted"
+        "How many ranks to use cannot be told. 2: cannot be told: other processes disturbed these runs (2: 1.26x, predicted "
     )
     assert told.why == told.cost == "cannot be told from disturbed runs."
     assert told.change == "End what else runs there, and measure again."
@@ -132,7 +132,7 @@ def test_ranks_that_share_cores_speak_for_no_devices(tmp_path: Path) -> None:
     root = add_study(tmp_path / "demo", cores_per_node=2)
     verdict = six_lines(gather([root])).verdict
     assert verdict.startswith("Use 2 ranks. 2: yes, 1.82x")
-    assert "4: cannot be told: its ranks share too few cores to speak for as many devices (3.20x" in verdict
+    assert "4: cannot be told: its ranks share too few cores to speak for as many devices (4: 3.20x, predicted 3.56)" in verdict
 
 
 def test_hostile_words_stay_words_on_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

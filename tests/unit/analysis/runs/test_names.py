@@ -180,7 +180,9 @@ def test_ls_lists_the_newest_first_and_a_studys_stages_in_the_study(capsys: pyte
     assert listed[2]["num_stages"] == 1
     assert {own["kind"] for own in listed} <= set(KINDS)
     assert main(["ls", "demo"]) == 0
-    assert "bench-n4" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "bench-n4" in shown
+    assert "study" not in shown
 
 
 def test_ls_says_what_each_can_be_used_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,8 +193,8 @@ def test_ls_says_what_each_can_be_used_for(tmp_path: Path, capsys: pytest.Captur
     place(runs / "dead", status="failed", failure="rank 1 was killed\nby SIGKILL")
     assert main(["ls", str(runs)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "for fit, check, predict and advise with a profile on one rank, report, plots" in shown
-    assert "for predict and advise with a bench, report, plots" in shown
+    assert "for report, plots, fit, check; with a profile on one rank predict, advise" in shown
+    assert "for report, plots; with a bench predict, advise" in shown
     assert "for nothing: it holds no measurement; it is failed: rank 1 was killed by SIGKILL" in shown
 
 
