@@ -207,6 +207,9 @@ def test_ls_is_bounded_and_says_what_it_leaves_out(tmp_path: Path, capsys: pytes
     assert len(shown.splitlines()) < 10
     assert not find_runs(tmp_path, most_folders=5).whole
     assert find_runs(tmp_path, most_folders=13).whole
+    for word in ("latest", "run0"):  # a newer one may lie where nobody looked
+        with pytest.raises(BadInput, match="too many folders"):
+            run_named(word, find_runs(tmp_path, most_folders=2))
 
 
 def test_a_circle_of_links_ends(tmp_path: Path) -> None:
