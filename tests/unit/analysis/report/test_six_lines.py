@@ -128,6 +128,19 @@ def test_measured_speedups_are_decided_on_without_a_prediction(tmp_path: Path) -
     assert told.how_sure.startswith("2 was measured, and not predicted.")
 
 
+@pytest.mark.parametrize(("drifts", "answer"), [(0.0, "yes"), (0.1, "perhaps")])
+def test_a_gain_within_the_machines_drift_is_not_sure(tmp_path: Path, drifts: float, answer: str) -> None:
+    """1.10x or 1.15x; two runs of a quiet machine differ by 5 % at most, of one whose pace changes by 10 % by 17 %."""
+    paces = [1 + drifts * (i // 4 % 2) for i in range(16)]
+    alone = [step(i, forward_s=0.04 * pace, backward_s=0.06 * pace) for i, pace in enumerate(paces)]
+    both = [step(i, forward_s=0.08, backward_s=0.105) for i in range(16)]
+    folders = [
+        write_training_run(tmp_path / "one", alone, world_size=1),
+        write_training_run(tmp_path / "two", both, world_size=2),
+    ]
+    assert f"2: {answer}, 1.1" in six_lines(gather(folders)).verdict
+
+
 def test_ranks_that_share_cores_speak_for_no_devices(tmp_path: Path) -> None:
     root = add_study(tmp_path / "demo", cores_per_node=2)
     verdict = six_lines(gather([root])).verdict
