@@ -10,7 +10,7 @@ from commprof.analysis.report.numbers.plain_text import file_stem
 from commprof.commbench.errors import BadInput
 from commprof.commbench.progress import progress
 from commprof.commbench.units import printable
-from commprof.commbench.verb import Verb
+from commprof.commbench.verb import RunName, Verb
 
 if TYPE_CHECKING:
     from commprof.analysis.report.figure_set import NamedFigure
@@ -21,7 +21,9 @@ _MOST_NAMED = 6  # figures that lack the same
 
 
 def add_plots_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("root", type=Path, metavar="ROOT", help="a folder; runs and studies are searched for in it and below")
+    parser.add_argument(
+        "root", type=RunName(), metavar="ROOT", help="a folder; runs and studies are searched for in and below it"
+    )
     parser.add_argument("--out", type=Path, default=Path("plots"), metavar="DIR", help="where the files go (plots)")
     parser.add_argument("--format", choices=("png", "svg", "pdf"), default="png", help="kind of file (png, 200 dots per inch)")
     parser.add_argument(

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from commprof.analysis.runs.found import RUNS, FoundRuns, find_runs
 from commprof.analysis.runs.names import names_a_kind, run_named
+from commprof.commbench.errors import BadInput
 from commprof.commbench.units import printable
 from commprof.commbench.verb import RunName
+
+_LONGEST_SHOWN = 120
 
 
 def name_runs(actions: Sequence[argparse.Action], args: argparse.Namespace, argv: Sequence[str]) -> list[str]:
@@ -35,7 +38,7 @@ def name_runs(actions: Sequence[argparse.Action], args: argparse.Namespace, argv
 def _folder(word: str, name: RunName, search: Callable[[], FoundRuns], found: dict[str, Path]) -> Path:
     """Return the folder of the run that a word names; what names none is left to the verb, which knows what it takes."""
     path = Path(word)
-    if (name.or_else and not names_a_kind(word)) or path.exists():
+    if _is_there(path) or (name.or_else and not names_a_kind(word)):
         return path
     run = run_named(word, search(), ended_early=name.ended_early)
     if run is None:
@@ -43,6 +46,14 @@ def _folder(word: str, name: RunName, search: Callable[[], FoundRuns], found: di
     sys.stderr.write(printable(run.told) + "\n")
     found[word] = run.path
     return run.path
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # too long for a path, or in a folder that is not ours to look into
+        shown = str(path) if len(str(path)) <= _LONGEST_SHOWN else f"{str(path)[:_LONGEST_SHOWN]}..."
+        raise BadInput(f"cannot look at {shown}: {error.strerror}; name a run folder") from None
 
 
 def _with_folders(argv: Sequence[str], flags: Sequence[str], found: Mapping[str, Path]) -> Iterator[str]:

@@ -67,10 +67,10 @@ def _folders(folder: Path, levels: int) -> Iterator[tuple[Path, bool]]:
         return
     yield folder, any(entry.name == RUN_FILE for entry in inside)
     for entry in inside if levels else ():
-        if entry.name in NO_RUNS_INSIDE or entry.name.startswith(".") or not entry.is_dir():
+        if entry.name in NO_RUNS_INSIDE or entry.name.startswith(".") or not os.path.isdir(entry.path):
             continue
         below = Path(entry.path)
         if not entry.is_symlink():
             yield from _folders(below, levels - 1)
-        elif (below / RUN_FILE).is_file():
+        elif os.path.isfile(below / RUN_FILE):  # unlike Path's, False where it may not be asked
             yield below, True

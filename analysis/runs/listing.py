@@ -41,7 +41,8 @@ class ListedRun:
 
 def listed_runs(found: FoundRuns) -> list[ListedRun]:
     """Return the runs that are no stage of a study below the folder, the newest first."""
-    return [_listed(run, found) for run in found.outermost]
+    inside = [run for run in found.outermost if run.path != found.root or run.info.kind != "study"]
+    return [_listed(run, found) for run in inside]
 
 
 def listing_sheet(listed: Sequence[ListedRun], found: FoundRuns, most: int) -> list[Block]:

@@ -44,13 +44,19 @@ def names_a_kind(word: str) -> bool:
 def run_named(word: str, found: FoundRuns, *, ended_early: bool = False) -> NamedRun | None:
     """Return the run; None where no run's name begins like that.
 
-    Raises BadInput where several do, where there is no such kind, and where no run of it has completed (or ended early).
+    Raises BadInput where several do, where there is no such kind, where no run of it has completed (or ended early), and where
+    not all folders were looked into: a newer one may lie there.
     """
+    run: NamedRun | None
     if word == "latest":
-        return _newest(word, "run", found, found.outermost, ended_early=ended_early)
-    if word.startswith("@"):
-        return _of_kind(word, found, ended_early=ended_early)
-    return _beginning_with(word, found)
+        run = _newest(word, "run", found, found.outermost, ended_early=ended_early)
+    elif word.startswith("@"):
+        run = _of_kind(word, found, ended_early=ended_early)
+    else:
+        run = _beginning_with(word, found)
+    if run is not None and not found.whole:
+        raise BadInput(f"{word}: too many folders lie below {found.root} to look into all of them; name the run's path")
+    return run
 
 
 def _of_kind(word: str, found: FoundRuns, *, ended_early: bool) -> NamedRun:

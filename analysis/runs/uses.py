@@ -22,26 +22,31 @@ def uses_of(run: Run) -> str:
     raw = run.path / _RAW_FILES[kind]
     if not (raw.is_file() and raw.stat().st_size):
         return "nothing: it holds no measurement" + _ended(run)
-    return ", ".join(_verbs(run)) + ("" if status == "completed" else f"; only as far as it got{_ended(run)}")
+    return f"{', '.join(_verbs(run))}{_with_others(run)}" + (
+        "" if status == "completed" else f"; only as far as it got{_ended(run)}"
+    )
 
 
 def _verbs(run: Run) -> Iterator[str]:
-    kind, alone = kind_of(run), run.world_size == 1
-    if kind == "bench":
-        yield from ("fit", "check") if not alone else ("check",)
-        if not alone:
-            yield "predict and advise with a profile on one rank"
-    elif kind == "links":
+    """Yield the verbs that take such a run by itself."""
+    yield from ("report", "plots")
+    if run.info.kind == "bench" and run.world_size > 1:
+        yield "fit"
+    if run.info.kind in ("bench", "links"):
         yield "check"
-    elif kind == "contention":
-        yield "predict with a profile and a bench"
-    elif kind == "compute":
-        yield f"predict {run.world_size} ranks with a profile and a bench"
-    elif (alone or run.info.imported_from is not None) and (run.path / "gradients.json").is_file():
-        yield "predict and advise with a bench"
     if run.traced:
         yield "trace"
-    yield "report, plots"
+
+
+def _with_others(run: Run) -> str:
+    """Say which verbs take it beside other runs, and beside which."""
+    kind, alone = kind_of(run), run.world_size == 1
+    if kind == "bench" and not alone:
+        return "; with a profile on one rank predict, advise"
+    if kind in ("contention", "compute"):
+        return "; with a profile and a bench predict, advise"
+    profiles = kind == "train" and (alone or run.info.imported_from is not None)
+    return "; with a bench predict, advise" if profiles and (run.path / "gradients.json").is_file() else ""
 
 
 def _ended(run: Run) -> str:

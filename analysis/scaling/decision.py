@@ -5,7 +5,7 @@ ranks that were found worth having last, one rank's 1 to begin with; not, where 
 in samples per second over one rank's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,11 +41,16 @@ class RankAnswer:
     answer: Answer
     over: int
 
+    @property
+    def unknown(self) -> str:
+        """Return why nothing can be said; empty where something is."""
+        return (self.candidate.unknown or self.candidate.no_gain) if self.answer == "unknown" else ""
+
     def __str__(self) -> str:
         """Write it: `2: yes, 1.84x (predicted 1.92, 1.79 to 2.06)`."""
-        own, told = self.candidate, _told(self.candidate)
         if self.answer == "unknown":
-            return f"{own.world_size}: cannot be told: {own.unknown or own.no_gain}{f' ({told})' if told else ''}"
+            return _cannot_tell([self])
+        own, told = self.candidate, _told(self.candidate)
         if self.answer == "yes":
             return f"{own.world_size}: yes, {told}"
         fewer = "one rank" if self.over == 1 else f"{self.over} ranks"
@@ -72,8 +77,11 @@ class Decision:
         return {own.candidate.world_size: "cannot be told" if own.answer == "unknown" else own.answer for own in self.answers}
 
     def __str__(self) -> str:
-        """Write what to do, then the answers."""
-        return f"{self.advice}. {'. '.join(map(str, self.answers))}." if self.answers else f"{self.advice}."
+        """Write what to do, then the answers; a reason that several have is given once."""
+        told = [str(own) for own in self.answers if own.answer != "unknown"]
+        reasons = dict.fromkeys(own.unknown for own in self.answers if own.unknown)
+        told += [_cannot_tell([own for own in self.answers if own.unknown == reason]) for reason in reasons]
+        return "".join(f"{sentence}. " for sentence in (self.advice, *told)).rstrip()
 
     @property
     def advice(self) -> str:
@@ -111,8 +119,23 @@ def _answer(own: Candidate, best: float) -> Answer:
     return "yes" if low > best else "perhaps"
 
 
+def _cannot_tell(answers: Sequence[RankAnswer]) -> str:
+    """Write the numbers of ranks of which one reason forbids to say anything, and what was seen of them nevertheless."""
+    numbers = " and ".join(str(own.candidate.world_size) for own in answers)
+    seen = "; ".join(f"{own.candidate.world_size}: {told}" for own in answers if (told := _seen(own.candidate)))
+    return f"{numbers}: cannot be told: {answers[0].unknown}{f' ({seen})' if seen else ''}"
+
+
+def _seen(own: Candidate) -> str:
+    if own.speedup is None:
+        return ""
+    if not own.measured:
+        return f"{own.speedup:.2f}x predicted"
+    return f"{own.speedup:.2f}x" + ("" if own.predicted is None else f", predicted {own.predicted:.2f}")
+
+
 def _told(own: Candidate) -> str:
-    """Write the speedup and in brackets what was predicted; in round brackets already, without them."""
+    """Write the speedup and in brackets what was predicted."""
     if own.speedup is None:
         return ""
     span = "" if own.interval is None else f"{own.interval.low:.2f} to {own.interval.high:.2f}"

@@ -51,7 +51,7 @@ class _SingleStep:
 
 def check_comparable(runs: Sequence[Run], profiles: Sequence[Run], drift: float) -> None:
     """Raise UnusableData where runs contradict each other; `profiles` are those that one rank's step is taken from."""
-    for found in _of_runs(runs, _single_step(profiles), pace_margin(drift)):
+    for found in _of_runs(runs, _single_step(profiles), pace_margin(min(drift, TOLD_DRIFT))):
         raise UnusableData(found.reason + _drifted(drift))
 
 
@@ -65,7 +65,7 @@ def contradictions(runs: Sequence[Run], predicted: PredictionSet | None) -> dict
     if predicted is None and not own:
         return {}
     single, drift = _single_step(own, predicted), drift_of(runs)
-    margin = pace_margin(drift)
+    margin = pace_margin(min(drift, TOLD_DRIFT))
     found = [*_of_runs(runs, single, margin), *(_of_prediction(predicted, margin) if predicted is not None else ())]
     if whole := next((one for one in found if one.of_single), None):
         sizes = {run.world_size for run in runs} | {p.world_size for p in (predicted.predictions if predicted else ())}
@@ -105,7 +105,7 @@ def _single_step(profiles: Sequence[Run], predicted: PredictionSet | None = None
 
 def pace_margin(drift: float) -> float:
     """Return the factor by which the medians of two runs differ at most, in 95 % of cases; `drift` is `drift_of`'s."""
-    return exp(_Z95 * hypot(PACE_ERROR, sqrt(2) * min(drift, TOLD_DRIFT)))
+    return exp(_Z95 * hypot(PACE_ERROR, sqrt(2) * drift))
 
 
 def _drifted(drift: float) -> str:

@@ -180,7 +180,9 @@ def test_ls_lists_the_newest_first_and_a_studys_stages_in_the_study(capsys: pyte
     assert listed[2]["num_stages"] == 1
     assert {own["kind"] for own in listed} <= set(KINDS)
     assert main(["ls", "demo"]) == 0
-    assert "bench-n4" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "bench-n4" in shown
+    assert "study" not in shown
 
 
 def test_ls_says_what_each_can_be_used_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,8 +193,8 @@ def test_ls_says_what_each_can_be_used_for(tmp_path: Path, capsys: pytest.Captur
     place(runs / "dead", status="failed", failure="rank 1 was killed\nby SIGKILL")
     assert main(["ls", str(runs)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "for fit, check, predict and advise with a profile on one rank, report, plots" in shown
-    assert "for predict and advise with a bench, report, plots" in shown
+    assert "for report, plots, fit, check; with a profile on one rank predict, advise" in shown
+    assert "for report, plots; with a bench predict, advise" in shown
     assert "for nothing: it holds no measurement; it is failed: rank 1 was killed by SIGKILL" in shown
 
 
@@ -205,6 +207,9 @@ def test_ls_is_bounded_and_says_what_it_leaves_out(tmp_path: Path, capsys: pytes
     assert len(shown.splitlines()) < 10
     assert not find_runs(tmp_path, most_folders=5).whole
     assert find_runs(tmp_path, most_folders=13).whole
+    for word in ("latest", "run0"):  # a newer one may lie where nobody looked
+        with pytest.raises(BadInput, match="too many folders"):
+            run_named(word, find_runs(tmp_path, most_folders=2))
 
 
 def test_a_circle_of_links_ends(tmp_path: Path) -> None:
@@ -213,6 +218,27 @@ def test_a_circle_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "runs" / "elsewhere").symlink_to(tmp_path / "runs" / "real")
     found = find_runs(tmp_path / "runs")
     assert sorted(found.name(run) for run in found.runs) == ["elsewhere", "real"]
+
+
+def test_a_link_that_may_not_be_followed_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As /proc/1/cwd is for all but root."""
+    place(tmp_path / "real")
+    (tmp_path / "barred").symlink_to("/proc/1/cwd")
+    real = os.stat
+
+    def refuse(path: object, **how: object) -> os.stat_result:
+        if "barred" in str(path):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, **how)  # type: ignore[arg-type, call-overload, no-any-return]
+
+    monkeypatch.setattr(os, "stat", refuse)
+    found = find_runs(tmp_path)
+    assert [found.name(run) for run in found.runs] == ["real"]
+
+
+def test_a_word_too_long_for_a_path_is_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "x" * 5000]) == 2
+    assert len(capsys.readouterr().err) < 300
 
 
 def test_hostile_names_and_broken_cards_are_listed_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,12 @@ def test_each_number_of_ranks_is_judged_against_fewer(candidates: list[Candidate
     assert found.advice.startswith(advice)
 
 
+def test_a_reason_that_several_have_is_given_once() -> None:
+    found = decide([measured(2, 1.9, unknown="others ran"), measured(4, 2.5, unknown="others ran")])
+    told = "2 and 4: cannot be told: others ran (2: 1.90x, predicted 1.92; 4: 2.50x, predicted 1.92)."
+    assert str(found) == f"How many ranks to use cannot be told. {told}"
+
+
 SPEEDUPS = st.floats(0.1, 20)
 
 
