@@ -38,7 +38,7 @@ def name_runs(actions: Sequence[argparse.Action], args: argparse.Namespace, argv
 def _folder(word: str, name: RunName, search: Callable[[], FoundRuns], found: dict[str, Path]) -> Path:
     """Return the folder of the run that a word names; what names none is left to the verb, which knows what it takes."""
     path = Path(word)
-    if _is_there(path) or (name.or_else and not names_a_kind(word)):
+    if (name.or_else and not names_a_kind(word)) or _is_there(path):
         return path
     run = run_named(word, search(), ended_early=name.ended_early)
     if run is None:
