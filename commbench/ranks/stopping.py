@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -21,6 +22,8 @@ from commprof.commbench.errors import Interrupted
 _ECHO_S = 3.0
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ORPHANS_GRACE_S = 5.0  # for a rank whose launcher has gone: it marks the run, then it is killed whatever it does
+_INIT = 1
+_LAUNCHERS = ("python", "torchrun", "pt_")  # torch names its own processes pt_...
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a forked child may only call it
 
@@ -126,10 +129,22 @@ def end_with_launcher() -> None:
         alive = os.pidfd_open(launcher)
     except OSError:
         alive = None  # it is gone already, or this kernel is older than 5.3 and SIGTERM has to do
-    if os.getppid() != launcher:
+    if os.getppid() != launcher or (launcher == _INIT and not _may_start_ranks(_INIT)):
         os._exit(128 + signal.SIGTERM)
     if alive is not None:
         threading.Thread(target=_kill_after, args=(alive,), name="commprof-launcher", daemon=True).start()
+
+
+def _may_start_ranks(process: int) -> bool:
+    """Say whether a process may be a launcher: a Python, or torchrun, which may well be a container's first process.
+
+    A rank whose launcher died before it could ask to die with it has become the child of a first process that is neither.
+    """
+    try:
+        name = Path(f"/proc/{process}/comm").read_text()
+    except OSError:
+        return True  # this system does not tell
+    return name.startswith(_LAUNCHERS)
 
 
 def _kill_after(process: int) -> None:

@@ -1,4 +1,4 @@
-"""Real processes, each with a deadline of its own: gloo ranks under torchrun, as users start them, or forked without it.
+"""Real processes, each with a deadline of its own: gloo ranks under --nproc, as users start them, or forked without it.
 
 Ranks are forked where a test asks what ranks do rather than how they are started or what becomes of them when one dies.
 """

@@ -7,8 +7,12 @@ import pytest
 import yaml
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.rundir import create_owned_run
+from commprof.study.cli import _open_study
+from commprof.study.files import set_aside
 from commprof.study.identity import STUDY_FILE, check_identity, write_identity
 from commprof.study.plan import load_study
+from tests.factory import run_info
 
 TRAINING = "{model: {vocabulary: 1500}, data: {synthetic_articles: 2000}, training: {batch_size: 8, max_steps: 20}}"
 STUDY = "{name: s, models: [{config: tiny.yaml}], world_sizes: [1, 2]}"
@@ -84,3 +88,18 @@ def test_a_damaged_study_file_is_named(checkout: Path, text: str) -> None:
     (folder / STUDY_FILE).write_bytes(text.encode("latin-1"))
     with pytest.raises(BadInput, match=STUDY_FILE):
         check_identity(folder, load_study(source), source)
+
+
+@pytest.mark.processes  # git tells the commit
+def test_a_study_is_one_commands_and_free_once_that_lets_go(checkout: Path, tmp_path: Path) -> None:
+    source = checkout / "study.yaml"
+    study, folder = load_study(source), tmp_path / "runs" / "s"
+    first = _open_study(folder, study, source)
+    with pytest.raises(BadInput, match="s is being written by process"):
+        _open_study(folder, study, source)
+    stage = folder / "bench-n2"
+    create_owned_run(stage, run_info("bench", status="running"), "still alive")
+    with pytest.raises(BadInput, match="bench-n2 is being written by process"):
+        set_aside(folder, stage)
+    first.release()
+    _open_study(folder, study, source).release()
