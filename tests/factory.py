@@ -105,10 +105,11 @@ def collective(
     in_place: bool = True,
     num_wrong: int | None = 0,
     cpu_s: float | None = None,
+    op: str = "all_reduce",
     **fields: object,
 ) -> CollectiveMeasurement:
     measurement = CollectiveMeasurement(
-        op="all_reduce",
+        op=op,
         dtype="float32",
         message_bytes=message_bytes,
         world_size=world_size,

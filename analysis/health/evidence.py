@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.runs.load import Run
-from commprof.commbench.machine.facts import ENVIRONMENT_FILE, GpuInfo, HostInfo, TelemetrySample
+from commprof.commbench.machine.facts import ENVIRONMENT_FILE, GpuInfo, HostInfo, Hosts, TelemetrySample
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.rundir import read_document, read_records
 from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement, LinkMeasurement
@@ -79,7 +79,7 @@ def load_evidence(run: Run) -> Evidence:
 
 def load_surroundings(run: Run) -> tuple[tuple[HostInfo, ...] | None, tuple[TelemetrySample, ...] | None]:
     """Read what the run's hosts stated and what was sampled of them; raise BadInput for a malformed file."""
-    return _document(run.path / ENVIRONMENT_FILE, tuple[HostInfo, ...]), _telemetry(run.path)
+    return _document(run.path / ENVIRONMENT_FILE, Hosts), _telemetry(run.path)
 
 
 def series_of(measurements: Iterable[CollectiveMeasurement]) -> dict[Series, list[CollectiveMeasurement]]:
