@@ -222,7 +222,7 @@ def _read(path: Path) -> Any:  # noqa: ANN401  whatever the file holds; the call
 def _checkpoints(run: Path) -> list[Path]:
     """Return a run's checkpoints, the latest last."""
     found = {path: _NAME.fullmatch(path.name) for path in (run / "checkpoints").glob("step-*.pt")}
-    steps = {path: int(match[1]) for path, match in found.items() if match is not None}
+    steps = {path: int(match[1]) for path, match in found.items() if match is not None and path.is_file()}
     return sorted(steps, key=steps.__getitem__)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from commprof.analysis.runs.load import Run
 from commprof.commbench.errors import BadInput
-from commprof.commbench.machine.facts import ENVIRONMENT_FILE, HostInfo, TelemetrySample
+from commprof.commbench.machine.facts import ENVIRONMENT_FILE, HostInfo, Hosts, TelemetrySample
 from commprof.commbench.records.rundir import read_document, read_records
 
 MIN_CORES: Final = 0.3
@@ -67,7 +67,7 @@ def load_surroundings(run: Run) -> tuple[tuple[HostInfo, ...] | None, tuple[Tele
     None where there is no such file. Raises BadInput for a malformed one.
     """
     stated, sampled = run.path / ENVIRONMENT_FILE, sorted(run.path.glob("telemetry*.jsonl"))
-    hosts = read_document(stated, tuple[HostInfo, ...]) if stated.exists() else None
+    hosts = read_document(stated, Hosts) if stated.exists() else None
     samples = tuple(sample for file in sampled for sample in read_records(file, TelemetrySample)) if sampled else None
     return hosts, samples
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from commprof.analysis.runs.load import Run
 from commprof.commbench.bench.ceiling import Ceiling, collective_ceiling, wire_bytes_per_s
 from commprof.commbench.errors import BadInput
-from commprof.commbench.machine.facts import ENVIRONMENT_FILE, HostInfo
+from commprof.commbench.machine.facts import ENVIRONMENT_FILE, Hosts
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.rundir import read_document
 from commprof.commbench.units import parse_line_rate
@@ -46,9 +46,7 @@ def _ceiling(run: Run) -> Ceiling:
         return Ceiling(bytes_per_s=rate / 8, reason=f"the emulated line of {info.wire}", algorithm="ring", num_nodes=num_nodes)
     if info.imported_from is not None or not path.exists():
         return Ceiling(bytes_per_s=None, reason="the run does not say what its links are")
-    hosts = read_document(path, tuple[HostInfo, ...])
-    if not hosts:
-        return Ceiling(bytes_per_s=None, reason="the run does not say what its links are")
+    hosts = read_document(path, Hosts)
     here = [rank.pci_bus_id for rank in info.ranks if rank.hostname == hosts[0].hostname and rank.pci_bus_id]
     return collective_ceiling(
         hosts[0],

@@ -23,7 +23,7 @@ from commprof.commbench.bench.sweep import Bench, measure
 from commprof.commbench.display.terminal import Output
 from commprof.commbench.errors import BadInput, Interrupted, OutOfMemory, RunFailed
 from commprof.commbench.machine import hardware
-from commprof.commbench.machine.facts import ENVIRONMENT_FILE, HostInfo
+from commprof.commbench.machine.facts import ENVIRONMENT_FILE, Hosts
 from commprof.commbench.pace import SweepPace
 from commprof.commbench.progress import progress
 from commprof.commbench.ranks.launched import RankContext, detect_rank
@@ -245,7 +245,7 @@ def _cache_bytes(device: torch.device) -> int:
 
 def _ceiling(run: Path, op: str) -> Ceiling:
     """Work out the ceiling from what the run knows of its first host and ranks."""
-    info, host = read_info(run), read_document(run / ENVIRONMENT_FILE, list[HostInfo])[0]
+    info, host = read_info(run), read_document(run / ENVIRONMENT_FILE, Hosts)[0]
     here = [rank.pci_bus_id for rank in info.ranks if rank.hostname == host.hostname and rank.pci_bus_id]
     return collective_ceiling(
         host, backend=info.backend, op=op, world_size=info.world_size, num_nodes=info.num_nodes, pci_bus_ids=here

@@ -5,7 +5,9 @@ A field that the machine or its driver does not state is None, and `absent` says
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from commprof.commbench.records.quantities import Cores, Count, CountAboveZero, NumBytes, Rate, Ratio, Span
 from commprof.commbench.records.types import SoftwareInfo
@@ -94,6 +96,9 @@ class HostInfo:
     absent: dict[str, str]
     driver_cuda: str | None = None
     system: str | None = None
+
+
+Hosts = Annotated[tuple[HostInfo, ...], Meta(min_length=1)]  # what environment.json holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

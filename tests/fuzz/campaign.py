@@ -63,9 +63,9 @@ def _too_slow(signum: int, frame: object) -> None:
     raise TimeoutError(f"more than {SLOW_S:g} s")
 
 
-def run(known: Sequence[Target], tally: Tally, *, executions: int, cpu_s: float) -> None:
+def run(known: Sequence[Target], tally: Tally, *, executions: int, cpu_s: float, first: int = 1) -> None:
     """Draw changes until so many executions are done, so much CPU time is used, or Ctrl-C."""
-    end_s, number = time.process_time() + cpu_s, 0
+    end_s, number = time.process_time() + cpu_s, first - 1
     with suppress(KeyboardInterrupt):
         while tally.executions.total() < executions and time.process_time() < end_s:
             number += 1
@@ -126,6 +126,7 @@ def figures(tally: Tally, cpu_s: float) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--executions", type=int, default=1_000_000, metavar="N")
+    parser.add_argument("--first-round", type=int, default=1, metavar="N", help="another number draws other changes (1)")
     parser.add_argument("--cpu-seconds", type=float, default=1500.0, metavar="S", help="stop there, whatever was done")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write faults.md there")
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"), metavar="DIR", help="inputs that went wrong")
@@ -134,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a script
     tally, start = Tally(), time.process_time()
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
-        run(targets(Path(folder)), tally, executions=args.executions, cpu_s=args.cpu_seconds)
+        run(targets(Path(folder)), tally, executions=args.executions, cpu_s=args.cpu_seconds, first=args.first_round)
     told = figures(tally, time.process_time() - start)
     sys.stdout.write(told)
     if args.out is not None:

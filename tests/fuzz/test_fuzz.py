@@ -57,6 +57,19 @@ def test_found_a_range_of_no_host_is_refused_at_once(text: str) -> None:
         expand_hosts(text)
 
 
+@pytest.mark.parametrize("name", ["osu.log", "imb.log"])
+@pytest.mark.parametrize("between", ["\x85", "\u2028", "\x0c", "x" * 600])
+def test_found_a_title_that_is_in_no_line(name: str, between: str) -> None:
+    """The end of a line for Python is none for a regular expression's dot, and of a line only its beginning is read."""
+    text = (CORPUS / name).read_text()
+    with suppress(CommprofError):
+        read_log(
+            text.replace("# OSU MPI", f"{between}# OSU MPI{between}").replace(
+                "# Benchmarking", f"{between}# Bench{between}marking"
+            )
+        )
+
+
 def test_found_a_column_that_only_looks_like_the_median() -> None:
     text = (CORPUS / "gloo.log").read_text()
     with pytest.raises(CommprofError):

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.reading import open_regular
 from commprof.commbench.records.rundir import replacing
 from commprof.train.config.types import DataConfig, ModelConfig
 from commprof.train.text.articles import Articles, read_articles, source_identity
@@ -124,12 +125,12 @@ def _cache_folder(data: DataConfig) -> Path:
 def _load_encoded(path: Path, model: ModelConfig) -> tuple[EncodedText, EncodedText] | None:
     """Read the cache; None where there is none or where it is damaged, for encoding again mends both."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
             training, evaluation = (
                 EncodedText(tokens=np.asarray(arrays[f"{part}_tokens"]), labels=np.asarray(arrays[f"{part}_labels"]))
                 for part in ("training", "evaluation")
             )
-    except _DAMAGED:
+    except (*_DAMAGED, BadInput):
         return None
     return (training, evaluation) if _is_usable(training, model) and _is_usable(evaluation, model) else None
 

@@ -6,6 +6,7 @@ a barrier. Its header says how far it will go, and `All processes entering MPI_F
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from commprof.analysis.readers.ending import fatal_line
 from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime, data_type, figure, whole_number
@@ -28,7 +29,7 @@ def read_imb(text: str) -> tuple[ForeignSweep, ...]:
     lines = [line[:500].strip() for line in text.splitlines()]
     starts = [index for index, line in enumerate(lines) if TITLE.match(line)]
     found, others = [], []
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in pairwise([*starts, len(lines)]):
         name = str(TITLE.match(lines[start])[1])  # type: ignore[index]
         op = mpi_operation(name)
         sweep = None if op is None else _sweep(lines[start:end], op, lines[:start], last=end == len(lines))

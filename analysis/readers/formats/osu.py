@@ -6,6 +6,7 @@ The number of ranks is nowhere but in the command line. Lines that a library wro
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from commprof.analysis.readers.foreign import ForeignSweep, ForeignTime, data_type, figure, whole_number
 from commprof.analysis.readers.formats.mpi_names import launched_ranks, mpi_operation, ranks_apart
@@ -24,7 +25,7 @@ def read_osu(text: str) -> tuple[ForeignSweep, ...]:
     lines = [_PREFIX.sub("", line[:500]) for line in text.splitlines()]
     starts = [index for index, line in enumerate(lines) if TITLE.search(line)]
     found, others = [], []
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in pairwise([*starts, len(lines)]):
         match = TITLE.search(lines[start])
         assert match is not None
         op = mpi_operation(match[3] or "")

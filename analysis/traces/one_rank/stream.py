@@ -8,12 +8,13 @@ import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from isal import isal_zlib
 
 from commprof.analysis.runs.workers import advance
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.reading import open_regular
 from commprof.commbench.units import format_bytes
 
 BLOCK_BYTES = 2**20  # larger ones leave the processor's cache: half the speed, three times the memory
@@ -71,7 +72,7 @@ class TraceText:
         return block
 
     def _read(self) -> Iterator[bytes]:
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             packed = file.read(2) == _GZIP_MAGIC
             file.seek(0)
             if packed:
@@ -81,7 +82,7 @@ class TraceText:
                     advance(len(block))
                     yield block
 
-    def _unpack(self, file: BinaryIO) -> Iterator[bytes]:
+    def _unpack(self, file: IO[bytes]) -> Iterator[bytes]:
         member = isal_zlib.decompressobj(_GZIP_WINDOW)
         packed = b""
         try:
@@ -95,7 +96,7 @@ class TraceText:
         except _DamagedError as error:
             self.damage = f"its packed data are damaged ({error})"
 
-    def _more(self, file: BinaryIO) -> bytes:
+    def _more(self, file: IO[bytes]) -> bytes:
         packed = file.read(_PACKED_BYTES)
         advance(len(packed))
         return packed

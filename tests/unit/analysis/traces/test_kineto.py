@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -191,7 +192,7 @@ def test_damage_anywhere_gives_an_answer_or_one_line(data: st.DataObject) -> Non
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.json"):
-        with pytest.raises(BadInput, match="cannot be read"):
+        with pytest.raises(BadInput, match="cannot read"):
             read_trace(path)
 
 
@@ -210,3 +211,10 @@ def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
     ):
         with pytest.raises(BadInput, match=message):
             read_trace(trace, limits)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    """Nobody writes to it, so that reading it would never begin."""
+    os.mkfifo(tmp_path / "rank00000.trace.json")
+    with pytest.raises(BadInput, match="it is not a file"):
+        read_trace(tmp_path / "rank00000.trace.json")

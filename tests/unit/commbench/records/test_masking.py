@@ -120,6 +120,7 @@ def test_whatever_the_secret_is_it_does_not_come_through(secret: str, data: st.D
 def test_addresses_in_a_row_are_hidden_each_by_itself() -> None:
     text = "https://u:p=" * 200 + "https://u:a/b@host"
     assert masked(masked(text)) == masked(text) == "https://u:p=" * 200 + "https://***@host"
+    assert masked("u://" * 200 + "u:p@h") == "u://" * 200 + "***@h"
 
 
 @given(st.text(max_size=200))
