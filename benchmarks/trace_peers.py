@@ -70,8 +70,8 @@ Where two differ, and why:
 - **compute against TraceLens**: it counts fills (memset) as computation, so a little less communication is exposed; ours are
   memory, as HTA's are.
 - **overlap**: HTA's is of the union of communication kernels, as ours is; TraceLens' is one less exposed over total.
-- A dash is what a tool does not tell, or where it ended in an error of its own, named below. Without GPU work (gloo) our figures
-  are of the CPU's operators.
+- A dash is what a tool does not tell, or where it ended in an error of its own, named below. Without GPU work (gloo) our
+  figures are of the CPU's operators.
 """
 
 
