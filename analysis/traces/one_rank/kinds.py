@@ -88,8 +88,9 @@ def launching(
     """Return how the GPU events were launched; all arrays have one entry an event, launches only where `known`."""
     graphs = np.array([_GRAPH.search(name) is not None for name in events.names])
     graphed = known & graphs[events.name[launch_row]]
-    waited_ns = np.where(known & ~graphed, np.maximum(start_ns - launched_ns, 0), 0)
-    numbers, index = np.unique(steps, return_inverse=True)
+    queued = known & ~graphed
+    waited_ns = np.maximum(start_ns - launched_ns, 0)[queued]
+    numbers, index = np.unique(steps[queued], return_inverse=True)
     totals = np.zeros(len(numbers), dtype=np.int64)
     np.add.at(totals, index, waited_ns)
     return Launching(queued_ns=tuple(zip(numbers.tolist(), totals.tolist(), strict=True)), num_graphed=int(graphed.sum()))

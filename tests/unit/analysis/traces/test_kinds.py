@@ -91,3 +91,10 @@ def test_without_gpu_work_there_is_nothing_to_tell(tmp_path: Path) -> None:
     trace = reduced(tmp_path, [profiler_step(1, 0, 10), event("cpu_op", "aten::mm", 1, 2)])
     assert summarise_launching({0: trace}) is None
     assert summarise_kinds({0: trace}) == []
+
+
+def test_without_a_launch_call_nothing_tells_the_queue(tmp_path: Path) -> None:
+    trace = reduced(tmp_path, [profiler_step(1, 0, 10), event("kernel", "a", 1, 2, stream=7)])
+    found = summarise_launching({0: trace})
+    assert found is not None
+    assert found.queue_depth is None
