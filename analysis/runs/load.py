@@ -126,7 +126,10 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
 
     What a run on one rank had to assume of DDP is taken from those on several, where they tell it.
     """
-    runs = [load_run(folder) for folder in _folders(paths)]
+    return _with_told_settings([load_run(folder) for folder in _folders(paths)])
+
+
+def _with_told_settings(runs: Sequence[Run]) -> list[Run]:
     workloads = [run.info.workload for run in runs if run.info.workload is not None]
     return [_told(run, workloads) for run in runs]
 
@@ -138,7 +141,8 @@ def _told(run: Run, workloads: Sequence[Workload]) -> Run:
 
 def load_cards(paths: Sequence[Path]) -> list[Run]:
     """Read what runs there are, from their run.json alone: nothing that they have measured is in them."""
-    return [Run(path=path, info=read_info(path), collectives=(), steps={}, gradients=None) for path in _folders(paths)]
+    runs = [Run(path=path, info=read_info(path), collectives=(), steps={}, gradients=None) for path in _folders(paths)]
+    return _with_told_settings(runs)
 
 
 def _folders(paths: Sequence[Path]) -> list[Path]:

@@ -69,7 +69,7 @@ def why_apart(paths: Sequence[Path]) -> str | None:
     if len(studies) > 1:
         return f"{studies[0].name} and {studies[1].name} are both studies"
     runs = [load_cards([path]) for path in paths]
-    together = list({run.path: run for own in runs for run in own}.values())
+    together = load_cards(paths)
     try:
         check_combinable(together)
         check_one_origin([run for run in together if run.info.kind == "bench"])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commprof.analysis.report.sides.sides import why_apart
 from commprof.analysis.runs.ddp_settings import told_settings
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.gather import gather
@@ -62,6 +63,7 @@ def test_own_caps_meet_at_one_rank_and_at_two(tmp_path: Path) -> None:
     assert (gathered.workload.bucket_cap_bytes, gathered.workload.communication_hook) == (2**18, "fp16")
     assert [bucket.num_bytes for bucket in gathered.at[0].buckets] == [3_000_000, 1_000_000]
     assert gathered.at[0].sent_share == 0.5
+    assert why_apart(paths) is None, "one report holds both"
     told = runs(tmp_path / "told", (1, workload(kind="none")), (2, own))
     with pytest.raises(BadInput, match="differ in first_bucket_bytes"):
         gather(load_runs(told))
