@@ -114,7 +114,7 @@ def _expected_of_rank(case: Case, name: str, ended: tuple[str, ...]) -> Outcome:
         return Outcome(130, f"stopped by {name}", ("interrupted",))
     if case.asks and case.phase == "teardown" and case.verb == "bench":
         return Outcome(0, "", ended)  # it remembers to stop after the size in hand, and there is none
-    if case.asks and case.phase == "teardown":
+    if case.asks and case.phase == "teardown" and case.signum != signal.SIGINT:
         return Outcome(130, rf"stopped by {name}", ended)
     if case.signum == signal.SIGINT:
         return Outcome(1, rf"rank {number} was stopped \(SIGINT\)", ended)
