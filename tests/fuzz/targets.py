@@ -160,7 +160,7 @@ def _words() -> Iterator[Target]:
     yield Target(name="sizes", seeds=(b"64M", b"1.5G", b"8"), read=of(parse_bytes))
     yield Target(name="durations", seeds=(b"90min", b"1.5d"), read=of(parse_duration))
     yield Target(name="rates", seeds=(b"200mbit", b"2.5gbit"), read=of(parse_line_rate))
-    yield Target(name="wires", seeds=(b"200mbit", b"1gbit-5ms"), read=of(parse_wire))
+    yield Target(name="wires", seeds=(b"200mbit", b"1gbit"), read=of(parse_wire))
     yield Target(name="buckets", seeds=(b"1M,25M,13M", b"178M/10M"), read=of(parse_buckets))
     yield Target(name="times", seeds=(b"1=19.53 4=42.34",), read=of(lambda text: parse_times(text.split())))
     yield Target(name="SLURM's tasks", seeds=(b"2(x3),1",), read=of(wrong_words(tasks_per_node)))
