@@ -151,11 +151,10 @@ class Watch:
             self._own_work.do(self._note_forward, self._recorder, module, args, kwargs)
 
     def _note_forward(self, recorder: StepRecorder, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._trains(module):
-            return
+        if self._last == "forward" or not self._trains(module):
+            return  # a part of the pass that has begun, or an evaluation
         self._trains_in_training_mode |= module.training
-        if self._is_fresh or self._last != "forward":
-            self._samples += batch_size(args, kwargs) or 0
+        self._samples += batch_size(args, kwargs) or 0
         self._is_fresh = False
         self._turn_to(recorder, "forward")
 
