@@ -92,7 +92,7 @@ def test_the_word_after_its_flag_is_hidden(flag: str) -> None:
         ["training.batch_size=64", "model.heads=8", "data.url=https://host:8080/path@v1/x?rows=3"],
         ["--num-keys", "4", "--keyboard=us", "--author", "me", "--passes", "3", "--monkey=1"],
         ["torchrun", "--rdzv-endpoint=host:29500", "--no-python", "a.py", "C:/x", "git@host:name/repository"],
-        ["--config", "/work/keys/config.yaml", "--bypass", "x", "--assignment=1"],
+        ["--config", "/data/keys/config.yaml", "--bypass", "x", "--assignment=1"],
     ],
     ids=" ".join,
 )
