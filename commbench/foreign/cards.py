@@ -7,6 +7,7 @@ No rank asks another one: a collective of ours among theirs would wait for ranks
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -67,11 +68,20 @@ class RankRun:
             kind="in_turn" if in_turn else kind,
             sent_share=None if tap is None else tap.sent_share,
         )
-        words = (*recorder.unseen(), *([unseen] if unseen else []))
+        words = (*recorder.unseen(), *([unseen] if unseen else []), *self._sent_all_the_same())
         card = replace(card, info=replace(card.info, workload=workload, unseen=words))
         write_document(self._path, card)
         if self.context.rank == 0:
             write_document(self.folder / RUN_FILE, card.info)
+
+    def _sent_all_the_same(self) -> Iterator[str]:
+        if self._asked.compute_only and not self._is_silent():
+            yield "--compute-only keeps DDP's gradients on their rank, and this model is not DDP's: its ranks exchanged as ever"
+
+    def _is_silent(self) -> bool:
+        """Say whether the ranks send nothing: asked for, and DDP's, whose gradients alone can be kept."""
+        is_ddp = training_kind(self._model, exchanged=False) == "ddp"
+        return self._asked.compute_only and (is_ddp or self.context.world_size == 1)
 
     def close(self) -> None:
         self._sampling.close()
@@ -85,8 +95,8 @@ class RankRun:
             gradient_bytes=gradient_bytes,
             samples_per_rank=asked.samples_per_rank or 1,
             sequence_length=None,
-            synchronised=not asked.compute_only,
-            synchronisation="compute_only" if asked.compute_only else "normal",
+            synchronised=not self._is_silent(),
+            synchronisation="compute_only" if self._is_silent() else "normal",
             precision="unknown",
             dataset=asked.dataset,
             kind=training_kind(model, exchanged=False),

@@ -132,6 +132,28 @@ def test_ranks_that_send_nothing(commprof: Commprof, script: Path, tmp_path: Pat
     assert {step.step for step in steps_of(run)} == set(range(1, 12))
 
 
+def test_ranks_that_only_ddp_could_keep_from_sending(commprof: Commprof, tmp_path: Path) -> None:
+    script = tmp_path / "sharded.py"
+    script.write_text(
+        "import torch, torch.distributed as dist\n"
+        "from torch.distributed.fsdp import fully_shard\n"
+        "dist.init_process_group('gloo')\n"
+        "model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 1))\n"
+        "fully_shard(model)\n"
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+        "for _ in range(12):\n"
+        "    model(torch.ones(4, 8)).sum().backward()\n"
+        "    optimizer.step()\n"
+        "    optimizer.zero_grad()\n"
+        "dist.destroy_process_group()\n"
+    )
+    done = commprof("record", "--compute-only", "--", *FORK, "2", script)
+    assert done.returncode == 0, done.stderr
+    _, info, work = the_run(tmp_path)
+    assert (work.kind, work.synchronised, work.synchronisation) == ("fsdp2", True, "normal")
+    assert any("this model is not DDP's: its ranks exchanged as ever" in text for text in info.unseen)
+
+
 def test_torchruns_ranks_and_their_exit_code(commprof: Commprof, script: Path, tmp_path: Path) -> None:
     launcher = Path(sys.executable).parent / "torchrun"
     done = run_in(
