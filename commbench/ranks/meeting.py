@@ -50,7 +50,7 @@ def meet(context: RankContext, timeout_s: float, errors: int) -> Store:
         if _listens(host, port):
             silent = f"rank {context.rank} got no answer at {place} within {timeout_s:g} s"
             return f"{silent}; if another program listens there, set MASTER_PORT"
-        return _not_met(context.rank, place, timeout_s)
+        return _not_met(context.rank, host, place, timeout_s)
 
     with _ending_after(timeout_s + _LEAST_PATIENCE_S, late, errors):
         try:
@@ -114,12 +114,12 @@ def _why_not(error: Exception, rank: int, host: str, place: str, timeout_s: floa
     text = str(error)
     if "EADDRINUSE" in text or "address already in use" in text.lower():
         return f"the port of {place} is taken; set MASTER_PORT to a free one, or let torchrun --standalone choose"
+    return _not_met(rank, host, place, timeout_s)
+
+
+def _not_met(rank: int, host: str, place: str, timeout_s: float) -> str:
     if not _resolves(host):
         return f"rank {rank} finds no address for {host}, where the ranks meet; set MASTER_ADDR to one that every node knows"
-    return _not_met(rank, place, timeout_s)
-
-
-def _not_met(rank: int, place: str, timeout_s: float) -> str:
     return f"rank {rank} did not meet the others at {place} within {timeout_s:g} s; check MASTER_ADDR, firewall, all ranks"
 
 

@@ -162,6 +162,7 @@ def test_there_are_examples_of_every_verb_and_a_walk_from_bench_to_report() -> N
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda own: " ".join(own.words))
 def test_examples_are_right(example: Example, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
+    monkeypatch.setenv("PATH", f"{SCRIPT.parent}:{os.environ['PATH']}")  # torchrun's place
     words = words_here(example.words)
     if example.verb not in ONLY_CHECKED or "--dry-run" in words:
         shutil.rmtree("runs/h100", ignore_errors=True)

@@ -37,7 +37,7 @@ def test_a_batch_script_is_no_rank_and_may_start_its_own(slurm: Cluster, tmp_pat
     script = tmp_path / "job.sh"
     script.write_text(f"#!/bin/sh\n{SCRIPT} bench -b 8 -e 64 -n 3 --nproc 2 --folder r\n")
     finish(slurm, tmp_path, "-N2", script)
-    assert (read_info(tmp_path / "r").launcher, read_info(tmp_path / "r").world_size) == ("torchrun", 2)
+    assert (read_info(tmp_path / "r").launcher, read_info(tmp_path / "r").world_size) == ("commprof", 2)
 
 
 def test_ranks_that_start_ranks_are_refused(slurm: Cluster, tmp_path: Path) -> None:
