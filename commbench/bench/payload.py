@@ -5,10 +5,10 @@ swapped segment or a stale buffer all show, and 127 is prime, so that it lines u
 over ranks stays within the integers that the data type holds exactly; then it is exact in any order and the comparison
 needs no tolerance. Where even m = 2 is too much, only the positions with q < k are q + 1 and the rest are zero.
 
-An average of n ranks takes multiples of n, which gloo divides after the sum. NCCL multiplies each input by 1/n, rounded to the data
-type, before it: for n = 7 in float32 that misses most multiples of 7, and 41 times the rounded 1/41 is not even 1. So unless n
-is a power of two, inputs are n 2^k, whose product is exact where n times the rounded 1/n rounds to 1; elsewhere an average
-is not checked. Integers NCCL divides after the sum.
+An average of n ranks takes multiples of n, which gloo divides after the sum. NCCL multiplies each input by 1/n, rounded to the
+data type, before it: for n = 7 in float32 that misses most multiples of 7, and 41 times the rounded 1/41 is not even 1. So
+unless n is a power of two, inputs are n 2^k, whose product is exact where n times the rounded 1/n rounds to 1; elsewhere an
+average is not checked. Integers NCCL divides after the sum.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Payload:
 
     @property
     def exact(self) -> bool:
-        """Whether the result can be known exactly; not, say, for an average in bfloat16 over 200 ranks, or in float32 over 41."""
+        """Whether the result can be known exactly; not for an average in bfloat16 over 200 ranks, or in float32 over 41."""
         if self.op == "barrier":
             return False
         if self._multiplied_first:
@@ -117,7 +117,7 @@ class Payload:
         return averages and self.dtype.is_floating_point and self.world_size & (self.world_size - 1) != 0
 
     def _powers(self, q: torch.Tensor) -> torch.Tensor:
-        """Return powers of two, as many as sums of theirs stay exact, by position and rank; ones and zeros where that is one."""
+        """Return powers of two by position and rank, as many as sums stay exact of; ones and zeros where that is one."""
         highest = int(self._limit // self.world_size).bit_length() - 1
         if highest >= 1:
             return torch.pow(2.0, q % (highest + 1))

@@ -65,6 +65,8 @@ def run_bench(request: BenchRequest) -> int:
     device = rank_device(context, backend)
     plan = request.plan
     check_operation(plan.op, plan.dtype, plan.reduction, backend)
+    if plan.cuda_graph and backend == "gloo":  # the driver is here, and torch was built without CUDA
+        raise BadInput("-G captures NCCL's kernels, and this torch takes gloo; drop -G, or install torch with CUDA")
     if plan.root >= context.world_size:
         raise BadInput(f"-r {plan.root}: the ranks are 0 to {context.world_size - 1}")
     with (

@@ -1,9 +1,10 @@
 """Is this GPU work computation, communication or a copy, and which collective is it?
 
 NCCL and RCCL name their kernels `ncclKernel_AllReduce_RING_LL_...` (until 2.18), `ncclDevKernel_AllReduce_Sum_f32_...` (since)
-and `ncclDevKernel_Generic...`, whose metadata alone say which collective it is. Kernels that communicate without them are
-listed in CUSTOM_KERNELS; add a line to teach commprof another library. What is not listed is computation, SyncBatchNorm's
-kernels included: its exchange is a NCCL kernel of its own.
+and `ncclDevKernel_Generic...`, whose metadata alone say which collective it is; on symmetric memory `ncclSymDevKernel_...`
+(2.27) and `ncclSymkDevKernel_...` (since). Kernels that communicate without them are listed in CUSTOM_KERNELS; add a line to
+teach commprof another library. What is not listed is computation, SyncBatchNorm's kernels included: its exchange is a NCCL
+kernel of its own.
 """
 
 import re
@@ -19,7 +20,7 @@ KERNEL_CATEGORIES = ("kernel", "Kernel")
 MEMORY_CATEGORIES = ("gpu_memcpy", "gpu_memset", "Memcpy", "Memset")
 LAUNCH_CATEGORIES = ("cuda_runtime", "cuda_driver", "Runtime")
 
-_LIBRARY_KERNEL = re.compile(r"(?:^|\W)(?:nccl|rccl|msccl)(?:Dev)?Kernel")
+_LIBRARY_KERNEL = re.compile(r"(?:^|\W)(?:nccl|rccl|msccl)(?:Symk?)?(?:Dev)?Kernel")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
