@@ -91,7 +91,7 @@ def run_bench(request: BenchRequest) -> int:
         bench = Bench(
             plan=plan,
             device=device,
-            clock=device_clock(device.type),
+            clock=device_clock(device),
             rotate_bytes=0 if plan.hot else _ROTATE_CACHES * _cache_bytes(device),
             stop=stop,
             announce=announce,

@@ -110,7 +110,7 @@ def _measure(
     total = ranks * (ranks - 1) * len(options.sizes)
     pace, start_s = RoundPace(total, len(options.sizes)), time.monotonic()
     with progress("links", total, enabled=dist.get_rank() == 0, left_s=pace.left_s) as report:
-        for number, measurement in enumerate(measure_pairs(options, device, device_clock(device.type), waiting), 1):
+        for number, measurement in enumerate(measure_pairs(options, device, device_clock(device), waiting), 1):
             yield measurement
             pace.note(number, time.monotonic() - start_s)
             report(number, f"{measurement.source} to {measurement.target}")

@@ -52,7 +52,7 @@ def record_steps(
     `samples_per_rank` is what each rank trains on in one optimizer step; `scaling` says whether it stays (weak) or shrinks
     (strong) as ranks are added. `experiment` names the training, by default after the script: runs are compared where it
     and the model agree. `dataset` names what is trained on. Raises BadInput where the folder cannot be made or nothing is to
-    be recorded.
+    be recorded, or the model is on a device that is neither the host nor a CUDA one.
     """
     parameters = list(bare(model).parameters())
     if not any(parameter.requires_grad for parameter in parameters):
@@ -60,6 +60,7 @@ def record_steps(
     if samples_per_rank < 1 or warmup_steps < 0:
         raise BadInput(f"samples_per_rank={samples_per_rank}, warmup_steps={warmup_steps}: use at least 1 and at least 0")
     device = parameters[0].device
+    clock = device_clock(device)
     context = _own_place(device)
     path = Path(folder) if folder is not None else new_run_path(Path("runs"), "train", context.world_size)
     first_cap_bytes, cap_bytes = _bucket_caps(model)
@@ -79,7 +80,6 @@ def record_steps(
     )
     backend = "nccl" if device.type == "cuda" else "gloo"
     run = make_run("train", context, device, path, backend=backend, workload=workload)
-    clock = device_clock(device.type)
     recorder = StepRecorder(
         model, folder=run, rank=context.rank, clock=clock, samples_per_rank=samples_per_rank, warmup_steps=warmup_steps
     )

@@ -8,22 +8,27 @@
         ...                                          optimizer.step()
 
 Phases go to `steps.rankNNNNN.jsonl`, one record a step; a phase entered several times in a step, as under gradient
-accumulation, is their sum. Rank 0 also writes `gradients.json` (gradients.py). Nothing waits for the device before the
-step's end. `own_loop.record_steps` makes the run folder for a loop of the user's own.
+accumulation, is their sum. Rank 0 also writes `gradients.json` (gradients.py). `own_loop.record_steps` makes the run folder for
+a loop of the user's own.
+
+On a GPU a step is read once the next one has been asked for: the host stays a step ahead, as it does in a loop that nobody
+records, and launches and data hide behind the device's work as they do there.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, get_args
 
+import torch
 from torch import Tensor, nn
 from torch._C._autograd import _profiler_enabled
 from torch.profiler import record_function
 
 from commprof.commbench.errors import BadInput, RunFailed
-from commprof.commbench.recorder.gradients import GradientRecorder
+from commprof.commbench.recorder.gradients import Backward, GradientRecorder
 from commprof.commbench.records.rundir import RecordWriter, write_document
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
 from commprof.commbench.timing import Clock
@@ -34,11 +39,31 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Queued:
+    """A step that was asked for and may not have happened yet: its marks, and what is known without the device.
+
+    `read` is when its loss has reached the host.
+    """
+
+    step: int
+    start: Any
+    end: Any
+    read: Any
+    spans: tuple[tuple[Phase, Any, Any], ...]
+    backward: Backward | None
+    dropped: list[Any]
+    loss: Tensor | None
+    num_samples: int
+    profiled: bool
+
+
 class StepRecorder:
     """Records the steps of one rank into a run folder. Entering hooks the model, leaving takes every hook off again.
 
     Every rank of a DDP model must enter and leave. The first `warmup_steps` after `first_step` are marked as warm-up, also in
-    a run that goes on: DDP lays its buckets out anew. `exchanges` is False where DDP's group holds this rank alone.
+    a run that goes on: DDP lays its buckets out anew. `last` is the last step that was read, on a GPU the one before the
+    last. `exchanges` is False where DDP's group holds this rank alone.
     """
 
     def __init__(
@@ -65,6 +90,7 @@ class StepRecorder:
         self._in_step = False
         self._exchanges = exchanges
         self._loss: Tensor | None = None
+        self._queued: _Queued | None = None
         self.last: StepMeasurement | None = None
 
     def __enter__(self) -> Self:
@@ -73,6 +99,9 @@ class StepRecorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        # After an error the device may never come to the last step: a rank may be lost, and the error is to be heard.
+        if self._queued is not None and (kind is None or self._clock.happened(self._queued.read)):
+            self.catch_up()
         self._gradients.detach()
         self._writer.__exit__(kind, error, tb)
         if self._rank == 0 and self._gradients.has_samples:
@@ -80,9 +109,10 @@ class StepRecorder:
 
     @contextmanager
     def step(self, num_samples: int | None = None, *, profiled: bool = False) -> Iterator[None]:
-        """Time one step; its record is on disk when the step ends, and it has none where an exception ends it.
+        """Time one step. It has no record where an exception ends it.
 
-        `num_samples` is this rank's, by default what every step has. Steps that torch.profiler watches are marked as such.
+        Its record is on disk when the step ends; on a GPU when the next one does, or when the recorder is left. `num_samples`
+        is this rank's, by default what every step has. Steps that torch.profiler watches are marked as such.
         """
         self._spans.clear()
         self._gradients.forget_step()
@@ -95,10 +125,11 @@ class StepRecorder:
             finally:
                 self._end_phase()
                 self._in_step = False
-        end = self._clock.mark()
-        self._clock.synchronize()
-        profiled = profiled or _profiler_enabled()
-        self._note_step(self._clock.seconds(start, end), num_samples or self._samples_per_rank, profiled)
+        queued = self._queue(start, num_samples or self._samples_per_rank, profiled or _profiler_enabled())
+        self.catch_up()
+        self._queued = queued
+        if not self._clock.runs_behind:
+            self.catch_up()
 
     def steps(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches, each in a step of its own: fetching it is the data phase, what follows begins as forward.
@@ -143,6 +174,31 @@ class StepRecorder:
         """Remember the step's loss; it is read only after the step has ended on the device."""
         self._loss = loss.detach()
 
+    def catch_up(self) -> None:
+        """Wait for the step that has been asked for and not read yet, if there is one, and write it down."""
+        queued, self._queued = self._queued, None
+        if queued is None:
+            return
+        seconds = self._clock.seconds
+        seconds(queued.start, queued.read)  # everything before has happened then
+        phases = {f"{name}_s": sum(seconds(a, b) for each, a, b in queued.spans if each == name) for name in PHASES}
+        record = StepMeasurement(
+            step=queued.step,
+            **phases,
+            step_s=seconds(queued.start, queued.end),
+            num_samples=queued.num_samples,
+            loss=None if queued.loss is None else float(queued.loss),
+            warmup=queued.step < self._warmup_end,
+            profiled=queued.profiled,
+            synchronised=self._exchanges and self._gradients.synchronised(queued.backward),
+            last_backward_s=self._gradients.backward_s(queued.backward),
+        )
+        self._writer.append(record)
+        self.last = record
+        if record.counts:
+            self._gradients.keep(queued.backward)
+        self._clock.release(_marks_of(queued))
+
     def timeline(self) -> GradientTimeline:
         """Return medians over the steps that count so far."""
         return self._gradients.timeline()
@@ -164,21 +220,39 @@ class StepRecorder:
         self._spans.append((name, start, end))
         named.__exit__(None, None, None)
 
-    def _note_step(self, step_s: float, num_samples: int, profiled: bool) -> None:
-        phases = {f"{name}_s": sum(self._clock.seconds(a, b) for each, a, b in self._spans if each == name) for name in PHASES}
-        record = StepMeasurement(
+    def _queue(self, start: Any, num_samples: int, profiled: bool) -> _Queued:  # noqa: ANN401  a clock's mark
+        """End the step under way on the device's timeline and let its loss follow, without waiting for either."""
+        end = self._clock.mark()
+        backward, dropped = self._gradients.take_step()
+        loss = _on_its_way(self._loss)
+        queued = _Queued(
             step=self._step,
-            **phases,
-            step_s=step_s,
+            start=start,
+            end=end,
+            read=self._clock.mark() if self._clock.runs_behind else end,
+            spans=tuple(self._spans),
+            backward=backward,
+            dropped=dropped,
+            loss=loss,
             num_samples=num_samples,
-            loss=None if self._loss is None else float(self._loss),
-            warmup=self._step < self._warmup_end,
             profiled=profiled,
-            synchronised=self._exchanges and self._gradients.synchronised(),
-            last_backward_s=self._gradients.backward_s(),
         )
-        self._writer.append(record)
-        self.last = record
-        if record.counts:
-            self._gradients.keep()
         self._step += 1
+        return queued
+
+
+def _on_its_way(loss: Tensor | None) -> Tensor | None:
+    """Let a loss on a GPU be copied to the host once it is there; asking for its value now would wait for it."""
+    if loss is None or loss.device.type == "cpu":
+        return loss
+    host = torch.empty(loss.shape, dtype=loss.dtype, pin_memory=True)
+    return host.copy_(loss, non_blocking=True)
+
+
+def _marks_of(queued: _Queued) -> Iterator[Any]:
+    yield from {id(mark): mark for mark in (queued.start, queued.end, queued.read)}.values()
+    for _, start, end in queued.spans:
+        yield from (start, end)
+    yield from queued.dropped
+    if queued.backward is not None:
+        yield from queued.backward.marks
