@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.machine.hardware import usable_cores
-from commprof.commbench.ranks.arguments import add_launch_arguments, check_launch_arguments, check_resume
+from commprof.commbench.ranks.arguments import add_launch_arguments, check_gpus, check_launch_arguments, check_resume
 from commprof.commbench.ranks.launched import detect_rank
 from commprof.commbench.ranks.loading import load_torch
 from commprof.commbench.ranks.stopping import StopRequest
@@ -50,6 +50,7 @@ def check_train(args: argparse.Namespace) -> None:
     if args.config is None or ("=" in args.config.name and not args.config.exists()):
         raise BadInput(f"name a configuration first: commprof train {_a_config()} training.max_steps=50")
     config = load_train_config(args.config, args.overrides)
+    check_gpus(args, config.distributed.backend, flag="distributed.backend=gloo")
     training, _ = prepare_data(config.data, config.model)
     world_size = args.nproc or detect_rank(os.environ).world_size
     num_steps = count_steps(len(training.labels), config, world_size)
@@ -107,7 +108,7 @@ def train_verb(args: argparse.Namespace) -> int:
     device = rank_device(context, backend)
     resumed = None if args.resume is None else _checkpoint(args, config, context.world_size)
     alone = context.launcher == "single"
-    with nullcontext() if alone else process_group(context, backend, config.distributed.timeout_s) as roll:
+    with nullcontext() if alone else process_group(context, backend, config.distributed.timeout_s, device) as roll:
         trainee = build_trainee(config, device)
         workload = _workload(config, trainee.model, context.world_size)
         folders = {"root": args.out, "path": args.resume or args.folder, "resume": resumed is not None}

@@ -14,6 +14,7 @@ from commprof.commbench.errors import BadInput
 from commprof.commbench.machine import hardware
 from commprof.commbench.ranks.arguments import (
     add_launch_arguments,
+    check_gpus,
     check_launch_arguments,
     check_resume,
     size_bounds,
@@ -89,6 +90,7 @@ def _add_timing_arguments(group: argparse._ArgumentGroup) -> None:
 def check_bench(args: argparse.Namespace) -> None:
     """Raise BadInput for flags that cannot be measured, before any process starts."""
     check_launch_arguments(args)
+    check_gpus(args, args.backend)
     check_habits(args, lambda flag: REDUCTIONS if flag == "-o" else tuple(DATA_TYPES))
     if not args.timeout > 0:
         raise BadInput(f"--timeout {args.timeout:g} must be above 0 seconds")

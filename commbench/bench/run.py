@@ -70,7 +70,7 @@ def run_bench(request: BenchRequest) -> int:
     if plan.root >= context.world_size:
         raise BadInput(f"-r {plan.root}: the ranks are 0 to {context.world_size - 1}")
     with (
-        process_group(context, backend, request.timeout_s) as roll,
+        process_group(context, backend, request.timeout_s, device) as roll,
         open_run(
             "bench",
             context,

@@ -18,7 +18,7 @@ from typing import Any
 
 from commprof.commbench.machine.facts import HostInfo
 from commprof.commbench.machine.network import read_interfaces
-from commprof.commbench.machine.nvml import driver_version, read_gpus
+from commprof.commbench.machine.nvml import driver_version, gpu_count, read_gpus
 from commprof.commbench.records.types import SoftwareInfo
 from commprof.commbench.units import parse_bytes
 
@@ -134,6 +134,19 @@ def last_level_cache_bytes(caches: Path = Path("/sys/devices/system/cpu/cpu0/cac
 def has_nvidia_driver(proc: Path = Path("/proc/driver/nvidia"), wsl: Path = Path("/usr/lib/wsl/lib/libcuda.so.1")) -> bool:
     """Say whether NCCL could run here at all, without asking torch. Under WSL2 the driver is Windows', seen by its library."""
     return proc.exists() or wsl.exists()
+
+
+def gpus_for_nccl(environ: Mapping[str, str], nvml: Any = None) -> int:  # noqa: ANN401  the pynvml module, or a stand-in
+    """Count the GPUs that ranks started here can take, without torch; 0 where its CUDA or the driver is missing."""
+    if _torch_cuda() is None:
+        return 0
+    listed = gpu_count(nvml)
+    chosen = environ.get("CUDA_VISIBLE_DEVICES")
+    if not listed or chosen is None:
+        return listed
+    words = [word.strip() for word in chosen.split(",")]
+    valid = [word.startswith(("GPU-", "MIG-")) or (word.isdecimal() and int(word) < listed) for word in words]
+    return [*valid, False].index(False)  # CUDA stops at the first that it does not know
 
 
 def system() -> str:

@@ -176,6 +176,15 @@ def read_gpus(module: Any = None, sys: Path = Path("/sys")) -> GpuFacts:  # noqa
         )
 
 
+def gpu_count(module: Any = None) -> int:  # noqa: ANN401  the pynvml module, or a test's stand-in
+    """Count the GPUs that the driver can open; 0 without one."""
+    try:
+        with closing(Nvml(module)) as nvml:
+            return len(nvml.handles())
+    except OSError:
+        return 0
+
+
 def driver_version(module: Any = None) -> str | None:  # noqa: ANN401  the pynvml module, or a test's stand-in
     """Return the NVIDIA driver's version; None without one."""
     try:

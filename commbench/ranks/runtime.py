@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.ranks.failures import lost_a_peer, out_of_memory, reason, refused_by_nccl
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.rollcall import RollCall, explain
+from commprof.commbench.ranks.sharing import card_of, refuse_shared_cards
 from commprof.commbench.ranks.stopping import die_with_parent
 
 _RESERVE_S = 8.0  # of the timeout for what follows a lost rank: calling the roll, and the launcher's grace for the others
@@ -39,13 +41,15 @@ def rank_device(context: RankContext, backend: str) -> torch.device:
     """Pick and select this rank's device: its own GPU under NCCL, the host under gloo."""
     if backend != "nccl":
         return torch.device("cpu")
-    if context.local_rank >= torch.cuda.device_count():
+    visible = torch.cuda.device_count()
+    index = 0 if visible == 1 else context.local_rank  # one alone is this rank's own, or shared: the ranks compare them
+    if index >= visible:
         raise BadInput(
-            f"rank {context.rank} is number {context.local_rank} on its node, which shows {torch.cuda.device_count()} GPUs; "
-            "start at most one rank a GPU"
+            f"rank {context.rank} is number {context.local_rank} on its node, which shows {visible} GPUs; "
+            "start at most one rank a GPU, or take --backend gloo"
         )
-    torch.cuda.set_device(context.local_rank)
-    return torch.device("cuda", context.local_rank)
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
 
 
 def pci_bus_id(device: torch.device) -> str | None:
@@ -57,8 +61,10 @@ def pci_bus_id(device: torch.device) -> str | None:
 
 
 @contextmanager
-def process_group(context: RankContext, backend: str, timeout_s: float) -> Iterator[RollCall | None]:
-    """Open the process group and yield the roll call, None for one rank.
+def process_group(
+    context: RankContext, backend: str, timeout_s: float, device: torch.device | None = None
+) -> Iterator[RollCall | None]:
+    """Open the process group and yield the roll call, None for one rank. NCCL takes the rank's `device`.
 
     A collective that waits for a lost rank fails early enough for the run to be over within `timeout_s`. A rank that loses
     its peers raises RunFailed, which names them. The group is destroyed only when all went well: after a failure the other
@@ -67,7 +73,7 @@ def process_group(context: RankContext, backend: str, timeout_s: float) -> Itera
     if context.launcher == "torchrun":
         die_with_parent()  # torchrun's ranks have sessions of their own and would outlive it
     reserve_s = min(_RESERVE_S, _RESERVE_SHARE * timeout_s)
-    _open_group(context, backend, timedelta(seconds=timeout_s - reserve_s))
+    _open_group(context, backend, timedelta(seconds=timeout_s - reserve_s), device)
     roll = _roll_call(context, _ROLL_SHARE * reserve_s)
     try:
         with naming_lost_ranks(roll):
@@ -101,12 +107,22 @@ def _what_failed(error: RuntimeError, roll: RollCall | None) -> str | None:
     return reason(error) if roll is None else explain(doing, roll.call(), reason(error))
 
 
-def _open_group(context: RankContext, backend: str, timeout: timedelta) -> None:
+def _open_group(context: RankContext, backend: str, timeout: timedelta, device: torch.device | None) -> None:
+    ranks, rank = context.world_size, context.rank
     try:
         with _torch_words_on_success():
             store = torch._C._distributed_c10d.HashStore() if context.launcher == "single" else None
             place = None if context.master is None else f"tcp://{context.master}"
-            dist.init_process_group(backend, place, timeout, context.world_size, context.rank, store)
+            if backend == "nccl" and device is not None:
+                # With its device NCCL connects now, not in the first collective, and has one communicator for messages too.
+                os.environ.setdefault("TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING", "0")
+                if store is None:
+                    store, rank, ranks = next(rendezvous(place or "env://", rank, ranks, timeout=timeout))
+                    store.set_timeout(timeout)
+                refuse_shared_cards(store, rank, ranks, card_of(device))
+                dist.init_process_group(backend, None, timeout, ranks, rank, store, device_id=device)
+            else:
+                dist.init_process_group(backend, place, timeout, ranks, rank, store)
     except (RuntimeError, ValueError) as error:
         master = context.master or f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise RunFailed(_why_not_open(error, context.rank, master, timeout.total_seconds())) from None

@@ -27,6 +27,7 @@ from commprof.train.text.dataset import prepare_data
 
 StageKind = Literal["bench", "contention", "profile", "compute", "train"]
 LAUNCHERS = ("local", "testbed", "slurm")
+BACKENDS = ("auto", "gloo", "nccl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,8 @@ class SlurmConfig:
 class StudyConfig:
     """`overrides` are key=value for the training runs of all models; `wires` are the rates of a testbed's lines.
 
-    `threads_per_rank` is the same at every world size: ranks are compared, not thread counts.
+    `threads_per_rank` is the same at every world size: ranks are compared, not thread counts. `backend` is that of all stages:
+    auto takes nccl where there is CUDA and a GPU for each rank.
     """
 
     name: str = "study"
@@ -80,6 +82,7 @@ class StudyConfig:
     repeats: int = 1
     threads_per_rank: int = 1
     launcher: str = "local"
+    backend: str = "auto"
     bench: BenchSweep = field(default_factory=BenchSweep)
     contention: ContentionSweep = field(default_factory=ContentionSweep)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
@@ -156,6 +159,8 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     for key, value in (("threads_per_rank", study.threads_per_rank), ("repeats", study.repeats)):
         if value < 1:
             raise BadInput(f"{path}: {key}={value} must be 1 or more")
+    if study.backend not in BACKENDS:
+        raise BadInput(f"{path}: backend {study.backend!r} is not known; use {', '.join(BACKENDS)}")
     _check_launcher(path, study)
     _check_sweeps(path, study)
     wires = tuple(parse_wire(wire).name for wire in study.wires)
@@ -166,6 +171,25 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         raise BadInput(f"{path}: models need names of their own, here {[model.name for model in models]}; set models[].name")
     scripts = str((path.parent / study.slurm.scripts).resolve())
     return replace(study, models=models, wires=wires, slurm=replace(study.slurm, scripts=scripts))
+
+
+def with_backend(study: StudyConfig, gpus: int) -> StudyConfig:
+    """Return the study with its backend settled for `gpus` that the ranks on this machine can take; raise BadInput for too few.
+
+    Too few for all world sizes leave gloo: ranks that compute on GPUs do not compare with ranks that compute on the host.
+    """
+    ranks = max(study.world_sizes)
+    if study.launcher == "slurm" or not 0 < gpus < ranks:
+        return study
+    if study.backend == "nccl":
+        raise BadInput(
+            f"backend nccl: {gpus_in_words(gpus)} for {ranks} ranks, and NCCL takes one rank a GPU; use backend=gloo"
+        )
+    return replace(study, backend="gloo")
+
+
+def gpus_in_words(gpus: int) -> str:
+    return "1 GPU" if gpus == 1 else f"{gpus} GPUs"
 
 
 def make_plan(study: StudyConfig) -> Plan:
@@ -205,6 +229,9 @@ def _named(path: Path, study: StudyConfig, model: ModelConfig) -> ModelConfig:
     model = replace(model, config=str((path.parent / model.config).resolve()))
     config = train_config(study, model)
     check_train_config(config)
+    if config.distributed.backend not in ("auto", study.backend) and study.backend != "auto":
+        own = f"distributed.backend={config.distributed.backend}"
+        raise BadInput(f"{path}: {model.config} has {own} and the study backend={study.backend}; name it once, in the study")
     training, _ = prepare_data(config.data, config.model)
     for world_size in study.world_sizes:
         count_steps(len(training.labels), config, world_size)
@@ -217,12 +244,14 @@ def _named(path: Path, study: StudyConfig, model: ModelConfig) -> ModelConfig:
 def _wire_stages(study: StudyConfig) -> Iterator[Stage]:
     bench, contention = study.bench, study.contention
     sizes = ("-b", bench.min_bytes, "-e", bench.max_bytes, "--seconds", f"{bench.seconds:g}", "--place", "in")
+    backend = () if study.backend == "auto" else ("--backend", study.backend)
     products = ("-b", contention.min_bytes, "-e", contention.max_bytes, "-n", str(contention.rounds))
     for wire in study.own_wires:
         for n in study.parallel_sizes:
-            yield Stage(name=_name("bench", n, wire), kind="bench", world_size=n, wire=wire, argv=("bench", *sizes))
+            argv = ("bench", *sizes, *backend)
+            yield Stage(name=_name("bench", n, wire), kind="bench", world_size=n, wire=wire, argv=argv)
             if contention.rounds:
-                argv = ("contention", *products)
+                argv = ("contention", *products, *backend)
                 yield Stage(name=_name("contention", n, wire), kind="contention", world_size=n, wire=wire, argv=argv)
 
 
@@ -246,11 +275,13 @@ def _cell_plan(study: StudyConfig, model: ModelConfig, wire: str | None) -> Cell
 def _train_stage(
     study: StudyConfig, model: ModelConfig, kind: StageKind, world_size: int, wire: str | None, repeat: int = 0
 ) -> Stage:
-    own = (
+    own: tuple[str, ...] = (
         f"experiment_name={model.name}",
         f"distributed.threads_per_rank={study.threads_per_rank}",
         f"distributed.synchronisation={'compute_only' if kind == 'compute' else 'normal'}",
     )
+    if study.backend != "auto":
+        own = (*own, f"distributed.backend={study.backend}")
     name = f"{model.name}-{_name(kind, world_size, wire)}{f'-r{repeat + 1}' if repeat else ''}"
     argv = ("train", model.config, *study.overrides, *model.overrides, *own)
     return Stage(name=name, kind=kind, world_size=world_size, wire=wire, model=model.name, argv=argv)
