@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 
 from commprof.commbench.errors import RunFailed
-from commprof.commbench.ranks.runtime import gather_values
+from commprof.commbench.ranks.runtime import barrier, gather_values
 from commprof.commbench.records.types import ContentionMeasurement
 from commprof.commbench.timing import Clock, device_clock
 from commprof.commbench.units import format_bytes
@@ -119,7 +119,7 @@ def measure_contention(options: ContentionOptions, device: torch.device) -> Iter
 
     Raises RunFailed where no product fits into an all-reduce, not even the smallest.
     """
-    clock = device_clock(device.type)
+    clock = device_clock(device)
     for size in options.sizes:
         transfer, product, matrix_size = _calibrate(size, device, clock)
         rounds = [_round(transfer, product, device, clock) for _ in range(options.warmup_rounds + options.rounds)]
@@ -259,7 +259,7 @@ def _spans(clock: Clock, origin: Any, marks: Sequence[tuple[Any, Any]]) -> Spans
 
 def _together(clock: Clock) -> None:
     """Let all ranks begin at once, nothing left to do from before."""
-    dist.barrier()
+    barrier()
     clock.synchronize()
 
 

@@ -118,7 +118,7 @@ def connection(first_bus_id: str | None, second_bus_id: str | None, facts: GpuFa
 def measure_copy(route: Route, size: int, options: LinkOptions) -> LinkMeasurement:
     """Time one copy, verified once beforehand; raises RunFailed when it arrives wrong."""
     with torch.cuda.device(route.gpu):
-        clock = CudaClock()
+        clock = CudaClock(route.gpu)
         source, target = _buffer(size, route.source, route.pinned), _buffer(size, route.target, route.pinned)
         expected = payload(1, size, torch.device("cpu"))
         source.copy_(expected)
@@ -188,6 +188,7 @@ def time_calls(call: Callable[[], None], options: LinkOptions, clock: Clock) -> 
     """Return the seconds of each of a row of calls, queued one behind the other after untimed ones."""
     for _ in range(options.warmup_iterations):
         call()
+    clock.prepare(2 * options.iterations)
     clock.synchronize()
     marks = []
     for _ in range(options.iterations):

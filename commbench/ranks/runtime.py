@@ -18,6 +18,7 @@ from commprof.commbench.ranks.failures import lost_a_peer, out_of_memory, reason
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.meeting import held_back_errors, is_held_by_launcher, meet
 from commprof.commbench.ranks.rollcall import RollCall, explain
+from commprof.commbench.ranks.sharing import card_of, refuse_shared_cards
 
 _RESERVE_S = 8.0  # of the timeout for what follows a lost rank: calling the roll, and the launcher's grace for the others
 _RESERVE_SHARE = 0.5  # at most
@@ -37,13 +38,15 @@ def rank_device(context: RankContext, backend: str) -> torch.device:
     """Pick and select this rank's device: its own GPU under NCCL, the host under gloo."""
     if backend != "nccl":
         return torch.device("cpu")
-    if context.local_rank >= torch.cuda.device_count():
+    visible = torch.cuda.device_count()
+    index = 0 if visible == 1 else context.local_rank  # one alone is this rank's own, or shared: the ranks compare them
+    if index >= visible:
         raise BadInput(
-            f"rank {context.rank} is number {context.local_rank} on its node, which shows {torch.cuda.device_count()} GPUs; "
-            "start at most one rank a GPU"
+            f"rank {context.rank} is number {context.local_rank} on its node, which shows {visible} GPUs; "
+            "start at most one rank a GPU, or take --backend gloo"
         )
-    torch.cuda.set_device(context.local_rank)
-    return torch.device("cuda", context.local_rank)
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
 
 
 def pci_bus_id(device: torch.device) -> str | None:
@@ -60,15 +63,17 @@ def group_timeout_s(timeout_s: float) -> float:
 
 
 @contextmanager
-def process_group(context: RankContext, backend: str, timeout_s: float) -> Iterator[RollCall | None]:
-    """Open the process group and yield the roll call, None for one rank.
+def process_group(
+    context: RankContext, backend: str, timeout_s: float, device: torch.device | None = None
+) -> Iterator[RollCall | None]:
+    """Open the process group and yield the roll call, None for one rank. NCCL takes the rank's `device`.
 
     A collective that waits for a lost rank fails early enough for the run to be over within `timeout_s`. A rank that loses
     its peers raises RunFailed, which names them. The group is destroyed only when all went well: after a failure the other
     side is gone and tearing down in order would be one more wait.
     """
     wait_s = group_timeout_s(timeout_s)
-    _open_group(context, backend, wait_s)
+    _open_group(context, backend, wait_s, device)
     roll = _roll_call(context, _ROLL_SHARE * (timeout_s - wait_s))
     try:
         with naming_lost_ranks(roll):
@@ -102,7 +107,7 @@ def _what_failed(error: RuntimeError, roll: RollCall | None) -> str | None:
     return reason(error) if roll is None else explain(doing, roll.call(), reason(error))
 
 
-def _open_group(context: RankContext, backend: str, timeout_s: float) -> None:
+def _open_group(context: RankContext, backend: str, timeout_s: float, device: torch.device | None) -> None:
     """Meet the others and open the group, both within the timeout, or raise RunFailed."""
     timeout = timedelta(seconds=timeout_s)
     try:
@@ -111,9 +116,22 @@ def _open_group(context: RankContext, backend: str, timeout_s: float) -> None:
                 store: Store = torch._C._distributed_c10d.HashStore()
             else:
                 store = meet(context, timeout_s, own_errors)
-            dist.init_process_group(backend, timeout=timeout, world_size=context.world_size, rank=context.rank, store=store)
+            own = _own_card(context, store, device) if backend == "nccl" else None
+            ranks, rank = context.world_size, context.rank
+            dist.init_process_group(backend, timeout=timeout, world_size=ranks, rank=rank, store=store, device_id=own)
     except (RuntimeError, ValueError) as error:
         raise RunFailed(f"rank {context.rank} cannot open the process group: {reason(error)}") from None
+
+
+def _own_card(context: RankContext, store: Store, device: torch.device | None) -> torch.device | None:
+    """Return the device that NCCL is opened with, once the ranks know that no two of them share a card; None without one.
+
+    With its device NCCL connects now, not in the first collective, and has one communicator for messages too.
+    """
+    if device is not None:
+        os.environ.setdefault("TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING", "0")
+        refuse_shared_cards(store, context.rank, context.world_size, card_of(device))
+    return device
 
 
 def _roll_call(context: RankContext, wait_s: float) -> RollCall | None:

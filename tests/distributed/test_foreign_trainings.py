@@ -17,7 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.recorder.own_loop import OwnLoop, record_steps
-from commprof.commbench.recorder.steps import PHASES, Phase, StepRecorder
+from commprof.commbench.recorder.phases import PHASES, Phase
+from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import read_document, read_info, read_records
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
 from commprof.commbench.records.types import Workload

@@ -84,3 +84,12 @@ def test_a_damaged_study_file_is_named(checkout: Path, text: str) -> None:
     (folder / STUDY_FILE).write_bytes(text.encode("latin-1"))
     with pytest.raises(BadInput, match=STUDY_FILE):
         check_identity(folder, load_study(source), source)
+
+
+def test_a_folder_older_than_a_key_holds_the_keys_default(checkout: Path) -> None:
+    folder, source = held(checkout), checkout / "study.yaml"
+    written = folder / STUDY_FILE
+    written.write_text("".join(line for line in written.read_text().splitlines(True) if not line.startswith("backend")))
+    check_identity(folder, load_study(source), source)
+    with pytest.raises(BadInput, match="backend was None and is 'gloo' now"):
+        check_identity(folder, load_study(source, ["backend=gloo"]), source)
