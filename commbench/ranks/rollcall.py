@@ -9,7 +9,7 @@ whose thread still waits there.
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +25,8 @@ class RollCall:
 
     def __init__(self, rank: int, world_size: int, store: Any, wait_s: float) -> None:  # noqa: ANN401  torch's store
         self.doing = "starting"
-        self.rank, self._world_size, self._wait_s = rank, world_size, wait_s
+        self.on_loss: list[Callable[[str], None]] = []  # who is told, before the process ends without an exception
+        self.rank, self._world_size, self.wait_s = rank, world_size, wait_s
         self._held = store  # rank 0's may be the store itself, which destroying the process group would end
         self._own, self._watched = store.clone(), store.clone()
         self._called = self._dismissed = False
@@ -41,7 +42,7 @@ class RollCall:
             if self._own.add("callers", 1) == 1:  # one caller is enough: N of them would ask N^2 times
                 for rank in answers:
                     self._own.set(f"roll/{rank}", "called")
-            end_s = time.monotonic() + self._wait_s
+            end_s = time.monotonic() + self.wait_s
             while None in answers.values() and time.monotonic() < end_s:
                 for rank in (rank for rank, answer in answers.items() if answer is None):
                     if self._own.check([f"here/{rank}"]):

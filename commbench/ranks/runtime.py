@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -17,15 +17,23 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.ranks.deadline import Deadline
 from commprof.commbench.ranks.failures import lost_a_peer, out_of_memory, reason, refused_by_nccl
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.rollcall import RollCall, explain
 from commprof.commbench.ranks.sharing import card_of, refuse_shared_cards
 from commprof.commbench.ranks.stopping import die_with_parent
+from commprof.commbench.timing import host_wait
 
 _RESERVE_S = 8.0  # of the timeout for what follows a lost rank: calling the roll, and the launcher's grace for the others
 _RESERVE_SHARE = 0.5  # at most
 _ROLL_SHARE = 0.25  # of the reserve
+_WATCHDOG_S = 30.0  # by which torch's own watchdog comes after the whole timeout
+
+
+def waits_silently(backend: str) -> bool:
+    """Say whether a lost peer shows as a wait without end: NCCL's calls return before the work is done."""
+    return backend == "nccl"
 
 
 def resolve_backend(name: str) -> str:
@@ -66,19 +74,30 @@ def process_group(
 ) -> Iterator[RollCall | None]:
     """Open the process group and yield the roll call, None for one rank. NCCL takes the rank's `device`.
 
-    A collective that waits for a lost rank fails early enough for the run to be over within `timeout_s`. A rank that loses
+    A collective that waits for a lost rank fails early enough for the run to be over within `timeout_s`; under NCCL, where none
+    fails, a thread ends the process instead (deadline.py). A rank that loses
     its peers raises RunFailed, which names them. The group is destroyed only when all went well: after a failure the other
     side is gone and tearing down in order would be one more wait.
     """
     if context.launcher == "torchrun":
         die_with_parent()  # torchrun's ranks have sessions of their own and would outlive it
     reserve_s = min(_RESERVE_S, _RESERVE_SHARE * timeout_s)
-    _open_group(context, backend, timedelta(seconds=timeout_s - reserve_s), device)
+    limit_s = timeout_s - reserve_s
+    silent = waits_silently(backend)
+    if silent:
+        os.environ.setdefault(
+            "TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "1000"
+        )  # four of these, 15 s each, before its watchdog acts
+    _open_group(context, backend, timedelta(seconds=timeout_s + _WATCHDOG_S if silent else limit_s), device)
     roll = _roll_call(context, _ROLL_SHARE * reserve_s)
+    watch = Deadline(roll, limit_s) if roll is not None and silent else None
     try:
-        with naming_lost_ranks(roll):
+        with naming_lost_ranks(roll), watch or nullcontext():
+            if roll is not None and watch is not None:
+                roll.on_loss = watch.before_end
             yield roll
-            dist.destroy_process_group()
+            with host_wait:
+                dist.destroy_process_group()
     finally:
         if roll is not None:
             roll.dismiss()
@@ -188,8 +207,9 @@ def gather_text(text: str, device: torch.device) -> list[str]:
     padded[: len(raw)] = torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else padded[:0]
     padded = padded.to(device)
     gathered = [torch.empty_like(padded) for _ in lengths]
-    dist.all_gather(gathered, padded)
-    return [bytes(row[:length].tolist()).decode() for row, length in zip(gathered, lengths, strict=True)]
+    with host_wait:
+        dist.all_gather(gathered, padded)
+        return [bytes(row[:length].tolist()).decode() for row, length in zip(gathered, lengths, strict=True)]
 
 
 def gather_values(values: list[float], device: torch.device) -> list[list[float]]:
@@ -198,11 +218,13 @@ def gather_values(values: list[float], device: torch.device) -> list[list[float]
         return [values]
     own = torch.tensor(values, dtype=torch.float64, device=device)
     gathered = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(gathered, own)
-    return [row.tolist() for row in gathered]
+    with host_wait:
+        dist.all_gather(gathered, own)
+        return [row.tolist() for row in gathered]
 
 
 def barrier() -> None:
     """Wait for all ranks, where there are others."""
     if dist.is_initialized():
-        dist.barrier()
+        with host_wait:
+            dist.barrier()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -56,6 +57,7 @@ def open_run(
     path = make_run(kind, context, device, path, backend=backend, workload=workload, resume=resume)
     if roll is not None:
         roll.doing = f"the {kind} run"
+        roll.on_loss.append(partial(_mark, path, "failed"))
     with marked(path, context.rank), sampled(path, context), naming_lost_ranks(roll):
         yield path
         barrier()

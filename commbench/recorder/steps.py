@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Queued:
+class QueuedStep:
     """A step that was asked for and may not have happened yet: its marks, and what is known without the device.
 
     `read` is when its loss has reached the host.
@@ -90,7 +90,7 @@ class StepRecorder:
         self._in_step = False
         self._exchanges = exchanges
         self._loss: Tensor | None = None
-        self._queued: _Queued | None = None
+        self.queued: QueuedStep | None = None
         self.last: StepMeasurement | None = None
 
     def __enter__(self) -> Self:
@@ -100,7 +100,7 @@ class StepRecorder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         # After an error the device may never come to the last step: a rank may be lost, and the error is to be heard.
-        if self._queued is not None and (kind is None or self._clock.happened(self._queued.read)):
+        if self.queued is not None and (kind is None or self._clock.happened(self.queued.read)):
             self.catch_up()
         self._gradients.detach()
         self._writer.__exit__(kind, error, tb)
@@ -127,7 +127,7 @@ class StepRecorder:
                 self._in_step = False
         queued = self._queue(start, num_samples or self._samples_per_rank, profiled or _profiler_enabled())
         self.catch_up()
-        self._queued = queued
+        self.queued = queued
         if not self._clock.runs_behind:
             self.catch_up()
 
@@ -176,7 +176,7 @@ class StepRecorder:
 
     def catch_up(self) -> None:
         """Wait for the step that has been asked for and not read yet, if there is one, and write it down."""
-        queued, self._queued = self._queued, None
+        queued, self.queued = self.queued, None
         if queued is None:
             return
         seconds = self._clock.seconds
@@ -220,12 +220,12 @@ class StepRecorder:
         self._spans.append((name, start, end))
         named.__exit__(None, None, None)
 
-    def _queue(self, start: Any, num_samples: int, profiled: bool) -> _Queued:  # noqa: ANN401  a clock's mark
+    def _queue(self, start: Any, num_samples: int, profiled: bool) -> QueuedStep:  # noqa: ANN401  a clock's mark
         """End the step under way on the device's timeline and let its loss follow, without waiting for either."""
         end = self._clock.mark()
         backward, dropped = self._gradients.take_step()
         loss = _on_its_way(self._loss)
-        queued = _Queued(
+        queued = QueuedStep(
             step=self._step,
             start=start,
             end=end,
@@ -249,7 +249,7 @@ def _on_its_way(loss: Tensor | None) -> Tensor | None:
     return host.copy_(loss, non_blocking=True)
 
 
-def _marks_of(queued: _Queued) -> Iterator[Any]:
+def _marks_of(queued: QueuedStep) -> Iterator[Any]:
     yield from {id(mark): mark for mark in (queued.start, queued.end, queued.read)}.values()
     for _, start, end in queued.spans:
         yield from (start, end)
