@@ -103,6 +103,7 @@ def _trainings(work: Path, *, gpu: bool) -> Iterator[Stage]:
             keys = (
                 f"training.max_steps={num_steps}", f"training.precision={precision}", "training.evaluate=false",
                 f"distributed.backend={backend}", f"data.cache_dir={work / 'cache'}",
+                *(() if gpu else ("training.batch_size=2", "data.synthetic_articles=600")),
             )  # fmt: skip
             folder = str(work / name)
             train = (COMMPROF, "train", f"configs/{model}.yaml", *keys, "--folder", folder)
@@ -121,7 +122,7 @@ def _trainings(work: Path, *, gpu: bool) -> Iterator[Stage]:
 def _ends(work: Path, *, gpu: bool) -> Iterator[Stage]:
     tests = "tests/gpu" if gpu else "tests/unit/commbench/test_timing.py"
     words = (sys.executable, "-m", "pytest", "-q", tests, "-o", "filterwarnings=default", "-p", "no:cacheprovider")
-    yield Stage(name="tests", part="C", limit_s=300, words=words)
+    yield Stage(name="tests", part="C", limit_s=420, words=words)
     backend = ("--backend", "nccl" if gpu else "gloo", "--timeout", "20" if gpu else "8")
     for rank in (1, 0):
         folder = ("--folder", str(work / f"lost-{rank}"))
