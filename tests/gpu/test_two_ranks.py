@@ -94,7 +94,7 @@ def test_a_rank_that_is_shown_the_second_gpu_says_so(tmp_path: Path, monkeypatch
     assert read_info(tmp_path / "r").ranks[0].pci_bus_id == second.pci_bus_id
 
 
-@pytest.mark.parametrize("verb", [("bench", "-b", "1M", "-e", "1M"), ("contention", "-b", "1M", "-e", "1M")])
+@pytest.mark.parametrize("verb", [("bench", "-b", "1M", "-e", "1M"), ("links", "-b", "1M", "-e", "1M")])
 def test_nothing_warns(tmp_path: Path, verb: tuple[str, ...]) -> None:
     words = (*verb, "--backend", "nccl", "-n", "3", "--folder", "r")
     ended = subprocess.run([SCRIPT, *words], cwd=tmp_path, capture_output=True, text=True, timeout=240)
