@@ -16,7 +16,6 @@ from commprof.commbench.timing import HostWait, host_wait
 from commprof.commbench.units import printable
 
 _LOOKS = 20  # within the limit
-_STORE_S = 1.0  # for the store itself to answer
 
 
 class Deadline:
@@ -49,20 +48,9 @@ class Deadline:
                 return
 
     def _give_up(self) -> None:
-        text = self._what_is_missing()
+        text = explain(self._roll.doing, self._roll.call(), f"no answer within {self._limit_s:g} s")
         for mark in self.before_end:
             mark(text)
         sys.stderr.write(f"commprof: error: {printable(text)}\n")
         sys.stderr.flush()
         self._end(1)
-
-    def _what_is_missing(self) -> str:
-        """Call the roll; a store that does not answer either is held by whom it is waited for."""
-        answers: list[dict[int, str | None]] = []
-        call = threading.Thread(target=lambda: answers.append(self._roll.call()), name="commprof-call", daemon=True)
-        call.start()
-        call.join(self._roll.wait_s + _STORE_S)
-        if answers:
-            return explain(self._roll.doing, answers[0], f"no answer within {self._limit_s:g} s")
-        holder = "the launcher" if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else "rank 0"
-        return f"{holder} died or stalls in {self._roll.doing}"

@@ -7,6 +7,7 @@ A rank that ends dismisses its thread, and the first rank leaves last: the store
 whose thread still waits there.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from torch.distributed import DistError
 _FOREVER = timedelta(days=365)
 _POLL_S = 0.05
 _LEAVE_S = 1.0  # for ranks that end together
+_STORE_S = 1.0  # for the store itself to answer
 
 
 class RollCall:
@@ -34,9 +36,23 @@ class RollCall:
         self._thread.start()
 
     def call(self) -> dict[int, str | None]:
-        """Return what every rank is doing, None for one that does not answer within the time."""
+        """Return what every rank is doing, None for one that does not answer within the time.
+
+        A store that does not answer either is the first rank's, where it is not the launcher's: then that rank is missing, and
+        of the others nothing is known.
+        """
         self._called = True
         answers: dict[int, str | None] = dict.fromkeys(range(self._world_size))
+        asking = threading.Thread(target=self._ask, args=(answers,), name="commprof-call", daemon=True)
+        asking.start()
+        asking.join(self.wait_s + _STORE_S)
+        if not asking.is_alive():
+            return answers
+        launchers = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        return {rank: None if rank == 0 and not launchers else self.doing for rank in range(self._world_size)}
+
+    def _ask(self, answers: dict[int, str | None]) -> None:
+        """Ask every rank at the store, which may keep its caller waiting for ever."""
         try:
             self._own.set(f"here/{self.rank}", self.doing)
             if self._own.add("callers", 1) == 1:  # one caller is enough: N of them would ask N^2 times
@@ -50,7 +66,6 @@ class RollCall:
                 time.sleep(_POLL_S)
         except (DistError, RuntimeError):  # the store went with the rank that held it
             answers[self.rank] = self.doing
-        return answers
 
     def dismiss(self) -> None:
         """End the thread of this rank; on rank 0 wait a moment for the others to have done the same.
