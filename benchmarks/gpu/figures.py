@@ -103,7 +103,7 @@ def _trainings(work: Path, *, gpu: bool) -> Iterator[Stage]:
             keys = (
                 f"training.max_steps={num_steps}", f"training.precision={precision}", "training.evaluate=false",
                 f"distributed.backend={backend}", f"data.cache_dir={work / 'cache'}",
-                *(() if gpu else ("training.batch_size=2",)),
+                *(() if gpu else ("training.batch_size=2", "model.sequence_length=16")),
             )  # fmt: skip
             folder = str(work / name)
             train = (COMMPROF, "train", f"configs/{model}.yaml", *keys, "--folder", folder)
