@@ -24,12 +24,17 @@ class HostWait:
 
     def __init__(self) -> None:
         self.since_s: float | None = None
+        self._depth = 0
 
     def __enter__(self) -> None:
-        self.since_s = time.monotonic()
+        if self._depth == 0:
+            self.since_s = time.monotonic()
+        self._depth += 1
 
     def __exit__(self, *error: object) -> None:
-        self.since_s = None
+        self._depth -= 1
+        if self._depth == 0:
+            self.since_s = None
 
 
 host_wait = HostWait()

@@ -12,7 +12,7 @@ import torch
 
 from commprof.commbench.bench.collectives import Collective
 from commprof.commbench.ranks.runtime import barrier, gather_values
-from commprof.commbench.timing import Clock
+from commprof.commbench.timing import Clock, host_wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +82,12 @@ class CallTimer:
         for _ in range(count):
             barrier()
             self._clock.synchronize()
-            cpu_start_s = time.process_time()
-            start = self._clock.mark()
-            call()
-            marks.append((start, self._clock.mark()))
-            cpu_s += time.process_time() - cpu_start_s
+            with host_wait:  # launches wait as well, once the device's queue is full
+                cpu_start_s = time.process_time()
+                start = self._clock.mark()
+                call()
+                marks.append((start, self._clock.mark()))
+                cpu_s += time.process_time() - cpu_start_s
         own_s = [self._clock.seconds(start, end) / calls for start, end in marks]
         self._clock.release(mark for pair in marks for mark in pair)
         return self._exchange(own_s, cpu_s / (count * calls))

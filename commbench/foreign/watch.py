@@ -218,7 +218,7 @@ class Watch:
         assert self._run is not None
         recorder, self._recorder = self._recorder, None
         self._own_work.ended = True
-        recorder.gradients.release()
+        recorder.leave()
         self._marks.remove()
         self._run.close()
 

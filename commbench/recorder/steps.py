@@ -96,6 +96,11 @@ class StepRecorder:
             self._writer.__exit__(kind, error, tb)
             self._own_work.do_anyway(self.write_timeline)
 
+    def leave(self) -> None:
+        """End recording on this rank alone: DDP's hook stays and does what DDP does, all other hooks are taken off."""
+        self._gradients.release()
+        self._writer.__exit__(None, None, None)
+
     @property
     def gradients(self) -> GradientRecorder:
         return self._gradients

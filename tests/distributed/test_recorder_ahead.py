@@ -10,11 +10,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.foreign import watch
+from commprof.commbench.foreign.recording import Recording
+from commprof.commbench.recorder import own_loop
 from commprof.commbench.recorder.own_loop import record_steps
 from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import read_document, read_records
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
-from commprof.commbench.timing import device_clock
+from commprof.commbench.timing import CudaClock, device_clock
 from tests.fake_cuda import FakeCuda, fake_cuda
 
 RANK_DEVICE = 1  # the thread's current device stays 0, as in a script that calls model.to(rank) and no set_device
@@ -128,6 +131,33 @@ def test_catching_up_reads_what_was_asked_for(tmp_path: Path, cuda: FakeCuda) ->
         assert recorder.last.step_s == pytest.approx(3.0)
         recorder.catch_up()
     assert len(written(tmp_path)) == 1
+
+
+def test_an_own_loop_ends_with_its_last_step_read(tmp_path: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_loop, "device_clock", lambda device: CudaClock(torch.device("cuda", RANK_DEVICE)))
+    model = nn.Linear(4, 1)
+    with record_steps(model, samples_per_rank=1, warmup_steps=0, folder=tmp_path / "run") as recorder:
+        for _ in range(3):
+            one_step(recorder, model, cuda, 1.0)
+    assert [step.step_s for step in written(tmp_path / "run")] == pytest.approx([3.0] * 3)
+    assert read_document(tmp_path / "run" / "gradients.json", GradientTimeline).num_steps == 3
+
+
+@pytest.mark.parametrize(("failure", "num_read"), [(None, 3), ("a rank was lost", 2)])
+def test_a_watched_training_that_went_well_ends_with_its_last_step_read(
+    tmp_path: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, failure: str | None, num_read: int
+) -> None:
+    monkeypatch.setattr(watch, "device_clock", lambda device: CudaClock(torch.device("cuda", RANK_DEVICE)))
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recording = Recording(tmp_path / "run")
+    recording.start(torch.device("cpu"))
+    for _ in range(4):  # the first one shows what is trained
+        model(torch.ones(1, 4)).sum().backward()
+        cuda.work(RANK_DEVICE, 1.0)
+        optimizer.step()
+    recording.stop(failure)
+    assert [step.step_s for step in written(tmp_path / "run")] == pytest.approx([1.0] * num_read)
 
 
 def test_a_device_that_has_no_clock_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_nccl_is_opened_with_the_ranks_device_after_the_cards_were_compared(monk
     monkeypatch.setattr(runtime, "meet", lambda context, timeout_s, errors: store)
     monkeypatch.setattr(runtime.dist, "init_process_group", opened)
     alone = RankContext(rank=0, local_rank=0, world_size=1, local_world_size=1, launcher="torchrun")
-    runtime._open_group(alone, "nccl", 30.0, torch.device("cuda", 0))
+    runtime._open_group(alone, "nccl", 30.0, 30.0, torch.device("cuda", 0))
     assert (asked["backend"], asked["device"]) == ("nccl", torch.device("cuda", 0))
     assert "0000:19:00.0" in asked["compared"]
 

@@ -36,3 +36,27 @@ def test_a_rank_answers_while_it_waits_and_a_dead_one_does_not() -> None:
     for thread in answering:
         thread.join(5)
         assert not thread.is_alive()
+
+
+class Silent(Shared):
+    """A store whose process was stopped: it takes what it is told and answers nothing."""
+
+    def __init__(self, over: threading.Event) -> None:
+        super().__init__()
+        self.over = over
+
+    def set(self, key: str, value: str) -> None:
+        self.over.wait(60)
+
+    def wait(self, *keys: object) -> None:
+        self.over.wait(60)
+
+
+@pytest.mark.parametrize(("launchers", "line"), [(False, "rank 0 died or stalls in x"), (True, "lost each other in x: late")])
+def test_a_store_that_answers_nobody_is_told_as_its_holder(monkeypatch: pytest.MonkeyPatch, launchers: bool, line: str) -> None:
+    monkeypatch.setattr("commprof.commbench.ranks.rollcall._STORE_S", 0.05)
+    over = threading.Event()
+    roll = RollCall(1, 3, Silent(over), wait_s=0.05, held_by_rank_0=not launchers)
+    roll.doing = "x"
+    assert line in explain("x", roll.call(), "late")
+    over.set()
