@@ -14,6 +14,8 @@ RESULTS ?= docs/results
 # Peers of `make benchmark-gloo`: a checkout of gloo with its benchmark built, a checkout of PARAM. Both may be left out.
 GLOO ?=
 PARAM ?=
+# Parts (A, B, C) or stages of `make gpu`; all of them without.
+GPU_PARTS ?=
 # AG News' articles for `make benchmark-data`, one a line; 7,600 are enough, they are repeated.
 ARTICLES ?= ../shared/data/ag_news_csv/test.csv
 # `make benchmark-trace-load`: a real trace, and a folder for HolisticTraceAnalysis' own environment, which may be left out.
@@ -28,7 +30,7 @@ PUBLISHED ?= ../shared/data/scaling/published.csv
 # Published logs for `make benchmark-cost`.
 LOGS ?= ../shared/data/nccl_logs
 
-.PHONY: demo test test-quick test-faults check design fuzz clean \
+.PHONY: demo test test-quick test-faults check design fuzz clean gpu \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-peers benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
@@ -79,6 +81,11 @@ benchmark-telemetry: $(VENV)/installed
 # Needs a GPU.
 benchmark-copies: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.host_device_copies --out $(RESULTS)
+
+# What a machine with a GPU is asked first; with GPU_PYTHON, another interpreter's packages (torch 2.11 on Python 3.12, say).
+GPU_PYTHON ?= $(VENV)/bin/python
+gpu: $(VENV)/installed-dev
+	$(GPU_PYTHON) -m benchmarks.gpu.figures $(GPU_PARTS) --out $(RESULTS)
 
 # Takes a real-time priority for every second sweep where it may.
 benchmark-sweep: $(VENV)/installed

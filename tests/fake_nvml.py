@@ -33,6 +33,7 @@ class Card:
     lost: bool = False
     peers: bool | int = True  # or nvmlGpuP2PStatus_t's code
     mig: int = 0
+    compute_mode: int = 0
     link_counters: bool = False  # NVLink 5: no payload counter, one for each link's bytes
     name: str = "NVIDIA Test"
     throttle_bits: int = 0
@@ -123,6 +124,7 @@ class FakeNvml:
             "nvmlDeviceGetCurrentClocksEventReasons": lambda card, handle: card.throttle_bits,
             "nvmlDeviceGetCurrentClocksThrottleReasons": lambda card, handle: card.throttle_bits,
             "nvmlDeviceGetMigMode": lambda card, handle: [card.mig, card.mig],
+            "nvmlDeviceGetComputeMode": lambda card, handle: card.compute_mode,
             "nvmlDeviceGetPowerUsage": lambda card, handle: 123_456,
             "nvmlDeviceGetTemperature": lambda card, handle: 41,
             "nvmlDeviceGetPcieThroughput": lambda card, handle: 2500,

@@ -99,6 +99,7 @@ int nvmlDeviceGetClockInfo(void *gpu, unsigned kind, unsigned *mhz) { (void)gpu;
 int nvmlDeviceGetMaxClockInfo(void *gpu, unsigned kind, unsigned *mhz) { (void)gpu; ASKED; *mhz = kind == 1 ? 1980 : 2619; return OK; }
 int nvmlDeviceGetCurrentClocksEventReasons(void *gpu, unsigned long long *bits) { (void)gpu; ASKED; *bits = 0; return OK; }
 int nvmlDeviceGetMigMode(void *gpu, unsigned *now, unsigned *next) { (void)gpu; ASKED; *now = *next = here()->mig; return OK; }
+int nvmlDeviceGetComputeMode(void *gpu, unsigned *mode) { (void)gpu; ASKED; *mode = 0; return OK; }
 int nvmlDeviceGetCurrPcieLinkGeneration(void *gpu, unsigned *value) { (void)gpu; ASKED; *value = here()->generation; return OK; }
 int nvmlDeviceGetMaxPcieLinkGeneration(void *gpu, unsigned *value) { (void)gpu; ASKED; *value = here()->max_generation; return OK; }
 int nvmlDeviceGetCurrPcieLinkWidth(void *gpu, unsigned *value) { (void)gpu; ASKED; *value = 16; return OK; }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from commprof.commbench.display.terminal import Output
 from commprof.commbench.errors import BadInput
 from commprof.commbench.machine.hardware import available_memory_bytes, has_nvidia_driver, usable_cores
-from commprof.commbench.ranks.arguments import add_launch_arguments, check_launch_arguments, check_resume
+from commprof.commbench.ranks.arguments import add_launch_arguments, check_gpus, check_launch_arguments, check_resume
 from commprof.commbench.ranks.launched import detect_rank
 from commprof.commbench.ranks.loading import load_torch
 from commprof.commbench.ranks.stopping import StopRequest
@@ -56,6 +56,7 @@ def check_train(args: argparse.Namespace) -> None:
         raise BadInput(f"name a configuration first: commprof train {_a_config()} training.max_steps=50")
     config = load_train_config(args.config, args.overrides)
     args.timeout = config.distributed.timeout_s  # other verbs have a flag for it; the launcher asks for it alike
+    check_gpus(args, config.distributed.backend, flag="distributed.backend=gloo")
     training, _ = prepare_data(config.data, config.model)
     world_size = args.nproc or detect_rank(os.environ).world_size
     num_steps = count_steps(len(training.labels), config, world_size)
@@ -128,7 +129,7 @@ def train_verb(args: argparse.Namespace) -> int:
     device = rank_device(context, backend)
     resumed = None if args.resume is None else _checkpoint(args, config, context.world_size)
     alone = context.launcher == "single"
-    with nullcontext() if alone else process_group(context, backend, config.distributed.timeout_s) as roll:
+    with nullcontext() if alone else process_group(context, backend, config.distributed.timeout_s, device) as roll:
         trainee = build_trainee(config, device)
         workload = _workload(config, trainee.model, context.world_size)
         folders = {"root": args.out, "path": args.resume or args.folder, "resume": resumed is not None}

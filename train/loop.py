@@ -66,8 +66,11 @@ def train(
                 barrier()  # ranks that compete for memory and cores begin each step together, as in a run that exchanges
             with tracer.step(step), recorder.step(profiled=tracer.touches(step)):
                 train_step(trainee, stream, recorder, config, learning_rate=rate)
-            assert recorder.last is not None
-            _say(report, plot, recorder.last, context.world_size, rate)
+            if keeper is not None or _epoch_ends(step + 1, num_steps, len(loader)):
+                recorder.catch_up()
+            if recorder.last is not None:  # on a GPU the step before, and none after the first
+                rate = learning_rate(config.training, recorder.last.step, num_steps)
+                _say(report, plot, recorder.last, context.world_size, rate)
             if _epoch_ends(step + 1, num_steps, len(loader)) and config.training.evaluate:
                 result = evaluate(trainee, evaluation, samples_per_part(config.training, context.world_size), context)
                 _record_evaluation(run, context, plot, result, step + 1, len(loader), time.monotonic() - start_s)
@@ -87,7 +90,7 @@ def _recorder(config: TrainConfig, trainee: Trainee, context: RankContext, run: 
         trainee.model,
         folder=run,
         rank=context.rank,
-        clock=device_clock(trainee.device.type),
+        clock=device_clock(trainee.device),
         samples_per_rank=samples_per_rank(config.training, context.world_size),
         warmup_steps=config.profiling.warmup_steps,
         first_step=first_step,

@@ -56,7 +56,7 @@ def _affordable(model: ModelConfig, samples: int, num_parameters: int) -> tuple[
 
 def _steps(trainee: Trainee, model: ModelConfig, samples: int) -> tuple[float, float]:
     """Return the median seconds of forward and backward, and of the update; the first step warms up if others follow."""
-    clock = device_clock(trainee.device.type)
+    clock = device_clock(trainee.device)
     tokens = torch.randint(model.vocabulary, (samples, model.sequence_length), device=trainee.device)
     labels = torch.randint(NUM_CLASSES, (samples,), device=trainee.device)
     passes: list[float] = []

@@ -41,6 +41,7 @@ class Burst:
 
     def _time(self) -> list[float]:
         clock = self.bench.clock
+        clock.prepare(1 + len(self.buckets))
         barrier()
         clock.synchronize()
         start = clock.mark()
@@ -50,7 +51,9 @@ class Burst:
             for work in works:
                 work.wait()
             marks.append(clock.mark())
-        return [clock.seconds(start, mark) for mark in marks]
+        own_s = [clock.seconds(start, mark) for mark in marks]
+        clock.release([start, *marks])
+        return own_s
 
 
 def measure_burst(bench: Bench) -> tuple[BurstMeasurement, int]:

@@ -14,6 +14,7 @@ from commprof.commbench.machine import hardware
 from commprof.commbench.ranks.arguments import (
     MAX_TIMEOUT_S,
     add_launch_arguments,
+    check_gpus,
     check_iterations,
     check_launch_arguments,
     check_resume,
@@ -94,6 +95,7 @@ def _add_rank_arguments(group: argparse._ArgumentGroup) -> None:
 def check_bench(args: argparse.Namespace) -> None:
     """Raise BadInput for flags that cannot be measured, before any process starts."""
     check_launch_arguments(args)
+    check_gpus(args, args.backend)
     check_habits(args, lambda flag: REDUCTIONS if flag == "-o" else tuple(DATA_TYPES))
     check_timeout(args.timeout)
     plan = bench_plan(args)
@@ -103,8 +105,7 @@ def check_bench(args: argparse.Namespace) -> None:
     if not 0 < plan.effort.budget_s <= MAX_TIMEOUT_S:
         raise BadInput(f"--seconds {plan.effort.budget_s:g} must be above 0 and at most {MAX_TIMEOUT_S:g}")
     backend = "gloo" if args.backend == "auto" and not hardware.has_nvidia_driver() else args.backend
-    if plan.cuda_graph and backend == "gloo":
-        raise BadInput("-G captures NCCL's kernels; gloo has none, drop it")
+    _check_graph(plan, backend)
     check_operation(plan.op, plan.dtype, plan.reduction, backend)
     ranks = args.nproc or detect_rank(os.environ).world_size
     if plan.op == "send_recv" and ranks == 1:
@@ -113,6 +114,17 @@ def check_bench(args: argparse.Namespace) -> None:
         raise BadInput(f"-r {plan.root}: the ranks are 0 to {ranks - 1}")
     if backend == "gloo":
         _check_memory(args, plan)
+
+
+def _check_graph(plan: BenchPlan, backend: str) -> None:
+    if not plan.cuda_graph:
+        return
+    if backend == "gloo":
+        raise BadInput("-G captures NCCL's kernels; gloo has none, drop it")
+    if not any(cell.mode == "pipelined" for cell in plan.cells):
+        raise BadInput("-G replays pipelined calls and there are none; add --mode pipelined, or drop -G")
+    if plan.op == "barrier":
+        raise BadInput("-G cannot capture a barrier, which waits on the host; drop -G")
 
 
 def _check_memory(args: argparse.Namespace, plan: BenchPlan) -> None:

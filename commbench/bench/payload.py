@@ -117,7 +117,7 @@ class Payload:
         return averages and self.dtype.is_floating_point and self.world_size & (self.world_size - 1) != 0
 
     def _powers(self, q: torch.Tensor) -> torch.Tensor:
-        """Return powers of two, as many as sums of theirs stay exact, by position and rank; ones and zeros where it is one."""
+        """Return powers of two by position and rank, as many as sums stay exact of; ones and zeros where that is one."""
         highest = int(self._limit // self.world_size).bit_length() - 1
         if highest >= 1:
             return torch.pow(2.0, q % (highest + 1))

@@ -65,10 +65,12 @@ def run_bench(request: BenchRequest) -> int:
     device = rank_device(context, backend)
     plan = request.plan
     check_operation(plan.op, plan.dtype, plan.reduction, backend)
+    if plan.cuda_graph and backend == "gloo":  # the driver is here, and torch was built without CUDA
+        raise BadInput("-G captures NCCL's kernels, and this torch takes gloo; drop -G, or install torch with CUDA")
     if plan.root >= context.world_size:
         raise BadInput(f"-r {plan.root}: the ranks are 0 to {context.world_size - 1}")
     with (
-        process_group(context, backend, request.timeout_s) as roll,
+        process_group(context, backend, request.timeout_s, device) as roll,
         open_run(
             "bench",
             context,
@@ -89,7 +91,7 @@ def run_bench(request: BenchRequest) -> int:
         bench = Bench(
             plan=plan,
             device=device,
-            clock=device_clock(device.type),
+            clock=device_clock(device),
             rotate_bytes=0 if plan.hot else _ROTATE_CACHES * _cache_bytes(device),
             stop=lambda: stop.signum,
             announce=announce,

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 
 from commprof.commbench.bench.collectives import Collective
-from commprof.commbench.ranks.runtime import gather_values
-from commprof.commbench.timing import Clock
+from commprof.commbench.ranks.runtime import barrier, gather_values
+from commprof.commbench.timing import Clock, host_wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +78,18 @@ class CallTimer:
     def _time(self, count: int, call: Callable[[], None], *, calls: int) -> Chunk:
         marks = []
         cpu_s = 0.0
+        self._clock.prepare(2 * count)
         for _ in range(count):
-            dist.barrier()
+            barrier()
             self._clock.synchronize()
-            cpu_start_s = time.process_time()
-            start = self._clock.mark()
-            call()
-            marks.append((start, self._clock.mark()))
-            cpu_s += time.process_time() - cpu_start_s
+            with host_wait:  # launches wait as well, once the device's queue is full
+                cpu_start_s = time.process_time()
+                start = self._clock.mark()
+                call()
+                marks.append((start, self._clock.mark()))
+                cpu_s += time.process_time() - cpu_start_s
         own_s = [self._clock.seconds(start, end) / calls for start, end in marks]
+        self._clock.release(mark for pair in marks for mark in pair)
         return self._exchange(own_s, cpu_s / (count * calls))
 
     def _exchange(self, own_s: list[float], own_cpu_s: float) -> Chunk:

@@ -13,6 +13,7 @@ from commprof.commbench.progress import progress
 from commprof.commbench.ranks.arguments import (
     add_launch_arguments,
     add_sweep_arguments,
+    check_gpus,
     check_launch_arguments,
     check_sweep,
     swept_sizes,
@@ -40,6 +41,7 @@ def add_contention_arguments(parser: argparse.ArgumentParser) -> None:
 def check_contention(args: argparse.Namespace) -> None:
     """Raise BadInput for flags that cannot be measured, before any process starts."""
     check_launch_arguments(args)
+    check_gpus(args, args.backend)
     check_sweep(args, _LARGEST, buffers=1)
     if args.nproc == 1:
         raise BadInput("--nproc 1: one rank sends nothing that could be slowed; start two or more")
@@ -63,7 +65,7 @@ def contention(args: argparse.Namespace) -> int:
     say = Output(enabled=context.rank == 0 and not args.json)
     measured = []
     with (
-        process_group(context, backend, args.timeout) as roll,
+        process_group(context, backend, args.timeout, device) as roll,
         open_run("contention", context, device, roll=roll, backend=backend, root=args.out, path=args.folder) as run,
         RecordWriter(run / "contention.jsonl") if context.rank == 0 else nullcontext() as writer,
     ):

@@ -8,7 +8,9 @@ the all-reduce count. A sample is the mean over a round's units on the slowest r
 
 On hosts the product runs on the main thread and gloo's own threads carry the all-reduce; both need cores. On GPUs the product
 has the current stream and NCCL its own; they share multiprocessors and memory. A short NCCL all-reduce is repeated, back to
-back, until its chain is long enough for several products. Products are float32, as DDP's gradients are.
+back, until its chain is long enough for several products, which are queued between its launches as well. Where a launch takes
+longer than the all-reduce, the chain has pauses with and without products, and its slowdown is a lower bound. Products are
+float32, as DDP's gradients are.
 """
 
 import math
@@ -21,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 from commprof.commbench.errors import RunFailed
-from commprof.commbench.ranks.runtime import gather_values
+from commprof.commbench.ranks.runtime import barrier, gather_values
 from commprof.commbench.records.types import ContentionMeasurement
 from commprof.commbench.timing import Clock, device_clock
 from commprof.commbench.units import format_bytes
@@ -53,8 +55,8 @@ class Transfer(Protocol):
 
     chain: int
 
-    def start(self) -> None:
-        """Send without waiting."""
+    def start(self, between: Callable[[], None] = lambda: None) -> None:
+        """Send without waiting; `between` is done after each launch of a chain, which may take longer than what it launches."""
 
     def done(self) -> bool:
         """Return whether the last one has arrived."""
@@ -72,7 +74,7 @@ class HostTransfer:
         self._buffer, self._clock = buffer, clock
         self._arrived = threading.Event()
 
-    def start(self) -> None:
+    def start(self, between: Callable[[], None] = lambda: None) -> None:
         self._arrived.clear()
         self._start = self._clock.mark()
         self._work: Any = dist.all_reduce(self._buffer, async_op=True)
@@ -99,11 +101,14 @@ class CudaTransfer:
         self._buffer, self._clock, self.chain = buffer, clock, chain
         self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
-    def start(self) -> None:
+    def start(self, between: Callable[[], None] = lambda: None) -> None:
         with torch.cuda.stream(self._stream):
             self._start = self._clock.mark()
-            for _ in range(self.chain):
+        for _ in range(self.chain):
+            with torch.cuda.stream(self._stream):
                 dist.all_reduce(self._buffer, async_op=True).wait()  # the stream waits, the host does not
+            between()
+        with torch.cuda.stream(self._stream):
             self._end = self._clock.mark()
 
     def done(self) -> bool:
@@ -119,7 +124,7 @@ def measure_contention(options: ContentionOptions, device: torch.device) -> Iter
 
     Raises RunFailed where no product fits into an all-reduce, not even the smallest.
     """
-    clock = device_clock(device.type)
+    clock = device_clock(device)
     for size in options.sizes:
         transfer, product, matrix_size = _calibrate(size, device, clock)
         rounds = [_round(transfer, product, device, clock) for _ in range(options.warmup_rounds + options.rounds)]
@@ -189,9 +194,17 @@ def _both(
     transfer: Transfer, product: Callable[[], None], device: torch.device, clock: Clock
 ) -> tuple[list[tuple[Any, Any]], tuple[Any, Any]]:
     """Run products until the all-reduce is done; return the marks of all of them and of the all-reduce."""
+    products: list[tuple[Any, Any]] = []
+
+    def feed() -> None:
+        """Queue a product where few are left: a chain of short all-reduces takes longer to launch than some products take."""
+        if len(products) < _AHEAD or clock.happened(products[-_AHEAD][1]):
+            products.append(_timed(product, clock))
+
     # A GPU gets its first products before the all-reduce, which would else be over before they arrive.
-    products = [_timed(product, clock) for _ in range(_AHEAD if device.type == "cuda" else 0)]
-    transfer.start()
+    for _ in range(_AHEAD if device.type == "cuda" else 0):
+        feed()
+    transfer.start(feed if device.type == "cuda" else lambda: None)
     while not transfer.done():
         products.append(_timed(product, clock))
         if len(products) > _AHEAD:
@@ -259,7 +272,7 @@ def _spans(clock: Clock, origin: Any, marks: Sequence[tuple[Any, Any]]) -> Spans
 
 def _together(clock: Clock) -> None:
     """Let all ranks begin at once, nothing left to do from before."""
-    dist.barrier()
+    barrier()
     clock.synchronize()
 
 

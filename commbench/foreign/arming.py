@@ -49,10 +49,10 @@ class Armed:
         self._stand_in_for_ddp()
         os.register_at_fork(after_in_child=self._forked)
 
-    def disarm(self) -> None:
-        """Write what is left to write, and put torch's own back everywhere."""
+    def disarm(self, *, failed: bool = False) -> None:
+        """Write what is left to write, and put torch's own back everywhere; `failed` says that the training ended early."""
         if self._watch is not None:
-            self._watch.end()
+            self._watch.end(failed=failed)
         for undo in self._undo:
             undo()
         self._undo.clear()

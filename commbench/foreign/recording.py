@@ -52,7 +52,7 @@ class Recording:
         """End the recording and put the run together; `failure` says what ended the training, which then waits for no rank."""
         if self._armed is None:
             return
-        self._armed.disarm()
+        self._armed.disarm(failed=failure is not None)
         self._armed = None
         if failure is None:
             barrier()

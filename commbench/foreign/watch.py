@@ -12,6 +12,7 @@ with its second. Nothing here waits for another rank: no rank is known to take a
 
 import atexit
 import os
+import sys
 from typing import Any
 
 import torch
@@ -85,10 +86,13 @@ class Watch:
                 say(f"the training is ended after {self._num_steps} steps, as --max-steps asks")
             raise SystemExit(0)
 
-    def end(self) -> None:
-        """Stop recording, and write what is left to write."""
+    def end(self, *, failed: bool = False) -> None:
+        """Stop recording, and write what is left to write; `failed` says that the training ended early."""
         self._is_over = True
-        self._own_work.do_anyway(self._finish)
+        self._own_work.do_anyway(self._finish, failed=failed)
+
+    def _end_late(self) -> None:
+        self._own_work.do_anyway(self._finish, failed=getattr(sys, "last_value", None) is not None)
 
     def forked(self) -> None:
         """In a child: record nothing of it where its parent trains."""
@@ -126,12 +130,13 @@ class Watch:
         model = uncompiled(wrapper_of(uncompiled(found)))
         self._model, self._found = model, found
         device = next(found.parameters()).device
+        clock = device_clock(device)
         self._run = RankRun(self._asked, model, device)
         recorder = StepRecorder(
             model,
             folder=self._run.folder,
             rank=self._run.context.rank,
-            clock=device_clock(device.type),
+            clock=clock,
             samples_per_rank=self._asked.samples_per_rank or 1,
             warmup_steps=max(0, _WARMUP_STEPS - self._num_steps),
             first_step=self._num_steps,
@@ -143,7 +148,7 @@ class Watch:
         self._next_save = _FIRST_SAVE
         self._marks = ForwardMarks(found, self._forward_begins, self._forward_ends)
         self._recorder = recorder
-        atexit.register(self._own_work.do_anyway, self._finish)
+        atexit.register(self._end_late)
         return recorder
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -202,16 +207,17 @@ class Watch:
         self._recorder.write_timeline()
         self._run.amend(self._recorder, in_turn=len(self._optimizers) > 1, unseen=self._marks.unseen)
 
-    def _finish(self) -> None:
+    def _finish(self, *, failed: bool = False) -> None:
         """Write what is left to write. DDP's hook stays and does what DDP does: it can only go on all ranks at once."""
         if self._recorder is None or os.getpid() != self._pid:
             return
         self._recorder.abandon_step()
+        self._recorder.settle(failed=failed)
         self._save()
         assert self._run is not None
         recorder, self._recorder = self._recorder, None
         self._own_work.ended = True
-        recorder.gradients.release()
+        recorder.leave()
         self._marks.remove()
         self._run.close()
 

@@ -15,6 +15,7 @@ from commprof.commbench.progress import progress
 from commprof.commbench.ranks.arguments import (
     add_launch_arguments,
     add_sweep_arguments,
+    check_gpus,
     check_launch_arguments,
     check_sweep,
     swept_sizes,
@@ -44,6 +45,7 @@ def add_links_arguments(parser: argparse.ArgumentParser) -> None:
 def check_links(args: argparse.Namespace) -> None:
     """Raise BadInput for flags that cannot be measured, before any process starts."""
     check_launch_arguments(args)
+    check_gpus(args, args.backend)
     check_sweep(args, _LARGEST, buffers=_BUFFERS)
 
 
@@ -67,7 +69,7 @@ def links(args: argparse.Namespace) -> int:
     say = Output(enabled=context.rank == 0 and not args.json)
     measured: list[LinkMeasurement] = []
     with (
-        process_group(context, backend, args.timeout) as roll,
+        process_group(context, backend, args.timeout, device) as roll,
         open_run("links", context, device, roll=roll, backend=backend, root=args.out, path=args.folder) as run,
         RecordWriter(run / "links.jsonl") if context.rank == 0 else nullcontext() as writer,
     ):
@@ -110,7 +112,7 @@ def _measure(
     total = ranks * (ranks - 1) * len(options.sizes)
     pace, start_s = RoundPace(total, len(options.sizes)), time.monotonic()
     with progress("links", total, enabled=dist.get_rank() == 0, left_s=pace.left_s) as report:
-        for number, measurement in enumerate(measure_pairs(options, device, device_clock(device.type), waiting), 1):
+        for number, measurement in enumerate(measure_pairs(options, device, device_clock(device), waiting), 1):
             yield measurement
             pace.note(number, time.monotonic() - start_s)
             report(number, f"{measurement.source} to {measurement.target}")

@@ -73,7 +73,7 @@ def waiting_group(timeout_s: float) -> dist.ProcessGroup:
 
 def measure_copies(options: LinkOptions, waiting: dist.ProcessGroup) -> Iterator[LinkMeasurement]:
     """Yield, on rank 0, every copy at every size; the others wait route by route. Raises RunFailed for a wrong copy."""
-    routes = list_routes(torch.cuda.device_count()) if dist.get_rank() == 0 else []
+    routes = list_routes(torch.cuda.device_count(), own=torch.cuda.current_device()) if dist.get_rank() == 0 else []
     count = torch.tensor([len(routes)])
     dist.broadcast(count, 0, group=waiting)
     for index in range(int(count)):
@@ -83,10 +83,15 @@ def measure_copies(options: LinkOptions, waiting: dist.ProcessGroup) -> Iterator
         dist.barrier(waiting)
 
 
-def list_routes(num_gpus: int) -> list[Route]:
-    """Return every copy there is between the host and the GPUs that this process sees, and between those."""
+def list_routes(num_gpus: int, own: int = 0) -> list[Route]:
+    """Return every copy there is between the host and the GPUs that this process sees, and between those.
+
+    Of GPUs that take one process alone only its own: another rank has each of the others, and a copy would end the run.
+    """
     facts = read_gpus()
-    host, gpus = torch.device("cpu"), [torch.device("cuda", index) for index in range(num_gpus)]
+    alone = {gpu.pci_bus_id for gpu in facts.gpus if gpu.compute_mode in ("exclusive", "prohibited")}
+    host, seen = torch.device("cpu"), [torch.device("cuda", index) for index in range(num_gpus)]
+    gpus = [gpu for gpu in seen if gpu.index == own or pci_bus_id(gpu) not in alone]
     routes = []
     for gpu in gpus:
         for pinned in (True, False):
@@ -118,7 +123,7 @@ def connection(first_bus_id: str | None, second_bus_id: str | None, facts: GpuFa
 def measure_copy(route: Route, size: int, options: LinkOptions) -> LinkMeasurement:
     """Time one copy, verified once beforehand; raises RunFailed when it arrives wrong."""
     with torch.cuda.device(route.gpu):
-        clock = CudaClock()
+        clock = CudaClock(route.gpu)
         source, target = _buffer(size, route.source, route.pinned), _buffer(size, route.target, route.pinned)
         expected = payload(1, size, torch.device("cpu"))
         source.copy_(expected)
@@ -188,6 +193,7 @@ def time_calls(call: Callable[[], None], options: LinkOptions, clock: Clock) -> 
     """Return the seconds of each of a row of calls, queued one behind the other after untimed ones."""
     for _ in range(options.warmup_iterations):
         call()
+    clock.prepare(2 * options.iterations)
     clock.synchronize()
     marks = []
     for _ in range(options.iterations):

@@ -41,7 +41,7 @@ class GpuInfo:
 
     `peer_access[j]` is whether it may read the memory of the j-th GPU of that list directly, `peer_status[j]` what NVML says of
     that ("ok", "not supported by this kind of GPU"); None for itself or where unknown. `mig` is whether the card is cut into
-    instances: memory and clocks are then the whole card's, of which a rank has a part.
+    instances: memory and clocks are then the whole card's, of which a rank has a part. `compute_mode` is who may use it.
     """
 
     index: Count
@@ -61,6 +61,7 @@ class GpuInfo:
     throttle_reasons: tuple[str, ...] | None
     peer_status: tuple[str | None, ...] = ()
     mig: bool | None = None
+    compute_mode: Literal["default", "exclusive", "prohibited"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

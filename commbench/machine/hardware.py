@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from typing import Any
 
 from commprof.commbench.machine.facts import HostInfo
 from commprof.commbench.machine.network import read_interfaces
-from commprof.commbench.machine.nvml import driver_version, read_gpus
+from commprof.commbench.machine.nvml import Nvml, driver_version, read_gpus
 from commprof.commbench.records.masking import masked_variables
 from commprof.commbench.records.types import SoftwareInfo
 from commprof.commbench.units import parse_bytes
@@ -135,6 +136,28 @@ def last_level_cache_bytes(caches: Path = Path("/sys/devices/system/cpu/cpu0/cac
 def has_nvidia_driver(proc: Path = Path("/proc/driver/nvidia"), wsl: Path = Path("/usr/lib/wsl/lib/libcuda.so.1")) -> bool:
     """Say whether NCCL could run here at all, without asking torch. Under WSL2 the driver is Windows', seen by its library."""
     return proc.exists() or wsl.exists()
+
+
+def gpus_for_nccl(environ: Mapping[str, str], nvml: Any = None) -> int:  # noqa: ANN401  the pynvml module, or a stand-in
+    """Count the GPUs that ranks started here can take, without torch; 0 where its CUDA or the driver is missing."""
+    if _torch_cuda() is None:
+        return 0
+    listed = _gpu_count(nvml)
+    chosen = environ.get("CUDA_VISIBLE_DEVICES")
+    if not listed or chosen is None:
+        return listed
+    words = [word.strip() for word in chosen.split(",")]
+    valid = [word.startswith(("GPU-", "MIG-")) or (word.isdecimal() and int(word) < listed) for word in words]
+    return [*valid, False].index(False)  # CUDA stops at the first that it does not know
+
+
+def _gpu_count(module: Any = None) -> int:  # noqa: ANN401  the pynvml module, or a test's stand-in
+    """Count the GPUs that the driver can open; 0 without one."""
+    try:
+        with closing(Nvml(module)) as nvml:
+            return len(nvml.handles())
+    except OSError:
+        return 0
 
 
 def system() -> str:

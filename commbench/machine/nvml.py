@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from commprof.commbench.machine.facts import PEER_DISABLED, PEER_OK, GpuInfo, NvLink, PcieLink
 
@@ -31,6 +31,13 @@ _P2P_STATUS = {
     4: PEER_DISABLED,
     5: "not supported",
     6: "unknown to the driver",
+}
+# nvmlComputeMode_t: one process at a time, formerly one thread, or nobody
+_COMPUTE_MODE: dict[int | None, Literal["default", "exclusive", "prohibited"]] = {
+    0: "default",
+    1: "exclusive",
+    2: "prohibited",
+    3: "exclusive",
 }
 _ALL_LINKS = 0xFFFFFFFF  # as a counter's scope: the sum over links
 _LINK_BYTES = (202, 204)  # NVML_FI_DEV_NVLINK_COUNT_XMIT_BYTES and _RCV_BYTES, of one link, since NVLink 5
@@ -211,6 +218,7 @@ def _gpu(nvml: Nvml, index: int, handle: Any, sys: Path) -> GpuInfo:  # noqa: AN
         max_power_limit_w=None if limits_mw is None else limits_mw[1] * 1e-3,
         throttle_reasons=nvml.throttle_reasons(f"{name}.throttle_reasons", handle),
         mig=None if mig is None else mig[0] == 1,
+        compute_mode=_COMPUTE_MODE.get(nvml.ask(f"{name}.compute_mode", "nvmlDeviceGetComputeMode", handle)),
     )
 
 

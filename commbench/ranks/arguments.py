@@ -38,6 +38,20 @@ def check_launch_arguments(args: argparse.Namespace) -> None:
     check_interface(os.environ.get("GLOO_SOCKET_IFNAME", ""))
 
 
+def check_gpus(args: argparse.Namespace, backend: str, flag: str = "--backend gloo") -> None:
+    """Raise BadInput where more ranks are to be started here than NCCL has GPUs for; `flag` is what would ask for gloo."""
+    if args.nproc is None or args.nproc == 1 or backend == "gloo":
+        return
+    from commprof.commbench.machine import hardware  # as in check_sweep
+
+    gpus = hardware.gpus_for_nccl(os.environ)
+    if 0 < gpus < args.nproc:
+        cards = "1 GPU" if gpus == 1 else f"{gpus} GPUs"
+        raise BadInput(
+            f"--nproc {args.nproc}: NCCL takes one rank a GPU and this machine shows {cards}; use {flag}, or --nproc {gpus}"
+        )
+
+
 def check_resume(args: argparse.Namespace, kind: RunKind) -> None:
     """Raise BadInput where args.resume is not a run of this kind that ended early and that as many ranks can go on with."""
     run = args.resume

@@ -38,6 +38,7 @@ class RollCall:
         held_by_rank_0: bool = False,
     ) -> None:
         self.doing = "starting"
+        self.on_loss: list[Callable[[str], None]] = []  # who is told, before the process ends without an exception
         self._held_by_rank_0 = held_by_rank_0 and rank != 0
         self.rank, self._world_size, self._wait_s = rank, world_size, wait_s
         self._held = store  # rank 0's may be the store itself, which destroying the process group would end

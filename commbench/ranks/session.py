@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -57,6 +58,7 @@ def open_run(
     run = make_run(kind, context, device, path, backend=backend, workload=workload, resume=resume)
     if roll is not None:
         roll.doing = f"the {kind} run"
+        roll.on_loss.append(partial(_mark, run, "failed"))
     with marked(run), sampled(run.path, context), naming_lost_ranks(roll):
         yield run.path
         barrier()

@@ -27,13 +27,20 @@ _KEPT_STEPS = 512  # medians over the last steps that count; bounds memory in a 
 
 @dataclass(slots=True)
 class Backward:
-    """The marks of one backward pass: its ends, each parameter's gradient by name, each bucket's launch and landing."""
+    """The marks of one backward pass: its ends, each parameter's gradient by name, each bucket's launch and landing, and
+    which parameters a bucket holds."""
 
     start: Any
     end: Any = None
     ready: dict[str, Any] = field(default_factory=dict)
     launched: dict[int, Any] = field(default_factory=dict)
     landed: dict[int, Any] = field(default_factory=dict)
+    members: dict[int, list[str]] = field(default_factory=dict)
+
+    @property
+    def marks(self) -> list[Any]:
+        """All marks but those at its ends, which belong to the phase."""
+        return [*self.ready.values(), *self.launched.values(), *self.landed.values()]
 
 
 class GradientRecorder:
@@ -57,7 +64,7 @@ class GradientRecorder:
         self._counted: Backward | None = None
         self._num_passes = self._num_stray = 0
         self._sent = False
-        self._members: dict[int, list[str]] = {}
+        self._dropped: list[Any] = []
         self._bucket_bytes: dict[int, int] = {}
         self._samples: dict[tuple[str, str | int], deque[float]] = defaultdict(partial(deque, maxlen=_KEPT_STEPS))
 
@@ -134,6 +141,12 @@ class GradientRecorder:
         self._num_passes = self._num_stray = 0
         self._sent = False
 
+    def take_step(self) -> tuple[Backward | None, list[Any]]:
+        """Return the backward pass that counts in the step just ended, and the marks of the others: the next step may begin."""
+        taken, dropped = self._counted, self._dropped
+        self._counted, self._dropped = None, []
+        return taken, dropped
+
     def begin(self, mark: object) -> None:
         self._backward = Backward(mark)
         self._num_passes += 1
@@ -143,7 +156,10 @@ class GradientRecorder:
             return
         self._backward.end = mark
         if self._counted is None or not self._counted.launched or self._backward.launched:
+            self._dropped += [] if self._counted is None else self._counted.marks
             self._counted = self._backward
+        else:
+            self._dropped += self._backward.marks
         self._backward = None
 
     def launched(self, bucket: GradBucket) -> None:
@@ -152,9 +168,10 @@ class GradientRecorder:
     def _note_launch(self, bucket: GradBucket) -> None:
         self._sent = True
         index, buffer = bucket.index(), bucket.buffer()
-        self._members[index] = [name for p in bucket.parameters() if (name := self._names.get(id(p))) is not None]
         self._bucket_bytes[index] = buffer.numel() * buffer.element_size()
         if self._backward is not None:
+            names = (self._names.get(id(parameter)) for parameter in bucket.parameters())
+            self._backward.members[index] = [name for name in names if name is not None]
             self._backward.launched[index] = self._clock.mark()
 
     def landed(self, index: int) -> None:
@@ -164,30 +181,26 @@ class GradientRecorder:
         if self._backward is not None:  # DDP ends no backward pass before its last bucket has landed
             self._backward.landed[index] = self._clock.mark()
 
-    def backward_s(self) -> float | None:
-        """Return the length of the backward pass that counts in the step just ended; None without one."""
-        return None if self._counted is None else self._clock.seconds(self._counted.start, self._counted.end)
-
     def synchronised(self) -> bool:
         """Whether the step just ended exchanged gradients, or had nobody to exchange them with."""
         return self._tap is None or self._sent
 
-    def keep(self) -> None:
-        """Add the step just ended to the medians."""
-        if self._counted is None:
+    def keep(self, counted: Backward | None) -> None:
+        """Add a step to the medians."""
+        if counted is None:
             return
-        seconds = partial(self._clock.seconds, self._counted.start)
-        self._samples["backward", "s"].append(seconds(self._counted.end))
-        ready = {name: seconds(mark) for name, mark in self._counted.ready.items()}
+        seconds = partial(self._clock.seconds, counted.start)
+        self._samples["backward", "s"].append(seconds(counted.end))
+        ready = {name: seconds(mark) for name, mark in counted.ready.items()}
         for name, ready_s in ready.items():
             self._samples["ready", name].append(ready_s)
-        for index in self._counted.launched.keys() & self._counted.landed.keys():
-            launched_s = seconds(self._counted.launched[index])
+        for index in counted.launched.keys() & counted.landed.keys():
+            launched_s = seconds(counted.launched[index])
             # A parameter that took no part in the forward pass is in a bucket without ever being ready.
-            complete = [ready[name] for name in self._members[index] if name in ready]
+            complete = [ready[name] for name in counted.members[index] if name in ready]
             self._samples["bucket_ready", index].append(max(complete, default=launched_s))
             self._samples["launched", index].append(launched_s)
-            self._samples["done", index].append(seconds(self._counted.landed[index]))
+            self._samples["done", index].append(seconds(counted.landed[index]))
 
     def timeline(self) -> GradientTimeline:
         """Return medians over the steps kept so far, parameters in the order their gradients became ready."""

@@ -61,8 +61,8 @@ def record_steps(
     stays (weak) or shrinks (strong) as ranks are added. `experiment` names the training, by default after the script: runs
     are compared where it and the model agree. `dataset` names what is trained on. `compute_only` keeps DDP's gradients on
     their rank, so that the steps are those of ranks side by side that send nothing. `bucket_cap_mb` is what the script gives
-    DDP where it has ranks to wrap for; on a wrapped model it is read. Raises BadInput where nothing is to be recorded;
-    entering raises it where the folder cannot be made.
+    DDP where it has ranks to wrap for; on a wrapped model it is read. Raises BadInput where nothing is to be recorded, or the
+    model is on a device that is neither the host nor a CUDA one; entering raises it where the folder cannot be made.
     """
     if samples_per_rank < 1 or warmup_steps < 0 or accumulation < 1:
         told = f"samples_per_rank={samples_per_rank}, warmup_steps={warmup_steps}"
@@ -103,12 +103,13 @@ class OwnLoop(StepRecorder):
     def __init__(self, model: nn.Module, workload: Workload, warmup_steps: int, folder: Path | None) -> None:
         self._model, self._workload = model, workload
         self._device = next(bare(model).parameters()).device
+        clock = device_clock(self._device)
         self._context = own_place(self._device)
         super().__init__(
             model,
             folder=folder or new_run_path(Path("runs"), "train", self._context.world_size),
             rank=self._context.rank,
-            clock=device_clock(self._device.type),
+            clock=clock,
             samples_per_rank=workload.samples_per_rank,
             warmup_steps=warmup_steps,
             own_work=OwnWork(self._let_go),
@@ -141,6 +142,7 @@ class OwnLoop(StepRecorder):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.settle(failed=kind is not None)
         if self._rank == 0:
             self._own_work.do_anyway(self._complete)
         super().__exit__(kind, error, tb)

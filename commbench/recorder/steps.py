@@ -8,8 +8,11 @@
         ...                                          optimizer.step()
 
 Phases go to `steps.rankNNNNN.jsonl`, one record a step; a phase entered several times in a step, as under gradient
-accumulation, is their sum. Rank 0 also writes `gradients.json` (gradients.py). Nothing waits for the device before the
-step's end. `own_loop.record_steps` makes the run folder for a loop of the user's own.
+accumulation, is their sum. Rank 0 also writes `gradients.json` (gradients.py). `own_loop.record_steps` makes the run folder for
+a loop of the user's own.
+
+On a GPU a step is read once the next one has been asked for: the host stays a step ahead, as it does in a loop that nobody
+records, and launches and data hide behind the device's work as they do there.
 """
 
 from collections import Counter
@@ -17,21 +20,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar
 
 from torch import Tensor, nn
 from torch._C._autograd import _profiler_enabled
-from torch.profiler import record_function
 
 from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.recorder.gradients import GradientRecorder
 from commprof.commbench.recorder.own_work import OwnWork, say
+from commprof.commbench.recorder.phases import PHASES, Phase, PhaseMarks
+from commprof.commbench.recorder.queued import QueuedStep, on_its_way
 from commprof.commbench.records.rundir import RecordWriter, write_document
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
 from commprof.commbench.timing import Clock
-
-Phase = Literal["data", "forward", "backward", "optimizer"]
-PHASES: tuple[Phase, ...] = get_args(Phase)
 
 _STRAY = (
     'gradients came outside of a backward phase, so nothing tells when each was ready; put recorder.begin("backward") before '
@@ -45,7 +46,8 @@ class StepRecorder:
     """Records the steps of one rank into a run folder. Entering hooks the model, leaving takes every hook off again.
 
     Every rank of a DDP model must enter and leave. The first `warmup_steps` after `first_step` are marked as warm-up, also in
-    a run that goes on: DDP lays its buckets out anew. `exchanges` is False where DDP's group holds this rank alone.
+    a run that goes on: DDP lays its buckets out anew. `last` is the last step that was read, on a GPU the one before the
+    last. `exchanges` is False where DDP's group holds this rank alone.
     """
 
     def __init__(
@@ -72,13 +74,13 @@ class StepRecorder:
         self._first_step = self._step = first_step
         self._own_work = own_work or OwnWork()
         self._gradients = GradientRecorder(model, rank, clock, self._own_work, alone=compute_only)
-        self._spans: list[tuple[Phase, Any, Any]] = []
-        self._under_way: tuple[Phase, Any, Any] | None = None
+        self._phases = PhaseMarks(clock, self._gradients)
         self._in_step = self._told_of_stray = False
         self._exchanges = exchanges and not compute_only
         self._passes: Counter[int] = Counter()
         self._samples: Counter[int] = Counter()
         self._loss: Tensor | None = None
+        self.queued: QueuedStep | None = None
         self.last: StepMeasurement | None = None
 
     def __enter__(self) -> Self:
@@ -87,9 +89,17 @@ class StepRecorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._own_work.do_anyway(self._gradients.detach)
-        self._writer.__exit__(kind, error, tb)
-        self._own_work.do_anyway(self.write_timeline)
+        try:
+            self.settle(failed=kind is not None)
+        finally:
+            self._own_work.do_anyway(self._gradients.detach)
+            self._writer.__exit__(kind, error, tb)
+            self._own_work.do_anyway(self.write_timeline)
+
+    def leave(self) -> None:
+        """End recording on this rank alone: DDP's hook stays and does what DDP does, all other hooks are taken off."""
+        self._gradients.release()
+        self._writer.__exit__(None, None, None)
 
     @property
     def gradients(self) -> GradientRecorder:
@@ -97,7 +107,7 @@ class StepRecorder:
 
     @property
     def num_steps(self) -> int:
-        """Steps recorded so far."""
+        """Steps that have ended so far; on a GPU the last one may not be read yet."""
         return self._step - self._first_step
 
     @property
@@ -116,9 +126,10 @@ class StepRecorder:
 
     @contextmanager
     def step(self, num_samples: int | None = None, *, profiled: bool = False) -> Iterator[None]:
-        """Time one step; its record is on disk when the step ends, and it has none where an exception ends it.
+        """Time one step. It has no record where an exception ends it.
 
-        `num_samples` is this rank's, by default what every step has. Steps that torch.profiler watches are marked as such.
+        Its record is on disk when the step ends; on a GPU when the next one does, or when the recorder is left. `num_samples`
+        is this rank's, by default what every step has. Steps that torch.profiler watches are marked as such.
         """
         self.begin_step()
         try:
@@ -134,7 +145,7 @@ class StepRecorder:
         self._own_work.do(self._open, first)
 
     def end_step(self, num_samples: int | None = None, *, profiled: bool = False) -> None:
-        """End the step begun and write its record."""
+        """End the step begun, and write its record or, on a GPU, that of the step before."""
         self._in_step = False
         self._own_work.do(self._close, num_samples, profiled)
         if self._own_work.ended:
@@ -144,7 +155,7 @@ class StepRecorder:
         """End the step begun, without a record."""
         if self._in_step:
             self._in_step = False
-            self._own_work.do(self._leave_step)
+            self._own_work.do(self._phases.close)
 
     def steps(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches, each in a step of its own: fetching it is the data phase, what follows begins as forward.
@@ -175,7 +186,7 @@ class StepRecorder:
         try:
             yield
         finally:
-            self._own_work.do(self._end_phase)
+            self._own_work.do(self._phases.end)
 
     def begin(self, name: Phase) -> None:
         """End the phase under way, if there is one, and begin another; raise BadInput outside of a step."""
@@ -183,11 +194,21 @@ class StepRecorder:
             raise BadInput(f"{name!r} is not a phase of a training step; use one of {', '.join(PHASES)}")
         if not self._in_step:
             raise BadInput(f"the phase {name!r} begins outside of a step; put it inside recorder.step() or recorder.steps()")
-        self._own_work.do(self._turn_to, name)
+        self._own_work.do(self._phases.turn_to, name)
 
     def note_loss(self, loss: Tensor) -> None:
         """Remember the step's loss; it is read only after the step has ended on the device."""
         self._loss = loss.detach()
+
+    def catch_up(self) -> None:
+        """Wait for the step that has been asked for and not read yet, if there is one, and write it down."""
+        self._own_work.do(self._read_queued)
+
+    def settle(self, *, failed: bool) -> None:
+        """Read the last step; after a failure only one that is done: a rank may be lost, and the error is to be heard."""
+        if failed and self.queued is not None and not self._is_done(self.queued):
+            self.queued = None
+        self.catch_up()
 
     def timeline(self) -> GradientTimeline:
         """Return medians over the steps that count so far."""
@@ -204,75 +225,62 @@ class StepRecorder:
             raise RunFailed(f"cannot write {path}: {error.strerror}; make room, the steps are kept") from None
 
     def _open(self, first: Phase | None) -> None:
-        self._under_way = None
-        self._spans.clear()
         self._gradients.forget_step()
         self._loss = None
-        whole: Any = record_function("step")
-        whole.__enter__()
-        self._range = whole
-        self._start = self._clock.mark()
-        if first is not None:
-            self._begin_phase(first, self._start)
+        self._start = self._phases.open(first)
 
     def _close(self, num_samples: int | None, profiled: bool) -> None:
         profiled = profiled or _profiler_enabled()
-        end = self._leave_step()
-        self._clock.synchronize()
-        self._note_step(self._clock.seconds(self._start, end), num_samples or self._samples_per_rank, profiled)
+        queued = self._queue(self._phases.close(), num_samples or self._samples_per_rank, profiled)
+        self._read_queued()
+        self.queued = queued
+        if not self._clock.runs_behind:
+            self._read_queued()
 
-    def _leave_step(self) -> Any:  # noqa: ANN401  a clock's own token
-        end = self._clock.mark()
-        self._end_phase(end)
-        self._range.__exit__(None, None, None)
-        return end
-
-    def _turn_to(self, name: Phase) -> None:
-        """End a phase and begin another at one mark, so that phases that follow each other leave no time between them."""
-        mark = self._clock.mark()
-        self._end_phase(mark)
-        self._begin_phase(name, mark)
-
-    def _begin_phase(self, name: Phase, mark: Any) -> None:  # noqa: ANN401
-        named: Any = record_function(name)
-        named.__enter__()
-        if name == "backward":
-            self._gradients.begin(mark)
-        self._under_way = name, mark, named
-
-    def _end_phase(self, mark: Any = None) -> None:  # noqa: ANN401
-        if self._under_way is None:
-            return
-        name, start, named = self._under_way
-        self._under_way = None
-        end = self._clock.mark() if mark is None else mark
-        if name == "backward":
-            self._gradients.end(end)
-        self._spans.append((name, start, end))
-        named.__exit__(None, None, None)
-
-    def _note_step(self, step_s: float, num_samples: int, profiled: bool) -> None:
-        phases = {f"{name}_s": sum(self._clock.seconds(a, b) for each, a, b in self._spans if each == name) for name in PHASES}
-        record = StepMeasurement(
+    def _queue(self, end: Any, num_samples: int, profiled: bool) -> QueuedStep:  # noqa: ANN401
+        """Put down what the host knows of the step that ends, and let its loss follow, without waiting for the device."""
+        synchronised = self._exchanges and self._gradients.synchronised()
+        backward, dropped = self._gradients.take_step()
+        loss = on_its_way(self._loss)
+        queued = QueuedStep(
             step=self._step,
-            **phases,
-            step_s=step_s,
+            start=self._start,
+            end=end,
+            read=self._clock.mark() if self._clock.runs_behind else end,
+            spans=tuple(self._phases.spans),
+            backward=backward,
+            dropped=dropped,
+            loss=loss,
             num_samples=num_samples,
-            loss=None if self._loss is None else float(self._loss),
-            warmup=self._step < self._warmup_end,
             profiled=profiled,
-            synchronised=self._exchanges and self._gradients.synchronised(),
-            last_backward_s=self._gradients.backward_s(),
+            synchronised=synchronised,
         )
-        self._writer.append(record)
+        self._count(num_samples)
+        self._step += 1
+        return queued
+
+    def _count(self, num_samples: int) -> None:
         self._samples[num_samples] += 1
-        self.last = record
-        if record.counts:
-            self._gradients.keep()
         if self._gradients.num_passes > 0:
             self._passes[self._gradients.num_passes] += 1
         if self._gradients.strayed and not self._told_of_stray:
             self._told_of_stray = True
             if self._rank == 0:
                 say(f"step {self._step}: {_STRAY}")
-        self._step += 1
+
+    def _read_queued(self) -> None:
+        queued, self.queued = self.queued, None
+        if queued is None:
+            return
+        record = queued.measured(self._clock, warmup=queued.step < self._warmup_end)
+        self._writer.append(record)
+        self.last = record
+        if record.counts:
+            self._gradients.keep(queued.backward)
+        self._clock.release(queued.marks)
+
+    def _is_done(self, queued: QueuedStep) -> bool:
+        try:
+            return self._clock.happened(queued.read)
+        except RuntimeError:  # the device itself has failed
+            return False

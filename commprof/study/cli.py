@@ -30,6 +30,7 @@ from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo
 from commprof.commbench.units import printable
 from commprof.commbench.verb import Verb
 from commprof.launch import console_script, launch, local_command
+from commprof.study.backend import gpus_in_words, with_backend
 from commprof.study.files import is_measured, set_aside
 from commprof.study.identity import check_identity, write_identity
 from commprof.study.plan import Plan, Stage, StudyConfig, load_study, make_plan, wire_of
@@ -51,14 +52,18 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_study(args: argparse.Namespace) -> None:
     """Raise BadInput for anything wrong with the study, its training configurations, their data or its launcher."""
-    study = load_study(args.study, args.overrides)
+    study = _settled(load_study(args.study, args.overrides))
     if study.launcher == "testbed" and not args.dry_run:
         testbed.check_usable()
 
 
 def study_verb(args: argparse.Namespace) -> int:
     """Run or continue the study, then print the verdict and the report's path; raise RunFailed where a stage failed."""
-    study = load_study(args.study, args.overrides)
+    asked = load_study(args.study, args.overrides)
+    study = _settled(asked)
+    if study.backend != asked.backend:
+        why = f"{gpus_in_words(hardware.gpus_for_nccl(os.environ))} for {max(study.world_sizes)} ranks"
+        sys.stderr.write(f"{why}: every rank of this study computes on the processor, over gloo\n")
     folder, plan = args.out / study.name, make_plan(study)
     if args.dry_run:
         from commprof.study.estimate import plan_table
@@ -94,6 +99,11 @@ def _run_study(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Name
         raise RunFailed(summary)
     finish_run(folder, "completed")
     return 0
+
+
+def _settled(study: StudyConfig) -> StudyConfig:
+    """Settle the backend by the GPUs that are here, where that matters."""
+    return study if study.backend == "gloo" else with_backend(study, hardware.gpus_for_nccl(os.environ))
 
 
 def _run_all(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Namespace) -> dict[str, str]:
@@ -233,7 +243,7 @@ def _study_info(run_id: str, study: StudyConfig) -> RunInfo:
         started_at=now_utc(),
         command=tuple(sys.argv),
         git_commit=hardware.git_commit(Path.cwd()),
-        backend="auto",
+        backend=study.backend,
         world_size=max(study.world_sizes),
         num_nodes=max(study.world_sizes) if study.launcher == "testbed" else 1,
         launcher=study.launcher,

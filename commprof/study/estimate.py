@@ -110,7 +110,8 @@ def tried_steps_s(study: StudyConfig) -> dict[str, float]:
 
 def tried_step_s(study: StudyConfig, model: ModelConfig) -> float:
     """Try a step of one rank, with as many threads as the study's ranks have; raise RunFailed where it cannot be taken."""
-    words = [model.config, *study.overrides, *model.overrides]
+    backend = () if study.backend == "auto" else (f"distributed.backend={study.backend}",)
+    words = [model.config, *study.overrides, *model.overrides, *backend]
     command = [sys.executable, "-P", "-m", "commprof.train.trial", *words]
     environ = os.environ | {"OMP_NUM_THREADS": str(study.threads_per_rank)}
     try:

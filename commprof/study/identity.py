@@ -34,8 +34,9 @@ def check_identity(folder: Path, study: StudyConfig, source: Path) -> None:
         )
     before = dict(_keys(OmegaConf.to_container(read_yaml(written), resolve=False)))
     now = dict(_keys(to_container(_relative(study, source))))
+    defaults = dict(_keys(to_container(StudyConfig())))
     for key in dict.fromkeys([*now, *before]):
-        if not _same(before.get(key), now.get(key)):
+        if not _same(before.get(key, defaults.get(key)), now.get(key)):  # a folder may be older than a key
             raise BadInput(
                 f"{folder} holds another study: {key} was {before.get(key)!r} and is {now.get(key)!r} now (see {written}); "
                 "set it back, give this one its own name, or another --out"

@@ -30,6 +30,7 @@ from commprof.train.text.dataset import prepare_data
 StageKind = Literal["bench", "contention", "profile", "compute", "train"]
 _MOST = {"threads_per_rank": 4096, "repeats": 1000, "world_sizes": 64, "rounds": 10_000}
 LAUNCHERS = ("local", "testbed", "slurm")
+BACKENDS = ("auto", "gloo", "nccl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,8 @@ class SlurmConfig:
 class StudyConfig:
     """`overrides` are key=value for the training runs of all models; `wires` are the rates of a testbed's lines.
 
-    `threads_per_rank` is the same at every world size: ranks are compared, not thread counts.
+    `threads_per_rank` is the same at every world size: ranks are compared, not thread counts. `backend` is that of all stages:
+    auto takes nccl where there is CUDA and a GPU for each rank.
     """
 
     name: str = "study"
@@ -83,6 +85,7 @@ class StudyConfig:
     repeats: int = 1
     threads_per_rank: int = 1
     launcher: str = "local"
+    backend: str = "auto"
     bench: BenchSweep = field(default_factory=BenchSweep)
     contention: ContentionSweep = field(default_factory=ContentionSweep)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
@@ -161,6 +164,8 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
             raise BadInput(f"{path}: {key}={value} must be 1 to {_MOST[key]}")
     if max(study.world_sizes) > MAX_RANKS or len(study.world_sizes) > _MOST["world_sizes"]:
         raise BadInput(f"{path}: world_sizes: at most {_MOST['world_sizes']} sizes of at most {MAX_RANKS} ranks")
+    if study.backend not in BACKENDS:
+        raise BadInput(f"{path}: backend {study.backend!r} is not known; use {', '.join(BACKENDS)}")
     _check_launcher(path, study)
     _check_sweeps(path, study)
     wires = tuple(parse_wire(wire).name for wire in study.wires)
@@ -212,6 +217,9 @@ def _named(path: Path, study: StudyConfig, model: ModelConfig) -> ModelConfig:
     model = replace(model, config=str((path.parent / model.config).resolve()))
     config = train_config(study, model)
     check_train_config(config)
+    if config.distributed.backend not in ("auto", study.backend) and study.backend != "auto":
+        own = f"distributed.backend={config.distributed.backend}"
+        raise BadInput(f"{path}: {model.config} has {own} and the study backend={study.backend}; name it once, in the study")
     training, _ = prepare_data(config.data, config.model)
     for world_size in study.world_sizes:
         count_steps(len(training.labels), config, world_size)
@@ -224,12 +232,14 @@ def _named(path: Path, study: StudyConfig, model: ModelConfig) -> ModelConfig:
 def _wire_stages(study: StudyConfig) -> Iterator[Stage]:
     bench, contention = study.bench, study.contention
     sizes = ("-b", bench.min_bytes, "-e", bench.max_bytes, "--seconds", f"{bench.seconds:g}", "--place", "in")
+    backend = () if study.backend == "auto" else ("--backend", study.backend)
     products = ("-b", contention.min_bytes, "-e", contention.max_bytes, "-n", str(contention.rounds))
     for wire in study.own_wires:
         for n in study.parallel_sizes:
-            yield Stage(name=_name("bench", n, wire), kind="bench", world_size=n, wire=wire, argv=("bench", *sizes))
+            argv = ("bench", *sizes, *backend)
+            yield Stage(name=_name("bench", n, wire), kind="bench", world_size=n, wire=wire, argv=argv)
             if contention.rounds:
-                argv = ("contention", *products)
+                argv = ("contention", *products, *backend)
                 yield Stage(name=_name("contention", n, wire), kind="contention", world_size=n, wire=wire, argv=argv)
 
 
@@ -253,11 +263,13 @@ def _cell_plan(study: StudyConfig, model: ModelConfig, wire: str | None) -> Cell
 def _train_stage(
     study: StudyConfig, model: ModelConfig, kind: StageKind, world_size: int, wire: str | None, repeat: int = 0
 ) -> Stage:
-    own = (
+    own: tuple[str, ...] = (
         f"experiment_name={model.name}",
         f"distributed.threads_per_rank={study.threads_per_rank}",
         f"distributed.synchronisation={'compute_only' if kind == 'compute' else 'normal'}",
     )
+    if study.backend != "auto":
+        own = (*own, f"distributed.backend={study.backend}")
     name = f"{model.name}-{_name(kind, world_size, wire)}{f'-r{repeat + 1}' if repeat else ''}"
     argv = ("train", model.config, *study.overrides, *model.overrides, *own)
     return Stage(name=name, kind=kind, world_size=world_size, wire=wire, model=model.name, argv=argv)

@@ -23,7 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from commprof.commbench.ranks.stopping import end_process
 from commprof.commbench.recorder.bucket_tap import Hook
 from commprof.commbench.recorder.own_loop import record_steps
-from commprof.commbench.recorder.steps import Phase, StepRecorder
+from commprof.commbench.recorder.phases import Phase
+from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import read_records
 from commprof.commbench.records.training import StepMeasurement
 

@@ -5,6 +5,7 @@ import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.recorder.own_loop import OwnLoop, record_steps
-from commprof.commbench.recorder.steps import PHASES, Phase, StepRecorder
+from commprof.commbench.recorder.phases import PHASES, Phase
+from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import read_document, read_info, read_records
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
 from commprof.commbench.records.types import Workload
+from commprof.commbench.timing import FakeClock
 from tests.distributed.conftest import FORK, run_in
 from tests.distributed.foreign_trainings import KINDS, STEPS
 
@@ -141,15 +144,16 @@ def train(recorder: OwnLoop, model: nn.Module, steps: int = 3) -> int:
     return trained
 
 
-@pytest.mark.parametrize("broken", ["_writer", "_clock", "_gradients"])
+@pytest.mark.parametrize("broken", ["_writer", "_phases._clock", "_phases._gradients"])
 def test_its_own_error_ends_the_recording_and_not_the_training(
     tmp_path: Path, group: None, capsys: pytest.CaptureFixture[str], broken: str
 ) -> None:
     model = DistributedDataParallel(network())
     with record_steps(model, samples_per_rank=1, folder=tmp_path / "run") as recorder:
         assert train(recorder, model) == 3
-        inner = getattr(recorder, broken)
-        setattr(recorder, broken, _Broken(inner))
+        *way, name = broken.split(".")
+        place = attrgetter(*way)(recorder) if way else recorder
+        setattr(place, name, _Broken(getattr(place, name)))
         assert train(recorder, model) == 3
         assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
     assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
@@ -226,21 +230,14 @@ def test_a_script_that_never_stops_is_stopped_as_it_ends(tmp_path: Path) -> None
 
 
 @dataclass
-class _Ticking:
+class _Ticking(FakeClock):
     """A clock that is later at every look."""
 
-    name: str = "ticking"
     ticks: list[float] = field(default_factory=list)
-    now_s: float = 0.0
 
     def mark(self) -> float:
         self.now_s += self.ticks.pop() if self.ticks else 1.0
         return self.now_s
-
-    def seconds(self, start: float, end: float) -> float:
-        return end - start
-
-    def synchronize(self) -> None: ...
 
 
 @given(

@@ -49,7 +49,7 @@ def test_a_payload_is_the_same_on_host_and_device() -> None:
     assert torch.equal(payload(3, 1000, device).cpu(), payload(3, 1000, torch.device("cpu")))
 
 
-@pytest.mark.skipif(GPUS < 2, reason="this machine has one GPU")
+@pytest.mark.skipif(GPUS < 2, reason="this machine has fewer than two GPUs")
 def test_two_gpus_copy_with_and_without_peer_access() -> None:
     options = LinkOptions(sizes=(2**26,), iterations=10, warmup_iterations=2)
     routes = [route for route in list_routes(2) if route.kind == "peer_to_peer"]
@@ -62,7 +62,7 @@ def test_two_gpus_copy_with_and_without_peer_access() -> None:
         assert seconds[True] < seconds[False]
 
 
-@pytest.mark.skipif(GPUS < 2, reason="this machine has one GPU")
+@pytest.mark.skipif(GPUS < 2, reason="this machine has fewer than two GPUs")
 def test_two_nccl_ranks_measure_messages_and_contention(tmp_path: Path) -> None:
     shown = commprof(tmp_path, "links", "--nproc", "2", "-e", "16M", "-f", "1024", "-n", "5", "--folder", "l")
     messages = [m for m in read_records(tmp_path / "l" / "links.jsonl", LinkMeasurement) if m.kind == "send_recv"]

@@ -68,7 +68,9 @@ def check_budget(analysis: TraceAnalysis, parts: dict[tuple[int, str], int]) -> 
     """Where all of a rank's communication lies in its steps, Perfetto's sums are the budget's to the microsecond."""
     for rank, trace in analysis.by_rank.items():
         steps = [own for own in analysis.budgets if own.rank == rank]
-        if not all(any(w.start_ns <= own.start_ns and own.end_ns <= w.end_ns for w in trace.windows) for own in trace.collectives):
+        if not all(
+            any(w.start_ns <= own.start_ns and own.end_ns <= w.end_ns for w in trace.windows) for own in trace.collectives
+        ):
             continue  # between two steps it belongs to none of them
         for kind in ("transfer", "waiting"):
             for how in ("exposed", "hidden"):

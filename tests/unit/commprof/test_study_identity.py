@@ -103,3 +103,12 @@ def test_a_study_is_one_commands_and_free_once_that_lets_go(checkout: Path, tmp_
         set_aside(folder, stage)
     first.release()
     _open_study(folder, study, source).release()
+
+
+def test_a_folder_older_than_a_key_holds_the_keys_default(checkout: Path) -> None:
+    folder, source = held(checkout), checkout / "study.yaml"
+    written = folder / STUDY_FILE
+    written.write_text("".join(line for line in written.read_text().splitlines(True) if not line.startswith("backend")))
+    check_identity(folder, load_study(source), source)
+    with pytest.raises(BadInput, match="backend was None and is 'gloo' now"):
+        check_identity(folder, load_study(source, ["backend=gloo"]), source)

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from commprof.cli import main
 from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.machine.hardware import usable_cores
 from commprof.commbench.records.rundir import create_run
+from commprof.study.backend import with_backend
 from commprof.study.estimate import TimeLeft, gradient_bytes, plan_table, tried_step_s
 from commprof.study.plan import ModelConfig, StudyConfig, load_study, make_plan, wire_of
 from commprof.train.config.types import TrainConfig
@@ -49,9 +51,56 @@ def test_a_machine_with_its_own_wire_has_one_cell_a_model() -> None:
     ]
 
 
+def test_a_study_s_backend_is_that_of_every_stage() -> None:
+    models = [ModelConfig(name="small")]
+    stages = make_plan(StudyConfig(models=models, backend="gloo")).stages
+    for stage in stages:
+        asked = "distributed.backend=gloo" if stage.argv[0] == "train" else "gloo"
+        assert asked in stage.argv
+    assert not [word for stage in make_plan(StudyConfig(models=models)).stages for word in stage.argv if "backend" in word]
+
+
+@pytest.mark.parametrize(
+    ("backend", "launcher", "gpus", "settled"),
+    [
+        ("auto", "local", 0, "auto"),
+        ("auto", "local", 1, "gloo"),
+        ("auto", "local", 3, "gloo"),
+        ("auto", "local", 4, "auto"),
+        ("auto", "slurm", 1, "auto"),
+        ("gloo", "local", 1, "gloo"),
+        ("nccl", "local", 4, "nccl"),
+    ],
+)
+def test_too_few_gpus_leave_gloo_for_all_stages(backend: str, launcher: str, gpus: int, settled: str) -> None:
+    study = StudyConfig(world_sizes=(1, 2, 4), backend=backend, launcher=launcher)
+    assert with_backend(study, gpus).backend == settled
+
+
+def test_nccl_asked_for_by_name_is_refused_where_gpus_are_too_few() -> None:
+    with pytest.raises(BadInput, match="1 GPU for 2 ranks"):
+        with_backend(StudyConfig(backend="nccl"), 1)
+
+
+@pytest.mark.processes
+def test_the_demo_runs_on_any_machine_and_says_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("commprof.commbench.machine.hardware.gpus_for_nccl", lambda environ: 1)
+    configs = Path(__file__).parents[3] / "configs"
+    (tmp_path / "auto.yaml").write_text((configs / "study-demo.yaml").read_text().replace("backend: gloo", "backend: auto"))
+    for name in ("small.yaml",):
+        (tmp_path / name).write_text((configs / name).read_text())
+    for study, said in ((configs / "study-demo.yaml", ""), (tmp_path / "auto.yaml", "1 GPU for 4 ranks: every rank")):
+        assert main(["study", str(study), "--dry-run", "--out", str(tmp_path / "runs")]) == 0
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("backend: mpi", "backend 'mpi' is not known; use auto, gloo, nccl"),
+        ("backend: gloo\noverrides: [distributed.backend=nccl]", "name it once, in the study"),
         ("world_sizes: [2, 4]", "must hold 1 and at least one larger size"),
         ("world_sizes: [1]", "must hold 1 and at least one larger size"),
         ("world_sizes: [0, 1]", "must hold 1"),

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,14 @@ def test_copies_between_gpus_go_with_and_without_peer_access(monkeypatch: pytest
     expected = [(True, False), (False, True)] if peer else [(False, False)]
     pairs = ("cuda:0-cuda:1", "cuda:1-cuda:0")
     assert between == [(access, staged, pair) for pair in pairs for access, staged in expected]
+
+
+@pytest.mark.parametrize(("mode", "used"), [(0, {0, 1, 2}), (2, {1}), (3, {1})])
+def test_gpus_that_take_one_process_alone_are_left_to_the_other_ranks(
+    monkeypatch: pytest.MonkeyPatch, mode: int, used: set[int]
+) -> None:
+    cards = [Card(compute_mode=mode)] * 3
+    monkeypatch.setattr(links, "read_gpus", lambda: read_gpus(FakeNvml(cards=cards), Path("/nowhere")))
+    monkeypatch.setattr(links, "pci_bus_id", lambda device: f"0000:{0x10 + device.index:02x}:00.0")
+    monkeypatch.setattr(links.torch.cuda, "can_device_access_peer", lambda source, target: True)
+    assert {route.gpu.index for route in links.list_routes(3, own=1)} == used

@@ -1,0 +1,1 @@
+"""What a machine with one GPU is asked first: the figures behind every sentence that says "never run" until then."""

@@ -1,0 +1,64 @@
+"""The phases of the step under way, each from one mark to another; a trace shows them as ranges of the same names."""
+
+from typing import Any, Literal, get_args
+
+from torch.profiler import record_function
+
+from commprof.commbench.recorder.gradients import GradientRecorder
+from commprof.commbench.timing import Clock
+
+Phase = Literal["data", "forward", "backward", "optimizer"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+
+class PhaseMarks:
+    """Marks of one step at a time. A phase ends with the mark that the next one begins with: no time is lost between them."""
+
+    def __init__(self, clock: Clock, gradients: GradientRecorder) -> None:
+        self._clock, self._gradients = clock, gradients
+        self.spans: list[tuple[Phase, Any, Any]] = []
+        self._under_way: tuple[Phase, Any, Any] | None = None
+
+    def open(self, first: Phase | None) -> Any:  # noqa: ANN401  a clock's own token
+        """Begin a step, and with it its first phase if there is one; return its mark."""
+        self._under_way = None
+        self.spans.clear()
+        whole: Any = record_function("step")
+        whole.__enter__()
+        self._range = whole
+        start = self._clock.mark()
+        if first is not None:
+            self._begin(first, start)
+        return start
+
+    def close(self) -> Any:  # noqa: ANN401
+        """End the step and the phase under way; return its mark."""
+        end = self._clock.mark()
+        self.end(end)
+        self._range.__exit__(None, None, None)
+        return end
+
+    def turn_to(self, name: Phase) -> None:
+        """End the phase under way, if there is one, and begin another."""
+        mark = self._clock.mark()
+        self.end(mark)
+        self._begin(name, mark)
+
+    def end(self, mark: Any = None) -> None:  # noqa: ANN401
+        """End the phase under way, if there is one: now, or at a mark."""
+        if self._under_way is None:
+            return
+        name, start, named = self._under_way
+        self._under_way = None
+        end = self._clock.mark() if mark is None else mark
+        if name == "backward":
+            self._gradients.end(end)
+        self.spans.append((name, start, end))
+        named.__exit__(None, None, None)
+
+    def _begin(self, name: Phase, mark: Any) -> None:  # noqa: ANN401
+        named: Any = record_function(name)
+        named.__enter__()
+        if name == "backward":
+            self._gradients.begin(mark)
+        self._under_way = name, mark, named

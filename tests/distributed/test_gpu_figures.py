@@ -1,0 +1,49 @@
+"""What `make gpu` asks of a GPU, rehearsed without one: every stage starts, ends as it should and lands in the result."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu import figures
+from benchmarks.gpu.figures import stages
+from commprof.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # as make does
+
+
+def test_every_stage_runs_on_the_processor(tmp_path: Path) -> None:
+    assert figures.main(["--cpu", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]) == 0
+    text = (tmp_path / "out" / "gpu-a-rehearsal-without-a-gpu.md").read_text()
+    rehearsed = [stage.name for stage in stages(tmp_path, gpu=False)]
+    assert re.findall(r"^\| ([\w-]+) \|", text, re.MULTILINE)[1:] == rehearsed
+    for rank in (0, 1):
+        assert f"commprof: error: rank {rank} died or stalls in all_reduce of 1 MiB" in text
+    assert "wrong none, blind to garbage none" in text
+
+
+def test_the_stages_of_a_gpu_are_words_that_commprof_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What differs from the rehearsal are sizes, precisions and flags: each is parsed and checked as on a GPU."""
+    monkeypatch.setattr("commprof.commbench.machine.hardware.has_nvidia_driver", lambda: True)
+    ours = [stage for stage in stages(tmp_path, gpu=True) if stage.words[0] == figures.COMMPROF]
+    assert len(ours) > 15
+    for stage in ours:
+        with pytest.raises(SystemExit) as left:
+            main([*stage.words[1:], "--help"])
+        assert left.value.code == 0
+    limits_s = {part: sum(s.limit_s for s in stages(tmp_path, gpu=True) if s.part == part) for part in "ABC"}
+    assert max(limits_s.values()) < 1800
+    assert {stage.name for stage in stages(tmp_path, gpu=False)} <= {stage.name for stage in stages(tmp_path, gpu=True)}
+
+
+def test_without_a_gpu_and_without_the_word_nothing_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    if figures.torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert figures.main([]) == 2
+    assert "try --cpu" in capsys.readouterr().err
+    assert figures.main(["--cpu", "Z"]) == 2
