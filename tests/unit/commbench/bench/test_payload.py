@@ -53,7 +53,7 @@ def test_an_average_is_the_same_by_gloos_and_by_nccls_arithmetic(dtype: torch.dt
     assert result is not None
     assert torch.equal(nccl, result)
     assert torch.equal(gloo / ranks, result)
-    assert result.double().std() > 0  # a shifted segment shows
+    assert result.double().std() > 0 or ranks % 127 == 0  # a shifted segment shows; 127 ranks go once round the pattern
 
 
 @pytest.mark.parametrize(
