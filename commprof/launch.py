@@ -87,7 +87,7 @@ def launch(
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=_begin_as_child(os.getpid()),  # noqa: PLW1509  a killed launcher leaves nobody behind
+        preexec_fn=_begin_as_child(os.getpid(), blocks=keeper.__name__ in command),  # noqa: PLW1509  a killed launcher leaves nobody behind
         env={"OMP_NUM_THREADS": "1", **os.environ, **environ, MARK_VARIABLE: mark},
     )
     assert child.stderr is not None
@@ -111,12 +111,15 @@ def launch(
         raise _explain(heard, run, mark, code, "rank 0" if _is_a_rank(command) else "the launcher of the ranks")
 
 
-def _begin_as_child(launcher: int) -> Callable[[], None]:
-    """Return what the child does first: die with us, and not hear what stops it before it can answer."""
+def _begin_as_child(launcher: int, *, blocks: bool) -> Callable[[], None]:
+    """Return what the child does first: die with us, and a keeper, which alone `blocks` what stops it, hear that once it can
+    answer. Nobody else would ever unblock it.
+    """
     die_with_us = child_dies_with(launcher, signal.SIGKILL)
 
     def begin() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, keeper.STOPPING)
+        if blocks:
+            signal.pthread_sigmask(signal.SIG_BLOCK, keeper.STOPPING)
         die_with_us()
 
     return begin

@@ -54,9 +54,16 @@ def new_run_path(root: Path, kind: RunKind, world_size: int) -> Path:
 
 
 def create_run(path: Path, info: RunInfo) -> None:
-    """Create the folder exclusively and write its run.json; raise BadInput where the folder exists or cannot be."""
+    """Create the folder exclusively and write its run.json; raise BadInput where the folder exists or cannot be.
+
+    What the disk does not take leaves no folder.
+    """
     _make_folder(path)
-    write_document(path / RUN_FILE, _without_secrets(info))
+    try:
+        write_document(path / RUN_FILE, _without_secrets(info))
+    except OSError:
+        path.rmdir()
+        raise
 
 
 def create_owned_run(path: Path, info: RunInfo, mark: str) -> Ownership:

@@ -32,8 +32,7 @@ def test_a_rank_answers_while_it_waits_and_a_dead_one_does_not() -> None:
     gone.dismiss()
     here.doing = there.doing = "all_reduce of 4 MiB"
     assert here.call() == {0: "all_reduce of 4 MiB", 1: "all_reduce of 4 MiB", 2: None, 3: None}
-    answering = [thread for thread in threading.enumerate() if thread.name == "commprof-roll"]
-    for thread in answering:
+    for thread in (here._thread, there._thread, gone._thread):
         thread.join(5)
         assert not thread.is_alive()
 
