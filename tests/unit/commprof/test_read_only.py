@@ -145,7 +145,7 @@ def test_a_full_disk_is_told_with_the_file_that_has_no_room(tmp_path: Path, caps
             create_run(disk / "r", run_info())
         assert not (disk / "r").exists(), "a run without its card is none"
         assert main(["import", "--preset", "h100x8-nvlink", "--folder", str(disk / "i")]) == 1
-        assert "No space left on device" in capsys.readouterr().out
+        assert f"cannot use {disk}/i/run.json: No space left on device; make room" in capsys.readouterr().err
         run = write_bench_run(tmp_path / "r", 1e-4, 1e9)
         assert main(["report", str(run), "--out", str(disk / "page.html")]) == 1
         assert f"cannot use {disk}/page.html: No space left on device; make room" in capsys.readouterr().err
