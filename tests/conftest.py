@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 ORDER = ("slurm", "testbed", "distributed", "frameworks", "faults", "packaging", "perfetto", "field", "gpu", "fuzz", "unit")
 # There is one of these on a machine: one cluster, whose jobs' numbers become ports, and one testbed.
 ONCE = ("slurm", "testbed")
+
+
+@pytest.fixture(autouse=True)
+def _handlers_of_signals_stay() -> Iterator[None]:
+    """What a test lets signals do is not what they do in the next one."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 def folder_of(nodeid: str) -> str:

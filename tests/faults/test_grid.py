@@ -24,7 +24,7 @@ from tests.faults.grid import TIMEOUT_S, Case, covering_cases, every_case, expec
 EVERY = "COMMPROF_EVERY_FAULT"
 CASES = every_case() if EVERY in os.environ else covering_cases(60)
 ENDS_WITHIN_S = 2 * TIMEOUT_S + 15  # the timeout, the graces behind it, and room for neighbours
-FLAGS = ("--timeout", f"{TIMEOUT_S:g}", "-b", "1K", "-e", "4K", "-n", "2", "-w", "1")
+FLAGS = ("--timeout", f"{TIMEOUT_S:g}", "-b", "64K", "-e", "256K", "-n", "2", "-w", "1")
 
 # A keeper that is stopped takes the store with it; torch waits there without end when links opens its second group.
 NOT_YET = {"links-set-up-SIGSTOP-keeper": "a second group is opened at a store that is stopped"}
