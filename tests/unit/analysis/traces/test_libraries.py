@@ -1,5 +1,6 @@
 """Kernels that communicate are recognised by name, with their operation; a user's rules come first; what is likely is named."""
 
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_a_name_is_without_type_parameters_and_template() -> None:
 
 
 def test_every_rule_has_a_source() -> None:
-    assert all(rule.library and rule.source for rule in TABLE)
+    assert all(all(attrgetter("library", "source")(rule)) for rule in TABLE)
 
 
 def test_a_user_s_rules_come_first(tmp_path: Path) -> None:
