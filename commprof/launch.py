@@ -1,7 +1,7 @@
 """Start a verb on N ranks here, leaving nothing.
 
     commprof VERB --nproc N     the launcher: waits, says in one line what went wrong, marks the run
-      keeper                    holds the store, watches the ranks (commbench/ranks/keeper.py)
+      keeper                    loads torch, forks the ranks, holds their store, watches (commbench/ranks/keeper.py)
         rank 0 .. N-1           commprof VERB
 
 The launcher lets the ranks' own words through, keeps their error lines and the keeper's for the one line that matters, and
@@ -28,7 +28,7 @@ from commprof.commbench.display.terminal import clear_line
 from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
 from commprof.commbench.progress import TERMINAL_VARIABLE, terminal
 from commprof.commbench.ranks import keeper
-from commprof.commbench.ranks.stopping import child_dies_with, raise_when_stopped, stopped_by
+from commprof.commbench.ranks.stopping import STOPPING, child_dies_with, raise_when_stopped, stopped_by
 from commprof.commbench.records.ownership import MARK_VARIABLE, belongs_to, take
 from commprof.commbench.records.rundir import RUN_FILE, finish_run, new_run_path, read_info
 from commprof.commbench.records.types import RunKind, RunStatus
@@ -119,7 +119,7 @@ def _begin_as_child(launcher: int, *, blocks: bool) -> Callable[[], None]:
 
     def begin() -> None:
         if blocks:
-            signal.pthread_sigmask(signal.SIG_BLOCK, keeper.STOPPING)
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         die_with_us()
 
     return begin
@@ -139,7 +139,7 @@ def local_command(verb_argv: Sequence[str], num_ranks: int, timeout_s: float) ->
         return [str(console_script()), *verb_argv]
     return [
         *(sys.executable, "-P", "-m", keeper.__name__),
-        *("--nproc", str(num_ranks), "--timeout", f"{timeout_s:g}", "--"),
+        *("--nproc", str(num_ranks), "--timeout", f"{timeout_s:g}", *(["--to-train"] if verb_argv[0] == "train" else []), "--"),
         *(str(console_script()), *verb_argv),
     ]
 
@@ -209,7 +209,9 @@ def _explain(heard: _Heard, run: Path, mark: str, code: int, child: str) -> Comm
     """Put what ended the run into one line: who was killed, or the ranks' own words, or how the first of them ended."""
     known = _is_ours(run, mark)
     where = _what_is_left(run) if known else ""
-    if code < 0:
+    if code == -signal.SIGALRM:
+        reason = "torch was not loaded in time; look at the file system that it lies on, or give it more with --timeout"
+    elif code < 0:
         reason = f"{child} was killed ({signal.Signals(-code).name})"
     elif "was killed" in heard.ending:
         reason = heard.ending

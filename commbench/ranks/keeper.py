@@ -1,44 +1,45 @@
 """Start N ranks on this machine, hold the store they meet at, and end with them: what torchrun does on one machine.
 
-    python -P -m commprof.commbench.ranks.keeper --nproc N --timeout S -- COMMAND...
+    python -P -m commprof.commbench.ranks.keeper --nproc N --timeout S [--to-train] -- SCRIPT ARGS...
 
 torchrun's stores listen on every interface, and it takes a signal for a crash and explains it over many lines. Here the store
 listens on the loopback address, and what ended the ranks is one line on standard error, for the launcher:
 
     commprof: ranks: rank 1 was killed (SIGTERM)
 
-Who lives with whom: Linux kills the keeper with its launcher and sends a rank SIGTERM with the keeper, from before it has
-become its program. Each rank is a process group of the keeper's session, so that Linux also wakes a stopped one (SIGHUP and
-SIGCONT) when the keeper goes. No wait is longer than the timeout, neither for ranks that do not come up nor for those that do
-not end.
+Who lives with whom: Linux kills the keeper with its launcher and sends a rank SIGTERM with the keeper, from before it runs
+anything of its own. Each rank is a process group of the keeper's session, so that Linux also wakes a stopped one (SIGHUP and
+SIGCONT) when the keeper goes. No wait is longer than the timeout, neither for torch nor for ranks that do not come up or do not
+end.
 
-The ranks are started first; torch, for the store, is imported beside them. Their first connections wait at the socket.
+torch is loaded once, here, and the ranks are forks that have it (forking.py). The store has threads, so it comes after them;
+until then their connections wait at its socket.
 """
 
 import argparse
 import contextlib
+import math
 import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from commprof.commbench.errors import Interrupted
+from commprof.commbench.ranks.forking import fork_script
 from commprof.commbench.ranks.launched import KEPT_VARIABLE, named
-from commprof.commbench.ranks.stopping import child_dies_with, stopped_by
+from commprof.commbench.ranks.loading import load_torch
+from commprof.commbench.ranks.stopping import STOPPING, stopped_by
 
 WORDS = "commprof: ranks: "
 HOST = "127.0.0.1"
 _FAILURE_GRACE_S = 4.0  # for the other ranks once one has failed: they say what they lost
 _STOP_GRACE_S = 15.0  # for ranks that were asked to stop, then SIGTERM; as long again, then SIGKILL
-_LEAST_START_S = 30.0  # to load torch on a busy machine, however short the timeout
+_LEAST_START_S = 30.0  # to load torch on a busy machine, or to come up, however short the timeout
 _LOOK_EVERY_S = 0.2  # while the ranks come up
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class Rank:
     """A rank's process; `code` once it has ended, as subprocess counts, and whether it was we who killed it."""
 
     number: int
-    process: "subprocess.Popen[bytes]"
+    pid: int
     pidfd: int
     code: int | None = None
     killed: bool = False
@@ -116,8 +117,8 @@ class _Keeper:
     """Starts the ranks and watches them until all have ended."""
 
     def __init__(self, timeout_s: float) -> None:
-        start_s = max(timeout_s, _LEAST_START_S)
-        self.watch = Watch(timeout_s, time.monotonic() + start_s, f"did not come up within {start_s:g} s")
+        up_s = start_s(timeout_s)
+        self.watch = Watch(timeout_s, time.monotonic() + up_s, f"did not come up within {up_s:g} s")
         self.ranks: list[Rank] = []
         self._selector = selectors.DefaultSelector()
         self._came: list[int] = []
@@ -128,13 +129,22 @@ class _Keeper:
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         for signum in STOPPING:
             signal.signal(signum, lambda number, _: self._came.append(number))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked until here by the launcher
 
-    def start(self, command: Sequence[str], environments: Sequence[Mapping[str, str]]) -> None:
-        dies_with_us = child_dies_with(os.getpid(), signal.SIGTERM)
+    def start(self, script: Sequence[str], environments: Sequence[Mapping[str, str]], close: Callable[[], None]) -> None:
+        """Fork the ranks; each calls `close` first, for what is open here and none of its business."""
+
+        def forget() -> None:
+            signal.set_wakeup_fd(-1)
+            self._selector.close()
+            self._woken.close()
+            self._wake.close()
+            for rank in self.ranks:
+                os.close(rank.pidfd)
+            close()
+
         for number, environ in enumerate(environments):
-            process = subprocess.Popen(command, env=environ, process_group=0, preexec_fn=dies_with_us)  # noqa: PLW1509
-            self.ranks.append(Rank(number=number, process=process, pidfd=os.pidfd_open(process.pid)))
+            pid = fork_script(script, environ, forget)
+            self.ranks.append(Rank(number=number, pid=pid, pidfd=os.pidfd_open(pid)))
             self._selector.register(self.ranks[-1].pidfd, selectors.EVENT_READ, self.ranks[-1])
 
     def wait(self, missing: Callable[[], Sequence[int]]) -> None:
@@ -160,7 +170,7 @@ class _Keeper:
     def _reap(self, rank: Rank) -> None:
         self._selector.unregister(rank.pidfd)
         os.close(rank.pidfd)
-        rank.code = rank.process.wait()
+        rank.code = os.waitstatus_to_exitcode(os.waitpid(rank.pid, 0)[1])
         if not rank.killed:
             self.watch.note_end(rank.code, time.monotonic())
 
@@ -173,7 +183,7 @@ class _Keeper:
             self.watch.note_signal(signum, time.monotonic())
             for rank in self.ranks:
                 if rank.code is None:
-                    rank.process.send_signal(signum)
+                    os.kill(rank.pid, signum)
 
     def _kill_overdue(self, missing: Sequence[int]) -> None:
         late = [rank for rank in self.ranks if rank.code is None]
@@ -187,21 +197,22 @@ class _Keeper:
 
 def _signal(rank: Rank, signum: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(rank.process.pid, signum)
+        os.killpg(rank.pid, signum)
 
 
 class _Store:
-    """The store that the ranks meet at, on the loopback address alone; it serves as soon as torch is there."""
+    """The store that the ranks meet at, on the loopback address alone; a socket at first, that holds whoever connects."""
 
     def __init__(self) -> None:
         self._listening = socket.create_server((HOST, 0), backlog=1024)
         self.port = int(self._listening.getsockname()[1])
         self._store: object | None = None
 
-    def serve(self) -> None:
-        threading.Thread(target=self._hold, name="commprof-store", daemon=True).start()
+    def close(self) -> None:
+        self._listening.close()
 
-    def _hold(self) -> None:
+    def serve(self) -> None:
+        """Answer the ranks from now on; threads do."""
         from torch._C._distributed_c10d import TCPStore
 
         held = self._listening.detach()
@@ -209,12 +220,9 @@ class _Store:
 
     def missing(self, num_ranks: int) -> list[int]:
         """Return the ranks that have not come to the store yet."""
-        store = self._store
-        if store is None:
-            return list(range(num_ranks))
         from commprof.commbench.ranks.meeting import came
 
-        return [rank for rank in range(num_ranks) if not came(store, rank)]
+        return [rank for rank in range(num_ranks) if not came(self._store, rank)]
 
 
 def rank_environments(num_ranks: int, port: int, environ: Mapping[str, str]) -> list[dict[str, str]]:
@@ -235,10 +243,23 @@ def rank_environments(num_ranks: int, port: int, environ: Mapping[str, str]) -> 
     ]
 
 
-def keep(num_ranks: int, timeout_s: float, command: Sequence[str]) -> int:
-    """Run the command as so many ranks until all have ended; return 0, 1 where one failed, 130 where they were stopped."""
+def load_in_time(start_s: float, *, to_train: bool) -> None:
+    """Load torch, or be ended by SIGALRM: an import that hangs in a file system hears nothing that Python would do.
+
+    Nor is there anything yet that would have to be ended in order, so that here every signal does what it does by default.
+    """
+    for signum in STOPPING:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked until here by the launcher
+    signal.alarm(math.ceil(start_s))
+    load_torch(to_train=to_train)
+    signal.alarm(0)
+
+
+def keep(num_ranks: int, timeout_s: float, script: Sequence[str]) -> int:
+    """Run the script as so many ranks until all have ended; return 0, 1 where one failed, 130 where they were stopped."""
     keeper, store = _Keeper(timeout_s), _Store()
-    keeper.start(command, rank_environments(num_ranks, store.port, os.environ))
+    keeper.start(script, rank_environments(num_ranks, store.port, os.environ), store.close)
     store.serve()
     keeper.wait(lambda: store.missing(num_ranks))
     words = explain(keeper.ranks, keeper.watch)
@@ -248,14 +269,21 @@ def keep(num_ranks: int, timeout_s: float, command: Sequence[str]) -> int:
     return 130 if keeper.watch.asked else int(bool(words))
 
 
+def start_s(timeout_s: float) -> float:
+    """Return how long torch may take to be loaded, and then the ranks to meet."""
+    return max(timeout_s, _LEAST_START_S)
+
+
 def main(words: Sequence[str]) -> int:
     """Run the command line above."""
     parser = argparse.ArgumentParser(prog="commprof.commbench.ranks.keeper")
     parser.add_argument("--nproc", type=int, required=True)
     parser.add_argument("--timeout", type=float, required=True)
-    parser.add_argument("command", nargs="+")
+    parser.add_argument("--to-train", action="store_true")
+    parser.add_argument("script", nargs="+")
     args = parser.parse_args(words)
-    return keep(args.nproc, args.timeout, args.command)
+    load_in_time(start_s(args.timeout), to_train=args.to_train)
+    return keep(args.nproc, args.timeout, args.script)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,12 @@ from typing import NoReturn
 from commprof.commbench.errors import Interrupted
 
 _ECHO_S = 3.0
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ORPHANS_GRACE_S = 5.0  # for a rank whose launcher has gone: it marks the run, then it is killed whatever it does
 _INIT = 1
 _LAUNCHERS = ("python", "torchrun", "pt_")  # torch names its own processes pt_...
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_NAME = 15
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a forked child may only call it
 
 
@@ -47,7 +48,7 @@ def stopped_by(signum: int) -> str:
 def answering_later() -> Iterator[None]:
     """Let the block finish before SIGINT, SIGTERM and SIGHUP are answered, each once; for the main thread."""
     came: dict[int, None] = {}
-    own = [(signum, signal.signal(signum, lambda number, _: came.setdefault(number))) for signum in _ENDING]
+    own = [(signum, signal.signal(signum, lambda number, _: came.setdefault(number))) for signum in STOPPING]
     try:
         yield
     finally:
@@ -65,7 +66,7 @@ class StopRequest:
     several ways.
     """
 
-    def __init__(self, signals: Iterable[int] = _ENDING, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, signals: Iterable[int] = STOPPING, now_s: Callable[[], float] = time.monotonic) -> None:
         self.signum = 0
         self._pressed_s: float | None = None
         self._now_s = now_s
@@ -102,6 +103,12 @@ def die_with_parent(signum: int = signal.SIGTERM) -> None:
     """Ask Linux to end this process, by that signal, with the one that started it."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signum)
+
+
+def name_process(name: str) -> None:
+    """Give this process, on Linux, the name that top and ps show; its first 15 bytes."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def child_dies_with(parent: int, signum: int) -> Callable[[], None]:

@@ -95,3 +95,8 @@ def processes_with(text: str) -> Sequence[int]:
             except OSError:
                 continue  # it ended while we looked
     return found
+
+
+def ranks_of(run: Path) -> list[int]:
+    """Return the process ids of a run's ranks, which carry their number in the name that top shows."""
+    return sorted(pid for pid in processes_with(str(run)) if Path(f"/proc/{pid}/comm").read_text().startswith("commprof "))

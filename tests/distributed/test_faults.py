@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from commprof.commbench.ranks import keeper as keeper_module
 from commprof.commbench.records.rundir import RUN_FILE, read_info
-from tests.distributed.conftest import DEADLINE_S, processes_with
+from tests.distributed.conftest import DEADLINE_S, ranks_of
 from tests.factory import retime_steps
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -26,27 +25,17 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def ranks(run: Path) -> list[int]:
-    """Return the process ids of the run's ranks: the console script with the run's folder, not a launcher's own line."""
-    found = []
-    for pid in processes_with(str(run)):
-        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        if "--nproc" not in words:
-            found.append(pid)
-    return sorted(found)
-
-
 def begin_training(start: Start, tmp_path: Path, tiny: Path) -> tuple["subprocess.Popen[str]", Path]:
     run = tmp_path / "r"
     process = start("train", tiny, "training.max_steps=100000", "training.epochs=100000", "--nproc", "2", "--folder", run)
     wait_until("the tenth step", lambda: lines(run / "steps.rank00001.jsonl") >= 10)
-    assert len(ranks(run)) == 2
+    assert len(ranks_of(run)) == 2
     return process, run
 
 
 def test_a_killed_rank_ends_the_run_and_what_it_measured_stays(start: Start, tmp_path: Path, tiny: Path) -> None:
     process, run = begin_training(start, tmp_path, tiny)
-    os.kill(ranks(run)[-1], signal.SIGKILL)
+    os.kill(ranks_of(run)[-1], signal.SIGKILL)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
     assert "was killed (SIGKILL)" in output.splitlines()[-1]
@@ -55,13 +44,13 @@ def test_a_killed_rank_ends_the_run_and_what_it_measured_stays(start: Start, tmp
     assert info.status == "failed"
     assert "was killed (SIGKILL)" in (info.failure or "")
     assert lines(run / "steps.rank00000.jsonl") >= 10
-    assert ranks(run) == []
+    assert ranks_of(run) == []
 
 
 def test_a_stalled_rank_is_given_up_within_the_timeout(start: Start, tmp_path: Path, tiny: Path) -> None:
     tiny.write_text(tiny.read_text().replace("timeout_s: 60", "timeout_s: 8"))
     process, run = begin_training(start, tmp_path, tiny)
-    stalled = ranks(run)[-1]
+    stalled = ranks_of(run)[-1]
     os.kill(stalled, signal.SIGSTOP)
     began_s = time.monotonic()
     wait_until("the run to be marked", lambda: read_info(run).status == "failed")
@@ -70,18 +59,14 @@ def test_a_stalled_rank_is_given_up_within_the_timeout(start: Start, tmp_path: P
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
     assert "rank 1 died or stalls in the train run" in output
-    assert ranks(run) == []
+    assert ranks_of(run) == []
 
 
 def test_ranks_do_not_outlive_a_killed_launcher(start: Start, tmp_path: Path, tiny: Path) -> None:
     process, run = begin_training(start, tmp_path, tiny)
-    (keeper,) = [
-        pid
-        for pid in processes_with(str(run))
-        if keeper_module.__name__ in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    ]
+    (keeper,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
     os.kill(keeper, signal.SIGKILL)
-    wait_until("the ranks to end", lambda: ranks(run) == [])
+    wait_until("the ranks to end", lambda: ranks_of(run) == [])
     process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
     assert read_info(run).status != "running"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.conftest import DEADLINE_S, SCRIPT, processes_with
+from tests.distributed.conftest import DEADLINE_S, SCRIPT, processes_with, ranks_of
 from tests.terminals import Watched, screen
 
 Started = tuple["subprocess.Popen[bytes]", Watched]
@@ -71,10 +71,8 @@ def test_a_training_that_is_stopped_leaves_no_half_line(
     if how == "interrupted":
         os.killpg(process.pid, signal.SIGINT)
     else:
-        for pid in processes_with(str(run)):
-            command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            if "torch.distributed.run" not in command and "--nproc" not in command:
-                os.kill(pid, signal.SIGKILL)
+        for pid in ranks_of(run):
+            os.kill(pid, signal.SIGKILL)
     lines = ended(process, watched)
     assert not any("/100000" in line for line in lines)
     assert [line for line in lines if line][-1].startswith("commprof: ")

@@ -1,7 +1,7 @@
 """Started by the grid: loads torch once and forks commands off it, launcher, keeper and ranks alike.
 
-A command's processes are what they always are, but that each is forked where it would be started anew: `Popen` forks a process
-that becomes the keeper or a rank, as if it had been executed. So a fault costs a tenth of the processor time of a real start.
+A command's processes are what they always are, but that the launcher, the keeper and a rank that needs none are forked where
+they would be started anew, as if they had been executed. So a fault costs a tenth of the processor time of a real start.
 Requests are JSON lines on standard input, answers on standard output:
 
     {"argv": [...], "folder": "...", "phase": "..."}   a command that holds at the phase in each rank, its output in the folder
@@ -15,6 +15,7 @@ writing.
 import gc
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -41,7 +42,7 @@ keeper._LEAST_START_S = START_S
 
 
 class ForkedPopen(Popen):  # type: ignore[type-arg]
-    """A Popen whose keepers and ranks are forks of this process, in every other respect as if executed."""
+    """A Popen whose keepers and single ranks are forks of this process, in every other respect as if executed."""
 
     def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *rest: Any) -> None:
         words = [str(word) for word in args]
@@ -64,7 +65,7 @@ class ForkedPopen(Popen):  # type: ignore[type-arg]
 
 
 def program(words: list[str]) -> Callable[[], int] | None:
-    """Return what a command line would have run, where it is a keeper's or a rank's."""
+    """Return what a command line would have run, where it is a keeper's or the console script's."""
     if keeper.__name__ in words:
         return lambda: keeper.main(words[words.index(keeper.__name__) + 1 :])
     if words[0].endswith("/commprof"):
@@ -165,6 +166,7 @@ def start(request: dict[str, Any]) -> int:
     begin(environ, out, err, new_session=True, group=-1, preexec=None)
     os.chdir(folder)
     subprocess.Popen = ForkedPopen  # type: ignore[misc]
+    runpy.run_path = lambda *_, **__: {"__name__": enter()}  # type: ignore[assignment]  what the keeper's forks become
     run(enter, request["argv"])
     raise AssertionError
 

@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 
 from commprof.commbench.ranks.keeper import HOST, Rank, Watch, explain, rank_environments
 
-NONE: Any = None
-
 
 def ranks(*codes: int | None, killed: tuple[int, ...] = ()) -> list[Rank]:
-    return [Rank(number=n, process=NONE, pidfd=-1, code=code, killed=n in killed) for n, code in enumerate(codes)]
+    return [Rank(number=n, pid=-1, pidfd=-1, code=code, killed=n in killed) for n, code in enumerate(codes)]
 
 
 def watch(**known: Any) -> Watch:  # noqa: ANN401
