@@ -1,21 +1,25 @@
 """What does every collective that was benched cost, on every number of ranks?
 
-Benches of one operation, data type and world size are pooled; what DDP needs, the float32 all-reduce, is one of them. A
-collective that cannot be fitted says why and keeps none of the others from it. Of our own benches the isolated calls count,
-of an imported log what it has.
+Benches of one operation, data type and world size are pooled where they agree; what DDP needs, the float32 all-reduce, is
+one of them. A collective that cannot be fitted says why and keeps none of the others from it. Of our own benches the isolated
+calls count, of an imported log what it has.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
+from typing import Final
 
 from commprof.analysis.runs.load import Run, check_one_origin, select
-from commprof.analysis.wire.cost import fit_cost
+from commprof.analysis.wire.cost import curve_measurements, fit_cost
+from commprof.analysis.wire.curve_shape import MATTERS_BYTES
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.types import CollectiveMeasurement
-from commprof.commbench.units import format_bytes
+from commprof.commbench.units import format_bytes, format_seconds
 
+AGREE: Final = 1.25  # benches of one wire, minutes apart on a machine with other work, differ by a tenth
 FITTED_REDUCTIONS = (None, "sum", "avg")  # what DDP asks for; others move the same bytes and compute something else
 
 
@@ -40,6 +44,7 @@ def wire_costs(runs: Sequence[Run]) -> tuple[list[CostModel], list[Unusable]]:
         check_one_origin(benches)
         measured = [m for run in benches for m in _chosen(run, op, dtype)]
         try:
+            check_agreement([(run, _chosen(run, op, dtype)) for run in benches])
             cost = fit_cost(measured, [run.info.run_id for run in benches], benches[0].num_nodes)
             costs.append(_incomplete(cost, benches))
         except UnusableData as error:
@@ -85,15 +90,47 @@ def _chosen(run: Run, op: str, dtype: str) -> list[CollectiveMeasurement]:
 
 
 def fit_costs(runs: Sequence[Run]) -> dict[int, CostModel]:
-    """Fit the all-reduce at every world size above one that was benched; several benches of one size are pooled."""
+    """Fit the all-reduce at every world size above one that was benched; several benches of one size are pooled.
+
+    Raises UnusableData where they disagree, or one cannot be fitted, and BadInput where they come from different wires.
+    """
     benches = [run for run in select(runs, kind="bench") if run.world_size > 1 and run.all_reduces]
     check_one_origin(benches)
     costs = {}
     for world_size in sorted({run.world_size for run in benches}):
         pooled = [run for run in benches if run.world_size == world_size]
+        check_agreement([(run, run.all_reduces) for run in pooled])
         cost = fit_cost(all_reduces_at(pooled, world_size), [r.info.run_id for r in pooled], pooled[0].num_nodes)
         costs[world_size] = _incomplete(cost, pooled)
     return costs
+
+
+def check_agreement(benched: Sequence[tuple[Run, Sequence[CollectiveMeasurement]]]) -> None:
+    """Raise UnusableData where benches of one collective do not agree on what it costs at the sizes that all of them timed.
+
+    They agree where the slowest takes at most `AGREE` times as long as the fastest, in the median over sizes from 256 KiB up
+    (all sizes where none is as large): their samples are one pool then. What differs by more is another wire, or was disturbed.
+    """
+    curves = [(run, _medians_s(measured)) for run, measured in benched]
+    shared = set.intersection(*(set(curve) for _, curve in curves))
+    if len(curves) < 2 or not shared:
+        return
+    sizes = sorted(size for size in shared if size >= MATTERS_BYTES) or sorted(shared)
+    least_s = {size: min(curve[size] for _, curve in curves) for size in sizes}
+    factors = [median(curve[size] / least_s[size] for size in sizes) for _, curve in curves]
+    if max(factors) <= AGREE:
+        return
+    slowest = curves[factors.index(max(factors))][0]
+    told = ", ".join(f"{run.path.name} {format_seconds(curve[sizes[-1]])}" for run, curve in curves)
+    what = f"{benched[0][1][0].op.replace('_', '-')} of {format_bytes(sizes[-1])}"
+    raise UnusableData(
+        f"these benches are not comparable, because the {what} takes different times in them ({told}); "
+        f"measure {slowest.path} again, or leave out what does not count"
+    )
+
+
+def _medians_s(measured: Sequence[CollectiveMeasurement]) -> dict[int, float]:
+    return {m.message_bytes: median(m.fastest_rank_s) for m in curve_measurements(measured)}
 
 
 def _incomplete(cost: CostModel, benches: Sequence[Run]) -> CostModel:
