@@ -183,7 +183,7 @@ def _run_stage(folder: Path, study: StudyConfig, stage: Stage, count: str, left:
         raise
     except CommprofError as error:
         sys.stderr.write(f"{count} {stage.name} failed: {printable(f'{error} (its words are in {log_path})')}\n")
-        set_aside(folder, run)
+        set_aside(folder, run, str(error))
         return str(error)
     return None
 

@@ -132,10 +132,11 @@ def _wait(queue: _Queue) -> None:
 def _why(queue: _Queue, stage: Stage) -> str:
     """Say why a stage has no completed run, and put what is left of it out of the analysis' way."""
     run, job = queue.folder / stage.name, queue.jobs.get(stage.name, "?")
-    reason = read_info(run).failure if (run / RUN_FILE).exists() else None
-    set_aside(queue.folder, run)
     log = queue.folder / "logs" / f"{stage.name}.log"
-    return reason or f"job {job} ended {_state(job) or 'and is forgotten by SLURM'}; its words are in {log}"
+    own = read_info(run).failure if (run / RUN_FILE).exists() else None
+    reason = own or f"job {job} ended {_state(job) or 'and is forgotten by SLURM'}; its words are in {log}"
+    set_aside(queue.folder, run, reason)
+    return reason
 
 
 def _queued() -> frozenset[str]:

@@ -1,6 +1,6 @@
 """A study's folder -> its predictions, study.csv, and a page: of its one cell, or of the grid with a page for each cell."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from commprof.analysis.report.page.html import render
@@ -17,11 +17,12 @@ from commprof.analysis.study.experiment import (
     cells_of,
     is_grid,
 )
+from commprof.analysis.study.failed import failed_stages
 from commprof.analysis.study.grid import Grid
 from commprof.analysis.study.predictions import read_boundaries
 from commprof.analysis.study.table import study_rows, to_csv
 from commprof.commbench.errors import BadInput
-from commprof.commbench.records.rundir import RUN_FILE, read_info, write_text
+from commprof.commbench.records.rundir import read_info, write_text
 
 
 def write_study_report(root: Path) -> tuple[list[str], Path]:
@@ -57,22 +58,13 @@ def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True) -> Grid:
         boundaries=read_boundaries(root),
         pages=tuple(folder / "report.html" for folder in folders),
         disturbed=disturbance_text([run for cell in cells for run in cell.runs]),
-        failures=tuple(_failures(root)),
+        failures=tuple(failed_stages(root)),
     )
 
 
 def _foretold(cell: Cell, folder: Path) -> PredictionSet | None:
     own = foretold(kept_predictions([folder]), cell.runs)
     return None if own is None else own.predictions
-
-
-def _failures(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield the stages that were tried and have no completed run, with what ended the last try."""
-    numbered = [(*path.parent.name.rpartition("-")[::2], path.parent) for path in root.glob(f"incomplete/*/{RUN_FILE}")]
-    tries = {stage: folder for stage, _, folder in sorted(numbered, key=lambda entry: (entry[0], int(entry[1])))}
-    for stage, folder in tries.items():
-        if not (root / stage).exists():
-            yield stage, read_info(folder).failure or "it did not end"
 
 
 def has_grid(path: Path) -> bool:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from commprof.analysis.study.failed import failed_stages
 from commprof.commbench.errors import BadInput
-from commprof.commbench.records.rundir import create_owned_run
+from commprof.commbench.records.rundir import create_owned_run, create_run
 from commprof.study.cli import _open_study
 from commprof.study.files import set_aside
 from commprof.study.identity import STUDY_FILE, check_identity, write_identity
@@ -112,3 +113,12 @@ def test_a_folder_older_than_a_key_holds_the_keys_default(checkout: Path) -> Non
     check_identity(folder, load_study(source), source)
     with pytest.raises(BadInput, match="backend was None and is 'gloo' now"):
         check_identity(folder, load_study(source, ["backend=gloo"]), source)
+
+
+def test_a_stage_that_failed_before_it_had_a_run_leaves_its_reason_and_each_try_its_own(tmp_path: Path) -> None:
+    for reason in ("no port is free", "rank 1 was killed\n(SIGKILL)"):
+        set_aside(tmp_path, tmp_path / "small-profile-n1", reason)
+    assert list(failed_stages(tmp_path)) == [("small-profile-n1", "rank 1 was killed (SIGKILL)")]
+    create_run(tmp_path / "small-profile-n1", run_info("train"))
+    assert list(failed_stages(tmp_path)) == []
+    assert not list((tmp_path / "small-profile-n1").glob("why*")), "what was measured since is no failure"
