@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.forked import Zygote
+
 if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
@@ -33,6 +35,14 @@ def _handlers_of_signals_stay() -> Iterator[None]:
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """One for each worker that has a test which asks for it."""
+    own = Zygote()
+    yield own
+    own.end()
 
 
 def folder_of(nodeid: str) -> str:

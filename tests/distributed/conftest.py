@@ -1,6 +1,7 @@
-"""Real processes, each with a deadline of its own: gloo ranks under --nproc, as users start them, or forked without it.
+"""Real processes, each with a deadline of its own: gloo ranks under --nproc, as users start them, or without a launcher.
 
-Ranks are forked where a test asks what ranks do rather than how they are started or what becomes of them when one dies.
+Commands are forks of a process that has loaded torch where a test asks what they do rather than how they are started or what
+becomes of them when one dies; those start `SCRIPT`.
 """
 
 import os
@@ -10,17 +11,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.factory import write_tiny_config
+from tests.forked import DEADLINE_S, Zygote
 
-DEADLINE_S = 240  # many times what it takes: a busy machine is no failure
 SCRIPT = Path(sys.executable).parent / "commprof"
 
-FORK = (sys.executable, str(Path(__file__).with_name("forked_ranks.py")))
+FORK = (sys.executable, str(Path(__file__).parents[1] / "forked_ranks.py"))
 
 Commprof = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -33,15 +33,19 @@ def run_in(cwd: Path, *command: str | Path, **environ: str) -> "subprocess.Compl
 
 
 @pytest.fixture
-def commprof(tmp_path: Path) -> Commprof:
+def commprof(tmp_path: Path, zygote: Zygote) -> Commprof:
     """Run `commprof ARGS` in an empty folder and return what it printed and its exit code."""
-    return partial(run_in, tmp_path, SCRIPT)
+
+    def run(*args: str | Path, **environ: str) -> "subprocess.CompletedProcess[str]":
+        return zygote.run(tmp_path, "commprof", *args, environ=environ)
+
+    return run
 
 
 @pytest.fixture
-def forked(tmp_path: Path) -> Commprof:
+def forked(tmp_path: Path, zygote: Zygote) -> Commprof:
     """Run `commprof ARGS` on so many ranks, without a launcher, as `forked(2, ARGS)`."""
-    return lambda num_ranks, *args: run_in(tmp_path, *FORK, str(num_ranks), "commprof", *args)
+    return lambda num_ranks, *args: zygote.run(tmp_path, "commprof", *args, ranks=num_ranks)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.types import CollectiveMeasurement, SizeFailure
-from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof, told
-from tests.distributed.test_faults import Start, lines, ranks, wait_until
+from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof, ranks_of, told
+from tests.distributed.test_faults import Start, lines, wait_until
 
 LONG = ("-b", "64K", "-e", "64M", "-n", "2000")
 TIMEOUT_S = 16.0  # half of it is for what follows a lost rank, as for every longer timeout
@@ -45,22 +45,22 @@ def test_a_stalled_rank_is_named_with_the_size_within_the_timeout(start: Start, 
 def stalled_s(start: Start, run: Path) -> float:
     """Return how long a bench goes on once a rank stalls; assert that it says so and ends as it should."""
     process = begin(start, run, "--timeout", f"{TIMEOUT_S:g}")
-    os.kill(ranks(run)[-1], signal.SIGSTOP)
+    os.kill(ranks_of(run)[-1], signal.SIGSTOP)
     began_s = time.monotonic()
     line = end(process)
     took_s = time.monotonic() - began_s
     assert re.search(f"rank 1 died or stalls in {SIZE}; what was measured until then is in", line)
     assert process.returncode == 1
-    assert (read_info(run).status, ranks(run)) == ("failed", [])
+    assert (read_info(run).status, ranks_of(run)) == ("failed", [])
     return took_s
 
 
 def test_a_killed_rank_is_named(start: Start, tmp_path: Path) -> None:
     run = tmp_path / "r"
     process = begin(start, run)
-    os.kill(ranks(run)[-1], signal.SIGKILL)
+    os.kill(ranks_of(run)[-1], signal.SIGKILL)
     assert "rank 1 was killed (SIGKILL)" in end(process)
-    assert (process.returncode, read_info(run).status, ranks(run)) == (1, "failed", [])
+    assert (process.returncode, read_info(run).status, ranks_of(run)) == (1, "failed", [])
 
 
 def test_without_the_launcher_the_survivor_names_the_rank_that_died(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_the_size_in_hand_is_finished_and_the_sweep_goes_on_later(
     if how == "Ctrl-C":
         os.killpg(process.pid, signal.SIGINT)
     else:
-        os.kill(ranks(run)[-1] if how == "SIGTERM to one rank" else process.pid, signal.SIGTERM)
+        os.kill(ranks_of(run)[-1] if how == "SIGTERM to one rank" else process.pid, signal.SIGTERM)
     said, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130
     assert f"commprof bench --resume {run} --nproc 2 goes on with the rest" in said
-    assert (read_info(run).status, ranks(run)) == ("interrupted", [])
+    assert (read_info(run).status, ranks_of(run)) == ("interrupted", [])
     (kept,) = read_records(run / "collectives.jsonl", CollectiveMeasurement)
     assert (kept.message_bytes, kept.in_place, kept.num_wrong) == (65536, False, 0)
     plan = (run / "bench.json").read_text().replace('"precision": 0.005', '"precision": 1.0')

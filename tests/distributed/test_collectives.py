@@ -1,13 +1,13 @@
 from pathlib import Path
 
 from commprof.commbench.records.operations import DATA_TYPES, OPERATIONS
-from tests.distributed.conftest import FORK, run_in
+from tests.forked import Zygote
 
 
-def test_every_collective_is_right_in_every_type_and_a_wrong_one_is_seen(tmp_path: Path) -> None:
+def test_every_collective_is_right_in_every_type_and_a_wrong_one_is_seen(zygote: Zygote, tmp_path: Path) -> None:
     """On three ranks, which is no power of two: gloo and our expectation agree, and garbage from one rank never passes."""
     script = Path(__file__).parent / "verify_all.py"
-    done = run_in(tmp_path, *FORK, "3", script)
+    done = zygote.run(tmp_path, script, ranks=3)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [line.split() for line in done.stdout.splitlines()]
     assert {row[0] for row in rows} == set(OPERATIONS)

@@ -24,8 +24,9 @@ from commprof.commbench.records.rundir import read_document, read_info, read_rec
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
 from commprof.commbench.records.types import Workload
 from commprof.commbench.timing import FakeClock
-from tests.distributed.conftest import FORK, run_in
+from tests.distributed.conftest import run_in
 from tests.distributed.foreign_trainings import KINDS, STEPS
+from tests.forked import Zygote
 
 
 @pytest.fixture
@@ -44,11 +45,11 @@ def recorded(folder: Path) -> list[StepMeasurement]:
 
 
 @pytest.fixture(scope="module")
-def trainings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trainings(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every kind on two ranks, recorded, in one process a rank."""
     folder = tmp_path_factory.mktemp("trainings")
     in_order = sorted(KINDS, key=lambda name: name in ("zero_redundancy_optimizer", "python_reducer"))  # they leave traces
-    done = run_in(folder, *FORK, "2", Path(__file__).with_name("foreign_trainings.py"), folder, *in_order)
+    done = zygote.run(folder, Path(__file__).with_name("foreign_trainings.py"), folder, *in_order, ranks=2)
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -35,6 +36,12 @@ if ranks > 1:
     dist.destroy_process_group()
 sys.exit(int(os.environ.get("CODE", "0")))
 """
+
+
+@pytest.fixture
+def commprof(tmp_path: Path) -> Commprof:
+    """Start `commprof ARGS` in an empty folder: what is recorded must be started in earnest."""
+    return partial(run_in, tmp_path, Path(sys.executable).parent / "commprof")
 
 
 @pytest.fixture

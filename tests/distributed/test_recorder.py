@@ -16,7 +16,7 @@ from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import read_records
 from commprof.commbench.records.training import StepMeasurement
 from commprof.commbench.timing import Clock, FakeClock, MonotonicClock
-from tests.distributed.conftest import FORK, run_in
+from tests.forked import Zygote
 
 
 @pytest.fixture
@@ -88,10 +88,10 @@ def test_leaving_takes_every_hook_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("num_ranks", [2, 3])
-def test_recording_leaves_gradients_as_ddp_makes_them(tmp_path: Path, num_ranks: int) -> None:
+def test_recording_leaves_gradients_as_ddp_makes_them(zygote: Zygote, tmp_path: Path, num_ranks: int) -> None:
     """To the bit while recording; afterwards too on two ranks, on three but for the order of a sum in new buckets."""
     script = Path(__file__).with_name("recorded_loops.py")
-    done = run_in(tmp_path, *FORK, str(num_ranks), script, tmp_path, "cpu")
+    done = zygote.run(tmp_path, script, tmp_path, "cpu", ranks=num_ranks)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert len(told) == 13

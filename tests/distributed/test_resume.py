@@ -13,8 +13,8 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.training import EvaluationMeasurement
-from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with, told
-from tests.distributed.test_faults import Start, lines, ranks, wait_until
+from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with, ranks_of, told
+from tests.distributed.test_faults import Start, lines, wait_until
 from tests.distributed.test_train import steps_of
 
 ENDLESS = ("training.epochs=100000", "training.max_steps=100000", "training.checkpoint_every=7")
@@ -44,7 +44,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
         for pid in pids:
             os.kill(pid, signum)
     process.communicate(timeout=DEADLINE_S)
-    wait_until("the ranks to end", lambda: ranks(run) == [])
+    wait_until("the ranks to end", lambda: ranks_of(run) == [])
     assert read_info(run).status == "running"
     begun = saved_steps(run)[-1]
     num_steps = max(lines(run / f"steps.rank{rank:05d}.jsonl") for rank in range(num_ranks)) + 20
@@ -81,8 +81,8 @@ def test_one_rank_that_is_asked_to_stop_stops_all_after_the_same_step(
     if to == "terminal":
         os.killpg(process.pid, signum)
     elif to == "one":
-        os.kill(ranks(run)[0], signum)
-    while to == "all, until they are gone" and (pids := ranks(run)):
+        os.kill(ranks_of(run)[0], signum)
+    while to == "all, until they are gone" and (pids := ranks_of(run)):
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signum)
@@ -94,7 +94,7 @@ def test_one_rank_that_is_asked_to_stop_stops_all_after_the_same_step(
         rf"stopped by {signum.name} after step (\d+); commprof (.* --resume {run}) goes on", info.failure or ""
     )
     assert found is not None, info.failure
-    assert (info.status, saved_steps(run)[-1], ranks(run)) == ("interrupted", int(found[1]), [])
+    assert (info.status, saved_steps(run)[-1], ranks_of(run)) == ("interrupted", int(found[1]), [])
     assert [lines(run / f"steps.rank0000{rank}.jsonl") for rank in range(2)] == [int(found[1])] * 2
     if signum == signal.SIGUSR2:
         done = commprof(*shlex.split(found[2]), f"training.max_steps={int(found[1]) + 9}")

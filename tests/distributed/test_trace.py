@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.chrome_trace import check_events, check_sums, read_events
-from tests.distributed.conftest import FORK, Commprof, run_in
+from tests.distributed.conftest import Commprof
+from tests.forked import Zygote
 
 SLEEP_S = 0.15  # many times what a busy machine delays another rank by
 
@@ -26,9 +27,9 @@ def document(commprof: Commprof, *paths: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("num_ranks", [2, 4])
-def test_a_rank_that_sleeps_is_named_with_its_time(commprof: Commprof, tmp_path: Path, num_ranks: int) -> None:
+def test_a_rank_that_sleeps_is_named_with_its_time(commprof: Commprof, zygote: Zygote, tmp_path: Path, num_ranks: int) -> None:
     script = Path(__file__).parent / "late_rank.py"
-    done = run_in(tmp_path, *FORK, str(num_ranks), script, tmp_path, str(SLEEP_S))
+    done = zygote.run(tmp_path, script, tmp_path, str(SLEEP_S), ranks=num_ranks)
     assert done.returncode == 0, done.stderr[-2000:]
     native, compact = (document(commprof, tmp_path / layout) for layout in ("native", "compact"))
     assert native["budgets"] == compact["budgets"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from commprof.commbench.records.rundir import read_info
-from tests.distributed.conftest import DEADLINE_S, Commprof
-from tests.distributed.test_faults import Start, lines, ranks, wait_until
+from tests.distributed.conftest import DEADLINE_S, Commprof, ranks_of
+from tests.distributed.test_faults import Start, lines, wait_until
 from tests.distributed.test_train import steps_of
 
 ENDLESS = ("training.epochs=100000", "training.max_steps=100000")
@@ -60,11 +60,12 @@ def test_a_signal_inside_a_window_leaves_whole_traces(
     if signum == signal.SIGINT:
         os.killpg(process.pid, signum)  # what a terminal sends to its foreground process group
     else:
-        os.kill(ranks(run)[0], signum)
+        (rank,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+        os.kill(rank, signum)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, read_info(run).status) == (130, "interrupted"), output
     assert "Traceback" not in output
-    assert ranks(run) == []
+    assert ranks_of(run) == []
     if signum == signal.SIGINT:
         assert output.splitlines()[-1] == "commprof: interrupted"
     traces = sorted((run / "traces").iterdir())

@@ -21,20 +21,21 @@ from torch.nn.parallel import DistributedDataParallel
 from commprof.commbench.records.rundir import read_document, read_info
 from commprof.commbench.records.training import GradientTimeline, TrainingSummary
 from commprof.train.hooks import delayed
-from tests.distributed.conftest import DEADLINE_S, FORK, Commprof, processes_with, run_in
+from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
 from tests.distributed.test_faults import Start, lines, wait_until
 from tests.distributed.test_train import steps_of
+from tests.forked import Zygote
 
 
-def verified(folder: Path, num_ranks: int) -> dict[str, dict[str, Any]]:
+def verified(zygote: Zygote, folder: Path, num_ranks: int) -> dict[str, dict[str, Any]]:
     script = Path(__file__).parent / "verify_training.py"
-    done = run_in(folder, *FORK, str(num_ranks), script, PYTHONPATH=str(Path(__file__).parents[2]))
+    done = zygote.run(folder, script, ranks=num_ranks)
     assert done.returncode == 0, done.stderr[-2000:]
     return {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}
 
 
-def test_options_give_the_gradients_they_should(tmp_path: Path) -> None:
-    rows = verified(tmp_path, 2)
+def test_options_give_the_gradients_they_should(zygote: Zygote, tmp_path: Path) -> None:
+    rows = verified(zygote, tmp_path, 2)
     difference = {name: row["difference"] for name, row in rows.items()}
     for name in ("static graph", "first bucket", "unused", "delayed", "delayed bf16", "static compute only"):
         assert max(difference[name]) == 0, name
@@ -49,8 +50,8 @@ def test_options_give_the_gradients_they_should(tmp_path: Path) -> None:
         assert (max(row["apart"]) > 0) == ("compute only" in name), name
 
 
-def test_three_ranks_evaluate_a_prime_number_of_articles_exactly(tmp_path: Path) -> None:
-    row = verified(tmp_path, 3)["evaluation"]
+def test_three_ranks_evaluate_a_prime_number_of_articles_exactly(zygote: Zygote, tmp_path: Path) -> None:
+    row = verified(zygote, tmp_path, 3)["evaluation"]
     assert row["count"] == 13
     assert row["got"] == pytest.approx(row["expected"], rel=1e-6)
 

@@ -1,11 +1,7 @@
 """Commands that are forked off one process, held at a phase, and let go."""
 
 import contextlib
-import json
 import os
-import select
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,28 +10,6 @@ import pytest
 
 DEADLINE_S = 120.0  # for what takes a second: a busy machine is no failure
 _OPENED: list[int] = []
-
-
-class Zygote:
-    """The process that commands are forked off."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def ask(self, **request: object) -> int:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    own = Zygote()
-    yield own
-    own.process.communicate(timeout=DEADLINE_S)
 
 
 @pytest.fixture(autouse=True)
@@ -56,16 +30,6 @@ def alive(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
-
-
-def ended(pid: int, within_s: float) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        handle = os.pidfd_open(pid)
-        try:
-            return bool(select.select([handle], [], [], within_s)[0])
-        finally:
-            os.close(handle)
-    return True
 
 
 def come_to_hold(launcher: int, folder: Path) -> list[int]:

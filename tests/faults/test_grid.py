@@ -18,8 +18,9 @@ from commprof.commbench.records.ownership import check_free
 from commprof.commbench.records.rundir import RUN_FILE, read_info, read_records
 from commprof.commbench.records.types import CollectiveMeasurement
 from tests.factory import write_tiny_config
-from tests.faults.conftest import Zygote, alive, come_to_hold, ended, let_go, wait_until
+from tests.faults.conftest import alive, come_to_hold, let_go, wait_until
 from tests.faults.grid import TIMEOUT_S, Case, covering_cases, every_case, expected, is_progress
+from tests.forked import Zygote, ended
 
 EVERY = "COMMPROF_EVERY_FAULT"
 CASES = every_case() if EVERY in os.environ else covering_cases(60)
@@ -63,14 +64,14 @@ def hit(case: Case, launcher: int, folder: Path) -> list[int]:
 def test_a_fault_is_told_ends_in_time_and_leaves_nothing(case: Case, zygote: Zygote, tiny: Path, tmp_path: Path) -> None:
     if str(case) in NOT_YET:
         pytest.xfail(NOT_YET[str(case)])
-    launcher = zygote.ask(argv=argv(case, tiny), folder=str(tmp_path), phase=case.phase)
+    launcher = zygote.start(argv(case, tiny), tmp_path, out=tmp_path / "out", err=tmp_path / "err", phase=case.phase)
     others = hit(case, launcher, tmp_path)
     in_time = ended(launcher, ENDS_WITHIN_S)
     if not in_time:
         for pid in (launcher, *others):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    code, errors = zygote.ask(reap=launcher), (tmp_path / "err").read_text()
+    code, errors = zygote.reap(launcher), (tmp_path / "err").read_text()
     assert in_time, f"still there after {ENDS_WITHIN_S:g} s: {errors}"
     wait_until("nobody to be left", lambda: not any(map(alive, others)))
     outcome = expected(case)

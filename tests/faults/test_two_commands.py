@@ -8,7 +8,8 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.types import CollectiveMeasurement
-from tests.faults.conftest import DEADLINE_S, Zygote, come_to_hold, ended, let_go, wait_until
+from tests.faults.conftest import DEADLINE_S, come_to_hold, let_go, wait_until
+from tests.forked import Zygote, ended
 
 SWEEP = ("-b", "8", "-e", "128", "-n", "2", "-w", "1", "--place", "out", "--timeout", "30")
 
@@ -22,14 +23,13 @@ class Commands:
     def start(self, name: str, flags: Sequence[str], phase: str = "", out: str | None = None) -> int:
         folder = self._home / name
         folder.mkdir()
-        where = {} if out is None else {"out": out}
         words = ["commprof", "bench", "--nproc", "2", *flags]
-        return self._zygote.ask(argv=words, folder=str(folder), phase=phase, **where)
+        return self._zygote.start(words, folder, out=Path(out or folder / "out"), err=folder / "err", phase=phase)
 
     def end(self, name: str, pid: int) -> tuple[int, str]:
         """Return the exit code and what was said on standard error."""
         assert ended(pid, DEADLINE_S)
-        return self._zygote.ask(reap=pid), (self._home / name / "err").read_text()
+        return self._zygote.reap(pid), (self._home / name / "err").read_text()
 
     def hold(self, name: str, pid: int) -> None:
         come_to_hold(pid, self._home / name)

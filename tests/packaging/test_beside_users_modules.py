@@ -61,6 +61,10 @@ def environ(request: pytest.FixtureRequest) -> dict[str, str]:
     return kept if request.param is None else kept | {"PYTHONPATH": request.param}
 
 
+# Where modules stand on the path before ours, and where folders stand in the working directory alone.
+HARDEST = pytest.mark.parametrize(("layout", "environ"), [("modules", "."), ("package", None)], indirect=True)
+
+
 def all_of(commands: list[list[str | Path]], cwd: Path, environ: dict[str, str]) -> None:
     """Run commands side by side; each must end well."""
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -70,15 +74,16 @@ def all_of(commands: list[list[str | Path]], cwd: Path, environ: dict[str, str])
         assert process.returncode == 0, f"{command}:\n{said}"
 
 
-@pytest.mark.usefixtures("layout")
-def test_every_verb_starts(installed: Path, tmp_path: Path, environ: dict[str, str]) -> None:
-    doors: list[list[str | Path]] = [[installed / "commprof"], [installed / "python", "-m", "commprof"]]
+def test_every_verb_starts(installed: Path, tmp_path: Path, layout: str, environ: dict[str, str]) -> None:
+    """Each layout meets both doors, and each door an environment with and without the variable."""
+    by_module = (layout == "modules") == ("PYTHONPATH" in environ)
+    door: list[str | Path] = [installed / "python", "-m", "commprof"] if by_module else [installed / "commprof"]
     for name in VERBS:
-        all_of([[*door, name, "--help"] for door in doors], tmp_path, environ)
+        all_of([[*door, name, "--help"]], tmp_path, environ)
 
 
-@pytest.mark.usefixtures("layout")
-def test_ranks_and_answers_are_ours(installed: Path, tmp_path: Path, environ: dict[str, str]) -> None:
+@HARDEST
+def test_ranks_and_answers_are_ours(installed: Path, tmp_path: Path, layout: str, environ: dict[str, str]) -> None:
     (tmp_path / "configs").mkdir()
     config = write_tiny_config(tmp_path / "configs")
     write_bench_run(tmp_path / "known", 1e-4, 1e9)
@@ -98,6 +103,7 @@ def test_ranks_and_answers_are_ours(installed: Path, tmp_path: Path, environ: di
     assert (tmp_path / "report.html").exists()
 
 
+@HARDEST
 def test_a_users_loop_imports_the_users_modules(installed: Path, tmp_path: Path, layout: str, environ: dict[str, str]) -> None:
     name = "train.py" if layout == "modules" else "main.py"
     (tmp_path / name).write_text(OWN_LOOP)

@@ -8,7 +8,7 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.training import StepMeasurement
-from tests.distributed.conftest import FORK, run_in
+from tests.forked import Zygote
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import SCRIPTS, UNFINISHED, finish, submit
 
@@ -27,7 +27,9 @@ def start_again(slurm: Cluster, job: str) -> None:
     slurm.ask("scontrol", "update", f"jobid={job}", "starttime=now+3")
 
 
-def test_a_warned_job_saves_is_requeued_and_goes_on_bit_for_bit(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
+def test_a_warned_job_saves_is_requeued_and_goes_on_bit_for_bit(
+    slurm: Cluster, zygote: Zygote, tmp_path: Path, tiny: Path
+) -> None:
     words = (tiny, f"training.max_steps={NUM_STEPS}", "training.checkpoint_every=25")
     job = submit(slurm, tmp_path, "--nodes=2", SCRIPTS / "train.sbatch", *words)
     run = tmp_path / "runs" / f"slurm-{job}"
@@ -45,7 +47,7 @@ def test_a_warned_job_saves_is_requeued_and_goes_on_bit_for_bit(slurm: Cluster, 
     assert f"--resume runs/slurm-{job}" in (tmp_path / "job.log").read_text()
     assert read_info(run).status == "completed"
 
-    whole = run_in(tmp_path, *FORK, "2", "commprof", "train", *words, "--folder", "whole")
+    whole = zygote.run(tmp_path, "commprof", "train", *words, "--folder", "whole", ranks=2)
     assert whole.returncode == 0, whole.stderr
     for rank in range(2):
         assert losses(run, rank) == losses(tmp_path / "whole", rank)

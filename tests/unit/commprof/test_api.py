@@ -316,23 +316,3 @@ def test_an_editor_knows_the_names() -> None:
 
     assert set(cp.__all__) <= completed("cp.")
     assert "to_frame" in completed("cp.predict('runs').")
-
-
-@pytest.mark.processes
-def test_a_type_checker_knows_what_comes_back(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import commprof as cp\n"
-        "runs = cp.load('runs/*')\n"
-        "reveal_type(runs.steps)\n"
-        "reveal_type(cp.predict(runs, n=[2, 4])[2].step_s)\n"
-        "reveal_type(cp.check(runs).ok)\n"
-        "reveal_type(cp.trace('x').plot())\n"
-        "cp.predict(runs, m=2)\n"
-    )
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    kinds = [line.split('"')[1] for line in done.stdout.splitlines() if "Revealed type" in line]
-    assert kinds == ["pandas.core.frame.DataFrame", "float", "bool", "matplotlib.figure.Figure"], done.stdout
-    assert 'Unexpected keyword argument "m"' in done.stdout
-    assert done.stdout.count("error") == 2  # that one, and their sum

@@ -82,7 +82,7 @@ def test_nccl_asked_for_by_name_is_refused_where_gpus_are_too_few() -> None:
         with_backend(StudyConfig(backend="nccl"), 1)
 
 
-@pytest.mark.processes
+@pytest.mark.usefixtures("half_a_second")
 def test_the_demo_runs_on_any_machine_and_says_what_it_takes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -1,15 +1,14 @@
-"""Started by the grid: loads torch once and forks commands off it, launcher, keeper and ranks alike.
+"""Started by tests: loads torch once and forks commands off it, launchers, keepers and ranks alike.
 
 A command's processes are what they always are, but that the launcher, the keeper and a rank that needs none are forked where
-they would be started anew, as if they had been executed. So a fault costs a tenth of the processor time of a real start.
-Requests are JSON lines on standard input, answers on standard output:
+they would be started anew, as if they had been executed. So a command costs a tenth of the processor time of a real start.
+What becomes of a real start is for tests that make one. Requests are JSON lines on standard input, answers on standard output:
 
-    {"argv": [...], "folder": "...", "phase": "..."}   a command that holds at the phase in each rank, its output in the folder
-                                                       or in "out"; answered by its process
-    {"reap": PID}                                      answered by its exit code, as subprocess counts
-
-A rank that holds has written its process id to `held.RANK` in the folder, and goes on once somebody has opened `go.RANK` for
-writing.
+    {"argv": ["commprof", ...], "ranks": N, "folder": ..., "out": ..., "err": ..., "environ": {...}, "phase": ...}
+        a command in a folder, its output in two files; N ranks of it without a launcher, of any script then, unless N is 0;
+        held at a phase (tests/faults/holding.py) unless that is ""; answered by its process
+    {"reap": PID}
+        answered by its exit code, as subprocess counts
 """
 
 import gc
@@ -21,24 +20,15 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
-import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel  # noqa: F401  loaded before the fork
-
 from commprof import cli
-from commprof.commbench.bench import run as _bench  # noqa: F401
-from commprof.commbench.bench import timer
-from commprof.commbench.contention import overlap
-from commprof.commbench.links import copies
-from commprof.commbench.ranks import keeper, runtime, session
-from commprof.train import loop
-from tests.faults.grid import START_S
+from commprof.commbench.ranks import keeper
+from tests import forked_ranks  # loads torch, before any fork
+from tests.faults import holding
 
 Popen = subprocess.Popen
-keeper._LEAST_START_S = START_S
 
 
 class ForkedPopen(Popen):  # type: ignore[type-arg]
@@ -113,58 +103,23 @@ def run(become: Callable[[], int], words: list[str]) -> None:
 
 
 def enter() -> int:
-    """Become a rank that holds at the phase, or the launcher."""
-    if os.environ.get("RANK") is not None:
-        hold_at(os.environ["FAULT_PHASE"])
+    """Become a rank, which holds at its phase, or the launcher."""
+    if os.environ.get("RANK") is not None and holding.PHASE in os.environ:
+        holding.hold_at(os.environ[holding.PHASE])
     cli.enter()
 
 
-def hold_at(phase: str) -> None:
-    if phase == "loading":
-        hold()
-    elif phase == "meeting":
-        before(runtime, "meet")
-    elif phase == "set-up":
-        before(session, "_describe_hosts")
-    elif phase == "measuring":
-        before(timer.CallTimer, "_exchange")
-        before(copies, "time_calls")
-        before(overlap, "gather_values")
-        before(loop, "train_step")
-    elif phase == "teardown":
-        before(dist, "destroy_process_group")
-
-
-def before(home: Any, name: str) -> None:
-    """Hold before a function is called for the first time."""
-    called = getattr(home, name)
-
-    def held(*args: Any, **named: Any) -> Any:
-        setattr(home, name, called)
-        hold()
-        return called(*args, **named)
-
-    setattr(home, name, held)
-
-
-def hold() -> None:
-    """Say that this rank has come to the phase, and wait to be let go."""
-    folder, rank = Path(os.environ["FAULT_FOLDER"]), os.environ["RANK"]
-    os.mkfifo(folder / f"go.{rank}")
-    (folder / f"held.{rank}.part").write_text(str(os.getpid()))
-    (folder / f"held.{rank}.part").rename(folder / f"held.{rank}")
-    os.close(os.open(folder / f"go.{rank}", os.O_RDONLY))
-
-
 def start(request: dict[str, Any]) -> int:
-    folder = Path(request["folder"])
     if (pid := os.fork()) != 0:
         return pid
-    names = (request.get("out", folder / "out"), folder / "err")
-    out, err = (os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in names)
-    environ = {**os.environ, "FAULT_FOLDER": str(folder), "FAULT_PHASE": request["phase"]}
-    begin(environ, out, err, new_session=True, group=-1, preexec=None)
-    os.chdir(folder)
+    out, err = (os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("out", "err"))
+    if request["phase"]:
+        holding.come_up_soon()
+    held = {holding.FOLDER: request["folder"], holding.PHASE: request["phase"]} if request["phase"] else {}
+    begin({**request["environ"], **held}, out, err, new_session=True, group=-1, preexec=None)
+    os.chdir(request["folder"])
+    if ranks := request["ranks"]:
+        run(lambda: forked_ranks.main(ranks, request["argv"]), request["argv"])
     subprocess.Popen = ForkedPopen  # type: ignore[misc]
     runpy.run_path = lambda *_, **__: {"__name__": enter()}  # type: ignore[assignment]  what the keeper's forks become
     run(enter, request["argv"])
@@ -172,7 +127,10 @@ def start(request: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    for line in sys.stdin:
+    null = os.open(os.devnull, os.O_RDONLY)
+    requests = os.fdopen(os.dup(0))
+    os.dup2(null, 0)
+    for line in requests:
         request = json.loads(line)
         if "reap" in request:
             answer = os.waitstatus_to_exitcode(os.waitpid(request["reap"], 0)[1])

@@ -1,0 +1,80 @@
+"""Commands as forks of one process that has loaded torch (tests/zygote.py), for tests that do not ask how a process starts."""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+DEADLINE_S = 240  # many times what it takes: a busy machine is no failure
+
+
+class Zygote:
+    """The process that commands are forked off."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def _ask(self, request: Mapping[str, object]) -> int:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def start(
+        self,
+        words: Sequence[str],
+        folder: Path,
+        *,
+        out: Path,
+        err: Path,
+        ranks: int = 0,
+        environ: Mapping[str, str] | None = None,
+        phase: str = "",
+    ) -> int:
+        """Start `commprof ...`, or any script as so many `ranks` without a launcher, and return its process."""
+        files = {"folder": str(folder), "out": str(out), "err": str(err)}
+        return self._ask({
+            "argv": list(words), "ranks": ranks, "environ": {**os.environ, **(environ or {})}, "phase": phase, **files
+        })  # fmt: skip
+
+    def reap(self, pid: int) -> int:
+        """Return the exit code of a process that was started here, as subprocess counts."""
+        return self._ask({"reap": pid})
+
+    def run(
+        self, folder: Path, *words: str | Path, ranks: int = 0, environ: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command in a folder and return what it printed and its exit code, as subprocess.run does."""
+        argv = [str(word) for word in words]
+        with tempfile.TemporaryDirectory() as home:
+            out, err = Path(home, "out"), Path(home, "err")
+            pid = self.start(argv, folder, out=out, err=err, ranks=ranks, environ=environ)
+            in_time = ended(pid, DEADLINE_S)
+            if not in_time:
+                os.killpg(pid, signal.SIGKILL)
+            code = self.reap(pid)
+            said, errors = (path.read_text(errors="replace") for path in (out, err))
+        assert in_time, f"{argv} did not end within {DEADLINE_S} s: {said}{errors}"
+        return subprocess.CompletedProcess(argv, code, said, errors)
+
+    def end(self) -> None:
+        self.process.communicate(timeout=DEADLINE_S)
+
+
+def ended(pid: int, within_s: float) -> bool:
+    """Say whether a process ends within a time."""
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            return bool(select.select([handle], [], [], within_s)[0])
+        finally:
+            os.close(handle)
+    return True
