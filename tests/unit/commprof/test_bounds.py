@@ -14,13 +14,13 @@ from tests import ROOT
 
 SMALL = str(ROOT / "configs" / "small.yaml")
 HUGE = 2**63 - 1
-AT_ONCE_S = 10.0  # on a busy machine
+AT_ONCE_S = 10.0  # of the processor, however busy it is
 
 
 def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    start = time.monotonic()
+    began_s = time.process_time()
     assert main(words) == 2
-    assert time.monotonic() - start < AT_ONCE_S
+    assert time.process_time() - began_s < AT_ONCE_S
     (line,) = capsys.readouterr().err.splitlines()
     assert len(line) < 400
     return line
@@ -93,10 +93,10 @@ SRUN |= {"SLURM_STEP_NUM_NODES": "2", "SLURM_JOB_ID": "1", "SLURM_STEP_ID": "0"}
     ],
 )
 def test_a_job_of_more_ranks_than_there_may_be_is_told_at_once(tasks: str, nodes: str) -> None:
-    start = time.monotonic()
+    began_s = time.process_time()
     with pytest.raises(BadInput, match="srun's environment is incomplete"):
         detect_rank(SRUN | {"SLURM_STEP_TASKS_PER_NODE": tasks, "SLURM_STEP_NODELIST": nodes})
-    assert time.monotonic() - start < AT_ONCE_S
+    assert time.process_time() - began_s < AT_ONCE_S
 
 
 def test_the_largest_job_there_may_be_is_read() -> None:
