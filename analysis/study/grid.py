@@ -13,7 +13,7 @@ from commprof.analysis.wire.ceiling import line_rate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """All that the page speaks of: cells with their predictions, rows of study.csv, boundaries, where it and the cells' pages lie."""
+    """All that the page speaks of: cells and their predictions, rows of study.csv, boundaries, where it and their pages lie."""
 
     root: Path
     cells: tuple[tuple[Cell, PredictionSet | None], ...]

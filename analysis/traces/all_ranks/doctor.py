@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from commprof.analysis.traces.all_ranks.clocks import RankClock
 from commprof.analysis.traces.all_ranks.matching import Matching
 from commprof.analysis.traces.one_rank.files import rank_in_name
-from commprof.analysis.traces.one_rank.kinds import KernelTime
 from commprof.analysis.traces.one_rank.libraries import function_name
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.steps import NO_STEP
+from commprof.analysis.traces.one_rank.work.kinds import KernelTime
 from commprof.commbench.units import format_bytes, format_seconds
 
 _MIN_COVERED = 0.5
