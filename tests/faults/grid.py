@@ -14,7 +14,7 @@ PHASES = ("loading", "meeting", "set-up", "measuring", "teardown")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGSTOP)
 TARGETS = ("rank 0", "rank 1", "keeper", "launcher")
 TIMEOUT_S = 6.0
-START_S = 12.0  # what ranks get to come up; the keeper's own 30 s would make the grid wait
+START_S = 18.0  # what ranks get to come up; the keeper's own 30 s would make the grid wait
 
 
 @dataclass(frozen=True, slots=True)

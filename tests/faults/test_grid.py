@@ -37,7 +37,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def argv(case: Case, tiny: Path) -> list[str]:
-    sizes = ("-b", "1M", "-e", "4M") if case.verb == "contention" else ("-b", "64K", "-e", "256K")  # it computes beside
+    sizes = ("-b", "4M", "-e", "8M") if case.verb == "contention" else ("-b", "64K", "-e", "256K")  # it computes beside
     words = [str(tiny), "training.max_steps=14"] if case.verb == "train" else [*FLAGS, *sizes]
     return ["commprof", case.verb, *words, "--nproc", "2", "--folder", "r"]
 

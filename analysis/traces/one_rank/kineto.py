@@ -141,7 +141,7 @@ class _Reader:
 
     def _run_native(self, head: bytes) -> None:
         """Read packets of Perfetto's format, whole ones as they come, and turn them into events behind the last."""
-        packed = PackedEvents()
+        packed = PackedEvents(self._limits.event_bytes)
         try:
             for packet in packets(head, self.text.next_block, self._limits.event_bytes):
                 packed.add(packet)
