@@ -5,7 +5,8 @@
 PEERS is the Python of an environment in which both peers can be imported; neither is a dependency of ours. Each tool reads
 each trace in a process of its own. All are asked what is the same in their definitions, over the whole trace: the time from the
 first GPU event to the end of the last, the union of kernels that do not communicate, what no GPU work covers, and
-communication that no computation covers. Seconds are the processor's, loading and what the answer takes.
+communication that no computation covers. Seconds are the processor's, loading and what the answer takes. Then, of traces whose
+collectives carry a size, each kind's number, median duration and bytes over it, which TraceLens tells as well.
 """
 
 import argparse
@@ -37,17 +38,29 @@ print(json.dumps({{"span": own["kernel_time(us)"], "compute": own["compute_time(
 """,
     "TraceLens": _HEAD
     + f"""
-from TraceLens import TreePerfAnalyzer
+from TraceLens import NcclAnalyser, TreePerfAnalyzer
+def collectives():
+    try:
+        table = NcclAnalyser([sys.argv[1]], 1).build_df_long()
+    except Exception:
+        return []  # a trace without collectives is an error there
+    table = table[table["In msg size (MB)"].notna()]
+    table = table.assign(size=(table[["In msg size (MB)", "Out msg size (MB)"]].max(axis=1) * 2**20).round().astype(int))
+    return [[name.lower().lstrip("_").split("_base")[0], size, len(own), float(own["dur"].median())]
+        for (name, size), own in table.groupby(["Collective name", "size"])]
 start = time.process_time()
 found = TreePerfAnalyzer.from_file(sys.argv[1]).get_df_gpu_timeline().set_index("type")["time ms"] * 1000
+cpu_s, peak_bytes = time.process_time() - start, {_PEAK}
 total, exposed = found["total_comm_time"], found["exposed_comm_time"]
 print(json.dumps({{"span": found["total_time"], "compute": found["computation_time"], "idle": found["idle_time"],
-    "exposed": exposed, "overlap": 100 * (1 - exposed / total) if total else 0.0,
-    "cpu_s": time.process_time() - start, "peak_bytes": {_PEAK}}}))
+    "exposed": exposed, "overlap": 100 * (1 - exposed / total) if total else 0.0, "collectives": collectives(),
+    "cpu_s": cpu_s, "peak_bytes": peak_bytes}}))
 """,
     "commprof": _HEAD
     + f"""
+from collections import defaultdict
 from pathlib import Path
+from statistics import median
 from commprof.analysis.traces.one_rank.kineto import read_trace
 from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
 from commprof.analysis.traces.one_rank.spans import common, length_ns, merged, union, without
@@ -55,11 +68,17 @@ start = time.process_time()
 own = reduce_trace(read_trace(Path(sys.argv[1])))
 sent = union([one.start_ns for one in own.collectives], [one.end_ns for one in own.collectives])
 busy = merged(own.compute, own.memory, sent)
+cpu_s, peak_bytes = time.process_time() - start, {_PEAK}
+kinds = defaultdict(list)
+for one in own.collectives:
+    if one.message_bytes:
+        kinds[one.op, one.message_bytes].append((one.end_ns - one.start_ns) / 1e3)
 span, total = int(busy[-1, 1] - busy[0, 0]), length_ns(sent)
 print(json.dumps({{"span": span / 1e3, "compute": length_ns(own.compute) / 1e3, "idle": (span - length_ns(busy)) / 1e3,
     "exposed": length_ns(without(sent, own.compute)) / 1e3,
     "overlap": 100 * length_ns(common(sent, own.compute)) / total if total else 0.0,
-    "cpu_s": time.process_time() - start, "peak_bytes": {_PEAK}}}))
+    "collectives": [[*kind, len(times), median(times)] for kind, times in kinds.items()],
+    "cpu_s": cpu_s, "peak_bytes": peak_bytes}}))
 """,
 }
 _DIFFERENCES = """
@@ -73,6 +92,12 @@ Where two differ, and why:
 - A dash is what a tool does not tell, or where it ended in an error of its own, named below. Without GPU work (gloo) our
   figures are of the CPU's operators.
 """
+_KINDS = (
+    "Collectives that carry a size: this rank's kernels alone, so a duration holds the waiting for others. HTA tells none.",
+    "",
+    "| trace | tool | operation | bytes | count | median us | GB/s |",
+    "|---|---|---|---:|---:|---:|---:|",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,35 +106,48 @@ class Answer:
 
     found: dict[str, float]
     refusal: str
+    collectives: tuple[tuple[str, int, int, float], ...] = ()
 
 
 def ask(python: Path, tool: str, trace: Path) -> Answer:
     """Run one tool on one trace in a process of its own."""
     done = subprocess.run(
-        [str(python), "-c", _PROGRAMS[tool], str(trace)], capture_output=True, text=True, timeout=_DEADLINE_S, check=False
+        [str(python), "-c", _PROGRAMS[tool], str(trace.resolve())],
+        capture_output=True,
+        text=True,
+        timeout=_DEADLINE_S,
+        check=False,
     )
     if done.returncode:
         return Answer({}, (done.stderr.strip().splitlines() or ["it ended without a word"])[-1][:160])
-    return Answer(json.loads(done.stdout.strip().splitlines()[-1]), "")
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    return Answer(found, "", tuple(tuple(own) for own in found.pop("collectives", ())))
 
 
 def results(traces: list[Path], peers: Path, own: Path, note: str) -> str:
     """Ask all tools about all traces and return the page; `note` says which versions the peers are of."""
-    rows, refusals = [], []
+    rows, refusals, kinds = [], [], []
     for trace in traces:
         name = f"{trace.parent.name}/{trace.name}"
         for tool in _PROGRAMS:
             answer = ask(own if tool == "commprof" else peers, tool, trace)
             rows.append(_row(name, tool, answer.found))
+            kinds += [_kind_row(name, tool, own) for own in sorted(answer.collectives)]
             if answer.refusal:
                 refusals.append(f"- {tool} on {name}: `{answer.refusal}`")
     head = "| trace | tool | span us | compute us | idle us | exposed us | overlap % | CPU s | peak MB |"
     table = "\n".join([head, "|---|---|---:|---:|---:|---:|---:|---:|---:|", *rows])
     return (
         f"# Traces, beside other tools\n\n{describe_machine()}\n- peers: {note}\n\n{table}\n{_DIFFERENCES}\n"
+        + "\n".join([*_KINDS, *kinds, "", "Where a tool ended in an error of its own:", ""])
         + "\n".join(refusals)
         + "\n"
     )
+
+
+def _kind_row(name: str, tool: str, own: tuple[str, int, int, float]) -> str:
+    op, size, count, median_us = own
+    return f"| {name} | {tool} | {op} | {size:,} | {count} | {median_us:,.2f} | {size / median_us / 1e3:.3f} |"
 
 
 def _row(name: str, tool: str, found: dict[str, float]) -> str:

@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import secrets
+import select
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from typing import IO
 
 from commprof.commbench.display.terminal import clear_line
 from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
+from commprof.commbench.machine.processes import is_stopped
 from commprof.commbench.progress import TERMINAL_VARIABLE, terminal
 from commprof.commbench.ranks import keeper
 from commprof.commbench.ranks.stopping import STOPPING, child_dies_with, raise_when_stopped, stopped_by
@@ -36,6 +38,8 @@ from commprof.commbench.units import printable
 
 _KINDS: dict[str, RunKind] = {"bench": "bench", "links": "links", "contention": "contention", "train": "train"}
 _STOP_GRACE_S = 40.0  # for the keeper, which gives its ranks 30 s
+_LOOK_EVERY_S = 1.0
+_LOOKS_STOPPED = 3  # in a row, before a child that is stopped is made to go on
 _DRAIN_S = 15.0  # for the last words of ranks that were killed
 # torch's own log, and the probe lines that Kineto prints when a profiler starts and stops.
 _CHATTER = re.compile(r"[WI]\d{4} .*torch/distributed/|USDT:")
@@ -79,7 +83,7 @@ def launch(
     Raises RunFailed naming the rank that died, or Interrupted, or KeyboardInterrupt.
     """
     raise_when_stopped()
-    mark = secrets.token_hex(8)
+    mark, is_keeper = secrets.token_hex(8), keeper.__name__ in command
     child = subprocess.Popen(
         command,
         stdout=log,
@@ -87,7 +91,7 @@ def launch(
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=_begin_as_child(os.getpid(), blocks=keeper.__name__ in command),  # noqa: PLW1509  a killed launcher leaves nobody behind
+        preexec_fn=_begin_as_child(os.getpid(), blocks=is_keeper),  # noqa: PLW1509  a killed launcher leaves nobody behind
         env={"OMP_NUM_THREADS": "1", **os.environ, **environ, MARK_VARIABLE: mark},
     )
     assert child.stderr is not None
@@ -95,7 +99,7 @@ def launch(
     reader = threading.Thread(target=_forward, args=(child.stderr, log or sys.stderr, heard, on_line), daemon=True)
     reader.start()
     try:
-        code = child.wait()
+        code = _wait(child, is_keeper=is_keeper)
     except (KeyboardInterrupt, Interrupted) as error:
         heard.stopped = True
         reason = str(error) or stopped_by(signal.SIGINT)
@@ -109,6 +113,23 @@ def launch(
     reader.join(timeout=_DRAIN_S)
     if code != 0:
         raise _explain(heard, run, mark, code, "rank 0" if _is_a_rank(command) else "the launcher of the ranks")
+
+
+def _wait(child: subprocess.Popen[str], *, is_keeper: bool) -> int:
+    """Wait for the child's end. A keeper that is stopped holds the store, where its ranks would wait for ever: it is made to go
+    on. Looks are counted, not seconds, so that a command that was stopped as a whole is not taken for one.
+    """
+    ending, stopped_looks = os.pidfd_open(child.pid), 0
+    try:
+        while is_keeper and not select.select([ending], [], [], _LOOK_EVERY_S)[0]:
+            stopped_looks = stopped_looks + 1 if is_stopped(child.pid) else 0
+            if stopped_looks == _LOOKS_STOPPED:
+                sys.stderr.write("the process that watches over the ranks was stopped; it is made to go on\n")
+                os.kill(child.pid, signal.SIGCONT)
+                stopped_looks = 0
+    finally:
+        os.close(ending)
+    return child.wait()
 
 
 def _begin_as_child(launcher: int, *, blocks: bool) -> Callable[[], None]:
@@ -265,6 +286,7 @@ def _stop(child: subprocess.Popen[str], signum: int) -> None:
     while child.poll() is None and time.monotonic() < deadline_s:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signum)
+            os.kill(child.pid, signal.SIGCONT)  # one that is stopped hears nothing else
         try:
             child.wait(timeout=deadline_s - time.monotonic())
         except subprocess.TimeoutExpired:

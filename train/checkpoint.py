@@ -7,6 +7,7 @@ has the name is complete for every rank. The sampler's place and the learning ra
 with the articles, the batch, the schedule and the ranks that it began with. Files are read as untrusted; nothing is unpickled.
 """
 
+import math
 import pickle
 import re
 import shlex
@@ -175,6 +176,7 @@ def restore(checkpoint: Checkpoint, trainee: Trainee, context: RankContext) -> N
     if len(seen) > 1:
         raise RunFailed(f"the ranks see checkpoints of different steps {seen}; they need one shared folder, try again")
     try:
+        _check_optimizer(checkpoint.optimizer, trainee.optimizer)
         trainee.module.load_state_dict(checkpoint.model)
         trainee.optimizer.load_state_dict(checkpoint.optimizer)
         trainee.scaler.load_state_dict(checkpoint.scaler)
@@ -185,6 +187,37 @@ def restore(checkpoint: Checkpoint, trainee: Trainee, context: RankContext) -> N
     except _DAMAGED as error:
         mend = "remove it to go on from the one before"
         raise BadInput(f"{checkpoint.path} does not fit this training: {_first_line(error)}; {mend}") from None
+
+
+def _check_optimizer(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError for what torch would take unseen and stumble over in the first step."""
+    fresh = optimizer.state_dict()["param_groups"]
+    groups = saved["param_groups"]
+    if not isinstance(groups, list) or len(groups) != len(fresh) or not all(map(_is_group_of, groups, fresh)):
+        raise ValueError("its optimizer has other settings")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for place, state in saved["state"].items():
+        if type(place) is not int or not 0 <= place < len(parameters) or not _is_state_of(state, parameters[place]):
+            raise ValueError(f"its optimizer's state of parameter {str(place)[:20]} fits no such parameter")
+
+
+def _is_group_of(saved: object, fresh: dict[str, Any]) -> bool:
+    if not isinstance(saved, dict) or type(saved.get("lr")) is not float or not 0 <= saved["lr"] < math.inf:
+        return False
+    own = {**fresh, **saved, "lr": fresh["lr"]}
+    return all(type(own[key]) is type(value) and own[key] == value for key, value in fresh.items())
+
+
+def _is_state_of(saved: object, parameter: Tensor) -> bool:
+    """Say whether this is what AdamW keeps of a parameter."""
+    shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+    return (
+        isinstance(saved, dict)
+        and saved.keys() == shapes.keys()
+        and all(isinstance(saved[name], Tensor) and saved[name].shape == shape for name, shape in shapes.items())
+        and all(own.is_floating_point() for own in saved.values())
+        and 1 <= float(saved["step"]) < math.inf
+    )
 
 
 def drop_later_records(run: Path, rank: int, step: int) -> None:

@@ -81,6 +81,9 @@ def understand_traces(profiles: Sequence[RankProfile], world_size: int | None) -
     for profile in profiles:
         _check(profile)
     traces, findings = assign_ranks([profile.trace for profile in profiles])
+    twice = next((finding.message for finding in findings if finding.name == "duplicate"), None)
+    if twice is not None:
+        raise UnusableData(f"{twice}; name one trace a rank, of one run and one window of its profiler")
     of_trace = {id(profile.trace): profile.steps for profile in profiles}
     found = {rank: of_trace[id(trace)] for rank, trace in traces.items()}
     if len({trace.on_gpu for trace in traces.values()}) > 1:

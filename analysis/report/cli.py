@@ -80,10 +80,8 @@ def _write(args: argparse.Namespace) -> "Written":
 
     budget = _budget(args)
     if len(args.runs) == 1 and has_grid(args.runs[0]):
-        if args.out is not None:
-            raise BadInput(f"--out: {args.runs[0]} holds several experiments, whose pages lie together in its analysis/")
         _refuse_costs(budget, "several models or wires")
-        lines, page = write_study_report(args.runs[0])
+        lines, page = write_study_report(args.runs[0], args.out)
         return Written(page=page, lines=tuple(lines))
     if len(args.runs) > 1 and (reason := why_apart(args.runs)):
         _refuse_costs(budget, "runs side by side")

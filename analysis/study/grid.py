@@ -13,12 +13,13 @@ from commprof.analysis.wire.ceiling import line_rate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """All that the page speaks of: each cell with its predictions, the rows of study.csv, the boundaries, the cells' pages."""
+    """All that the page speaks of: cells and their predictions, rows of study.csv, boundaries, where it and their pages lie."""
 
     root: Path
     cells: tuple[tuple[Cell, PredictionSet | None], ...]
     rows: tuple[StudyRow, ...]
     boundaries: tuple[Boundary, ...]
+    page: Path
     pages: tuple[Path, ...]
     disturbed: str | None = None
     failures: tuple[tuple[str, str], ...] = ()  # stages without a completed run, and why

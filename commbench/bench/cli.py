@@ -88,7 +88,8 @@ def _add_rank_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto takes nccl with CUDA, else gloo (auto)"
     )
-    group.add_argument("-T", "--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
+    words = "seconds to wait for a rank; to start, 30 at least (120)"
+    group.add_argument("-T", "--timeout", type=float, default=120.0, metavar="S", help=words)
     group.add_argument("--resume", type=RunName(ended_early=True), metavar="RUN", help="go on with a sweep that ended early")
 
 

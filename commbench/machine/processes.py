@@ -1,4 +1,4 @@
-"""How much CPU time has a process taken, with all that it started? In the kernel's clock ticks, as /proc/stat counts."""
+"""How much CPU time has a process taken, with all that it started, and is it stopped? As /proc says, in the kernel's ticks."""
 
 from pathlib import Path
 
@@ -18,3 +18,11 @@ def tree_ticks(root: int, proc: Path = Path("/proc")) -> int | None:
         except OSError:
             continue  # it ended meanwhile; its time is its parent's from now on
     return total
+
+
+def is_stopped(pid: int, proc: Path = Path("/proc")) -> bool:
+    """Say whether a signal has stopped a process, so that it hears none but SIGCONT and SIGKILL; a debugger's hold is none."""
+    try:
+        return (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False

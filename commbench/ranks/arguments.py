@@ -90,7 +90,7 @@ def add_sweep_arguments(parser: argparse.ArgumentParser, *, smallest: str, large
     add("-n", "--iters", type=int, default=20, metavar="N", help="samples per size (20)")
     add("-w", "--warmup-iters", type=int, default=3, metavar="N", help="untimed before them (3)")
     add("--backend", default="auto", choices=("auto", "gloo", "nccl"), help="auto takes nccl with CUDA, else gloo (auto)")
-    add("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank (120)")
+    add("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a rank; to start, 30 at least (120)")
 
 
 def check_sweep(args: argparse.Namespace, largest: str, *, buffers: int) -> None:

@@ -168,8 +168,13 @@ def end_process(code: int) -> NoReturn:
 
     Threads of torch, gloo and Kineto outlive the last line of Python. One that asks for the interpreter's lock while that is
     being taken down is ended in the middle of C++, which aborts the process ("terminate called without an active
-    exception"): a run that went well would count as killed.
+    exception"): a run that went well would count as killed. What asks to stop meanwhile cannot be answered any more, for an
+    exception in an exit function is printed and lost: it ends the process at once, with the same code.
     """
+    sys.stdout.flush()
+    for signum in STOPPING:
+        if signal.getsignal(signum) != signal.SIG_IGN:
+            signal.signal(signum, lambda *_: os._exit(code))
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

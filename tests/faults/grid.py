@@ -14,7 +14,7 @@ PHASES = ("loading", "meeting", "set-up", "measuring", "teardown")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGSTOP)
 TARGETS = ("rank 0", "rank 1", "keeper", "launcher")
 TIMEOUT_S = 6.0
-START_S = 8.0  # what ranks get to come up; the keeper's own 30 s would make the grid wait
+START_S = 18.0  # what ranks get to come up; the keeper's own 30 s would make the grid wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,8 @@ def expected(case: Case) -> Outcome:
         words = r"commprof: interrupted" if case.signum == signal.SIGINT else f"commprof: error: stopped by {name}"
         return Outcome(130, words, (*ended,))
     if case.target == "keeper":
-        if case.signum == signal.SIGSTOP and case.phase in ("loading", "meeting"):  # and with it the store
-            return Outcome(1, r"rank \d (got no answer at|did not meet|lost the store)|did not come", ended)
-        if case.signum == signal.SIGSTOP:
-            return Outcome(0, "", ("completed",))
+        if case.signum == signal.SIGSTOP:  # nobody continues it but its launcher
+            return Outcome(0, "was stopped; it is made to go on", ("completed",))
         if case.signum == signal.SIGKILL:
             return Outcome(1, r"the launcher of the ranks was killed \(SIGKILL\)", ended)
         return Outcome(130, f"stopped by {name}", ended)

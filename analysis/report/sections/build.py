@@ -45,11 +45,12 @@ def write_report(paths: Sequence[Path], out: Path | None, budget: Budget | None 
     return _write(gather(paths, budget), home_of(paths), page)
 
 
-def write_cell_report(root: Path, cell: Cell, folder: Path) -> Written:
-    """Report on one cell of the study at `root` in a folder of its own."""
+def write_cell_report(root: Path, cell: Cell, folder: Path, page: Path | None = None) -> Written:
+    """Report on one cell of a study, whose `folder` is its own; nothing is kept there where the page lies elsewhere."""
     if folder == root / "analysis":
         return write_report([root], None)
-    return _write(cell_material(cell.runs, folder), folder, folder / PAGE)
+    page = page or folder / PAGE
+    return _write(cell_material(cell.runs, folder), folder if page.parent == folder else None, page)
 
 
 @styled()

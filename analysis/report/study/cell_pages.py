@@ -6,7 +6,7 @@ from pathlib import Path
 
 from commprof.analysis.runs.load import load_run
 from commprof.analysis.runs.workers import side_by_side
-from commprof.analysis.study.experiment import Cell
+from commprof.analysis.study.experiment import Cell, cell_folder
 from commprof.commbench.progress import progress
 
 _WORTH_PROCESSES = 4  # cells; below, interpreters of their own take longer to start than the pages to write
@@ -14,18 +14,21 @@ _PATIENCE_S = 60.0
 _PAGE_PATIENCE_S = 60.0
 _MAX_OBJECTS = 300_000  # of finished pages' that may wait to be freed; a page leaves 45,000, in 8 MB
 
-Job = tuple[Path, str, str | None, tuple[Path, ...], Path]
+Job = tuple[Path, str, str | None, tuple[Path, ...], Path]  # of the page at last
 
 
-def write_cell_pages(root: Path, cells: Sequence[Cell], folders: Sequence[Path]) -> list[Path]:
-    """Write every cell's page into its folder and return their paths; raises as `write_cell_report` does."""
+def write_cell_pages(root: Path, cells: Sequence[Cell], pages: Sequence[Path]) -> list[Path]:
+    """Write every cell's page and return their paths; raises as `write_cell_report` does."""
     if len(cells) < _WORTH_PROCESSES:
         from commprof.analysis.report.sections.build import write_cell_report
 
-        return [write_cell_report(root, cell, folder).page for cell, folder in zip(cells, folders, strict=True)]
+        return [
+            write_cell_report(root, cell, cell_folder(root, cell, grid=True), page).page
+            for cell, page in zip(cells, pages, strict=True)
+        ]
     jobs = [
-        (root, cell.experiment, cell.wire, tuple(run.path for run in cell.runs), folder)
-        for cell, folder in zip(cells, folders, strict=True)
+        (root, cell.experiment, cell.wire, tuple(run.path for run in cell.runs), page)
+        for cell, page in zip(cells, pages, strict=True)
     ]
     doing, deadline_s = f"writing {len(jobs)} pages", _PATIENCE_S + _PAGE_PATIENCE_S * len(jobs)
     with progress("pages", len(jobs)) as report:
@@ -34,7 +37,7 @@ def write_cell_pages(root: Path, cells: Sequence[Cell], folders: Sequence[Path])
 
 def _write(job: Job) -> Path:
     """Read the cell's runs again in a process of its own: cheaper than to send them there."""
-    root, experiment, wire, paths, folder = job
+    root, experiment, wire, paths, target = job
     from commprof.analysis.report.sections.build import (
         write_cell_report,  # half a second that the waiting process need not spend as well
     )
@@ -43,7 +46,7 @@ def _write(job: Job) -> Path:
     if not gc.get_freeze_count():
         gc.freeze()  # nor need what was loaded before be looked through, once for all pages
     cell = Cell(experiment=experiment, wire=wire, runs=tuple(load_run(path) for path in paths))
-    page = write_cell_report(root, cell, folder).page
+    page = write_cell_report(root, cell, cell_folder(root, cell, grid=True), target).page
     if gc.get_count()[0] > _MAX_OBJECTS:
         gc.collect()
     return page

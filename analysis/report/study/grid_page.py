@@ -147,7 +147,7 @@ def _cell_section(grid: Grid) -> Section:
     rows = []
     for row in grid.checks:
         name = grid.cell_of(row)[0].name
-        href = quote(str(pages[name].relative_to(grid.root / "analysis")))
+        href = quote(str(pages[name].relative_to(grid.page.parent)))
         rows.append((Link(text=name, href=href), str(row.run.world_size), str(row.repeat), *_numbers(row)))
     table = Table(
         title="Every run that checked a prediction",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from commprof.analysis.report.page.html import render
-from commprof.analysis.report.sections.build import write_cell_report
+from commprof.analysis.report.sections.build import PAGE, write_cell_report
 from commprof.analysis.report.study.cell_pages import write_cell_pages
 from commprof.analysis.report.study.grid_page import build_grid_report
 from commprof.analysis.runs.disturbance import disturbance_text
@@ -25,9 +25,10 @@ from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info, write_text
 
 
-def write_study_report(root: Path) -> tuple[list[str], Path]:
+def write_study_report(root: Path, out: Path | None = None) -> tuple[list[str], Path]:
     """Write study.csv and the report; return the six lines of its verdict and the page's path.
 
+    With `out` the page goes there and the cells' pages into a folder beside it; the study's own folder is only read.
     Raises BadInput where nothing has been measured yet.
     """
     runs = load_runs([root])
@@ -35,20 +36,20 @@ def write_study_report(root: Path) -> tuple[list[str], Path]:
     if not cells:
         raise BadInput(f"{root} has no finished training run to report on yet")
     grid = is_grid(root, cells)
-    material = read_grid(root, cells, grid=grid)
-    write_text(root / "analysis" / "study.csv", to_csv(material.rows))
+    material = read_grid(root, cells, grid=grid, out=out)
+    if out is None:
+        write_text(root / "analysis" / "study.csv", to_csv(material.rows))
     if not grid:
         written = write_cell_report(root, cells[0], material.pages[0].parent)
         return list(written.lines), written.page
-    write_cell_pages(root, cells, [page.parent for page in material.pages])
-    page = root / "analysis" / "report.html"
+    write_cell_pages(root, cells, material.pages)
     report = build_grid_report(material)
-    write_text(page, render(report))
-    return list(report.sentences), page
+    write_text(material.page, render(report))
+    return list(report.sentences), material.page
 
 
-def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True) -> Grid:
-    """Put together what a study's cells have been predicted, what was measured, and where their pages lie."""
+def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True, out: Path | None = None) -> Grid:
+    """Put together what a study's cells have been predicted, what was measured, and where their pages lie or will, by `out`."""
     folders = [cell_folder(root, cell, grid=grid) for cell in cells]
     known = tuple((cell, _foretold(cell, folder)) for cell, folder in zip(cells, folders, strict=True))
     return Grid(
@@ -56,7 +57,10 @@ def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True) -> Grid:
         cells=known,
         rows=tuple(study_rows(known)),
         boundaries=read_boundaries(root),
-        pages=tuple(folder / "report.html" for folder in folders),
+        page=root / "analysis" / PAGE if out is None else out,
+        pages=tuple(
+            folder / PAGE if out is None else out.parent / f"{out.stem}-cells" / folder.name / PAGE for folder in folders
+        ),
         disturbed=disturbance_text([run for cell in cells for run in cell.runs]),
         failures=tuple(failed_stages(root)),
     )

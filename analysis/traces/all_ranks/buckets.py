@@ -15,6 +15,7 @@ from statistics import fmean, median
 
 import numpy as np
 
+from commprof.analysis.traces.all_ranks.groups import NO_GROUP, group_kind
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.spans import common, length_ns, lengths_within_ns, merged, window
@@ -40,6 +41,7 @@ class BucketStep:
     transfer_s: float
     hidden_share: float | None
     exposed_share: float | None
+    group: str = NO_GROUP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +63,14 @@ class BucketSummary:
     transfer_s: float
     hidden_share: float | None
     exposed_share: float | None
+    group: str = NO_GROUP
 
 
 _MEDIANS = ("ready_s", "launch_s", "start_s", "end_s", "waiting_s", "transfer_s")
 
 
-def rank_buckets(rank: int, trace: RankTrace, ready_ns: Mapping[int, int]) -> list[BucketStep]:
-    """Return the buckets of each step of a rank.
+def rank_buckets(rank: int, trace: RankTrace, ready_ns: Mapping[int, int], world_size: int | None = None) -> list[BucketStep]:
+    """Return the buckets of each step of a rank of so many.
 
     `ready_ns` says by position in `trace.collectives` when, on this rank's clock, the last rank had arrived; what is missing
     there counts as transfer from its start.
@@ -78,11 +81,16 @@ def rank_buckets(rank: int, trace: RankTrace, ready_ns: Mapping[int, int]) -> li
     ]
     ends = np.array([part.end_ns for part in trace.collectives], dtype=np.int64)
     hidden = lengths_within_ns(trace.compute, np.array(arrived, dtype=np.int64), ends).tolist()
-    return [_bucket(rank, trace, own, arrived, hidden) for own in trace.buckets]
+    return [_bucket(rank, trace, own, arrived, hidden, world_size) for own in trace.buckets]
 
 
 def _bucket(
-    rank: int, trace: RankTrace, own: BucketLaunch, arrived_ns: Sequence[int], alone_hidden_ns: Sequence[int]
+    rank: int,
+    trace: RankTrace,
+    own: BucketLaunch,
+    arrived_ns: Sequence[int],
+    alone_hidden_ns: Sequence[int],
+    world_size: int | None,
 ) -> BucketStep:
     """Judge one bucket; when all ranks had arrived and what is hidden since are known of each collective by itself."""
     parts = [trace.collectives[position] for position in own.collectives]
@@ -109,15 +117,16 @@ def _bucket(
         transfer_s=total_ns / 1e9,
         hidden_share=hidden_share,
         exposed_share=None if hidden_share is None else 1 - hidden_share,
+        group=group_kind(parts[0], world_size),
     )
 
 
 def summarise_buckets(steps: Iterable[BucketStep]) -> list[BucketSummary]:
-    """Return the medians of each bucket; a bucket whose size changes, as DDP's do after its first step, is several."""
-    kinds: dict[tuple[int, int | None], list[BucketStep]] = defaultdict(list)
+    """Return the medians of each bucket; one whose size or group changes, as sizes do after DDP's first step, is several."""
+    kinds: dict[tuple[int, int, str], list[BucketStep]] = defaultdict(list)
     for own in steps:
-        kinds[own.bucket, own.message_bytes].append(own)
-    return [_summary(kinds[key]) for key in sorted(kinds, key=lambda own: (own[0], -1 if own[1] is None else own[1]))]
+        kinds[own.bucket, -1 if own.message_bytes is None else own.message_bytes, own.group].append(own)
+    return [_summary(kinds[key]) for key in sorted(kinds)]
 
 
 def _summary(steps: Sequence[BucketStep]) -> BucketSummary:
@@ -134,6 +143,7 @@ def _summary(steps: Sequence[BucketStep]) -> BucketSummary:
         message_bytes=steps[0].message_bytes,
         count=len(steps),
         named=all(own.named for own in steps),
+        group=steps[0].group,
         hidden_share=hidden_share,
         exposed_share=None if hidden_share is None else 1 - hidden_share,
         **times,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from commprof.analysis.traces.all_ranks.clocks import RankClock
 from commprof.analysis.traces.all_ranks.matching import Matching
 from commprof.analysis.traces.one_rank.files import rank_in_name
-from commprof.analysis.traces.one_rank.kinds import KernelTime
 from commprof.analysis.traces.one_rank.libraries import function_name
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.steps import NO_STEP
+from commprof.analysis.traces.one_rank.work.kinds import KernelTime
 from commprof.commbench.units import format_bytes, format_seconds
 
 _MIN_COVERED = 0.5
@@ -49,7 +49,7 @@ def assign_ranks(traces: Sequence[RankTrace]) -> tuple[dict[int, RankTrace], lis
                 findings.append(Finding(name="rank", message=f"{trace.path} names no rank; {rank} is taken from {source}"))
         if rank in by_rank:
             findings.append(
-                Finding(name="duplicate", message=f"{trace.path} is left out: {by_rank[rank].path} is rank {rank} already")
+                Finding(name="duplicate", message=f"{trace.path} is left out: {by_rank[rank].path} is rank {rank} too")
             )
         else:
             by_rank[rank] = trace
@@ -110,7 +110,8 @@ def _likely(traces: Iterable[RankTrace]) -> list[KernelTime]:
 
 def _kernels(likely: Iterable[KernelTime]) -> str:
     return ", ".join(
-        f"{function_name(own.name)[:_MAX_NAME]} ({own.count:,} times, {format_seconds(own.total_ns / 1e9)})" for own in likely
+        f"{function_name(own.name)[:_MAX_NAME]} ({_many(own.count, 'time')}, {format_seconds(own.total_ns / 1e9)})"
+        for own in likely
     )
 
 
@@ -120,22 +121,23 @@ def _of(trace: RankTrace) -> Iterator[tuple[str, str]]:
         share = notes.lost_bytes / notes.text_bytes
         yield (
             "damaged",
-            f"{trace.path}: {notes.damage}; {notes.num_events:,} events are kept, {format_bytes(notes.lost_bytes)} behind "
+            f"{trace.path}: {notes.damage}; {_many(notes.num_events, 'event')} {_is(notes.num_events)} kept, "
+            f"{format_bytes(notes.lost_bytes)} behind "
             f"the last complete one are lost ({share:.2%} of the text that is there)",
         )
     if notes.num_unreadable:
-        yield "unreadable", f"{notes.num_unreadable:,} of {notes.num_events:,} events cannot be read and are left out"
+        yield "unreadable", f"{notes.num_unreadable:,} of {_many(notes.num_events, 'event')} cannot be read, and left out"
     if notes.num_python:
         yield (
             "overhead",
-            f"{notes.num_python:,} Python stack frames were recorded, which slows a step; drop with_stack",
+            f"{_many(notes.num_python, 'Python stack frame')} recorded, which slows a step; drop with_stack",
         )
     if trace.not_understood:
         named, count = ", ".join(name for name, _ in trace.not_understood), sum(count for _, count in trace.not_understood)
         alone = "" if trace.on_gpu else "; if these are an accelerator's work, the budget is of the CPU only"
         yield (
             "not understood",
-            f"{count:,} events of category {named} are not understood{alone}",
+            f"{_many(count, 'event')} of category {named} {_is(count)} not understood{alone}",
         )
     if trace.num_orphans:
         yield "orphans", _orphans(trace)
@@ -150,7 +152,7 @@ def _orphans(trace: RankTrace) -> str:
     weight = f", {format_seconds(own.total_ns / 1e9)} or {own.total_ns / own.gpu_ns:.1%} of the GPU's time"
     if trace.steps_from == "kernels that repeat" or (trace.windows and trace.windows[0].number == NO_STEP):
         return head + weight
-    placed = f"{own.num_placed:,} are placed in steps by time on their stream" if own.num_placed else ""
+    placed = f"{own.num_placed:,} {_is(own.num_placed)} placed in steps by time on their stream" if own.num_placed else ""
     out = f"{num_out:,} ({format_seconds(own.out_ns / 1e9)}) stay out of all steps" if num_out else ""
     return f"{head}{weight}: {', '.join(filter(None, [placed, out]))}"
 
@@ -165,7 +167,8 @@ def _of_steps(trace: RankTrace) -> Iterator[tuple[str, str]]:
         begin = "; where one begins is not known" if trace.steps_from == "kernels that repeat" else ""
         yield (
             "steps",
-            f"it marks no steps; its {len(trace.windows)} are found from {trace.steps_from}, counted from 0{begin}. {_HINT}",
+            f"it marks no steps; its {len(trace.windows)} {_is(len(trace.windows))} found from {trace.steps_from}, "
+            f"counted from 0{begin}. {_HINT}",
         )
     if not trace.on_gpu and not trace.collectives and not trace.not_understood:
         yield "cpu", "it holds neither GPU work nor gloo's collectives: only what the CPU did can be told"
@@ -203,7 +206,10 @@ def _of_all(
     if matching.unmatched and len(by_rank) > 1:
         lost = sum(own.count for own in matching.unmatched)
         first = matching.unmatched[0]
-        yield "unmatched", f"{lost:,} collectives have no partner, for example {first.count} {first.op}: {first.reason}"
+        yield (
+            "unmatched",
+            f"{_many(lost, 'collective')} without a partner, for example {first.count} {first.op}: {first.reason}",
+        )
 
 
 def _of_clocks(by_rank: Mapping[int, RankTrace], clocks: Mapping[int, RankClock]) -> Iterator[tuple[str, str]]:
@@ -227,6 +233,14 @@ def _of_steps_together(by_rank: Mapping[int, RankTrace]) -> Iterator[tuple[str, 
     partial = [number for number, count in counts.items() if count < len(by_rank)]
     if partial:
         yield "steps", f"not every rank has the steps {_named(sorted(partial))}"
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _named(numbers: Sequence[int]) -> str:

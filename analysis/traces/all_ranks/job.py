@@ -102,7 +102,7 @@ def analyse_traces(
         collectives=tuple(_summaries(by_rank, matching, waited_ns, world_size)),
         clocks=clocks,
         stragglers=find_stragglers(matching.matched, clocks, busy, budgets, untraced_s, stage_of),
-        buckets=tuple(bucket for rank, own in by_rank.items() for bucket in rank_buckets(rank, own, ready[rank])),
+        buckets=tuple(bucket for rank, own in by_rank.items() for bucket in rank_buckets(rank, own, ready[rank], world_size)),
         costs=tuple(trace_costs(matching.matched, (one for own in by_rank.values() for one in own.collectives))),
         waiting_share=_waiting_share([one for one in matching.matched if one.complete], waited_ns),
         groups=tuple(kinds_of_ranks(by_rank, world_size)),

@@ -2,9 +2,10 @@
 
     kinds        durations of kernels added up by kind; streams run at once, so they may add up to more than the step
     idle         the budget's launch idle: data loading, gaps that begin while the host waits for the GPU, else a busy host
+    modules      what computation and copies were launched for, each without the modules within it
     queue depth  launched GPU events that have not begun, mean over the step: their waits added up / the step (Little)
 
-Medians over steps of the mean over ranks, as of a step's parts.
+Medians over steps of the mean over ranks, as of a step's parts; of modules means over steps and ranks.
 """
 
 from collections import defaultdict
@@ -14,10 +15,10 @@ from statistics import fmean, median
 
 import numpy as np
 
-from commprof.analysis.traces.one_rank.kinds import KINDS
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.spans import lengths_within_ns
 from commprof.analysis.traces.one_rank.steps import NO_STEP
+from commprof.analysis.traces.one_rank.work.kinds import KINDS
 
 IDLE_CAUSES = ("host_busy", "synchronisation", "data_loading")
 
@@ -42,6 +43,20 @@ class Launched:
     idle_s: dict[str, float]
     queue_depth: float | None
     graphed_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleSummary:
+    """What the GPU does for one module in a step, the mean over steps and ranks, and its share of all but communication.
+
+    The name is "" for what was launched outside of all modules and annotations.
+    """
+
+    module: str
+    count: float
+    forward_s: float
+    backward_s: float
+    share: float
 
 
 def kind_series_ns(by_rank: Mapping[int, RankTrace], steps: Sequence[int]) -> dict[str, list[float]]:
@@ -106,6 +121,29 @@ def summarise_launching(by_rank: Mapping[int, RankTrace]) -> Launched | None:
         queue_depth=_median_of_means(depths) if depths else None,
         graphed_share=sum(own.launching.num_graphed for own in on_gpu) / sum(own.num_gpu_events for own in on_gpu),
     )
+
+
+def summarise_modules(by_rank: Mapping[int, RankTrace]) -> list[ModuleSummary]:
+    """Return the modules of a step, the longest first; nothing where no trace names any."""
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    num_steps = sum(len(trace.windows) for trace in by_rank.values() if trace.modules)
+    for trace in by_rank.values():
+        for own in trace.modules:
+            parts = (own.count, own.forward_ns, own.backward_ns)
+            sums[own.name] = [one + other for one, other in zip(sums[own.name], parts, strict=True)]
+    all_ns = sum(forward + backward for _, forward, backward in sums.values())
+    found = [
+        ModuleSummary(
+            module=name,
+            count=count / num_steps,
+            forward_s=forward / num_steps / 1e9,
+            backward_s=backward / num_steps / 1e9,
+            share=(forward + backward) / all_ns if all_ns else 0.0,
+        )
+        for name, (count, forward, backward) in sums.items()
+        if num_steps
+    ]
+    return sorted(found, key=lambda own: -own.share)
 
 
 def _median_of_means(by_step: Mapping[int, Sequence[float]]) -> float:

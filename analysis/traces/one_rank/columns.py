@@ -25,6 +25,7 @@ Int64s = NDArray[np.int64]
 _MAX_US = 4e15  # the year 2096, in microseconds since 1970; with as late a base it is still an int64 of nanoseconds
 _MAX_DURATION_US = 1e12
 _DETAILED = re.compile("nccl|gloo:|record_param_comms|c10d::allreduce_")
+_MODULE = "nn.Module: "  # of the Python frames those that are kept: few, and they say what a kernel was launched for
 _MAX_NAMES_LENGTH = 2**29
 
 
@@ -49,7 +50,7 @@ class Details:
 class Columns:
     """Complete events in the file's order; `details` by row. `name`, `category` and `thread` are positions in their lists.
 
-    `stream` and `correlation` are -1 where the event has none.
+    `stream`, `correlation` and `sequence` (autograd's number of an operator) are -1 where the event has none.
     """
 
     start_ns: Int64s
@@ -59,6 +60,7 @@ class Columns:
     thread: NDArray[np.int32]
     stream: NDArray[np.int32]
     correlation: Int64s
+    sequence: Int64s
     names: tuple[str, ...]
     categories: tuple[str, ...]
     threads: tuple[str, ...]
@@ -120,7 +122,7 @@ class ColumnBuilder:
         """Append the complete events of a chunk. Raises BadInput beyond the limits."""
         self.num_events += len(events)
         complete = [event for event in events if event.ph == "X"]
-        timed = [event for event in complete if event.cat != "python_function"]
+        timed = [event for event in complete if event.cat != "python_function" or event.name.startswith(_MODULE)]
         self.num_python += len(complete) - len(timed)
         kept = [event for event in timed if -_MAX_US < event.ts < _MAX_US and 0 <= event.dur < _MAX_DURATION_US]
         self.num_timeless += len(timed) - len(kept)
@@ -136,7 +138,7 @@ class ColumnBuilder:
         """Join the chunks; `base_ns` is when the file's clock began."""
         joined = [np.concatenate(parts) for parts in zip(*self._chunks, strict=True)]
         self._chunks.clear()
-        start_ns, duration_ns, name, category, thread, stream, correlation = joined
+        start_ns, duration_ns, name, category, thread, stream, correlation, sequence = joined
         start_ns += base_ns
         threads = tuple(f"{process}/{thread}" for process, thread in self._threads)
         return Columns(
@@ -147,6 +149,7 @@ class ColumnBuilder:
             thread=thread,
             stream=stream,
             correlation=correlation,
+            sequence=sequence,
             names=tuple(self._names),
             categories=tuple(self._categories),
             threads=threads,
@@ -165,6 +168,7 @@ class ColumnBuilder:
             self._coded(self._threads, events, "pid", "tid"),
             _column(arguments, "stream", np.int32),
             _column(arguments, "correlation", np.int64),
+            _sequences(arguments),
         )
 
     @staticmethod
@@ -185,6 +189,15 @@ _NOTHING = Arguments()
 
 def _column(structs: Sequence[msgspec.Struct], field: str, kind: type[Number]) -> NDArray[Number]:
     return np.fromiter(map(attrgetter(field), structs), kind, len(structs))
+
+
+def _sequences(arguments: Sequence[Arguments]) -> Int64s:
+    found = np.full(len(arguments), -1, dtype=np.int64)
+    for position, raw in enumerate(map(attrgetter("operator_sequence"), arguments)):
+        if raw:
+            number = _whole(raw)
+            found[position] = -1 if number is None else number
+    return found
 
 
 def nanoseconds(microseconds: NDArray[np.float64]) -> Int64s:

@@ -37,6 +37,7 @@ class Arguments(msgspec.Struct, gc=False):
     group_ranks: msgspec.Raw = msgspec.field(default=_ABSENT, name="Process Group Ranks")
     group_size: msgspec.Raw = msgspec.field(default=_ABSENT, name="Group size")
     sequence: msgspec.Raw = msgspec.field(default=_ABSENT, name="Seq")
+    operator_sequence: msgspec.Raw = msgspec.field(default=_ABSENT, name="Sequence number")
     input_shapes: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input Dims")
     input_types: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input type")
 

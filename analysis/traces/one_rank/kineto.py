@@ -53,7 +53,7 @@ class TraceHeader:
 class ReadingNotes:
     """What reading met: bytes of text, how many after the last complete event are lost and why, events dropped or left out.
 
-    `num_python` are Python stack frames, left out on purpose; `whole_us` says that the clock counts whole microseconds.
+    `num_python` are Python stack frames, left out on purpose (not modules'); `whole_us`: the clock counts whole microseconds.
     """
 
     text_bytes: int
@@ -141,7 +141,7 @@ class _Reader:
 
     def _run_native(self, head: bytes) -> None:
         """Read packets of Perfetto's format, whole ones as they come, and turn them into events behind the last."""
-        packed = PackedEvents()
+        packed = PackedEvents(self._limits.event_bytes)
         try:
             for packet in packets(head, self.text.next_block, self._limits.event_bytes):
                 packed.add(packet)

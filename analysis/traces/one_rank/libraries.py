@@ -139,9 +139,12 @@ TABLE = (
     *_rules("HCCL", "reported: hcom_allReduce__503_0_1 and the like in Ascend profiles", (r"\bhcom_|\bhccl", "")),
 )
 
+# Libraries that are named as NVIDIA's is: HCCL, MCCL, CNCL, BKCL and whoever comes next.
+_CCL = re.compile(r"(?:^|::)(?:[a-zA-Z]{1,3}(?:ccl|CCL)|cncl|bkcl)(?=_?[A-Z]|$)")
 _COLLECTIVE = re.compile(
     r"(?<!warp)(?<!block)(?<!warp_)(?<!block_)(?:all_?reduce|reduce_?scatter|all_?gather|all_?(?:to|2)_?all)", re.IGNORECASE
 )
+_RELATED = KernelRule(pattern=_CCL, operation="", library="unknown", source="the kernel's name is a library's of collectives")
 _NAMED = KernelRule(pattern=_COLLECTIVE, operation="", library="unknown", source="the kernel's name is a collective's")
 _GENERATED = re.compile(
     r"^triton_\w*fused_"
@@ -151,7 +154,11 @@ _LIKELY = re.compile(
     r"p2p|peer|one_?shot|two_?shot|cross_?device|all_?red|a2a|comm(?!on)",
     re.IGNORECASE,
 )
-_UNLIKELY = re.compile(r"^at::|^triton_\w*fused_|^(?:cub|thrust|cutlass|cublas|cudnn)\b|vectorized_elementwise")
+_UNLIKELY = re.compile(
+    r"flash_?(?:fwd|attn|attention)|FlashAttn|split_?kv|dispatch_layout|^at::|^triton_\w*fused_|^(?:cub|thrust|cutlass|cublas|cudnn)\b|vectorized_elementwise"
+)
+_SYMBOL = re.compile(r"_Z(?:N[rVK]*|L)?(?=\d)")
+_LENGTH = re.compile(r"[1-9]\d{0,3}")
 _RETURN_TYPE = re.compile(r"^(?:typeinfo name for |__global__ |static |void )+")
 _NAMELESS = re.compile(r"(?:\(anonymous namespace\)|<unnamed>|\(anonymous class\)|_GLOBAL__N__\w+)::")
 
@@ -191,14 +198,27 @@ def _found(kernel: str) -> KernelRule | None:
     known = next((rule for rule in TABLE if rule.pattern.search(name)), None)
     if known is not None or _GENERATED.search(name):
         return known
-    return _NAMED if _COLLECTIVE.search(name) else None
+    return next((rule for rule in (_NAMED, _RELATED) if rule.pattern.search(name)), None)
 
 
 @lru_cache(maxsize=65536)
 def function_name(kernel: str) -> str:
     """Return a kernel's own name with its namespaces: without return type, template arguments and parameters."""
-    bare = _RETURN_TYPE.sub("", _NAMELESS.sub("", kernel))
+    bare = _RETURN_TYPE.sub("", _NAMELESS.sub("", _unmangled(kernel)))
     return re.split(r"[<(]", bare, maxsplit=1)[0].strip()
+
+
+def _unmangled(kernel: str) -> str:
+    """Return the names in a symbol of C++ (`_ZN7deep_ep9intranode8dispatch...`), joined as in its source; others unchanged."""
+    begin = _SYMBOL.match(kernel)
+    if begin is None:
+        return kernel
+    at, names = begin.end(), list[str]()
+    while (length := _LENGTH.match(kernel, at)) is not None:
+        at = length.end() + int(length[0])
+        names.append(kernel[length.end() : at])
+    own = [name for name in names if not name.startswith("_GLOBAL__N_")]
+    return "::".join(own) if kernel[at : at + 1].isalpha() else kernel
 
 
 @lru_cache(maxsize=65536)

@@ -23,11 +23,12 @@ from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch, buck
 from commprof.analysis.traces.one_rank.collectives import Collective, Launches, gloo_collectives, gloo_rows, gpu_collectives
 from commprof.analysis.traces.one_rank.columns import Columns
 from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES, MEMORY_CATEGORIES, is_known
-from commprof.analysis.traces.one_rank.kinds import KernelTime, KindTime, Launching, kind_times, launching, likely_kernels
 from commprof.analysis.traces.one_rank.kineto import ReadingNotes, Trace, TraceHeader
 from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.spans import NONE, Intervals, common, merged, union, without
 from commprof.analysis.traces.one_rank.steps import NO_STEP, Steps, StepWindow, find_steps, place_orphans, step_at
+from commprof.analysis.traces.one_rank.work.kinds import KernelTime, KindTime, Launching, kind_times, launching, likely_kernels
+from commprof.analysis.traces.one_rank.work.modules import ModuleTime, module_times
 
 _MARK = re.compile(r"ProfilerStep#|Optimizer\.step#")
 _HOOK = re.compile(r"bucket \d{1,6}")  # commprof's range around a communication hook
@@ -60,7 +61,8 @@ class RankTrace:
     `buckets` are DDP's whose all-reduces are among the collectives. `span_ns` is all recorded time, `begin_ns` its beginning.
     `steps_from` says what the steps were found from where the profiler marks none. `idle_sync` and `idle_data` are the parts of
     `launch_idle` in which the host waited for the GPU or loaded data. `likely` are kernels that may communicate and count as
-    computation. `not_understood` are categories of events that say nothing to us, with their numbers.
+    computation. `not_understood` are categories of events that say nothing to us, with their numbers. `modules` are what
+    the steps' computation and copies were launched for.
     """
 
     path: str
@@ -86,6 +88,7 @@ class RankTrace:
     launching: Launching = field(default_factory=Launching)
     likely: tuple[KernelTime, ...] = ()
     not_understood: tuple[tuple[str, int], ...] = ()
+    modules: tuple[ModuleTime, ...] = ()
 
 
 def reduce_trace(trace: Trace, table: KernelTable = DEFAULT_TABLE) -> RankTrace:
@@ -118,6 +121,7 @@ def _reduce_gpu(trace: Trace, found: Steps, on_gpu: NDArray[np.bool_], table: Ke
     idle_sync, idle_data = _idle_causes(events, launch_idle)
     ends = {window.number: window.end_ns for window in on_cpu}
     lags = [window.end_ns - ends[window.number] for window in windows if window.number in ends]
+    asked = ~communicates & ((step != NO_STEP) | (not windows))
     computing = rows[events.in_category(*KERNEL_CATEGORIES)[rows] & ~communicates]
     return RankTrace(
         path=str(trace.path),
@@ -143,6 +147,7 @@ def _reduce_gpu(trace: Trace, found: Steps, on_gpu: NDArray[np.bool_], table: Ke
         launching=launching(events, launch.row, launch.start_ns, launch.known, events.start_ns[rows], step),
         likely=likely_kernels(events, computing, table),
         not_understood=_not_understood(events),
+        modules=module_times(events, rows[asked], launches.of_correlations(events.correlation[rows[asked]])),
     )
 
 

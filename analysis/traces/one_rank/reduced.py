@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch
 from commprof.analysis.traces.one_rank.collectives import Collective
-from commprof.analysis.traces.one_rank.kinds import KernelTime, KindTime, Launching
 from commprof.analysis.traces.one_rank.kineto import MAX_RANKS, ReadingNotes, TraceHeader
 from commprof.analysis.traces.one_rank.rank_trace import Orphans, RankTrace
 from commprof.analysis.traces.one_rank.spans import Intervals
 from commprof.analysis.traces.one_rank.steps import StepWindow
 from commprof.analysis.traces.one_rank.stream import Limits, TraceText
+from commprof.analysis.traces.one_rank.work.kinds import KernelTime, KindTime, Launching
+from commprof.analysis.traces.one_rank.work.modules import ModuleTime
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import replacing
 from commprof.commbench.units import format_bytes
@@ -96,6 +97,7 @@ class _Document:
     launching: Launching = field(default_factory=Launching)
     likely: tuple[KernelTime, ...] = ()
     not_understood: tuple[tuple[str, int], ...] = ()
+    modules: tuple[ModuleTime, ...] = ()
 
 
 def write_reduced(path: Path, trace: RankTrace) -> int:
@@ -191,7 +193,7 @@ def _check(own: _Document) -> None:
     )
     notes = own.notes
     counts = [notes.lost_bytes, notes.num_events, notes.num_unreadable, notes.num_python, own.num_gpu_events, own.num_orphans]
-    parts: list[Orphans | KindTime | KernelTime] = [own.orphans, *own.kernel_kinds, *own.likely]
+    parts: list[Orphans | KindTime | KernelTime | ModuleTime] = [own.orphans, *own.kernel_kinds, *own.likely, *own.modules]
     counts += [count for part in parts for count in _counts_of(part)] + [count for _, count in own.not_understood]
     counts += [own.launching.num_graphed, *(queued for _, queued in own.launching.queued_ns)]
     sizes = [kind.message_bytes for kind in own.kinds if kind.message_bytes is not None]
@@ -208,10 +210,11 @@ def _check(own: _Document) -> None:
     words = [own.path, notes.damage, own.header.backend, own.header.host_name]
     words += [word for kind in own.kinds for word in (kind.op, kind.dtype, kind.group, kind.group_description)]
     words += [own.steps_from, own.header.device, *(one.name for one in own.likely), *(name for name, _ in own.not_understood)]
+    words += [one.name for one in own.modules]
     _require(all(len(word or "") <= _MAX_TEXT for word in words), "a name is too long")
 
 
-def _counts_of(part: Orphans | KindTime | KernelTime) -> list[int]:
+def _counts_of(part: Orphans | KindTime | KernelTime | ModuleTime) -> list[int]:
     return [getattr(part, field.name) for field in fields(part) if field.name.endswith(("_ns", "count", "num_placed"))]
 
 

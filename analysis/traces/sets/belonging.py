@@ -15,6 +15,7 @@ from commprof.analysis.traces.all_ranks.doctor import Finding
 from commprof.analysis.traces.one_rank.files import Refused, find_traces, name_without_rank, rank_in_name, read_each
 from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
+from commprof.analysis.traces.one_rank.steps import NO_STEP
 from commprof.analysis.traces.sets.untraced import run_of
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import format_seconds
@@ -52,6 +53,12 @@ class _Read:
             return None
         begin_ns = self.trace.begin_ns or min((own.start_ns for own in self.trace.windows), default=0)
         return begin_ns, begin_ns + self.trace.span_ns
+
+    @property
+    def marked(self) -> list[int]:
+        """The numbers of the steps that the profiler marked, in order."""
+        windows = () if self.trace.steps_from else self.trace.windows
+        return sorted(own.number for own in windows if own.number != NO_STEP)
 
 
 def read_runs(paths: Sequence[Path], table: KernelTable = DEFAULT_TABLE) -> list[RunTraces]:
@@ -190,15 +197,34 @@ def _other_runs(group: Sequence[_Read], groups: Sequence[Sequence[_Read]]) -> It
         return
     here, there = group[0], others[0]
     if run_of(here.path) != run_of(there.path):
-        why = "lie in another run's folder"
+        why = "in another run's folder"
     elif here.trace.header.world_size != there.trace.header.world_size:
-        why = f"are of a job of {there.trace.header.world_size or 'unnamed'} ranks, not {here.trace.header.world_size}"
+        why = f"of a job of {there.trace.header.world_size or 'unnamed'} ranks, not {here.trace.header.world_size}"
     elif (gap_ns := _gap_ns(group, others)) > 0:
-        why = f"were recorded {format_seconds(gap_ns / 1e9)} apart from these, and the ranks of a run work at the same time"
+        why = f"recorded {format_seconds(gap_ns / 1e9)} apart from these, and the ranks of a run work at the same time"
     else:
-        why = "are of the same ranks at the same time"
-    named = f"{len(others)} other trace{'s' * (len(others) > 1)}, for example {there.path},"
+        why = "of the same ranks at the same time"
+    several = len(others) > 1
+    named = f"{len(others)} other trace{'s' * several}, for example {there.path}, {'are' if several else 'is'}"
+    if _is_window_of(here, there):
+        message = f"{named} most likely of another window of this run's profiler ({_steps_of(there)}, here {_steps_of(here)})"
+        yield Finding(name="other window", message=f"{message}: each window is answered for itself")
+        return
     yield Finding(name="other run", message=f"{named} {why}: not of this run")
+
+
+def _is_window_of(here: _Read, there: _Read) -> bool:
+    """Say whether one process went on to record the other: the same rank and host, later in time and in the step's number."""
+    heads = [(own.rank, own.trace.header.host_name, own.trace.header.world_size, run_of(own.path)) for own in (here, there)]
+    spans = (here.span_ns, there.span_ns)
+    if heads[0] != heads[1] or None in spans or not (here.marked and there.marked):
+        return False
+    first, second = sorted((here, there), key=lambda own: own.span_ns or (0, 0))
+    return first.marked[-1] < second.marked[0] and (first.span_ns or (0, 0))[1] <= (second.span_ns or (0, 0))[0]
+
+
+def _steps_of(own: _Read) -> str:
+    return f"steps {own.marked[0]} to {own.marked[-1]}"
 
 
 def _gap_ns(group: Iterable[_Read], others: Iterable[_Read]) -> int:

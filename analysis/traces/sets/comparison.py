@@ -24,8 +24,8 @@ from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, MIN_STEPS
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis
 from commprof.analysis.traces.all_ranks.kernel_kinds import kind_series_ns
 from commprof.analysis.traces.all_ranks.parts import common_steps, part_series_ns
-from commprof.analysis.traces.one_rank.kinds import KINDS
 from commprof.analysis.traces.one_rank.steps import NO_STEP
+from commprof.analysis.traces.one_rank.work.kinds import KINDS
 from commprof.commbench.errors import BadInput
 from commprof.commbench.spread import median_interval
 

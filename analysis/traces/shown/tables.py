@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from commprof.analysis.traces.all_ranks.buckets import BucketStep, BucketSummary, summarise_buckets
 from commprof.analysis.traces.all_ranks.cost import TraceCost
+from commprof.analysis.traces.shown.groups import with_group
 from commprof.commbench.display.sheet import Block, Column, Row, Table, Words, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
@@ -19,9 +20,9 @@ def bucket_blocks(steps: Sequence[BucketStep]) -> list[Block]:
     if not buckets:
         return []
     columns = (
-        Column(name="bucket", width=6, before="", key=True),
+        Column(name="bucket", width=12, left=True, before="", folds=True, key=True),
         Column(name="size", width=10, before=" "),
-        *(Column(name=name, width=8, before=" ") for name in _TIMES),
+        *(Column(name=name, width=max(7, len(name)), before=" ") for name in _TIMES),
         *(Column(name=name, width=7, before=" ") for name in ("hidden", "exposed")),
     )
     num_ranks, num_steps = len({own.rank for own in steps}), len({own.step for own in steps})
@@ -39,7 +40,7 @@ def _bucket_row(own: BucketSummary) -> Row:
     size = "?" if own.message_bytes is None else format_bytes(own.message_bytes)
     times = (format_seconds(getattr(own, f"{name}_s")) for name in _TIMES)
     shares = ("-" if share is None else f"{share:.0%}" for share in (own.hidden_share, own.exposed_share))
-    return Row((str(own.bucket), size, *times, *shares))
+    return Row((with_group(str(own.bucket), own.group), size, *times, *shares))
 
 
 def cost_sentences(costs: Sequence[TraceCost]) -> list[str]:

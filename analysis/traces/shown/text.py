@@ -10,11 +10,11 @@ from commprof.analysis.traces.all_ranks.buckets import BucketStep, summarise_buc
 from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget
 from commprof.analysis.traces.all_ranks.groups import summarise_groups
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, all_collectives
-from commprof.analysis.traces.all_ranks.kernel_kinds import summarise_kinds, summarise_launching
+from commprof.analysis.traces.all_ranks.kernel_kinds import summarise_kinds, summarise_launching, summarise_modules
 from commprof.analysis.traces.all_ranks.parts import PartTimes, part_times
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.shown.groups import group_blocks, stage_blocks, unknown_words, with_group
-from commprof.analysis.traces.shown.kinds import kind_blocks
+from commprof.analysis.traces.shown.kinds import kind_blocks, module_blocks
 from commprof.analysis.traces.shown.tables import bucket_blocks, cost_sentences
 from commprof.commbench.display.sheet import Block, Column, Row, Table, Words, joined, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
@@ -38,7 +38,7 @@ _COLLECTIVE_COLUMNS = (
 
 def analysis_sheet(analysis: TraceAnalysis) -> list[Block]:
     """Lay out findings, budgets, collectives and stragglers."""
-    parts = [_findings, _budgets, _kinds, _groups, _stages, _collectives, _buckets, _stragglers]
+    parts = [_findings, _budgets, _kinds, _modules, _groups, _stages, _collectives, _buckets, _stragglers]
     return joined([part(analysis) for part in parts])
 
 
@@ -103,6 +103,10 @@ def words_on_waiting(analysis: TraceAnalysis) -> str:
 def _kinds(analysis: TraceAnalysis) -> list[Block]:
     times = part_times(analysis.budgets)
     return kind_blocks(analysis.by_rank, times[-1].parts_ns["launch_idle"] / 1e9 if times else None)
+
+
+def _modules(analysis: TraceAnalysis) -> list[Block]:
+    return module_blocks(analysis.by_rank)
 
 
 def _groups(analysis: TraceAnalysis) -> list[Block]:
@@ -188,6 +192,7 @@ def analysis_document(analysis: TraceAnalysis) -> dict[str, Any]:
         "waiting_share": analysis.waiting_share,
         "kernels": summarise_kinds(analysis.by_rank),
         "launching": summarise_launching(analysis.by_rank),
+        "modules": summarise_modules(analysis.by_rank),
         "groups": summarise_groups(analysis.groups),
         "group_steps": analysis.groups,
         "stages": [{**asdict(own), "bubble_share": own.bubble_share} for own in analysis.stages],

@@ -236,6 +236,16 @@ class Trap:
         (lambda d: d["model"].pop("head.weight"), "does not fit this training"),
         (lambda d: d["optimizer"].update(param_groups=[]), "does not fit this training"),
         (lambda d: d["optimizer"].clear(), "does not fit this training"),
+        (lambda d: d["optimizer"].update(param_groups=torch.zeros(1)), "its optimizer has other settings"),
+        (lambda d: d["optimizer"]["param_groups"][0].update(lr="0.1"), "its optimizer has other settings"),
+        (lambda d: d["optimizer"]["param_groups"][0].update(betas=torch.zeros(2)), "its optimizer has other settings"),
+        (lambda d: d["optimizer"]["param_groups"][0].update(capturable=True), "its optimizer has other settings"),
+        (lambda d: d["optimizer"]["state"].update({0: []}), "its optimizer's state of parameter 0 fits no such"),
+        (lambda d: d["optimizer"]["state"].update({2**70: {}}), "its optimizer's state of parameter 1180"),
+        (lambda d: d["optimizer"]["state"][0].update(step=torch.tensor(-1.0)), "its optimizer's state of parameter 0"),
+        (lambda d: d["optimizer"]["state"][0].update(step=torch.zeros(3)), "its optimizer's state of parameter 0"),
+        (lambda d: d["optimizer"]["state"][0].update(exp_avg=None), "its optimizer's state of parameter 0"),
+        (lambda d: d["optimizer"]["state"][0].pop("exp_avg_sq"), "its optimizer's state of parameter 0"),
     ],
 )
 def test_a_hostile_checkpoint_is_refused_and_runs_nothing(

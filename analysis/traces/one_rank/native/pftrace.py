@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from commprof.analysis.traces.one_rank.native.wire import Value, double, fields, signed, text, varint
+from commprof.analysis.traces.one_rank.native.sequence import Sequence, unpacked
+from commprof.analysis.traces.one_rank.native.wire import Message, Value, double, message, number, signed, text, varint
 
 _BEGIN, _END = 1, 2
 _PACKET_TAG = 10  # field 1, bytes
 # With which a packet may begin: its clock, sequence, flags and time are numbers, what it holds is a message.
-_NUMBERS, _MESSAGES = (3, 8, 10, 13, 41, 42, 58), (6, 11, 12, 33, 43, 44, 59, 60)
+_NUMBERS, _MESSAGES = (3, 8, 10, 13, 41, 42, 58), (6, 11, 12, 33, 36, 43, 44, 50, 59, 60)
 _FIRST_FIELDS = {*((number, 0) for number in _NUMBERS), *((number, 2) for number in _MESSAGES)}
 _RUNTIME = re.compile(r"(?:cuda|hip|cu|hsa_)[A-Z_]\w*|\w*LaunchKernel\w*")
 _SYNCHRONISATIONS = ("Stream Sync", "Stream Wait Event", "Event Sync", "Context Sync", "Device Sync")
@@ -67,7 +68,7 @@ def is_native(head: bytes) -> bool:
         length, start = varint(head, 1)
         tag, _ = varint(head, start)
         if start + length <= len(head):
-            dict_of(head[start : start + length])
+            message(head[start : start + length])
     except ValueError:
         return False
     return length > 0 and (tag >> 3, tag & 7) in _FIRST_FIELDS
@@ -104,45 +105,57 @@ def _whole_packet(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 class PackedEvents:
-    """Takes packets one by one; `events` yields Chrome events once all are there. `num_unreadable` packets were broken."""
+    """Takes packets one by one; `events` yields Chrome events once all are there. `num_unreadable` packets were broken.
 
-    def __init__(self) -> None:
+    `limit_bytes` is how long packets that come packed together may be.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
         self._tracks: dict[int, _Track] = defaultdict(_Track)
         self._names: dict[int, _Names] = defaultdict(_Names)
+        self._sequences: dict[int, Sequence] = defaultdict(Sequence)
+        self._limit_bytes = limit_bytes
         self.num_unreadable = 0
         self.num_slices = 0
 
-    def add(self, packet: bytes) -> None:
-        """Take one TracePacket; one that cannot be read is counted and left out."""
+    def add(self, packet: bytes, *, may_pack: bool = True) -> None:
+        """Take one TracePacket; one that cannot be read is counted and left out. What was packed may pack nothing again."""
         try:
-            self._take(dict_of(packet))
+            self._take(message(packet), may_pack=may_pack)
         except (ValueError, TypeError):
             self.num_unreadable += 1
 
-    def _take(self, packet: dict[int, list[Value]]) -> None:
-        names = self._names[_number(packet, 10)]
+    def _take(self, packet: Message, *, may_pack: bool) -> None:
+        if 50 in packet and not may_pack:
+            raise ValueError("packed packets lie in packed ones")
+        for raw in packet.get(50, ()):
+            for inner in unpacked(raw, self._limit_bytes):
+                self.add(inner, may_pack=False)
+        names, sequence = self._names[number(packet, 10)], self._sequences[number(packet, 10)]
+        sequence.learn(packet)
+        time_ns = sequence.time_ns(packet)
         for raw in packet.get(12, ()):
             _intern(names, raw)
         for raw in packet.get(60, ()):
-            self._describe(dict_of(raw))
+            self._describe(message(raw))
         for raw in packet.get(11, ()):
-            self._event(_number(packet, 8), dict_of(raw), names)
+            self._event(time_ns, sequence.track, message(raw), names)
 
-    def _describe(self, own: dict[int, list[Value]]) -> None:
-        track = self._tracks[_number(own, 1)]
+    def _describe(self, own: Message) -> None:
+        track = self._tracks[number(own, 1)]
         for raw in own.get(3, ()):
-            track.pid = _number(dict_of(raw), 1)
+            track.pid = number(message(raw), 1)
         for raw in own.get(4, ()):
-            thread = dict_of(raw)
-            track.pid, track.tid = _number(thread, 1), _number(thread, 2)
+            thread = message(raw)
+            track.pid, track.tid = number(thread, 1), number(thread, 2)
 
-    def _event(self, time_ns: int, own: dict[int, list[Value]], names: _Names) -> None:
-        kind, track = _number(own, 9), self._tracks[_number(own, 11)]
+    def _event(self, time_ns: int, track_uuid: int, own: Message, names: _Names) -> None:
+        kind, track = number(own, 9), self._tracks[number(own, 11) if 11 in own else track_uuid]
         if kind == _END:
             track.marks.append(time_ns)
         elif kind == _BEGIN:
             self.num_slices += 1
-            name = text(own[23][0]) if 23 in own else names.events.get(_number(own, 10), "")
+            name = text(own[23][0]) if 23 in own else names.events.get(number(own, 10), "")
             args = dict(_annotation(raw, names) for raw in own.get(4, ()))
             track.marks.append(_Begin(time_ns, name, _category(own, names) or inferred(name, args), args))
 
@@ -238,54 +251,37 @@ def inferred(name: str, args: Annotations) -> str:
     return "cpu_op" if "::" in name else "user_annotation"
 
 
-def dict_of(raw: Value) -> dict[int, list[Value]]:
-    """Return a message's fields by number. Raises ValueError for what is no message."""
-    if isinstance(raw, int):
-        raise ValueError("a number stands where a message should")
-    found: dict[int, list[Value]] = defaultdict(list)
-    for number, value in fields(raw):
-        found[number].append(value)
-    return found
-
-
-def _number(own: dict[int, list[Value]], number: int) -> int:
-    value = own[number][-1] if number in own else 0
-    if isinstance(value, bytes):
-        raise ValueError("a text stands where a number should")
-    return value
-
-
 def _intern(names: _Names, raw: Value) -> None:
     tables = {1: names.categories, 2: names.events, 3: names.annotations, 29: names.texts}
-    for number, values in dict_of(raw).items():
-        for value in values if number in tables else ():
-            own = dict_of(value)
-            tables[number][_number(own, 1)] = text(own[2][0]) if 2 in own else ""
+    for place, values in message(raw).items():
+        for value in values if place in tables else ():
+            own = message(value)
+            tables[place][number(own, 1)] = text(own[2][0]) if 2 in own else ""
 
 
-def _category(own: dict[int, list[Value]], names: _Names) -> str:
+def _category(own: Message, names: _Names) -> str:
     if 22 in own:
         return text(own[22][0])
-    return names.categories.get(_number(own, 3), "") if 3 in own and isinstance(own[3][-1], int) else ""
+    return names.categories.get(number(own, 3), "") if 3 in own and isinstance(own[3][-1], int) else ""
 
 
 def _annotation(raw: Value, names: _Names, depth: int = 0) -> tuple[str, Any]:
-    own = dict_of(raw)
-    name = text(own[10][0]) if 10 in own else names.annotations.get(_number(own, 1), "")
+    own = message(raw)
+    name = text(own[10][0]) if 10 in own else names.annotations.get(number(own, 1), "")
     return name, _value(own, names, depth)
 
 
-def _value(own: dict[int, list[Value]], names: _Names, depth: int) -> Any:  # noqa: ANN401 - any JSON at all
+def _value(own: Message, names: _Names, depth: int) -> Any:  # noqa: ANN401 - any JSON at all
     if depth > _MAX_DEPTH:
         raise ValueError("annotations lie too deep in each other")
     if 12 in own:
         return [_annotation(raw, names, depth + 1)[1] for raw in own[12]]
     if 11 in own:
         return dict(_annotation(raw, names, depth + 1) for raw in own[11])
-    for number in (2, 3, 4):
-        if number in own:
-            value = _number(own, number)
-            return bool(value) if number == 2 else signed(value)
+    for place in (2, 3, 4):
+        if place in own:
+            value = number(own, place)
+            return bool(value) if place == 2 else signed(value)
     if 5 in own and isinstance(own[5][0], bytes):
         return double(own[5][0])
-    return text(own[6][0]) if 6 in own else names.texts.get(_number(own, 17)) if 17 in own else None
+    return text(own[6][0]) if 6 in own else names.texts.get(number(own, 17)) if 17 in own else None

@@ -4,11 +4,13 @@ Read as untrusted: what is broken raises ValueError, and no length is believed b
 """
 
 import struct
+from collections import defaultdict
 from collections.abc import Iterator
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _MAX_VARINT_BYTES = 10
 Value = int | bytes
+Message = dict[int, list[Value]]
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
@@ -39,6 +41,24 @@ def fields(data: bytes) -> Iterator[tuple[int, Value]]:
             raise ValueError("a field is longer than its message")
         yield tag >> 3, data[at : at + length]
         at += length
+
+
+def message(raw: Value) -> Message:
+    """Return a message's fields by number. Raises ValueError for what is no message."""
+    if isinstance(raw, int):
+        raise ValueError("a number stands where a message should")
+    found: Message = defaultdict(list)
+    for place, value in fields(raw):
+        found[place].append(value)
+    return found
+
+
+def number(own: Message, place: int) -> int:
+    """Return a field's last number, 0 where it has none. Raises ValueError where it is none."""
+    value = own[place][-1] if place in own else 0
+    if isinstance(value, bytes):
+        raise ValueError("a text stands where a number should")
+    return value
 
 
 def signed(number: int) -> int:

@@ -19,6 +19,8 @@ import pytest
 from benchmarks.browser import chromium, visit
 from commprof.analysis.advice.changes import changes
 from commprof.analysis.advice.predict import predict_runs
+from commprof.analysis.imports.profile import read_profile
+from commprof.analysis.imports.traced_training import understand_traces
 from commprof.analysis.report.sections.build import write_report
 from commprof.analysis.runs.load import load_run, load_runs
 from commprof.analysis.step.estimate import Setting, estimate
@@ -209,6 +211,12 @@ def test_what_is_missing_is_named_in_one_sentence(case: str, tmp_path: Path, cap
     assert "REFUSED" in out
     assert "\x1b" not in out
     assert not (tmp_path / "runs").exists()
+
+
+def test_two_traces_of_a_rank_are_not_chosen_from(tmp_path: Path) -> None:
+    paths = [write_trace(tmp_path / f"{name}.json", traced_rank(0), header(0)) for name in ("x", "y")]
+    with pytest.raises(UnusableData, match=r"y.json is left out: .*x.json is rank 0 too; name one trace a rank"):
+        understand_traces([read_profile(path) for path in paths], None)
 
 
 @pytest.mark.processes

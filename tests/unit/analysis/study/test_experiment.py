@@ -250,3 +250,16 @@ def test_where_computation_alone_takes_too_long_no_wire_helps() -> None:
 @pytest.mark.parametrize(("wire", "rate"), [("200mbit", 2e8), ("1gbit+500us", 1e9), (None, None), ("ethernet", None)])
 def test_a_wires_rate_is_in_its_name(wire: str | None, rate: float | None) -> None:
     assert line_rate(wire) == rate
+
+
+def test_a_grid_goes_where_it_is_told_and_leaves_the_study_as_it_is(tmp_path: Path) -> None:
+    root = calibrate(tmp_path / "study")
+    predict_all(root)
+    for wire in WIRES:
+        check(root, wire, 0.9)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    out = tmp_path / "elsewhere" / "grid.html"
+    _, page = write_study_report(root, out)
+    assert page == out and 'href="grid-cells/small-100mbit/report.html"' in out.read_text()
+    assert "small" in (tmp_path / "elsewhere/grid-cells/small-100mbit/report.html").read_text()
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before

@@ -38,7 +38,7 @@ def test_traces_that_share_no_wall_time_are_of_two_runs(tmp_path: Path) -> None:
     write(tmp_path / "1.json", 1, since_ns=NOW + 11 * DAY)
     first, second = read_runs([tmp_path])
     assert [len(run.traces) for run in (first, second)] == [1, 1]
-    assert "were recorded 950400 s apart from these" in first.findings[0].message
+    assert "is recorded 950400 s apart from these" in first.findings[0].message
     with pytest.raises(BadInput, match="traces of 2 runs"):
         read_one_run([tmp_path])
 
@@ -71,11 +71,20 @@ def test_two_folders_may_hold_one_job_or_two(tmp_path: Path) -> None:
     assert [len(run.files) for run in read_runs([tmp_path / "node0", tmp_path / "node1"])] == [1, 2]
 
 
-def test_windows_of_one_run_are_answered_one_by_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("numbered", "words"), [(10, "most likely of another window of this run's"), (0, "not of this run")])
+def test_windows_of_one_run_are_answered_one_by_one(tmp_path: Path, numbered: int, words: str) -> None:
+    """The profiler's next window counts its steps on; another run begins anew."""
     for window in range(2):
         for rank in range(2):
-            write(tmp_path / f"host_{window}{rank}77.pt.trace.json", rank, since_ns=NOW + window * 10**9)
-    assert [len(own) for own in files(tmp_path)] == [2, 2]
+            steps = [
+                own | {"name": own["name"].replace("Step#", f"Step#{window * numbered or ''}")}
+                for own in (RANK_0, RANK_1)[rank]
+            ]
+            fields = header(rank, 2, host_name="a", baseTimeNanoseconds=NOW + window * 10**9)
+            write_trace(tmp_path / f"host_{window}{rank}77.pt.trace.json", steps, fields)
+    runs = read_runs([tmp_path])
+    assert [len(own.files) for own in runs] == [2, 2]
+    assert all(words in own.findings[0].message for own in runs)
 
 
 def test_the_same_rank_twice_is_asked_about(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_buckets_are_shown_in_80_columns_and_in_a_table(tmp_path: Path, capsys: 
     assert main(["trace", str(tmp_path), "--csv", str(tmp_path / "tables")]) == 0
     out = capsys.readouterr().out
     assert all(len(line) <= 80 for line in out.splitlines())
-    assert "     1  7.629 MiB    39 us    39 us  62.5 us    80 us    15 us     33%     67%" in out
+    assert "1 all ranks   7.629 MiB   39 us   39 us 62.5 us   80 us    15 us     33%     67%" in out
     assert "ready is the launch. Seen on 2 ranks in 1 step." in " ".join(out.split())
     with (tmp_path / "tables" / "buckets.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from commprof.analysis.traces.all_ranks.kernel_kinds import summarise_kinds, summarise_launching
-from commprof.analysis.traces.one_rank.kinds import kind_of
 from commprof.analysis.traces.one_rank.kineto import read_trace
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace, reduce_trace
+from commprof.analysis.traces.one_rank.work.kinds import kind_of
 from tests.traces import Json, all_reduce, event, kernel, profiler_step, write_trace
 
 

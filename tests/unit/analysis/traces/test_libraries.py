@@ -60,6 +60,12 @@ from commprof.commbench.errors import BadInput
         ("oneccl_reduce_base<float, 2, 16, 1, 1, 2>", "unknown"),
         ("hcom_allReduce__503_0_1", "all_reduce"),
         ("void mscclpp::collective::allreduceAllPairs<float>(x)", "all_reduce"),
+        ("_ZN7deep_ep9intranode8dispatchILi8ELi768ELi8192EEEvP4int4Pf", "all_to_all"),
+        ("_ZN12_GLOBAL__N_114dispatchKernelILj4EEEvv", "all_to_all"),
+        ("_Z41ncclDevKernel_AllReduce_Sum_f32_RING_LL24ncclDevKernelArgsStorageILm4096EE", "all_reduce"),
+        ("mcclDevKernel_SendRecv(x)", "send_recv"),
+        ("HcclBroadcast", "broadcast"),
+        ("cnclReduceScatter", "reduce_scatter"),
         ("void somebody::else_s::fused_allgather_gemm_kernel<float>(x)", "all_gather"),
     ],
 )
@@ -80,6 +86,10 @@ def test_every_library_s_kernels_communicate(name: str, op: str) -> None:
         "void at::native::(anonymous namespace)::dispatch_index_kernel<float>(x)",
         "void flashinfer::BatchDecodeWithPagedKVCacheKernel<1>(x)",
         "adam_kernel",
+        "_ZN7cutlass7Kernel2I39cutlass_80_tensorop_all_reduce_epilogueEEvT_",
+        "_Z99999999999999999999",
+        "void accl_elementwise<float>(x)",
+        "void occlusion_kernel(x)",
     ],
 )
 def test_kernels_that_compute_do_not(name: str) -> None:
@@ -89,7 +99,12 @@ def test_kernels_that_compute_do_not(name: str) -> None:
 def test_what_only_may_communicate_is_likely_and_no_more() -> None:
     assert DEFAULT_TABLE.is_likely("void vendor::moe_dispatch_tokens<4>(x)")
     assert DEFAULT_TABLE.find("void vendor::moe_dispatch_tokens<4>(x)") is None
-    for name in ("ncclDevKernel_Generic(x)", "gemm_kernel", "void at::native::send_kernel(x)"):
+    for name in (
+        "ncclDevKernel_Generic(x)",
+        "gemm_kernel",
+        "void at::native::send_kernel(x)",
+        "flash::flash_fwd_splitkv_combine_kernel<x>",
+    ):
         assert not DEFAULT_TABLE.is_likely(name)
 
 

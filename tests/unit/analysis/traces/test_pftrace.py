@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_json_and_logs_that_begin_with_a_line_break_are_not_taken_for_it(tmp_pat
 
 @given(st.binary(max_size=200))
 def test_no_bytes_are_more_than_unreadable(raw: bytes) -> None:
-    events = PackedEvents()
+    events = PackedEvents(2**20)
     events.add(raw)
     assert isinstance(list(events.events()), list)
 
@@ -118,7 +119,7 @@ OUTER, INNER, NEXT, NOTHING = ("outer", 0, 10), ("inner", 2, 4), ("next", 10, 12
     ],
 )
 def test_begins_find_their_ends(begins_and_ends: str, spans: list[tuple[str, int, int]]) -> None:
-    events = PackedEvents()
+    events = PackedEvents(2**20)
     known = {own[0]: own for own in (OUTER, INNER, NEXT, NOTHING)}
     for word in begins_and_ends.split():
         name, start, end = known[word.lower()]
@@ -142,3 +143,55 @@ def test_another_protobuf_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({"traceEvents": []}))
     with pytest.raises(BadInput, match="holds no timed event"):
         read_trace(path)
+
+
+def by_sdk(events: list[Json]) -> list[bytes]:
+    """What Perfetto's SDK writes: a sequence a track, which is said once, on a clock that counts from packet to packet."""
+    out = []
+    for sequence, (pid, tid) in enumerate(dict.fromkeys((own["pid"], own["tid"]) for own in events), 100):
+        machine, own_clock = put(1, 6) + put(2, NOW), put(1, 64) + put(2, 77) + put(3, 1)
+        defaults = put(58, 64) + put(11, put(11, sequence))
+        out += [put(10, sequence) + put(6, put(1, machine) + put(1, own_clock)) + put(59, defaults)]
+        out += [put(10, sequence) + put(60, put(1, sequence) + put(4, put(1, pid) + put(2, tid)))]
+        marks: list[tuple[int, int, int, bytes]] = []
+        for own in (own for own in events if (own["pid"], own["tid"]) == (pid, tid)):
+            begin, end = round(own["ts"] * 1000), round((own["ts"] + own["dur"]) * 1000)
+            said = b"".join(put(4, annotation(name, value)) for name, value in own["args"].items())
+            marks += [(begin, 1, -end, put(9, 1) + put(23, own["name"]) + put(22, own["cat"]) + said)]
+            marks += [(end, 0, -begin, put(9, 2))]
+        last = 0
+        for at, _, _, event in sorted(marks):
+            out += [put(10, sequence) + put(8, at - last) + put(11, event)]
+            last = at
+    return out
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_a_sequence_said_before_holds_and_packets_may_be_packed(tmp_path: Path, compressed: bool) -> None:
+    said = [put(1, packet) for packet in by_sdk(RANK_0)]
+    if compressed:
+        said = [put(1, put(50, zlib.compress(b"".join(said[at : at + 5])))) for at in range(0, len(said), 5)]
+    path = tmp_path / "rank0.pftrace"
+    path.write_bytes(b"".join(said))
+    ours = reduce_trace(read_trace(path))
+    theirs = reduce_trace(read_trace(write_trace(tmp_path / "rank0.json", RANK_0, header(0))))
+    assert (ours.compute - NOW).tolist() == theirs.compute.tolist()
+    assert [own.message_bytes for own in ours.collectives] == [own.message_bytes for own in theirs.collectives]
+    assert ours.notes.num_unreadable == 0 and is_trace(path)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        put(50, zlib.compress(put(1, put(50, zlib.compress(b""))))),  # within each other
+        put(50, zlib.compress(bytes(2**21))),  # a bomb
+        put(50, zlib.compress(b"x" * 1000)[:9]),
+        put(50, 7),
+        put(8, 2**63) + put(11, put(9, 1)),
+        put(6, put(1, put(1, 6) + put(2, 2**63)) + put(1, put(1, 64))) + put(58, 64) + put(8, 1) + put(11, put(9, 1)),
+    ],
+)
+def test_packets_that_cannot_be_are_counted(packet: bytes) -> None:
+    events = PackedEvents(2**20)
+    events.add(packet)
+    assert (events.num_unreadable, list(events.events())) == (1, [])

@@ -143,7 +143,7 @@ def test_events_of_another_accelerator_are_said_not_to_be_understood(tmp_path: P
     events = [profiler_step(1, 0, 100), event("cpu_op", "aten::mm", 1, 2), event("mtia_ccp_events", "fc", 10, 90)]
     trace = reduced(tmp_path, events)
     assert trace.not_understood == (("mtia_ccp_events", 1),)
-    assert "1 events of category mtia_ccp_events are not understood" in finding(trace, "not understood")
+    assert "1 event of category mtia_ccp_events is not understood" in finding(trace, "not understood")
     assert "the budget is of the CPU only" in finding(trace, "not understood")
 
 
@@ -169,5 +169,5 @@ def test_a_job_that_seems_to_be_silent_names_what_most_likely_communicates(tmp_p
     message = finding(reduced(tmp_path, events), "communication")
     assert message == (
         "the job has 2 ranks and no kernel is known to communicate, so all count as computation; most likely do: "
-        "vendor::moe_dispatch (1 times, 30 us). --kernel PATTERN=OPERATION says which do"
+        "vendor::moe_dispatch (1 time, 30 us). --kernel PATTERN=OPERATION says which do"
     )

@@ -1,9 +1,9 @@
-"""The CPU time of a job's processes: the root's, its children's and theirs, and of those that ended."""
+"""The CPU time of a job's processes: the root's, its children's and theirs, and of those that ended; and who is stopped."""
 
 import os
 from pathlib import Path
 
-from commprof.commbench.machine.processes import tree_ticks
+from commprof.commbench.machine.processes import is_stopped, tree_ticks
 from tests.unit.commbench.machine.test_network import write
 
 
@@ -28,3 +28,9 @@ def test_without_a_list_of_children_nothing_is_said(tmp_path: Path) -> None:
 
 def test_this_process_is_read() -> None:
     assert (tree_ticks(os.getpid()) or 0) > 0
+
+
+def test_a_stopped_process_is_told_from_one_that_sleeps_ends_or_is_debugged(tmp_path: Path) -> None:
+    for pid, state in enumerate("TtSZ", 10):
+        write(tmp_path / str(pid), stat=f"{pid} (a) T (b) {state} 1 2 3")
+    assert [is_stopped(pid, tmp_path) for pid in (10, 11, 12, 13, 99)] == [True, False, False, False, False]

@@ -51,3 +51,14 @@ def test_a_child_whose_parent_has_gone_does_not_become_its_program() -> None:
     gone = stopping.child_dies_with(2**22 + 1, signal.SIGTERM)
     done = subprocess.run(["echo", "started"], preexec_fn=gone, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "")
+
+
+@pytest.mark.processes
+def test_what_asks_to_stop_in_an_exit_function_ends_the_process_with_its_code() -> None:
+    program = (
+        "import atexit, signal; from commprof.commbench.ranks.stopping import end_process, raise_when_stopped; "
+        "raise_when_stopped(); atexit.register(lambda: (signal.raise_signal(signal.SIGTERM), print('too late'))); "
+        "print('written'); end_process(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "written\n", "")
