@@ -19,6 +19,7 @@ from commprof.analysis.step.comparable import check_comparable
 from commprof.analysis.step.computation import ComputePool, copy_share, draw_computation
 from commprof.analysis.step.ddp import NO_CONTENTION, Contention, share_cores
 from commprof.analysis.step.drift import drift_of
+from commprof.analysis.step.evidence.readiness import last_readiness
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs, sent_share_of
 from commprof.analysis.step.language import compute_only_run, is_configured
 from commprof.analysis.step.pools import compute_only_s
@@ -134,7 +135,7 @@ def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel],
     measured = repeats_of(compute_only, compute_only_s, drift) if compute_only else None
     beside = profile if measured is None else measured.typical
     ranks_per_machine = -(-world_size // (hosts.num_machines or hosts.num_nodes))
-    gradients = beside.gradients or profile.gradients
+    gradients = last_readiness(beside) or profile.gradients
     traced = beside.info.imported_from is not None
     ranks_on_cores = ranks_per_machine if hosts.on_cpu and not traced else 0  # a trace does not tell its cores
     pool = _pool(measured, profiles, world_size, ranks_on_cores)

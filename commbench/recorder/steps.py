@@ -8,8 +8,8 @@
         ...                                          optimizer.step()
 
 Phases go to `steps.rankNNNNN.jsonl`, one record a step; a phase entered several times in a step, as under gradient
-accumulation, is their sum. Rank 0 also writes `gradients.json` (gradients.py). `own_loop.record_steps` makes the run folder for
-a loop of the user's own.
+accumulation, is their sum. Rank 0 writes its gradients' times to `gradients.json` (gradients.py), the others theirs to
+`gradients.rankNNNNN.json`. `own_loop.record_steps` makes the run folder for a loop of the user's own.
 
 On a GPU a step is read once the next one has been asked for: the host stays a step ahead, as it does in a loop that nobody
 records, and launches and data hide behind the device's work as they do there.
@@ -31,7 +31,7 @@ from commprof.commbench.recorder.own_work import OwnWork, say
 from commprof.commbench.recorder.phases import PHASES, Phase, PhaseMarks
 from commprof.commbench.recorder.queued import QueuedStep, on_its_way
 from commprof.commbench.records.rundir import RecordWriter, write_document
-from commprof.commbench.records.training import GradientTimeline, StepMeasurement
+from commprof.commbench.records.training import GradientTimeline, StepMeasurement, gradients_file
 from commprof.commbench.timing import Clock
 
 _STRAY = (
@@ -215,10 +215,10 @@ class StepRecorder:
         return self._gradients.timeline()
 
     def write_timeline(self) -> None:
-        """Write rank 0's gradient times as they are so far; raise RunFailed where the disk does not take them."""
-        if self._rank != 0 or not self._gradients.has_samples:
+        """Write this rank's gradient times as they are so far; raise RunFailed where the disk does not take them."""
+        if not self._gradients.has_samples:
             return
-        path = self._folder / "gradients.json"
+        path = self._folder / gradients_file(self._rank)
         try:
             write_document(path, self.timeline())
         except OSError as error:
