@@ -31,7 +31,7 @@ from commprof.analysis.wire.cost import cost_s, ring_s
 from commprof.analysis.wire.outside_sweep import unmeasured_sizes
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.rundir import now_utc
-from commprof.commbench.units import format_bytes
+from commprof.commbench.units import format_bytes, format_seconds
 
 
 def predict(gathered: Gathered) -> PredictionSet:
@@ -170,15 +170,30 @@ def _assumptions(inputs: StepInputs, kind: ScalingKind) -> list[str]:
     notes += unmeasured_sizes(inputs.cost, [inputs.sent_share * bucket.num_bytes for bucket in inputs.buckets])
     if inputs.imported_from is not None:
         notes.append(f"the wire is that of {inputs.imported_from}, a log with one mean time a size: its spread is unknown")
-    if inputs.contention_bytes is not None:
-        rates = inputs.contention
-        notes.append(
-            f"while both are active, computation runs at {rates.compute_rate:.0%} and communication at {rates.comm_rate:.0%} "
-            f"of its speed alone, as measured with messages of {format_bytes(inputs.contention_bytes)}"
-        )
-    elif inputs.contention != NO_CONTENTION:
-        notes.append(f"computation runs at {inputs.contention.compute_rate:.0%} while gloo's threads need cores")
+    notes += _assumptions_of_contention(inputs)
     return notes
+
+
+def _assumptions_of_contention(inputs: StepInputs) -> Iterator[str]:
+    own, sizes = inputs.contention.first, [format_bytes(size) for size in inputs.contention_bytes]
+    if inputs.contention_form == "wait":
+        yield (
+            f"a bucket sent while there is something to compute waits {format_seconds(float(own.wait_s))} whatever its size, "
+            f"and computation is not slowed, as measured with messages of {sizes[0]} to {sizes[-1]}"
+        )
+    elif inputs.contention_form == "rates":
+        yield (
+            f"while both are active, computation runs at {own.compute_rate:.0%} and communication at {own.comm_rate:.0%} "
+            f"of its speed alone, as measured with messages of {sizes[0]}"
+        )
+    elif own != NO_CONTENTION:
+        yield f"computation runs at {own.compute_rate:.0%} while gloo's threads need cores"
+    if inputs.contention_at:
+        measured = ", ".join(map(str, inputs.contention_at))
+        yield (
+            f"contention was measured on {measured} ranks and not on {inputs.world_size}, and nothing tells how it grows with "
+            f"the ranks: it is not used; add commprof contention --nproc {inputs.world_size}"
+        )
 
 
 def _assumptions_of_traces(inputs: StepInputs) -> Iterator[str]:
