@@ -18,12 +18,13 @@ at a fixed batch per rank; where the batch is fixed in all (strong scaling), T_1
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.scaling.speedup import ScalingKind, amdahl_step_s, compute_share_s, work_s
 from commprof.analysis.step.ddp import NO_CONTENTION
 from commprof.analysis.step.drift import TOLD_DRIFT
-from commprof.analysis.step.estimate import Estimate, comm_s, estimate, interval
+from commprof.analysis.step.estimate import Estimate, carried_error, comm_s, estimate, interval
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs
 from commprof.analysis.step.language import compute_only_run
 from commprof.analysis.step.results import BreakEven, Model, Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep
@@ -32,6 +33,8 @@ from commprof.analysis.wire.outside_sweep import unmeasured_sizes
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.rundir import now_utc
 from commprof.commbench.units import format_bytes, format_seconds
+
+CARRIED_FROM_BYTES: Final = 2**20  # smaller messages were 17 to 83 % off where their time had been carried to another N
 
 
 def predict(gathered: Gathered) -> PredictionSet:
@@ -164,7 +167,7 @@ def _assumptions(inputs: StepInputs, kind: ScalingKind) -> list[str]:
         )
     if inputs.extrapolated:
         notes.append(f"no bench on {inputs.world_size} ranks; the wire is carried over by its {inputs.cost.form}")
-        notes += inputs.cost.doubts
+        notes += [*inputs.cost.doubts, *_doubtful_sizes(inputs)]
     if inputs.drift >= TOLD_DRIFT:
         notes.append(f"the machine's pace drifts by {inputs.drift:.0%} within these runs, and intervals are wider for it")
     notes += unmeasured_sizes(inputs.cost, [inputs.sent_share * bucket.num_bytes for bucket in inputs.buckets])
@@ -172,6 +175,17 @@ def _assumptions(inputs: StepInputs, kind: ScalingKind) -> list[str]:
         notes.append(f"the wire is that of {inputs.imported_from}, a log with one mean time a size: its spread is unknown")
     notes += _assumptions_of_contention(inputs)
     return notes
+
+
+def _doubtful_sizes(inputs: StepInputs) -> Iterator[str]:
+    """Say which buckets are of sizes whose carried times were seen to be far off."""
+    small = [size for b in inputs.buckets if (size := inputs.sent_share * b.num_bytes) < CARRIED_FROM_BYTES]
+    if small:
+        error = carried_error(min(small), inputs.backend)
+        yield (
+            f"{len(small)} of {len(inputs.buckets)} buckets are below {format_bytes(CARRIED_FROM_BYTES)}, where carried times "
+            f"are off by {error:.0%}; add commprof bench --nproc {inputs.world_size}"
+        )
 
 
 def _assumptions_of_contention(inputs: StepInputs) -> Iterator[str]:

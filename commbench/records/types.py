@@ -331,7 +331,7 @@ class ContentionMeasurement:
 
     @property
     def num_flop(self) -> int:
-        """Floating-point operations of a unit's matrix products: two a layer, one in the first, whose input needs no gradient."""
+        """Floating-point operations of a unit's matrix products: two a layer, one of the first, which passes nothing on."""
         return 2 * self.matrix_size**3 * max(1, 2 * self.layers - 1)
 
     @property
