@@ -14,7 +14,7 @@ from commprof.analysis.runs.ddp_settings import told_settings
 from commprof.analysis.runs.interval import Interval
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, read_records
-from commprof.commbench.records.training import GradientTimeline, StepMeasurement, gradients_file
+from commprof.commbench.records.training import GradientTimeline, PaceProbe, StepMeasurement, gradients_file, pace_file
 from commprof.commbench.records.types import (
     CollectiveMeasurement,
     ContentionMeasurement,
@@ -32,6 +32,7 @@ class Run:
     """One run folder. `steps[rank]` are all its steps, the marked ones included.
 
     `gradients` are rank 0's, or those of the one rank that traces tell of; `gradients_of[rank]` all that were recorded.
+    `pace[rank]` are the probes of the machine's pace.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Run:
     contention: tuple[ContentionMeasurement, ...] = ()
     links: tuple[LinkMeasurement, ...] = ()
     gradients_of: dict[int, GradientTimeline] = field(default_factory=dict)
+    pace: dict[int, tuple[PaceProbe, ...]] = field(default_factory=dict)
 
     @property
     def world_size(self) -> int:
@@ -126,6 +128,7 @@ def load_run(path: Path) -> Run:
         contention=contention,
         links=tuple(_records(path / "links.jsonl", LinkMeasurement)),
         gradients_of=gradients_of,
+        pace={rank: tuple(probes) for rank in steps if (probes := _records(path / pace_file(rank), PaceProbe))},
     )
 
 

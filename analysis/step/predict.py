@@ -18,6 +18,7 @@ at a fixed batch per rank; where the batch is fixed in all (strong scaling), T_1
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from commprof.analysis.runs.interval import Interval
@@ -34,6 +35,7 @@ from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.rundir import now_utc
 from commprof.commbench.units import format_bytes, format_seconds
 
+WIDEST: Final = 0.25  # of a step: a wider interval for the machine's sake tells nothing
 CARRIED_FROM_BYTES: Final = 2**20  # smaller messages were 17 to 83 % off where their time had been carried to another N
 
 
@@ -69,7 +71,7 @@ def predict_all(inputs: StepInputs, known: Estimate, single_s: float, anchor: Co
         "amdahl": (f"{amdahl}, f = {serial:.3g}", amdahl_step_s(single_s, serial, n, kind)),
         "linear": (term, share_s),
     }
-    ratio = work / comm_s(inputs)
+    ratio, disturbed = work / comm_s(inputs), too_disturbed(inputs, known)
 
     def prediction(model: Model, formula: str, seconds: float, span: Interval | None) -> Prediction:
         return Prediction(
@@ -83,12 +85,36 @@ def predict_all(inputs: StepInputs, known: Estimate, single_s: float, anchor: Co
             efficiency=work / seconds / n,
             ratio_compute_to_comm=ratio,
             extrapolated=inputs.extrapolated,
-            assumptions=tuple(_assumptions(inputs, kind)) if model == "schedule" else (),
-            exposed_interval_s=interval(known.exposed_s) if model == "schedule" else None,
+            assumptions=tuple(_assumptions(inputs, kind, disturbed)) if model == "schedule" else (),
+            exposed_interval_s=interval(known.exposed_s) if span is not None else None,
+            too_disturbed=disturbed if model == "schedule" else None,
         )
 
-    schedule = prediction("schedule", "DDP's bucket schedule, simulated", float(known.step_s[0]), interval(known.step_s))
+    span = None if disturbed else interval(known.step_s)
+    schedule = prediction("schedule", "DDP's bucket schedule, simulated", float(known.step_s[0]), span)
     return [schedule, *(prediction(model, formula, seconds, None) for model, (formula, seconds) in naive.items())]
+
+
+def too_disturbed(inputs: StepInputs, known: Estimate) -> str | None:
+    """Say why no interval is given: it would be too wide, and would not be on a machine that keeps its pace. None elsewhere."""
+    step_s, span = float(known.step_s[0]), interval(known.step_s)
+    if span.high - span.low <= WIDEST * step_s:
+        return None
+    calm = interval(estimate(replace(inputs, drift=0.0, between=0.0)).step_s)
+    if calm.high - calm.low > WIDEST * step_s:
+        return None  # it is wide for other reasons, which the assumptions tell
+    reasons = []
+    if inputs.drift >= TOLD_DRIFT:
+        reasons.append(f"the machine's pace drifts by {inputs.drift:.0%}")
+    if inputs.between >= TOLD_DRIFT:
+        reasons.append(f"runs of one thing differ by {inputs.between:.0%}")
+    if not reasons:
+        return None
+    width = (span.high - span.low) / step_s
+    return (
+        f"too disturbed to predict: the 90 % interval would be {width:.0%} of the step wide, because "
+        f"{' and '.join(reasons)}; end what else runs there and measure again"
+    )
 
 
 def overhead_of(inputs: StepInputs, known: Estimate, single: SingleRank, kind: ScalingKind) -> Overhead:
@@ -145,9 +171,9 @@ def _compute_only(inputs: StepInputs) -> str:
     return compute_only_run(inputs.world_size, configured=inputs.configured)
 
 
-def _assumptions(inputs: StepInputs, kind: ScalingKind) -> list[str]:
+def _assumptions(inputs: StepInputs, kind: ScalingKind, disturbed: str | None) -> list[str]:
     fixed = "the batch per rank stays as it is (weak scaling)" if kind == "weak" else "one batch is shared out (strong scaling)"
-    notes = [fixed]
+    notes = [fixed] if disturbed is None else [fixed, disturbed]
     notes += inputs.pooled
     if inputs.traced_from is not None:
         notes.extend(_assumptions_of_traces(inputs))

@@ -14,6 +14,7 @@ from commprof.commbench.records.quantities import (
     Rank,
     Rate,
     RatioAboveZero,
+    Samples,
     Share,
     Span,
     Time,
@@ -82,6 +83,23 @@ class GradientTimeline:
     backward_s: Time
     parameters: tuple[ParameterTiming, ...]
     buckets: tuple[BucketTiming, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaceProbe:
+    """A fixed piece of work, done by one rank between two steps: how fast does the machine compute just now?
+
+    `step` is the next one of the training; `work` says in words what each of the samples took.
+    """
+
+    step: Count
+    work: str
+    samples_s: Samples
+
+
+def pace_file(rank: int) -> str:
+    """Return the name of a rank's PaceProbes in the run's folder."""
+    return f"pace.rank{rank:05d}.jsonl"
 
 
 def gradients_file(rank: int) -> str:
