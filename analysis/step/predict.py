@@ -36,6 +36,7 @@ from commprof.commbench.records.rundir import now_utc
 from commprof.commbench.units import format_bytes, format_seconds
 
 WIDEST: Final = 0.25  # of a step: a wider interval for the machine's sake tells nothing
+OWN_SHARE: Final = 0.8  # of an interval's width: what more than this is left of without the drift is not wide for its sake
 CARRIED_FROM_BYTES: Final = 2**20  # smaller messages were 17 to 83 % off where their time had been carried to another N
 
 
@@ -96,12 +97,12 @@ def predict_all(inputs: StepInputs, known: Estimate, single_s: float, anchor: Co
 
 
 def too_disturbed(inputs: StepInputs, known: Estimate) -> str | None:
-    """Say why no interval is given: it would be too wide, and would not be on a machine that keeps its pace. None elsewhere."""
+    """Say why no interval is given: it would be too wide, and is so for the machine's changing pace. None elsewhere."""
     step_s, span = float(known.step_s[0]), interval(known.step_s)
     if span.high - span.low <= WIDEST * step_s:
         return None
     calm = interval(estimate(replace(inputs, drift=0.0, between=0.0)).step_s)
-    if calm.high - calm.low > WIDEST * step_s:
+    if calm.high - calm.low > OWN_SHARE * (span.high - span.low):
         return None  # it is wide for other reasons, which the assumptions tell
     reasons = []
     if inputs.drift >= TOLD_DRIFT:

@@ -41,7 +41,7 @@ def calibrated_backward(target_s: float, device: torch.device, clock: Clock, agr
     found = _timed(_TRIAL_WIDTH, _LAYERS, device, clock, agree)
     for _ in range(2):
         found = _timed(width_for(target_s, found.width, found.seconds), _LAYERS, device, clock, agree)
-    if found.seconds > 2 * target_s:
+    if found.width == _WIDTHS[0] and found.seconds > target_s:
         found = _timed(found.width, max(1, int(_LAYERS * target_s / found.seconds)), device, clock, agree)
     return found
 
