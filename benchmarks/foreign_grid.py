@@ -3,7 +3,7 @@
     make benchmark-foreign-grid      hours as root, in pieces: MINUTES=60; results in docs/results/foreign-grid.md
 
 64 cells of four loops (benchmarks/foreign_loops) on the testbed: 2, 4 and 8 hosts, 0.2 to 4 Gbit/s, five ways to send; each
-twice on a quiet machine and twice beside a neighbour that takes half a core in bursts. In a cell, one after the other: a profile
+twice on a quiet machine, twice beside a neighbour that takes half a core in bursts. In a cell, one after the other: a profile
 of one rank, a compute-only run, the predictions, written to disk, and the run that checks them. The wire and contention of each
 number of hosts and rate are measured once; on 8 hosts neither is. Plain cells foretell what other ways to send would save, too.
 Ways to predict:
