@@ -115,6 +115,7 @@ class _Play:
     ) -> None:
         draws, self.num_buckets = transfer_s.shape
         self.contention, self.wait_s = contention, np.broadcast_to(contention.wait_s, (draws,))
+        self.waits = bool(np.any(self.wait_s))
         self.launch_s, self.compute_end_s, self.transfer_s = launch_s, compute_end_s, transfer_s
         # A milestone of computing is the next launch, and at last its end.
         self.milestone_s = np.column_stack([launch_s, compute_end_s])
@@ -134,12 +135,14 @@ class _Play:
             lanes = self.lanes[np.isinf(self.remaining_s[:, worker]) & (self.sent < self.launched)]
             sent = self.sent[lanes]
             self.remaining_s[lanes, worker] = self.transfer_s[lanes, sent]
-            self.waiting_s[lanes, worker] = np.where(self.computing, self.wait_s, 0.0)[lanes]
+            if self.waits:
+                self.waiting_s[lanes, worker] = np.where(self.computing, self.wait_s, 0.0)[lanes]
             self.bucket[lanes, worker] = sent
             self.start_s[lanes, sent] = self.wall_s[lanes]
             self.sent[lanes] += 1
-        self.waiting = np.isfinite(self.remaining_s) & (self.waiting_s > 0)
-        self.under_way = np.isfinite(self.remaining_s) & ~self.waiting
+        self.under_way = np.isfinite(self.remaining_s)
+        if self.waits:
+            self.under_way &= self.waiting_s <= 0
         return bool(self.computing.any() or self.under_way.any())
 
     def advance(self) -> None:
@@ -149,23 +152,33 @@ class _Play:
         comm_rate = np.where(self.computing, self.contention.comm_rate, 1.0) / np.maximum(1, active)
         milestone_s = self.milestone_s[self.lanes, self.launched]
         until_compute_s = np.where(self.computing, (milestone_s - self.computed_s) / compute_rate, np.inf)
-        until_comm_s = np.where(self.under_way, self.remaining_s, np.inf).min(axis=1) / comm_rate
-        until_sent_s = np.where(self.waiting, self.waiting_s, np.inf).min(axis=1)
-        elapsed_s = np.minimum(until_compute_s, np.minimum(until_comm_s, until_sent_s))
+        until_comm_s = self._until_comm_s(comm_rate)
+        elapsed_s = np.minimum(until_compute_s, until_comm_s)
         elapsed_s[np.isinf(elapsed_s)] = 0.0  # this draw is over
-        reached = self.computing & (until_compute_s <= np.minimum(until_comm_s, until_sent_s))
+        reached = self.computing & (until_compute_s <= until_comm_s)
         self.wall_s += elapsed_s
         self.computed_s = np.where(
             reached, milestone_s, self.computed_s + np.where(self.computing, elapsed_s * compute_rate, 0)
         )
         self.compute_wall_s = np.where(self.computing, self.wall_s, self.compute_wall_s)
         landed = self.under_way & (self.remaining_s <= (elapsed_s * comm_rate)[:, None] * (1 + 1e-12))
-        sent_s = np.where(self.under_way, (elapsed_s * comm_rate)[:, None], 0.0)
-        self.remaining_s = np.where(landed, np.inf, self.remaining_s - sent_s)
-        waited = (self.waiting_s <= elapsed_s[:, None] * (1 + 1e-12)) | (self.computed_s >= self.compute_end_s)[:, None]
-        self.waiting_s = np.where(waited, 0.0, self.waiting_s - elapsed_s[:, None])
+        sent_s = (elapsed_s * comm_rate)[:, None]
+        self.remaining_s = np.where(landed, np.inf, self.remaining_s - (self.under_way * sent_s if self.waits else sent_s))
+        if self.waits:
+            over = (self.waiting_s <= elapsed_s[:, None] * (1 + 1e-12)) | (self.computed_s >= self.compute_end_s)[:, None]
+            self.waiting_s = np.where(over, 0.0, self.waiting_s - elapsed_s[:, None])
         lanes, workers = np.nonzero(landed)
         self.done_s[lanes, self.bucket[lanes, workers]] = self.wall_s[lanes]
+
+    def _until_comm_s(self, comm_rate: Floats) -> Floats:
+        """Return when the next bucket lands, or has waited long enough [draws]."""
+        if not self.waits:
+            alone_s: Floats = self.remaining_s.min(axis=1) / comm_rate
+            return alone_s
+        landing_s = np.where(self.under_way, self.remaining_s, np.inf).min(axis=1) / comm_rate
+        waiting_s = np.where(self.waiting_s > 0, self.waiting_s, np.inf).min(axis=1)
+        until_s: Floats = np.minimum(landing_s, waiting_s)
+        return until_s
 
 
 def _close(members: Sequence[ParameterTiming]) -> Bucket:
