@@ -34,7 +34,7 @@ LOGS ?= ../shared/data/nccl_logs
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-peers benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
-	benchmark-prediction-speed benchmark-cost benchmark-explorer
+	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -100,6 +100,11 @@ benchmark-testbed-study: $(VENV)/installed
 
 benchmark-prediction-grid: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.prediction_grid --out $(RESULTS)
+
+# Needs root; goes on where it was left, for MINUTES of it.
+MINUTES ?= 60
+benchmark-foreign-grid: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.foreign_grid --out $(RESULTS) --minutes $(MINUTES)
 
 benchmark-training-cost: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.training_cost --out $(RESULTS)

@@ -87,6 +87,7 @@ def training(sizes: Sequence[int], backward_s: float) -> PageData:
             latency_s=line(n).latency_s,
             busbw_bytes_per_s=line(n).busbw_bytes_per_s,
             workers=2,
+            wait_s=0.0,
             compute_rate=0.8,
             comm_rate=0.7,
         )

@@ -38,9 +38,10 @@ def grid(rows: Sequence[StudyRow]) -> Iterator[str]:
     for row in rows:
         schedule = row.predictions["schedule"]
         span, error, overhead = schedule.interval_s, row.error("schedule"), row.overhead_error("schedule")
-        assert span is not None and error is not None and row.compute_s is not None and row.speedup is not None
+        assert error is not None and row.compute_s is not None and row.speedup is not None
         cell = f"{row.workload.experiment} | {row.run.world_size} | {row.wire} | {_ms(row.compute_s)}"
-        predicted = f"{_ms(schedule.step_s)} | {_ms(span.low)} to {_ms(span.high)}"
+        told = "too disturbed" if span is None else f"{_ms(span.low)} to {_ms(span.high)}"
+        predicted = f"{_ms(schedule.step_s)} | {told}"
         shown = "-" if overhead is None else f"{overhead:+.0%}"
         yield f"| {cell} | {predicted} | {_ms(row.step_s)} | {error:+.1%} | {shown} | {row.speedup:.2f}x |"
 

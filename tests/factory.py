@@ -204,25 +204,37 @@ def write_contention_run(
     threads: int = 1,
     backend: str = "gloo",
 ) -> Path:
-    """Write a contention run: message size, slowdown of the product and slowdown of the all-reduce."""
-    info = run_info("contention", world_size=world_size, threads=threads, backend=backend, run_id=path.name)
-    create_run(path, info)
+    """Write a contention run: message size, slowdown of the computation and slowdown of the all-reduce, which takes 10 ms."""
+    measured = [contended(size, [(0.001, 0.001 * k, 0.01, 0.01 * c)], threads=threads) for size, k, c in slowdowns]
+    return write_contentions(path, measured, world_size=world_size, threads=threads, backend=backend)
+
+
+def write_contentions(path: Path, measured: Iterable[ContentionMeasurement], **info: object) -> Path:
+    """Write a contention run that holds these measurements, all of its world size."""
+    own = run_info("contention", run_id=path.name, **info)  # type: ignore[arg-type]
+    create_run(path, own)
     with RecordWriter(path / "contention.jsonl") as writer:
-        for size, compute, comm in slowdowns:
-            writer.append(
-                ContentionMeasurement(
-                    message_bytes=size,
-                    world_size=world_size,
-                    matrix_size=64,
-                    threads_per_rank=threads,
-                    compute_alone_s=(0.001,),
-                    compute_with_comm_s=(0.001 * compute,),
-                    comm_alone_s=(0.01,),
-                    comm_with_compute_s=(0.01 * comm,),
-                    timer="fake",
-                )
-            )
+        for each in measured:
+            writer.append(replace(each, world_size=own.world_size))
     return path
+
+
+def contended(
+    message_bytes: int, rounds: Sequence[tuple[float, float, float, float]], *, threads: int = 1
+) -> ContentionMeasurement:
+    """Return a size's rounds: seconds of computation alone and with communication, of communication alone and with it."""
+    alone, with_comm, comm_alone, with_compute = zip(*rounds, strict=True)
+    return ContentionMeasurement(
+        message_bytes=message_bytes,
+        world_size=2,
+        matrix_size=64,
+        threads_per_rank=threads,
+        compute_alone_s=alone,
+        compute_with_comm_s=with_comm,
+        comm_alone_s=comm_alone,
+        comm_with_compute_s=with_compute,
+        timer="fake",
+    )
 
 
 class Unrecorded:

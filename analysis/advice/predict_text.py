@@ -63,7 +63,8 @@ def _row(p: Prediction) -> Row:
     naive = p.model != "schedule"
     tone: Tone = "faint" if naive else "plain"
     gains: Tone = tone if naive else "good" if p.speedup > 1 else "bad"
-    span = "-" if p.interval_s is None else f"{format_seconds(p.interval_s.low)} - {format_seconds(p.interval_s.high)}"
+    unknown = "too disturbed" if p.too_disturbed else "-"
+    span = unknown if p.interval_s is None else f"{format_seconds(p.interval_s.low)} - {format_seconds(p.interval_s.high)}"
     return Row(
         (
             Cell(str(p.world_size), tone),

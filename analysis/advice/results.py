@@ -51,7 +51,10 @@ class Bottleneck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankAdvice:
-    """All that is advised for one world size; the changes best first, the what-ifs as they come."""
+    """All that is advised for one world size; the changes best first, the what-ifs as they come.
+
+    `too_disturbed` says why the step's interval tells nothing of whether these ranks pay.
+    """
 
     world_size: int
     step_s: float
@@ -65,6 +68,7 @@ class RankAdvice:
     smallest_batch: Threshold
     smallest_model: Threshold
     bottleneck: Bottleneck
+    too_disturbed: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ def _decided(advice: Advice, runs: Sequence[Run], *, disturbed: bool) -> Decisio
             within=(span := turned_round(own.speedup, own.step_s, own.interval_s)),
             predicted=own.speedup,
             interval=span,
-            unknown=unknown,
+            unknown=unknown or own.too_disturbed or "",
             no_gain=no_gain(runs, own.world_size),
         )
         for own in advice.ranks

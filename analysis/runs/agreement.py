@@ -46,8 +46,8 @@ def check_steps(path: Path, info: RunInfo, steps: Mapping[int, Sequence[StepMeas
             raise BadInput(f"{path} lacks steps.rank{missing:05d}.jsonl of a rank; copy it from its node, or run again")
 
 
-def check_gradients(path: Path, steps: Mapping[int, Sequence[StepMeasurement]], gradients: GradientTimeline | None) -> None:
+def check_gradients(file: Path, steps: Mapping[int, Sequence[StepMeasurement]], gradients: GradientTimeline | None) -> None:
     """Raise BadInput where the rank whose gradients were timed has no steps."""
     if gradients is not None and gradients.rank not in steps:
-        file = f"steps.rank{gradients.rank:05d}.jsonl"
-        raise BadInput(f"{path / 'gradients.json'}: `rank` is {gradients.rank}, and {file} is missing; restore it or run again")
+        missing = f"steps.rank{gradients.rank:05d}.jsonl"
+        raise BadInput(f"{file}: `rank` is {gradients.rank}, and {missing} is missing; restore it or run again")

@@ -4,7 +4,7 @@ A run still in progress, failed or interrupted loads with what it has measured s
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -14,7 +14,7 @@ from commprof.analysis.runs.ddp_settings import told_settings
 from commprof.analysis.runs.interval import Interval
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, read_records
-from commprof.commbench.records.training import GradientTimeline, StepMeasurement
+from commprof.commbench.records.training import GradientTimeline, PaceProbe, StepMeasurement, gradients_file, pace_file
 from commprof.commbench.records.types import (
     CollectiveMeasurement,
     ContentionMeasurement,
@@ -29,7 +29,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run folder. `steps[rank]` are all its steps, the marked ones included."""
+    """One run folder. `steps[rank]` are all its steps, the marked ones included.
+
+    `gradients` are rank 0's, or those of the one rank that traces tell of; `gradients_of[rank]` all that were recorded.
+    `pace[rank]` are the probes of the machine's pace.
+    """
 
     path: Path
     info: RunInfo
@@ -38,6 +42,8 @@ class Run:
     gradients: GradientTimeline | None
     contention: tuple[ContentionMeasurement, ...] = ()
     links: tuple[LinkMeasurement, ...] = ()
+    gradients_of: dict[int, GradientTimeline] = field(default_factory=dict)
+    pace: dict[int, tuple[PaceProbe, ...]] = field(default_factory=dict)
 
     @property
     def world_size(self) -> int:
@@ -109,7 +115,10 @@ def load_run(path: Path) -> Run:
     steps = {rank: tuple(read_records(file, StepMeasurement)) for rank, file in step_files(path, info).items()}
     check_steps(path, info, steps)
     gradients = _gradients(path / "gradients.json")
-    check_gradients(path, steps, gradients)
+    check_gradients(path / "gradients.json", steps, gradients)
+    gradients_of = {rank: own for rank in steps if (own := _gradients(path / gradients_file(rank))) is not None}
+    for rank, own in gradients_of.items():
+        check_gradients(path / gradients_file(rank), steps, own)
     return Run(
         path=path,
         info=info,
@@ -118,6 +127,8 @@ def load_run(path: Path) -> Run:
         gradients=gradients,
         contention=contention,
         links=tuple(_records(path / "links.jsonl", LinkMeasurement)),
+        gradients_of=gradients_of,
+        pace={rank: tuple(probes) for rank in steps if (probes := _records(path / pace_file(rank), PaceProbe))},
     )
 
 
@@ -228,10 +239,10 @@ def select(runs: Sequence[Run], *, kind: str, world_size: int | None = None, syn
 
 def _different_workload(left: Workload | None, right: Workload | None) -> str | None:
     fields = ("experiment", "num_parameters", "scaling", "sequence_length", "first_bucket_bytes", "bucket_cap_bytes")
-    for field in (*fields, "precision", "accumulation", "communication_hook"):
-        ours, theirs = getattr(left, field), getattr(right, field)
+    for name in (*fields, "precision", "accumulation", "communication_hook"):
+        ours, theirs = getattr(left, name), getattr(right, name)
         if ours != theirs:
-            return f"{field} ({ours} and {theirs})"
+            return f"{name} ({ours} and {theirs})"
     return None
 
 

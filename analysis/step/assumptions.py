@@ -7,7 +7,7 @@ than predicted adds up to the error, and each part belongs to one assumption:
     input          the next batch is there in time                           data phase
     computation    ranks compute as they did before                          forward, optimizer
     backward       communication slows computation as was measured           backward up to the last gradient
-    stragglers     the slowest rank is as late as chance makes it            other ranks begin backward later than this one
+    stragglers     the slowest rank is as late as chance makes it            another rank has its last gradient later than this
     communication  a bucket costs what the bench says, hidden as scheduled   from the last gradient to the last landing
     copies         buckets are copied back as in a compute-only run          from there to the end of backward
     rest           the median step is that of these medians                  what they leave of the step of all ranks
@@ -18,11 +18,10 @@ All in seconds, medians over the steps that count. Of a run that recorded no buc
 from collections.abc import Callable, Sequence
 from statistics import median
 
-import numpy as np
-
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.computation import last_ready_s
 from commprof.analysis.step.estimate import Estimate, estimate
+from commprof.analysis.step.evidence.readiness import lateness_s
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import StepInputs
 from commprof.analysis.step.results import AssumptionCheck, PredictionSet
@@ -73,7 +72,7 @@ def check_assumptions(runs: Sequence[Run], world_size: int) -> list[AssumptionCh
 def compare(inputs: StepInputs, predicted: Estimate, before: Run, run: Run) -> list[AssumptionCheck]:
     """Return one check per assumption, those of the step's parts in their order; `before` is what computation came from."""
     assert run.gradients is not None
-    late_s = _lateness_s(run, run.gradients.rank)
+    late_s = lateness_s(run, run.gradients.rank)
     expected = _expected_parts(inputs, predicted, before)
     measured = _measured_parts(run, late_s)
     if not run.gradients.buckets:
@@ -143,15 +142,6 @@ def _measured_parts(run: Run, late_s: float) -> dict[str, float]:
         "communication": landed_s - ready_s - late_s,
         "copies": median(step.exchange_s for step in steps) - landed_s,
     }
-
-
-def _lateness_s(run: Run, rank: int) -> float:
-    """Return how much later than this rank the last one begins its backward pass, median over steps; 0 if it is this one."""
-    outside = [[step.step_s - step.exchange_s for step in steps if step.counts] for steps in run.steps.values()]
-    shortest = min(len(steps) for steps in outside)
-    own = [step.step_s - step.exchange_s for step in run.steps[rank] if step.counts][:shortest]
-    latest = np.max([steps[:shortest] for steps in outside], axis=0)
-    return float(np.median(latest - np.array(own)))
 
 
 def _bucket_order(inputs: StepInputs, run: Run, error_s: float) -> AssumptionCheck:

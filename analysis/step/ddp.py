@@ -5,12 +5,14 @@ gradients become ready (from the second iteration on); a bucket closes when its 
 sizes; buckets launch strictly in order; backward ends when the last one has landed. NCCL sends one bucket at a time, gloo has
 two worker threads that share the wire.
 
-While computation and communication overlap, both may run slower. On hosts without GPUs they share cores: with n ranks of
-t threads on C cores, each transfer keeping u cores busy, everything proceeds at C / n(t+u) of full speed if that is below 1.
+While computation and communication overlap, both may run slower; or a bucket waits for a core before it is sent, at most until
+there is nothing left to compute. On hosts without GPUs they share cores: with n ranks of t threads on C cores, each transfer
+keeping u cores busy, everything proceeds at C / n(t+u) of full speed if that is below 1.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from commprof.commbench.records.buckets import group_gradients
 from commprof.commbench.records.training import ParameterTiming
 
 Floats = NDArray[np.float64]
+ContentionForm = Literal["rates", "wait"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +35,18 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contention:
-    """Speed of computation and of communication while both are active, relative to each alone."""
+    """Speed of computation and of communication while both are active, relative to each alone, and the seconds that a bucket
+    waits which is sent while there is something to compute. Numbers, or arrays over draws."""
 
-    compute_rate: float
-    comm_rate: float
+    compute_rate: float | Floats
+    comm_rate: float | Floats
+    wait_s: float | Floats = 0.0
+
+    @property
+    def first(self) -> "Contention":
+        """Draw 0, as numbers."""
+        compute_rate, comm_rate, wait_s = (float(np.ravel(v)[0]) for v in (self.compute_rate, self.comm_rate, self.wait_s))
+        return Contention(compute_rate=compute_rate, comm_rate=comm_rate, wait_s=wait_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +98,9 @@ def simulate(
     assert ready_s.shape == transfer_s.shape and workers >= 1
     # In order: a bucket waits for those before it. The last gradient's mark may lie a few us beyond backward's end.
     launch_s = np.minimum(np.maximum.accumulate(ready_s, axis=1), compute_end_s[:, None])
-    play = _Play(launch_s, compute_end_s, transfer_s, workers)
+    play = _Play(launch_s, compute_end_s, transfer_s, workers, contention)
     while play.goes_on():
-        play.advance(contention)
+        play.advance()
     end_s = play.compute_wall_s.copy()
     for bucket in range(transfer_s.shape[1]):
         end_s = np.maximum(end_s, play.done_s[:, bucket]) + (0.0 if copy_s is None else copy_s[:, bucket])
@@ -99,13 +110,18 @@ def simulate(
 class _Play:
     """The state of the steps being played; every draw goes from event to event at its own pace."""
 
-    def __init__(self, launch_s: Floats, compute_end_s: Floats, transfer_s: Floats, workers: int) -> None:
+    def __init__(
+        self, launch_s: Floats, compute_end_s: Floats, transfer_s: Floats, workers: int, contention: Contention
+    ) -> None:
         draws, self.num_buckets = transfer_s.shape
+        self.contention, self.wait_s = contention, np.broadcast_to(contention.wait_s, (draws,))
+        self.waits = bool(np.any(self.wait_s))
         self.launch_s, self.compute_end_s, self.transfer_s = launch_s, compute_end_s, transfer_s
         # A milestone of computing is the next launch, and at last its end.
         self.milestone_s = np.column_stack([launch_s, compute_end_s])
         self.lanes = np.arange(draws)
         self.remaining_s = np.full((draws, workers), np.inf)  # alone on the wire; infinite where a worker is idle
+        self.waiting_s = np.zeros((draws, workers))  # for a core, before anything is on the wire
         self.bucket = np.zeros((draws, workers), dtype=np.int64)
         self.wall_s, self.computed_s = np.zeros(draws), np.zeros(draws)
         self.sent = np.zeros(draws, dtype=np.int64)
@@ -113,26 +129,30 @@ class _Play:
         self.compute_wall_s = np.zeros(draws)
 
     def goes_on(self) -> bool:
+        self.computing = self.computed_s < self.compute_end_s
         self.launched = (self.launch_s <= self.computed_s[:, None]).sum(axis=1)
         for worker in range(self.remaining_s.shape[1]):
             lanes = self.lanes[np.isinf(self.remaining_s[:, worker]) & (self.sent < self.launched)]
             sent = self.sent[lanes]
             self.remaining_s[lanes, worker] = self.transfer_s[lanes, sent]
+            if self.waits:
+                self.waiting_s[lanes, worker] = np.where(self.computing, self.wait_s, 0.0)[lanes]
             self.bucket[lanes, worker] = sent
             self.start_s[lanes, sent] = self.wall_s[lanes]
             self.sent[lanes] += 1
         self.under_way = np.isfinite(self.remaining_s)
-        self.computing = self.computed_s < self.compute_end_s
+        if self.waits:
+            self.under_way &= self.waiting_s <= 0
         return bool(self.computing.any() or self.under_way.any())
 
-    def advance(self, contention: Contention) -> None:
-        """Go on to the next event: a launch, the end of computing, or a landing."""
+    def advance(self) -> None:
+        """Go on to the next event: a launch, the end of computing, that of a wait, or a landing."""
         active = self.under_way.sum(axis=1)
-        compute_rate = np.where(active > 0, contention.compute_rate, 1.0)
-        comm_rate = np.where(self.computing, contention.comm_rate, 1.0) / np.maximum(1, active)
+        compute_rate = np.where(active > 0, self.contention.compute_rate, 1.0)
+        comm_rate = np.where(self.computing, self.contention.comm_rate, 1.0) / np.maximum(1, active)
         milestone_s = self.milestone_s[self.lanes, self.launched]
         until_compute_s = np.where(self.computing, (milestone_s - self.computed_s) / compute_rate, np.inf)
-        until_comm_s = self.remaining_s.min(axis=1) / comm_rate
+        until_comm_s = self._until_comm_s(comm_rate)
         elapsed_s = np.minimum(until_compute_s, until_comm_s)
         elapsed_s[np.isinf(elapsed_s)] = 0.0  # this draw is over
         reached = self.computing & (until_compute_s <= until_comm_s)
@@ -142,9 +162,23 @@ class _Play:
         )
         self.compute_wall_s = np.where(self.computing, self.wall_s, self.compute_wall_s)
         landed = self.under_way & (self.remaining_s <= (elapsed_s * comm_rate)[:, None] * (1 + 1e-12))
-        self.remaining_s = np.where(landed, np.inf, self.remaining_s - (elapsed_s * comm_rate)[:, None])
+        sent_s = (elapsed_s * comm_rate)[:, None]
+        self.remaining_s = np.where(landed, np.inf, self.remaining_s - (self.under_way * sent_s if self.waits else sent_s))
+        if self.waits:
+            over = (self.waiting_s <= elapsed_s[:, None] * (1 + 1e-12)) | (self.computed_s >= self.compute_end_s)[:, None]
+            self.waiting_s = np.where(over, 0.0, self.waiting_s - elapsed_s[:, None])
         lanes, workers = np.nonzero(landed)
         self.done_s[lanes, self.bucket[lanes, workers]] = self.wall_s[lanes]
+
+    def _until_comm_s(self, comm_rate: Floats) -> Floats:
+        """Return when the next bucket lands, or has waited long enough [draws]."""
+        if not self.waits:
+            alone_s: Floats = self.remaining_s.min(axis=1) / comm_rate
+            return alone_s
+        landing_s = np.where(self.under_way, self.remaining_s, np.inf).min(axis=1) / comm_rate
+        waiting_s = np.where(self.waiting_s > 0, self.waiting_s, np.inf).min(axis=1)
+        until_s: Floats = np.minimum(landing_s, waiting_s)
+        return until_s
 
 
 def _close(members: Sequence[ParameterTiming]) -> Bucket:

@@ -32,7 +32,7 @@ def predicted_candidate(prediction: Prediction, *, because: str = "", unknown: s
         predicted=prediction.speedup,
         interval=span,
         because=because,
-        unknown=unknown,
+        unknown=unknown or prediction.too_disturbed or "",
         no_gain=no_gain,
     )
 

@@ -5,8 +5,9 @@ A run is cut into four stretches of m steps; y is the logarithm of the slowest r
     drift^2 = variance between the stretches' means of y - s^2/m
 
 where s^2 is the variance within stretches, so that steps which vary by themselves are no drift: the estimator of a one-way
-random effect (Searle, Casella, McCulloch 1992, Variance Components, 3.6), pooled over runs, none where it is below zero. A run
-and the one that checks it have each a pace of their own: they differ by sqrt(2) drift.
+random effect (Searle, Casella, McCulloch 1992, Variance Components, 3.6), pooled over runs, none where it is below zero. Where
+runs are repeated and have probes, what these differ by from run to run is the drift if it is more (evidence/pace.py). A run and
+the one that checks it have each a pace of their own: they differ by sqrt(2) drift.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from commprof.analysis.runs.load import Run, select
+from commprof.analysis.step.evidence.pace import pace_drift
 
 TOLD_DRIFT: Final = 0.02  # as much as a quiet machine's runs differ by anyhow
 _STRETCHES: Final = 4
@@ -25,11 +27,12 @@ _MIN_STEPS: Final = 2 * _STRETCHES
 def drift_of(runs: Sequence[Run]) -> float:
     """Return the pace's standard deviation between stretches, relative, over the training runs that send nothing.
 
-    0 where no run has eight steps that count.
+    0 where no run has eight steps that count and none is repeated.
     """
     silent = [run for run in select(runs, kind="train") if not run.sends]
     known = [variance for run in silent if (variance := _variance(run)) is not None]
-    return sqrt(max(0.0, float(np.mean(known)))) if known else 0.0
+    within = sqrt(max(0.0, float(np.mean(known)))) if known else 0.0
+    return max(within, pace_drift(silent))
 
 
 def _variance(run: Run) -> float | None:

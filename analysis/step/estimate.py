@@ -8,7 +8,8 @@ differences come from the change alone, and a difference has an interval too.
 Two errors are added to the draws as factors, log-normal and independent. A run computes at another pace than the run before it:
 by `PACE_ERROR` on a quiet machine, by sqrt(2) of the drift that the runs at hand show, and by what repeated runs differ by. And
 this model's exposed communication is off by `EXPOSED_ERROR`. These two are standard deviations of what was seen on a testbed
-whose cells were predicted and then run (docs/method.md).
+whose cells were predicted and then run (docs/method.md). Where the wire at N was carried over from another size, each bucket's
+transfer is off as well, by what `CARRIED_ERRORS` says of its size, all buckets of a draw to the same side.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,12 @@ Floats = NDArray[np.float64]
 
 PACE_ERROR = 0.025
 EXPOSED_ERROR = 0.07
-EXTRAPOLATED_ERROR = 0.25  # of exposed communication, where the wire at N was not measured
+CARRIED_ERRORS = (
+    (64 * 2**10, 0.5),
+    (2**20, 0.25),
+    (8 * 2**20, 0.07),
+)  # bytes and error of a transfer, gloo's ring, N = 2 to 4, 8
+UNTRIED_CARRIED_ERROR = 0.25  # on other backends, where no carried wire was held against a measured one
 CONVERSION_PASSES = 2.0  # a two-byte hook reads and writes what copying out does twice over: 16 bytes a gradient for 8
 
 
@@ -92,7 +98,8 @@ def estimate(inputs: StepInputs, setting: Setting = AS_MEASURED) -> Estimate:
     sync_s = buffers_s(inputs, setting)
     before_s = parts * once_s - gradient_s + model * own.update_s + sync_s
     buckets = _buckets(inputs, setting)
-    transfer_s = _transfer_s(inputs, setting, buckets)
+    normal = _standard_normal(len(inputs.cost_ratios))
+    transfer_s = _transfer_s(inputs, setting, buckets) * _carried_factors(inputs, setting, buckets, normal[2])
     copy_s, converting_s = _copies(inputs, setting, buckets)
     ready = np.array([bucket.ready_s for bucket in buckets]) / last_ready_s(inputs.gradients)
     compute_end_s = before_s + gradient_s + converting_s
@@ -103,7 +110,8 @@ def estimate(inputs: StepInputs, setting: Setting = AS_MEASURED) -> Estimate:
         ready_s, compute_end_s, transfer_s, workers=inputs.workers, contention=inputs.contention, copy_s=copy_s
     )
     compute_s = compute_end_s + copy_s.sum(axis=1) - sync_s
-    pace, exposed = _model_error(len(compute_s), inputs)
+    pace = np.exp(hypot(PACE_ERROR, sqrt(2) * inputs.drift, inputs.between) * normal[0])
+    exposed = np.exp(EXPOSED_ERROR * normal[1])
     return Estimate(
         step_s=pace * compute_s + exposed * (timelines.end_s - compute_s),
         compute_s=pace * compute_s,
@@ -191,10 +199,26 @@ def _copies(inputs: StepInputs, setting: Setting, buckets: Sequence[Bucket]) -> 
     return kept * copy_s[:, None] * share / share.sum(), converting_s
 
 
-def _model_error(count: int, inputs: StepInputs) -> tuple[Floats, Floats]:
-    """Return the factors on computation and on exposed communication [draws], entry 0 being 1."""
-    rng = np.random.default_rng(0)  # the same for every setting
-    normal = rng.standard_normal((2, count))
+def carried_error(message_bytes: float, backend: str) -> float:
+    """Return how far off a transfer is whose wire was carried over, relative: on a line in log bytes between those tried."""
+    if backend != "gloo":
+        return UNTRIED_CARRIED_ERROR
+    sizes, errors = zip(*CARRIED_ERRORS, strict=True)
+    return float(np.interp(np.log(message_bytes), np.log(sizes), errors))
+
+
+def _carried_factors(inputs: StepInputs, setting: Setting, buckets: Sequence[Bucket], normal: Floats) -> Floats:
+    """Return the factors on transfers [draws, buckets]: all 1 where the wire was measured, or is given."""
+    if not inputs.extrapolated or setting.cost is not None:
+        return np.ones((len(normal), len(buckets)))
+    share = inputs.sent_share if setting.sent_share is None else setting.sent_share
+    errors = [carried_error(share * bucket.num_bytes, inputs.backend) for bucket in buckets]
+    factors: Floats = np.exp(np.outer(normal, errors))
+    return factors
+
+
+def _standard_normal(count: int) -> Floats:
+    """Return three rows of draws, the same for every setting, entry 0 being 0: of the pace, of what is exposed, of the wire."""
+    normal = np.random.default_rng(0).standard_normal((3, count))
     normal[:, 0] = 0.0
-    pace = hypot(PACE_ERROR, sqrt(2) * inputs.drift, inputs.between)
-    return np.exp(pace * normal[0]), np.exp((EXTRAPOLATED_ERROR if inputs.extrapolated else EXPOSED_ERROR) * normal[1])
+    return normal

@@ -17,8 +17,10 @@ from commprof.analysis.runs.load import Run, check_combinable, in_order, select
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.step.comparable import check_comparable
 from commprof.analysis.step.computation import ComputePool, copy_share, draw_computation
-from commprof.analysis.step.ddp import NO_CONTENTION, Contention, share_cores
+from commprof.analysis.step.ddp import NO_CONTENTION, share_cores
 from commprof.analysis.step.drift import drift_of
+from commprof.analysis.step.evidence.contention import fit_contention, usable_contention
+from commprof.analysis.step.evidence.readiness import last_readiness
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs, sent_share_of
 from commprof.analysis.step.language import compute_only_run, is_configured
 from commprof.analysis.step.pools import compute_only_s
@@ -134,7 +136,7 @@ def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel],
     measured = repeats_of(compute_only, compute_only_s, drift) if compute_only else None
     beside = profile if measured is None else measured.typical
     ranks_per_machine = -(-world_size // (hosts.num_machines or hosts.num_nodes))
-    gradients = beside.gradients or profile.gradients
+    gradients = last_readiness(beside) or profile.gradients
     traced = beside.info.imported_from is not None
     ranks_on_cores = ranks_per_machine if hosts.on_cpu and not traced else 0  # a trace does not tell its cores
     pool = _pool(measured, profiles, world_size, ranks_on_cores)
@@ -162,16 +164,23 @@ def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel],
         backend=hosts.backend,
     )
     # What ranks that sent while they were traced were slowed by is in their computation already.
-    return known if known.traced_ranks > 1 else _contended(known, runs, beside, ranks_on_cores)
+    return known if known.traced_ranks > 1 else _contended(known, runs, beside, ranks_on_cores, rng)
 
 
-def _contended(known: StepInputs, runs: Sequence[Run], beside: Run, ranks_on_cores: int) -> StepInputs:
-    """Add how computation and communication disturb each other: as measured, or by the cores that both need."""
-    threads = beside.info.threads_per_rank
-    bucket_bytes = known.sent_share * float(np.median([bucket.num_bytes for bucket in known.buckets]))
-    measured = _measured_contention(runs, known.world_size, threads, bucket_bytes)
-    if measured is not None:
-        return replace(known, contention=measured[0], contention_bytes=measured[1])
+def _contended(
+    known: StepInputs, runs: Sequence[Run], beside: Run, ranks_on_cores: int, rng: np.random.Generator
+) -> StepInputs:
+    """Add how computation and communication disturb each other: as measured, or by the cores that both need.
+
+    What was measured at another world size is named and not used: on hosts it is how many ranks share the cores that rules it.
+    """
+    threads, contended = beside.info.threads_per_rank, select(runs, kind="contention")
+    measured = usable_contention([run for run in contended if run.world_size == known.world_size], threads)
+    if measured:
+        bucket_bytes = known.sent_share * float(np.median([bucket.num_bytes for bucket in known.buckets]))
+        found = fit_contention(measured, bucket_bytes, rng, DRAWS)
+        return replace(known, contention=found.contention, contention_form=found.form, contention_bytes=found.message_bytes)
+    known = replace(known, contention_at=tuple(sorted({run.world_size for run in contended})))
     if not ranks_on_cores:
         return known
     return replace(known, contention=share_cores(beside.info.cores_per_node, ranks_on_cores, threads, known.cost.comm_cores))
@@ -182,28 +191,6 @@ def _cost_ratios(cost: CostModel, samples: Sequence[CollectiveMeasurement], rng:
     if samples:
         ratios[1:] = resampled_medians(samples, rng, DRAWS) / cost.median_s
     return ratios
-
-
-def _measured_contention(
-    runs: Sequence[Run], world_size: int, threads_per_rank: int, bucket_bytes: float
-) -> tuple[Contention, int] | None:
-    """Return the slowdown measured with the message nearest the median bucket, and that message's size; None without any.
-
-    Raises UnusableData where only ranks with another number of threads were measured: on hosts those contend otherwise.
-    """
-    contended = select(runs, kind="contention", world_size=world_size)
-    alike = [m for run in contended for m in run.contention if m.threads_per_rank == threads_per_rank or not run.info.on_cpu]
-    if contended and not alike:
-        raise UnusableData(
-            f"{contended[0].path} measured contention with {contended[0].info.threads_per_rank} threads a rank, the training "
-            f"used {threads_per_rank}; measure again with OMP_NUM_THREADS={threads_per_rank}, or leave that run out"
-        )
-    if not alike:
-        return None
-    nearest = min(alike, key=lambda m: abs(np.log(m.message_bytes / bucket_bytes)))
-    # Below 1 is noise: nothing runs faster for company.
-    compute_rate, comm_rate = 1 / max(1.0, nearest.compute_slowdown), 1 / max(1.0, nearest.comm_slowdown)
-    return Contention(compute_rate=compute_rate, comm_rate=comm_rate), nearest.message_bytes
 
 
 def _pool(measured: Repeats | None, profiles: Repeats, world_size: int, ranks_on_cores: int) -> ComputePool:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commprof.analysis.step.computation import Computation
-from commprof.analysis.step.ddp import Bucket, Contention, assign_buckets
+from commprof.analysis.step.ddp import Bucket, Contention, ContentionForm, assign_buckets
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.training import GradientTimeline, ParameterTiming
 from commprof.commbench.records.types import Workload
@@ -25,7 +25,9 @@ class StepInputs:
 
     `imported_from` names the log that the wire is of, `traced_from` the traces of `traced_ranks` ranks that the computation is.
     `cost_ratios` [1 + draws, sizes] are bootstrapped medians over the measured ones at `cost.message_bytes`, the first row 1.
-    `contention_bytes` is the message size at which contention was measured, None where it is worked out. `drift`: drift.py.
+    `contention_form` and `contention_bytes`, sizes of messages, say how contention was measured (evidence/contention.py), None
+    and empty where it is worked out. `contention_at` are other world sizes at which it was measured, which is not used.
+    `drift`: drift.py.
     `configured`: a line of `commprof train`'s configuration means something to whoever asks. `backend` is that of the wire.
     `between`: what the runs that were pooled differ by (repeats.py), relative; `pooled` names them, a text for each kind.
     """
@@ -41,7 +43,9 @@ class StepInputs:
     extrapolated: bool
     workers: int
     contention: Contention
-    contention_bytes: int | None = None
+    contention_form: ContentionForm | None = None
+    contention_bytes: tuple[int, ...] = ()
+    contention_at: tuple[int, ...] = ()
     delayed: bool = False
     imported_from: str | None = None
     traced_from: str | None = None

@@ -18,12 +18,14 @@ at a fixed batch per rank; where the batch is fixed in all (strong scaling), T_1
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
 
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.scaling.speedup import ScalingKind, amdahl_step_s, compute_share_s, work_s
 from commprof.analysis.step.ddp import NO_CONTENTION
 from commprof.analysis.step.drift import TOLD_DRIFT
-from commprof.analysis.step.estimate import Estimate, comm_s, estimate, interval
+from commprof.analysis.step.estimate import Estimate, carried_error, comm_s, estimate, interval
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs
 from commprof.analysis.step.language import compute_only_run
 from commprof.analysis.step.results import BreakEven, Model, Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep
@@ -31,7 +33,11 @@ from commprof.analysis.wire.cost import cost_s, ring_s
 from commprof.analysis.wire.outside_sweep import unmeasured_sizes
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.rundir import now_utc
-from commprof.commbench.units import format_bytes
+from commprof.commbench.units import format_bytes, format_seconds
+
+WIDEST: Final = 0.25  # of a step: a wider interval for the machine's sake tells nothing
+OWN_SHARE: Final = 0.8  # of an interval's width: what more than this is left of without the drift is not wide for its sake
+CARRIED_FROM_BYTES: Final = 2**20  # smaller messages were 17 to 83 % off where their time had been carried to another N
 
 
 def predict(gathered: Gathered) -> PredictionSet:
@@ -66,7 +72,7 @@ def predict_all(inputs: StepInputs, known: Estimate, single_s: float, anchor: Co
         "amdahl": (f"{amdahl}, f = {serial:.3g}", amdahl_step_s(single_s, serial, n, kind)),
         "linear": (term, share_s),
     }
-    ratio = work / comm_s(inputs)
+    ratio, disturbed = work / comm_s(inputs), too_disturbed(inputs, known)
 
     def prediction(model: Model, formula: str, seconds: float, span: Interval | None) -> Prediction:
         return Prediction(
@@ -80,12 +86,36 @@ def predict_all(inputs: StepInputs, known: Estimate, single_s: float, anchor: Co
             efficiency=work / seconds / n,
             ratio_compute_to_comm=ratio,
             extrapolated=inputs.extrapolated,
-            assumptions=tuple(_assumptions(inputs, kind)) if model == "schedule" else (),
-            exposed_interval_s=interval(known.exposed_s) if model == "schedule" else None,
+            assumptions=tuple(_assumptions(inputs, kind, disturbed)) if model == "schedule" else (),
+            exposed_interval_s=interval(known.exposed_s) if span is not None else None,
+            too_disturbed=disturbed if model == "schedule" else None,
         )
 
-    schedule = prediction("schedule", "DDP's bucket schedule, simulated", float(known.step_s[0]), interval(known.step_s))
+    span = None if disturbed else interval(known.step_s)
+    schedule = prediction("schedule", "DDP's bucket schedule, simulated", float(known.step_s[0]), span)
     return [schedule, *(prediction(model, formula, seconds, None) for model, (formula, seconds) in naive.items())]
+
+
+def too_disturbed(inputs: StepInputs, known: Estimate) -> str | None:
+    """Say why no interval is given: it would be too wide, and is so for the machine's changing pace. None elsewhere."""
+    step_s, span = float(known.step_s[0]), interval(known.step_s)
+    if span.high - span.low <= WIDEST * step_s:
+        return None
+    calm = interval(estimate(replace(inputs, drift=0.0, between=0.0)).step_s)
+    if calm.high - calm.low > OWN_SHARE * (span.high - span.low):
+        return None  # it is wide for other reasons, which the assumptions tell
+    reasons = []
+    if inputs.drift >= TOLD_DRIFT:
+        reasons.append(f"the machine's pace drifts by {inputs.drift:.0%}")
+    if inputs.between >= TOLD_DRIFT:
+        reasons.append(f"runs of one thing differ by {inputs.between:.0%}")
+    if not reasons:
+        return None
+    width = (span.high - span.low) / step_s
+    return (
+        f"too disturbed to predict: the 90 % interval would be {width:.0%} of the step wide, because "
+        f"{' and '.join(reasons)}; end what else runs there and measure again"
+    )
 
 
 def overhead_of(inputs: StepInputs, known: Estimate, single: SingleRank, kind: ScalingKind) -> Overhead:
@@ -142,9 +172,9 @@ def _compute_only(inputs: StepInputs) -> str:
     return compute_only_run(inputs.world_size, configured=inputs.configured)
 
 
-def _assumptions(inputs: StepInputs, kind: ScalingKind) -> list[str]:
+def _assumptions(inputs: StepInputs, kind: ScalingKind, disturbed: str | None) -> list[str]:
     fixed = "the batch per rank stays as it is (weak scaling)" if kind == "weak" else "one batch is shared out (strong scaling)"
-    notes = [fixed]
+    notes = [fixed] if disturbed is None else [fixed, disturbed]
     notes += inputs.pooled
     if inputs.traced_from is not None:
         notes.extend(_assumptions_of_traces(inputs))
@@ -164,21 +194,47 @@ def _assumptions(inputs: StepInputs, kind: ScalingKind) -> list[str]:
         )
     if inputs.extrapolated:
         notes.append(f"no bench on {inputs.world_size} ranks; the wire is carried over by its {inputs.cost.form}")
-        notes += inputs.cost.doubts
+        notes += [*inputs.cost.doubts, *_doubtful_sizes(inputs)]
     if inputs.drift >= TOLD_DRIFT:
         notes.append(f"the machine's pace drifts by {inputs.drift:.0%} within these runs, and intervals are wider for it")
     notes += unmeasured_sizes(inputs.cost, [inputs.sent_share * bucket.num_bytes for bucket in inputs.buckets])
     if inputs.imported_from is not None:
         notes.append(f"the wire is that of {inputs.imported_from}, a log with one mean time a size: its spread is unknown")
-    if inputs.contention_bytes is not None:
-        rates = inputs.contention
-        notes.append(
-            f"while both are active, computation runs at {rates.compute_rate:.0%} and communication at {rates.comm_rate:.0%} "
-            f"of its speed alone, as measured with messages of {format_bytes(inputs.contention_bytes)}"
-        )
-    elif inputs.contention != NO_CONTENTION:
-        notes.append(f"computation runs at {inputs.contention.compute_rate:.0%} while gloo's threads need cores")
+    notes += _assumptions_of_contention(inputs)
     return notes
+
+
+def _doubtful_sizes(inputs: StepInputs) -> Iterator[str]:
+    """Say which buckets are of sizes whose carried times were seen to be far off."""
+    small = [size for b in inputs.buckets if (size := inputs.sent_share * b.num_bytes) < CARRIED_FROM_BYTES]
+    if small:
+        error = carried_error(min(small), inputs.backend)
+        yield (
+            f"{len(small)} of {len(inputs.buckets)} buckets are below {format_bytes(CARRIED_FROM_BYTES)}, where carried times "
+            f"are off by {error:.0%}; add commprof bench --nproc {inputs.world_size}"
+        )
+
+
+def _assumptions_of_contention(inputs: StepInputs) -> Iterator[str]:
+    own, sizes = inputs.contention.first, [format_bytes(size) for size in inputs.contention_bytes]
+    if inputs.contention_form == "wait":
+        yield (
+            f"a bucket sent while there is something to compute waits {format_seconds(float(own.wait_s))} whatever its size, "
+            f"and computation is not slowed, as measured with messages of {sizes[0]} to {sizes[-1]}"
+        )
+    elif inputs.contention_form == "rates":
+        yield (
+            f"while both are active, computation runs at {own.compute_rate:.0%} and communication at {own.comm_rate:.0%} "
+            f"of its speed alone, as measured with messages of {sizes[0]}"
+        )
+    elif own != NO_CONTENTION:
+        yield f"computation runs at {own.compute_rate:.0%} while gloo's threads need cores"
+    if inputs.contention_at:
+        measured = ", ".join(map(str, inputs.contention_at))
+        yield (
+            f"contention was measured on {measured} ranks and not on {inputs.world_size}, and nothing tells how it grows with "
+            f"the ranks: it is not used; add commprof contention --nproc {inputs.world_size}"
+        )
 
 
 def _assumptions_of_traces(inputs: StepInputs) -> Iterator[str]:

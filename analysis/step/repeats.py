@@ -3,9 +3,10 @@
 A run computes at another pace than the run before it. Medians T_i of k runs that agree are pooled to their geometric mean, each
 run's steps scaled to it; what the runs differ by is left to the interval:
 
-    T = exp(mean of ln T_i)        between^2 = (1 + 1/k) variance of ln T_i
+    T = exp(mean of ln T_i f_i)        between^2 = (1 + 1/k) variance of ln T_i f_i
 
-the second being what a further run differs from T by. Runs agree where the largest median is at most `AGREE` above the
+the second being what a further run differs from T by, f_i bringing the runs on one scale where their probes show that the
+machine's pace was another (evidence/pace.py), 1 elsewhere. Runs agree where the largest median is at most `AGREE` above the
 smallest, or what the drift seen within the runs (drift.py) makes of two of them in 95 % of cases. Others are not pooled:
 nothing makes a step shorter than it is, so the longest was disturbed, or is of something else.
 """
@@ -20,6 +21,7 @@ import numpy as np
 
 from commprof.analysis.runs.load import Run, in_order
 from commprof.analysis.step.computation import ComputePool
+from commprof.analysis.step.evidence.pace import pace_factors
 from commprof.analysis.step.pools import pool_of
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.units import format_seconds
@@ -30,33 +32,45 @@ _Z95: Final = 1.96
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeats:
-    """Runs that measured one thing and agree, the earliest first, and the median step of each. There is at least one."""
+    """Runs that measured one thing and agree, the earliest first, and the median step of each. There is at least one.
+
+    `factors` bring the medians on one scale of the machine's pace.
+    """
 
     runs: tuple[Run, ...]
     medians_s: tuple[float, ...]
+    factors: tuple[float, ...]
+
+    @property
+    def paced_s(self) -> tuple[float, ...]:
+        """The medians on one scale."""
+        return tuple(seconds * factor for seconds, factor in zip(self.medians_s, self.factors, strict=True))
 
     @property
     def step_s(self) -> float:
         """The median step that they have together."""
         if len(self.medians_s) == 1:
             return self.medians_s[0]
-        return exp(fsum(map(log, self.medians_s)) / len(self.medians_s))
+        return exp(fsum(map(log, self.paced_s)) / len(self.paced_s))
 
     @property
     def between(self) -> float:
         """What a further run differs from these by, relative, as a standard deviation; 0 where one run cannot tell."""
-        count = len(self.medians_s)
-        return sqrt((1 + 1 / count) * variance(map(log, self.medians_s))) if count > 1 else 0.0
+        count = len(self.paced_s)
+        return sqrt((1 + 1 / count) * variance(map(log, self.paced_s))) if count > 1 else 0.0
 
     @property
     def typical(self) -> Run:
         """The run whose median is nearest to that of all."""
-        return min(zip(self.runs, self.medians_s, strict=True), key=lambda pair: abs(pair[1] - self.step_s))[0]
+        return min(zip(self.runs, self.paced_s, strict=True), key=lambda pair: abs(pair[1] - self.step_s))[0]
 
     @property
     def told(self) -> str:
+        """Each run's median, and what it was multiplied by."""
+        known = zip(self.runs, self.medians_s, self.factors, strict=True)
         return ", ".join(
-            f"{run.path.name} {format_seconds(seconds)}" for run, seconds in zip(self.runs, self.medians_s, strict=True)
+            f"{run.path.name} {format_seconds(seconds)}{'' if factor == 1 else f' times {factor:.3f} for its pace'}"
+            for run, seconds, factor in known
         )
 
     def scaled(self, run: Run) -> float:
@@ -88,9 +102,9 @@ def repeats_of(runs: Sequence[Run], median_s: Callable[[Run], float], drift: flo
     `median_s` is what they are compared by, `drift` the pace's relative standard deviation from stretch to stretch.
     """
     ordered = in_order(runs)
-    found = Repeats(runs=tuple(ordered), medians_s=tuple(map(median_s, ordered)))
-    if len(ordered) > 1 and not _agree(found.medians_s, drift):
-        longest = max(zip(found.medians_s, ordered, strict=True), key=lambda pair: pair[0])[1]
+    found = Repeats(runs=tuple(ordered), medians_s=tuple(map(median_s, ordered)), factors=pace_factors(ordered))
+    if len(ordered) > 1 and not _agree(found.paced_s, drift):
+        longest = max(zip(found.paced_s, ordered, strict=True), key=lambda pair: pair[0])[1]
         raise UnusableData(
             f"these runs are not comparable, because one training takes different times in them ({found.told} a step); "
             f"measure {longest.path} again, or leave out what does not count"

@@ -17,7 +17,8 @@ class Prediction:
     """One model's answer for one world size; `speedup` is in samples per second over one rank's (weak scaling).
 
     Its interval, and that of the efficiency, is the step's turned round: speedup * step_s / interval_s.
-    `ratio_compute_to_comm` is R = W / T_comm, as in BreakEven.
+    `ratio_compute_to_comm` is R = W / T_comm, as in BreakEven. `too_disturbed` says why an interval would be too wide to tell
+    anything; there is none then.
     """
 
     model: Model
@@ -32,6 +33,7 @@ class Prediction:
     extrapolated: bool
     assumptions: tuple[str, ...]
     exposed_interval_s: Interval | None = None
+    too_disturbed: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

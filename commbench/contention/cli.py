@@ -30,7 +30,7 @@ _ROW = "{:>9}  {:>8} {:>9} {:>8} {:>9}  {:>8} {:>12} {:>8}"
 
 _NAMES = ("size", "alone", "with comm", "slowdown", "GFLOP/s", "alone", "with compute", "slowdown")
 
-COLUMNS = f"#{'':>10}{' matrix product ':-^37}  {' all-reduce ':-^30}\n" + _ROW.format(*_NAMES).replace(" ", "#", 1)
+COLUMNS = f"#{'':>10}{' backward pass ':-^37}  {' all-reduce ':-^30}\n" + _ROW.format(*_NAMES).replace(" ", "#", 1)
 
 
 def add_contention_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,17 +88,17 @@ def contention(args: argparse.Namespace) -> int:
 
 def row(measured: ContentionMeasurement) -> str:
     """Format one size."""
-    flop = 2 * measured.matrix_size**3
+    flop = measured.num_flop
     alone_s, with_comm_s = median(measured.compute_alone_s), median(measured.compute_with_comm_s)
     rates = f"{flop / alone_s / 1e9:.3g}/{flop / with_comm_s / 1e9:.3g}"
     comm_s, with_compute_s = median(measured.comm_alone_s), median(measured.comm_with_compute_s)
-    product = (format_seconds(alone_s), format_seconds(with_comm_s), f"{measured.compute_slowdown:.2f}x", rates)
+    backward = (format_seconds(alone_s), format_seconds(with_comm_s), f"{measured.compute_slowdown:.2f}x", rates)
     reduce = (format_seconds(comm_s), format_seconds(with_compute_s), f"{measured.comm_slowdown:.2f}x")
-    return _ROW.format(format_bytes(measured.message_bytes), *product, *reduce)
+    return _ROW.format(format_bytes(measured.message_bytes), *backward, *reduce)
 
 
 VERB = Verb(
-    summary="time a matrix product and an all-reduce, each alone and both at once: how much they slow each other",
+    summary="time a backward pass and an all-reduce, each alone and both at once: how much they slow each other",
     examples=(
         "commprof contention --nproc 2",
         "torchrun --nproc-per-node 8 --no-python commprof contention -b 1M -e 256M -f 4",

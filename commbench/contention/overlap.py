@@ -1,19 +1,18 @@
-"""How much do a matrix product and an all-reduce slow each other down when they run at once?
+"""How much do a backward pass and an all-reduce slow each other down when they run at once?
 
     slowdown = median time per unit while the other is active too / median time per unit alone
 
-Each round measures the product alone, the all-reduce alone, and both. While both run, products follow one another without a
-pause until the all-reduce is done: the all-reduce lies wholly inside products, and only products that began and ended inside
-the all-reduce count. A sample is the mean over a round's units on the slowest rank, every rank doing the same at once.
+Each round measures backward passes alone, the all-reduce alone, and both. While both run, passes follow one another without a
+pause until the all-reduce is done: the all-reduce lies wholly inside passes, and only passes that began and ended inside the
+all-reduce count. A sample is the mean over a round's units on the slowest rank, every rank doing the same at once. Alone they
+go on for about as long as the all-reduce, so that ranks which share cores share them in both.
 
-On hosts the product runs on the main thread and gloo's own threads carry the all-reduce; both need cores. On GPUs the product
-has the current stream and NCCL its own; they share multiprocessors and memory. A short NCCL all-reduce is repeated, back to
-back, until its chain is long enough for several products, which are queued between its launches as well. Where a launch takes
-longer than the all-reduce, the chain has pauses with and without products, and its slowdown is a lower bound. Products are
-float32, as DDP's gradients are.
+On hosts the pass runs on the main thread and gloo's own threads carry the all-reduce; both need cores. On GPUs the pass has the
+current stream and NCCL its own; they share multiprocessors and memory. A short NCCL all-reduce is repeated, back to back, until
+its chain is long enough for several passes, which are queued between its launches as well. Where a launch takes longer than
+the all-reduce, the chain has pauses with and without passes, and its slowdown is a lower bound.
 """
 
-import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,21 +21,20 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 
+from commprof.commbench.contention.backward import Backward, calibrated_backward
 from commprof.commbench.errors import RunFailed
 from commprof.commbench.ranks.runtime import barrier, gather_values
 from commprof.commbench.records.types import ContentionMeasurement
 from commprof.commbench.timing import Clock, device_clock
 from commprof.commbench.units import format_bytes
 
-_PRODUCTS_PER_TRANSFER = 10
-_MAX_PRODUCT_S = 3e-3  # short enough that what hangs over the ends of an all-reduce is little
-_CHAIN_S = 2e-3  # on a GPU, ten products of this are each several times their launch
-_MATRIX_STEP = 16
-_MATRIX_SIZES = (32, 8192)
-_TRIAL_SIZE = 256
+_PASSES_PER_TRANSFER = 10
+_MOST_PASSES_ALONE = 100
+_MAX_PASS_S = 3e-3  # short enough that what hangs over the ends of an all-reduce is little
+_CHAIN_S = 2e-3  # on a GPU, ten passes of this are each several times their launch
 _TRIALS = 5
 _CALLBACK_S = 10.0
-_AHEAD = 4  # products that the host may have queued on a GPU: enough to keep it busy, few to be left over at the end
+_AHEAD = 4  # passes that the host may have queued on a GPU: enough to keep it busy, few to be left over at the end
 
 Spans = list[tuple[float, float]]
 
@@ -122,22 +120,25 @@ class CudaTransfer:
 def measure_contention(options: ContentionOptions, device: torch.device) -> Iterator[ContentionMeasurement]:
     """Yield one measurement per size, on every rank the same.
 
-    Raises RunFailed where no product fits into an all-reduce, not even the smallest.
+    Raises RunFailed where no pass fits into an all-reduce, not even the smallest.
     """
     clock = device_clock(device)
     for size in options.sizes:
-        transfer, product, matrix_size = _calibrate(size, device, clock)
-        rounds = [_round(transfer, product, device, clock) for _ in range(options.warmup_rounds + options.rounds)]
+        transfer, comm_s, own = _calibrate(size, device, clock)
+        alone = min(_MOST_PASSES_ALONE, max(_PASSES_PER_TRANSFER, round(comm_s / own.seconds)))
+        rounds = [_round(transfer, own.run, alone, device, clock) for _ in range(options.warmup_rounds + options.rounds)]
         samples = rounds[options.warmup_rounds :]
         with_comm = [sample.compute_with_comm_s for sample in samples if sample.compute_with_comm_s is not None]
         if not with_comm:
             raise RunFailed(
-                f"no product of {matrix_size} x {matrix_size} fits into an all-reduce of {format_bytes(size)} here; raise -b"
+                f"no backward pass of {own.layers} layers of {own.width} fits into an all-reduce of {format_bytes(size)} here; "
+                "raise -b"
             )
         yield ContentionMeasurement(
             message_bytes=size,
             world_size=dist.get_world_size(),
-            matrix_size=matrix_size,
+            matrix_size=own.width,
+            layers=own.layers,
             threads_per_rank=torch.get_num_threads(),
             compute_alone_s=tuple(sample.compute_alone_s for sample in samples),
             compute_with_comm_s=tuple(with_comm),
@@ -149,7 +150,7 @@ def measure_contention(options: ContentionOptions, device: torch.device) -> Iter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One sample of everything, slowest rank. None: a rank had no whole product inside its all-reduce."""
+    """One sample of everything, slowest rank. None: a rank had no whole pass inside its all-reduce."""
 
     compute_alone_s: float
     compute_with_comm_s: float | None
@@ -167,16 +168,16 @@ def mean_s(spans: Spans) -> float:
     return sum(end - begin for begin, end in spans) / len(spans) if spans else 0.0
 
 
-def _round(transfer: Transfer, product: Callable[[], None], device: torch.device, clock: Clock) -> Round:
+def _round(transfer: Transfer, backward: Callable[[], None], num_alone: int, device: torch.device, clock: Clock) -> Round:
     _together(clock)
     start, end = _send(transfer)
     comm_s = clock.seconds(start, end)
     _together(clock)
     origin = clock.mark()
-    alone = _spans(clock, origin, [_timed(product, clock) for _ in range(_PRODUCTS_PER_TRANSFER)])
+    alone = _spans(clock, origin, [_timed(backward, clock) for _ in range(num_alone)])
     _together(clock)
     origin = clock.mark()
-    beside, span = _both(transfer, product, device, clock)
+    beside, span = _both(transfer, backward, device, clock)
     ((start_s, end_s),) = _spans(clock, origin, [span])
     within = inside(_spans(clock, origin, beside), start_s, end_s)
     both_s = end_s - start_s
@@ -191,29 +192,29 @@ def _round(transfer: Transfer, product: Callable[[], None], device: torch.device
 
 
 def _both(
-    transfer: Transfer, product: Callable[[], None], device: torch.device, clock: Clock
+    transfer: Transfer, backward: Callable[[], None], device: torch.device, clock: Clock
 ) -> tuple[list[tuple[Any, Any]], tuple[Any, Any]]:
-    """Run products until the all-reduce is done; return the marks of all of them and of the all-reduce."""
-    products: list[tuple[Any, Any]] = []
+    """Run passes until the all-reduce is done; return the marks of all of them and of the all-reduce."""
+    passes: list[tuple[Any, Any]] = []
 
     def feed() -> None:
-        """Queue a product where few are left: a chain of short all-reduces takes longer to launch than some products take."""
-        if len(products) < _AHEAD or clock.happened(products[-_AHEAD][1]):
-            products.append(_timed(product, clock))
+        """Queue a pass where few are left: a chain of short all-reduces takes longer to launch than some passes take."""
+        if len(passes) < _AHEAD or clock.happened(passes[-_AHEAD][1]):
+            passes.append(_timed(backward, clock))
 
-    # A GPU gets its first products before the all-reduce, which would else be over before they arrive.
+    # A GPU gets its first passes before the all-reduce, which would else be over before they arrive.
     for _ in range(_AHEAD if device.type == "cuda" else 0):
         feed()
     transfer.start(feed if device.type == "cuda" else lambda: None)
     while not transfer.done():
-        products.append(_timed(product, clock))
-        if len(products) > _AHEAD:
-            clock.seconds(*products[-_AHEAD])  # waits for that one, so that few are queued when the all-reduce is done
-    return products, transfer.wait()
+        passes.append(_timed(backward, clock))
+        if len(passes) > _AHEAD:
+            clock.seconds(*passes[-_AHEAD])  # waits for that one, so that few are queued when the all-reduce is done
+    return passes, transfer.wait()
 
 
-def _calibrate(size: int, device: torch.device, clock: Clock) -> tuple[Transfer, Callable[[], None], int]:
-    """Return the transfer, the product and its matrix size, the same on all ranks: rank 0 decides."""
+def _calibrate(size: int, device: torch.device, clock: Clock) -> tuple[Transfer, float, Backward]:
+    """Return the transfer, its seconds and the backward pass beside it, the same on all ranks: rank 0 decides."""
     buffer = torch.zeros(max(1, size // 4), device=device)  # zeros stay zeros, however often they are summed
     one: Transfer = HostTransfer(buffer, clock) if device.type == "cpu" else CudaTransfer(buffer, clock, 1)
     times = []
@@ -223,40 +224,13 @@ def _calibrate(size: int, device: torch.device, clock: Clock) -> tuple[Transfer,
     comm_s = _agree(sorted(times)[_TRIALS // 2], device)
     chain = 1 if device.type == "cpu" else max(1, round(_CHAIN_S / comm_s))
     transfer = one if chain == 1 else CudaTransfer(buffer, clock, chain)
-    matrix_size = _calibrate_product(min(chain * comm_s / _PRODUCTS_PER_TRANSFER, _MAX_PRODUCT_S), device, clock)
-    return transfer, _product(matrix_size, device), matrix_size
+    target_s = min(chain * comm_s / _PASSES_PER_TRANSFER, _MAX_PASS_S)
+    return transfer, chain * comm_s, calibrated_backward(target_s, device, clock, lambda seconds: _agree(seconds, device))
 
 
-def _calibrate_product(target_s: float, device: torch.device, clock: Clock) -> int:
-    """Return the matrix size whose product takes about `target_s`, its time growing with the cube; two steps suffice."""
-    size = _TRIAL_SIZE
-    for _ in range(2):
-        product = _product(size, device)
-        product()
-        times = [clock.seconds(*_timed(product, clock)) for _ in range(_TRIALS)]
-        seconds = _agree(sorted(times)[_TRIALS // 2], device)
-        size = matrix_size_for(target_s, size, seconds)
-    return size
-
-
-def matrix_size_for(target_s: float, size: int, seconds: float) -> int:
-    """Return the size, a multiple of 16 between 32 and 8192, for `target_s` when one of `size` took `seconds`."""
-    wanted = _MATRIX_STEP * round(size * math.cbrt(target_s / seconds) / _MATRIX_STEP)
-    return min(max(wanted, _MATRIX_SIZES[0]), _MATRIX_SIZES[1])
-
-
-def _product(size: int, device: torch.device) -> Callable[[], None]:
-    left, right, out = (torch.ones(size, size, device=device) for _ in range(3))
-
-    def multiply() -> None:
-        torch.matmul(left, right, out=out)
-
-    return multiply
-
-
-def _timed(product: Callable[[], None], clock: Clock) -> tuple[Any, Any]:
+def _timed(backward: Callable[[], None], clock: Clock) -> tuple[Any, Any]:
     start = clock.mark()
-    product()
+    backward()
     return start, clock.mark()
 
 

@@ -213,6 +213,8 @@ class Watch:
             return
         self._recorder.abandon_step()
         self._recorder.settle(failed=failed)
+        if not failed:
+            self._recorder.take_last_pace()
         self._save()
         assert self._run is not None
         recorder, self._recorder = self._recorder, None

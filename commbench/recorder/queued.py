@@ -43,7 +43,14 @@ class QueuedStep:
             profiled=self.profiled,
             synchronised=self.synchronised,
             last_backward_s=None if self.backward is None else seconds(self.backward.start, self.backward.end),
+            last_ready_s=self._last_ready_s(clock),
         )
+
+    def _last_ready_s(self, clock: Clock) -> float | None:
+        """Return when the pass that sends had its last gradient; marks are kept in the order in which they were set."""
+        if self.backward is None or not self.backward.ready:
+            return None
+        return clock.seconds(self.backward.start, next(reversed(self.backward.ready.values())))
 
     @property
     def marks(self) -> list[Any]:

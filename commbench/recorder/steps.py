@@ -8,8 +8,9 @@
         ...                                          optimizer.step()
 
 Phases go to `steps.rankNNNNN.jsonl`, one record a step; a phase entered several times in a step, as under gradient
-accumulation, is their sum. Rank 0 also writes `gradients.json` (gradients.py). `own_loop.record_steps` makes the run folder for
-a loop of the user's own.
+accumulation, is their sum. Rank 0 writes its gradients' times to `gradients.json` (gradients.py), the others theirs to
+`gradients.rankNNNNN.json`. Between steps, now and then, the machine's pace is probed (pace_probe.py).
+`own_loop.record_steps` makes the run folder for a loop of the user's own.
 
 On a GPU a step is read once the next one has been asked for: the host stays a step ahead, as it does in a loop that nobody
 records, and launches and data hide behind the device's work as they do there.
@@ -26,12 +27,13 @@ from torch import Tensor, nn
 from torch._C._autograd import _profiler_enabled
 
 from commprof.commbench.errors import BadInput, RunFailed
-from commprof.commbench.recorder.gradients import GradientRecorder
+from commprof.commbench.recorder.gradients import GradientRecorder, bare
 from commprof.commbench.recorder.own_work import OwnWork, say
+from commprof.commbench.recorder.pace_probe import PaceRecorder
 from commprof.commbench.recorder.phases import PHASES, Phase, PhaseMarks
 from commprof.commbench.recorder.queued import QueuedStep, on_its_way
 from commprof.commbench.records.rundir import RecordWriter, write_document
-from commprof.commbench.records.training import GradientTimeline, StepMeasurement
+from commprof.commbench.records.training import GradientTimeline, StepMeasurement, gradients_file
 from commprof.commbench.timing import Clock
 
 _STRAY = (
@@ -75,6 +77,7 @@ class StepRecorder:
         self._own_work = own_work or OwnWork()
         self._gradients = GradientRecorder(model, rank, clock, self._own_work, alone=compute_only)
         self._phases = PhaseMarks(clock, self._gradients)
+        self._pace = PaceRecorder(folder, rank, next(bare(model).parameters()).device, clock)
         self._in_step = self._told_of_stray = False
         self._exchanges = exchanges and not compute_only
         self._passes: Counter[int] = Counter()
@@ -86,11 +89,14 @@ class StepRecorder:
     def __enter__(self) -> Self:
         self._gradients.attach()
         self._writer = RecordWriter(self._folder / f"steps.rank{self._rank:05d}.jsonl")
+        self._own_work.do(self._pace.take, self._step)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         try:
             self.settle(failed=kind is not None)
+            if kind is None:
+                self.take_last_pace()
         finally:
             self._own_work.do_anyway(self._gradients.detach)
             self._writer.__exit__(kind, error, tb)
@@ -148,6 +154,8 @@ class StepRecorder:
         """End the step begun, and write its record or, on a GPU, that of the step before."""
         self._in_step = False
         self._own_work.do(self._close, num_samples, profiled)
+        if self._pace.due(self.num_steps) and not _profiler_enabled():
+            self._own_work.do(self._pace.take, self._step)
         if self._own_work.ended:
             self._gradients.release()
 
@@ -210,15 +218,20 @@ class StepRecorder:
             self.queued = None
         self.catch_up()
 
+    def take_last_pace(self) -> None:
+        """Take the probe after the last step, and write down what is left of them."""
+        self._own_work.do(self._pace.take, self._step)
+        self._own_work.do(self._pace.read)
+
     def timeline(self) -> GradientTimeline:
         """Return medians over the steps that count so far."""
         return self._gradients.timeline()
 
     def write_timeline(self) -> None:
-        """Write rank 0's gradient times as they are so far; raise RunFailed where the disk does not take them."""
-        if self._rank != 0 or not self._gradients.has_samples:
+        """Write this rank's gradient times as they are so far; raise RunFailed where the disk does not take them."""
+        if not self._gradients.has_samples:
             return
-        path = self._folder / "gradients.json"
+        path = self._folder / gradients_file(self._rank)
         try:
             write_document(path, self.timeline())
         except OSError as error:

@@ -14,6 +14,7 @@ from commprof.commbench.records.quantities import (
     Rank,
     Rate,
     RatioAboveZero,
+    Samples,
     Share,
     Span,
     Time,
@@ -25,7 +26,8 @@ class StepMeasurement:
     """One training step of one rank. Warm-up and profiled steps are kept, marked, and left out of every statistic.
 
     `backward_s` is the sum over a step's backward passes, as under gradient accumulation; `last_backward_s` is the pass in
-    which the gradients went over the wire, None where no pass was marked or the run is older than this field.
+    which the gradients went over the wire, `last_ready_s` when its last gradient was ready, from its begin; None where no pass
+    was marked or the run is older than these fields.
     """
 
     step: Count
@@ -40,6 +42,7 @@ class StepMeasurement:
     profiled: bool
     synchronised: bool
     last_backward_s: Span | None = None
+    last_ready_s: Span | None = None
 
     @property
     def counts(self) -> bool:
@@ -80,6 +83,28 @@ class GradientTimeline:
     backward_s: Time
     parameters: tuple[ParameterTiming, ...]
     buckets: tuple[BucketTiming, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaceProbe:
+    """A fixed piece of work, done by one rank between two steps: how fast does the machine compute just now?
+
+    `step` is the next one of the training; `work` says in words what each of the samples took.
+    """
+
+    step: Count
+    work: str
+    samples_s: Samples
+
+
+def pace_file(rank: int) -> str:
+    """Return the name of a rank's PaceProbes in the run's folder."""
+    return f"pace.rank{rank:05d}.jsonl"
+
+
+def gradients_file(rank: int) -> str:
+    """Return the name of a rank's GradientTimeline in the run's folder; rank 0's is older than the others'."""
+    return "gradients.json" if rank == 0 else f"gradients.rank{rank:05d}.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

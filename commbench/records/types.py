@@ -312,9 +312,10 @@ class LinkMeasurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentionMeasurement:
-    """A matrix product and an all-reduce, each alone and both at once; samples are the slowest rank's, interleaved.
+    """A backward pass and an all-reduce, each alone and both at once; samples are the slowest rank's, interleaved.
 
-    While both run, each sample covers only time in which the other one was active too.
+    While both run, each sample covers only time in which the other one was active too. The pass goes through `layers` layers of
+    `matrix_size`; with none it is one product of such matrices, as older releases took.
     """
 
     message_bytes: BytesAboveZero
@@ -326,6 +327,12 @@ class ContentionMeasurement:
     comm_alone_s: Samples
     comm_with_compute_s: Samples
     timer: str
+    layers: Count = 0
+
+    @property
+    def num_flop(self) -> int:
+        """Floating-point operations of a unit's matrix products: two a layer, one of the first, which passes nothing on."""
+        return 2 * self.matrix_size**3 * max(1, 2 * self.layers - 1)
 
     @property
     def compute_slowdown(self) -> float:

@@ -233,13 +233,13 @@ def _wire_stages(study: StudyConfig) -> Iterator[Stage]:
     bench, contention = study.bench, study.contention
     sizes = ("-b", bench.min_bytes, "-e", bench.max_bytes, "--seconds", f"{bench.seconds:g}", "--place", "in")
     backend = () if study.backend == "auto" else ("--backend", study.backend)
-    products = ("-b", contention.min_bytes, "-e", contention.max_bytes, "-n", str(contention.rounds))
+    passes = ("-b", contention.min_bytes, "-e", contention.max_bytes, "-n", str(contention.rounds))
     for wire in study.own_wires:
         for n in study.parallel_sizes:
             argv = ("bench", *sizes, *backend)
             yield Stage(name=_name("bench", n, wire), kind="bench", world_size=n, wire=wire, argv=argv)
             if contention.rounds:
-                argv = ("contention", *products, *backend)
+                argv = ("contention", *passes, *backend)
                 yield Stage(name=_name("contention", n, wire), kind="contention", world_size=n, wire=wire, argv=argv)
 
 

@@ -113,7 +113,7 @@ def test_one_rank_as_it_is_started(commprof: Commprof, script: Path, tmp_path: P
     assert (info.status, info.world_size, work.experiment, work.kind) == ("completed", 1, "mine", "none")
     assert [step.step for step in steps_of(run)] == list(range(3, 23))
     assert {entry.name for entry in run.iterdir()} == {
-        "run.json", "environment.json", "gradients.json", "steps.rank00000.jsonl", "telemetry.jsonl",
+        "run.json", "environment.json", "gradients.json", "steps.rank00000.jsonl", "telemetry.jsonl", "pace.rank00000.jsonl",
     }  # fmt: skip
 
 

@@ -109,6 +109,8 @@ def _answer(prediction: Prediction, check: Outcome | None) -> str:
         work = prediction.speedup * prediction.step_s
         span = f" ({work / prediction.interval_s.high:.2f} to {work / prediction.interval_s.low:.2f})"
     text = f"{n} ranks: predicted {prediction.speedup:.2f}x{span} the throughput of one"
+    if prediction.too_disturbed is not None:
+        text += f" ({prediction.too_disturbed})"
     if check is None:
         return f"{text}; no run at this size has checked it yet."
     side = "long" if check.relative_error > 0 else "short"

@@ -8,7 +8,7 @@ from `cost_s` wherever a bucket's message can lie and split until they meet it t
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
@@ -80,6 +80,7 @@ class Place:
     workers: int
     compute_rate: float
     comm_rate: float
+    wait_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,8 +202,7 @@ def _place(inputs: StepInputs, single: SingleRank, gradients: Sequence[Gradients
         latency_s=inputs.cost.latency_s,
         busbw_bytes_per_s=inputs.cost.busbw_bytes_per_s,
         workers=inputs.workers,
-        compute_rate=inputs.contention.compute_rate,
-        comm_rate=inputs.contention.comm_rate,
+        **asdict(inputs.contention.first),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a report says of overlap: how much a matrix product and an all-reduce slow each other when both run at once."""
+"""What a report says of overlap: how much a backward pass and an all-reduce slow each other when both run at once."""
 
 from collections.abc import Iterator
 from statistics import median
@@ -31,30 +31,30 @@ def _worst(run: Run) -> Iterator[str]:
     compute, comm = (max(run.contention, key=lambda m: getattr(m, f"{part}_slowdown")) for part in ("compute", "comm"))
     sizes = format_bytes(compute.message_bytes), format_bytes(comm.message_bytes)
     yield (
-        f"{run.path.name} on {ranks(run.world_size)}: the product takes up to {compute.compute_slowdown:.2f}x as long beside "
-        f"an all-reduce ({sizes[0]}), the all-reduce up to {comm.comm_slowdown:.2f}x beside the product ({sizes[1]})."
+        f"{run.path.name} on {ranks(run.world_size)}: the backward pass takes up to {compute.compute_slowdown:.2f}x as long "
+        f"beside an all-reduce ({sizes[0]}), the all-reduce up to {comm.comm_slowdown:.2f}x beside the pass ({sizes[1]})."
     )
 
 
 def _table(run: Run) -> Table:
     rows = []
     for m in run.contention:
-        product = tuple(format_seconds(median(times)) for times in (m.compute_alone_s, m.compute_with_comm_s))
+        backward = tuple(format_seconds(median(times)) for times in (m.compute_alone_s, m.compute_with_comm_s))
         reduce = tuple(format_seconds(median(times)) for times in (m.comm_alone_s, m.comm_with_compute_s))
         slowdowns = (f"{m.compute_slowdown:.2f}x", f"{m.comm_slowdown:.2f}x")
         least = min(map(len, (m.compute_alone_s, m.compute_with_comm_s, m.comm_alone_s, m.comm_with_compute_s)))
-        rows.append((format_bytes(m.message_bytes), *product, slowdowns[0], *reduce, slowdowns[1], str(least)))
+        rows.append((format_bytes(m.message_bytes), *backward, slowdowns[0], *reduce, slowdowns[1], str(least)))
     return Table(
         title=f"{run.path.name}: alone and at once",
         note=f"Medians of the slowest rank over interleaved rounds, from {run.path.name}/contention.jsonl. Samples: the fewest "
         "of the four times.",
         head=(
             "Size",
-            "Product alone",
+            "Backward alone",
             "with all-reduce",
             "Slowdown",
             "All-reduce alone",
-            "with product",
+            "with backward",
             "Slowdown",
             "Samples",
         ),

@@ -110,6 +110,6 @@ def test_slowdowns_are_told_both_ways(tmp_path: Path) -> None:
     assert section is not None
     assert section.tables[0].rows[0] == ("1 MiB", "1 ms", "1.5 ms", "1.50x", "10 ms", "20 ms", "2.00x", "1")
     assert (
-        "up to 1.50x as long beside an all-reduce (1 MiB), the all-reduce up to 3.00x beside the product (4 MiB)"
+        "up to 1.50x as long beside an all-reduce (1 MiB), the all-reduce up to 3.00x beside the pass (4 MiB)"
         in (section.sentences[-1])
     )

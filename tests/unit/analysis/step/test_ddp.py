@@ -139,3 +139,23 @@ def test_ranks_short_of_cores_already_lose_only_what_is_new() -> None:
 
 def test_gpus_take_no_cores() -> None:
     assert share_cores(2, 1, 1, 0.0) == NO_CONTENTION
+
+
+def test_a_bucket_sent_during_backward_waits_and_leaves_the_wire_to_others() -> None:
+    """Both wait 0.3, to 0.4 and 0.5; from 0.5 they share the wire, of which the first has had 0.1 of its 0.2: it lands at 0.7,
+    the second, with 0.1 left, at 0.8. The last is sent when nothing is computed any more, and waits for nothing."""
+    waits = Contention(compute_rate=1.0, comm_rate=1.0, wait_s=0.3)
+    timeline = play([0.1, 0.2, 1.0], 1.0, [0.2, 0.2, 0.4], workers=2, contention=waits)
+    assert timeline.done_s == pytest.approx((0.7, 0.8, 1.4))
+    assert timeline.compute_end_s == 1.0
+
+
+def test_a_wait_ends_with_the_computation_it_is_caused_by() -> None:
+    waits = Contention(compute_rate=1.0, comm_rate=1.0, wait_s=9.0)
+    assert play([0.2], 1.0, [0.5], contention=waits).done_s == pytest.approx((1.5,))
+
+
+def test_each_draw_waits_as_long_as_it_says() -> None:
+    waits = Contention(compute_rate=np.ones(2), comm_rate=np.ones(2), wait_s=np.array([0.1, 0.3]))
+    ready, end_s, transfer = np.full((2, 1), 0.2), np.ones(2), np.full((2, 1), 0.4)
+    assert simulate(ready, end_s, transfer, workers=1, contention=waits).done_s[:, 0] == pytest.approx([0.7, 0.9])

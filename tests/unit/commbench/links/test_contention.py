@@ -1,8 +1,9 @@
 import pytest
 
 from commprof.cli import main
+from commprof.commbench.contention.backward import width_for
 from commprof.commbench.contention.cli import row
-from commprof.commbench.contention.overlap import inside, matrix_size_for, mean_s
+from commprof.commbench.contention.overlap import inside, mean_s
 from commprof.commbench.machine import hardware
 from commprof.commbench.records.types import ContentionMeasurement
 from tests.factory import MIB
@@ -19,8 +20,8 @@ def test_only_whole_units_inside_the_window_count() -> None:
     ("target_s", "expected"),
     [(8e-3, 512), (1e-3, 256), (1e-12, 32), (1e9, 8192)],
 )
-def test_the_matrix_grows_with_the_cube_root_of_its_time(target_s: float, expected: int) -> None:
-    assert matrix_size_for(target_s, 256, 1e-3) == expected
+def test_the_width_grows_with_the_cube_root_of_its_time(target_s: float, expected: int) -> None:
+    assert width_for(target_s, 256, 1e-3) == expected
 
 
 def test_a_row_shows_both_sides() -> None:
