@@ -7,6 +7,7 @@ from pathlib import Path
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.buckets import CAP_BYTES, FIRST_CAP_BYTES
 from commprof.commbench.records.quantities import MAX_RANKS
+from commprof.train.config.exchange import STRATEGIES, check_exchange
 from commprof.train.config.limits import LARGEST
 from commprof.train.config.load import load_config
 
@@ -105,11 +106,19 @@ class DistributedConfig:
     DDP's own.
 
     `synchronisation` normal overlaps communication with backward as DDP does; delayed sends all buckets once backward has
-    made the last one; compute_only sends no gradients: each rank has a DDP group to itself and does all the rest of a step,
-    which the ranks begin together.
+    made the last one; compute_only sends nothing: each rank has a DDP group to itself, or copies where fully_shard would send,
+    and does all the rest of a step, which the ranks begin together.
+
+    `strategy` ddp; fsdp, which shards parameters, gradients and optimizer over all ranks (fully_shard, a unit a block); hsdp,
+    `replicas` copies of such shards. `reshard_after_forward` frees a unit's parameters between its passes; `prefetch` asks for
+    the next unit's before this one has computed.
     """
 
     backend: str = "auto"
+    strategy: str = "ddp"
+    replicas: int = 2
+    reshard_after_forward: bool = True
+    prefetch: bool = True
     threads_per_rank: int = 0
     bucket_cap_mb: float | None = None
     first_bucket_mb: float | None = None
@@ -174,7 +183,7 @@ _ABOVE_ZERO = {
         *("batch_size", "accumulation", "epochs", "max_steps", "checkpoint_every", "learning_rate", "decay_updates"),
         "clip_norm",
     ),
-    "distributed": ("bucket_cap_mb", "first_bucket_mb", "powersgd_rank", "timeout_s"),
+    "distributed": ("bucket_cap_mb", "first_bucket_mb", "powersgd_rank", "timeout_s", "replicas"),
     "profiling": ("trace_warmup", "trace_repeat"),
 }
 _NOT_NEGATIVE = {
@@ -192,6 +201,7 @@ _CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "distributed": {
         "backend": ("auto", "gloo", "nccl"),
+        "strategy": STRATEGIES,
         "communication_hook": ("none", "fp16", "bf16", "powersgd"),
         "synchronisation": ("normal", "compute_only", "delayed"),
     },
@@ -223,12 +233,7 @@ def check_train_config(config: TrainConfig) -> None:
     _check_model(config.model)
     _check_profiling(config.profiling)
     _check_schedule(config.training)
-    _check_powersgd(config)
-    if config.distributed.static_graph and config.training.accumulation > 1:
-        raise BadInput(
-            f"distributed.static_graph=true cannot go with training.accumulation={config.training.accumulation}: DDP learns "
-            "its graph from a first backward that sends; drop one of them"
-        )
+    check_exchange(config)
 
 
 def _values(config: TrainConfig, keys: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, float | None]]:
@@ -273,19 +278,4 @@ def _check_schedule(training: TrainingConfig) -> None:
         raise BadInput(
             f"training.decay_updates={training.decay_updates} is not after training.warmup_updates={training.warmup_updates}; "
             "raise the first or lower the second"
-        )
-
-
-def _check_powersgd(config: TrainConfig) -> None:
-    if config.distributed.communication_hook != "powersgd":
-        return
-    if config.distributed.powersgd_start < 2:
-        raise BadInput(
-            f"distributed.powersgd_start={config.distributed.powersgd_start} is too early: "
-            "DDP lays its buckets out anew after the first step; use 2 or more"
-        )
-    if config.training.checkpoint_every is not None:
-        raise BadInput(
-            "training.checkpoint_every saves no state of distributed.communication_hook=powersgd, whose errors and factors are "
-            "each rank's own; set checkpoint_every=null or take another hook"
         )
