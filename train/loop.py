@@ -74,6 +74,7 @@ def train(
             if _epoch_ends(step + 1, num_steps, len(loader)) and config.training.evaluate:
                 result = evaluate(trainee, evaluation, samples_per_part(config.training, context.world_size), context)
                 _record_evaluation(run, context, plot, result, step + 1, len(loader), time.monotonic() - start_s)
+            recorder.units.optimizer_bytes = recorder.units.optimizer_bytes or trainee.optimizer_bytes()
             if keeper is not None and step + 1 < num_steps:
                 keeper.after_step(step + 1, time.monotonic() - start_s)
 

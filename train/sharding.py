@@ -25,8 +25,9 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 
-from commprof.train.config.types import DistributedConfig
+from commprof.train.config.exchange import DistributedConfig
 from commprof.train.model import TextClassifier
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -55,6 +56,11 @@ def sharded(model: TextClassifier, distributed: DistributedConfig, device: torch
             unit.set_modules_to_forward_prefetch([following])
     module: nn.Module = whole
     return module
+
+
+def own_shard(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a tensor, which is all of one that is not sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @contextmanager

@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput, RunFailed
-from commprof.train.config.types import DistributedConfig, TrainConfig
+from commprof.train.config.exchange import DistributedConfig
+from commprof.train.config.types import TrainConfig
 from commprof.train.hooks import register_hook
 from commprof.train.model import TextClassifier
-from commprof.train.sharding import is_sharded, put_back, sending_shards, sharded, whole_states
+from commprof.train.sharding import is_sharded, own_shard, put_back, sending_shards, sharded, whole_states
 from commprof.train.text.dataset import NUM_CLASSES
 
 States = tuple[dict[str, Any], dict[str, Any]]  # of the model, of the optimizer
@@ -67,6 +68,11 @@ class Trainee:
             return
         self.module.load_state_dict(states[0])
         self.optimizer.load_state_dict(states[1])
+
+    def optimizer_bytes(self) -> int:
+        """Return what this rank's optimizer keeps by itself: of sharded tensors its own shard."""
+        kept = (each for state in self.optimizer.state.values() for each in state.values() if isinstance(each, Tensor))
+        return sum(each.numel() * each.element_size() for each in map(own_shard, kept))
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Compute what follows in the configured precision."""

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from commprof.commbench.errors import BadInput
-from commprof.commbench.records.buckets import CAP_BYTES, FIRST_CAP_BYTES
 from commprof.commbench.records.quantities import MAX_RANKS
-from commprof.train.config.exchange import STRATEGIES, check_exchange
+from commprof.train.config.exchange import STRATEGIES, DistributedConfig, check_exchange
 from commprof.train.config.limits import LARGEST
 from commprof.train.config.load import load_config
 
@@ -93,51 +92,6 @@ class TrainingConfig:
     seed: int = 0
     evaluate: bool = True
     tensorboard: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DistributedConfig:
-    """`threads_per_rank` 0 shares the host's cores among its ranks.
-
-    `bucket_cap_mb` null keeps DDP's 1 then 25 MiB; a number is the cap of all buckets, the first one's being
-    `first_bucket_mb` where that is set (MiB, as DDP counts).
-    `communication_hook` none sends gradients as they are, fp16 and bf16 in two bytes, powersgd as matrices of rank
-    `powersgd_rank` from step `powersgd_start` on. `gradient_as_bucket_view`, `static_graph` and `find_unused_parameters` are
-    DDP's own.
-
-    `synchronisation` normal overlaps communication with backward as DDP does; delayed sends all buckets once backward has
-    made the last one; compute_only sends nothing: each rank has a DDP group to itself, or copies where fully_shard would send,
-    and does all the rest of a step, which the ranks begin together.
-
-    `strategy` ddp; fsdp, which shards parameters, gradients and optimizer over all ranks (fully_shard, a unit a block); hsdp,
-    `replicas` copies of such shards. `reshard_after_forward` frees a unit's parameters between its passes; `prefetch` asks for
-    the next unit's before this one has computed.
-    """
-
-    backend: str = "auto"
-    strategy: str = "ddp"
-    replicas: int = 2
-    reshard_after_forward: bool = True
-    prefetch: bool = True
-    threads_per_rank: int = 0
-    bucket_cap_mb: float | None = None
-    first_bucket_mb: float | None = None
-    gradient_as_bucket_view: bool = False
-    static_graph: bool = False
-    find_unused_parameters: bool = False
-    communication_hook: str = "none"
-    powersgd_rank: int = 1
-    powersgd_start: int = 1000
-    synchronisation: str = "normal"
-    timeout_s: float = 120.0
-
-    @property
-    def bucket_caps_bytes(self) -> tuple[int, int]:
-        """The caps of the first bucket and of the others."""
-        cap_bytes = CAP_BYTES if self.bucket_cap_mb is None else int(self.bucket_cap_mb * 2**20)
-        if self.first_bucket_mb is not None:
-            return int(self.first_bucket_mb * 2**20), cap_bytes
-        return (FIRST_CAP_BYTES if self.bucket_cap_mb is None else cap_bytes), cap_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +187,14 @@ def check_train_config(config: TrainConfig) -> None:
     _check_model(config.model)
     _check_profiling(config.profiling)
     _check_schedule(config.training)
-    check_exchange(config)
+    training = config.training
+    check_exchange(
+        config.distributed,
+        accumulation=training.accumulation,
+        saves=training.checkpoint_every is not None,
+        precision=training.precision,
+        compiles=training.compile,
+    )
 
 
 def _values(config: TrainConfig, keys: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, float | None]]:
