@@ -14,6 +14,7 @@ from commprof.analysis.runs.ddp_settings import told_settings
 from commprof.analysis.runs.interval import Interval
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, read_records
+from commprof.commbench.records.sharding import UNITS_FILE, ShardingTimeline
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
 from commprof.commbench.records.types import (
     CollectiveMeasurement,
@@ -38,6 +39,7 @@ class Run:
     gradients: GradientTimeline | None
     contention: tuple[ContentionMeasurement, ...] = ()
     links: tuple[LinkMeasurement, ...] = ()
+    units: ShardingTimeline | None = None
 
     @property
     def world_size(self) -> int:
@@ -118,6 +120,7 @@ def load_run(path: Path) -> Run:
         gradients=gradients,
         contention=contention,
         links=tuple(_records(path / "links.jsonl", LinkMeasurement)),
+        units=_units(path / UNITS_FILE, info),
     )
 
 
@@ -250,3 +253,15 @@ def _records(path: Path, record_type: type[T]) -> list[T]:
 
 def _gradients(path: Path) -> GradientTimeline | None:
     return read_document(path, GradientTimeline) if path.exists() else None
+
+
+def _units(path: Path, info: RunInfo) -> ShardingTimeline | None:
+    if not path.exists():
+        return None
+    found = read_document(path, ShardingTimeline)
+    if found.num_shards * found.num_replicas > info.world_size:
+        raise BadInput(
+            f"{path}: `num_shards` times `num_replicas` is more than the {info.world_size} ranks of run.json; "
+            "restore it or run again"
+        )
+    return found

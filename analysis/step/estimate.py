@@ -103,7 +103,8 @@ def estimate(inputs: StepInputs, setting: Setting = AS_MEASURED) -> Estimate:
         ready_s, compute_end_s, transfer_s, workers=inputs.workers, contention=inputs.contention, copy_s=copy_s
     )
     compute_s = compute_end_s + copy_s.sum(axis=1) - sync_s
-    pace, exposed = _model_error(len(compute_s), inputs)
+    error = EXTRAPOLATED_ERROR if inputs.extrapolated else EXPOSED_ERROR
+    pace, exposed = model_error(len(compute_s), inputs.drift, inputs.between, error)
     return Estimate(
         step_s=pace * compute_s + exposed * (timelines.end_s - compute_s),
         compute_s=pace * compute_s,
@@ -191,10 +192,12 @@ def _copies(inputs: StepInputs, setting: Setting, buckets: Sequence[Bucket]) -> 
     return kept * copy_s[:, None] * share / share.sum(), converting_s
 
 
-def _model_error(count: int, inputs: StepInputs) -> tuple[Floats, Floats]:
-    """Return the factors on computation and on exposed communication [draws], entry 0 being 1."""
-    rng = np.random.default_rng(0)  # the same for every setting
+def model_error(count: int, drift: float, between: float, exposed_error: float) -> tuple[Floats, Floats]:
+    """Return the factors on computation and on exposed communication [draws], entry 0 being 1; the same for every setting.
+
+    `drift` of the pace within runs, what runs differ by `between` them, and what exposed communication is off by: relative.
+    """
+    rng = np.random.default_rng(0)
     normal = rng.standard_normal((2, count))
     normal[:, 0] = 0.0
-    pace = hypot(PACE_ERROR, sqrt(2) * inputs.drift, inputs.between)
-    return np.exp(pace * normal[0]), np.exp((EXTRAPOLATED_ERROR if inputs.extrapolated else EXPOSED_ERROR) * normal[1])
+    return np.exp(hypot(PACE_ERROR, sqrt(2) * drift, between) * normal[0]), np.exp(exposed_error * normal[1])

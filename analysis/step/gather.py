@@ -147,7 +147,7 @@ def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel],
         measured_at_n=pool.measured_at_n,
         slowdown=pool.slowdown,
         cost=cost,
-        cost_ratios=_cost_ratios(cost, () if extrapolated else all_reduces_at(benches, world_size), rng),
+        cost_ratios=cost_ratios(cost, () if extrapolated else all_reduces_at(benches, world_size), rng),
         extrapolated=extrapolated,
         workers=_GLOO_WORKERS if hosts.on_cpu else 1,
         contention=NO_CONTENTION,
@@ -177,7 +177,8 @@ def _contended(known: StepInputs, runs: Sequence[Run], beside: Run, ranks_on_cor
     return replace(known, contention=share_cores(beside.info.cores_per_node, ranks_on_cores, threads, known.cost.comm_cores))
 
 
-def _cost_ratios(cost: CostModel, samples: Sequence[CollectiveMeasurement], rng: np.random.Generator) -> Floats:
+def cost_ratios(cost: CostModel, samples: Sequence[CollectiveMeasurement], rng: np.random.Generator) -> Floats:
+    """Return bootstrapped medians over the measured ones [1 + draws, sizes], all 1 where there are no samples."""
     ratios = np.ones((1 + DRAWS, len(cost.message_bytes)))
     if samples:
         ratios[1:] = resampled_medians(samples, rng, DRAWS) / cost.median_s

@@ -39,14 +39,11 @@ def sharded_units(model: nn.Module) -> list[tuple[str, Any]]:
 
 
 class UnitRecorder:
-    """Marks a model's units in each step while attached; marks nothing of a model that is not sharded.
-
-    `optimizer_bytes` is for whoever knows the optimizer to tell.
-    """
+    """Marks a model's units in each step while attached; marks nothing of a model that is not sharded."""
 
     def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork) -> None:
         self._rank, self._clock, self._own_work = rank, clock, own_work
-        self.optimizer_bytes: int | None = None
+        self._told: dict[str, int] = {}
         found = sharded_units(model)
         self._names = [name for name, _ in found]
         self._units: list[Any] = [module for _, module in found]
@@ -109,6 +106,10 @@ class UnitRecorder:
         spans_s = tuple(max(0.0, self._clock.seconds(a, b)) for a, b in pairwise(ends))
         self._samples.setdefault(order, deque(maxlen=_KEPT_STEPS)).append(spans_s)
 
+    def tell(self, *, optimizer_bytes: int, activation_bytes: int) -> None:
+        """Note what hooks cannot see and a training loop may know, of this rank."""
+        self._told = {"optimizer_bytes": optimizer_bytes, "activation_bytes": activation_bytes}
+
     def write(self, folder: Path) -> None:
         """Write rank 0's steps so far; raise RunFailed where the disk does not take them."""
         timeline = self.timeline() if self._rank == 0 else None
@@ -138,7 +139,7 @@ class UnitRecorder:
                 ShardedSpan(until=name, unit=unit, gathers=sharded, samples_s=samples_s)
                 for (name, unit, sharded), samples_s in zip(order, zip(*kept, strict=True), strict=True)
             ),
-            optimizer_bytes=self.optimizer_bytes,
+            **self._told,
         )
 
     def _note(self, place: Place) -> None:

@@ -74,6 +74,7 @@ class ShardingTimeline:
     """units.json. Over `num_shards` ranks each parameter is sharded, and `num_replicas` groups of them hold the same.
 
     `optimizer_bytes` is what this rank's optimizer keeps besides parameters and gradients, None where nobody told.
+    `activation_bytes`: the most that autograd held of one micro-batch for its backward, parameters left out; None likewise.
     `num_steps` went through the marks in the same order, out of `num_others` more that did not.
     """
 
@@ -85,6 +86,7 @@ class ShardingTimeline:
     units: Annotated[tuple[ShardedUnit, ...], Meta(min_length=1, max_length=_MAX_UNITS)]
     spans: Annotated[tuple[ShardedSpan, ...], Meta(min_length=1, max_length=_MAX_SPANS)]
     optimizer_bytes: NumBytes | None = None
+    activation_bytes: NumBytes | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for spans of units that there are none of, and of different numbers of steps."""
