@@ -80,10 +80,10 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int) -> S
     hosts = min(benches, key=lambda run: abs(run.world_size - world_size)).info
     wires = {}
     if num_shards > 1:
-        wires["gather"] = _wire(runs, "gather", num_shards)
-        wires["reduce"] = _wire(runs, "reduce", num_shards)
+        wires["gather"] = _wire(runs, "gather", num_shards, on_cpu=hosts.on_cpu)
+        wires["reduce"] = _wire(runs, "reduce", num_shards, on_cpu=hosts.on_cpu)
     if num_replicas > 1:
-        wires["all_reduce"] = _wire(runs, "all_reduce", num_replicas)
+        wires["all_reduce"] = _wire(runs, "all_reduce", num_replicas, on_cpu=hosts.on_cpu)
     ranks_on_cores = -(-world_size // (hosts.num_machines or hosts.num_nodes)) if hosts.on_cpu else 0
     slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
     return ShardedInputs(
@@ -133,7 +133,8 @@ def _profile(runs: Sequence[Run], world_size: int, num_shards: int) -> Run:
     return alone[-1]
 
 
-def _wire(runs: Sequence[Run], what: str, num_ranks: int) -> Wire:
+def _wire(runs: Sequence[Run], what: str, num_ranks: int, *, on_cpu: bool) -> Wire:
+    """Return a collective's cost among so many ranks; raise UnusableData where nothing tells it."""
     op = _OP_NAMES[what]
     costs = fit_op_costs(runs, op)
     if not costs:
@@ -142,6 +143,11 @@ def _wire(runs: Sequence[Run], what: str, num_ranks: int) -> Wire:
     if num_ranks in costs:
         cost = costs[num_ranks]
         return Wire(cost=cost, ratios=cost_ratios(cost, measured_at(runs, op, num_ranks), rng), extrapolated=False)
+    if on_cpu and what != "all_reduce":
+        raise UnusableData(
+            f"no {op} was benched on {num_ranks} ranks, and gloo carries it out in ways that no formula here carries over; run "
+            f"commprof bench {op} --nproc {num_ranks}"
+        )
     cost = carry_cost(list(costs.values()), num_ranks)
     return Wire(cost=cost, ratios=cost_ratios(cost, (), rng), extrapolated=True)
 

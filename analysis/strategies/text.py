@@ -61,24 +61,29 @@ def _row(choice: Choice, answer: StrategyAnswer) -> Row:
 
 
 def _reasons(choice: Choice) -> Iterator[Block]:
+    """Say why strategies cannot be told, then what is assumed, of several together where they assume the same."""
+    assumed: dict[str, list[str]] = {}
     for answer in choice.answers:
-        place = f"{answer.strategy} on {choice.world_size} ranks"
         if answer.cannot:
+            place = f"{answer.strategy} on {choice.world_size} ranks"
             yield Words(f"{place} cannot be told, because {answer.cannot}", "", "  ", "note")
             continue
-        for note in answer.assumptions:
-            yield Words(f"{place}: {note}", "  - ", "    ")
-        if answer.memory is None:
-            yield Words(f"{place}: its memory cannot be told, because {answer.memory_cannot}", "  - ", "    ")
-            continue
-        parts = (
-            ("parameters", answer.memory.parameters),
-            ("gradients", answer.memory.gradients),
-            ("optimizer", answer.memory.optimizer),
-            ("whole units", answer.memory.unsharded),
-            ("buckets", answer.memory.buckets),
-            ("activations", answer.memory.activations),
-        )
-        told = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts if size)
-        left_out = "" if answer.memory.activations is not None else "; activations were not measured and are in none of it"
-        yield Words(f"{place}: memory is {told}{left_out}", "  - ", "    ")
+        for note in (*answer.assumptions, _memory(answer)):
+            assumed.setdefault(note, []).append(answer.strategy)
+    for note, strategies in assumed.items():
+        yield Words(f"{choice.world_size} ranks, {', '.join(strategies)}: {note}", "  - ", "    ")
+
+
+def _memory(answer: StrategyAnswer) -> str:
+    if answer.memory is None:
+        return f"its memory cannot be told, because {answer.memory_cannot}"
+    parts = (
+        ("parameters", answer.memory.parameters),
+        ("gradients", answer.memory.gradients),
+        ("optimizer", answer.memory.optimizer),
+        ("whole units", answer.memory.unsharded),
+        ("buckets", answer.memory.buckets),
+        ("activations", answer.memory.activations),
+    )
+    left_out = "" if answer.memory.activations is not None else "; activations were not measured and are in none of it"
+    return "memory is " + ", ".join(f"{name} {format_bytes(size)}" for name, size in parts if size) + left_out
