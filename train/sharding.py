@@ -6,40 +6,36 @@
 With `reshard_after_forward` off a unit stays whole from its forward to its backward: gradients and optimizer are sharded, the
 parameters of a step are not (ZeRO-2). Compute-only ranks do all but the sending: each copies what it has to where the others'
 parts would land.
+
+What loads torch's sharding, a second of a core, is imported by who shards: DDP goes without.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
 
 from commprof.train.config.exchange import DistributedConfig
 from commprof.train.model import TextClassifier
 
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-_SAME_FILE = StateDictOptions(full_state_dict=True)  # every rank has read the same file
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 def is_sharded(model: nn.Module) -> bool:
-    return isinstance(model, FSDPModule)
+    known = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", None)
+    return known is not None and isinstance(model, known)
 
 
 def sharded(model: TextClassifier, distributed: DistributedConfig, device: torch.device) -> nn.Module:
     """Shard the model's blocks and then what is left of it, in place, over all ranks of the open process group."""
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
     options: dict[str, Any] = {"mesh": _mesh(distributed, device)}
     for block in model.encoder.layers:
         fully_shard(block, reshard_after_forward=distributed.reshard_after_forward, **options)
@@ -60,7 +56,12 @@ def sharded(model: TextClassifier, distributed: DistributedConfig, device: torch
 
 def own_shard(tensor: Tensor) -> Tensor:
     """Return this rank's part of a tensor, which is all of one that is not sharded."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    known = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+    if known is None or not isinstance(tensor, known):
+        return tensor
+    spread: Any = tensor
+    own: Tensor = spread.to_local()
+    return own
 
 
 @contextmanager
@@ -73,18 +74,25 @@ def sending_shards(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 def whole_states(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the model's and the optimizer's states, unsharded, on rank 0; empty elsewhere. Every rank takes part."""
-    own = get_model_state_dict(model, options=_WHOLE)
-    return own, get_optimizer_state_dict(model, optimizer, options=_WHOLE)
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_optimizer_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return get_model_state_dict(model, options=options), get_optimizer_state_dict(model, optimizer, options=options)
 
 
 def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, own: dict[str, Any], of_optimizer: dict[str, Any]) -> None:
     """Shard whole states, which every rank has, into model and optimizer."""
-    set_model_state_dict(model, own, options=_SAME_FILE)
-    set_optimizer_state_dict(model, optimizer, of_optimizer, options=_SAME_FILE)
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict, set_optimizer_state_dict
+
+    options = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(model, own, options=options)
+    set_optimizer_state_dict(model, optimizer, of_optimizer, options=options)
 
 
-def _mesh(distributed: DistributedConfig, device: torch.device) -> DeviceMesh:
+def _mesh(distributed: DistributedConfig, device: torch.device) -> "DeviceMesh":
     """Return the ranks as copies of shards; compute-only ranks send nothing, so that only the number of shards matters."""
+    from torch.distributed.device_mesh import init_device_mesh
+
     ranks = dist.get_world_size()
     if distributed.strategy == "fsdp" or ranks == 1:
         return init_device_mesh(device.type, (ranks,), mesh_dim_names=("shard",))

@@ -66,6 +66,13 @@ def test_streams_hide_what_the_prefetch_limit_lets_them() -> None:
     assert found.end_s[0] == pytest.approx(25)
 
 
+def test_forward_has_two_gathers_ahead() -> None:
+    """The third is asked for as the first was consumed, not the second, which waits five seconds for unit 0 to compute."""
+    own = case(*(part for unit in range(3) for part in (("gather", unit, 1.0), ("compute", unit, 5.0))))
+    assert times(played(own), "gather") == [(0, 0, 1), (1, 1, 2), (2, 2, 3)]
+    assert times(played(own, prefetch=False), "gather") == [(0, 0, 1), (1, 1, 2), (2, 6, 7)]
+
+
 def test_without_prefetch_a_gather_stands_behind_the_reduction() -> None:
     found = played(TWO_UNITS, prefetch=False)
     assert times(found, "reduce")[0] == (1, 14, 18)
