@@ -85,7 +85,7 @@ VERB = Verb(
         "commprof predict @train-n1 @bench-n2",
         "commprof predict runs/PROFILE runs/BENCH -n 2 4 8",
         "commprof predict runs/demo --batch 2",
-        "commprof predict runs/PLAIN runs/SHARDED runs/BENCH -n 2 --strategy ddp,fsdp,zero2",
+        "commprof predict runs/PROFILE runs/BENCH --strategy ddp,fsdp,zero2",
     ),
     add_arguments=add_predict_arguments,
     check=check_predict,

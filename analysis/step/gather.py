@@ -35,6 +35,7 @@ from commprof.commbench.records.types import CollectiveMeasurement
 Floats = NDArray[np.float64]
 
 DRAWS = 200
+_SHARDED = "; commprof predict --strategy fsdp tells sharded steps"
 _GLOO_WORKERS = 2  # ProcessGroupGloo::Options.threads
 
 
@@ -96,6 +97,7 @@ def _check_ddp(runs: Sequence[Run]) -> None:
             raise UnusableData(
                 f"{run.path} is {KIND_NAMES[work.kind]} on {run.world_size} rank{'s'[: run.world_size > 1]}, and what is known "
                 "here is DDP's schedule: its step at N is to be measured at N (commprof extrapolate carries measured ones on)"
+                f"{_SHARDED if run.units is not None else ''}"
             )
 
 

@@ -20,7 +20,7 @@ _COLUMNS = (
 
 def choice_sheet(choices: Sequence[Choice]) -> list[Block]:
     """Lay out every strategy at each world size, then the reasons."""
-    blocks: list[Block] = [Words(_verdict(choice), "", "  ", "strong") for choice in choices]
+    blocks: list[Block] = [Words(verdict(choice), "", "  ", "strong") for choice in choices]
     rows = [_row(choice, answer) for choice in choices for answer in choice.answers if not answer.cannot]
     if rows:
         blocks += [GAP, Table(columns=_COLUMNS, rows=rows)]
@@ -29,7 +29,8 @@ def choice_sheet(choices: Sequence[Choice]) -> list[Block]:
     return [*blocks, GAP, *(Words(STRATEGY_NAMES[own], f"{own}: ", "  ") for own in named)]
 
 
-def _verdict(choice: Choice) -> str:
+def verdict(choice: Choice) -> str:
+    """Name the fastest strategy that fits, and those within noise of it."""
     n = choice.world_size
     if choice.fastest is None:
         fitting = [answer for answer in choice.answers if not answer.cannot]
