@@ -26,6 +26,7 @@ from commprof.analysis.traces.one_rank.rank_trace import Orphans, RankTrace
 from commprof.analysis.traces.one_rank.spans import Intervals
 from commprof.analysis.traces.one_rank.steps import StepWindow
 from commprof.analysis.traces.one_rank.stream import Limits, TraceText
+from commprof.analysis.traces.one_rank.unit_exchanges import UnitExchange
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import replacing
 from commprof.commbench.units import format_bytes
@@ -96,6 +97,7 @@ class _Document:
     launching: Launching = field(default_factory=Launching)
     likely: tuple[KernelTime, ...] = ()
     not_understood: tuple[tuple[str, int], ...] = ()
+    units: tuple[UnitExchange, ...] = ()
 
 
 def write_reduced(path: Path, trace: RankTrace) -> int:
@@ -176,6 +178,7 @@ def _unpacked(own: _Document) -> RankTrace:
     _check(own)
     collectives = _collectives(own)
     _check_buckets(own, len(collectives))
+    _check_units(own, len(collectives))
     return RankTrace(
         collectives=collectives,
         **_unpacked_intervals(own),
@@ -222,6 +225,13 @@ def _check_buckets(own: _Document, num_collectives: int) -> None:
         _require(max(map(abs, times)) < _MAX_NS, "a bucket's number is out of range")
         _require(bool(bucket.collectives), "a bucket has no collective")
         _require(all(0 <= position < num_collectives for position in bucket.collectives), "a bucket's collective is not there")
+
+
+def _check_units(own: _Document, num_collectives: int) -> None:
+    """Raise ValueError where a unit's exchange is of a collective that is not there."""
+    for unit in own.units:
+        _require(abs(unit.step) < _MAX_NS and len(unit.unit) <= _MAX_TEXT, "a unit's step or name is out of range")
+        _require(0 <= unit.collective < num_collectives, "a unit's collective is not there")
 
 
 def _collectives(own: _Document) -> tuple[Collective, ...]:
