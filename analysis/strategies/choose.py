@@ -76,7 +76,7 @@ def _answered(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: A
 
 
 def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
-    gathered = gather([run for run in runs if _serves_ddp(run)], [world_size])
+    gathered = gather(ddp_runs(runs), [world_size])
     (inputs,) = gathered.at
     known = estimate(inputs)
     memory, memory_cannot = None, "no sharded run on one rank among those given tells what the optimizer keeps"
@@ -95,9 +95,10 @@ def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked)
     ), known.step_s
 
 
-def _serves_ddp(run: Run) -> bool:
-    work = run.info.workload
-    return work is None or follows_ddp(work.kind, run.world_size)
+def ddp_runs(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that DDP's schedule may speak of, benches among them."""
+    works = ((run, run.info.workload) for run in runs)
+    return [run for run, work in works if work is None or follows_ddp(work.kind, run.world_size)]
 
 
 def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:

@@ -4,7 +4,7 @@
 
 Lateness: ranks that each take a stretch between two collectives wait for the slowest at every one of them, not once a
 step. Of N whose stretches have the distribution F the slowest lies where F = 0.5^(1/N); what these add up to beyond the
-slowest whole step is waited in between.
+slowest whole step is waited in between. Not where ranks share cores: what one waits another computes.
 
 The update of a shard: from ranks side by side it was measured. From one rank's, whose optimizer had everything, the part that
 moves bytes shrinks with the shards and the part by tensor does not. AdamW reads and writes seven words an element where a copy
@@ -97,7 +97,7 @@ def _update_share(inputs: ShardedInputs, program: Program, spans_s: Floats, rng:
 
 def _lateness_s(program: Program, samples_s: Floats, inputs: ShardedInputs) -> float:
     """Return what ranks wait for each other at the collectives of a step, beyond being as slow as the slowest whole step."""
-    if inputs.world_size == 1 or inputs.pool.kind == "turns":
+    if inputs.world_size == 1 or inputs.shares_cores:
         return 0.0
     level = 0.5 ** (1 / inputs.world_size)
     stretches_s = [stretch for stretch in _stretches(program, samples_s) if stretch.any()]

@@ -48,7 +48,8 @@ class Wire:
 class ShardedInputs:
     """All that a sharded step of `world_size` ranks rests on. `wires` by collective, those that are needed.
 
-    `blocking`: collectives end before the host goes on, as gloo's do. `profile` is the folder that the times come from.
+    `blocking`: collectives end before the host goes on, as gloo's do. `shares_cores`: a rank that waits leaves its core to
+    another. `profile` is the folder that the times come from.
     """
 
     world_size: int
@@ -58,6 +59,7 @@ class ShardedInputs:
     pool: ComputePool
     wires: dict[str, Wire] = field(default_factory=dict)
     blocking: bool = True
+    shares_cores: bool = False
     profile: str = ""
     drift: float = 0.0
     notes: tuple[str, ...] = ()
@@ -94,6 +96,7 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int) -> S
         pool=pool_of(profile, slowdown=1.0 if profile.world_size > 1 else slowdown),
         wires=wires,
         blocking=hosts.on_cpu,
+        shares_cores=profile.info.oversubscribed or slowdown > 1,
         profile=str(profile.path),
         drift=drift_of(runs),
         notes=tuple(_notes(profile, wires, slowdown)),

@@ -170,6 +170,17 @@ def test_the_verb_says_it_in_a_table_and_in_json(tmp_path: Path, capsys: pytest.
     assert [own["strategy"] for own in choice["answers"]] == ["fsdp"]
 
 
+def test_advice_compares_strategies_where_a_sharded_run_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(path) for path in (plain(tmp_path / "plain"), write_benches(tmp_path / "b4", 4))]
+    assert main(["advise", *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["strategies"] == []
+    words.append(str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)))
+    assert main(["advise", *words]) == 0
+    assert "hsdp on 4 ranks cannot be told, because no all_gather was benched on 2 ranks" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
