@@ -32,7 +32,7 @@ LOGS ?= ../shared/data/nccl_logs
 
 .PHONY: demo test test-quick test-faults check design fuzz clean gpu \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
-	benchmark-testbed-study benchmark-prediction-grid benchmark-training-cost benchmark-data benchmark-ag-news \
+	benchmark-testbed-study benchmark-prediction-grid benchmark-sharded-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-peers benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
 	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid
 
@@ -105,6 +105,9 @@ benchmark-prediction-grid: $(VENV)/installed
 MINUTES ?= 60
 benchmark-foreign-grid: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.foreign_grid --out $(RESULTS) --minutes $(MINUTES)
+
+benchmark-sharded-grid: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.sharded_grid --out $(RESULTS) --minutes $(MINUTES)
 
 benchmark-training-cost: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.training_cost --out $(RESULTS)

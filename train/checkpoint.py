@@ -33,8 +33,9 @@ from commprof.commbench.records.rundir import keep_records, replacing
 from commprof.commbench.records.training import EvaluationMeasurement, StepMeasurement
 from commprof.commbench.units import format_bytes
 from commprof.train.config.types import ProfilingConfig, TrainConfig
+from commprof.train.sharding import is_sharded
 from commprof.train.text.articles import source_identity
-from commprof.train.trainee import Trainee
+from commprof.train.trainee import States, Trainee
 
 _FORMAT = 2  # 1 had no loss scaler
 _KEPT = 2
@@ -106,21 +107,22 @@ class CheckpointKeeper:
 
     def _save(self, done: int, elapsed_s: float) -> None:
         """Let rank 0 write for all; where it cannot, raise its RunFailed on every rank. No rank leaves before it is done."""
+        own = self._trainee.states()
         states = gather_text(" ".join(state.numpy().tobytes().hex() for state in _random_states(self._device)), self._device)
-        failure = self._write(done, elapsed_s, states) if self._context.rank == 0 else ""
+        failure = self._write(done, elapsed_s, own, states) if self._context.rank == 0 else ""
         failure = broadcast_text(failure, self._device)
         if failure:
             raise RunFailed(failure)
 
-    def _write(self, done: int, elapsed_s: float, states: Sequence[str]) -> str:
+    def _write(self, done: int, elapsed_s: float, own: States, states: Sequence[str]) -> str:
         """Write the file and return what went wrong, if anything."""
         document = {
             "format": _FORMAT,
             "step": done,
             "elapsed_s": elapsed_s,
             "config": self._config,
-            "model": self._trainee.module.state_dict(),
-            "optimizer": self._trainee.optimizer.state_dict(),
+            "model": own[0],
+            "optimizer": own[1],
             "scaler": self._trainee.scaler.state_dict(),
             "random_states": [[_from_hex(word) for word in text.split()] for text in states],
         }
@@ -176,9 +178,9 @@ def restore(checkpoint: Checkpoint, trainee: Trainee, context: RankContext) -> N
     if len(seen) > 1:
         raise RunFailed(f"the ranks see checkpoints of different steps {seen}; they need one shared folder, try again")
     try:
-        _check_optimizer(checkpoint.optimizer, trainee.optimizer)
-        trainee.module.load_state_dict(checkpoint.model)
-        trainee.optimizer.load_state_dict(checkpoint.optimizer)
+        if not is_sharded(trainee.model):
+            _check_optimizer(checkpoint.optimizer, trainee.optimizer)
+        trainee.put_back((checkpoint.model, checkpoint.optimizer))
         trainee.scaler.load_state_dict(checkpoint.scaler)
         host, *gpu = checkpoint.random_states[context.rank]
         torch.set_rng_state(host)

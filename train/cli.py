@@ -19,10 +19,12 @@ from commprof.commbench.ranks.launched import detect_rank
 from commprof.commbench.ranks.loading import load_torch
 from commprof.commbench.ranks.stopping import StopRequest
 from commprof.commbench.records.rundir import write_text
+from commprof.commbench.records.training_kind import TrainingKind
 from commprof.commbench.records.types import Workload
 from commprof.commbench.units import format_bytes
 from commprof.commbench.verb import RunName, Verb
 from commprof.train.board import check_tensorboard
+from commprof.train.config.exchange import check_replicas
 from commprof.train.config.limits import BYTES_PER_PARAMETER, least_parameters
 from commprof.train.config.load import dump_config
 from commprof.train.config.schedule import count_steps, samples_per_rank
@@ -59,6 +61,7 @@ def check_train(args: argparse.Namespace) -> None:
     check_gpus(args, config.distributed.backend, flag="distributed.backend=gloo")
     training, _ = prepare_data(config.data, config.model)
     world_size = args.nproc or detect_rank(os.environ).world_size
+    check_replicas(config.distributed, world_size)
     num_steps = count_steps(len(training.labels), config, world_size)
     _check_options(config)
     _check_memory(config, args.nproc or detect_rank(os.environ).local_world_size)
@@ -128,7 +131,7 @@ def train_verb(args: argparse.Namespace) -> int:
     backend = resolve_backend(config.distributed.backend)
     device = rank_device(context, backend)
     resumed = None if args.resume is None else _checkpoint(args, config, context.world_size)
-    alone = context.launcher == "single"
+    alone = context.launcher == "single" and config.distributed.strategy == "ddp"  # one shard needs its mesh too
     with nullcontext() if alone else process_group(context, backend, config.distributed.timeout_s, device) as roll:
         trainee = build_trainee(config, device)
         workload = _workload(config, trainee.model, context.world_size)
@@ -175,12 +178,18 @@ def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workl
         buffer_bytes=broadcast_bytes(model),
         starts_together=distributed.synchronisation == "compute_only",
         dataset=dataset_name(config.data),
-        kind="ddp" if world_size > 1 else "none",
+        kind=_kind(config, world_size),
     )
 
 
+def _kind(config: TrainConfig, world_size: int) -> TrainingKind:
+    if config.distributed.strategy == "ddp":
+        return "ddp" if world_size > 1 else "none"
+    return "hsdp" if config.distributed.strategy == "hsdp" and world_size > 1 else "fsdp2"
+
+
 VERB = Verb(
-    summary="train the text classifier under DDP (plain on one process), recording steps, gradients and traces",
+    summary="train the text classifier under DDP or sharded (plain on one process), recording steps, gradients and traces",
     examples=(
         "commprof train configs/small.yaml --nproc 2 training.max_steps=60",
         "torchrun --nproc-per-node 4 --no-python commprof train configs/large.yaml",

@@ -1,10 +1,12 @@
 """Accuracy on held-out articles, each counted once over all ranks whatever the remainder."""
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.runtime import gather_values
+from commprof.train.sharding import is_sharded
 from commprof.train.text.dataset import EncodedText
 from commprof.train.trainee import Trainee
 
@@ -18,11 +20,12 @@ def evaluate(trainee: Trainee, text: EncodedText, batch_size: int, context: Rank
     module = trainee.module
     module.eval()
     mine = slice(context.rank, None, context.world_size)
+    num_most = -(-len(text.labels) // context.world_size)  # of any rank's: sharded ranks gather parameters together
     tokens, labels = torch.from_numpy(text.tokens[mine]), torch.from_numpy(text.labels[mine])
     totals = torch.zeros(3, dtype=torch.float64)
-    for start in range(0, len(labels), batch_size):
+    for start in range(0, num_most, batch_size):
         with trainee.autocast():
-            logits = module.forward(tokens[start : start + batch_size].to(trainee.device).long())
+            logits = _logits(trainee, tokens[start : start + batch_size])
         wanted = labels[start : start + batch_size].to(trainee.device)
         loss = functional.cross_entropy(logits.float(), wanted, reduction="sum")
         correct = (logits.argmax(1) == wanted).sum()
@@ -30,3 +33,14 @@ def evaluate(trainee: Trainee, text: EncodedText, batch_size: int, context: Rank
     module.train()
     loss_sum, correct_sum, count = (sum(column) for column in zip(*gather_values(totals.tolist(), trainee.device), strict=True))
     return loss_sum / count, correct_sum / count, int(count)
+
+
+def _logits(trainee: Trainee, tokens: Tensor) -> Tensor:
+    """Return a batch's logits; a sharded model gathers its parameters in its hooks, also for a rank that has none left."""
+    batch = tokens.to(trainee.device).long()
+    if not is_sharded(trainee.model):
+        plain: Tensor = trainee.module.forward(batch)
+        return plain
+    filled = batch if len(batch) else batch.new_ones((1, batch.shape[1]))
+    logits: Tensor = trainee.model(filled)
+    return logits[: len(batch)]

@@ -17,7 +17,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDSt
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
-from commprof.train.config.types import DistributedConfig
+from commprof.train.config.exchange import DistributedConfig
 
 Hook = Callable[[Any, GradBucket], Future[Tensor]]
 

@@ -18,6 +18,7 @@ from commprof.commbench.records.rundir import RecordWriter
 from commprof.commbench.records.training import EvaluationMeasurement, StepMeasurement
 from commprof.commbench.timing import device_clock
 from commprof.commbench.units import format_number
+from commprof.train.activations import counting_held
 from commprof.train.board import Plot, board
 from commprof.train.checkpoint import Checkpoint, CheckpointKeeper, drop_later_records
 from commprof.train.config.learning_rate import learning_rate
@@ -25,6 +26,7 @@ from commprof.train.config.schedule import count_steps, samples_per_part, sample
 from commprof.train.config.types import TrainConfig
 from commprof.train.evaluation import evaluate
 from commprof.train.profiling import StepTracer
+from commprof.train.sharding import is_sharded
 from commprof.train.step import train_step
 from commprof.train.text.batches import batches_of, endless, naming_lost_workers
 from commprof.train.text.dataset import EncodedText
@@ -64,8 +66,11 @@ def train(
             rate = learning_rate(config.training, step, num_steps)
             if config.distributed.synchronisation == "compute_only":
                 barrier()  # ranks that compete for memory and cores begin each step together, as in a run that exchanges
-            with tracer.step(step), recorder.step(profiled=tracer.touches(step)):
+            counting = counting_held(trainee.model) if step == begun_step and is_sharded(trainee.model) else nullcontext()
+            with counting as held, tracer.step(step), recorder.step(profiled=tracer.touches(step)):
                 train_step(trainee, stream, recorder, config, learning_rate=rate)
+            if held is not None:
+                recorder.units.tell(optimizer_bytes=trainee.optimizer_bytes(), activation_bytes=held.peak_bytes)
             if keeper is not None or _epoch_ends(step + 1, num_steps, len(loader)):
                 recorder.catch_up()
             if recorder.last is not None:  # on a GPU the step before, and none after the first

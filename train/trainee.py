@@ -8,14 +8,18 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput, RunFailed
-from commprof.train.config.types import DistributedConfig, TrainConfig
+from commprof.train.config.exchange import DistributedConfig
+from commprof.train.config.types import TrainConfig
 from commprof.train.hooks import register_hook
 from commprof.train.model import TextClassifier
+from commprof.train.sharding import is_sharded, own_shard, put_back, sending_shards, sharded, whole_states
 from commprof.train.text.dataset import NUM_CLASSES
+
+States = tuple[dict[str, Any], dict[str, Any]]  # of the model, of the optimizer
 
 _LOW_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -38,7 +42,7 @@ def naming_failed_compilation(rank: int) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainee:
-    """The model (wrapped by DDP where there are peers), its optimizer and what float16's loss is scaled with, on a device."""
+    """The model (under DDP or sharded where there are peers), its optimizer and what float16's loss is scaled with."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -51,24 +55,48 @@ class Trainee:
         """The model itself, out of DDP."""
         return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
 
+    def states(self) -> States:
+        """Return the model's and the optimizer's states, whole on rank 0; sharded ranks take part, all of them."""
+        if is_sharded(self.model):
+            return whole_states(self.model, self.optimizer)
+        return self.module.state_dict(), self.optimizer.state_dict()
+
+    def put_back(self, states: States) -> None:
+        """Load what `states` returned; raises what torch raises where it does not fit."""
+        if is_sharded(self.model):
+            put_back(self.model, self.optimizer, *states)
+            return
+        self.module.load_state_dict(states[0])
+        self.optimizer.load_state_dict(states[1])
+
+    def optimizer_bytes(self) -> int:
+        """Return what this rank's optimizer keeps by itself: of sharded tensors its own shard."""
+        kept = (each for state in self.optimizer.state.values() for each in state.values() if isinstance(each, Tensor))
+        return sum(each.numel() * each.element_size() for each in map(own_shard, kept))
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Compute what follows in the configured precision."""
         return nullcontext() if self.low_precision is None else torch.autocast(self.device.type, self.low_precision)
 
     def sending(self, wanted: bool) -> AbstractContextManager[Any]:
         """Let the forward and backward that follow send gradients, or not (DDP's no_sync)."""
+        if is_sharded(self.model):
+            return sending_shards(self.model, wanted)
         return nullcontext() if wanted or not isinstance(self.model, DistributedDataParallel) else self.model.no_sync()
 
 
 def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
-    """Build model and optimizer, alike on every rank; wrap the model in DDP where a process group is open."""
+    """Build model and optimizer, alike on every rank; wrap or shard the model where a process group is open."""
     training = config.training
     torch.manual_seed(training.seed)
-    model: nn.Module = TextClassifier(config.model, NUM_CLASSES).to(device)
+    plain = TextClassifier(config.model, NUM_CLASSES).to(device)
+    model: nn.Module = plain
     if training.compile:
         model.compile()  # in place, so that parameters keep their names
-    if dist.is_initialized():
+    if dist.is_initialized() and config.distributed.strategy == "ddp":
         model = _distributed(model, config.distributed, device)
+    elif dist.is_initialized():
+        model = sharded(plain, config.distributed, device)
     return Trainee(
         model=model,
         optimizer=torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay),

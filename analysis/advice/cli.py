@@ -3,12 +3,14 @@
 import argparse
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from commprof.analysis.advice.results import Budget
 from commprof.analysis.runs.world_sizes import check_world_sizes
+from commprof.commbench.display.sheet import joined
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info, write_document
@@ -58,15 +60,21 @@ def advise_verb(args: argparse.Namespace) -> int:
     from commprof.analysis.advice.text import advice_sheet
     from commprof.analysis.runs.disturbance import disturbance_text
     from commprof.analysis.runs.load import load_runs
+    from commprof.analysis.strategies.choose import Asked, choose, ddp_runs
+    from commprof.analysis.strategies.inputs import sharded_runs
+    from commprof.analysis.strategies.results import STRATEGIES
+    from commprof.analysis.strategies.text import choice_sheet
 
     runs = load_runs(args.runs)
-    advice = advise(runs, args.world_sizes, budget_of(args))
+    choices = choose(runs, args.world_sizes, Asked(strategies=STRATEGIES)) if sharded_runs(runs) else []
+    advice = replace(advise(ddp_runs(runs), args.world_sizes, budget_of(args)), strategies=tuple(choices))
     if args.out is not None:
         write_document(args.out, advice)
     if args.json:
         sys.stdout.write(msgspec.json.encode(advice).decode() + "\n")
     else:
-        show(advice_sheet(advice, runs, disturbance_text(runs)))
+        shown = [advice_sheet(advice, ddp_runs(runs), disturbance_text(runs)), *([choice_sheet(choices)] if choices else [])]
+        show(joined(shown))
     return 0
 
 

@@ -6,6 +6,12 @@ from pathlib import Path
 
 import msgspec
 
+from commprof.analysis.advice.strategy_arguments import (
+    add_strategy_arguments,
+    answer_strategies,
+    asks_strategy,
+    check_strategies,
+)
 from commprof.analysis.advice.what_if_arguments import add_change_arguments, answer_what_if, asks_what_if, check_changes
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.commbench.display.terminal import show
@@ -25,13 +31,17 @@ def add_predict_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the predictions there (the first folder's analysis/)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_change_arguments(parser)
+    add_strategy_arguments(parser)
 
 
 def check_predict(args: argparse.Namespace) -> None:
     """Raise BadInput for world sizes and changes that mean nothing and folders that are not runs."""
     check_changes(args)
+    check_strategies(args)
+    if asks_strategy(args) and asks_what_if(args):
+        raise BadInput("--strategy compares trainings as they are; leave out what changes them, or --strategy")
     check_world_sizes(args.world_sizes, "-n")
-    if args.out is not None and asks_what_if(args):
+    if args.out is not None and (asks_what_if(args) or asks_strategy(args)):
         raise BadInput("--out keeps a prediction; what would be under another setting is printed only")
     for run in args.runs:
         read_info(run)
@@ -45,6 +55,9 @@ def predict_verb(args: argparse.Namespace) -> int:
     from commprof.analysis.step.assumptions import checked_assumptions
     from commprof.analysis.step.kept import PREDICTIONS_FILE, keep_predictions, keep_predictions_in
 
+    if asks_strategy(args):
+        answer_strategies(load_runs(args.runs), args)
+        return 0
     if asks_what_if(args):
         answer_what_if(load_runs(args.runs), args)
         return 0
@@ -72,6 +85,7 @@ VERB = Verb(
         "commprof predict @train-n1 @bench-n2",
         "commprof predict runs/PROFILE runs/BENCH -n 2 4 8",
         "commprof predict runs/demo --batch 2",
+        "commprof predict runs/PROFILE runs/BENCH --strategy ddp,fsdp,zero2",
     ),
     add_arguments=add_predict_arguments,
     check=check_predict,

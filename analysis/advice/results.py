@@ -5,6 +5,7 @@ from typing import Literal
 
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.step.results import Change
+from commprof.analysis.strategies.results import Choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,10 @@ class Costs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """The document of `commprof advise --json`. `costs` is None where nothing was asked about money."""
+    """The document of `commprof advise --json`. `costs` is None where nothing was asked about money.
+
+    `strategies` compares ways to share the training out, where a sharded run is among those given.
+    """
 
     created_at: str
     profile_run_id: str
@@ -126,3 +130,4 @@ class Advice:
     single_step_s: float
     ranks: tuple[RankAdvice, ...]
     costs: Costs | None
+    strategies: tuple[Choice, ...] = ()

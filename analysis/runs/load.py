@@ -14,6 +14,7 @@ from commprof.analysis.runs.ddp_settings import told_settings
 from commprof.analysis.runs.interval import Interval
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, read_records
+from commprof.commbench.records.sharding import UNITS_FILE, ShardingTimeline
 from commprof.commbench.records.training import GradientTimeline, PaceProbe, StepMeasurement, gradients_file, pace_file
 from commprof.commbench.records.types import (
     CollectiveMeasurement,
@@ -44,6 +45,7 @@ class Run:
     links: tuple[LinkMeasurement, ...] = ()
     gradients_of: dict[int, GradientTimeline] = field(default_factory=dict)
     pace: dict[int, tuple[PaceProbe, ...]] = field(default_factory=dict)
+    units: ShardingTimeline | None = None
 
     @property
     def world_size(self) -> int:
@@ -129,6 +131,7 @@ def load_run(path: Path) -> Run:
         links=tuple(_records(path / "links.jsonl", LinkMeasurement)),
         gradients_of=gradients_of,
         pace={rank: tuple(probes) for rank in steps if (probes := _records(path / pace_file(rank), PaceProbe))},
+        units=_units(path / UNITS_FILE, info),
     )
 
 
@@ -261,3 +264,15 @@ def _records(path: Path, record_type: type[T]) -> list[T]:
 
 def _gradients(path: Path) -> GradientTimeline | None:
     return read_document(path, GradientTimeline) if path.exists() else None
+
+
+def _units(path: Path, info: RunInfo) -> ShardingTimeline | None:
+    if not path.exists():
+        return None
+    found = read_document(path, ShardingTimeline)
+    if found.num_shards * found.num_replicas > info.world_size:
+        raise BadInput(
+            f"{path}: `num_shards` times `num_replicas` is more than the {info.world_size} ranks of run.json; "
+            "restore it or run again"
+        )
+    return found

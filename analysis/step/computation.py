@@ -63,10 +63,10 @@ def draw_computation(
     pool: ComputePool, world_size: int, gradients: GradientTimeline, rng: np.random.Generator, count: int
 ) -> Computation:
     """Return the step of `world_size` ranks: as measured, then in `count` bootstrap draws."""
-    picks = _block_picks(pool.backward_s.shape[1], rng, count)
+    picks = block_picks(pool.backward_s.shape[1], rng, count)
     parts = [np.median(_side_by_side(part, picks), axis=1) for part in (pool.before_s, pool.backward_s, pool.update_s)]
     whole_s = pool.before_s + pool.backward_s + pool.update_s
-    alone_s, slowest_s = _alone_and_slowest(pool.kind, whole_s, picks, world_size)
+    alone_s, slowest_s = alone_and_slowest(pool.kind, whole_s, picks, world_size)
     stretch = slowest_s / sum(parts)  # of the median parts, to the slowest rank's whole step
     before_s, backward_s, update_s = (stretch * part for part in parts)
     return Computation(
@@ -90,11 +90,11 @@ def last_ready_s(gradients: GradientTimeline) -> float:
 def slowest_step_s(pool: ComputePool, world_size: int) -> float:
     """Return the median step of the slowest of `world_size` ranks, had they begun each step together."""
     whole_s = pool.before_s + pool.backward_s + pool.update_s
-    _, slowest_s = _alone_and_slowest(pool.kind, whole_s, np.arange(whole_s.shape[1])[None, :], world_size)
+    _, slowest_s = alone_and_slowest(pool.kind, whole_s, np.arange(whole_s.shape[1])[None, :], world_size)
     return float(slowest_s[0])
 
 
-def _alone_and_slowest(kind: str, whole_s: Floats, picks: NDArray[np.int64], world_size: int) -> tuple[Floats, Floats]:
+def alone_and_slowest(kind: str, whole_s: Floats, picks: NDArray[np.int64], world_size: int) -> tuple[Floats, Floats]:
     """Return the median step of a rank and of the slowest of `world_size` [draws]; `whole_s` [ranks, steps]."""
     if kind == "turns":
         mean_s = np.median(whole_s.mean(axis=0)[picks], axis=1)
@@ -111,7 +111,7 @@ def _side_by_side(part_s: Floats, picks: NDArray[np.int64]) -> Floats:
     return np.moveaxis(part_s[:, picks], 0, 1).reshape(len(picks), -1)
 
 
-def _block_picks(num_steps: int, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+def block_picks(num_steps: int, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     """Return step numbers [1 + count, num_steps]: all in order, then blocks of neighbours, wrapping around."""
     num_blocks = -(-num_steps // _BLOCK)
     starts = rng.integers(num_steps, size=(count, num_blocks, 1))

@@ -98,7 +98,7 @@ def estimate(inputs: StepInputs, setting: Setting = AS_MEASURED) -> Estimate:
     sync_s = buffers_s(inputs, setting)
     before_s = parts * once_s - gradient_s + model * own.update_s + sync_s
     buckets = _buckets(inputs, setting)
-    normal = _standard_normal(len(inputs.cost_ratios))
+    normal = standard_normal(len(inputs.cost_ratios))
     transfer_s = _transfer_s(inputs, setting, buckets) * _carried_factors(inputs, setting, buckets, normal[2])
     copy_s, converting_s = _copies(inputs, setting, buckets)
     ready = np.array([bucket.ready_s for bucket in buckets]) / last_ready_s(inputs.gradients)
@@ -110,8 +110,7 @@ def estimate(inputs: StepInputs, setting: Setting = AS_MEASURED) -> Estimate:
         ready_s, compute_end_s, transfer_s, workers=inputs.workers, contention=inputs.contention, copy_s=copy_s
     )
     compute_s = compute_end_s + copy_s.sum(axis=1) - sync_s
-    pace = np.exp(hypot(PACE_ERROR, sqrt(2) * inputs.drift, inputs.between) * normal[0])
-    exposed = np.exp(EXPOSED_ERROR * normal[1])
+    pace, exposed = model_error(normal, inputs.drift, inputs.between, EXPOSED_ERROR)
     return Estimate(
         step_s=pace * compute_s + exposed * (timelines.end_s - compute_s),
         compute_s=pace * compute_s,
@@ -217,8 +216,17 @@ def _carried_factors(inputs: StepInputs, setting: Setting, buckets: Sequence[Buc
     return factors
 
 
-def _standard_normal(count: int) -> Floats:
+def standard_normal(count: int) -> Floats:
     """Return three rows of draws, the same for every setting, entry 0 being 0: of the pace, of what is exposed, of the wire."""
     normal = np.random.default_rng(0).standard_normal((3, count))
     normal[:, 0] = 0.0
     return normal
+
+
+def model_error(normal: Floats, drift: float, between: float, exposed_error: float) -> tuple[Floats, Floats]:
+    """Return the factors on computation and on exposed communication [draws], entry 0 being 1; the same for every setting.
+
+    `normal` is of `standard_normal`; `drift` of the pace within runs, what runs differ by `between` them, and what exposed
+    communication is off by: relative.
+    """
+    return np.exp(hypot(PACE_ERROR, sqrt(2) * drift, between) * normal[0]), np.exp(exposed_error * normal[1])

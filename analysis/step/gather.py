@@ -37,6 +37,7 @@ from commprof.commbench.records.types import CollectiveMeasurement
 Floats = NDArray[np.float64]
 
 DRAWS = 200
+_SHARDED = "; commprof predict --strategy fsdp tells sharded steps"
 _GLOO_WORKERS = 2  # ProcessGroupGloo::Options.threads
 
 
@@ -98,6 +99,7 @@ def _check_ddp(runs: Sequence[Run]) -> None:
             raise UnusableData(
                 f"{run.path} is {KIND_NAMES[work.kind]} on {run.world_size} rank{'s'[: run.world_size > 1]}, and what is known "
                 "here is DDP's schedule: its step at N is to be measured at N (commprof extrapolate carries measured ones on)"
+                f"{_SHARDED if run.units is not None else ''}"
             )
 
 
@@ -149,7 +151,7 @@ def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel],
         measured_at_n=pool.measured_at_n,
         slowdown=pool.slowdown,
         cost=cost,
-        cost_ratios=_cost_ratios(cost, () if extrapolated else all_reduces_at(benches, world_size), rng),
+        cost_ratios=cost_ratios(cost, () if extrapolated else all_reduces_at(benches, world_size), rng),
         extrapolated=extrapolated,
         workers=_GLOO_WORKERS if hosts.on_cpu else 1,
         contention=NO_CONTENTION,
@@ -186,7 +188,8 @@ def _contended(
     return replace(known, contention=share_cores(beside.info.cores_per_node, ranks_on_cores, threads, known.cost.comm_cores))
 
 
-def _cost_ratios(cost: CostModel, samples: Sequence[CollectiveMeasurement], rng: np.random.Generator) -> Floats:
+def cost_ratios(cost: CostModel, samples: Sequence[CollectiveMeasurement], rng: np.random.Generator) -> Floats:
+    """Return bootstrapped medians over the measured ones [1 + draws, sizes], all 1 where there are no samples."""
     ratios = np.ones((1 + DRAWS, len(cost.message_bytes)))
     if samples:
         ratios[1:] = resampled_medians(samples, rng, DRAWS) / cost.median_s

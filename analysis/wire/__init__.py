@@ -2,5 +2,5 @@
 
 In: runs with collectives.jsonl. Out: `CostModel`s (fit.json): latency, bandwidth, the measured curve, and whether to trust it.
 `other_world_sizes` carries a curve to an N that was not benched; `ceiling` says what the links could carry at best.
-`cli` is `commprof fit`. Called by traces, step, advice, study and report.
+`cli` is `commprof fit`. Called by traces, step, strategies, advice, study and report.
 """

@@ -89,6 +89,26 @@ def _chosen(run: Run, op: str, dtype: str) -> list[CollectiveMeasurement]:
     ]
 
 
+def fit_op_costs(runs: Sequence[Run], op: str, dtype: str = "float32") -> dict[int, CostModel]:
+    """Fit a collective at every world size above one that was benched; several benches of one size are pooled.
+
+    What gloo calls a reduce-scatter is carried out as an all-reduce: nothing but its own bench tells what it costs.
+    """
+    benches = [run for run in _benches(runs) if _chosen(run, op, dtype)]
+    check_one_origin(benches)
+    costs = {}
+    for world_size in sorted({run.world_size for run in benches}):
+        pooled = [run for run in benches if run.world_size == world_size]
+        measured = measured_at(pooled, op, world_size, dtype)
+        costs[world_size] = _incomplete(fit_cost(measured, [r.info.run_id for r in pooled], pooled[0].num_nodes), pooled)
+    return costs
+
+
+def measured_at(runs: Sequence[Run], op: str, world_size: int, dtype: str = "float32") -> list[CollectiveMeasurement]:
+    """Return what these benches timed of a collective on `world_size` ranks."""
+    return [m for run in _benches(runs) if run.world_size == world_size for m in _chosen(run, op, dtype)]
+
+
 def fit_costs(runs: Sequence[Run]) -> dict[int, CostModel]:
     """Fit the all-reduce at every world size above one that was benched; several benches of one size are pooled.
 

@@ -1,21 +1,24 @@
 """The phases of the step under way, each from one mark to another; a trace shows them as ranges of the same names."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from torch.profiler import record_function
 
 from commprof.commbench.recorder.gradients import GradientRecorder
+from commprof.commbench.recorder.units import UnitRecorder
+from commprof.commbench.records.sharding import Mark
 from commprof.commbench.timing import Clock
 
 Phase = Literal["data", "forward", "backward", "optimizer"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
+_BEGINNINGS: Final[dict[Phase, Mark]] = {"forward": "fetched", "backward": "passes", "optimizer": "passed"}
 
 
 class PhaseMarks:
     """Marks of one step at a time. A phase ends with the mark that the next one begins with: no time is lost between them."""
 
-    def __init__(self, clock: Clock, gradients: GradientRecorder) -> None:
-        self._clock, self._gradients = clock, gradients
+    def __init__(self, clock: Clock, gradients: GradientRecorder, units: UnitRecorder) -> None:
+        self._clock, self._gradients, self._units = clock, gradients, units
         self.spans: list[tuple[Phase, Any, Any]] = []
         self._under_way: tuple[Phase, Any, Any] | None = None
 
@@ -27,6 +30,7 @@ class PhaseMarks:
         whole.__enter__()
         self._range = whole
         start = self._clock.mark()
+        self._units.begin_step()
         if first is not None:
             self._begin(first, start)
         return start
@@ -35,6 +39,7 @@ class PhaseMarks:
         """End the step and the phase under way; return its mark."""
         end = self._clock.mark()
         self.end(end)
+        self._units.end_step()
         self._range.__exit__(None, None, None)
         return end
 
@@ -53,6 +58,8 @@ class PhaseMarks:
         end = self._clock.mark() if mark is None else mark
         if name == "backward":
             self._gradients.end(end)
+        elif name == "optimizer":
+            self._units.mark("updated")
         self.spans.append((name, start, end))
         named.__exit__(None, None, None)
 
@@ -61,4 +68,6 @@ class PhaseMarks:
         named.__enter__()
         if name == "backward":
             self._gradients.begin(mark)
+        if name != "data":
+            self._units.mark(_BEGINNINGS[name])
         self._under_way = name, mark, named

@@ -1,6 +1,6 @@
 """A step that was asked for and that the device may not have done yet: its marks, and what is known without the device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from commprof.commbench.recorder.gradients import Backward
 from commprof.commbench.recorder.phases import PHASES, Phase
+from commprof.commbench.recorder.units import Marks
 from commprof.commbench.records.training import StepMeasurement
 from commprof.commbench.timing import Clock
 
@@ -27,6 +28,7 @@ class QueuedStep:
     num_samples: int
     profiled: bool
     synchronised: bool
+    units: Marks = field(default_factory=list)
 
     def measured(self, clock: Clock, *, warmup: bool) -> StepMeasurement:
         """Wait for the device to have done the step, and return its times."""
@@ -57,7 +59,8 @@ class QueuedStep:
         """All marks, each once: where phases follow each other, one's end is the next one's begin."""
         of_phases = [mark for _, start, end in self.spans for mark in (start, end)]
         of_gradients = [] if self.backward is None else self.backward.marks
-        marks = [self.start, self.end, self.read, *of_phases, *self.dropped, *of_gradients]
+        of_units = [mark for _, mark in self.units]
+        marks = [self.start, self.end, self.read, *of_phases, *self.dropped, *of_gradients, *of_units]
         return list({id(mark): mark for mark in marks}.values())
 
 

@@ -27,11 +27,12 @@ from torch import Tensor, nn
 from torch._C._autograd import _profiler_enabled
 
 from commprof.commbench.errors import BadInput, RunFailed
-from commprof.commbench.recorder.gradients import GradientRecorder, bare
+from commprof.commbench.recorder.gradients import GradientRecorder, bare, uncompiled
 from commprof.commbench.recorder.own_work import OwnWork, say
 from commprof.commbench.recorder.pace_probe import PaceRecorder
 from commprof.commbench.recorder.phases import PHASES, Phase, PhaseMarks
 from commprof.commbench.recorder.queued import QueuedStep, on_its_way
+from commprof.commbench.recorder.units import UnitRecorder
 from commprof.commbench.records.rundir import RecordWriter, write_document
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement, gradients_file
 from commprof.commbench.timing import Clock
@@ -76,7 +77,8 @@ class StepRecorder:
         self._first_step = self._step = first_step
         self._own_work = own_work or OwnWork()
         self._gradients = GradientRecorder(model, rank, clock, self._own_work, alone=compute_only)
-        self._phases = PhaseMarks(clock, self._gradients)
+        self.units = UnitRecorder(uncompiled(model), rank, clock, self._own_work)
+        self._phases = PhaseMarks(clock, self._gradients, self.units)
         self._pace = PaceRecorder(folder, rank, next(bare(model).parameters()).device, clock)
         self._in_step = self._told_of_stray = False
         self._exchanges = exchanges and not compute_only
@@ -88,6 +90,7 @@ class StepRecorder:
 
     def __enter__(self) -> Self:
         self._gradients.attach()
+        self.units.attach()
         self._writer = RecordWriter(self._folder / f"steps.rank{self._rank:05d}.jsonl")
         self._own_work.do(self._pace.take, self._step)
         return self
@@ -99,12 +102,15 @@ class StepRecorder:
                 self.take_last_pace()
         finally:
             self._own_work.do_anyway(self._gradients.detach)
+            self._own_work.do_anyway(self.units.release)
             self._writer.__exit__(kind, error, tb)
             self._own_work.do_anyway(self.write_timeline)
+            self._own_work.do_anyway(self.units.write, self._folder)
 
     def leave(self) -> None:
         """End recording on this rank alone: DDP's hook stays and does what DDP does, all other hooks are taken off."""
         self._gradients.release()
+        self.units.release()
         self._writer.__exit__(None, None, None)
 
     @property
@@ -158,6 +164,7 @@ class StepRecorder:
             self._own_work.do(self._pace.take, self._step)
         if self._own_work.ended:
             self._gradients.release()
+            self.units.release()
 
     def abandon_step(self) -> None:
         """End the step begun, without a record."""
@@ -267,6 +274,7 @@ class StepRecorder:
             num_samples=num_samples,
             profiled=profiled,
             synchronised=synchronised,
+            units=self.units.take_step(),
         )
         self._count(num_samples)
         self._step += 1
@@ -290,6 +298,7 @@ class StepRecorder:
         self.last = record
         if record.counts:
             self._gradients.keep(queued.backward)
+            self.units.keep(queued.start, queued.units)
         self._clock.release(queued.marks)
 
     def _is_done(self, queued: QueuedStep) -> bool:

@@ -18,6 +18,7 @@ PLANS = {
         report  report  imports
         health  study   .
         .       advice  .
+        .       strategies .
         .       step    traces
         .       wire    .
         .       .       scaling

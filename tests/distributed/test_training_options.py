@@ -19,6 +19,7 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.records.rundir import read_document, read_info
+from commprof.commbench.records.sharding import UNITS_FILE, ShardingTimeline
 from commprof.commbench.records.training import GradientTimeline, TrainingSummary
 from commprof.train.hooks import delayed
 from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
@@ -34,11 +35,34 @@ def verified(zygote: Zygote, folder: Path, num_ranks: int) -> dict[str, dict[str
     return {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}
 
 
+def recorded_as_it_went(timeline: ShardingTimeline) -> None:
+    """Two blocks and a root over two ranks: what is gathered and reduced, how large, and in which order."""
+    assert (timeline.num_shards, timeline.num_replicas, timeline.num_steps, timeline.num_others) == (2, 1, 5, 0)
+    assert [unit.name for unit in timeline.units] == ["", "encoder.layers.0", "encoder.layers.1"]
+    assert [unit.resharded for unit in timeline.units] == [False, True, True]
+    block = 4 * (4 * 16 * 16 + 4 * 16 + 2 * 16 * 32 + 32 + 16 + 4 * 16)
+    assert [unit.num_bytes for unit in timeline.units[1:]] == [block, block]
+    assert [(unit.gather_dtype, unit.reduce_dtype) for unit in timeline.units] == [("float32", "float32")] * 3
+    assert all(unit.gather_bytes == unit.num_bytes for unit in timeline.units)
+    landed = [(span.until, span.unit) for span in timeline.spans if span.until in ("gather_landed", "reduce_landed")]
+    ahead = [("gather_landed", unit) for unit in (0, 1, 2, 2, 1)]
+    assert [each for each in landed if each[0] == "gather_landed"] == ahead
+    assert [unit for until, unit in landed if until == "reduce_landed"] == [2, 1, 0]
+    gathering = [(span.until, span.unit) for span in timeline.spans if span.gathers and span.until.endswith("ready")]
+    assert gathering == [("ready", 0), ("ready", 1), ("ready", 2), ("back_ready", 2), ("back_ready", 1)]
+    assert timeline.spans[-1].until == "ended"
+
+
 def test_options_give_the_gradients_they_should(zygote: Zygote, tmp_path: Path) -> None:
     rows = verified(zygote, tmp_path, 2)
     difference = {name: row["difference"] for name, row in rows.items()}
     for name in ("static graph", "first bucket", "unused", "delayed", "delayed bf16", "static compute only"):
         assert max(difference[name]) == 0, name
+    for name in ("fsdp recorded", "fsdp resumed", "hsdp resumed", "zero2"):
+        assert max(difference[name]) == 0, name
+    for name in ("fsdp", "hsdp", "fsdp clipped", "fsdp accumulation"):
+        assert max(difference[name]) < 1e-6, name
+    recorded_as_it_went(read_document(tmp_path / "recorded" / UNITS_FILE, ShardingTimeline))
     for name in ("accumulation", "bucket view accumulation"):
         assert 0 < max(difference[name]) < 1e-6, name
     for name in ("bf16", "fp16", "bfloat16", "float16 clipped"):
@@ -54,6 +78,8 @@ def test_three_ranks_evaluate_a_prime_number_of_articles_exactly(zygote: Zygote,
     row = verified(zygote, tmp_path, 3)["evaluation"]
     assert row["count"] == 13
     assert row["got"] == pytest.approx(row["expected"], rel=1e-6)
+    assert row["sharded"][:2] == pytest.approx(row["expected"], rel=1e-5)
+    assert row["sharded"][2] == 13
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from commprof.commbench.errors import BadInput
-from commprof.commbench.records.buckets import CAP_BYTES, FIRST_CAP_BYTES
 from commprof.commbench.records.quantities import MAX_RANKS
+from commprof.train.config.exchange import STRATEGIES, DistributedConfig, check_exchange
 from commprof.train.config.limits import LARGEST
 from commprof.train.config.load import load_config
 
@@ -95,43 +95,6 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DistributedConfig:
-    """`threads_per_rank` 0 shares the host's cores among its ranks.
-
-    `bucket_cap_mb` null keeps DDP's 1 then 25 MiB; a number is the cap of all buckets, the first one's being
-    `first_bucket_mb` where that is set (MiB, as DDP counts).
-    `communication_hook` none sends gradients as they are, fp16 and bf16 in two bytes, powersgd as matrices of rank
-    `powersgd_rank` from step `powersgd_start` on. `gradient_as_bucket_view`, `static_graph` and `find_unused_parameters` are
-    DDP's own.
-
-    `synchronisation` normal overlaps communication with backward as DDP does; delayed sends all buckets once backward has
-    made the last one; compute_only sends no gradients: each rank has a DDP group to itself and does all the rest of a step,
-    which the ranks begin together.
-    """
-
-    backend: str = "auto"
-    threads_per_rank: int = 0
-    bucket_cap_mb: float | None = None
-    first_bucket_mb: float | None = None
-    gradient_as_bucket_view: bool = False
-    static_graph: bool = False
-    find_unused_parameters: bool = False
-    communication_hook: str = "none"
-    powersgd_rank: int = 1
-    powersgd_start: int = 1000
-    synchronisation: str = "normal"
-    timeout_s: float = 120.0
-
-    @property
-    def bucket_caps_bytes(self) -> tuple[int, int]:
-        """The caps of the first bucket and of the others."""
-        cap_bytes = CAP_BYTES if self.bucket_cap_mb is None else int(self.bucket_cap_mb * 2**20)
-        if self.first_bucket_mb is not None:
-            return int(self.first_bucket_mb * 2**20), cap_bytes
-        return (FIRST_CAP_BYTES if self.bucket_cap_mb is None else cap_bytes), cap_bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ProfilingConfig:
     """The first `warmup_steps` of a run stay out of every statistic, and so do the steps that the profiler touches.
 
@@ -174,7 +137,7 @@ _ABOVE_ZERO = {
         *("batch_size", "accumulation", "epochs", "max_steps", "checkpoint_every", "learning_rate", "decay_updates"),
         "clip_norm",
     ),
-    "distributed": ("bucket_cap_mb", "first_bucket_mb", "powersgd_rank", "timeout_s"),
+    "distributed": ("bucket_cap_mb", "first_bucket_mb", "powersgd_rank", "timeout_s", "replicas"),
     "profiling": ("trace_warmup", "trace_repeat"),
 }
 _NOT_NEGATIVE = {
@@ -192,6 +155,7 @@ _CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "distributed": {
         "backend": ("auto", "gloo", "nccl"),
+        "strategy": STRATEGIES,
         "communication_hook": ("none", "fp16", "bf16", "powersgd"),
         "synchronisation": ("normal", "compute_only", "delayed"),
     },
@@ -223,12 +187,14 @@ def check_train_config(config: TrainConfig) -> None:
     _check_model(config.model)
     _check_profiling(config.profiling)
     _check_schedule(config.training)
-    _check_powersgd(config)
-    if config.distributed.static_graph and config.training.accumulation > 1:
-        raise BadInput(
-            f"distributed.static_graph=true cannot go with training.accumulation={config.training.accumulation}: DDP learns "
-            "its graph from a first backward that sends; drop one of them"
-        )
+    training = config.training
+    check_exchange(
+        config.distributed,
+        accumulation=training.accumulation,
+        saves=training.checkpoint_every is not None,
+        precision=training.precision,
+        compiles=training.compile,
+    )
 
 
 def _values(config: TrainConfig, keys: dict[str, tuple[str, ...]]) -> Iterator[tuple[str, float | None]]:
@@ -273,19 +239,4 @@ def _check_schedule(training: TrainingConfig) -> None:
         raise BadInput(
             f"training.decay_updates={training.decay_updates} is not after training.warmup_updates={training.warmup_updates}; "
             "raise the first or lower the second"
-        )
-
-
-def _check_powersgd(config: TrainConfig) -> None:
-    if config.distributed.communication_hook != "powersgd":
-        return
-    if config.distributed.powersgd_start < 2:
-        raise BadInput(
-            f"distributed.powersgd_start={config.distributed.powersgd_start} is too early: "
-            "DDP lays its buckets out anew after the first step; use 2 or more"
-        )
-    if config.training.checkpoint_every is not None:
-        raise BadInput(
-            "training.checkpoint_every saves no state of distributed.communication_hook=powersgd, whose errors and factors are "
-            "each rank's own; set checkpoint_every=null or take another hook"
         )

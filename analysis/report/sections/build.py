@@ -25,6 +25,7 @@ from commprof.analysis.report.sections.predicted import (
     proof,
 )
 from commprof.analysis.report.sections.six_lines import six_lines
+from commprof.analysis.report.sections.strategies import strategy_section
 from commprof.analysis.report.sections.training import training_section
 from commprof.analysis.report.sections.what_if import what_if_section
 from commprof.analysis.runs.keeping import kept
@@ -77,6 +78,7 @@ def build_report(material: Material, page: Path) -> Report:
             (overhead_table(material, predicted),) if predicted else (),
         ),
         bucket_section(material),
+        strategy_section(material),
         _trace_section(material, page),
         training_section(material),
         prediction_section(material, predicted, tuple(material.answers(predicted).values())) if predicted else None,

@@ -20,6 +20,7 @@ from commprof.analysis.traces.all_ranks.groups import NO_GROUP, GroupStep, kinds
 from commprof.analysis.traces.all_ranks.matching import MatchedCollective, Matching, by_kind, match_collectives
 from commprof.analysis.traces.all_ranks.pipeline import StageTime, find_stages, stage_times
 from commprof.analysis.traces.all_ranks.stragglers import Stragglers, find_stragglers
+from commprof.analysis.traces.all_ranks.units import UnitStep, rank_units
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.spans import merged
@@ -66,6 +67,7 @@ class TraceAnalysis:
     waiting_share: float | None
     groups: tuple[GroupStep, ...] = ()
     stages: tuple[StageTime, ...] = ()
+    units: tuple[UnitStep, ...] = ()
 
 
 def analyse_traces(
@@ -107,6 +109,7 @@ def analyse_traces(
         waiting_share=_waiting_share([one for one in matching.matched if one.complete], waited_ns),
         groups=tuple(kinds_of_ranks(by_rank, world_size)),
         stages=tuple(stage_times(by_rank, stage_of, clocks)),
+        units=tuple(unit for rank, own in by_rank.items() for unit in rank_units(rank, own, ready[rank])),
     )
 
 

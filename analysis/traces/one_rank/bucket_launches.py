@@ -54,7 +54,7 @@ class BucketLaunch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Spans:
+class Spans:
     """Events of one kind and one thread, in order of time."""
 
     row: Int64s
@@ -87,7 +87,7 @@ def bucket_launches(
 
     `rows` are the collectives' events and `launched` their launch calls, both in the collectives' order; None for gloo.
     """
-    spans = next((own for name in _CALLS if (own := _by_thread(events, name.__eq__))), {})
+    spans = next((own for name in _CALLS if (own := cpu_spans(events, name.__eq__))), {})
     positions = [index for index, own in enumerate(collectives) if own.op == "all_reduce"]
     of_row = _by_shape(events, spans, rows, positions) if launched is None else _by_launch(events, spans, launched, positions)
     by_step: dict[int, list[_Call]] = defaultdict(list)
@@ -110,9 +110,7 @@ def _calls(events: Columns, step_at: StepAt, of_row: Mapping[int, Sequence[int]]
         yield _Call(step=step, thread=int(events.thread[row]), start_ns=events.span_ns(row)[0], collectives=tuple(of_row[row]))
 
 
-def _by_launch(
-    events: Columns, spans: Mapping[int, _Spans], launched: Launch, positions: Sequence[int]
-) -> dict[int, list[int]]:
+def _by_launch(events: Columns, spans: Mapping[int, Spans], launched: Launch, positions: Sequence[int]) -> dict[int, list[int]]:
     """Return by a call's row the collectives whose kernels were launched within it."""
     found: dict[int, list[int]] = defaultdict(list)
     for index in positions:
@@ -123,7 +121,7 @@ def _by_launch(
     return found
 
 
-def _by_shape(events: Columns, spans: Mapping[int, _Spans], rows: Int64s, positions: Sequence[int]) -> dict[int, list[int]]:
+def _by_shape(events: Columns, spans: Mapping[int, Spans], rows: Int64s, positions: Sequence[int]) -> dict[int, list[int]]:
     """Return by a call's row the one collective that it launched; none of a shape that has not as many of both."""
     calls = np.sort(np.concatenate([own.row for own in spans.values()])) if spans else rows[:0]
     called: dict[str, list[int]] = defaultdict(list)
@@ -160,7 +158,7 @@ class _Range:
 def _ranges(events: Columns, step_at: StepAt) -> dict[int, list[_Range]]:
     """Return the marked buckets by step, in order of time."""
     found: dict[int, list[_Range]] = defaultdict(list)
-    for thread, own in _by_thread(events, lambda word: _RANGE.fullmatch(word) is not None).items():
+    for thread, own in cpu_spans(events, lambda word: _RANGE.fullmatch(word) is not None).items():
         for row, step in zip(own.row.tolist(), step_at(own.start_ns).tolist(), strict=True):
             start_ns, end_ns = events.span_ns(row)
             marked = _RANGE.fullmatch(events.names[events.name[row]])
@@ -215,16 +213,16 @@ class _Backward:
     """Autograd's operators by thread with their steps and where each step begins, and when each forward pass of DDP ended."""
 
     events: Columns
-    operators: Mapping[int, _Spans]
+    operators: Mapping[int, Spans]
     steps: Mapping[int, Int64s]
     first: Mapping[int, Mapping[int, int]]
     forward_ends_ns: Int64s
 
     @classmethod
     def of(cls, events: Columns, step_at: StepAt) -> "_Backward":
-        operators = _by_thread(events, lambda word: word.startswith(_AUTOGRAD))
+        operators = cpu_spans(events, lambda word: word.startswith(_AUTOGRAD))
         steps = {thread: step_at(own.start_ns) for thread, own in operators.items()}
-        ends = [own.end_ns for own in _by_thread(events, lambda word: word == _FORWARD).values()]
+        ends = [own.end_ns for own in cpu_spans(events, lambda word: word == _FORWARD).values()]
         return cls(
             events=events,
             operators=operators,
@@ -262,12 +260,10 @@ def _first_positions(steps: Int64s) -> dict[int, int]:
     return dict(zip(found.tolist(), first.tolist(), strict=True))
 
 
-def _by_thread(events: Columns, wanted: Callable[[str], bool]) -> dict[int, _Spans]:
+def cpu_spans(events: Columns, wanted: Callable[[str], bool]) -> dict[int, Spans]:
     """Return the CPU's events of such names, by thread."""
     telling = np.array([wanted(name) for name in events.names], dtype=bool)
     rows = np.flatnonzero(telling[events.name] & ~events.in_category(*_ON_GPU))
     rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
     own = {thread: rows[events.thread[rows] == thread] for thread in np.unique(events.thread[rows]).tolist()}
-    return {
-        thread: _Spans(row=mine, start_ns=events.start_ns[mine], end_ns=events.end_ns(mine)) for thread, mine in own.items()
-    }
+    return {thread: Spans(row=mine, start_ns=events.start_ns[mine], end_ns=events.end_ns(mine)) for thread, mine in own.items()}

@@ -24,7 +24,7 @@ Number = TypeVar("Number", np.float64, np.int32, np.int64)
 Int64s = NDArray[np.int64]
 _MAX_US = 4e15  # the year 2096, in microseconds since 1970; with as late a base it is still an int64 of nanoseconds
 _MAX_DURATION_US = 1e12
-_DETAILED = re.compile("nccl|gloo:|record_param_comms|c10d::allreduce_")
+_DETAILED = re.compile("nccl|gloo:|record_param_comms|c10d::(?:allreduce_|_allgather_base_|_reduce_scatter_base_)")
 _MODULE = "nn.Module: "  # of the Python frames those that are kept: few, and they say what a kernel was launched for
 _MAX_NAMES_LENGTH = 2**29
 

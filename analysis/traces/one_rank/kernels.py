@@ -45,11 +45,12 @@ def message_bytes(op: str, details: Details) -> int | None:
         total = max(details.in_elements, details.out_elements or 0) * size
         return total if total < _MAX_MESSAGE_BYTES else None
     if op in OPERATIONS and not OPERATIONS[op].shared:
-        return _input_bytes(details.input_shapes, details.input_types)
+        return tensor_bytes(details.input_shapes, details.input_types)
     return None
 
 
-def _input_bytes(shapes: Any, types: Any) -> int | None:  # noqa: ANN401 - any JSON at all
+def tensor_bytes(shapes: Any, types: Any) -> int | None:  # noqa: ANN401 - any JSON at all
+    """Return the bytes of tensors of these shapes and types; None where the trace does not say."""
     if not isinstance(shapes, list) or not isinstance(types, list) or len(shapes) != len(types):
         return None
     total = 0

@@ -27,11 +27,13 @@ from commprof.analysis.traces.one_rank.kineto import ReadingNotes, Trace, TraceH
 from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.spans import NONE, Intervals, common, merged, union, without
 from commprof.analysis.traces.one_rank.steps import NO_STEP, Steps, StepWindow, find_steps, place_orphans, step_at
+from commprof.analysis.traces.one_rank.unit_exchanges import UnitExchange, unit_exchanges
 from commprof.analysis.traces.one_rank.work.kinds import KernelTime, KindTime, Launching, kind_times, launching, likely_kernels
 from commprof.analysis.traces.one_rank.work.modules import ModuleTime, module_times
 
 _MARK = re.compile(r"ProfilerStep#|Optimizer\.step#")
-_HOOK = re.compile(r"bucket \d{1,6}")  # commprof's range around a communication hook
+# Ranges that may wait for the wire: commprof's around a communication hook, fully_shard's around its collectives.
+_HOOK = re.compile(r"bucket \d{1,6}|FSDP::(?:all_gather|post_backward_reduce)(?: \(.*\))?$")
 _LEAF = re.compile(r"aten::")
 _CPU_COMMUNICATION = re.compile(r"c10d::|record_param_comms|gloo:|nccl:")
 _SYNCHRONISES = re.compile(
@@ -58,7 +60,8 @@ class Orphans:
 class RankTrace:
     """One rank's trace, reduced. `lag_ns` is how far the GPU's steps end behind the CPU's (median), where there are both.
 
-    `buckets` are DDP's whose all-reduces are among the collectives. `span_ns` is all recorded time, `begin_ns` its beginning.
+    `buckets` are DDP's whose all-reduces are among the collectives, `units` fully_shard's exchanges; a training has one of
+    them. `span_ns` is all recorded time, `begin_ns` its beginning.
     `steps_from` says what the steps were found from where the profiler marks none. `idle_sync` and `idle_data` are the parts of
     `launch_idle` in which the host waited for the GPU or loaded data. `likely` are kernels that may communicate and count as
     computation. `not_understood` are categories of events that say nothing to us, with their numbers. `modules` are what
@@ -89,6 +92,7 @@ class RankTrace:
     likely: tuple[KernelTime, ...] = ()
     not_understood: tuple[tuple[str, int], ...] = ()
     modules: tuple[ModuleTime, ...] = ()
+    units: tuple[UnitExchange, ...] = ()
 
 
 def reduce_trace(trace: Trace, table: KernelTable = DEFAULT_TABLE) -> RankTrace:
@@ -117,6 +121,7 @@ def _reduce_gpu(trace: Trace, found: Steps, on_gpu: NDArray[np.bool_], table: Ke
     collectives = gpu_collectives(events, communicating_rows, launches, own_step, table)
     launched = launches.of_correlations(events.correlation[communicating_rows])
     on_cpu = () if found.on_gpu else steps
+    units, _ = unit_exchanges(events, partial(step_at, on_cpu), collectives, launched)
     launch_idle = _launch_idle(merged(*covered), events.start_ns[rows], launch.end_ns, launch.known)
     idle_sync, idle_data = _idle_causes(events, launch_idle)
     ends = {window.number: window.end_ns for window in on_cpu}
@@ -130,7 +135,8 @@ def _reduce_gpu(trace: Trace, found: Steps, on_gpu: NDArray[np.bool_], table: Ke
         on_gpu=True,
         windows=windows or _whole(events, rows),
         collectives=collectives,
-        buckets=bucket_launches(events, partial(step_at, on_cpu), communicating_rows, collectives, launched),
+        buckets=() if units else bucket_launches(events, partial(step_at, on_cpu), communicating_rows, collectives, launched),
+        units=units,
         compute=covered[0],
         memory=covered[1],
         launch_idle=launch_idle,
@@ -162,7 +168,8 @@ def _reduce_cpu(trace: Trace, found: Steps) -> RankTrace:
     work = merged(without(work, hooks), leaves)
     waits = _covered(events, np.flatnonzero(own & main & named))
     rows = gloo_rows(events)
-    collectives = gloo_collectives(events, rows, step_at(steps, events.start_ns[rows]))
+    called = gloo_collectives(events, rows, step_at(steps, events.start_ns[rows]))
+    units, collectives = unit_exchanges(events, partial(step_at, steps), called, None)
     return RankTrace(
         path=str(trace.path),
         header=trace.header,
@@ -170,7 +177,8 @@ def _reduce_cpu(trace: Trace, found: Steps) -> RankTrace:
         on_gpu=False,
         windows=steps or _whole(events, np.arange(len(events))),
         collectives=collectives,
-        buckets=bucket_launches(events, partial(step_at, steps), rows, collectives, None),
+        buckets=() if units else bucket_launches(events, partial(step_at, steps), rows, collectives, None),
+        units=units,
         compute=without(work, waits),
         memory=NONE,
         launch_idle=NONE,

@@ -25,6 +25,7 @@ from commprof.analysis.traces.one_rank.rank_trace import Orphans, RankTrace
 from commprof.analysis.traces.one_rank.spans import Intervals
 from commprof.analysis.traces.one_rank.steps import StepWindow
 from commprof.analysis.traces.one_rank.stream import Limits, TraceText
+from commprof.analysis.traces.one_rank.unit_exchanges import UnitExchange
 from commprof.analysis.traces.one_rank.work.kinds import KernelTime, KindTime, Launching
 from commprof.analysis.traces.one_rank.work.modules import ModuleTime
 from commprof.commbench.errors import BadInput
@@ -98,6 +99,7 @@ class _Document:
     likely: tuple[KernelTime, ...] = ()
     not_understood: tuple[tuple[str, int], ...] = ()
     modules: tuple[ModuleTime, ...] = ()
+    units: tuple[UnitExchange, ...] = ()
 
 
 def write_reduced(path: Path, trace: RankTrace) -> int:
@@ -178,6 +180,7 @@ def _unpacked(own: _Document) -> RankTrace:
     _check(own)
     collectives = _collectives(own)
     _check_buckets(own, len(collectives))
+    _check_units(own, len(collectives))
     return RankTrace(
         collectives=collectives,
         **_unpacked_intervals(own),
@@ -225,6 +228,13 @@ def _check_buckets(own: _Document, num_collectives: int) -> None:
         _require(max(map(abs, times)) < _MAX_NS, "a bucket's number is out of range")
         _require(bool(bucket.collectives), "a bucket has no collective")
         _require(all(0 <= position < num_collectives for position in bucket.collectives), "a bucket's collective is not there")
+
+
+def _check_units(own: _Document, num_collectives: int) -> None:
+    """Raise ValueError where a unit's exchange is of a collective that is not there."""
+    for unit in own.units:
+        _require(abs(unit.step) < _MAX_NS and len(unit.unit) <= _MAX_TEXT, "a unit's step or name is out of range")
+        _require(0 <= unit.collective < num_collectives, "a unit's collective is not there")
 
 
 def _collectives(own: _Document) -> tuple[Collective, ...]:

@@ -12,10 +12,12 @@ from commprof.analysis.traces.all_ranks.groups import summarise_groups
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, all_collectives
 from commprof.analysis.traces.all_ranks.kernel_kinds import summarise_kinds, summarise_launching, summarise_modules
 from commprof.analysis.traces.all_ranks.parts import PartTimes, part_times
+from commprof.analysis.traces.all_ranks.units import summarise_units
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.shown.groups import group_blocks, stage_blocks, unknown_words, with_group
 from commprof.analysis.traces.shown.kinds import kind_blocks, module_blocks
 from commprof.analysis.traces.shown.tables import bucket_blocks, cost_sentences
+from commprof.analysis.traces.shown.unit_tables import unit_blocks
 from commprof.commbench.display.sheet import Block, Column, Row, Table, Words, joined, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
@@ -38,7 +40,7 @@ _COLLECTIVE_COLUMNS = (
 
 def analysis_sheet(analysis: TraceAnalysis) -> list[Block]:
     """Lay out findings, budgets, collectives and stragglers."""
-    parts = [_findings, _budgets, _kinds, _modules, _groups, _stages, _collectives, _buckets, _stragglers]
+    parts = [_findings, _budgets, _kinds, _modules, _groups, _stages, _collectives, _buckets, _units, _stragglers]
     return joined([part(analysis) for part in parts])
 
 
@@ -159,6 +161,10 @@ def _collective_row(own: CollectiveSummary) -> Row:
     )
 
 
+def _units(analysis: TraceAnalysis) -> list[Block]:
+    return unit_blocks(analysis.units)
+
+
 def _buckets(analysis: TraceAnalysis) -> list[Block]:
     return bucket_blocks(analysis.buckets)
 
@@ -212,6 +218,8 @@ def analysis_document(analysis: TraceAnalysis) -> dict[str, Any]:
         "stragglers": analysis.stragglers,
         "buckets": summarise_buckets(analysis.buckets),
         "bucket_steps": analysis.buckets,
+        "units": summarise_units(analysis.units),
+        "unit_steps": analysis.units,
         "costs": analysis.costs,
     }
 

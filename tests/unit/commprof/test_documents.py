@@ -19,6 +19,7 @@ MODULES = [
     import_module(f"commprof.{name}")
     for name in (
         "commbench.records.types",
+        "commbench.records.sharding",
         "commbench.records.training",
         "commbench.machine.facts",
         "commbench.bench.plan",

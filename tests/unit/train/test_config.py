@@ -4,8 +4,9 @@ import pytest
 
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
+from commprof.train.config.exchange import DistributedConfig
 from commprof.train.config.load import dump_config
-from commprof.train.config.types import DistributedConfig, TrainConfig, load_train_config
+from commprof.train.config.types import TrainConfig, load_train_config
 from tests import ROOT
 
 

@@ -1,0 +1,84 @@
+"""What a report says of sharding: each strategy's step and memory, and when the units' collectives are under way."""
+
+from commprof.analysis.report.figures.predictions import ranks
+from commprof.analysis.report.figures.units import unit_figure
+from commprof.analysis.report.numbers.data import Material
+from commprof.analysis.report.page.html import Picture, Section, Table
+from commprof.analysis.strategies.choose import Asked, choose
+from commprof.analysis.strategies.inputs import sharded_runs
+from commprof.analysis.strategies.results import STRATEGIES, STRATEGY_NAMES, Choice, StrategyAnswer
+from commprof.analysis.strategies.text import verdict
+from commprof.commbench.errors import BadInput, UnusableData
+from commprof.commbench.records.sharding import UNITS_FILE
+from commprof.commbench.units import format_bytes, format_seconds
+
+_HEAD = ("Ranks", "Strategy", "Copies x shards", "Step", "90 % interval", "Exposed", "A rank's memory")
+
+
+def strategy_section(material: Material) -> Section | None:
+    """Return the choice at every benched world size; None where no run was sharded."""
+    if not sharded_runs(material.runs):
+        return None
+    try:
+        choices = choose(material.runs, (), Asked(strategies=STRATEGIES))
+    except (BadInput, UnusableData) as error:
+        return Section(name="strategies", title="Sharding strategies", sentences=(f"Nothing is predicted, because {error}.",))
+    told = [(choice, answer) for choice in choices for answer in choice.answers if not answer.cannot]
+    silent = [
+        f"{a.strategy} on {ranks(a.world_size)} cannot be told, because {a.cannot}."
+        for c in choices
+        for a in c.answers
+        if a.cannot
+    ]
+    return Section(
+        name="strategies",
+        title="Sharding strategies",
+        sentences=(
+            *(f"{verdict(choice)}." for choice in choices),
+            "A unit is a module that was sharded by itself: its parameters are gathered before it computes, its gradients are "
+            "reduced behind its backward.",
+        ),
+        pictures=_pictures(told, tuple(f"{run.path.name}/{UNITS_FILE}" for run in sharded_runs(material.runs))),
+        tables=(_table(told),) if told else (),
+        remarks=tuple(silent),
+    )
+
+
+def _pictures(told: list[tuple[Choice, StrategyAnswer]], sources: tuple[str, ...]) -> tuple[Picture, ...]:
+    """Draw the fastest sharded answer on the most ranks."""
+    drawn = [answer for _, answer in told if answer.exchanges]
+    if not drawn:
+        return ()
+    most = max(answer.world_size for answer in drawn)
+    answer = min((own for own in drawn if own.world_size == most), key=lambda own: own.step_s or 0.0)
+    assert answer.step_s is not None and answer.exposed_s is not None
+    name = f"{answer.strategy.upper()} on {ranks(most)}"
+    return (
+        Picture(
+            name="units",
+            title=f"Units of a step: {name}, predicted",
+            figure=unit_figure(answer.exchanges, answer.step_s),
+            alt=f"When each unit of {name} gathers and reduces; the step takes {format_seconds(answer.step_s)}, "
+            f"{format_seconds(answer.exposed_s)} of it exposed communication.",
+            caption=f"Medians, as predicted; {STRATEGY_NAMES[answer.strategy]}. {'; '.join(answer.assumptions)}.",
+            sources=sources,
+        ),
+    )
+
+
+def _table(told: list[tuple[Choice, StrategyAnswer]]) -> Table:
+    rows = []
+    for _, answer in told:
+        assert answer.step_s is not None and answer.interval_s is not None and answer.exposed_s is not None
+        span = f"{format_seconds(answer.interval_s.low)} to {format_seconds(answer.interval_s.high)}"
+        memory = "unknown" if answer.memory is None else format_bytes(answer.memory.total)
+        shape = f"{answer.num_replicas} x {answer.num_shards}"
+        times = (format_seconds(answer.step_s), span, format_seconds(answer.exposed_s))
+        rows.append((str(answer.world_size), answer.strategy, shape, *times, memory))
+    return Table(
+        title="Strategies, predicted",
+        head=_HEAD,
+        rows=tuple(rows),
+        words=frozenset({1, 2}),
+        note="As commprof predict --strategy tells it.",
+    )

@@ -1,0 +1,151 @@
+"""Which strategy is the fastest of those that fit? Each asked for is answered, or refused with the reason.
+
+Two strategies are within noise of each other where the draws, which all share the machine's pace, do not put one before the
+other in 90 %.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commprof.analysis.runs.load import Run, check_combinable, select
+from commprof.analysis.runs.world_sizes import check_world_sizes
+from commprof.analysis.step.estimate import estimate, interval
+from commprof.analysis.step.gather import gather
+from commprof.analysis.strategies.estimate import ShardedEstimate, estimate_sharded
+from commprof.analysis.strategies.inputs import ShardedInputs, sharded_inputs, sharded_runs
+from commprof.analysis.strategies.memory import ddp_memory, sharded_memory
+from commprof.analysis.strategies.results import Choice, Memory, Strategy, StrategyAnswer, UnitExchange
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.training_kind import follows_ddp
+
+Floats = NDArray[np.float64]
+
+_TOLD_APART = 0.9
+_BLOCKING = "a collective ends before the rank goes on, as gloo's do: nothing hides"
+_STREAMS = "gathers and reductions hide behind computation, which they are assumed not to slow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked: strategies, HSDP's copies, whether the next unit is gathered ahead, and the bytes a rank may take."""
+
+    strategies: tuple[Strategy, ...]
+    replicas: int = 2
+    prefetch: bool = True
+    memory_bytes: int | None = None
+
+
+def choose(runs: Sequence[Run], world_sizes: Iterable[int], asked: Asked) -> list[Choice]:
+    """Answer every strategy at each world size, by default at those that were benched.
+
+    Raises BadInput for runs that cannot be combined or world sizes that mean nothing, UnusableData without any bench.
+    """
+    check_combinable(runs)
+    sizes = sorted(set(world_sizes)) or sorted({run.world_size for run in select(runs, kind="bench") if run.world_size > 1})
+    check_world_sizes(sizes, "-n")
+    if not sizes:
+        raise UnusableData("no bench run among those given; run commprof bench --nproc N and name its folder too")
+    return [_choice(runs, n, asked) for n in sizes]
+
+
+def _choice(runs: Sequence[Run], world_size: int, asked: Asked) -> Choice:
+    found = [_answered(runs, strategy, world_size, asked) for strategy in asked.strategies]
+    able = {answer.strategy: draws for answer, draws in found if draws is not None and answer.fits is not False}
+    fastest = min(able, key=lambda strategy: float(able[strategy][0]), default=None)
+    alike = () if fastest is None else tuple(own for own in able if own != fastest and not _apart(able[fastest], able[own]))
+    return Choice(world_size=world_size, answers=tuple(answer for answer, _ in found), fastest=fastest, within_noise=alike)
+
+
+def _apart(first_s: Floats, second_s: Floats) -> bool:
+    return float(np.mean(first_s[1:] < second_s[1:])) >= _TOLD_APART
+
+
+def _answered(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats | None]:
+    """Return the answer and the draws of its step, None where it cannot be told."""
+    try:
+        own = _ddp if strategy == "ddp" else _sharded
+        answer, step_s = own(runs, strategy, world_size, asked)
+    except UnusableData as error:
+        return StrategyAnswer(strategy=strategy, world_size=world_size, cannot=str(error)), None
+    if answer.memory is None or asked.memory_bytes is None:
+        return answer, step_s
+    return replace(answer, fits=answer.memory.total <= asked.memory_bytes), step_s
+
+
+def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
+    gathered = gather(ddp_runs(runs), [world_size])
+    (inputs,) = gathered.at
+    known = estimate(inputs)
+    memory, memory_cannot = None, "no sharded run on one rank among those given tells what the optimizer keeps"
+    if timelines := [run.units for run in sharded_runs(runs) if run.units is not None]:
+        memory, memory_cannot = _told(lambda: ddp_memory(timelines[-1], bucket_view=inputs.workload.gradient_as_bucket_view))
+    return StrategyAnswer(
+        strategy=strategy,
+        world_size=world_size,
+        step_s=float(known.step_s[0]),
+        interval_s=interval(known.step_s),
+        exposed_s=float(known.exposed_s[0]),
+        num_replicas=world_size,
+        memory=memory,
+        memory_cannot=memory_cannot,
+        assumptions=("as commprof predict tells it without --strategy",),
+    ), known.step_s
+
+
+def ddp_runs(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that DDP's schedule may speak of, benches among them."""
+    works = ((run, run.info.workload) for run in runs)
+    return [run for run, work in works if work is None or follows_ddp(work.kind, run.world_size)]
+
+
+def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
+    inputs = sharded_inputs(runs, world_size, asked.replicas if strategy == "hsdp" else 1)
+    resharded = strategy != "zero2"
+    known = estimate_sharded(inputs, resharded=resharded, prefetch=asked.prefetch)
+    memory, memory_cannot = _told(
+        lambda: sharded_memory(inputs.timeline, inputs.num_shards, resharded=resharded, prefetch=asked.prefetch)
+    )
+    return StrategyAnswer(
+        strategy=strategy,
+        world_size=world_size,
+        step_s=float(known.step_s[0]),
+        interval_s=interval(known.step_s),
+        exposed_s=float(known.exposed_s[0]),
+        num_shards=inputs.num_shards,
+        num_replicas=inputs.num_replicas,
+        memory=memory,
+        memory_cannot=memory_cannot,
+        assumptions=(_BLOCKING if inputs.blocking else _STREAMS, *inputs.notes),
+        exchanges=_exchanges(inputs, known),
+    ), known.step_s
+
+
+def _told(memory: Callable[[], Memory]) -> tuple[Memory | None, str]:
+    try:
+        return memory(), ""
+    except UnusableData as error:
+        return None, str(error)
+
+
+def _exchanges(inputs: ShardedInputs, known: ShardedEstimate) -> tuple[UnitExchange, ...]:
+    units = inputs.timeline.units
+    return tuple(
+        UnitExchange(
+            what=each.what,
+            unit=units[each.unit].name or "(root)",
+            direction=each.direction,
+            num_bytes=_num_bytes(inputs, each.what, each.unit),
+            start_s=float(each.start_s[0]),
+            done_s=float(each.done_s[0]),
+        )
+        for each in known.played.exchanges
+    )
+
+
+def _num_bytes(inputs: ShardedInputs, what: str, unit: int) -> int:
+    own = inputs.timeline.units[unit]
+    whole = own.gather_bytes if what == "gather" else own.reduce_bytes
+    return whole // inputs.num_shards if what == "all_reduce" else whole

@@ -1,0 +1,171 @@
+"""What a sharded step rests on: runs -> units and times of a rank, and the wire of its shards' group and of its copies'.
+
+Units and times come from a compute-only run of as many ranks over as many shards where there is one; else from a run on one
+rank, sharded over itself. The wire is what each collective's own bench at that number of ranks says, never a share of
+another's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commprof.analysis.runs.load import Run, select
+from commprof.analysis.step.computation import ComputePool
+from commprof.analysis.step.drift import drift_of
+from commprof.analysis.step.gather import cost_ratios
+from commprof.analysis.step.pools import pool_of
+from commprof.analysis.wire.benched import fit_op_costs, measured_at
+from commprof.analysis.wire.cost import cost_s
+from commprof.analysis.wire.other_world_sizes import carry_cost
+from commprof.analysis.wire.results import CostModel
+from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.sharding import ShardingTimeline
+
+Floats = NDArray[np.float64]
+
+_OP_NAMES = {"gather": "all_gather", "reduce": "reduce_scatter", "all_reduce": "all_reduce"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """The cost of one collective among so many ranks, and bootstrapped medians over the measured ones [1 + draws, sizes]."""
+
+    cost: CostModel
+    ratios: Floats
+    extrapolated: bool
+
+    def seconds(self, num_bytes: int) -> Floats:
+        """Return what a collective of these bytes takes alone [1 + draws]."""
+        places = np.log(self.cost.message_bytes)
+        drawn: Floats = np.array([np.interp(log(max(1, num_bytes)), places, row) for row in self.ratios])
+        return cost_s(self.cost, num_bytes) * drawn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardedInputs:
+    """All that a sharded step of `world_size` ranks rests on. `wires` by collective, those that are needed.
+
+    `blocking`: collectives end before the host goes on, as gloo's do. `shares_cores`: a rank that waits leaves its core to
+    another. `profile` is the folder that the times come from.
+    """
+
+    world_size: int
+    num_shards: int
+    num_replicas: int
+    timeline: ShardingTimeline
+    pool: ComputePool
+    wires: dict[str, Wire] = field(default_factory=dict)
+    blocking: bool = True
+    shares_cores: bool = False
+    profile: str = ""
+    drift: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def extrapolated(self) -> bool:
+        return any(wire.extrapolated for wire in self.wires.values())
+
+
+def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int) -> ShardedInputs:
+    """Collect what is known of a sharded step; raise UnusableData where what it needs was not measured."""
+    if world_size % num_replicas:
+        raise UnusableData(f"{num_replicas} copies do not divide {world_size} ranks; use --replicas with a divisor of it")
+    num_shards = world_size // num_replicas
+    profile = _profile(runs, world_size, num_shards)
+    assert profile.units is not None
+    benches = [run for run in select(runs, kind="bench") if run.world_size > 1]
+    if not benches:
+        raise UnusableData("no bench run among those given; run commprof bench all_gather --nproc N, and reduce_scatter")
+    hosts = min(benches, key=lambda run: abs(run.world_size - world_size)).info
+    wires = {}
+    if num_shards > 1:
+        wires["gather"] = _wire(runs, "gather", num_shards, on_cpu=hosts.on_cpu)
+        wires["reduce"] = _wire(runs, "reduce", num_shards, on_cpu=hosts.on_cpu)
+    if num_replicas > 1:
+        wires["all_reduce"] = _wire(runs, "all_reduce", num_replicas, on_cpu=hosts.on_cpu)
+    ranks_on_cores = -(-world_size // (hosts.num_machines or hosts.num_nodes)) if hosts.on_cpu else 0
+    slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
+    return ShardedInputs(
+        world_size=world_size,
+        num_shards=num_shards,
+        num_replicas=num_replicas,
+        timeline=profile.units,
+        pool=pool_of(profile, slowdown=1.0 if profile.world_size > 1 else slowdown),
+        wires=wires,
+        blocking=hosts.on_cpu,
+        shares_cores=profile.info.oversubscribed or slowdown > 1,
+        profile=str(profile.path),
+        drift=drift_of(runs),
+        notes=tuple(_notes(profile, wires, slowdown)),
+    )
+
+
+def sharded_runs(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in select(runs, kind="train") if run.units is not None]
+
+
+def _profile(runs: Sequence[Run], world_size: int, num_shards: int) -> Run:
+    """Return the run that units and times are taken from, the last of its kind."""
+    found = sharded_runs(runs)
+    side_by_side = [
+        run
+        for run in found
+        if run.world_size == world_size
+        and not run.synchronised
+        and run.units is not None
+        and run.units.num_shards == num_shards
+    ]
+    alone = [run for run in found if run.world_size == 1]
+    if side_by_side:
+        return side_by_side[-1]
+    if not alone:
+        raise UnusableData(
+            "no run on one rank that is sharded over itself among those given; run commprof train CONFIG "
+            "distributed.strategy=fsdp on one rank"
+        )
+    work = alone[-1].info.workload
+    if work is not None and work.scaling == "strong":
+        raise UnusableData(
+            f"{alone[-1].path} shares one batch out (strong scaling), and how long {world_size} ranks compute on a part of it "
+            f"was not measured; add commprof train ... --nproc {world_size} distributed.strategy=fsdp "
+            "distributed.synchronisation=compute_only"
+        )
+    return alone[-1]
+
+
+def _wire(runs: Sequence[Run], what: str, num_ranks: int, *, on_cpu: bool) -> Wire:
+    """Return a collective's cost among so many ranks; raise UnusableData where nothing tells it."""
+    op = _OP_NAMES[what]
+    costs = fit_op_costs(runs, op)
+    if not costs:
+        raise UnusableData(f"no float32 {op} was benched; run commprof bench {op} --nproc {num_ranks}")
+    rng = np.random.default_rng(num_ranks)
+    if num_ranks in costs:
+        cost = costs[num_ranks]
+        return Wire(cost=cost, ratios=cost_ratios(cost, measured_at(runs, op, num_ranks), rng), extrapolated=False)
+    if on_cpu and what != "all_reduce":
+        raise UnusableData(
+            f"no {op} was benched on {num_ranks} ranks, and gloo carries it out in ways that no formula here carries over; run "
+            f"commprof bench {op} --nproc {num_ranks}"
+        )
+    cost = carry_cost(list(costs.values()), num_ranks)
+    return Wire(cost=cost, ratios=cost_ratios(cost, (), rng), extrapolated=True)
+
+
+def _notes(profile: Run, wires: dict[str, Wire], slowdown: float) -> list[str]:
+    assert profile.units is not None
+    notes = []
+    if profile.world_size == 1:
+        notes.append(f"units and times are those of {profile.path}, one rank sharded over itself")
+        if slowdown > 1:
+            notes.append(f"ranks take {slowdown:.3g} times as long to compute, for want of cores")
+    for what, wire in wires.items():
+        if wire.extrapolated:
+            op, n = _OP_NAMES[what], wire.cost.world_size
+            notes.append(f"no bench of {op} on {n} ranks; its cost is carried over by {wire.cost.form}")
+    if profile.units.num_others:
+        notes.append(f"{profile.units.num_others} steps went through their units in another order and are left out")
+    return notes

@@ -1,0 +1,79 @@
+"""What is concluded of a strategy: its step, its memory on a rank, or why neither can be told. SI base units."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from commprof.analysis.runs.interval import Interval
+
+Strategy = Literal["ddp", "fsdp", "hsdp", "zero2"]
+STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
+STRATEGY_NAMES: Final[dict[Strategy, str]] = {
+    "ddp": "DDP",
+    "fsdp": "FSDP: parameters, gradients and optimizer sharded, parameters freed between forward and backward",
+    "hsdp": "HSDP: copies of such shards, all-reduced among each other",
+    "zero2": "ZeRO-2: FSDP whose parameters stay whole from forward to backward",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes on a rank at a step's peak. `unsharded`: units that are whole at once, with the buffers of the gather that follows
+    and of the reduction under way. `activations` is None where they were not measured, and then no part of `total`."""
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    unsharded: int
+    buckets: int
+    activations: int | None
+
+    @property
+    def total(self) -> int:
+        whole = self.parameters + self.gradients + self.optimizer + self.unsharded + self.buckets
+        return whole + (self.activations or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitExchange:
+    """A collective of a unit in the predicted step, seconds from its start."""
+
+    what: Literal["gather", "reduce", "all_reduce"]
+    unit: str
+    direction: Literal["forward", "backward"]
+    num_bytes: int
+    start_s: float
+    done_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyAnswer:
+    """One strategy on `world_size` ranks, or in `cannot` why it cannot be told.
+
+    `exposed_s` is communication that nothing hides. `fits`: its memory is at most what was allowed, None where nothing was or
+    the memory is unknown. `memory_cannot` says why the memory cannot be told.
+    """
+
+    strategy: Strategy
+    world_size: int
+    cannot: str = ""
+    step_s: float | None = None
+    interval_s: Interval | None = None
+    exposed_s: float | None = None
+    num_shards: int = 1
+    num_replicas: int = 1
+    memory: Memory | None = None
+    memory_cannot: str = ""
+    fits: bool | None = None
+    assumptions: tuple[str, ...] = ()
+    exchanges: tuple[UnitExchange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The strategies asked for on `world_size` ranks. `fastest` of those that do not fail to fit, None where none can be told;
+    `within_noise` names those that may as well be the fastest: 90 % of the draws do not tell them apart."""
+
+    world_size: int
+    answers: tuple[StrategyAnswer, ...]
+    fastest: Strategy | None
+    within_noise: tuple[Strategy, ...]

@@ -1,0 +1,48 @@
+"""What stands in a unit's place for a collective of fully_shard's? A tap, that does what stood there before and marks its ends.
+
+The place is taken by torch's own setters. What stood there is read where this torch keeps it; where that is not known the place
+is left alone.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from commprof.commbench.records.sharding import Mark
+
+
+class CollectiveTap:
+    """Stands where a collective of fully_shard's stood, does what that did, and marks its ends."""
+
+    def __init__(self, earlier: Any, mark: Callable[[Mark], None], *, gathers: bool) -> None:  # noqa: ANN401  torch's or a user's
+        self._earlier, self._mark, self._gathers = earlier, mark, gathers
+        self._allocated = 0
+        self.told: Callable[[int, str], None] | None = None
+
+    def allocate(self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        if not self._gathers:  # fully_shard asks for the input, fills it, and asks for the output
+            self._mark("reduce_begun" if self._allocated % 2 == 0 else "reduce_filled")
+            if self._allocated % 2 == 0 and self.told is not None:
+                self.told(prod(size) * dtype.itemsize, str(dtype).removeprefix("torch."))
+            self._allocated += 1
+        memory: Tensor = self._earlier.allocate(size, dtype=dtype, device=device)
+        return memory
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  as fully_shard calls it
+        self._mark("gather_sent" if self._gathers else "reduce_sent")
+        work = self._earlier(*arguments, **options)
+        self._mark("gather_landed" if self._gathers else "reduce_landed")
+        return work
+
+
+def collective_of(module: nn.Module, place: str) -> Any:  # noqa: ANN401
+    """Return what stands in a unit's place for a collective; None where this torch keeps it elsewhere, or has several."""
+    with suppress(AttributeError, ValueError, TypeError):
+        any_module: Any = module
+        (group,) = any_module._get_fsdp_state()._fsdp_param_groups
+        return getattr(group, place)
+    return None

@@ -1,0 +1,273 @@
+"""When does each unit of a sharded model gather, compute and reduce? Marks of one step after the other, from public hooks.
+
+Modules' hooks and tensors' hooks stand before and behind those of fully_shard; its own places for collectives
+(set_custom_all_gather, set_custom_reduce_scatter) are taken by a tap that does what stood there before. What every mark
+means is in records/sharding.py. Nothing is marked outside of a step, nor where nothing is learnt.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from commprof.commbench.errors import RunFailed
+from commprof.commbench.recorder.own_work import OwnWork
+from commprof.commbench.recorder.unit_tap import CollectiveTap, collective_of
+from commprof.commbench.records.rundir import write_document
+from commprof.commbench.records.sharding import UNITS_FILE, Mark, ShardedSpan, ShardedUnit, ShardingTimeline
+from commprof.commbench.timing import Clock
+
+_KEPT_STEPS: Final = 64  # of each order of marks, the last ones: bounds the file and what is drawn from it
+_MAX_ORDERS: Final = 4
+_COMMS: Final = {"_all_gather_comm": "set_custom_all_gather", "_reduce_scatter_comm": "set_custom_reduce_scatter"}
+
+Place = tuple[Mark, int | None, bool]  # a mark, its unit, and whether that was sharded when the span before it began
+Marks = list[tuple[Place, Any]]
+
+
+def sharded_units(model: nn.Module) -> list[tuple[str, Any]]:
+    """Return the modules that fully_shard was called on, by name, the root first; none where it was never imported."""
+    known = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", None)
+    return [] if known is None else [(name, module) for name, module in model.named_modules() if isinstance(module, known)]
+
+
+class UnitRecorder:
+    """Marks a model's units in each step while attached; marks nothing of a model that is not sharded."""
+
+    def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork) -> None:
+        self._rank, self._clock, self._own_work = rank, clock, own_work
+        self._told: dict[str, int] = {}
+        found = sharded_units(model)
+        self._names = [name for name, _ in found]
+        self._units: list[Any] = [module for _, module in found]
+        self._parameters = [_own_parameters(module) for module in self._units]
+        self._hooks: list[Any] = []
+        self._earlier: list[tuple[Any, str, Any]] = []
+        self._marks: Marks = []
+        self._known: dict[int, dict[str, Any]] = {}
+        self._samples: dict[tuple[Place, ...], deque[tuple[float, ...]]] = {}
+        self._others = 0
+        self._marking = False
+
+    def attach(self) -> None:
+        for number, module in enumerate(self._units):
+            self._hook(number, module)
+            for place, setter in _COMMS.items():
+                earlier = collective_of(module, place)
+                if earlier is not None:
+                    tap = CollectiveTap(earlier, partial(self.mark, unit=number), gathers=place == "_all_gather_comm")
+                    tap.told = partial(self._note_reduction, number)
+                    getattr(module, setter)(tap)
+                    self._earlier.append((module, setter, earlier))
+
+    def release(self) -> None:
+        """Take every hook off and give the collectives back their earlier places."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        while self._earlier:
+            module, setter, earlier = self._earlier.pop()
+            getattr(module, setter)(earlier)
+        self._marking = False
+
+    def begin_step(self) -> None:
+        self._marks = []
+        self._marking = bool(self._hooks)
+
+    def end_step(self) -> None:
+        self.mark("ended")
+        self._marking = False
+
+    def mark(self, name: Mark, unit: int | None = None, *, sharded: bool = False) -> None:
+        if self._marking:
+            self._own_work.do(self._note, (name, unit, sharded))
+
+    def take_step(self) -> Marks:
+        """Return the marks of the step just ended: the next one may begin."""
+        taken, self._marks = self._marks, []
+        return taken
+
+    def keep(self, start: object, marks: Marks) -> None:
+        """Add a step that counts."""
+        if not marks:
+            return
+        order = tuple(place for place, _ in marks)
+        if order not in self._samples and len(self._samples) >= _MAX_ORDERS:
+            self._others += 1
+            return
+        ends = [start, *(mark for _, mark in marks)]
+        spans_s = tuple(max(0.0, self._clock.seconds(a, b)) for a, b in pairwise(ends))
+        self._samples.setdefault(order, deque(maxlen=_KEPT_STEPS)).append(spans_s)
+
+    def tell(self, *, optimizer_bytes: int, activation_bytes: int) -> None:
+        """Note what hooks cannot see and a training loop may know, of this rank."""
+        self._told = {"optimizer_bytes": optimizer_bytes, "activation_bytes": activation_bytes}
+
+    def write(self, folder: Path) -> None:
+        """Write rank 0's steps so far; raise RunFailed where the disk does not take them."""
+        timeline = self.timeline() if self._rank == 0 else None
+        if timeline is None:
+            return
+        path = folder / UNITS_FILE
+        try:
+            write_document(path, timeline)
+        except OSError as error:
+            raise RunFailed(f"cannot write {path}: {error.strerror}; make room, the steps are kept") from None
+
+    def timeline(self) -> ShardingTimeline | None:
+        """Return the steps that most went through alike; None where none was seen, or of a unit its reduction was not."""
+        if not self._samples or any(number not in self._known for number in range(len(self._units))):
+            return None
+        order = max(self._samples, key=lambda each: len(self._samples[each]))
+        kept = self._samples[order]
+        shards, replicas = self._mesh()
+        return ShardingTimeline(
+            rank=self._rank,
+            num_shards=shards,
+            num_replicas=replicas,
+            num_steps=len(kept),
+            num_others=self._others + sum(len(each) for each in self._samples.values()) - len(kept),
+            units=tuple(self._unit(number) for number in range(len(self._units))),
+            spans=tuple(
+                ShardedSpan(until=name, unit=unit, gathers=sharded, samples_s=samples_s)
+                for (name, unit, sharded), samples_s in zip(order, zip(*kept, strict=True), strict=True)
+            ),
+            **self._told,
+        )
+
+    def _note(self, place: Place) -> None:
+        name, unit, _ = place
+        if name in ("back_before", "back_ready", "back_done", "reduced") and self._marked_last(name, unit):
+            return  # of several tensors of one unit the first tells
+        if name == "kept" and self._marks and self._marks[-1][0][:2] == ("kept", unit):
+            self._marks.pop()  # the last parameter tells
+        self._marks.append((place, self._clock.mark()))
+
+    def _marked_last(self, name: Mark, unit: int | None) -> bool:
+        """Say whether a unit's mark stands already in the pass under way."""
+        for (other, owner, _), _ in reversed(self._marks):
+            if (other, owner) == (name, unit):
+                return True
+            if owner == unit and other in ("before", "reduce_landed", "reduce_filled", "done", "back_before"):
+                return False
+        return False
+
+    def _hook(self, number: int, module: nn.Module) -> None:
+        mark, sharded = partial(self.mark, unit=number), partial(self._is_sharded, number)
+
+        def before(_module: nn.Module, _arguments: object) -> None:
+            mark("before", sharded=sharded())
+
+        def ready(_module: nn.Module, arguments: object) -> None:
+            mark("ready", sharded=self._was_sharded("before", number))
+            self._look(number)
+            self._on_gradient(arguments, partial(mark, "back_done"))
+
+        def done(_module: nn.Module, _arguments: object, output: object) -> None:
+            mark("done")
+            self._on_gradient(output, lambda: mark("back_before", sharded=sharded()))
+
+        def after(_module: nn.Module, _arguments: object, output: object) -> None:
+            mark("after")
+            self._known.setdefault(number, {})["resharded"] = sharded()
+            self._on_gradient(output, lambda: mark("back_ready", sharded=self._was_sharded("back_before", number)))
+
+        self._hooks += [
+            module.register_forward_pre_hook(before, prepend=True),
+            module.register_forward_pre_hook(ready),
+            module.register_forward_hook(done, prepend=True),
+            module.register_forward_hook(after),
+        ]
+
+        def kept(_parameter: Tensor) -> None:
+            mark("reduced")
+            mark("kept")
+
+        trained: list[Any] = [parameter for parameter in self._parameters[number].values() if parameter.requires_grad]
+        self._hooks += [parameter.register_post_accumulate_grad_hook(kept) for parameter in trained]
+
+    def _on_gradient(self, value: object, told: Callable[[], None]) -> None:
+        if self._marking and torch.is_grad_enabled():
+            self._own_work.do(_hook_gradients, value, told)
+
+    def _is_sharded(self, number: int) -> bool:
+        """Say whether a unit's parameters are shards at present: it has others while it is whole."""
+        present = _own_parameters(self._units[number])
+        return any(present.get(name) is parameter for name, parameter in self._parameters[number].items())
+
+    def _was_sharded(self, name: Mark, number: int) -> bool:
+        return next((sharded for (other, unit, sharded), _ in reversed(self._marks) if (other, unit) == (name, number)), False)
+
+    def _look(self, number: int) -> None:
+        """Note what a unit gathers, which its whole parameters tell."""
+        whole = _own_parameters(self._units[number])
+        if self._known.get(number, {}).get("gather_dtype") is None and whole:
+            known = self._known.setdefault(number, {})
+            known["gather_bytes"] = sum(_num_bytes(parameter) for parameter in whole.values())
+            known["gather_dtype"] = str(next(iter(whole.values())).dtype).removeprefix("torch.")
+
+    def _note_reduction(self, number: int, num_bytes: int, dtype: str) -> None:
+        self._known.setdefault(number, {}).update(reduce_bytes=num_bytes, reduce_dtype=dtype)
+
+    def _unit(self, number: int) -> ShardedUnit:
+        own, known = self._parameters[number], self._known[number]
+        return ShardedUnit(
+            name=self._names[number],
+            num_bytes=sum(map(_num_bytes, own.values())),
+            num_tensors=len(own),
+            gather_bytes=known.get("gather_bytes", 0),
+            gather_dtype=known.get("gather_dtype", "unknown"),
+            reduce_bytes=known.get("reduce_bytes", 0),
+            reduce_dtype=known.get("reduce_dtype", "unknown"),
+            resharded=known.get("resharded", False),
+        )
+
+    def _mesh(self) -> tuple[int, int]:
+        """Return over how many ranks parameters are sharded, and how many groups hold the same ones."""
+        some: Any = next(iter(self._parameters[0].values()), None) if self._parameters[0] else None
+        mesh = getattr(some, "device_mesh", None)
+        sizes = (1,) if mesh is None else tuple(mesh.shape)
+        return int(sizes[-1]), prod(map(int, sizes[:-1]))
+
+
+def _own_parameters(unit: nn.Module) -> dict[str, Any]:
+    """Return a unit's parameters without those of the units inside it, as they are at present."""
+    inner = [name for name, _ in sharded_units(unit) if name]
+    return {
+        name: parameter
+        for name, parameter in unit.named_parameters()
+        if not any(name.startswith(f"{prefix}.") for prefix in inner)
+    }
+
+
+def _num_bytes(parameter: Tensor) -> int:
+    return parameter.numel() * parameter.element_size()
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _tensors(each)
+
+
+def _hook_gradients(value: object, told: Callable[[], None]) -> None:
+    for tensor in _tensors(value):
+        any_tensor: Any = tensor
+        if tensor.requires_grad:
+            any_tensor.register_hook(partial(_tell, told))
+
+
+def _tell(told: Callable[[], None], _gradient: Tensor) -> None:
+    told()

@@ -1,0 +1,36 @@
+"""The report's section on sharding: every strategy that can be told, the others with their reason, and the units' bars."""
+
+from pathlib import Path
+
+from commprof.analysis.report.figures.units import unit_figure
+from commprof.analysis.report.numbers.data import gather
+from commprof.analysis.report.sections.strategies import strategy_section
+from commprof.analysis.strategies.results import UnitExchange
+from tests.unit.analysis.strategies.sharded_steps import BY_ITSELF_S, sharding, write_benches, write_sharded_run
+
+
+def test_a_sharded_run_brings_its_strategies_and_its_units(tmp_path: Path) -> None:
+    paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)]
+    section = strategy_section(gather(paths))
+    assert section is not None
+    assert section.sentences[0] == "4 ranks: zero2 is the fastest."
+    assert [row[1] for row in section.tables[0].rows] == ["fsdp", "zero2"]
+    assert [words.split(" cannot")[0] for words in section.remarks] == ["ddp on 4 ranks", "hsdp on 4 ranks"]
+    (picture,) = section.pictures
+    assert picture.sources == ("one/units.json",)
+    assert "ZERO2 on 4 ranks" in picture.title
+
+
+def test_without_a_sharded_run_nothing_is_said_of_sharding(tmp_path: Path) -> None:
+    assert strategy_section(gather([write_benches(tmp_path / "b4", 4)])) is None
+
+
+def test_each_collective_is_a_bar_in_its_units_row() -> None:
+    def exchange(what: str, unit: str, start_s: float, done_s: float) -> UnitExchange:
+        return UnitExchange(what=what, unit=unit, direction="forward", num_bytes=1, start_s=start_s, done_s=done_s)  # type: ignore[arg-type]
+
+    figure = unit_figure([exchange("gather", "a", 1, 3), exchange("gather", "b", 4, 5), exchange("reduce", "b", 6, 9)], 10.0)
+    (axes,) = figure.axes
+    bars = [(bar.get_x(), bar.get_width(), round(bar.get_y() + bar.get_height() / 2)) for bar in axes.patches]
+    assert bars == [(1, 2, 0), (4, 1, 1), (6, 3, 1)]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]

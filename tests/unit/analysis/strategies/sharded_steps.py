@@ -1,0 +1,88 @@
+"""A made-up sharded run: a root and two blocks, times that are the same in every step, and wires that are lines."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from commprof.commbench.records.rundir import RecordWriter, create_run, write_document
+from commprof.commbench.records.sharding import UNITS_FILE, Mark, ShardedSpan, ShardedUnit, ShardingTimeline
+from tests.factory import collective, run_info, step, workload, write_training_run
+
+MIB = 2**20
+UNIT_BYTES = (4 * MIB, 8 * MIB, 8 * MIB)  # root, block 1, block 2
+LATENCY_S, BYTES_PER_S = {"all_gather": 1e-4, "reduce_scatter": 2e-4, "all_reduce": 3e-4}, 1e9
+
+# (mark, unit, gathers, milliseconds) of a step on one rank
+ONE_RANK: tuple[tuple[Mark, int | None, bool, float], ...] = (
+    ("fetched", None, False, 1),
+    ("before", 0, True, 0), ("ready", 0, True, 2),
+    ("before", 1, True, 1), ("ready", 1, True, 3), ("done", 1, False, 10), ("after", 1, False, 0),
+    ("before", 2, True, 0), ("ready", 2, True, 3), ("done", 2, False, 10), ("after", 2, False, 0),
+    ("done", 0, False, 1), ("after", 0, False, 0), ("passes", None, False, 1),
+    ("back_before", 0, False, 0), ("back_ready", 0, False, 0),
+    ("back_before", 2, True, 1), ("back_ready", 2, True, 3), ("back_done", 2, False, 20),
+    ("reduce_begun", 2, False, 0), ("reduce_filled", 2, False, 2), ("reduced", 2, False, 4), ("kept", 2, False, 1),
+    ("back_before", 1, True, 0), ("back_ready", 1, True, 3), ("back_done", 1, False, 20),
+    ("reduce_begun", 1, False, 0), ("reduce_filled", 1, False, 2), ("reduced", 1, False, 4), ("kept", 1, False, 1),
+    ("reduce_begun", 0, False, 2), ("reduce_filled", 0, False, 1), ("reduced", 0, False, 2), ("kept", 0, False, 1),
+    ("passed", None, False, 0), ("updated", None, False, 50), ("ended", None, False, 0),
+)  # fmt: skip
+COLD_COPY_S = {0: 0.002, 1: 0.004, 2: 0.004}
+BY_ITSELF_S = sum(ms for *_, ms in ONE_RANK) / 1e3
+
+
+def sharding(
+    marks: Sequence[tuple[Mark, int | None, bool, float]] = ONE_RANK,
+    *,
+    num_shards: int = 1,
+    steps: int = 12,
+    **fields: int | None,
+) -> ShardingTimeline:
+    told = {"optimizer_bytes": 2 * sum(UNIT_BYTES) // num_shards, "activation_bytes": 30 * MIB, **fields}
+    return ShardingTimeline(
+        rank=0,
+        num_shards=num_shards,
+        num_replicas=1,
+        num_steps=steps,
+        num_others=0,
+        units=tuple(
+            ShardedUnit(
+                name=name,
+                num_bytes=size,
+                num_tensors=2,
+                gather_bytes=size,
+                gather_dtype="float32",
+                reduce_bytes=size,
+                reduce_dtype="float32",
+                resharded=bool(name),
+            )
+            for name, size in zip(("", "blocks.0", "blocks.1"), UNIT_BYTES, strict=True)
+        ),
+        spans=tuple(
+            ShardedSpan(until=mark, unit=unit, gathers=gathers, samples_s=(ms / 1e3,) * steps)
+            for mark, unit, gathers, ms in marks
+        ),
+        **told,
+    )
+
+
+def write_sharded_run(path: Path, timeline: ShardingTimeline, step_s: float, *, world_size: int = 1, **fields: object) -> Path:
+    own = workload(kind="fsdp2", **fields)  # type: ignore[arg-type]
+    steps = [step(index, step_s=step_s) for index in range(12)]
+    write_training_run(path, steps, world_size=world_size, workload=own, cores=64)
+    write_document(path / UNITS_FILE, timeline)
+    return path
+
+
+def wire_s(op: str, num_bytes: int) -> float:
+    return LATENCY_S[op] + num_bytes / BYTES_PER_S
+
+
+def write_benches(path: Path, world_size: int, ops: Sequence[str] = tuple(LATENCY_S)) -> Path:
+    """Write a bench of these collectives over wires that are lines; every rank has a machine of its own."""
+    info = run_info("bench", world_size=world_size, run_id=path.name, num_nodes=world_size, num_machines=world_size, cores=64)
+    create_run(path, info)
+    with RecordWriter(path / "collectives.jsonl") as writer:
+        for op in ops:
+            for size in (2**power for power in range(16, 26)):
+                writer.append(collective(size, [wire_s(op, size)] * 5, world_size=world_size, op=op))
+    return path

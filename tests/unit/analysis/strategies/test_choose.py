@@ -1,0 +1,206 @@
+"""A truth that was made up comes back as the prediction; what the runs cannot tell is refused and nothing stands for it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from commprof.analysis.runs.load import load_runs
+from commprof.analysis.strategies.choose import Asked, choose
+from commprof.analysis.strategies.results import Choice, Strategy, StrategyAnswer
+from commprof.cli import main
+from commprof.commbench.errors import BadInput
+from tests.factory import step, timeline, workload, write_training_run
+from tests.unit.analysis.strategies.sharded_steps import (
+    BY_ITSELF_S,
+    COLD_COPY_S,
+    MIB,
+    ONE_RANK,
+    UNIT_BYTES,
+    sharding,
+    wire_s,
+    write_benches,
+    write_sharded_run,
+)
+
+EVERY: tuple[Strategy, ...] = ("ddp", "fsdp", "hsdp", "zero2")
+
+
+def plain(path: Path) -> Path:
+    gradients = timeline([("b", 16 * MIB, 0.02), ("a", 4 * MIB, 0.05)], 0.06)
+    return write_training_run(path, [step(i) for i in range(12)], gradients=gradients, workload=workload(kind="none"), cores=64)
+
+
+def chosen(paths: list[Path], n: int = 4, **asked: object) -> Choice:
+    (choice,) = choose(load_runs(paths), [n], Asked(**{"strategies": EVERY, **asked}))  # type: ignore[arg-type]
+    return choice
+
+
+def answer(choice: Choice, strategy: Strategy) -> StrategyAnswer:
+    return next(each for each in choice.answers if each.strategy == strategy)
+
+
+def on_shards_s(shards: int, *, backward_gathers: bool = True) -> float:
+    """What a rank does by itself among so many shards, worked out from the marks.
+
+    No stand-ins for the wire, the copy of its shard into each gather, an update whose 35 ms that move bytes (3.5 times the
+    10 ms of cold copies) shrink with the shards.
+    """
+    gathers = (0, 1, 2, 2, 1) if backward_gathers else (0, 1, 2)
+    whole = BY_ITSELF_S - sum(COLD_COPY_S.values()) - (0 if backward_gathers else 0.006)
+    return whole - 0.035 * (1 - 1 / shards) + sum(COLD_COPY_S[unit] for unit in gathers) / shards
+
+
+def exchanged_s(gathers: tuple[int, ...]) -> float:
+    gathered = sum(wire_s("all_gather", UNIT_BYTES[unit]) for unit in gathers)
+    return gathered + sum(wire_s("reduce_scatter", size) for size in UNIT_BYTES)
+
+
+def test_a_sharded_step_from_one_rank_and_the_benches_of_its_collectives(tmp_path: Path) -> None:
+    profile = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
+    choice = chosen([profile, write_benches(tmp_path / "b4", 4), write_benches(tmp_path / "b2", 2)])
+    fsdp, hsdp, zero2 = (answer(choice, own) for own in EVERY[1:])
+    assert fsdp.step_s == pytest.approx(on_shards_s(4) + exchanged_s((0, 1, 2, 2, 1)), rel=1e-3)
+    assert fsdp.exposed_s == pytest.approx(exchanged_s((0, 1, 2, 2, 1)), rel=1e-3)
+    assert zero2.step_s == pytest.approx(on_shards_s(4, backward_gathers=False) + exchanged_s((0, 1, 2)), rel=1e-3)
+    copies = sum(wire_s("all_reduce", size // 2) for size in UNIT_BYTES)
+    assert hsdp.step_s == pytest.approx(on_shards_s(2) + exchanged_s((0, 1, 2, 2, 1)) + copies, rel=1e-3)
+    assert (hsdp.num_replicas, hsdp.num_shards) == (2, 2)
+    assert [each.what for each in fsdp.exchanges].count("gather") == 5
+    assert all(
+        own.interval_s is not None and own.interval_s.low < (own.step_s or 0) < own.interval_s.high for own in (fsdp, zero2)
+    )
+    assert "no finished single-rank training run" in answer(choice, "ddp").cannot
+    assert choice.fastest == "zero2"
+
+
+def test_ranks_side_by_side_that_sent_nothing_stand_before_one_rank(tmp_path: Path) -> None:
+    """They measured their own copies and update: nothing of it is worked out."""
+    side_by_side = tuple((mark, unit, gathers, 2 * ms) for mark, unit, gathers, ms in ONE_RANK)
+    one = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
+    pair = write_sharded_run(
+        tmp_path / "pair",
+        sharding(side_by_side, num_shards=2),
+        2 * BY_ITSELF_S,
+        world_size=2,
+        synchronised=False,
+        starts_together=True,
+    )
+    fsdp = answer(chosen([one, pair, write_benches(tmp_path / "b2", 2)], 2, strategies=("fsdp",)), "fsdp")
+    assert fsdp.step_s == pytest.approx(2 * BY_ITSELF_S + exchanged_s((0, 1, 2, 2, 1)), rel=1e-3)
+
+
+def test_a_profile_that_kept_its_units_whole_tells_of_one_that_frees_them(tmp_path: Path) -> None:
+    kept = tuple(
+        (mark, unit, gathers and not mark.startswith("back_"), 0 if mark == "back_ready" else ms)
+        for mark, unit, gathers, ms in ONE_RANK
+    )
+    whole = sharding(kept)
+    whole = replace(whole, units=tuple(replace(unit, resharded=False) for unit in whole.units))
+    profile = write_sharded_run(tmp_path / "kept", whole, BY_ITSELF_S - 0.006)
+    fsdp = answer(chosen([profile, write_benches(tmp_path / "b4", 4)], strategies=("fsdp",)), "fsdp")
+    assert fsdp.step_s == pytest.approx(on_shards_s(4) + exchanged_s((0, 1, 2, 2, 1)), rel=1e-3)
+
+
+def test_memory_on_paper_and_what_fits(tmp_path: Path) -> None:
+    """20 MiB of parameters, AdamW's 40 MiB. FSDP on 4, at the last block's reduction: the root and the block whole, the next
+    block's gather, the block's gradient and the root's, the reduction's input and output: 4 + 8 + 8 + 8 + 4 + 10."""
+    paths = [
+        plain(tmp_path / "plain"),
+        write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S),
+        write_benches(tmp_path / "b4", 4),
+    ]
+    choice = chosen([*paths, write_benches(tmp_path / "b2", 2)], memory_bytes=100 * MIB)
+    memory = {own.strategy: own.memory for own in choice.answers}
+    assert memory["fsdp"] is not None and memory["ddp"] is not None and memory["zero2"] is not None
+    assert memory["fsdp"].unsharded == 42 * MIB
+    assert memory["fsdp"].total == (5 + 5 + 10 + 42 + 30) * MIB
+    assert memory["ddp"].total == (20 + 20 + 40 + 20 + 30) * MIB
+    assert memory["zero2"].unsharded == (20 + 8 + 10 + 4) * MIB
+    assert {own.strategy: own.fits for own in choice.answers} == {"ddp": False, "fsdp": True, "hsdp": False, "zero2": True}
+    assert choice.fastest in ("fsdp", "zero2"), "what does not fit is not chosen, however fast"
+
+
+def test_without_what_its_optimizer_keeps_memory_is_not_told(tmp_path: Path) -> None:
+    profile = write_sharded_run(tmp_path / "one", sharding(optimizer_bytes=None), BY_ITSELF_S)
+    fsdp = answer(chosen([profile, write_benches(tmp_path / "b4", 4)], memory_bytes=1), "fsdp")
+    assert (fsdp.memory, fsdp.fits) == (None, None)
+    assert "does not tell what its optimizer keeps" in fsdp.memory_cannot
+
+
+def test_what_cannot_be_told_is_refused_with_the_run_that_is_missing(tmp_path: Path) -> None:
+    one = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
+    own = plain(tmp_path / "plain")
+    only_plain = chosen([own, write_benches(tmp_path / "b4", 4)])
+    assert "distributed.strategy=fsdp on one rank" in answer(only_plain, "zero2").cannot
+    assert only_plain.fastest == "ddp"
+    no_gather = chosen([one, write_benches(tmp_path / "r4", 4, ["all_reduce", "reduce_scatter"])])
+    assert "commprof bench all_gather --nproc 4" in answer(no_gather, "fsdp").cannot
+    other_size = chosen([one, write_benches(tmp_path / "b2", 2)])
+    assert "no all_gather was benched on 4 ranks, and gloo" in answer(other_size, "fsdp").cannot
+    assert answer(chosen([one, write_benches(tmp_path / "b3", 3)], 3), "hsdp").cannot.startswith(
+        "2 copies do not divide 3 ranks"
+    )
+    assert chosen([one, write_benches(tmp_path / "c2", 2)], strategies=("fsdp", "zero2")).fastest is None
+    assert chosen([one, tmp_path / "c2"]).fastest == "hsdp", "shards of two were benched"
+
+
+def test_alike_strategies_are_within_noise(tmp_path: Path) -> None:
+    """A plain step that lies where the sharded ones do: the draws do not tell which is faster."""
+    sharded = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
+    paths = [sharded, write_benches(tmp_path / "b4", 4), write_benches(tmp_path / "b2", 2)]
+    fsdp_s = answer(chosen(paths, strategies=("fsdp",)), "fsdp").step_s
+    assert fsdp_s is not None
+    alone = [step(i, backward_s=0.06, step_s=fsdp_s - wire_s("all_reduce", 20 * MIB)) for i in range(12)]
+    gradients = timeline([("a", 20 * MIB, 0.06)], 0.06)
+    paths.append(write_training_run(tmp_path / "plain", alone, gradients=gradients, workload=workload(kind="none"), cores=64))
+    choice = chosen(paths, strategies=("ddp", "fsdp"))
+    assert {choice.fastest, *choice.within_noise} == {"ddp", "fsdp"}
+
+
+def test_the_verb_says_it_in_a_table_and_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)), str(write_benches(tmp_path / "b4", 4))]
+    assert main(["predict", *words, "--strategy", "zero2,fsdp,ddp"]) == 0
+    told = capsys.readouterr().out
+    assert "4 ranks: zero2 is the fastest" in told
+    assert "ddp on 4 ranks cannot be told" in told
+    assert main(["predict", *words, "-n", "4", "--strategy", "fsdp", "--json"]) == 0
+    (choice,) = json.loads(capsys.readouterr().out)
+    assert [own["strategy"] for own in choice["answers"]] == ["fsdp"]
+
+
+def test_advice_compares_strategies_where_a_sharded_run_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(path) for path in (plain(tmp_path / "plain"), write_benches(tmp_path / "b4", 4))]
+    assert main(["advise", *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["strategies"] == []
+    words.append(str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)))
+    assert main(["advise", *words]) == 0
+    assert "hsdp on 4 ranks cannot be told, because no all_gather was benched on 2 ranks" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--strategy", "zero3"], "--strategy 'zero3' is not predicted here; use some of ddp,fsdp,hsdp,zero2"),
+        (["--memory", "1G"], "--memory goes with --strategy"),
+        (["--no-prefetch"], "--no-prefetch goes with --strategy"),
+        (["--strategy", "fsdp", "--batch", "2"], "leave out what changes them"),
+        (["--strategy", "hsdp", "--replicas", "1"], "one is fsdp"),
+        (["--strategy", "fsdp", "--out", "x.json"], "--out keeps a prediction"),
+    ],
+)
+def test_flags_that_mean_nothing_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    run = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
+    assert main(["predict", str(run), *words]) != 0
+    assert said in capsys.readouterr().err
+
+
+def test_units_of_more_ranks_than_the_run_had_are_another_runs(tmp_path: Path) -> None:
+    run = write_sharded_run(tmp_path / "one", sharding(num_shards=2), BY_ITSELF_S)
+    with pytest.raises(BadInput, match=r"units\.json: `num_shards`"):
+        load_runs([run])

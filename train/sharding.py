@@ -1,0 +1,136 @@
+"""How is the model sharded over ranks? By fully_shard, a unit for each block of the encoder and one for what is left.
+
+    fsdp    one shard a rank: mesh [N]
+    hsdp    `replicas` copies of N/replicas shards: mesh [replicas, N/replicas]
+
+With `reshard_after_forward` off a unit stays whole from its forward to its backward: gradients and optimizer are sharded, the
+parameters of a step are not (ZeRO-2). Compute-only ranks do all but the sending: each copies what it has to where the others'
+parts would land.
+
+What loads torch's sharding, a second of a core, is imported by who shards: DDP goes without.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from commprof.train.config.exchange import DistributedConfig
+from commprof.train.model import TextClassifier
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+
+def is_sharded(model: nn.Module) -> bool:
+    known = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", None)
+    return known is not None and isinstance(model, known)
+
+
+def sharded(model: TextClassifier, distributed: DistributedConfig, device: torch.device) -> nn.Module:
+    """Shard the model's blocks and then what is left of it, in place, over all ranks of the open process group."""
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    options: dict[str, Any] = {"mesh": _mesh(distributed, device)}
+    for block in model.encoder.layers:
+        fully_shard(block, reshard_after_forward=distributed.reshard_after_forward, **options)
+    whole: Any = fully_shard(model, reshard_after_forward=False, **options)  # needed again at once, as backward begins
+    units: list[Any] = [module for module in whole.modules() if isinstance(module, FSDPModule)]
+    for unit in units:
+        if not distributed.prefetch:
+            unit.set_modules_to_backward_prefetch([unit])  # what is there already
+        if distributed.synchronisation == "compute_only":
+            unit.set_custom_all_gather(_UnsentGather())
+            unit.set_custom_reduce_scatter(_UnsentReduction())
+    if distributed.prefetch:
+        for unit, following in pairwise(units):
+            unit.set_modules_to_forward_prefetch([following])
+    module: nn.Module = whole
+    return module
+
+
+def own_shard(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a tensor, which is all of one that is not sharded."""
+    known = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+    if known is None or not isinstance(tensor, known):
+        return tensor
+    spread: Any = tensor
+    own: Tensor = spread.to_local()
+    return own
+
+
+@contextmanager
+def sending_shards(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Let the backward that follows reduce gradients, or only add them up whole."""
+    any_model: Any = model
+    any_model.set_requires_gradient_sync(wanted)
+    yield
+
+
+def whole_states(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the model's and the optimizer's states, unsharded, on rank 0; empty elsewhere. Every rank takes part."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, get_optimizer_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return get_model_state_dict(model, options=options), get_optimizer_state_dict(model, optimizer, options=options)
+
+
+def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, own: dict[str, Any], of_optimizer: dict[str, Any]) -> None:
+    """Shard whole states, which every rank has, into model and optimizer."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict, set_optimizer_state_dict
+
+    options = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(model, own, options=options)
+    set_optimizer_state_dict(model, optimizer, of_optimizer, options=options)
+
+
+def _mesh(distributed: DistributedConfig, device: torch.device) -> "DeviceMesh":
+    """Return the ranks as copies of shards; compute-only ranks send nothing, so that only the number of shards matters."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    ranks = dist.get_world_size()
+    if distributed.strategy == "fsdp" or ranks == 1:
+        return init_device_mesh(device.type, (ranks,), mesh_dim_names=("shard",))
+    shape = (distributed.replicas, ranks // distributed.replicas)
+    mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
+    return mesh["shard"] if distributed.synchronisation == "compute_only" else mesh
+
+
+class _Unsent:
+    """Memory for a collective as fully_shard allocates it by default."""
+
+    def allocate(self, size: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        return torch.empty(*size, dtype=dtype, device=device)
+
+
+class _UnsentGather(_Unsent):
+    """An all-gather without a wire: this rank's shard stands where the others' would."""
+
+    def __call__(
+        self, output_tensor: Tensor, input_tensor: Tensor, group: dist.ProcessGroup, async_op: bool = False
+    ) -> dist.Work | None:
+        own = dist.get_rank(group)
+        for rank, part in enumerate(output_tensor.view(group.size(), -1)):
+            if rank != own:
+                part.copy_(input_tensor)
+        return None
+
+
+class _UnsentReduction(_Unsent):
+    """A reduce-scatter without a wire: this rank's own part stands for the mean over all."""
+
+    def __call__(
+        self,
+        output_tensor: Tensor,
+        input_tensor: Tensor,
+        group: dist.ProcessGroup,
+        op: dist.ReduceOp | dist.ReduceOp.RedOpType,
+        async_op: bool = False,
+    ) -> dist.Work | None:
+        output_tensor.copy_(input_tensor.view(group.size(), -1)[dist.get_rank(group)])
+        return None
