@@ -103,7 +103,7 @@ def estimate(inputs: StepInputs, setting: Setting = AS_MEASURED) -> Estimate:
         ready_s, compute_end_s, transfer_s, workers=inputs.workers, contention=inputs.contention, copy_s=copy_s
     )
     compute_s = compute_end_s + copy_s.sum(axis=1) - sync_s
-    pace, exposed = _model_error(len(compute_s), inputs)
+    pace, exposed = model_error(len(compute_s), inputs)
     return Estimate(
         step_s=pace * compute_s + exposed * (timelines.end_s - compute_s),
         compute_s=pace * compute_s,
@@ -191,7 +191,7 @@ def _copies(inputs: StepInputs, setting: Setting, buckets: Sequence[Bucket]) -> 
     return kept * copy_s[:, None] * share / share.sum(), converting_s
 
 
-def _model_error(count: int, inputs: StepInputs) -> tuple[Floats, Floats]:
+def model_error(count: int, inputs: StepInputs) -> tuple[Floats, Floats]:
     """Return the factors on computation and on exposed communication [draws], entry 0 being 1."""
     rng = np.random.default_rng(0)  # the same for every setting
     normal = rng.standard_normal((2, count))

@@ -19,6 +19,8 @@ at a fixed batch per rank; where the batch is fixed in all (strong scaling), T_1
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.scaling.speedup import ScalingKind, amdahl_step_s, compute_share_s, work_s
 from commprof.analysis.step.ddp import NO_CONTENTION
@@ -97,6 +99,8 @@ def overhead_of(inputs: StepInputs, known: Estimate, single: SingleRank, kind: S
     slower_s = inputs.alone_s - share_s
     copies_s = float(own.copy_s[0] / own.step_s[0]) * inputs.alone_s - single.tail_s if inputs.measured_at_n else 0.0
     copies_s = min(max(0.0, copies_s), max(0.0, slower_s))
+    waiting_draws_s = own.step_s - own.alone_s
+    copies_draws_s = copies_s * own.copy_s / own.copy_s[0] if copies_s > 0 else np.zeros_like(own.copy_s)
     return Overhead(
         world_size=inputs.world_size,
         single_step_s=share_s,
@@ -104,6 +108,10 @@ def overhead_of(inputs: StepInputs, known: Estimate, single: SingleRank, kind: S
         copies_s=copies_s,
         waiting_s=float(known.compute_s[0]) - inputs.alone_s,
         exposed_s=float(known.exposed_s[0]),
+        compute_interval_s=interval(known.compute_s - waiting_draws_s - copies_draws_s - share_s),  # pace differs here
+        waiting_interval_s=interval(waiting_draws_s),
+        copies_interval_s=interval(copies_draws_s),
+        exposed_interval_s=interval(known.exposed_s),
     )
 
 

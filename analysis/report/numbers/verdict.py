@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import karp_flatt, work_s
 from commprof.analysis.step.assumptions import failed, failed_communication
@@ -26,7 +25,6 @@ class Outcome:
 
     prediction: Prediction
     measured_step_s: float
-    measured_interval_s: Interval
     measured_speedup: float
     run_id: str
 
@@ -41,13 +39,11 @@ def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
     found = []
     for prediction in predicted.predictions:
         for run in select(runs, kind="train", world_size=prediction.world_size, synchronised=True)[-1:]:
-            steps = sorted(step.step_s for step in run.counted_steps())
             measured_s = run.median_step_s()
             found.append(
                 Outcome(
                     prediction=prediction,
                     measured_step_s=measured_s,
-                    measured_interval_s=Interval(low=steps[len(steps) // 10], high=steps[-1 - len(steps) // 10]),
                     measured_speedup=work_s(predicted.single_step_s, prediction.world_size, predicted.scaling) / measured_s,
                     run_id=run.info.run_id,
                 )

@@ -62,7 +62,6 @@ def outcomes(measured_s: dict[int, float], checked: PredictionSet | None = None)
         Outcome(
             prediction=prediction,
             measured_step_s=measured_s[prediction.world_size],
-            measured_interval_s=Interval(low=0.5 * measured_s[prediction.world_size], high=measured_s[prediction.world_size]),
             measured_speedup=0.0,
             run_id="",
         )
