@@ -46,7 +46,7 @@ _PLACES = re.compile(r' (?:d|x|y|transform|points)="[^"]*"')
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 # What the page's style sheet says of every figure, and turns by nothing.
 _SAID_BY_THE_PAGE = re.compile(
-    r" transform=\"rotate\(-0 [^\"]*\"|font-size: 11px; |font-family: [^;\"]*; |; stroke-linecap: (?:square|butt)|; fill: currentColor(?=\")"
+    r" transform=\"rotate\(-0 [^\"]*\"|font-size: 11px; |font-family: [^;\"]*; |; stroke-linecap: (?:square|butt)"
 )
 _BETWEEN_TAGS = re.compile(r">\s+<")
 _STYLE_SHEET = re.compile(r"<defs>\s*<style.*?</defs>", re.DOTALL)

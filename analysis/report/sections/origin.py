@@ -30,9 +30,9 @@ def _failed_checks(material: Material) -> Iterator[str]:
     """Yield the runs that `commprof check` fails among those that the prediction rests on, or among all without one."""
     used = material.known or material.runs
     failing = failing_rules([run for run in used if run.info.kind in ("bench", "links")])
-    yield from (
-        f"{name} fails commprof check: {', '.join(rules)}. What rests on it may be off." for name, rules in failing.items()
-    )
+    for name, found in failing.items():
+        if rules := [rule for rule in found if rule != "ending"]:  # which `_unfinished` tells
+            yield f"{name} fails commprof check: {', '.join(rules)}. What rests on it may be off."
 
 
 def _other_devices(material: Material) -> Iterator[str]:

@@ -79,9 +79,9 @@ def prediction_section(material: Material, predicted: PredictionSet, answers: tu
         folded=True,
         sentences=(
             _error_gist(material),
+            *answers,
             f"One rank takes T_1 = {format_seconds(predicted.single_step_s)} per step. The simple models stand beside the "
             "bucket schedule so that what it adds, if anything, can be seen.",
-            *answers,
         ),
         pictures=(step_picture(material, predicted), *((_error_picture(material),) if material.outcomes else ())),
         tables=(
@@ -123,7 +123,7 @@ def _change_tables(changes: Sequence[Change]) -> Iterator[Table]:
     for alters, title in ((False, "Predicted gains, best first"), (True, "What changes the updates, and so what is learnt")):
         rows = tuple(_change_row(change) for change in changes if change.alters_learning is alters)
         if rows:
-            yield Table(title=title, head=_CHANGE_HEAD, rows=rows, words=frozenset({1, 4}))
+            yield Table(title=title, head=_CHANGE_HEAD, rows=rows, words=frozenset({1, 4}), folded=alters)
 
 
 def _change_row(change: Change) -> tuple[Cell, ...]:

@@ -11,7 +11,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from commprof.analysis.report.figures import predictions as plots
-from commprof.analysis.report.figures.canvas import BLUE, VERMILLION, log_value_axis, new_axes, size_axis, styled, time_unit
+from commprof.analysis.report.figures.canvas import BLUE, log_value_axis, new_axes, size_axis, styled, time_unit
 from commprof.analysis.report.figures.learning import curve_figure
 from commprof.analysis.report.figures.overview import Comparison, predicted_measured_figure
 from commprof.analysis.report.numbers.data import Anatomy, WireCurve
@@ -112,7 +112,6 @@ def test_speedups_are_those_of_the_steps_and_long_steps_end_their_bars_low() -> 
     assert ys == pytest.approx([1.0, 0.2 / 0.12, 2.5])
     assert points(axes, "measured") == [[4], [2.0]]
     assert np.allclose(error_ends(axes, BLUE), [[0.2 / 0.15, 0.2 / 0.096], [2.0, 3.125]])
-    assert np.allclose(error_ends(axes, VERMILLION), [[2.0, 4.0]])
     assert [text.get_text() for text in axes.texts] == ["2.00x"]
 
 
