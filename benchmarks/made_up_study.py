@@ -135,12 +135,13 @@ def _workload(machine: Machine, *, synchronised: bool) -> Workload:
 
 
 def _step(step: int, compute_s: float, backward_s: float, *, sends: bool) -> StepMeasurement:
-    apart = {"data_s": 0.02 * compute_s, "forward_s": 0.3 * compute_s, "optimizer_s": 0.08 * compute_s}
+    apart = {"data_s": 0.02 * compute_s, "forward_s": 0.3 * compute_s, "optimizer_s": 0.075 * compute_s}
+    between_s = 0.005 * compute_s
     return StepMeasurement(
         step=step,
         **apart,
         backward_s=backward_s,
-        step_s=sum(apart.values()) + backward_s,
+        step_s=sum(apart.values()) + between_s + backward_s,
         num_samples=32,
         loss=0.5 + 0.9 / (1 + 0.05 * step),
         warmup=step < _WARM_UP,

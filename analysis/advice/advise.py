@@ -13,6 +13,7 @@ from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.estimate import Estimate, estimate, interval
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import Gathered, StepInputs
+from commprof.analysis.step.predict import overhead_of
 from commprof.analysis.wire.benched import fit_costs
 from commprof.commbench.records.rundir import now_utc
 
@@ -54,4 +55,5 @@ def _rank_advice(gathered: Gathered, inputs: StepInputs, now: Estimate) -> RankA
         smallest_batch=smallest_batch(inputs, single),
         smallest_model=smallest_model(inputs, single),
         bottleneck=bottleneck(inputs),
+        overhead=overhead_of(inputs, now, single, inputs.workload.scaling),
     )

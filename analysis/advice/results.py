@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from commprof.analysis.runs.interval import Interval
-from commprof.analysis.step.results import Change
+from commprof.analysis.step.results import Change, Overhead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,10 @@ class Bottleneck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankAdvice:
-    """All that is advised for one world size; the changes best first, the what-ifs as they come."""
+    """All that is advised for one world size; the changes best first, the what-ifs as they come.
+
+    `overhead` is what its step adds to one rank's, None in files of earlier versions.
+    """
 
     world_size: int
     step_s: float
@@ -65,6 +68,7 @@ class RankAdvice:
     smallest_batch: Threshold
     smallest_model: Threshold
     bottleneck: Bottleneck
+    overhead: Overhead | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from commprof.analysis.step.estimate import estimate, model_error
 from commprof.analysis.step.inputs import StepInputs
 
-KEPT = 40
+KEPT = 30
 _MOST_SIZES = 12  # message sizes at which a draw's ratio of the wire's time is told
 
 Floats = NDArray[np.float64]

@@ -187,7 +187,8 @@ def curve_of(cost: CostModel, smallest: float, largest: float) -> Curve:
     ends = [smallest, *(size for size in cost.message_bytes if smallest < size < largest), largest]
     pieces = [piece for start, stop in pairwise(np.log(ends)) for piece in _pieces(cost, float(start), float(stop))]
     return Curve(
-        knots=(*(start for start, _ in pieces), float(np.log(largest))), coefficients=tuple(cubic for _, cubic in pieces)
+        knots=(*(start for start, _ in pieces), float(np.log(largest))),
+        coefficients=tuple(tuple(round(number, 9) for number in cubic) for _, cubic in pieces),
     )
 
 
@@ -248,7 +249,7 @@ def _gradients(timeline: GradientTimeline) -> Gradients:
     last_s = last_ready_s(timeline)
     return Gradients(
         num_bytes=tuple(parameter.num_bytes for parameter in timeline.parameters),
-        ready=tuple(parameter.ready_s / last_s for parameter in timeline.parameters),
+        ready=tuple(round(parameter.ready_s / last_s, 9) for parameter in timeline.parameters),
     )
 
 

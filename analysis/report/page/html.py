@@ -48,6 +48,7 @@ _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 _SAID_BY_THE_PAGE = re.compile(
     r" transform=\"rotate\(-0 [^\"]*\"|font-size: 11px; |font-family: [^;\"]*; |; stroke-linecap: (?:square|butt)"
 )
+_STYLE = re.compile(r'style="[^"]*"')
 _BETWEEN_TAGS = re.compile(r">\s+<")
 _STYLE_SHEET = re.compile(r"<defs>\s*<style.*?</defs>", re.DOTALL)
 
@@ -213,6 +214,7 @@ def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
     svg = svg.replace("</svg>", f'<g fill="transparent">{"".join(_shown_marks(figure))}</g></svg>')
     svg = svg.replace("'DejaVu Sans'", "system-ui")
     svg = _BETWEEN_TAGS.sub("><", _PLACES.sub(_shortened, _SAID_BY_THE_PAGE.sub("", svg)))
+    svg = _STYLE.sub(lambda style: style[0].replace("; ", ";").replace(": ", ":"), svg)
     return Markup(_COLOUR.sub(lambda match: _PAGE_COLOURS[match[0]], svg))  # noqa: S704  matplotlib escapes its text
 
 
