@@ -30,7 +30,7 @@ PUBLISHED ?= ../shared/data/scaling/published.csv
 # Published logs for `make benchmark-cost`.
 LOGS ?= ../shared/data/nccl_logs
 
-.PHONY: demo test test-quick test-faults check design fuzz clean gpu \
+.PHONY: demo test test-quick test-faults check design picture examples fuzz clean gpu \
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-sharded-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-peers benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
@@ -64,6 +64,14 @@ fuzz: $(VENV)/installed-dev
 # docs/design.svg, from the import graph as it is now; a test fails where the two differ.
 design: $(VENV)/installed-dev
 	$(VENV)/bin/python -m docs.drawing.design
+
+# docs/examples: three reports to look at before anything is measured.
+examples: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.examples
+
+# docs/picture.png: the top of an example's page, and the six lines beside it in README. Needs Chromium.
+picture: examples
+	$(VENV)/bin/python -m benchmarks.picture
 
 benchmark-prediction: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.prediction_error --out $(RESULTS)

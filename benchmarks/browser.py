@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_QUIET = (
+QUIET = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -26,7 +26,7 @@ _QUIET = (
     "--disable-sync",
     "--enable-logging=stderr",
 )
-_CONSOLE = re.compile(r":CONSOLE[:(].*")
+CONSOLE = re.compile(r":CONSOLE[:(].*")
 _ANSWER = re.compile(r'<pre id="answer">(.*?)</pre>', re.DOTALL)
 _ASK = """
 answer(() => { %s });
@@ -60,7 +60,7 @@ def visit(page: Path, script: str, *, timeout_s: float = 60.0, window: str = "11
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "page.html"
         copy.write_text(_with_script(page.read_text("utf-8"), _ASK % script), "utf-8")
-        words = [browser, *_QUIET, f"--user-data-dir={folder}/profile", f"--window-size={window}", "--dump-dom", copy.as_uri()]
+        words = [browser, *QUIET, f"--user-data-dir={folder}/profile", f"--window-size={window}", "--dump-dom", copy.as_uri()]
         done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
     found = _ANSWER.search(done.stdout)
     if found is None:
@@ -68,7 +68,7 @@ def visit(page: Path, script: str, *, timeout_s: float = 60.0, window: str = "11
     answer = json.loads(html.unescape(found[1]))
     if "error" in answer:
         raise RuntimeError(f"{page}: {answer['error']}")
-    return Visit(value=answer.get("value"), console=tuple(_CONSOLE.findall(done.stderr)))
+    return Visit(value=answer.get("value"), console=tuple(CONSOLE.findall(done.stderr)))
 
 
 def _with_script(page: str, script: str) -> str:

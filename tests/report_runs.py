@@ -220,7 +220,7 @@ class Page(HTMLParser):
         assert self.open and self.open.pop() == tag, f"</{tag}> closes something else"
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.words.append(data)
 
     @property
@@ -251,6 +251,7 @@ def report(*paths: Path, out: Path | None = None) -> Page:
     return Page(write_report(paths, out or beside).page)
 
 
-OWN_SCRIPTS = [{"type": "application/json", "id": "what-if-data"}, {}]  # none of them is loaded from anywhere
+EVERY_PAGE = [{}]  # scripts; none of them is loaded from anywhere
+OWN_SCRIPTS = [{"type": "application/json", "id": "what-if-data"}, {}, *EVERY_PAGE]
 HOSTILE = '<script>alert(1)</script>"onload="alert(1) $\\frac$ \'><img src=x onerror=alert(1)> \x1b[31m\u202e'
 SHOWN = HOSTILE.replace("\x1b", "\\x1b").replace("\u202e", "\\x202e")

@@ -13,7 +13,7 @@ from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.estimate import Estimate, estimate, interval
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import Gathered, StepInputs
-from commprof.analysis.step.predict import too_disturbed
+from commprof.analysis.step.predict import overhead_of, too_disturbed
 from commprof.analysis.wire.benched import fit_costs
 from commprof.commbench.records.rundir import now_utc
 
@@ -56,4 +56,5 @@ def _rank_advice(gathered: Gathered, inputs: StepInputs, now: Estimate) -> RankA
         smallest_model=smallest_model(inputs, single),
         bottleneck=bottleneck(inputs),
         too_disturbed=too_disturbed(inputs, now),
+        overhead=overhead_of(inputs, now, single, inputs.workload.scaling),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from commprof.analysis.runs.interval import Interval
-from commprof.analysis.step.results import Change
+from commprof.analysis.step.results import Change, Overhead
 from commprof.analysis.strategies.results import Choice
 
 
@@ -54,7 +54,8 @@ class Bottleneck:
 class RankAdvice:
     """All that is advised for one world size; the changes best first, the what-ifs as they come.
 
-    `too_disturbed` says why the step's interval tells nothing of whether these ranks pay.
+    `overhead` is what its step adds to one rank's, None in files of earlier versions. `too_disturbed` says why the
+    step's interval tells nothing of whether these ranks pay.
     """
 
     world_size: int
@@ -70,6 +71,7 @@ class RankAdvice:
     smallest_model: Threshold
     bottleneck: Bottleneck
     too_disturbed: str | None = None
+    overhead: Overhead | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

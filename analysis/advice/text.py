@@ -6,7 +6,7 @@ from commprof.analysis.advice.results import Advice, Bottleneck, Costs, EpochCos
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.decision import Candidate, Decision, decide
-from commprof.analysis.step.decided import DISTURBED, no_gain, turned_round
+from commprof.analysis.step.decided import DISTURBED, because, no_gain, turned_round
 from commprof.analysis.step.results import Change
 from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_estimate, format_rate, format_seconds
@@ -46,6 +46,7 @@ def _decided(advice: Advice, runs: Sequence[Run], *, disturbed: bool) -> Decisio
             within=(span := turned_round(own.speedup, own.step_s, own.interval_s)),
             predicted=own.speedup,
             interval=span,
+            because="" if unknown or own.overhead is None else because([own.overhead], runs, own.world_size),
             unknown=unknown or own.too_disturbed or "",
             no_gain=no_gain(runs, own.world_size),
         )

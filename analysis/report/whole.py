@@ -44,4 +44,4 @@ def whole_report(paths: Sequence[Path], budget: Budget | None = None) -> WholeRe
         return WholeReport(report=told, results=tuple(results(side.material, side.name) for side in sides))
     material = gather(paths, budget)
     told = build_report(material, (home_of(paths) or Path()) / PAGE)
-    return WholeReport(report=told, results=(results(material, told.title),))
+    return WholeReport(report=told, results=(results(material, material.root.resolve().name),))

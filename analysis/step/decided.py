@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.decision import Candidate, Decision, decide
-from commprof.analysis.step.results import Prediction, PredictionSet
+from commprof.analysis.step.reasons import clause
+from commprof.analysis.step.results import Overhead, Prediction, PredictionSet
 
 DISTURBED = "other processes disturbed these runs"
 
@@ -13,7 +14,22 @@ DISTURBED = "other processes disturbed these runs"
 def decide_predicted(predicted: PredictionSet, runs: Sequence[Run], unknown: str = "") -> Decision:
     """Decide on every world size predicted from these runs; `unknown` is why nothing can be said of any."""
     schedules = [p for p in predicted.predictions if p.model == "schedule"]
-    return decide(predicted_candidate(p, unknown=unknown, no_gain=no_gain(runs, p.world_size)) for p in schedules)
+    return decide(
+        predicted_candidate(
+            p,
+            because="" if unknown else because(predicted.overheads, runs, p.world_size),
+            unknown=unknown,
+            no_gain=no_gain(runs, p.world_size),
+        )
+        for p in schedules
+    )
+
+
+def because(overheads: Sequence[Overhead], runs: Sequence[Run], world_size: int) -> str:
+    """Say what would explain that so many ranks gain nothing; empty where their step was not taken apart."""
+    own = next((overhead for overhead in overheads if overhead.world_size == world_size), None)
+    shared = any(run.info.oversubscribed for run in runs if run.world_size == world_size)
+    return "" if own is None else clause(own, shared=shared)
 
 
 def no_gain(runs: Sequence[Run], world_size: int) -> str:

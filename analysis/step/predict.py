@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.scaling.speedup import ScalingKind, amdahl_step_s, compute_share_s, work_s
 from commprof.analysis.step.ddp import NO_CONTENTION
@@ -127,6 +129,8 @@ def overhead_of(inputs: StepInputs, known: Estimate, single: SingleRank, kind: S
     slower_s = inputs.alone_s - share_s
     copies_s = float(own.copy_s[0] / own.step_s[0]) * inputs.alone_s - single.tail_s if inputs.measured_at_n else 0.0
     copies_s = min(max(0.0, copies_s), max(0.0, slower_s))
+    waiting_draws_s = own.step_s - own.alone_s
+    copies_draws_s = copies_s * own.copy_s / own.copy_s[0] if copies_s > 0 else np.zeros_like(own.copy_s)
     return Overhead(
         world_size=inputs.world_size,
         single_step_s=share_s,
@@ -134,6 +138,10 @@ def overhead_of(inputs: StepInputs, known: Estimate, single: SingleRank, kind: S
         copies_s=copies_s,
         waiting_s=float(known.compute_s[0]) - inputs.alone_s,
         exposed_s=float(known.exposed_s[0]),
+        compute_interval_s=interval(known.compute_s - waiting_draws_s - copies_draws_s - share_s),  # pace differs here
+        waiting_interval_s=interval(waiting_draws_s),
+        copies_interval_s=interval(copies_draws_s),
+        exposed_interval_s=interval(known.exposed_s),
     )
 
 

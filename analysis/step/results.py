@@ -42,6 +42,7 @@ class Overhead:
 
     `compute_s`: the computation itself is slower at N. `waiting_s`: the slowest rank's lateness. `copies_s`: of gradients into
     and out of buckets, where that was measured. `exposed_s`: communication that nothing hides, contention for cores included.
+    Of each part its 90 % interval; None in files of earlier versions.
     """
 
     world_size: Ranks
@@ -50,6 +51,10 @@ class Overhead:
     waiting_s: Difference
     exposed_s: Difference
     copies_s: Difference = 0.0
+    compute_interval_s: Interval | None = None
+    waiting_interval_s: Interval | None = None
+    copies_interval_s: Interval | None = None
+    exposed_interval_s: Interval | None = None
 
     @property
     def step_s(self) -> float:

@@ -24,7 +24,7 @@ SERIES = tuple(zip((GREEN, PURPLE, ORANGE, SKY, BLUE, VERMILLION), "osD^vP", str
 MOST_SERIES = len(SERIES) ** 2  # that one figure can tell apart
 
 _EDGE = 4.0  # points between a figure's edge and its legend
-_WIDTH = 460.0  # points, and CSS pixels in a column of the report: text then keeps its 11 px
+_WIDTH = 360.0  # points; 358 CSS pixels are a telephone's column, where text then keeps its 11 px
 _CHARACTER, _HANDLE = 5.5, 36.0  # points that a letter takes, and a legend's line with its gaps
 _WIDE_CHARACTER = 6.2
 _NOTEBOOK_DPI = 144
@@ -57,7 +57,10 @@ _in_style = ContextVar("_in_style", default=False)
 
 
 class _ShownFigure(Figure):
-    """A figure that a notebook shows by itself, without pyplot."""
+    """A figure that a notebook shows by itself, without pyplot; `plot_height` and `plot_left` are points (`_arrange`)."""
+
+    plot_height = 0.0
+    plot_left = 0.0
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -84,14 +87,21 @@ def styled() -> Iterator[None]:
         _in_style.reset(entered)
 
 
-def new_axes(height: float, *, left: float, legend_rows: int = 1) -> tuple[Figure, Axes]:
+def new_axes(height: float, *, left: float) -> tuple[Figure, Axes]:
     """Return a figure of fixed width and its axes; margins in points, so that text has room at every height."""
-    top = _EDGE + 14 + 17 * legend_rows
-    figure = _ShownFigure(figsize=(_WIDTH / 72, (height + top) / 72))
+    figure = _ShownFigure()
+    figure.plot_height, figure.plot_left = height, left
     axes = figure.add_subplot()
-    share = height + top
-    figure.subplots_adjust(left=left / _WIDTH, right=1 - 24 / _WIDTH, bottom=46 / share, top=1 - top / share)
+    _arrange(figure, legend_rows=0)
     return figure, axes
+
+
+def _arrange(figure: _ShownFigure, legend_rows: int) -> None:
+    """Leave room for so many rows of a legend above the axes."""
+    top = _EDGE + 14 + 17 * legend_rows
+    share = figure.plot_height + top
+    figure.set_size_inches(_WIDTH / 72, share / 72)
+    figure.subplots_adjust(left=figure.plot_left / _WIDTH, right=1 - 24 / _WIDTH, bottom=46 / share, top=1 - top / share)
 
 
 def series_style(index: int) -> tuple[str, str]:
@@ -109,28 +119,39 @@ def speedup_width(world_size: int) -> float:
     return max(52.0, 28 + 7 * len(str(world_size)))
 
 
-def legend_columns(labels: Iterable[str]) -> int:
-    """Return how many labels find room beside each other."""
-    widest = max(map(len, labels), default=0) * _CHARACTER + _HANDLE
-    return max(1, min(3, int(_WIDTH / widest)))
-
-
 def legend_above(figure: Figure, columns: int = 3) -> Figure:
-    """Put the legend between the figure's upper edge and the axes, where it covers nothing; what matters most first."""
+    """Put the legend between the figure's upper edge and the axes, where it covers nothing; what matters most first.
+
+    In so many columns at most: as many as its labels have room for.
+    """
     (axes,) = figure.axes
     entries = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda entry: _place(entry[1]))
+    most = min(columns, _columns([label for _, label in entries]))
+    if isinstance(figure, _ShownFigure):
+        _arrange(figure, legend_rows=ceil(len(entries) / most))
     figure.legend(
         [handle for handle, _ in entries],
         [label for _, label in entries],
         loc="upper left",
         bbox_to_anchor=(_EDGE / (72 * figure.get_figwidth()), 1 - _EDGE / (72 * figure.get_figheight())),
-        ncols=columns,
+        ncols=most,
         columnspacing=1.3,
         handletextpad=0.6,
         borderaxespad=0.0,
         borderpad=0.1,
     )
     return figure
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """Return how many columns of a legend, filled one after the other, find room beside each other."""
+    widths = [len(label) * _CHARACTER + _HANDLE for label in labels]
+
+    def taken(columns: int) -> float:
+        rows = ceil(len(widths) / columns)
+        return sum(max(widths[start : start + rows]) for start in range(0, len(widths), rows))
+
+    return next((columns for columns in range(len(widths), 1, -1) if taken(columns) <= _WIDTH), 1)
 
 
 def _place(label: str) -> int:
@@ -200,7 +221,7 @@ def size_axis(axes: Axes, sizes: Sequence[int]) -> None:
     """Set up a logarithmic x axis over message sizes, with ticks at powers of two."""
     axes.set_xscale("log", base=2)
     low, high = log2(min(sizes)), log2(max(sizes))
-    step = next(step for step in (1, 2, 5, 10, 20) if (high - low) / step <= 6)
+    step = next(step for step in (1, 2, 5, 10, 20) if (high - low) / step <= 4)
     ticks = [2**k for k in range(ceil(low / step) * step, floor(high) + 1, step)] or [min(sizes)]
     axes.set_xticks(ticks, [format_bytes(size) for size in ticks])
     axes.minorticks_off()

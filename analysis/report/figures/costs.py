@@ -1,14 +1,12 @@
 """What collectives cost -> a matplotlib Figure: bus bandwidth over message size, as the curve has it."""
 
 from collections.abc import Sequence
-from math import ceil
 
 from matplotlib.figure import Figure
 
 from commprof.analysis.report.figures.canvas import (
     MOST_SERIES,
     legend_above,
-    legend_columns,
     log_value_axis,
     new_axes,
     series_style,
@@ -28,8 +26,7 @@ def cost_figure(costs: Sequence[CostModel]) -> Figure:
     if len(costs) > MOST_SERIES:
         raise UnusableData(f"{len(costs)} curves are too many to tell apart; fit fewer than {MOST_SERIES} numbers of ranks")
     labels = [f"{cost.op}, {cost.world_size} ranks" for cost in costs]
-    columns = legend_columns(labels)
-    figure, axes = new_axes(280, left=78, legend_rows=ceil(len(costs) / columns))
+    figure, axes = new_axes(280, left=78)
     shown: list[float] = []
     sizes: list[int] = []
     for index, cost in enumerate(costs):
@@ -43,4 +40,4 @@ def cost_figure(costs: Sequence[CostModel]) -> Figure:
         sizes += xs
     size_axis(axes, sizes)
     log_value_axis(axes, min(shown), max(shown), "bus bandwidth (bytes/s)", rate_tick)
-    return legend_above(figure, columns)
+    return legend_above(figure)

@@ -1,7 +1,6 @@
 """Throughputs carried to other numbers of ranks -> a matplotlib Figure: speedup with its 90 % interval."""
 
 from collections.abc import Sequence
-from math import ceil
 
 from matplotlib.figure import Figure
 
@@ -10,7 +9,6 @@ from commprof.analysis.report.figures.canvas import (
     MOST_SERIES,
     from_zero,
     legend_above,
-    legend_columns,
     new_axes,
     rank_axis,
     series_style,
@@ -35,9 +33,8 @@ def extrapolated_figure(told: Sequence[Extrapolation]) -> Figure:
     if len(drawn) > MOST_SERIES:
         raise UnusableData(f"{len(drawn)} series are too many to tell apart; draw {MOST_SERIES} of the table's at most")
     labels = ["measured", *(one.series or "extrapolated" for one, _ in drawn)]
-    columns = legend_columns(labels)
     largest = max(p.world_size for _, found in drawn for p in found)
-    figure, axes = new_axes(250, left=speedup_width(largest), legend_rows=ceil(len(labels) / columns))
+    figure, axes = new_axes(250, left=speedup_width(largest))
     axes.plot([], [], "o", color=GREY, markerfacecolor="none", label=labels[0])
     world_sizes: set[int] = set()
     for index, (one, found) in enumerate(drawn):
@@ -54,7 +51,7 @@ def extrapolated_figure(told: Sequence[Extrapolation]) -> Figure:
     axes.set_ylabel(f"speedup over {_ranks(bases.pop())} (x)" if len(bases) == 1 else "speedup over the smallest row (x)")
     from_zero(axes)
     rank_axis(axes, world_sizes, ())
-    return legend_above(figure, columns)
+    return legend_above(figure)
 
 
 def _ratio(one: Extrapolation, end: float, value: float) -> float:

@@ -26,7 +26,7 @@ def speedup_over_rate(
 
     Between the rates the line follows the communication that shows, straight in log-log, as the boundary does.
     """
-    figure, axes = new_axes(250, left=52, legend_rows=max(1, len(measured)))
+    figure, axes = new_axes(250, left=52)
     axes.axhline(1, color=INK, linewidth=0.8, alpha=0.5)
     for (n, points), (colour, marker) in zip(measured.items(), SERIES, strict=False):
         boundary, found = boundaries.get(n, (None, None))

@@ -20,7 +20,7 @@ def curve_figure(curves: Mapping[str, Points], label: str, *, marked: bool) -> F
 
     The keys become the legend: none from a file.
     """
-    figure, axes = new_axes(230, left=56, legend_rows=1 + len(curves) // 4)
+    figure, axes = new_axes(230, left=56)
     for (name, points), (colour, marker) in zip(curves.items(), SERIES, strict=False):
         steps, values = zip(*points, strict=True)
         every = 1 if marked else apart(len(points))

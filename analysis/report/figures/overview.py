@@ -88,7 +88,7 @@ def efficiency_bars(rows: Sequence[Comparison]) -> Figure:
 def predicted_measured_figure(rows: Sequence[Comparison]) -> Figure:
     """Draw each row's predicted over its measured step, both logarithmic, with 90 % intervals; on the line they agree."""
     checked = [(row.world_size, row.measured_step_s, row.predicted) for row in rows if row.measured_step_s and row.predicted]
-    figure, axes = new_axes(290, left=78, legend_rows=1 + len({n for n, _, _ in checked}) // 4)
+    figure, axes = new_axes(290, left=78)
     for index, n in enumerate(sorted({n for n, _, _ in checked})):
         colour, marker = SERIES[index % len(SERIES)]
         points = [(measured_s, p) for world_size, measured_s, p in checked if world_size == n]

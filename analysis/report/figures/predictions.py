@@ -61,7 +61,7 @@ StepValue = Callable[[float, int], float]  # seconds of a step, ranks -> what th
 @styled()
 def speedup_figure(predicted: PredictionSet, measured: Sequence[Outcome], shared: Collection[int]) -> Figure:
     """Draw samples per second over one rank's against ranks; the world sizes in `shared` are marked."""
-    figure, axes = new_axes(250, left=speedup_width(max(_world_sizes(predicted))), legend_rows=2)
+    figure, axes = new_axes(250, left=speedup_width(max(_world_sizes(predicted))))
 
     def speedup(step_s: float, world_size: int) -> float:
         return work_s(predicted.single_step_s, world_size, predicted.scaling) / step_s
@@ -82,7 +82,7 @@ def speedup_figure(predicted: PredictionSet, measured: Sequence[Outcome], shared
 @styled()
 def step_figure(predicted: PredictionSet, measured: Sequence[Outcome], shared: Collection[int]) -> Figure:
     """Draw the seconds of a step against ranks, predicted and measured."""
-    figure, axes = new_axes(250, left=52, legend_rows=2)
+    figure, axes = new_axes(250, left=52)
     longest_s = max(p.interval_s.high if p.interval_s else p.step_s for p in predicted.predictions)
     scale, unit = time_unit(longest_s)
     _draw_scaling(axes, predicted, measured, lambda step_s, _: step_s / scale, "{:.3g}".format)
@@ -127,7 +127,7 @@ def overhead_figure(overheads: Sequence[Overhead], measured: Sequence[Outcome]) 
 
     A part below zero is drawn backwards from the end of the one before, so that the bar still ends at the step.
     """
-    figure, axes = new_axes(58 + 38 * len(overheads), left=68, legend_rows=2)
+    figure, axes = new_axes(58 + 38 * len(overheads), left=68)
     steps_s = {outcome.prediction.world_size: outcome.measured_step_s for outcome in measured}
     scale, unit = time_unit(max([*(overhead.step_s for overhead in overheads), *steps_s.values()]))
     parts = {part: look for part, look in _PARTS.items() if part != "copies_s" or any(o.copies_s for o in overheads)}
@@ -230,7 +230,7 @@ def _draw_spans(axes: Axes, rows: Sequence[float], spans: Sequence[_Span], scale
 def _draw_scaling(
     axes: Axes, predicted: PredictionSet, measured: Sequence[Outcome], value: StepValue, label: Callable[[float], str]
 ) -> None:
-    """Draw every model's line from one rank on, the schedule with its interval, and the measured medians with theirs."""
+    """Draw every model's line from one rank on, the schedule with its interval, and the measured medians."""
     start = value(predicted.single_step_s, 1)
     for model, name in reversed(MODELS.items()):
         found = sorted((p for p in predicted.predictions if p.model == model), key=lambda p: p.world_size)
@@ -246,8 +246,7 @@ def _draw_scaling(
     if checks:
         xs = [outcome.prediction.world_size for outcome in checks]
         ys = [value(outcome.measured_step_s, n) for outcome, n in zip(checks, xs, strict=True)]
-        bars = _error_bars(ys, [outcome.measured_interval_s for outcome in checks], xs, value)
-        axes.errorbar(xs, ys, yerr=bars, fmt="D", color=VERMILLION, label="measured")
+        axes.plot(xs, ys, "D", color=VERMILLION, label="measured")
         labelled = slice(None) if len(xs) <= _MOST_LABELS else slice(-1, None)
         for x, y in zip(xs[labelled], ys[labelled], strict=True):
             box = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1}
@@ -275,7 +274,7 @@ def _wire_figure(
 ) -> Figure:
     legend = names or [ranks(curve.world_size) for curve in curves]
     known = [ceiling for ceiling in ceilings if ceiling is not None]
-    figure, axes = new_axes(280, left=78, legend_rows=1 + (len(curves) + bool(known)) // 3)
+    figure, axes = new_axes(280, left=78)
     shown = [*known]
     for index, curve in enumerate(curves):
         colour, marker = SERIES[index % len(SERIES)]

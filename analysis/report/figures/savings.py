@@ -1,7 +1,7 @@
 """What changes save -> a matplotlib Figure: seconds a batch with their 90 % intervals."""
 
 from collections.abc import Sequence
-from textwrap import shorten
+from textwrap import fill, shorten
 
 from matplotlib.figure import Figure
 
@@ -10,6 +10,7 @@ from commprof.analysis.step.results import Change
 from commprof.commbench.errors import UnusableData
 
 _LONGEST_LABEL = 44
+_LABEL_LINE = 26
 
 
 @styled()
@@ -17,8 +18,9 @@ def savings_figure(changes: Sequence[Change]) -> Figure:
     """Draw one bar a change, in the order given; raise UnusableData where no change surely saves time."""
     if not changes:
         raise UnusableData("no change of the configuration surely saves time, so there is none to draw")
-    labels = [f"{change.world_size} ranks: {shorten(change.what, _LONGEST_LABEL)}" for change in changes]
-    figure, axes = new_axes(58 + 26 * len(changes), left=label_width(labels))
+    labels = [fill(f"{change.world_size} ranks: {shorten(change.what, _LONGEST_LABEL)}", _LABEL_LINE) for change in changes]
+    left = label_width(line for label in labels for line in label.splitlines())
+    figure, axes = new_axes(58 + 13 * sum(2 + label.count("\n") for label in labels), left=left)
     spans = [(c.interval_s.low, c.interval_s.high) if c.interval_s else (c.seconds_saved, c.seconds_saved) for c in changes]
     scale, unit = time_unit(max(high for _, high in spans))
     rows, saved = range(len(changes)), [change.seconds_saved / scale for change in changes]

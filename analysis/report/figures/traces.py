@@ -1,7 +1,6 @@
 """What traces say -> matplotlib Figures, nothing else. Faint is hidden behind computation, full colour is exposed."""
 
 from collections.abc import Mapping, Sequence
-from math import ceil
 
 from matplotlib.figure import Figure
 
@@ -47,14 +46,13 @@ _COLOURS = {
     "launch_idle": (ORANGE, 1.0),
     "other": (GREY, 1.0),
 }
-_COLUMNS = 3
 
 
 @styled()
 def budget_figure(budgets: Sequence[StepBudget]) -> Figure:
     """Draw one stacked bar a budget, in the order given; parts that none of them has are left out."""
     parts = [part for part in PART_NAMES if any(own.parts_ns()[part] for own in budgets)]
-    figure, axes = new_axes(58 + 21 * len(budgets), left=118, legend_rows=ceil(len(parts) / _COLUMNS))
+    figure, axes = new_axes(58 + 21 * len(budgets), left=118)
     scale, unit = time_unit(max(own.wall_ns for own in budgets) / 1e9)
     lefts = [0.0] * len(budgets)
     for part in parts:
@@ -65,7 +63,7 @@ def budget_figure(budgets: Sequence[StepBudget]) -> Figure:
         lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
     axes.set_yticks(range(len(budgets)), _labels(budgets))
     bar_axis(axes, f"wall time of the step ({unit})", len(budgets))
-    return legend_above(figure, columns=_COLUMNS)
+    return legend_above(figure)
 
 
 def _labels(budgets: Sequence[StepBudget]) -> list[str]:
@@ -86,7 +84,7 @@ def collective_figure(points: Mapping[tuple[str, int], Sequence[tuple[int, float
     `points` are (bytes, B/s) from traces; a curve of the same number of ranks is the bench's all-reduce, in its colour.
     """
     benched = {curve.world_size: curve for curve in curves}
-    figure, axes = new_axes(280, left=78, legend_rows=ceil((len(points) + len(curves)) / 2))
+    figure, axes = new_axes(280, left=78)
     shown = [rate for series in points.values() for _, rate in series]
     sizes = [size for series in points.values() for size, _ in series]
     for index, ((op, num_ranks), series) in enumerate(points.items()):

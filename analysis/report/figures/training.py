@@ -87,7 +87,7 @@ def _curve(run: Run, points: Sequence[tuple[float, float, float]]) -> Curve | No
 @styled()
 def _figure(curves: Sequence[Curve], against: Against, label: str, shown: Callable[[float], float], *, marked: bool) -> Figure:
     sizes = sorted({curve.world_size for curve in curves})
-    figure, axes = new_axes(250, left=58, legend_rows=-(-len(sizes) // 3))
+    figure, axes = new_axes(250, left=58)
     scale, unit = time_unit(max(curve.time_s[-1] for curve in curves))
     drawn: set[int] = set()
     for curve in sorted(curves, key=lambda curve: curve.world_size):

@@ -28,6 +28,15 @@ def decision_of(material: Material) -> Decision:
     return decide([*known, *refused])
 
 
+def spoken_of(material: Material, predicted: PredictionSet) -> int:
+    """Return the number of ranks to use, else the largest predicted that has cores enough."""
+    best = decision_of(material).best
+    sizes = [p.world_size for p in predicted.predictions if p.model == "schedule"]
+    if best is not None:
+        return best.candidate.world_size
+    return max([n for n in sizes if n not in material.shared] or sizes)
+
+
 def _predicted(material: Material, predicted: PredictionSet) -> Iterator[Candidate]:
     checks = {outcome.prediction.world_size: outcome for outcome in material.schedule_outcomes}
     unknown = "" if material.disturbed is None else DISTURBED

@@ -3,21 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import karp_flatt, work_s
 from commprof.analysis.step.assumptions import failed, failed_communication
+from commprof.analysis.step.reasons import clause, largest_part
 from commprof.analysis.step.results import AssumptionCheck, Change, Overhead, Prediction, PredictionSet
 from commprof.commbench.units import format_estimate, format_seconds
 
 _GOOD_EFFICIENCY = 0.9
-_CLAUSES = {
-    "compute": "computation that slows down side by side takes",
-    "waiting": "waiting for the slowest rank takes",
-    "copies": "copying gradients into and out of buckets takes",
-    "exposed": "communication that nothing hides takes",
-    "unexplained": "something that is not in the prediction takes",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +19,6 @@ class Outcome:
 
     prediction: Prediction
     measured_step_s: float
-    measured_interval_s: Interval
     measured_speedup: float
     run_id: str
 
@@ -41,13 +33,11 @@ def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
     found = []
     for prediction in predicted.predictions:
         for run in select(runs, kind="train", world_size=prediction.world_size, synchronised=True)[-1:]:
-            steps = sorted(step.step_s for step in run.counted_steps())
             measured_s = run.median_step_s()
             found.append(
                 Outcome(
                     prediction=prediction,
                     measured_step_s=measured_s,
-                    measured_interval_s=Interval(low=steps[len(steps) // 10], high=steps[-1 - len(steps) // 10]),
                     measured_speedup=work_s(predicted.single_step_s, prediction.world_size, predicted.scaling) / measured_s,
                     run_id=run.info.run_id,
                 )
@@ -152,11 +142,7 @@ def reason_clause(world_size: int, predicted: PredictionSet, measured: Sequence[
     check = _check_at(world_size, measured)
     if check is not None and _shorter_than_predicted(check):
         return f"of reasons that cannot be told: its step is shorter than the prediction's {format_seconds(overhead.step_s)}"
-    (name, seconds), total = _largest_part(overhead, check)
-    share = f"{format_seconds(seconds)} of each {format_seconds(total)} step"
-    if name == "compute" and _oversubscribed(runs, world_size):
-        return f"its ranks share cores, which takes {share}"
-    return f"{_CLAUSES[name]} {share}"
+    return clause(overhead, shared=_oversubscribed(runs, world_size), beyond_s=_beyond_s(check))
 
 
 def _check_at(world_size: int, measured: Sequence[Outcome]) -> Outcome | None:
@@ -169,18 +155,8 @@ def _shorter_than_predicted(check: Outcome) -> bool:
     return span is not None and check.measured_step_s < span.low
 
 
-def _largest_part(overhead: Overhead, check: Outcome | None) -> tuple[tuple[str, float], float]:
-    """Return the largest part beyond one rank's step, by name, and the step that it is a part of."""
-    parts = {
-        "compute": overhead.compute_s,
-        "waiting": overhead.waiting_s,
-        "copies": overhead.copies_s,
-        "exposed": overhead.exposed_s,
-    }
-    beyond_s = 0.0 if check is None else max(0.0, check.measured_step_s - check.prediction.step_s)
-    if check is not None:
-        parts["unexplained"] = beyond_s
-    return max(parts.items(), key=lambda part: part[1]), overhead.step_s + beyond_s
+def _beyond_s(check: Outcome | None) -> float | None:
+    return None if check is None else max(0.0, check.measured_step_s - check.prediction.step_s)
 
 
 def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionSet, runs: Sequence[Run]) -> str:
@@ -190,7 +166,7 @@ def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionS
             f"What holds {n} ranks back cannot be told: a step took {format_seconds(check.measured_step_s)}, and what the "
             f"prediction adds to one rank's step makes it {format_seconds(check.prediction.step_s)}."
         )
-    (name, seconds), total = _largest_part(overhead, check)
+    (name, seconds), total = largest_part(overhead, _beyond_s(check))
     own = min(1.0, overhead.single_step_s / total)
     if own >= _GOOD_EFFICIENCY:
         return f"Little holds {n} ranks back: {own:.0%} of each step is one rank's own computation."

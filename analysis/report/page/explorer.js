@@ -1,11 +1,11 @@
-// The page's "what if": reads the controls, asks explorer_model.js, and draws. Every figure is 460 units wide, as are the
-// report's others, and takes the page's colours. Only numbers and words of this file are ever put into the markup.
+// The page's "what if": reads the controls, asks explorer_model.js, and draws. A figure is as wide as its place, one unit a CSS
+// pixel, and takes the page's colours. Only numbers and words of this file and of explorer.py are ever put into the markup.
+// What is set stands in the address behind #what-if, so that a link leads to it.
 
 const MIB = 2 ** 20;
 const CAPS_MIB = [1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 128, 160, 200];
-const WIDTH = 460;
-const LEFT = 86;
-const RIGHT = 436;
+const LARGEST_LINEAR = 8; // ranks; beyond, doublings lie at equal distances
+const MOST_MARKED = 150; // buckets that tell their values one by one
 
 // ---- words
 
@@ -14,7 +14,7 @@ const scaleOf = (seconds) => (seconds < 999.5e-6 ? [1e-6, "us"] : seconds < 0.99
 const ranks = (count) => (count === 1 ? "1 rank" : `${count} ranks`);
 
 function time(seconds) {
-  const [scale, unit] = scaleOf(seconds);
+  const [scale, unit] = scaleOf(Math.abs(seconds));
   return `${short(seconds / scale)} ${unit}`;
 }
 
@@ -29,135 +29,176 @@ const times = (speedup) => `${speedup.toFixed(2)}x`;
 
 // ---- drawing
 
-const text = (x, y, words, anchor = "start") => `<text x="${x}" y="${y}" text-anchor="${anchor}">${words}</text>`;
-const line = (x1, y1, x2, y2, more) => `<line x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}" ${more}/>`;
-const box = (x, y, width, height, colour) =>
-  `<rect x="${x}" y="${y}" width="${Math.max(0, width)}" height="${height}" fill="var(--${colour})"/>`;
-const path = (steps, more) => `<path d="${steps.join("")}" ${more}/>`;
-const fixed = (value) => value.toFixed(2);
+const fixed = (value) => value.toFixed(1);
+const text = (x, y, words, anchor = "start", more = "") => `<text x="${fixed(x)}" y="${fixed(y)}" text-anchor="${anchor}" ${more}>${words}</text>`;
+const line = (x1, y1, x2, y2, more) => `<line x1="${fixed(x1)}" y1="${fixed(y1)}" x2="${fixed(x2)}" y2="${fixed(y2)}" ${more}/>`;
+const box = (x, y, width, height, colour, say = "") =>
+  `<rect x="${fixed(x)}" y="${fixed(y)}" width="${fixed(Math.max(0, width))}" height="${height}" fill="var(--${colour})"${say && ` class="mark" data-say="${say}"`}/>`;
 
-function put(id, height, said, parts) {
-  const head = `<svg viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${said}" font-size="11" fill="currentColor">`;
-  document.getElementById(id).innerHTML = `${head}${parts.join("")}</svg>`;
+function put(id, width, height, said, parts) {
+  const place = document.getElementById(id);
+  const focused = place.firstElementChild === document.activeElement && place.firstElementChild !== null;
+  const head = `<svg viewBox="0 0 ${width} ${fixed(height)}" role="img" tabindex="0" aria-label="${said}" font-size="12" fill="currentColor">`;
+  place.innerHTML = `${head}${parts.join("")}</svg>`;
+  if (focused) place.firstElementChild.focus();
 }
 
-function legend(entries) {
-  let x = 0;
-  return entries.map(([colour, words]) => {
-    const entry = box(x, 3, 10, 10, colour) + text(x + 15, 12, words);
-    x += 30 + 6.2 * words.length;
+const widthOf = (id) => Math.max(300, Math.min(900, document.getElementById(id).clientWidth || 560));
+
+// Lay a legend out in rows; return its parts and the height that it takes.
+function legend(entries, width) {
+  let [x, y] = [0, 0];
+  const parts = entries.map(([colour, words]) => {
+    const taken = 30 + 6.4 * words.length;
+    if (x > 0 && x + taken > width) [x, y] = [0, y + 17];
+    const entry = box(x, y + 2, 10, 10, colour) + text(x + 15, y + 11, words);
+    x += taken;
     return entry;
   });
+  return [parts, y + 24];
 }
 
 // Return the axis below a figure of times, and where on it a time lies.
-function timeAxis(longestS, bottom, label) {
+function timeAxis(longestS, left, right, top, bottom) {
   const [scale, unit] = scaleOf(longestS);
-  const rough = longestS / scale / 5;
+  const rough = longestS / scale / Math.max(3, Math.min(7, (right - left) / 70));
   const decade = 10 ** Math.floor(Math.log10(rough));
   const step = decade * [1, 2, 5, 10].find((factor) => factor * decade >= rough);
-  const at = (seconds) => LEFT + ((RIGHT - LEFT) * seconds) / longestS;
-  const marks = [line(LEFT, bottom, RIGHT, bottom, 'stroke="currentColor"')];
+  const at = (seconds) => left + ((right - left) * seconds) / longestS;
+  const marks = [line(left, bottom, right, bottom, 'stroke="currentColor"')];
   for (let value = 0; value * scale <= longestS * 1.0001; value += step) {
-    const x = fixed(at(value * scale));
-    marks.push(line(x, 20, x, bottom, 'stroke="currentColor" opacity="0.13"'), text(x, bottom + 14, short(value), "middle"));
+    const x = at(value * scale);
+    marks.push(line(x, top, x, bottom, 'stroke="currentColor" opacity="0.13"'), text(x, bottom + 15, short(value), "middle"));
   }
-  marks.push(text((LEFT + RIGHT) / 2, bottom + 30, `${label} (${unit})`, "middle"));
+  marks.push(text((left + right) / 2, bottom + 32, `time of a step (${unit})`, "middle"));
   return [at, marks];
 }
 
-function drawTimeline(changed) {
-  const zero = changed.backward_start_s;
-  const { buckets } = changed;
-  const row = Math.min(26, 480 / buckets.length);
-  const bar = row * 0.62;
-  const bottom = 56 + row * buckets.length;
-  const [at, parts] = timeAxis(changed.step_s - zero, bottom, "time after the last backward pass began");
-  const computed = at(changed.compute_end_s - zero);
-  parts.push(text(LEFT - 6, 42, "backward", "end"));
-  parts.push(box(LEFT, 30, computed - LEFT, 16, "sky"), box(computed, 30, RIGHT - computed, 16, "orange"));
-  const every = Math.ceil(buckets.length / 16);
-  const [bars, waits, readies] = [[], [], []];
-  buckets.forEach((bucket, i) => {
-    const middle = 54 + row * (i + 0.5);
-    const [ready, start, done] = [bucket.ready_s, bucket.start_s, bucket.done_s].map((s) => fixed(at(s - zero)));
-    bars.push(`M${start} ${fixed(middle - bar / 2)}H${done}v${fixed(bar)}H${start}z`);
-    waits.push(`M${ready} ${fixed(middle)}H${start}`);
-    readies.push(`M${ready} ${fixed(middle - bar / 2)}v${fixed(bar)}`);
-    const label = `${every > 1 ? `#${i + 1} ` : ""}${size(bucket.num_bytes)}`;
-    if (i % every === 0) parts.push(text(LEFT - 6, fixed(middle + 4), label, "end"));
+// Put buckets into lanes, so that those on the wire at once lie beside each other.
+function lanesOf(buckets) {
+  const ends = [];
+  return buckets.map((bucket) => {
+    let lane = ends.findIndex((end) => end <= bucket.start_s * (1 + 1e-9));
+    if (lane < 0) lane = ends.length;
+    ends[lane] = bucket.done_s;
+    return lane;
   });
-  const thin = Math.min(1, row / 8); // many buckets: lines that leave the bars to be seen
-  parts.push(path(bars, 'fill="var(--blue)"'), path(waits, `stroke="var(--blue)" stroke-width="${thin}"`));
-  parts.push(path(readies, `stroke="var(--blue)" stroke-width="${2 * thin}"`));
-  parts.push(...legend([["sky", "computing"], ["orange", "waiting and copying"], ["blue", "a bucket on the wire"]]));
-  const last = Math.max(...buckets.map((bucket) => bucket.done_s)) - zero;
-  const said = `${buckets.length} buckets; the last has landed ${time(last)} after the last backward pass began, computing `
-    + `ends after ${time(changed.compute_end_s - zero)}, the step after ${time(changed.step_s - zero)}.`;
-  put("what-if-timeline", bottom + 36, said, parts);
 }
 
-function drawSteps(now, changed) {
-  const longest = Math.max(now.step_s, changed.step_s) * 1.14; // the value stands right of its bar
-  const [at, parts] = timeAxis(longest, 88, "time of a step");
-  [["as it is", now], ["changed", changed]].forEach(([name, one], i) => {
-    const y = 30 + 30 * i;
-    parts.push(text(LEFT - 6, y + 14, name, "end"));
-    parts.push(box(at(0), y, at(one.backward_start_s) - LEFT, 20, "grey"));
-    parts.push(box(at(one.backward_start_s), y, at(one.compute_s) - at(one.backward_start_s), 20, "sky"));
-    parts.push(box(at(one.compute_s), y, at(one.step_s) - at(one.compute_s), 20, "orange"));
-    parts.push(text(at(one.step_s) + 5, y + 14, time(one.step_s)));
+// One step: what computes above, the wire below it, the exposed part marked through both.
+function stepRows(name, step, at, y) {
+  const lanes = lanesOf(step.buckets);
+  const deep = Math.max(1, ...lanes.map((lane) => lane + 1));
+  const [bar, lane] = [20, deep > 2 ? 8 : 12];
+  const exposedS = Math.max(0, step.step_s - step.compute_end_s);
+  const [began, ended, last] = [step.backward_start_s, step.compute_end_s, step.step_s].map(at);
+  const height = 20 + bar + 4 + lane * deep;
+  const parts = [text(at(0), y + 12, `<tspan font-weight="600">${name}</tspan> ${time(step.step_s)}, ${time(exposedS)} of it exposed`)];
+  const top = y + 18;
+  parts.push(`<rect x="${fixed(ended)}" y="${top - 2}" width="${fixed(Math.max(0, last - ended))}" height="${bar + 8 + lane * deep}" fill="var(--orange)" opacity="0.22"/>`);
+  parts.push(box(at(0), top, began - at(0), bar, "grey", `${name}: ${time(step.backward_start_s)} up to the last backward pass`));
+  parts.push(box(began, top, ended - began, bar, "sky", `${name}: ${time(step.compute_end_s - step.backward_start_s)} of backward pass`));
+  parts.push(box(ended, top, last - ended, bar, "orange", `${name}: ${time(exposedS)} exposed, nothing computes`));
+  step.buckets.forEach((bucket, i) => {
+    const row = top + bar + 4 + lane * lanes[i];
+    const waitedS = bucket.start_s - bucket.ready_s;
+    const say = i < MOST_MARKED ? `${name}, bucket ${i + 1} of ${size(bucket.num_bytes)}: ready after ${time(bucket.ready_s)}, waits ${time(Math.max(0, waitedS))}, `
+      + `on the wire ${time(bucket.done_s - bucket.start_s)}` : "";
+    if (waitedS > 0) parts.push(line(at(bucket.ready_s), row + lane / 2, at(bucket.start_s), row + lane / 2, 'stroke="var(--purple)" stroke-width="2"'));
+    parts.push(box(at(bucket.start_s), row + 1, Math.max(1, at(bucket.done_s) - at(bucket.start_s) - 0.6), lane - 2, "blue", say));
   });
-  parts.push(...legend([["grey", "up to the last backward pass"], ["sky", "that pass"], ["orange", "exposed communication"]]));
-  put("what-if-steps", 124, `A step takes ${time(now.step_s)} as it is and ${time(changed.step_s)} changed, of which `
-    + `${time(now.exposed_s)} and ${time(changed.exposed_s)} are exposed communication.`, parts);
+  return [parts, height];
 }
 
-function drawSpeedups(now, changed, chosen) {
+function drawTimeline(steps) {
+  const width = widthOf("what-if-timeline");
+  const [parts, top] = legend([["grey", "computing before"], ["sky", "last backward pass"], ["blue", "a bucket on the wire"],
+    ["purple", "a bucket waiting"], ["orange", "exposed: nothing computes"]], width);
+  const longest = Math.max(...steps.map(([, step]) => step.step_s));
+  const scaleAt = (seconds) => 2 + ((width - 14) * seconds) / longest;
+  let y = top + 4;
+  for (const [name, step] of steps) {
+    const [rows, height] = stepRows(name, step, scaleAt, y);
+    parts.push(...rows);
+    y += height + 14;
+  }
+  const [, axis] = timeAxis(longest, 2, width - 12, top, y);
+  const said = steps.map(([name, step]) => `${name} ${time(step.step_s)}, computing ends after ${time(step.compute_end_s)}, `
+    + `${step.buckets.length} bucket${step.buckets.length === 1 ? "" : "s"}`).join("; ");
+  put("what-if-timeline", width, y + 38, `A step on one line of time. ${said}.`, [...axis, ...parts]);
+}
+
+function drawSpeedups(now, changed, chosen, differs) {
+  const width = widthOf("what-if-speedup");
+  const entries = [["blue", differs ? "changed" : "predicted"], ...(differs ? [["grey", "as it is"]] : []),
+    ...(changed.some((one) => one.measured) ? [["vermillion", "measured, as it is"]] : [])];
+  const [parts, top] = legend(entries, width);
+  const [left, right, bottom] = [46, width - 24, top + 230];
   const most = Math.max(...changed.map((one) => one.world_size));
-  const values = [...now, ...changed].map((one) => one.speedup);
-  const low = Math.floor(Math.log2(Math.min(0.5, ...values)));
-  const high = Math.ceil(Math.log2(Math.max(most, ...values)));
-  const x = (count) => LEFT + ((RIGHT - 20 - LEFT) * Math.log2(count)) / Math.log2(most);
-  const y = (speedup) => 200 - (176 * (Math.log2(speedup) - low)) / (high - low);
-  const parts = [];
-  for (let power = low; power <= high; power += Math.ceil((high - low) / 7)) {
-    const value = power < 0 ? `1/${2 ** -power}` : 2 ** power;
-    parts.push(line(LEFT, y(2 ** power), RIGHT, y(2 ** power), `stroke="currentColor" opacity="${power ? 0.13 : 0.5}"`));
-    parts.push(text(LEFT - 6, y(2 ** power) + 4, `${value}x`, "end"));
+  const long = most > LARGEST_LINEAR;
+  const measured = changed.filter((one) => one.measured).map((one) => ({ ...one, speedup: one.work_s / one.measured.step_s }));
+  const values = [...now, ...changed, ...measured].flatMap((one) => [one.speedup, one.span?.speedup.high ?? one.speedup]);
+  const ends = long ? [Math.min(0, ...values.map((value) => Math.floor(Math.log2(value)))), Math.log2(Math.max(most, ...values))] : [0, Math.max(most, ...values) * 1.05];
+  const share = (value) => ((long ? Math.log2(value) : value) - ends[0]) / (ends[1] - ends[0]);
+  const x = (count) => left + (right - left) * (long ? Math.log2(count) / Math.log2(most) : (count - 1) / Math.max(1, most - 1));
+  const y = (speedup) => bottom - (bottom - top - 6) * share(speedup);
+  const ticks = long ? Array.from({ length: Math.ceil(ends[1]) - ends[0] + 1 }, (_, i) => 2 ** (ends[0] + i)).filter((value) => share(value) <= 1.001)
+    : Array.from({ length: Math.floor(ends[1]) + 1 }, (_, i) => i);
+  for (const value of ticks) {
+    parts.push(line(left, y(value), right, y(value), `stroke="currentColor" opacity="${value === 1 ? 0.5 : 0.13}"`));
+    parts.push(text(left - 6, y(value) + 4, `${value < 1 && value > 0 ? `1/${1 / value}` : value}x`, "end"));
   }
-  for (const count of [1, ...changed.map((one) => one.world_size)]) parts.push(text(x(count), 216, count, "middle"));
+  for (const count of [1, ...changed.map((one) => one.world_size)]) parts.push(text(x(count), bottom + 16, count, "middle"));
   const place = (one) => `${fixed(x(one.world_size))} ${fixed(y(one.speedup))}`;
-  const curve = (points) => [`M${place({ world_size: 1, speedup: 1 })}`, ...points.map((one) => `L${place(one)}`)];
+  const curve = (points, more) => `<path d="M${place({ world_size: 1, speedup: 1 })}${points.map((one) => `L${place(one)}`).join("")}" fill="none" ${more}/>`;
   parts.push(line(x(1), y(1), x(most), y(most), 'stroke="currentColor" stroke-dasharray="1 4"'));
-  parts.push(path(curve(now), 'fill="none" stroke="var(--grey)" stroke-width="1.8" stroke-dasharray="6 4"'));
-  parts.push(path(curve(changed), 'fill="none" stroke="var(--blue)" stroke-width="1.8"'));
+  if (differs) parts.push(curve(now, 'stroke="var(--grey)" stroke-width="1.8" stroke-dasharray="6 4"'));
+  parts.push(curve(changed, 'stroke="var(--blue)" stroke-width="1.8"'));
   for (const one of changed) {
-    const inside = one.extrapolated ? "var(--page)" : "var(--blue)";
-    const radius = one.world_size === chosen ? 6 : 3.5;
-    const where = `cx="${fixed(x(one.world_size))}" cy="${fixed(y(one.speedup))}" r="${radius}"`;
-    parts.push(`<circle ${where} fill="${inside}" stroke="var(--blue)" stroke-width="1.8"/>`);
+    const [at, span] = [x(one.world_size), one.span.speedup];
+    parts.push(line(at, y(span.low), at, y(span.high), 'stroke="var(--blue)" stroke-width="2"'));
+    const inside = one.spoken ? "var(--blue)" : "var(--page)";
+    const say = `${ranks(one.world_size)}: ${times(one.speedup)}, ${times(span.low)} to ${times(span.high)}${one.spoken ? "" : "; not measured there"}`;
+    parts.push(`<circle class="mark" data-say="${say}" cx="${fixed(at)}" cy="${fixed(y(one.speedup))}" r="${one.world_size === chosen ? 7 : 4.5}" fill="${inside}" stroke="var(--blue)" stroke-width="1.8"/>`);
   }
-  parts.push(text((LEFT + RIGHT) / 2, 232, "ranks; hollow: wire not measured there; dotted: linear", "middle"));
-  parts.push(...legend([["grey", "as it is"], ["blue", "changed"]]));
+  for (const one of measured) {
+    const [at, high] = [x(one.world_size), y(one.speedup)];
+    parts.push(`<path class="mark" data-say="${ranks(one.world_size)}: ${times(one.speedup)} measured" d="M${fixed(at)} ${fixed(high - 7)}l6 7l-6 7l-6-7z" fill="var(--vermillion)" stroke="var(--page)"/>`);
+  }
+  const hollow = changed.some((one) => !one.spoken) ? "; hollow: not measured there" : "";
+  parts.push(text((left + right) / 2, bottom + 33, `ranks; dotted: linear${hollow}`, "middle"));
   const said = changed.map((one) => `${ranks(one.world_size)} ${times(one.speedup)}`).join(", ");
-  put("what-if-speedup", 238, `Speedup over one rank, with the changes: ${said}.`, parts);
+  put("what-if-speedup", width, bottom + 40, `Speedup over one rank: ${said}.`, parts);
 }
 
 // ---- the page
 
 function start(data) {
   const control = (name) => document.getElementById(`what-if-${name}`);
-  const names = ["ranks", "bandwidth", "latency", "batch", "cap", "precision", "accumulation"];
+  const names = ["ranks", "wire", "bandwidth", "latency", "batch", "accumulation", "cap", "precision"];
+  const first = Object.fromEntries(names.map((name) => [name, name === "ranks" ? control("ranks").dataset.first : name === "accumulation" ? "1" : name === "wire" ? "-1" : "0"]));
   const trained = [data.first_cap_bytes, data.cap_bytes];
   const own = [MIB, 25 * MIB];
   const stops = data.whole_buckets ? [null] : [null, ...(caps(own) === caps(trained) ? [] : [own]), ...CAPS_MIB.map((mib) => [mib * MIB, mib * MIB])];
   control("cap").max = stops.length - 1;
   control("cap").disabled = data.whole_buckets;
   const plain = { batch: 1, accumulation: 1, cap_bytes: null, sent_share: null, bandwidth: 1, latency: 1 };
-  const at = (place, setting) => ({ ...place, ...evaluate(data, { ...setting, world_size: place.world_size }) });
-  const everywhere = (setting) => data.places.map((place) => at(place, setting));
-  const asItIs = everywhere(plain);
+  const started = data.places.filter((place) => place.spoken);
+  const fallback = data.places.filter((place) => !place.extrapolated);
+  const known = started.length ? started : fallback.length ? fallback : data.places;
+
+  // What this machine can speak for; with another wire chosen, all that the model can be asked.
+  const offered = () => (Number(control("wire").value) < 0 ? data.places.filter((place) => known.includes(place) || String(place.world_size) === first.ranks) : data.places);
+  const wireOf = (place) => {
+    const wire = data.wires[Number(control("wire").value)];
+    return wire ? wire.busbw_bytes_per_s / place.busbw_bytes_per_s : 1;
+  };
+  const settingAt = (place, setting) => ({ ...setting, world_size: place.world_size, bandwidth: setting.bandwidth * (setting === plain ? 1 : wireOf(place)) });
+  const at = (place, setting) => {
+    const own = settingAt(place, setting);
+    const found = evaluate(data, own);
+    return { ...place, ...found, span: intervals(data, own, found) };
+  };
 
   function chosen() {
     const value = Object.fromEntries(names.map((name) => [name, Number(control(name).value)]));
@@ -172,11 +213,18 @@ function start(data) {
     };
   }
 
+  function offer() {
+    const sizes = new Set(offered().map((place) => String(place.world_size)));
+    for (const option of control("ranks").options) option.hidden = option.disabled = !sizes.has(option.value);
+    if (!sizes.has(control("ranks").value)) control("ranks").value = first.ranks;
+  }
+
   function show(setting) {
     const place = data.places.find((one) => one.world_size === setting.world_size);
     const [samples, batches] = [Math.round(data.samples * setting.batch), data.accumulation * setting.accumulation];
+    const bandwidth = setting.bandwidth * wireOf(place);
     const shown = {
-      bandwidth: `${rate(place.busbw_bytes_per_s * setting.bandwidth)} busbw, ${short(setting.bandwidth)}x`,
+      bandwidth: `${rate(place.busbw_bytes_per_s * bandwidth)} busbw, ${short(bandwidth)}x`,
       latency: `${time(place.latency_s * setting.latency)}, ${short(setting.latency)}x`,
       batch: `${samples} sample${samples === 1 ? "" : "s"}${batches > 1 ? " a micro-batch" : ""}, ${short(setting.batch)}x`,
       cap: setting.cap_bytes ? caps(setting.cap_bytes) : data.whole_buckets ? "as traced" : `as trained: ${caps(trained)}`,
@@ -188,34 +236,80 @@ function start(data) {
     }
   }
 
-  function draw(setting) {
-    const changed = everywhere(setting);
-    const index = data.places.findIndex((place) => place.world_size === setting.world_size);
+  const moved = () => names.filter((name) => name !== "ranks" && control(name).value !== first[name]);
+
+  function draw(setting, differs) {
+    const places = offered();
+    const changed = places.map((place) => at(place, setting));
+    const asItIs = places.map((place) => at(place, plain));
+    const index = places.findIndex((place) => place.world_size === setting.world_size);
     const [before, after] = [asItIs[index], changed[index]];
     show(setting);
+    const span = after.span;
     control("number").textContent = times(after.speedup);
-    control("summary").textContent = `the samples per second of one rank, on ${ranks(setting.world_size)}. A step takes `
-      + `${time(after.step_s)}, ${time(after.exposed_s)} of it exposed communication, in ${after.buckets.length} `
-      + `bucket${after.buckets.length === 1 ? "" : "s"}. As it is: ${times(before.speedup)}, ${time(before.step_s)} `
-      + `(90\u00a0% interval ${time(before.interval_s.low)} to ${time(before.interval_s.high)}).`;
-    drawSteps(before, after);
-    drawSpeedups(asItIs, changed, setting.world_size);
-    drawTimeline(after);
+    control("span").textContent = `${times(span.speedup.low)} to ${times(span.speedup.high)}`;
+    control("summary").textContent = `on ${ranks(setting.world_size)}: a step takes ${time(after.step_s)} (${time(span.step_s.low)} to ${time(span.step_s.high)}), `
+      + `${time(after.exposed_s)} of it exposed, in ${after.buckets.length} bucket${after.buckets.length === 1 ? "" : "s"}.`
+      + (differs ? ` As it is: ${times(before.speedup)}, ${time(before.step_s)}.` : "");
+    const steps = [...(after.measured ? [["measured", after.measured]] : []), ["predicted", before], ...(differs ? [["changed", after]] : [])];
+    drawTimeline(steps);
+    drawSpeedups(asItIs, changed, setting.world_size, differs);
+  }
+
+  const redraw = () => draw(chosen(), moved().length > 0);
+
+  // The address: #what-if&ranks=4&bandwidth=0.5, what differs from the beginning only.
+  function remember() {
+    const told = names.filter((name) => control(name).value !== first[name]).map((name) => `&${name}=${control(name).value}`);
+    history.replaceState(null, "", told.length ? `#what-if${told.join("")}` : "#what-if");
+  }
+
+  function recall() {
+    const [place, ...told] = location.hash.slice(1).split("&");
+    if (place !== "what-if" || !told.length) return false;
+    const wanted = Object.fromEntries(told.map((one) => one.split("=")));
+    for (const name of names) {
+      control(name).value = wanted[name] ?? first[name];
+      if (control(name).value === "") control(name).value = first[name];
+      offer();
+    }
+    document.getElementById("what-if").scrollIntoView();
+    return true;
   }
 
   function reset() {
-    control("ranks").value = control("ranks").dataset.first;
-    for (const name of names.slice(1)) control(name).value = name === "accumulation" ? 1 : 0;
-    draw(chosen());
+    for (const name of names) control(name).value = first[name];
+    offer();
+    redraw();
   }
 
-  for (const name of names) control(name).addEventListener("input", () => draw(chosen()));
-  control("reset").addEventListener("click", reset);
-  window.addEventListener("beforeprint", () => draw({ ...plain, world_size: Number(control("ranks").dataset.first) }));
-  window.addEventListener("afterprint", () => draw(chosen()));
+  for (const name of names) {
+    control(name).addEventListener("input", () => {
+      if (name === "wire") offer();
+      redraw();
+      remember();
+    });
+  }
+  control("reset").addEventListener("click", () => {
+    reset();
+    remember();
+  });
+  window.addEventListener("hashchange", () => recall() && redraw());
+  window.addEventListener("beforeprint", () => draw({ ...plain, world_size: Number(first.ranks) }, false));
+  window.addEventListener("afterprint", redraw);
   document.getElementById("what-if-page").hidden = false;
-  window.commprof = { evaluate: (setting) => evaluate(data, { ...plain, ...setting }) };
+  window.commprof = {
+    evaluate: (setting) => evaluate(data, { ...plain, ...setting }),
+    intervals: (setting) => intervals(data, { ...plain, ...setting }, evaluate(data, { ...plain, ...setting })),
+  };
   reset();
+  if (recall()) redraw();
+  let drawn = widthOf("what-if-timeline");
+  new ResizeObserver(() => {
+    if (widthOf("what-if-timeline") === drawn) return;
+    drawn = widthOf("what-if-timeline");
+    redraw();
+  }).observe(document.getElementById("what-if-timeline"));
 }
 
 start(JSON.parse(document.getElementById("what-if-data").textContent));

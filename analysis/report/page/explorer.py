@@ -19,11 +19,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from commprof.analysis.runs.interval import Interval
+from commprof.analysis.report.page.draws import Draws, draws_of
+from commprof.analysis.report.page.measured_step import MeasuredStep, measured_steps
 from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.computation import last_ready_s
-from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Setting, buffers_s, estimate, interval
+from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Setting, buffers_s
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import SingleRank, StepInputs
 from commprof.analysis.wire.cost import cost_s
@@ -57,16 +58,17 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A world size: entry 0 of StepInputs. `gradients` counts into the page's; the interval is that of the step as it is.
+    """A world size: entry 0 of StepInputs, and some draws. `gradients` counts into the page's.
 
-    `work_s` is what one rank takes for the samples of a step, `work_update_s` the part of it that no batch lengthens.
+    `spoken`: the wire was measured there, on cores enough. `measured` is the run that checked it. `work_s` is what one rank
+    takes for the samples of a step, `work_update_s` the part of it that no batch lengthens.
     """
 
     world_size: int
     extrapolated: bool
+    spoken: bool
     work_s: float
     work_update_s: float
-    interval_s: Interval
     before_s: float
     backward_s: float
     copy_s: float
@@ -81,6 +83,22 @@ class Place:
     compute_rate: float
     comm_rate: float
     wait_s: float
+    draws: Draws
+    measured: MeasuredStep | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """A wire to try, at its line rate; latency stays as measured."""
+
+    name: str
+    busbw_bytes_per_s: float
+
+
+WIRES = (
+    *(Wire(name=f"{gbit} Gbit/s Ethernet", busbw_bytes_per_s=gbit * 1e9 / 8) for gbit in (1, 10, 25, 100)),
+    Wire(name="400 Gbit/s InfiniBand", busbw_bytes_per_s=50e9),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,21 +118,20 @@ class PageData:
     conversion_passes: float
     gradients: tuple[Gradients, ...]
     places: tuple[Place, ...]
+    wires: tuple[Wire, ...] = WIRES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explorer:
-    """What the template prints: the data as plain values, and how many steps and which files they rest on, in words."""
+    """What the template prints: the data as plain values, and how many steps and which files they rest on, in words.
+
+    `first` is the world size to begin with, the one that the verdict speaks of.
+    """
 
     data: PageData
     steps: str
     sources: tuple[str, ...]
-
-    @property
-    def first(self) -> int:
-        """The world size to begin with: the largest whose wire was measured."""
-        sizes = [place.world_size for place in self.data.places]
-        return max((place.world_size for place in self.data.places if not place.extrapolated), default=sizes[0])
+    first: int
 
     @property
     def plain(self) -> object:
@@ -140,6 +157,8 @@ def page_data(runs: Sequence[Run], predicted: Iterable[int]) -> PageData:
     work = gathered.workload
     beyond = gathered.beyond if work.scaling == "weak" else ()
     known = sorted((*gathered.at, *beyond), key=lambda inputs: inputs.world_size)
+    shared = {run.world_size for run in runs if run.info.oversubscribed}
+    measured = measured_steps(runs)
     distinct = list(dict.fromkeys(_gradients(inputs.gradients) for inputs in known))
     return PageData(
         samples=work.samples_per_rank // work.accumulation,
@@ -151,7 +170,16 @@ def page_data(runs: Sequence[Run], predicted: Iterable[int]) -> PageData:
         delayed=known[0].delayed,
         conversion_passes=CONVERSION_PASSES,
         gradients=tuple(distinct),
-        places=tuple(_place(inputs, gathered.single, distinct) for inputs in known),
+        places=tuple(
+            _place(
+                inputs,
+                gathered.single,
+                distinct,
+                spoken=not inputs.extrapolated and inputs.world_size not in shared,
+                measured=measured.get(inputs.world_size),
+            )
+            for inputs in known
+        ),
     )
 
 
@@ -160,7 +188,8 @@ def curve_of(cost: CostModel, smallest: float, largest: float) -> Curve:
     ends = [smallest, *(size for size in cost.message_bytes if smallest < size < largest), largest]
     pieces = [piece for start, stop in pairwise(np.log(ends)) for piece in _pieces(cost, float(start), float(stop))]
     return Curve(
-        knots=(*(start for start, _ in pieces), float(np.log(largest))), coefficients=tuple(cubic for _, cubic in pieces)
+        knots=(*(start for start, _ in pieces), float(np.log(largest))),
+        coefficients=tuple(tuple(round(number, 9) for number in cubic) for _, cubic in pieces),
     )
 
 
@@ -180,17 +209,25 @@ def _log_cost(cost: CostModel, log_bytes: NDArray[np.float64]) -> NDArray[np.flo
     return np.log([cost_s(cost, size) for size in np.exp(log_bytes)])
 
 
-def _place(inputs: StepInputs, single: SingleRank, gradients: Sequence[Gradients]) -> Place:
+def _place(
+    inputs: StepInputs,
+    single: SingleRank,
+    gradients: Sequence[Gradients],
+    *,
+    spoken: bool,
+    measured: MeasuredStep | None,
+) -> Place:
     own = inputs.computation
     sizes = [parameter.num_bytes for parameter in inputs.gradients.parameters]
     share = inputs.sent_share
     messages_s = buffers_s(inputs, Setting(bandwidth=inf))
+    smallest, largest = share * min(sizes) / 2, share * sum(sizes)  # the page can halve what is sent
     return Place(
         world_size=inputs.world_size,
         extrapolated=inputs.extrapolated,
         work_s=work_s(single.step_s, inputs.world_size, inputs.workload.scaling),
         work_update_s=work_s(single.update_s, inputs.world_size, inputs.workload.scaling),
-        interval_s=interval(estimate(inputs).step_s),
+        spoken=spoken,
         before_s=float(own.before_s[0]),
         backward_s=float(own.backward_s[0]),
         copy_s=float(own.copy_s[0]),
@@ -198,11 +235,13 @@ def _place(inputs: StepInputs, single: SingleRank, gradients: Sequence[Gradients
         buffers_latency_s=messages_s,
         buffers_transfer_s=buffers_s(inputs, AS_MEASURED) - messages_s,
         gradients=gradients.index(_gradients(inputs.gradients)),
-        curve=curve_of(inputs.cost, share * min(sizes) / 2, share * sum(sizes)),  # the page can halve what is sent
+        curve=curve_of(inputs.cost, smallest, largest),
         latency_s=inputs.cost.latency_s,
         busbw_bytes_per_s=inputs.cost.busbw_bytes_per_s,
         workers=inputs.workers,
         **asdict(inputs.contention.first),
+        draws=draws_of(inputs, smallest, largest),
+        measured=measured,
     )
 
 
@@ -210,7 +249,7 @@ def _gradients(timeline: GradientTimeline) -> Gradients:
     last_s = last_ready_s(timeline)
     return Gradients(
         num_bytes=tuple(parameter.num_bytes for parameter in timeline.parameters),
-        ready=tuple(parameter.ready_s / last_s for parameter in timeline.parameters),
+        ready=tuple(round(parameter.ready_s / last_s, 9) for parameter in timeline.parameters),
     )
 
 

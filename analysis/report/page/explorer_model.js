@@ -1,36 +1,61 @@
 "use strict";
-// The step of N ranks with something changed: what analysis/step/estimate.py and ddp.py say of draw 0, the prediction itself.
+// The step of N ranks with something changed: what analysis/step/estimate.py and ddp.py say of draw 0, the prediction itself,
+// and of the draws that make its interval.
 // Seconds and bytes; `data` is explorer.py's PageData. Pure functions: nothing here touches the page.
 //
 // A setting is { world_size, batch, accumulation, cap_bytes, sent_share, bandwidth, latency }: factors on what was measured;
 // cap_bytes null leaves DDP's buckets as trained, a pair are the caps of the first and of the others; sent_share null
 // leaves what is sent per byte of gradient.
 
+const placeOf = (data, setting) => data.places.find((one) => one.world_size === setting.world_size);
+const AS_PREDICTED = { pace: 1, exposed: 1, ratios: null };
+
 function evaluate(data, setting) {
-  const place = data.places.find((one) => one.world_size === setting.world_size);
+  const place = placeOf(data, setting);
+  return played(data, place, { ...place, ...AS_PREDICTED }, setting);
+}
+
+// The middle 90 % of the draws, the prediction inside: of the step in seconds, and of the speedup.
+function intervals(data, setting, predicted) {
+  const place = placeOf(data, setting);
+  const drawn = place.draws.draws.map((draw) => played(data, place, draw, setting).step_s).sort((a, b) => a - b);
+  const [low, high] = [Math.min(quantile(drawn, 0.05), predicted.step_s), Math.max(quantile(drawn, 0.95), predicted.step_s)];
+  const workS = predicted.speedup * predicted.step_s;
+  return { step_s: { low, high }, speedup: { low: workS / high, high: workS / low } };
+}
+
+function quantile(sorted, share) {
+  const at = share * (sorted.length - 1);
+  const below = sorted[Math.floor(at)];
+  return below + (at - Math.floor(at)) * (sorted[Math.ceil(at)] - below);
+}
+
+// `own` are the seconds and factors of one draw.
+function played(data, place, own, setting) {
   const buckets = bucketsOf(data.gradients[place.gradients], setting.cap_bytes ?? [data.first_cap_bytes, data.cap_bytes]);
   const share = setting.sent_share ?? data.sent_share;
   const converts = setting.sent_share !== null && setting.sent_share < data.sent_share;
 
-  const gradientS = setting.batch * (place.backward_s - place.copy_s); // of the pass that sends
-  const onceS = setting.batch * (place.before_s + place.backward_s - place.copy_s); // of one micro-batch
+  const gradientS = setting.batch * (own.backward_s - own.copy_s); // of the pass that sends
+  const onceS = setting.batch * (own.before_s + own.backward_s - own.copy_s); // of one micro-batch
   const buffersS = setting.latency * place.buffers_latency_s + place.buffers_transfer_s / setting.bandwidth;
-  const beforeS = setting.accumulation * onceS - gradientS + place.update_s + buffersS;
-  const spanS = gradientS + (converts ? data.conversion_passes * place.copy_s : 0);
+  const beforeS = setting.accumulation * onceS - gradientS + own.update_s + buffersS;
+  const spanS = gradientS + (converts ? data.conversion_passes * own.copy_s : 0);
   const computeEndS = beforeS + spanS;
   const totalBytes = buckets.reduce((sum, bucket) => sum + bucket.num_bytes, 0);
   const readyS = buckets.map((bucket) => (data.delayed ? computeEndS : beforeS + Math.min(1, bucket.ready) * spanS));
-  const transferS = buckets.map((bucket) => transferOf(place, share * bucket.num_bytes, setting));
-  const copyS = buckets.map((bucket) => (place.copy_s * bucket.num_bytes) / totalBytes);
+  const transferS = buckets.map((bucket) => ratioOf(place, own, share * bucket.num_bytes) * transferOf(place, share * bucket.num_bytes, setting));
+  const copyS = buckets.map((bucket) => (own.copy_s * bucket.num_bytes) / totalBytes);
 
-  const play = simulate(readyS, computeEndS, transferS, copyS, place);
+  const play = simulate(readyS, computeEndS, transferS, copyS, { ...place, ...own });
   const samples = setting.batch * setting.accumulation;
-  const computeS = computeEndS - buffersS + place.copy_s;
+  const computeS = computeEndS - buffersS + own.copy_s;
+  const stepS = own.pace * computeS + own.exposed * (play.end_s - computeS);
   return {
-    step_s: play.end_s,
-    compute_s: computeS,
-    exposed_s: play.end_s - computeS,
-    speedup: (samples * (place.work_s - place.work_update_s) + place.work_update_s) / play.end_s, // over one rank set alike
+    step_s: stepS,
+    compute_s: own.pace * computeS,
+    exposed_s: own.exposed * (play.end_s - computeS),
+    speedup: (samples * (place.work_s - place.work_update_s) + place.work_update_s) / stepS, // over one rank set alike
     backward_start_s: beforeS,
     compute_end_s: play.compute_end_s,
     buckets: buckets.map((bucket, i) => ({
@@ -58,6 +83,18 @@ function bucketsOf(gradients, [firstCap, cap]) {
   return open ? [...buckets, open] : buckets;
 }
 
+// What a draw's bench took over the measured one, between the sizes at which that is known.
+function ratioOf(place, { ratios }, messageBytes) {
+  if (!ratios) return 1;
+  const places = place.draws.log_bytes;
+  const x = Math.min(Math.max(Math.log(messageBytes), places[0]), places[places.length - 1]);
+  let piece = 0;
+  while (piece < places.length - 2 && places[piece + 1] <= x) piece += 1;
+  if (places.length === 1) return ratios[0];
+  const share = (x - places[piece]) / (places[piece + 1] - places[piece]);
+  return ratios[piece] + share * (ratios[piece + 1] - ratios[piece]);
+}
+
 // The time of one message alone on the wire.
 function transferOf(place, messageBytes, setting) {
   const aloneS = Math.exp(alongCurve(place.curve, Math.log(messageBytes)));
@@ -75,8 +112,7 @@ function alongCurve({ knots, coefficients }, x) {
 // Play one step from event to event: a launch, the end of computing, that of a wait, or a landing. Buckets leave in order, at
 // most `workers` at a time, wait for a core while there is something to compute, and share the wire; each is copied back once
 // it has landed and the one before is copied.
-function simulate(readyS, computeEndS, transferS, copyS, place) {
-  const { workers, compute_rate: computeRate, comm_rate: commRate, wait_s: waitS } = place;
+function simulate(readyS, computeEndS, transferS, copyS, { workers, compute_rate: computeRate, comm_rate: commRate, wait_s: waitS }) {
   let latest = 0;
   const launchS = readyS.map((at) => Math.min((latest = Math.max(latest, at)), computeEndS));
   const [launchedS, startS, doneS] = [[], [], []];

@@ -4,11 +4,14 @@ Everything in the value is untrusted text. It passes `printable` and HTML escapi
 only the figures, made here, go through as they are.
 """
 
+import base64
+import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 
 import matplotlib
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -17,6 +20,8 @@ from matplotlib.figure import Figure
 
 from commprof.analysis.report.figures.canvas import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, SKY, VERMILLION, styled
 from commprof.analysis.report.page.explorer import Explorer
+from commprof.analysis.report.page.marks import marks_of
+from commprof.analysis.scaling.decision import Answer
 from commprof.commbench.units import printable
 
 _TEMPLATE = "report.html.j2"
@@ -37,6 +42,14 @@ _PAGE_COLOURS = {INK: "currentColor", PAPER: "var(--page)"} | {
 _COLOUR = re.compile("|".join(_PAGE_COLOURS))
 _GROUP_ID = re.compile(r'<g id="[^"]*"')
 _HEAD = re.compile(r"^.*?<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", re.DOTALL)
+_PLACES = re.compile(r' (?:d|x|y|transform|points)="[^"]*"')
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
+# What the page's style sheet says of every figure, and turns by nothing.
+_SAID_BY_THE_PAGE = re.compile(
+    r" transform=\"rotate\(-0 [^\"]*\"|font-size: 11px; |font-family: [^;\"]*; |; stroke-linecap: (?:square|butt)"
+)
+_STYLE = re.compile(r'style="[^"]*"')
+_BETWEEN_TAGS = re.compile(r">\s+<")
 _STYLE_SHEET = re.compile(r"<defs>\s*<style.*?</defs>", re.DOTALL)
 
 
@@ -73,7 +86,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A figure with what a reader needs to trust it: what it shows, from how many samples, from which raw files."""
+    """A figure with what a reader needs to trust it: what it shows, from how many samples, from which raw files.
+
+    `instead` is what a page says in its place where these data leave nothing to see in it.
+    """
 
     name: str
     title: str
@@ -81,6 +97,7 @@ class Picture:
     alt: str
     caption: str
     sources: tuple[str, ...]
+    instead: str = ""
 
     @property
     def svg(self) -> Markup:
@@ -89,7 +106,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One answer: sentences, then what can be tried out, pictures, tables, and what else must be said."""
+    """One answer: sentences, then what can be tried out, pictures, tables, and what else must be said.
+
+    A `folded` one shows its first sentence alone until it is opened.
+    """
 
     name: str
     title: str
@@ -98,6 +118,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     remarks: tuple[str, ...] = ()
     explorer: Explorer | None = None
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +133,11 @@ class Headline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The whole page, the verdict first: `sentences` are its six lines; `sources` are the files that they rest on."""
+    """The whole page, the verdict first: `sentences` are its six lines; `sources` are the files that they rest on.
+
+    `answer` is the verdict in a few words and `sign` its colour, for the navigation. `pictures` stand right below what can be
+    tried out.
+    """
 
     title: str
     subtitle: str
@@ -123,11 +148,28 @@ class Report:
     pictures: tuple[Picture, ...]
     sections: tuple[Section, ...]
     written_at: str
+    answer: str = ""
+    sign: Answer = "unknown"
 
     @property
-    def script_hash(self) -> str | None:
-        """The hash of the one script that the page may run; None where it needs none."""
-        return next((section.explorer.script_hash for section in self.sections if section.explorer is not None), None)
+    def script(self) -> Markup:
+        """The script that every page has."""
+        return Markup(_script())  # noqa: S704  our own file
+
+    @property
+    def script_hashes(self) -> tuple[str, ...]:
+        """What the page's policy must name for the browser to run its scripts, and no others."""
+        own = "sha256-" + base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
+        return own, *(section.explorer.script_hash for section in self.sections if section.explorer is not None)
+
+    @property
+    def trials(self) -> tuple[Section, ...]:
+        """The sections in which something can be tried out, which stand right after the verdict."""
+        return tuple(section for section in self.sections if section.explorer is not None)
+
+    @property
+    def others(self) -> tuple[Section, ...]:
+        return tuple(section for section in self.sections if section.explorer is None)
 
 
 def between(low: float, high: float, form: Callable[[float], str]) -> str:
@@ -140,6 +182,11 @@ def between(low: float, high: float, form: Callable[[float], str]) -> str:
 def render(report: Report) -> str:
     """Return the page; a name that the template misspells raises instead of showing nothing."""
     return _template().render(report=report)
+
+
+@cache
+def _script() -> str:
+    return files(__package__).joinpath("page.js").read_text("utf-8")
 
 
 @cache
@@ -162,9 +209,24 @@ def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     svg = _GROUP_ID.sub("<g", buffer.getvalue())  # matplotlib numbers its groups alike in every figure
     svg = _STYLE_SHEET.sub("", svg)
-    svg = _HEAD.sub(lambda match: f'<svg {match[1]} role="img" aria-label="{escape(_text(alt))}">', svg, count=1)
+    head = f'role="img" tabindex="0" aria-label="{escape(_text(alt))}"'
+    svg = _HEAD.sub(lambda match: f"<svg {match[1]} {head}>", svg, count=1)
+    svg = svg.replace("</svg>", f'<g fill="transparent">{"".join(_shown_marks(figure))}</g></svg>')
     svg = svg.replace("'DejaVu Sans'", "system-ui")
+    svg = _BETWEEN_TAGS.sub("><", _PLACES.sub(_shortened, _SAID_BY_THE_PAGE.sub("", svg)))
+    svg = _STYLE.sub(lambda style: style[0].replace("; ", ";").replace(": ", ":"), svg)
     return Markup(_COLOUR.sub(lambda match: _PAGE_COLOURS[match[0]], svg))  # noqa: S704  matplotlib escapes its text
+
+
+def _shortened(places: re.Match[str]) -> str:
+    """Write places to a tenth of a point, on one line: half of a page is places."""
+    return _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.1f}", " " + " ".join(places[0].split()))
+
+
+def _shown_marks(figure: Figure) -> Iterator[str]:
+    for mark in marks_of(figure):
+        place = f'x="{mark.x}" y="{mark.y}" width="{mark.width}" height="{mark.height}"'
+        yield f'<rect class="mark" {place} data-say="{escape(_text(mark.words))}"/>'
 
 
 def _shown(value: object) -> object:

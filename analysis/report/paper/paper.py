@@ -15,7 +15,8 @@ from commprof.analysis.report.numbers.verdict import laws
 from commprof.analysis.report.page.html import Picture, Report, Section, Table
 from commprof.analysis.report.sections.build import build_report
 from commprof.analysis.report.sections.origin import environment_section, facts
-from commprof.analysis.report.sections.predicted import change_section, overhead_picture, overhead_table
+from commprof.analysis.report.sections.predicted import change_section
+from commprof.analysis.report.sections.why import overhead_picture, overhead_table
 from commprof.analysis.report.sides.page import build_comparison
 from commprof.analysis.report.sides.sides import Side, sides_of, why_apart
 from commprof.analysis.report.study.grid_page import build_grid_report

@@ -6,6 +6,7 @@ from pathlib import Path
 from commprof.analysis.advice.results import Budget
 from commprof.analysis.report.figures.canvas import styled
 from commprof.analysis.report.numbers.data import Material, cell_material, gather
+from commprof.analysis.report.numbers.titles import answer_of, title_of
 from commprof.analysis.report.page.document import Results
 from commprof.analysis.report.page.html import Report, Section, render
 from commprof.analysis.report.page.place import default_page, home_of
@@ -19,15 +20,13 @@ from commprof.analysis.report.sections.origin import environment_section, file_s
 from commprof.analysis.report.sections.predicted import (
     bucket_section,
     change_section,
-    overhead_picture,
-    overhead_table,
     prediction_section,
-    proof,
 )
 from commprof.analysis.report.sections.six_lines import six_lines
 from commprof.analysis.report.sections.strategies import strategy_section
 from commprof.analysis.report.sections.training import training_section
 from commprof.analysis.report.sections.what_if import what_if_section
+from commprof.analysis.report.sections.why import overhead_picture, overhead_table, proof
 from commprof.analysis.runs.keeping import kept
 from commprof.analysis.step.results import CheckedPrediction
 from commprof.analysis.study.experiment import Cell
@@ -88,9 +87,12 @@ def build_report(material: Material, page: Path) -> Report:
         environment_section(material),
         file_section(material, page),
     ]
+    answer, sign = answer_of(material)
     return Report(
-        title=material.root.resolve().name,
+        title=title_of(material),
         subtitle=_subtitle(material),
+        answer=answer,
+        sign=sign,
         headline=headline(material),
         sentences=six_lines(material).lines,
         sources=verdict_sources(material),
@@ -139,8 +141,8 @@ def results(material: Material, name: str) -> Results:
 
 def _subtitle(material: Material) -> str:
     work = next((run.info.workload for run in material.runs if run.info.workload is not None), None)
-    words = [f"{', '.join(str(n) for n in sorted({run.world_size for run in material.runs}))} ranks"]
+    words = [material.root.resolve().name]
     if work is not None:
-        words = [work.experiment, f"{work.num_parameters:,} parameters", f"{work.samples_per_rank} samples per rank", *words]
+        words += [f"{work.num_parameters:,} parameters", f"{work.samples_per_rank} samples per rank and step"]
     backends = sorted({run.info.backend for run in material.runs if run.world_size > 1})
     return ", ".join([*words, *backends])

@@ -18,10 +18,11 @@ def contention_section(material: Material) -> Section | None:
     return Section(
         name="contention",
         title="Computation and communication at once",
+        folded=material.predicted is not None,
         sentences=(
+            *(words for run in measured for words in _worst(run)),
             "Overlap is not free: the two share cores, memory or a GPU's multiprocessors. Both are timed alone and at once, "
             "and 1.00x would be no slowdown.",
-            *(words for run in measured for words in _worst(run)),
         ),
         tables=tuple(_table(run) for run in measured),
     )

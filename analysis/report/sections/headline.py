@@ -10,11 +10,11 @@ from commprof.analysis.report.numbers.data import (
     raw_files,
     wire_curves,
 )
-from commprof.analysis.report.numbers.decided import decision_of
+from commprof.analysis.report.numbers.decided import spoken_of
 from commprof.analysis.report.numbers.verdict import Outcome
 from commprof.analysis.report.page.html import Headline, between
-from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run
+from commprof.analysis.step.decided import speedup_interval
 from commprof.analysis.step.results import Prediction, PredictionSet
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
@@ -28,7 +28,7 @@ def headline(material: Material) -> Headline | None:
     if check is None:
         return Headline(
             number=f"{best.speedup:.2f}x",
-            interval=_span(best, "90 % interval"),
+            interval=_span(best),
             meaning=f"the samples per second of one rank, predicted on {ranks(best.world_size)}",
             detail="No run has checked it yet.",
         )
@@ -44,12 +44,8 @@ def verdict_sources(material: Material) -> tuple[str, ...]:
 
 def _best(material: Material, predicted: PredictionSet) -> Prediction:
     """Return the prediction for the number of ranks to use, else for the largest that has cores enough."""
-    best = decision_of(material).best
-    candidates = [p for p in predicted.predictions if p.model == "schedule"]
-    if best is not None:
-        return next(p for p in candidates if p.world_size == best.candidate.world_size)
-    roomy = [p for p in candidates if p.world_size not in material.shared]
-    return max(roomy or candidates, key=lambda p: p.world_size)
+    n = spoken_of(material, predicted)
+    return next(p for p in predicted.predictions if (p.model, p.world_size) == ("schedule", n))
 
 
 def _checked(material: Material, predicted: PredictionSet, check: Outcome) -> Headline:
@@ -60,18 +56,14 @@ def _checked(material: Material, predicted: PredictionSet, check: Outcome) -> He
         number=f"{check.measured_speedup:.2f}x",
         interval="",
         meaning=f"the samples per second of one rank, measured on {ranks(best.world_size)}",
-        detail=f"{when}: {best.speedup:.2f}x. {_span(best, '90 % interval of the prediction')}",
+        detail=f"{when}: {best.speedup:.2f}x{f', {span}' if (span := _span(best)) else '.'}",
     )
 
 
-def _span(prediction: Prediction, name: str) -> str:
-    if prediction.interval_s is None:
-        return ""
-    return _speedups(prediction.speedup * prediction.step_s, prediction.interval_s, name)
-
-
-def _speedups(work: float, step_s: Interval, name: str) -> str:
-    return f"{name}: {work / step_s.high:.2f}x to {work / step_s.low:.2f}x."
+def _span(prediction: Prediction) -> str:
+    """Write the interval of the speedup, whose kind the six lines name."""
+    span = speedup_interval(prediction)
+    return "" if span is None else f"{span.low:.2f}x to {span.high:.2f}x."
 
 
 def _measured(material: Material) -> Headline | None:

@@ -2,18 +2,13 @@
 
 from collections.abc import Sequence
 
-from commprof.analysis.health.check import TOLERANCE, Demands, check_run
-from commprof.analysis.health.evidence import load_evidence
-from commprof.analysis.health.results import Verdict
 from commprof.analysis.report.numbers.data import Material
+from commprof.analysis.report.numbers.judged import Judged, judge
 from commprof.analysis.report.page.html import Section, Table
 from commprof.analysis.runs.load import Run
-from commprof.commbench.errors import BadInput
 
 _WORDS = ("fails", "note", "not judged", "passes")
 _BY_RANK_TO_READ = 2  # failures and notes are shown, what passes or could not be judged is folded away
-
-Judged = list[tuple[str, Verdict]]
 
 
 def health_section(material: Material) -> Section | None:
@@ -21,7 +16,7 @@ def health_section(material: Material) -> Section | None:
     runs = [run for run in material.runs if run.info.kind in ("bench", "links")]
     if not runs:
         return None
-    judged, refusals = _judge(runs)
+    judged, refusals = judge(runs)
     to_read = [entry for entry in judged if entry[1].rank < _BY_RANK_TO_READ]
     rest = [entry for entry in judged if entry[1].rank >= _BY_RANK_TO_READ]
     tables = (
@@ -31,21 +26,11 @@ def health_section(material: Material) -> Section | None:
     return Section(
         name="health",
         title="Health",
+        folded=not any(verdict.ok is False for _, verdict in judged) and not refusals,
         sentences=(_summary(runs, judged),),
         tables=tuple(table for table in tables if table.rows),
         remarks=tuple(refusals),
     )
-
-
-def _judge(runs: Sequence[Run]) -> tuple[Judged, list[str]]:
-    judged: Judged = []
-    refusals = []
-    for run in runs:
-        try:
-            judged += [(run.path.name, v) for v in check_run(load_evidence(run), Demands(), None, TOLERANCE)]
-        except BadInput as error:
-            refusals.append(f"{run.path.name} could not be judged: {error}.")
-    return sorted(judged, key=lambda entry: entry[1].rank), refusals
 
 
 def _summary(runs: Sequence[Run], judged: Judged) -> str:

@@ -31,9 +31,10 @@ def link_section(material: Material) -> Section | None:
     return Section(
         name="links",
         title="Links one at a time",
+        folded=material.predicted is not None,
         sentences=(
-            "One link works while all others rest, so that a slow pair cannot hide behind a ring.",
             *(words for name, links in messages.items() for words in _words(name, links)),
+            "One link works while all others rest, so that a slow pair cannot hide behind a ring.",
         ),
         pictures=tuple(
             picture for number, (name, links) in enumerate(messages.items()) for picture in _pictures(number, name, links)

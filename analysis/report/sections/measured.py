@@ -22,7 +22,9 @@ def wire_section(material: Material) -> Section | None:
     return Section(
         name="wire",
         title="The wire",
+        folded=material.predicted is not None and all(cost.verdict == "sound" for cost in material.costs.values()),
         sentences=(
+            _wire_gist(curves),
             "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody. The table that "
             "commprof bench prints has the slowest rank's, as nccl-tests does; that includes waiting.",
         ),
@@ -32,6 +34,14 @@ def wire_section(material: Material) -> Section | None:
             _ceiling_table(curves),
         ),
     )
+
+
+def _wire_gist(curves: Sequence[WireCurve]) -> str:
+    told = []
+    for curve in curves:
+        best = format_rate(max(curve.bus_bandwidth(curve.median_s)))
+        told.append(f"{ranks(curve.world_size)} {format_seconds(min(curve.median_s))} at least, {best} bus bandwidth at best")
+    return f"An all-reduce: {'; '.join(told)}."
 
 
 def anatomy_section(material: Material, pictures: tuple[Picture, ...] = (), tables: tuple[Table, ...] = ()) -> Section | None:
@@ -52,7 +62,9 @@ def anatomy_section(material: Material, pictures: tuple[Picture, ...] = (), tabl
     return Section(
         name="step",
         title="The step's anatomy",
+        folded=material.predicted is not None,
         sentences=(
+            _step_gist(found),
             "A compute-only run sends nothing: it shows what ranks cost each other by computing side by side. What the "
             "backward pass of a synchronised run takes beyond that is communication and waiting.",
             *_cost_of_tracing(slowdowns),
@@ -60,6 +72,13 @@ def anatomy_section(material: Material, pictures: tuple[Picture, ...] = (), tabl
         pictures=(measured, *pictures),
         tables=(_anatomy_table(found, slowdowns), *tables),
     )
+
+
+def _step_gist(found: Sequence[Anatomy]) -> str:
+    steps = (f"{ranks(a.run.world_size)}, {a.kind}, {format_seconds(a.step_s)}" for a in found)
+    shares = sorted(a.backward_s / a.step_s for a in found)
+    between_ = f"{shares[0]:.0%}" if f"{shares[0]:.0%}" == f"{shares[-1]:.0%}" else f"{shares[0]:.0%} to {shares[-1]:.0%}"
+    return f"A step: {'; '.join(steps)}. Backward takes {between_} of it."
 
 
 def _cost_of_tracing(slowdowns: Sequence[Slowdown | None]) -> Iterator[str]:

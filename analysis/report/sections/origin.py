@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import Material, checked_too_early
+from commprof.analysis.report.numbers.judged import failing_rules
 from commprof.analysis.report.page.html import Cell, Link, Section, Table
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.drift import drift_of
@@ -20,9 +21,29 @@ _MUCH_DRIFT = 0.05
 
 def warnings(material: Material) -> tuple[str, ...]:
     """Return what a reader must know before believing a number, the gravest first."""
-    found = (_disagreeing, _emulated, _shared_cores, _drifting, _unfinished, _doubts)
+    found = (_failed_checks, _other_devices, _disagreeing, _emulated, _shared_cores, _drifting, _unfinished, _doubts)
     told = (*(warning for kind in found for warning in kind(material)), *material.refusals)
     return tuple(warning for warning in told if warning != material.unpredicted)  # that stands in the verdict
+
+
+def _failed_checks(material: Material) -> Iterator[str]:
+    """Yield the runs that `commprof check` fails among those that the prediction rests on, or among all without one."""
+    used = material.known or material.runs
+    failing = failing_rules([run for run in used if run.info.kind in ("bench", "links")])
+    for name, found in failing.items():
+        if rules := [rule for rule in found if rule != "ending"]:  # which `_unfinished` tells
+            yield f"{name} fails commprof check: {', '.join(rules)}. What rests on it may be off."
+
+
+def _other_devices(material: Material) -> Iterator[str]:
+    """Yield a warning where computation and wire were measured on different devices."""
+    kinds = {
+        kind: {rank.device_name for run in material.known if run.info.kind == kind for rank in run.info.ranks} - {""}
+        for kind in ("train", "bench")
+    }
+    if kinds["train"] and kinds["bench"] and kinds["train"] != kinds["bench"]:
+        computed, sent = (", ".join(sorted(kinds[kind])) for kind in ("train", "bench"))
+        yield f"Computation was measured on {computed}, the wire between {sent}: no machine of this kind was seen."
 
 
 def environment_section(material: Material) -> Section:
@@ -35,6 +56,8 @@ def environment_section(material: Material) -> Section:
     return Section(
         name="environment",
         title="Environment",
+        folded=True,
+        sentences=(_environment_gist(material.runs),),
         tables=(
             Table(title="What was run, and on what", head=("What", "Value"), rows=rows, words=frozenset({0, 1})),
             _run_table(material.runs),
@@ -42,8 +65,17 @@ def environment_section(material: Material) -> Section:
     )
 
 
+def _environment_gist(runs: Sequence[Run]) -> str:
+    devices = dict.fromkeys(rank.device_name for run in runs for rank in run.info.ranks)
+    hosts = {rank.hostname for run in runs for rank in run.info.ranks}
+    versions = dict.fromkeys(f"torch {run.info.software.torch}" for run in runs if run.info.software.torch)
+    backends = dict.fromkeys(run.info.backend for run in runs if run.world_size > 1)
+    where = f"{len(hosts)} host{'s'[: len(hosts) != 1]}"
+    return f"{', '.join([*devices, where, *versions, *backends])}."
+
+
 def file_section(material: Material, page: Path) -> Section:
-    """Return every file below the runs, linked relative to the page."""
+    """Return what the page used, where it was written, what it left out, and every file below the runs, linked from there."""
     inside = {run.path for run in material.runs}
     folders = {**material.studies, **{run.path: run.info for run in material.runs}}
     tables = tuple(
@@ -52,13 +84,27 @@ def file_section(material: Material, page: Path) -> Section:
     return Section(
         name="files",
         title="Files",
+        folded=True,
         sentences=(
+            f"Used: {', '.join(run.path.name for run in _used(material))}. Wrote: {page}. {_left_out(material)}",
             "Traces (*.trace.json.gz) open in ui.perfetto.dev: choose Open trace file. It reads them in the browser and "
             "sends them nowhere. Reduced ones (*.reduced.gz) are what commprof trace reads. The .jsonl files hold one record a "
             "line; units are the suffixes of the field names.",
         ),
         tables=tables,
     )
+
+
+def _used(material: Material) -> list[Run]:
+    """Return the runs that prediction and verdict rest on; without a prediction all that measured something."""
+    if material.predicted is None:
+        return list(material.runs)
+    return [run for run in material.runs if run in material.known or run in material.checking]
+
+
+def _left_out(material: Material) -> str:
+    names = [run.path.name for run in material.runs if run not in _used(material)]
+    return f"Shown, but not in the verdict: {', '.join(names)}." if names else "Left out: nothing."
 
 
 def file_link(path: Path, page: Path, shown: str) -> Link:

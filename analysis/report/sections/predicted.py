@@ -6,92 +6,20 @@ from commprof.analysis.report.figures import predictions as plots
 from commprof.analysis.report.figures.predictions import MODELS, ranks
 from commprof.analysis.report.numbers.data import Material, count_steps, raw_files
 from commprof.analysis.report.numbers.decided import decision_of
-from commprof.analysis.report.numbers.verdict import Outcome, laws
+from commprof.analysis.report.numbers.verdict import laws
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.report.sections.assumptions import assumption_table
+from commprof.analysis.report.sections.why import step_picture
 from commprof.analysis.runs.load import Run, select
-from commprof.analysis.step.closing import closing
-from commprof.analysis.step.results import Change, Prediction, PredictionSet, ScheduledStep
+from commprof.analysis.step.results import Change, PredictionSet, ScheduledStep
 from commprof.commbench.records.training import GradientTimeline
 from commprof.commbench.units import format_bytes, format_seconds
 
 _NOT_KNOWN = "-"
 _CHANGE_HEAD = ("Ranks", "Change", "Saved per batch (90 %)", "Speedup with it", "Besides")
 _MARKS = ("Ready", "Sent", "Landed")
-
-
-def proof(material: Material, predicted: PredictionSet) -> tuple[Picture, ...]:
-    """Return the pictures under the verdict: predicted beside measured, as speedup and as step time."""
-    checks = material.schedule_outcomes
-    caption = "Predicted: bars are 90 % intervals; thin lines are the simple models. "
-    if checks:
-        caption += f"Measured: median of {count_steps(material.checking)}; bars from the 10th to the 90th percentile. "
-    caption += "Shaded: ranks ask for more threads than there are cores." if material.shared else ""
-    sources = (*raw_files([*material.known, *material.checking]), material.predictions_file)
-    said = "; ".join(_spoken(p, checks) for p in predicted.predictions if p.model == "schedule")
-    return (
-        Picture(
-            name="speedup",
-            title="Speedup: samples per second over one rank's",
-            figure=plots.speedup_figure(predicted, checks, material.shared),
-            alt=f"Speedup against ranks. {said}.",
-            caption=caption,
-            sources=sources,
-        ),
-        Picture(
-            name="step-time",
-            title=f"Step time at a fixed batch {'per rank' if predicted.scaling == 'weak' else 'in all'}",
-            figure=plots.step_figure(predicted, checks, material.shared),
-            alt=f"Step time against ranks. One rank: {format_seconds(predicted.single_step_s)}; {said}.",
-            caption=caption,
-            sources=sources,
-        ),
-    )
-
-
-def overhead_picture(material: Material, predicted: PredictionSet) -> Picture:
-    """Return what the prediction adds to one rank's step, part by part."""
-    said = "; ".join(
-        f"{ranks(o.world_size)}: slower computation {format_seconds(o.compute_s)}, waiting {format_seconds(o.waiting_s)}, "
-        f"copies {format_seconds(o.copies_s)}, exposed communication {format_seconds(o.exposed_s)}"
-        for o in predicted.overheads
-    )
-    training = [run for run in material.known if run.info.kind == "train"]
-    measured = f" Diamonds: median of {count_steps(material.checking)}." if material.outcomes else ""
-    return Picture(
-        name="overhead",
-        title="Why a step on N ranks takes longer than on one",
-        figure=plots.overhead_figure(predicted.overheads, material.schedule_outcomes),
-        alt=f"Parts added to one rank's step. {said}.",
-        caption=f"Predicted from {count_steps(training)}.{measured}",
-        sources=(*raw_files([*material.known, *material.checking]), material.predictions_file),
-    )
-
-
-def overhead_table(material: Material, predicted: PredictionSet) -> Table:
-    """Return the parts of each predicted step, whose sum it is."""
-    steps_s = {outcome.prediction.world_size: outcome.measured_step_s for outcome in material.schedule_outcomes}
-    rows = []
-    for o in predicted.overheads:
-        parts, total = closing((o.single_step_s, o.compute_s, o.waiting_s, o.copies_s, o.exposed_s))
-        measured = format_seconds(steps_s[o.world_size]) if o.world_size in steps_s else _NOT_KNOWN
-        rows.append((str(o.world_size), *(f"{part} {total.split()[1]}" for part in parts), total, measured))
-    return Table(
-        title="Why a step takes longer, in numbers",
-        head=(
-            "Ranks",
-            "One rank's step",
-            "Slower computation",
-            "Waiting",
-            "Copies",
-            "Exposed",
-            "Predicted step",
-            "Measured step",
-        ),
-        rows=tuple(rows),
-        words=frozenset(),
-        folded=True,
-    )
+_SLIVER = 0.02  # of the backward pass
+_FEW_SIZES = 2  # numbers of ranks, whose errors stand in a table as well
 
 
 def bucket_section(material: Material) -> Section | None:
@@ -105,7 +33,9 @@ def bucket_section(material: Material) -> Section | None:
     return Section(
         name="buckets",
         title="Gradient buckets",
+        folded=material.predicted is not None,
         sentences=(
+            _bucket_gist(steps, runs, world_sizes),
             "DDP sends gradients in buckets while backward still computes. A bucket is ready when its last gradient is "
             "(tick), waits for its turn (thin line), then travels (bar). Backward ends when the last bucket has landed.",
         ),
@@ -113,6 +43,24 @@ def bucket_section(material: Material) -> Section | None:
         tables=tuple(_bucket_table(n, steps.get(n), timelines.get(n)) for n in world_sizes),
         remarks=tuple(_bucket_mismatches(steps, timelines)),
     )
+
+
+def _bucket_gist(steps: dict[int, ScheduledStep], runs: dict[int, Run], world_sizes: Sequence[int]) -> str:
+    """Say of each number of ranks how many buckets there are and when the last one lands after the last gradient."""
+    told = []
+    for n in world_sizes:
+        timeline, step = runs[n].gradients if n in runs else None, steps.get(n)
+        if timeline is not None:
+            sizes = [bucket.num_bytes for bucket in timeline.buckets]
+            late_s = timeline.buckets[-1].done_s - max(parameter.ready_s for parameter in timeline.parameters)
+        else:
+            assert step is not None, "a number of ranks has either"
+            sizes = [bucket.num_bytes for bucket in step.buckets]
+            late_s = step.buckets[-1].done_s - step.compute_end_s
+        buckets = f"{len(sizes)} bucket{'s'[: len(sizes) > 1]} of up to {format_bytes(max(sizes))}"
+        how = "measured" if timeline is not None else "predicted"
+        told.append(f"{ranks(n)}: {buckets}, the last landed {format_seconds(max(0.0, late_s))} after the last gradient, {how}")
+    return f"{'; '.join(told)}."
 
 
 def prediction_section(material: Material, predicted: PredictionSet, answers: tuple[str, ...] = ()) -> Section:
@@ -128,12 +76,14 @@ def prediction_section(material: Material, predicted: PredictionSet, answers: tu
     return Section(
         name="prediction",
         title="Predicted beside measured",
+        folded=True,
         sentences=(
+            _error_gist(material),
+            *answers,
             f"One rank takes T_1 = {format_seconds(predicted.single_step_s)} per step. The simple models stand beside the "
             "bucket schedule so that what it adds, if anything, can be seen.",
-            *answers,
         ),
-        pictures=(_error_picture(material),) if material.outcomes else (),
+        pictures=(step_picture(material, predicted), *((_error_picture(material),) if material.outcomes else ())),
         tables=(
             _model_table(material, predicted),
             *((assumption_table(material.checks),) if material.checks else ()),
@@ -144,11 +94,19 @@ def prediction_section(material: Material, predicted: PredictionSet, answers: tu
     )
 
 
+def _error_gist(material: Material) -> str:
+    off = [f"{ranks(o.prediction.world_size)} {o.relative_error:+.1%}" for o in material.schedule_outcomes]
+    return f"The predicted step beside the measured: {', '.join(off)}." if off else "No run has checked these predictions yet."
+
+
 def change_section(predicted: PredictionSet) -> Section:
     """Return what the simulator says would help."""
     if not predicted.changes:
         return Section(
-            name="changes", title="What to try", sentences=("Nothing simulated surely saves more than 1 % of the step.",)
+            name="changes",
+            title="What to try",
+            sentences=("Nothing simulated surely saves more than 1 % of the step.",),
+            folded=True,
         )
     return Section(
         name="changes",
@@ -165,7 +123,7 @@ def _change_tables(changes: Sequence[Change]) -> Iterator[Table]:
     for alters, title in ((False, "Predicted gains, best first"), (True, "What changes the updates, and so what is learnt")):
         rows = tuple(_change_row(change) for change in changes if change.alters_learning is alters)
         if rows:
-            yield Table(title=title, head=_CHANGE_HEAD, rows=rows, words=frozenset({1, 4}))
+            yield Table(title=title, head=_CHANGE_HEAD, rows=rows, words=frozenset({1, 4}), folded=alters)
 
 
 def _change_row(change: Change) -> tuple[Cell, ...]:
@@ -178,12 +136,6 @@ def _change_row(change: Change) -> tuple[Cell, ...]:
         f"{change.speedup:.2f}x",
         change.side_effect or _NOT_KNOWN,
     )
-
-
-def _spoken(prediction: Prediction, checks: list[Outcome]) -> str:
-    check = next((outcome for outcome in checks if outcome.prediction == prediction), None)
-    text = f"{ranks(prediction.world_size)}: predicted {format_seconds(prediction.step_s)}, {prediction.speedup:.2f}x"
-    return text + (f", measured {format_seconds(check.measured_step_s)}, {check.measured_speedup:.2f}x" if check else "")
 
 
 def _has_buckets(run: Run) -> bool:
@@ -208,7 +160,22 @@ def _bucket_picture(world_size: int, step: ScheduledStep | None, run: Run | None
         alt=f"Buckets on the backward pass of {ranks(world_size)}. Backward with its communication: {', '.join(spoken)}.",
         caption=" ".join(captions),
         sources=tuple(sources),
+        instead=_slivers(world_size, step, timeline),
     )
+
+
+def _slivers(world_size: int, step: ScheduledStep | None, timeline: GradientTimeline | None) -> str:
+    """Return what to say of buckets that travel too shortly to be seen, nothing of others."""
+    kinds = []
+    if step is not None:
+        spans = [bucket.done_s - bucket.start_s for bucket in step.buckets]
+        kinds.append(("predicted", max(spans, default=0.0), step.step_s - step.backward_start_s))
+    if timeline is not None and timeline.buckets:
+        kinds.append(("measured", max(b.done_s - b.launched_s for b in timeline.buckets), timeline.backward_s))
+    if any(longest_s > _SLIVER * whole_s for _, longest_s, whole_s in kinds):
+        return ""
+    told = " and ".join(f"{format_seconds(s)} of {format_seconds(whole)}, {how}" for how, s, whole in kinds)
+    return f"{ranks(world_size)}: the longest bucket is on the wire for {told}: too short for a picture."
 
 
 def _bucket_table(world_size: int, step: ScheduledStep | None, timeline: GradientTimeline | None) -> Table:
@@ -259,6 +226,9 @@ def _error_picture(material: Material) -> Picture:
         caption="Left of zero a model promised a shorter step than was measured. Measured: median of "
         f"{count_steps(material.checking)}.",
         sources=(*raw_files(material.checking), material.predictions_file),
+        instead=f"How far each model is off: {checked}."
+        if len({o.prediction.world_size for o in material.outcomes}) <= _FEW_SIZES
+        else "",
     )
 
 

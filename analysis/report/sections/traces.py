@@ -37,11 +37,13 @@ def trace_section(material: Material, page: Path) -> Section | None:
     return Section(
         name="traces",
         title="Where the step went",
+        folded=material.predicted is not None,
         sentences=(
+            *(words for one in sending for words in _words(one)),
+            *(words for one in telling if one not in sending for words in _words(one)),
             "From the profiler's traces of a few steps, which it may slow; no other figure holds these steps. A "
             "collective waits until the last rank has arrived and transfers from then on; what a rank computes meanwhile hides "
             "it.",
-            *(words for one in telling for words in _words(one)),
         ),
         pictures=(*pictures, *_bandwidth_picture(material, traced)),
         tables=tuple(table for table in (_budget_table(telling, page), _collective_table(traced)) if table.rows),

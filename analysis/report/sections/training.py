@@ -20,6 +20,7 @@ from commprof.commbench.units import format_bytes
 _NOT_KNOWN = "-"
 _MOST_POINTS = 120
 _LEAST_STEPS = 2
+_FLAT = 0.02  # of the first loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +50,22 @@ def training_section(material: Material) -> Section | None:
     return Section(
         name="training",
         title="The training itself",
+        folded=material.predicted is not None,
         sentences=(
+            _gist(found),
             "How fast the samples went through, and what the model made of them. Compute-only runs are left out: their ranks "
             "do not share what they learn.",
         ),
         pictures=tuple(_pictures(found)),
         tables=(_table(found),),
     )
+
+
+def _gist(found: Sequence[Training]) -> str:
+    rates = "; ".join(f"{one.key} {per_second(samples_per_s(one.run)[0])}" for one in found if one.run.counted_steps())
+    learned = [one for one in found if one.losses]
+    loss = f" Loss {learned[-1].losses[0][1]:.3f} to {learned[-1].losses[-1][1]:.3f} in {learned[-1].name}." if learned else ""
+    return f"Samples per second: {rates or 'none counted'}.{loss}"
 
 
 def trainings(runs: Sequence[Run]) -> list[Training]:
@@ -89,6 +99,7 @@ def _pictures(found: Sequence[Training]) -> Iterator[Picture]:
 
 def _loss_picture(learned: Sequence[Training]) -> Picture:
     shown = sorted(learned, key=lambda one: -len(one.losses))[:MAX_RUNS]
+    flat = all(abs(loss / one.losses[0][1] - 1) < _FLAT for one in shown for _, loss in one.losses if one.losses[0][1])
     ends = "; ".join(f"{one.name}: {one.losses[0][1]:.3f} to {one.losses[-1][1]:.3f}" for one in shown)
     counted = ", ".join(f"{one.name} {len(one.losses)} steps" for one in shown)
     return Picture(
@@ -101,6 +112,7 @@ def _loss_picture(learned: Sequence[Training]) -> Picture:
         caption=f"Cross-entropy, mean over ranks and over at most {_MOST_POINTS} stretches of steps. {_told(shown, learned)} "
         f"Samples: {counted}.",
         sources=tuple(f"{one.name}/steps.rank*.jsonl" for one in shown),
+        instead=f"The loss hardly moves: {ends}." if flat else "",
     )
 
 

@@ -1,18 +1,18 @@
 """The report's section in which a reader changes the setting and sees the step: what it says, and what it rests on."""
 
 from commprof.analysis.report.numbers.data import Material, count_steps, raw_files
+from commprof.analysis.report.numbers.decided import spoken_of
 from commprof.analysis.report.page.explorer import Explorer, page_data
 from commprof.analysis.report.page.html import Section
 from commprof.analysis.step.results import PredictionSet
 from commprof.commbench.errors import CommprofError
 
 _SENTENCES = (
-    "Move a control: the step is simulated again in this page, by the model that made the prediction. Speedup is samples per "
-    "second over those of one rank with the same changes.",
-    "Sending gradients in fewer bytes costs two more passes over them, which count as computation: where little is sent anyway "
-    "the step gets longer.",
-    "The interval shown is the prediction's as it is. It is not computed again for a change, and a change that lies far from "
-    "what was measured is less certain. Memory is not looked at: a larger batch may not fit.",
+    "Move a control: the step is simulated again, by the model that made the prediction, over one rank with the same changes.",
+)
+_REMARKS = (
+    "Fewer bytes a gradient cost two more passes over it, which count as computation. A change far from what was measured is "
+    "less certain than its interval says. Memory is not looked at: a larger batch may not fit.",
 )
 
 
@@ -28,5 +28,11 @@ def what_if_section(material: Material, predicted: PredictionSet) -> Section:
         name="what-if",
         title=title,
         sentences=_SENTENCES,
-        explorer=Explorer(data=data, steps=count_steps(training), sources=raw_files(material.known)),
+        explorer=Explorer(
+            data=data,
+            steps=count_steps(training),
+            sources=raw_files(material.known),
+            first=spoken_of(material, predicted),
+        ),
+        remarks=_REMARKS,
     )

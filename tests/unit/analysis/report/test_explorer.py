@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from benchmarks.browser import chromium, visit
+from commprof.analysis.report.page.draws import kept_draws
 from commprof.analysis.report.page.explorer import Curve, PageData, curve_of, page_data
 from commprof.analysis.report.sections.build import write_report
 from commprof.analysis.runs.load import load_runs
-from commprof.analysis.step.estimate import Setting, estimate, speedup
+from commprof.analysis.step.estimate import Setting, estimate, interval, speedup
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import SingleRank, StepInputs
 from commprof.analysis.wire.cost import cost_s
@@ -109,6 +111,7 @@ def said_by_python(inputs: StepInputs, single: SingleRank, setting: Setting) -> 
         "speedup": speedup(inputs, single, setting, known),
         "backward_start_s": known.backward_start_s,
         "compute_end_s": float(known.timelines.compute_end_s[0]),
+        "interval_s": interval(known.step_s[[0, *kept_draws(inputs)]]),
         "starts_s": known.timelines.start_s[0].tolist(),
         "dones_s": known.timelines.done_s[0].tolist(),
     }
@@ -125,10 +128,10 @@ def for_page(world_size: int, setting: Setting) -> dict[str, Any]:
 
 DRIVE = """
 const said = () => document.querySelector("#what-if [role=status]").innerText;
-const pictures = () => ["steps", "timeline", "speedup"].map((name) => document.getElementById("what-if-" + name).innerHTML);
+const pictures = () => ["timeline", "speedup"].map((name) => document.getElementById("what-if-" + name).innerHTML);
 const first = said();
 const drawn = pictures();
-const moves = { ranks: 2, bandwidth: 1, latency: -1, batch: 2, accumulation: 3, cap: 2, precision: 0.5 };
+const moves = { ranks: 2, wire: 0, bandwidth: 1, latency: -1, batch: 2, accumulation: 3, cap: 2, precision: 0.5 };
 const effects = {};
 for (const [name, value] of Object.entries(moves)) {
   const control = document.getElementById("what-if-" + name);
@@ -142,7 +145,10 @@ const changed = said();
 const spoken = [...document.querySelectorAll("#what-if svg")].map((svg) => svg.getAttribute("aria-label"));
 document.getElementById("what-if-reset").click();
 const back = said() === first && pictures().every((picture, i) => picture === drawn[i]);
-const answers = asked.map(([data, settings]) => settings.map((setting) => evaluate(data, setting)));
+const answers = asked.map(([data, settings]) => settings.map((setting) => {
+  const found = evaluate(data, setting);
+  return { ...found, interval_s: intervals(data, setting, found).step_s };
+}));
 return { first, changed, effects, spoken, back, answers };
 """
 
@@ -186,6 +192,10 @@ def test_the_page_gives_the_same_answers_as_python(driven: dict[str, Any], asked
             expected = said_by_python(by_size[world_size], single, setting)
             for name in CHECKED:
                 assert answer[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-7), (name, world_size, setting)
+            span = answer["interval_s"]
+            assert (span["low"], span["high"]) == pytest.approx(
+                (expected["interval_s"].low, expected["interval_s"].high), rel=1e-3
+            )
             for name, mark in (("start_s", "starts_s"), ("done_s", "dones_s")):
                 assert [bucket[name] for bucket in answer["buckets"]] == pytest.approx(expected[mark], rel=1e-4)
 
@@ -198,10 +208,10 @@ def test_every_control_has_a_name_redraws_and_says_its_value(driven: dict[str, A
     assert words["batch"] == "128 samples, 4x"
     assert words["cap"] == "2 MiB"
     assert words["accumulation"] == "3 micro-batches a step"
-    assert words["bandwidth"].endswith("GB/s busbw, 10x")
+    assert words["bandwidth"].startswith("1.25 GB/s busbw")
     assert words["latency"].endswith("us, 0.1x")
     assert driven["back"], "Reset leads back to the beginning"
-    assert len(driven["spoken"]) == 3 and all(len(said) > 40 for said in driven["spoken"])
+    assert len(driven["spoken"]) == 2 and all(len(said) > 40 for said in driven["spoken"])
 
 
 @pytest.mark.processes
@@ -209,10 +219,11 @@ def test_the_page_says_what_the_controls_ask(driven: dict[str, Any], asked: list
     known, single, _, _ = asked[0]
     by_size = {inputs.world_size: inputs for inputs in known}
     now = said_by_python(by_size[4], single, Setting())
-    assert driven["first"].startswith(f"{now['speedup']:.2f}x the samples per second of one rank, on 4 ranks.")
-    moved = Setting(batch=4, accumulation=3, caps_bytes=(2 * MIB, 2 * MIB), sent_share=0.5, bandwidth=10, latency=0.1)
+    assert re.match(rf"{now['speedup']:.2f}x \d\.\d\dx to \d\.\d\dx on 4 ranks: ", driven["first"])
+    wire = 1e9 / 8 / by_size[2].cost.busbw_bytes_per_s  # the first to choose from
+    moved = Setting(batch=4, accumulation=3, caps_bytes=(2 * MIB, 2 * MIB), sent_share=0.5, bandwidth=10 * wire, latency=0.1)
     then = said_by_python(by_size[2], single, moved)
-    assert driven["changed"].startswith(f"{then['speedup']:.2f}x the samples per second of one rank, on 2 ranks.")
+    assert driven["changed"].startswith(f"{then['speedup']:.2f}x ") and "on 2 ranks: a step takes" in driven["changed"]
     assert f"in {len(then['starts_s'])} buckets" in driven["changed"]
 
 
@@ -232,7 +243,7 @@ def test_a_curve_is_the_cost_below_between_and_beyond_the_measured_sizes(asked: 
 def test_no_text_of_a_file_enters_the_data_and_the_page_runs_its_own_script_only(page: Path) -> None:
     source = page.read_text()
     assert "alert(1)" not in source.split('id="what-if-data">')[1].split("</script>")[0]
-    assert source.count("<script") == 2
+    assert source.count("<script") == 3
     assert "default-src 'none'" in source and "script-src 'sha256-" in source and "unsafe-eval" not in source
 
 

@@ -1,0 +1,106 @@
+"""Some draws of a prediction, so that a page can work out intervals for settings that nobody asked for yet.
+
+Of the bootstrap's draws those are kept that lie evenly over the step as it is; the page plays each of them as the model does
+(step/estimate.py). Numbers are rounded to five digits, far below what an interval's ends are known to.
+"""
+
+from dataclasses import astuple, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commprof.analysis.step.estimate import EXPOSED_ERROR, carried_error, estimate, model_error, standard_normal
+from commprof.analysis.step.inputs import StepInputs
+
+KEPT = 30
+_MOST_SIZES = 12  # message sizes at which a draw's ratio of the wire's time is told
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """One draw: seconds as in StepInputs, factors on computation and on exposed communication, ratios of the wire's times."""
+
+    before_s: float
+    backward_s: float
+    copy_s: float
+    update_s: float
+    compute_rate: float
+    comm_rate: float
+    wait_s: float
+    pace: float
+    exposed: float
+    ratios: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draws:
+    """The draws kept; their ratios lie at `log_bytes`, the logarithms of message sizes."""
+
+    log_bytes: tuple[float, ...]
+    draws: tuple[Draw, ...]
+
+
+def draws_of(inputs: StepInputs, smallest: float, largest: float) -> Draws:
+    """Return the draws for messages of `smallest` to `largest` bytes."""
+    own = inputs.computation
+    low, high = np.log(smallest), np.log(largest)
+    sizes = np.linspace(low, high, 4 * _MOST_SIZES) if inputs.extrapolated else np.log(inputs.cost.message_bytes)
+    places = sizes if inputs.extrapolated else _places(sizes, low, high)
+    normal = standard_normal(len(own.before_s))
+    pace, exposed = model_error(normal, inputs.drift, inputs.between, EXPOSED_ERROR)
+    ratios = _ratios(inputs, places, normal[2])
+    rates = [np.broadcast_to(rate, len(pace)) for rate in astuple(inputs.contention)]
+    return Draws(
+        log_bytes=_rounded(places),
+        draws=tuple(
+            Draw(
+                before_s=_short(own.before_s[i]),
+                backward_s=_short(own.backward_s[i]),
+                copy_s=_short(own.copy_s[i]),
+                update_s=_short(own.update_s[i]),
+                compute_rate=_short(rates[0][i]),
+                comm_rate=_short(rates[1][i]),
+                wait_s=_short(rates[2][i]),
+                pace=_short(pace[i]),
+                exposed=_short(exposed[i]),
+                ratios=_rounded(ratios[i]),
+            )
+            for i in kept_draws(inputs)
+        ),
+    )
+
+
+def _ratios(inputs: StepInputs, places: Floats, normal: Floats) -> Floats:
+    """Return the ratios of the wire's times [draws, places]: the bench's, or the error of a wire that was carried over."""
+    if inputs.extrapolated:
+        carried: Floats = np.exp(np.outer(normal, [carried_error(size, inputs.backend) for size in np.exp(places)]))
+        return carried
+    sizes = np.log(inputs.cost.message_bytes)
+    return np.array([np.interp(places, sizes, ratios) for ratios in inputs.cost_ratios])
+
+
+def kept_draws(inputs: StepInputs) -> list[int]:
+    """Return which draws are kept: evenly over the order of their steps, the prediction itself (entry 0) left out."""
+    order = 1 + np.argsort(estimate(inputs).step_s[1:])
+    return [int(order[int((i + 0.5) / KEPT * len(order))]) for i in range(KEPT)]
+
+
+def _places(sizes: Floats, low: float, high: float) -> Floats:
+    """Return where ratios are told: the measured sizes in and next to the range, every n-th of many."""
+    first = max(0, int(np.searchsorted(sizes, low, side="right")) - 1)
+    last = min(len(sizes) - 1, int(np.searchsorted(sizes, high)))
+    inside = sizes[first : last + 1]
+    if len(inside) <= _MOST_SIZES:
+        return inside
+    kept: Floats = inside[np.linspace(0, len(inside) - 1, _MOST_SIZES).round().astype(int)]
+    return kept
+
+
+def _rounded(values: Floats) -> tuple[float, ...]:
+    return tuple(_short(value) for value in values)
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")

@@ -1,0 +1,38 @@
+"""Why N ranks gain nothing, by the largest part of what they lose; `predict` and `advise` say the same."""
+
+from pathlib import Path
+
+from commprof.analysis.advice.advise import advise
+from commprof.analysis.advice.predict import predict_runs
+from commprof.analysis.advice.predict_text import prediction_sheet
+from commprof.analysis.advice.text import advice_sheet
+from commprof.analysis.runs.load import load_runs
+from commprof.analysis.step.reasons import clause
+from commprof.analysis.step.results import Overhead
+from commprof.commbench.display.sheet import Block, Words
+from tests.factory import step, timeline, write_bench_run, write_training_run
+
+FOUR = Overhead(world_size=4, single_step_s=0.1, compute_s=0.02, waiting_s=0.005, exposed_s=0.01)
+
+
+def test_the_largest_part_is_named_with_its_share_of_the_step() -> None:
+    assert clause(FOUR, shared=False) == "computation that slows down side by side takes 20 ms of each 135 ms step"
+    assert clause(FOUR, shared=True) == "its ranks share cores, which takes 20 ms of each 135 ms step"
+    beyond = clause(FOUR, shared=True, beyond_s=0.065)
+    assert beyond == "something that is not in the prediction takes 65 ms of each 200 ms step"
+
+
+def strong(sheet: list[Block]) -> str:
+    """Return the decision, which both begin with."""
+    return next(block.text for block in sheet if isinstance(block, Words))
+
+
+def test_predict_and_advise_say_why_not(tmp_path: Path) -> None:
+    """Buckets of 4 MB on a wire of 10 MB/s: a step of a tenth of a second waits for them."""
+    gradients = timeline([("head", 1_000_000, 0.02), ("embedding", 3_000_000, 0.06)], 0.06)
+    profile = write_training_run(tmp_path / "profile", [step(i) for i in range(20)], gradients=gradients)
+    runs = load_runs([profile, write_bench_run(tmp_path / "bench", 1e-3, 1e7)])
+    told = strong(prediction_sheet(predict_runs(runs), (), runs))
+    assert told.startswith("Stay with one rank. 2: no, ")
+    assert "it adds nothing to one rank here, because communication that nothing hides takes " in told
+    assert strong(advice_sheet(advise(runs), runs)) == told
