@@ -120,7 +120,7 @@ def _savings(results: Sequence[CellResult]) -> Iterator[str]:
     yield from ("", "## What a change saves a batch", "")
     yield "| model | hosts | change | neighbour | predicted | 90 % interval | measured | inside |"
     yield "|---|---|---|---|---|---|---|---|"
-    plain = {_place(cell): cell for cell in results if cell.mode == "plain"}
+    plain = {_place(cell): cell for cell in results if cell.mode == "plain" and "compute" in cell.ways}
     for cell in results:
         before = plain.get(_place(cell))
         if before is None or cell.mode not in before.ways["compute"].savings:

@@ -40,6 +40,13 @@ def test_a_saving_is_held_against_the_plain_cell_per_batch() -> None:
     ]
 
 
+def test_a_cell_without_a_bench_of_its_own_is_carried_and_tells_of_no_saving() -> None:
+    carried = replace(PLAIN, hosts=8, ways={"carried": BARE})
+    text = results_text([carried, replace(carried, repeat=2)], 256, HALVES, "- here")
+    assert [row[1] for row in rows(text, "8 hosts")] == ["2"]
+    assert rows(text, "gpt") == []
+
+
 def test_a_cell_is_read_as_it_was_written() -> None:
     assert CellResult.read(asdict(PLAIN)) == PLAIN
 
