@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.foreign_summary import CellResult, WayResult, results_text
+from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
 from commprof.analysis.runs.load import Run, load_run, load_runs
 from commprof.analysis.step.estimate import Setting, estimate, interval
@@ -260,7 +261,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     run_grid(args.runs.absolute(), args.minutes, args.only)
-    text = results_text(finished(args.runs), len(cells()), HALVES)
+    text = results_text(finished(args.runs), len(cells()), HALVES, describe_machine())
     write_text(args.out / "foreign-grid.md", text)
     sys.stdout.write(text)
 

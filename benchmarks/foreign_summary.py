@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from statistics import fmean, median, quantiles
 from typing import Any, Self
 
-from benchmarks.machine import describe_machine
-
 _EXPOSED = 0.1  # of the measured step: less says little of communication
 _BATCHES = {"accumulate": 2.0}
 
@@ -56,13 +54,13 @@ class CellResult:
 Pick = Callable[[CellResult], bool]
 
 
-def results_text(results: Sequence[CellResult], num_cells: int, halves: Mapping[str, Sequence[str]]) -> str:
-    """Return the whole page of results."""
+def results_text(results: Sequence[CellResult], num_cells: int, halves: Mapping[str, Sequence[str]], machine: str) -> str:
+    """Return the whole page of results; `machine` says where they were measured."""
     stated = "; ".join(f"{name}: {', '.join(models)}" for name, models in halves.items())
     head = [
         "# Predictions on foreign loops",
         "",
-        describe_machine(),
+        machine,
         f"- {len(results)} of {num_cells} checks (make benchmark-foreign-grid), each predicted on disk before it was run",
         f"- the halves of the loops that may be fitted on in turn, stated before: {stated}",
     ]
@@ -122,7 +120,7 @@ def _savings(results: Sequence[CellResult]) -> Iterator[str]:
     yield from ("", "## What a change saves a batch", "")
     yield "| model | hosts | change | neighbour | predicted | 90 % interval | measured | inside |"
     yield "|---|---|---|---|---|---|---|---|"
-    plain = {_place(cell): cell for cell in results if cell.mode == "plain"}
+    plain = {_place(cell): cell for cell in results if cell.mode == "plain" and "compute" in cell.ways}
     for cell in results:
         before = plain.get(_place(cell))
         if before is None or cell.mode not in before.ways["compute"].savings:

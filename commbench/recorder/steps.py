@@ -79,7 +79,7 @@ class StepRecorder:
         self._gradients = GradientRecorder(model, rank, clock, self._own_work, alone=compute_only)
         self.units = UnitRecorder(uncompiled(model), rank, clock, self._own_work)
         self._phases = PhaseMarks(clock, self._gradients, self.units)
-        self._pace = PaceRecorder(folder, rank, next(bare(model).parameters()).device, clock)
+        self._device = next(bare(model).parameters()).device
         self._in_step = self._told_of_stray = False
         self._exchanges = exchanges and not compute_only
         self._passes: Counter[int] = Counter()
@@ -92,6 +92,9 @@ class StepRecorder:
         self._gradients.attach()
         self.units.attach()
         self._writer = RecordWriter(self._folder / f"steps.rank{self._rank:05d}.jsonl")
+        self._pace = PaceRecorder(
+            self._folder, self._rank, self._device, self._clock
+        )  # the ranks have agreed on the folder now
         self._own_work.do(self._pace.take, self._step)
         return self
 

@@ -77,6 +77,9 @@ def test_two_ranks_leave_one_run(script: Script, tmp_path: Path) -> None:
     assert info.workload is not None
     assert bucket.num_bytes == info.workload.gradient_bytes
     assert 0 < bucket.ready_s <= bucket.launched_s < bucket.done_s < timeline(run).backward_s
+    beside = read_document(run / "gradients.rank00001.json", GradientTimeline)
+    assert (beside.rank, len(beside.parameters)) == (1, len(timeline(run).parameters))
+    assert all((run / f"pace.rank0000{r}.jsonl").exists() for r in range(2))
 
 
 def test_what_ended_the_loop_is_written_down(script: Script, tmp_path: Path) -> None:

@@ -32,7 +32,13 @@ from commprof.commbench.ranks.launched import expand_hosts, tasks_per_node
 from commprof.commbench.records.masking import masked
 from commprof.commbench.records.reading import decode, name_of
 from commprof.commbench.records.rundir import read_records
-from commprof.commbench.records.training import EvaluationMeasurement, GradientTimeline, StepMeasurement, TrainingSummary
+from commprof.commbench.records.training import (
+    EvaluationMeasurement,
+    GradientTimeline,
+    PaceProbe,
+    StepMeasurement,
+    TrainingSummary,
+)
 from commprof.commbench.records.types import (
     BurstMeasurement,
     CollectiveMeasurement,
@@ -104,6 +110,7 @@ def _records(folder: Path) -> Iterator[Target]:
         (ContentionMeasurement, contention),
         (SizeFailure, SizeFailure(op="all_reduce", message_bytes=8, rank=0, reason="no memory")),
         (StepMeasurement, step(3)),
+        (PaceProbe, PaceProbe(step=8, work="12 products", samples_s=(0.01, 0.02))),
         (GradientTimeline, timeline([("w", 8, 0.01), ("b", 4, 0.02)], 0.06)),
         (EvaluationMeasurement, EvaluationMeasurement(step=1, epoch=1, loss=1.0, accuracy=0.5, num_samples=10, elapsed_s=1.0)),
         (TrainingSummary, SUMMARY),

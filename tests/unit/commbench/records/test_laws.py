@@ -16,7 +16,13 @@ from commprof.commbench.errors import BadInput
 from commprof.commbench.machine.facts import HostInfo, TelemetrySample
 from commprof.commbench.records.reading import decode
 from commprof.commbench.records.rundir import read_document, read_records, write_text
-from commprof.commbench.records.training import EvaluationMeasurement, GradientTimeline, StepMeasurement, TrainingSummary
+from commprof.commbench.records.training import (
+    EvaluationMeasurement,
+    GradientTimeline,
+    PaceProbe,
+    StepMeasurement,
+    TrainingSummary,
+)
 from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement, RunInfo
 from tests.factory import collective, run_info, step, timeline, workload
 
@@ -64,6 +70,7 @@ RECORDS = (
     PLAN,
     step(0),
     timeline([("w", 8, 0.01)], 0.06),
+    PaceProbe(step=8, work="12 products", samples_s=(0.01,)),
     EvaluationMeasurement(step=1, epoch=1, loss=1.0, accuracy=0.5, num_samples=10, elapsed_s=1.0),
     SUMMARY,
 )
