@@ -59,13 +59,13 @@ def _unsharded_bytes(timeline: ShardingTimeline, num_shards: int, *, resharded: 
     units = timeline.units
     freed = freed_units(timeline) if resharded else frozenset()
     kept = sum(unit.gather_bytes for number, unit in enumerate(units) if number not in freed)
-    root_gradient = units[0].reduce_bytes if len(units) > 1 else 0
+    root_gradient = sum(unit.reduce_bytes for unit in units if not unit.name)
     peaks = []
     for number, unit in enumerate(units):
         own = unit.gather_bytes if number in freed else 0
         ahead = number - 1  # backward goes through them from the last on
         following = units[ahead].gather_bytes if prefetch and ahead in freed else 0
         reducing = unit.reduce_bytes * (1 + 1 / num_shards)
-        held = root_gradient if number > 0 else 0
+        held = root_gradient if unit.name else 0
         peaks.append(own + following + unit.reduce_bytes + reducing + held)
     return kept + round(max(peaks))

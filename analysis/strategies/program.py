@@ -55,7 +55,7 @@ def program_of(timeline: ShardingTimeline, *, num_shards: int, resharded: bool) 
 def freed_units(timeline: ShardingTimeline) -> frozenset[int]:
     """Return the units that free their parameters where units do: those that were seen to, else all but the root."""
     seen = frozenset(number for number, unit in enumerate(timeline.units) if unit.resharded)
-    return seen or frozenset(range(1, len(timeline.units)))
+    return seen or frozenset(number for number, unit in enumerate(timeline.units) if unit.name)
 
 
 class _Making:

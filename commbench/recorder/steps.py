@@ -108,7 +108,6 @@ class StepRecorder:
             self._own_work.do_anyway(self.units.release)
             self._writer.__exit__(kind, error, tb)
             self._own_work.do_anyway(self.write_timeline)
-            self._own_work.do_anyway(self.units.write, self._folder)
 
     def leave(self) -> None:
         """End recording on this rank alone: DDP's hook stays and does what DDP does, all other hooks are taken off."""
@@ -238,7 +237,8 @@ class StepRecorder:
         return self._gradients.timeline()
 
     def write_timeline(self) -> None:
-        """Write this rank's gradient times as they are so far; raise RunFailed where the disk does not take them."""
+        """Write this rank's units and gradient times as they are so far; raise RunFailed where the disk does not take them."""
+        self.units.write(self._folder)
         if not self._gradients.has_samples:
             return
         path = self._folder / gradients_file(self._rank)

@@ -44,7 +44,7 @@ class UnitRecorder:
     def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork) -> None:
         self._rank, self._clock, self._own_work = rank, clock, own_work
         self._told: dict[str, int] = {}
-        found = sharded_units(model)
+        found = [(name, module) for name, module in sharded_units(model) if _own_parameters(module)]
         self._names = [name for name, _ in found]
         self._units: list[Any] = [module for _, module in found]
         self._parameters = [_own_parameters(module) for module in self._units]

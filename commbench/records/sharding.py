@@ -43,7 +43,8 @@ _MAX_UNITS, _MAX_SPANS = 100_000, 2_000_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardedUnit:
     """One unit. `num_bytes` of its parameters as they are kept, over all shards; what is gathered and reduced may be of
-    another type. `resharded`: its parameters were freed between its passes. The root comes first, then in forward order."""
+    another type. `resharded`: its parameters were freed between its passes. The root, if it has parameters of its own, has the
+    name "" and comes first, the others follow as the model has them."""
 
     name: str
     num_bytes: BytesAboveZero

@@ -220,6 +220,11 @@ def _named(path: Path, study: StudyConfig, model: ModelConfig) -> ModelConfig:
     if config.distributed.backend not in ("auto", study.backend) and study.backend != "auto":
         own = f"distributed.backend={config.distributed.backend}"
         raise BadInput(f"{path}: {model.config} has {own} and the study backend={study.backend}; name it once, in the study")
+    if config.distributed.strategy != "ddp":
+        raise BadInput(
+            f"{path}: {model.config} has distributed.strategy={config.distributed.strategy}, and a study predicts DDP's "
+            "schedule; run the trainings and compare them by commprof predict --strategy"
+        )
     training, _ = prepare_data(config.data, config.model)
     for world_size in study.world_sizes:
         count_steps(len(training.labels), config, world_size)

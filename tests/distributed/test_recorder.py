@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.recorder.steps import StepRecorder
-from commprof.commbench.records.rundir import read_records
+from commprof.commbench.records.rundir import read_document, read_records
+from commprof.commbench.records.sharding import UNITS_FILE, ShardingTimeline
 from commprof.commbench.records.training import StepMeasurement
 from commprof.commbench.timing import Clock, FakeClock, MonotonicClock
 from tests.forked import Zygote
@@ -185,3 +186,52 @@ def test_a_step_that_torchs_profiler_watches_is_marked(tmp_path: Path) -> None:
             pass
     steps = read_records(tmp_path / "steps.rank00000.jsonl", StepMeasurement)
     assert [s.profiled for s in steps] == [False, True]
+
+
+class Slow(nn.Linear):
+    """A layer that takes a second of a made-up clock in forward."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(8, 8)
+        self.clock = clock
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        self.clock.advance(1.0)
+        return super().forward(features)
+
+
+def test_units_of_a_sharded_model_are_timed_exactly_and_left_as_they_were(group: None, tmp_path: Path) -> None:
+    """On one rank; the root has no parameters of its own, and is no unit. Outside of steps nothing is marked."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    clock = FakeClock()
+    mesh = init_device_mesh("cpu", (1,))
+    blocks = [fully_shard(Slow(clock), mesh=mesh) for _ in range(2)]
+    model = fully_shard(nn.Sequential(*blocks), mesh=mesh)
+    hooks = [(len(module._forward_pre_hooks), len(module._forward_hooks)) for module in model.modules()]
+    recorder = recorder_of(model, tmp_path, clock)
+    with recorder:
+        for _ in range(3):
+            with recorder.step():
+                with recorder.phase("forward"):
+                    loss = model(torch.ones(2, 8)).sum()
+                with recorder.phase("backward"):
+                    loss.backward()
+            with torch.no_grad():
+                model(torch.ones(2, 8))
+        recorder.units.tell(optimizer_bytes=7, activation_bytes=9)
+    found = read_document(tmp_path / UNITS_FILE, ShardingTimeline)
+    assert [(unit.name, unit.num_bytes, unit.num_tensors, unit.resharded) for unit in found.units] == [
+        ("0", 288, 2, True),
+        ("1", 288, 2, True),
+    ]
+    assert {(unit.gather_bytes, unit.reduce_bytes, unit.reduce_dtype) for unit in found.units} == {(288, 288, "float32")}
+    assert (found.num_steps, found.num_others, found.optimizer_bytes, found.activation_bytes) == (3, 0, 7, 9)
+    took = {(span.until, span.unit): span.samples_s for span in found.spans if any(span.samples_s)}
+    assert took == {("done", 0): (1, 1, 1), ("done", 1): (1, 1, 1)}
+    assert [(span.until, span.unit) for span in found.spans if span.gathers and span.until.endswith("ready")] == [
+        *(("ready", 0), ("ready", 1), ("back_ready", 1), ("back_ready", 0)),
+    ]
+    assert [span.unit for span in found.spans if span.until == "kept"] == [1, 0]
+    assert [(len(module._forward_pre_hooks), len(module._forward_hooks)) for module in model.modules()] == hooks

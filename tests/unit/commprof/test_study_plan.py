@@ -101,6 +101,7 @@ def test_the_demo_runs_on_any_machine_and_says_what_it_takes(
     [
         ("backend: mpi", "backend 'mpi' is not known; use auto, gloo, nccl"),
         ("backend: gloo\noverrides: [distributed.backend=nccl]", "name it once, in the study"),
+        ("overrides: [distributed.strategy=fsdp]", "compare them by commprof predict --strategy"),
         ("world_sizes: [2, 4]", "must hold 1 and at least one larger size"),
         ("world_sizes: [1]", "must hold 1 and at least one larger size"),
         ("world_sizes: [0, 1]", "must hold 1"),

@@ -4,7 +4,7 @@ import pytest
 
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
-from commprof.train.config.exchange import DistributedConfig
+from commprof.train.config.exchange import DistributedConfig, check_replicas
 from commprof.train.config.load import dump_config
 from commprof.train.config.types import TrainConfig, load_train_config
 from tests import ROOT
@@ -57,6 +57,13 @@ def test_a_cap_of_ones_own_replaces_both_of_ddps_unless_the_first_is_named(
         ("model: {d_model: null}", (), "model.d_model: Incompatible value 'None'"),
         ("model: 3", (), "model is a section"),
         ("model: {d_model: 100}", (), "model.d_model=100 is not divisible by model.heads=8; try heads=5"),
+        ("distributed: {strategy: zero3}", (), "distributed.strategy='zero3' is not one of ddp, fsdp, hsdp"),
+        ("distributed: {strategy: fsdp, bucket_cap_mb: 4}", (), "bucket_cap_mb=4.0 is DDP's and means nothing with"),
+        ("distributed: {strategy: hsdp, communication_hook: bf16}", (), "communication_hook=bf16 is DDP's"),
+        ("distributed: {strategy: fsdp, synchronisation: delayed}", (), "delayed delays DDP's buckets"),
+        ("distributed: {strategy: fsdp}", ("training.precision=float16",), "use bfloat16"),
+        ("distributed: {strategy: fsdp}", ("training.compile=true",), "training.compile=true is not offered with"),
+        ("distributed: {strategy: hsdp, replicas: 0}", (), "distributed.replicas=0 must be above zero"),
         ("training: {batch_size: 0}", (), "training.batch_size=0 must be above zero"),
         ("model: {dropout: 1.0}", (), "model.dropout=1.0"),
         ("data: {source: web}", (), "data.source='web' is not one of csv, synthetic"),
@@ -136,3 +143,12 @@ def test_what_no_yaml_holds_is_one_line(tmp_path: Path, text: str, said: str) ->
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(BadInput, match=said):
         load_train_config(tmp_path / "x.yaml")
+
+
+def test_copies_of_shards_divide_the_ranks() -> None:
+    own = DistributedConfig(strategy="hsdp", replicas=2)
+    check_replicas(own, 4)
+    check_replicas(own, 1)
+    check_replicas(DistributedConfig(strategy="fsdp"), 3)
+    with pytest.raises(BadInput, match=r"replicas=2 does not divide 3 ranks"):
+        check_replicas(own, 3)
