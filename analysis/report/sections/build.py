@@ -16,7 +16,7 @@ from commprof.analysis.report.sections.headline import headline, verdict_sources
 from commprof.analysis.report.sections.health import health_section
 from commprof.analysis.report.sections.links import link_section
 from commprof.analysis.report.sections.measured import anatomy_section, wire_section
-from commprof.analysis.report.sections.origin import environment_section, file_section, warnings
+from commprof.analysis.report.sections.origin import environment_section, file_section, ledger, warnings
 from commprof.analysis.report.sections.predicted import (
     bucket_section,
     change_section,
@@ -59,7 +59,7 @@ def _write(material: Material, home: Path | None, page: Path) -> Written:
         kept(lambda: write_document(home / "assumptions.json", material.checks))
     report = build_report(material, page)
     write_text(page, render(report))
-    return Written(page=page, lines=report.sentences)
+    return Written(page=page, lines=report.sentences, ledger=ledger(material))
 
 
 def build_report(material: Material, page: Path) -> Report:
