@@ -85,15 +85,16 @@ def build_report(material: Material, page: Path) -> Report:
         file_section(material, page),
     ]
     answer, sign = answer_of(material)
+    warned = warnings(material)
     return Report(
         title=title_of(material),
         subtitle=_subtitle(material),
         answer=answer,
         sign=sign,
         headline=headline(material),
-        sentences=six_lines(material).lines,
+        sentences=six_lines(material, len(warned)).lines,
         sources=verdict_sources(material),
-        warnings=warnings(material),
+        warnings=warned,
         pictures=proof(material, predicted) if predicted else (),
         sections=tuple(section for section in sections if section is not None),
         written_at=now_utc(),
