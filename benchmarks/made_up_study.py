@@ -89,7 +89,7 @@ def _info(machine: Machine, kind: RunKind, ranks: int, run_id: str, workload: Wo
 def _add_bench(path: Path, machine: Machine, ranks: int, rng: np.random.Generator) -> None:
     create_run(path, _info(machine, "bench", ranks, path.name))
     with RecordWriter(path / "collectives.jsonl") as writer:
-        for size in (2**k for k in range(3, 27)):
+        for size in (2**k for k in range(8, 27)):
             times = machine.transfer_s(size, ranks) * rng.lognormal(0, 0.04, SAMPLES)
             writer.append(
                 CollectiveMeasurement(

@@ -221,7 +221,7 @@ def size_axis(axes: Axes, sizes: Sequence[int]) -> None:
     """Set up a logarithmic x axis over message sizes, with ticks at powers of two."""
     axes.set_xscale("log", base=2)
     low, high = log2(min(sizes)), log2(max(sizes))
-    step = next(step for step in (1, 2, 5, 10, 20) if (high - low) / step <= 4)
+    step = next(step for step in (1, 2, 5, 10, 20) if (high - low) / step <= 5)
     ticks = [2**k for k in range(ceil(low / step) * step, floor(high) + 1, step)] or [min(sizes)]
     axes.set_xticks(ticks, [format_bytes(size) for size in ticks])
     axes.minorticks_off()

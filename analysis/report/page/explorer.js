@@ -308,7 +308,7 @@ function start(data) {
   new ResizeObserver(() => {
     if (widthOf("what-if-timeline") === drawn) return;
     drawn = widthOf("what-if-timeline");
-    redraw();
+    requestAnimationFrame(redraw); // not within the observer, whose own loop it would be
   }).observe(document.getElementById("what-if-timeline"));
 }
 

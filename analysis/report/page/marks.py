@@ -49,7 +49,7 @@ def _points(axes: Axes) -> Iterator[Mark]:
         if line.get_marker() in ("None", None, "", " ") or line.get_transform() != axes.transData:
             continue
         data = [np.asarray(values, dtype=float) for values in line.get_data()]
-        every = -(-len(data[0]) // _MOST_OF_A_LINE)
+        every = max(1, -(-len(data[0]) // _MOST_OF_A_LINE))
         xs, ys = (values[::every] for values in data)
         for x, y in zip(xs, ys, strict=True):
             if np.isfinite(x) and np.isfinite(y):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A page on disk."""
+    """A page on disk; `ledger` says what it used and what it left out."""
 
     page: Path
     lines: tuple[str, ...]
+    ledger: str = ""

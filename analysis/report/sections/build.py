@@ -16,7 +16,7 @@ from commprof.analysis.report.sections.headline import headline, verdict_sources
 from commprof.analysis.report.sections.health import health_section
 from commprof.analysis.report.sections.links import link_section
 from commprof.analysis.report.sections.measured import anatomy_section, wire_section
-from commprof.analysis.report.sections.origin import environment_section, file_section, warnings
+from commprof.analysis.report.sections.origin import environment_section, file_section, ledger, warnings
 from commprof.analysis.report.sections.predicted import (
     bucket_section,
     change_section,
@@ -61,7 +61,7 @@ def _write(material: Material, home: Path | None, page: Path) -> Written:
         kept(lambda: write_document(home / "assumptions.json", material.checks))
     report = build_report(material, page)
     write_text(page, render(report))
-    return Written(page=page, lines=report.sentences)
+    return Written(page=page, lines=report.sentences, ledger=ledger(material))
 
 
 def build_report(material: Material, page: Path) -> Report:
@@ -88,15 +88,16 @@ def build_report(material: Material, page: Path) -> Report:
         file_section(material, page),
     ]
     answer, sign = answer_of(material)
+    warned = warnings(material)
     return Report(
         title=title_of(material),
         subtitle=_subtitle(material),
         answer=answer,
         sign=sign,
         headline=headline(material),
-        sentences=six_lines(material).lines,
+        sentences=six_lines(material, len(warned)).lines,
         sources=verdict_sources(material),
-        warnings=warnings(material),
+        warnings=warned,
         pictures=proof(material, predicted) if predicted else (),
         sections=tuple(section for section in sections if section is not None),
         written_at=now_utc(),

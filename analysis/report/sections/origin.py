@@ -17,6 +17,7 @@ from commprof.commbench.records.types import RunInfo
 from commprof.commbench.units import format_bytes
 
 _MUCH_DRIFT = 0.05
+_MOST_NAMED = 12  # runs
 
 
 def warnings(material: Material) -> tuple[str, ...]:
@@ -86,13 +87,20 @@ def file_section(material: Material, page: Path) -> Section:
         title="Files",
         folded=True,
         sentences=(
-            f"Used: {', '.join(run.path.name for run in _used(material))}. Wrote: {page}. {_left_out(material)}",
+            f"{ledger(material)} Wrote: {page}.",
             "Traces (*.trace.json.gz) open in ui.perfetto.dev: choose Open trace file. It reads them in the browser and "
             "sends them nowhere. Reduced ones (*.reduced.gz) are what commprof trace reads. The .jsonl files hold one record a "
             "line; units are the suffixes of the field names.",
         ),
         tables=tables,
     )
+
+
+def ledger(material: Material) -> str:
+    """Say which runs the verdict rests on, and which were left out of it."""
+    used = [run.path.name for run in _used(material)]
+    shown = ", ".join(used[:_MOST_NAMED]) + (f" and {len(used) - _MOST_NAMED} more" if len(used) > _MOST_NAMED else "")
+    return f"Used: {shown}. {_left_out(material)}"
 
 
 def _used(material: Material) -> list[Run]:

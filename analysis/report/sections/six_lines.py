@@ -5,21 +5,20 @@ from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.report.numbers.decided import decision_of
 from commprof.analysis.report.numbers.next_command import next_command
 from commprof.analysis.report.numbers.six_lines import SixLines
-from commprof.analysis.report.sections.origin import warnings
 from commprof.analysis.scaling.decision import Candidate, Decision
 
 _FIRST = "Try first: "
 _MISSING = "there is no prediction: it takes a finished training run on one rank and a bench of the wire"
 
 
-def six_lines(material: Material) -> SixLines:
-    """Return what these runs say, or of each line why it cannot be told."""
+def six_lines(material: Material, num_warnings: int) -> SixLines:
+    """Return what these runs say, or of each line why it cannot be told; `num_warnings` are told elsewhere."""
     decision = decision_of(material)
     why, change = _why_and_change(material)
     return SixLines(
         verdict=_verdict(material, decision),
         why=why,
-        how_sure=" ".join(_how_sure(material, decision)),
+        how_sure=" ".join(_how_sure(material, decision, num_warnings)),
         cost=cost_line(material, decision),
         change=change,
         next_command=next_command(material, decision),
@@ -42,7 +41,7 @@ def _why_and_change(material: Material) -> tuple[str, str]:
     return cause, first[:1].upper() + first[1:]
 
 
-def _how_sure(material: Material, decision: Decision) -> list[str]:
+def _how_sure(material: Material, decision: Decision, num_warnings: int) -> list[str]:
     """Say what the intervals are, which numbers of ranks were checked and how that came out, and what weakens all of it."""
     told = [] if material.disturbed is None else [material.disturbed]
     own = [answer.candidate for answer in decision.answers]
@@ -52,8 +51,8 @@ def _how_sure(material: Material, decision: Decision) -> list[str]:
     told += [_checked(one, apart.get(one.world_size, "")) for one in own if one.measured]
     if alone := [str(one.world_size) for one in own if not one.measured and one.speedup is not None]:
         told.append(f"No run has checked {' and '.join(alone)} yet.")
-    if warned := len(warnings(material)):
-        told.append(f"Read with care: {warned} {'warning' if warned == 1 else 'warnings'} below.")
+    if num_warnings:
+        told.append(f"Read with care: {num_warnings} {'warning' if num_warnings == 1 else 'warnings'} below.")
     return told or ["nothing was predicted, so nothing was checked."]
 
 

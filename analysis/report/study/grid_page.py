@@ -25,9 +25,11 @@ _NOT_KNOWN = "-"
 def build_grid_report(grid: Grid) -> Report:
     """Put the page together: where it pays, how far the predictions were off, every cell with a link to its own report."""
     warned = tuple(_warnings(grid))
+    wires = ", ".join(dict.fromkeys(cell.wire or "own" for cell, _ in grid.cells))
     return Report(
-        title=grid.root.resolve().name,
-        subtitle=f"{', '.join(grid.experiments)}; wires: {', '.join(dict.fromkeys(c.wire or 'own' for c, _ in grid.cells))}",
+        title="From which wire on do several ranks pay?" if grid.boundaries else "Which trainings gain from several ranks?",
+        answer=_answer(grid),
+        subtitle=f"{grid.root.resolve().name}, {', '.join(grid.experiments)}; wires: {wires}",
         headline=grid_headline(grid),
         sentences=grid_lines(grid, len(warned)).lines,
         sources=("analysis/study.csv", *_predictions(grid)),
@@ -36,6 +38,12 @@ def build_grid_report(grid: Grid) -> Report:
         sections=(_boundary_section(grid), _error_section(grid), _cell_section(grid)),
         written_at=now_utc(),
     )
+
+
+def _answer(grid: Grid) -> str:
+    """Return the headline in a few words, for the navigation; a grid is neither yes nor no."""
+    head = grid_headline(grid)
+    return "Cannot be told" if head is None else f"{head.number} runs pay"
 
 
 def _warnings(grid: Grid) -> Iterator[str]:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from commprof.analysis.report.numbers.data import gather
+from commprof.analysis.report.numbers.data import Material, gather
+from commprof.analysis.report.numbers.six_lines import SixLines
 from commprof.analysis.report.page.words import MOST_LINES, as_text
 from commprof.analysis.report.sections.build import build_report, write_report
+from commprof.analysis.report.sections.origin import warnings
 from commprof.analysis.report.sections.six_lines import six_lines
 from commprof.cli import main
 from tests.factory import step, write_training_run
@@ -15,6 +17,10 @@ from tests.report_runs import HOSTILE, Page, add_bench, add_study, add_train
 from tests.unit.analysis.health.test_disturbance import add_surroundings, samples
 
 NAMES = ["Verdict", "Why", "How sure", "Cost", "Change", "Next"]
+
+
+def said_of(material: Material) -> SixLines:
+    return six_lines(material, len(warnings(material)))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +97,7 @@ def test_of_disturbed_runs_nothing_is_decided_advised_or_priced(tmp_path: Path) 
     folders = study(tmp_path)
     folders.append(write_training_run(tmp_path / "real", [step(i, forward_s=0.1) for i in range(20)], world_size=2))
     add_surroundings(tmp_path / "real", samples(*[(0.5, 0.5)] * 5))
-    told = six_lines(gather(folders))
+    told = said_of(gather(folders))
     assert told.verdict.startswith(
         "How many ranks to use cannot be told. 2: cannot be told: other processes disturbed these runs (2: 1.26x, predicted "
     )
@@ -105,7 +111,7 @@ def test_of_disturbed_runs_nothing_is_decided_advised_or_priced(tmp_path: Path) 
 def test_runs_that_contradict_each_other_are_not_decided_on(tmp_path: Path) -> None:
     """Two ranks that take half of one rank's time for the same batch each."""
     folders = [add_train(tmp_path / "one", 1, 0.1), add_bench(tmp_path / "bench", 2), add_train(tmp_path / "two", 2, 0.05)]
-    told = six_lines(gather(folders))
+    told = said_of(gather(folders))
     assert "2: cannot be told: these runs are not comparable, because 2 ranks cannot have more than 2 times" in told.verdict
     assert told.verdict.startswith("How many ranks to use cannot be told")
 
@@ -113,17 +119,17 @@ def test_runs_that_contradict_each_other_are_not_decided_on(tmp_path: Path) -> N
 def test_what_is_missing_comes_next(tmp_path: Path) -> None:
     words = ("/opt/venv/bin/commprof", "train", "a config.yaml", "k=v", "--nproc", "1", "--folder", "x", "--out=y")
     alone, bench = add_train(tmp_path / "one", 1, 0.1, command=words), add_bench(tmp_path / "bench", 2)
-    assert six_lines(gather([bench])).next_command.startswith("commprof train configs/small.yaml, or your own script")
-    assert six_lines(gather([alone])).next_command.startswith("commprof bench --nproc 2")
-    again = six_lines(gather([alone, bench])).next_command
+    assert said_of(gather([bench])).next_command.startswith("commprof train configs/small.yaml, or your own script")
+    assert said_of(gather([alone])).next_command.startswith("commprof bench --nproc 2")
+    again = said_of(gather([alone, bench])).next_command
     assert again == "commprof train 'a config.yaml' k=v --nproc 2: a run that checks what is predicted of 2 ranks"
     own = add_train(tmp_path / "own", 1, 0.1, command=("train.py", "--lr", "0.1"))
-    again = six_lines(gather([own, bench])).next_command
+    again = said_of(gather([own, bench])).next_command
     assert again.startswith("torchrun --nproc-per-node 2 train.py --lr 0.1: ")
 
 
 def test_measured_speedups_are_decided_on_without_a_prediction(tmp_path: Path) -> None:
-    told = six_lines(gather([add_train(tmp_path / "one", 1, 0.1), add_train(tmp_path / "two", 2, 0.11)]))
+    told = said_of(gather([add_train(tmp_path / "one", 1, 0.1), add_train(tmp_path / "two", 2, 0.11)]))
     assert told.verdict == "Use 2 ranks. 2: yes, 1.82x."
     assert told.how_sure.startswith("2 was measured, and not predicted.")
 
@@ -138,12 +144,12 @@ def test_a_gain_within_the_machines_drift_is_not_sure(tmp_path: Path, drifts: fl
         write_training_run(tmp_path / "one", alone, world_size=1),
         write_training_run(tmp_path / "two", both, world_size=2),
     ]
-    assert f"2: {answer}, 1.1" in six_lines(gather(folders)).verdict
+    assert f"2: {answer}, 1.1" in said_of(gather(folders)).verdict
 
 
 def test_ranks_that_share_cores_speak_for_no_devices(tmp_path: Path) -> None:
     root = add_study(tmp_path / "demo", cores_per_node=2)
-    verdict = six_lines(gather([root])).verdict
+    verdict = said_of(gather([root])).verdict
     assert verdict.startswith("Use 2 ranks. 2: yes, 1.82x")
     assert "4: cannot be told: its ranks share too few cores to speak for as many devices (4: 3.20x, predicted 3.56)" in verdict
 
