@@ -49,7 +49,7 @@ def test_runs_side_by_side_are_left_as_they_are(runs: list[str], tmp_path: Path,
 def test_a_study_keeps_its_own_report(runs: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = Path(runs[0]).parent
     assert main(["report", str(study)]) == 0
-    assert capsys.readouterr().out.endswith(f"\n\n{study}/analysis/report.html\n")
+    assert capsys.readouterr().out.endswith(f"\n{study}/analysis/report.html\n")
     assert (study / "analysis" / "verification.json").exists()
     assert not list(here.iterdir())
 

@@ -200,7 +200,7 @@ def test_log_ticks_enclose_the_values_and_carry_units() -> None:
         size_axis(axes, [8, 2**25])
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["200 us", "500 us", "1 ms", "2 ms", "5 ms"]
     assert axes.get_ylim() == pytest.approx((2e-4, 5e-3))
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1 KiB", "1 MiB"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["32 B", "1 KiB", "32 KiB", "1 MiB", "32 MiB"]
 
 
 def test_one_odd_size_still_gets_a_tick() -> None:
