@@ -35,9 +35,9 @@ from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
 from commprof.analysis.runs.load import Run, load_run, load_runs
 from commprof.analysis.step.estimate import Setting, estimate, interval
+from commprof.analysis.step.evidence.pools import compute_only_s
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import StepInputs
-from commprof.analysis.step.pools import compute_only_s
 from commprof.analysis.step.predict import predict_all
 from commprof.analysis.step.results import Prediction
 from commprof.commbench.errors import CommprofError

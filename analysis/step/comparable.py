@@ -18,10 +18,10 @@ from math import exp, hypot, sqrt
 
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import ScalingKind
-from commprof.analysis.step.drift import TOLD_DRIFT, drift_of
 from commprof.analysis.step.estimate import PACE_ERROR
+from commprof.analysis.step.evidence.drift import TOLD_DRIFT, drift_of
+from commprof.analysis.step.evidence.profiles import profile_runs
 from commprof.analysis.step.language import compute_only_run, is_configured
-from commprof.analysis.step.profiles import profile_runs
 from commprof.analysis.step.results import Overhead, PredictionSet
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.units import format_seconds

@@ -18,14 +18,14 @@ from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.step.comparable import check_comparable
 from commprof.analysis.step.computation import ComputePool, copy_share, draw_computation
 from commprof.analysis.step.ddp import NO_CONTENTION, share_cores
-from commprof.analysis.step.drift import drift_of
 from commprof.analysis.step.evidence.contention import fit_contention, usable_contention
+from commprof.analysis.step.evidence.drift import drift_of
+from commprof.analysis.step.evidence.pools import compute_only_s
+from commprof.analysis.step.evidence.profiles import profile_runs
 from commprof.analysis.step.evidence.readiness import last_readiness
+from commprof.analysis.step.evidence.repeats import Repeats, repeats_of
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs, sent_share_of
 from commprof.analysis.step.language import compute_only_run, is_configured
-from commprof.analysis.step.pools import compute_only_s
-from commprof.analysis.step.profiles import profile_runs
-from commprof.analysis.step.repeats import Repeats, repeats_of
 from commprof.analysis.wire.benched import all_reduces_at, fit_costs
 from commprof.analysis.wire.cost import resampled_medians
 from commprof.analysis.wire.other_world_sizes import carry_cost

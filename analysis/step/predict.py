@@ -26,8 +26,8 @@ import numpy as np
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.scaling.speedup import ScalingKind, amdahl_step_s, compute_share_s, work_s
 from commprof.analysis.step.ddp import NO_CONTENTION
-from commprof.analysis.step.drift import TOLD_DRIFT
 from commprof.analysis.step.estimate import Estimate, carried_error, comm_s, estimate, interval
+from commprof.analysis.step.evidence.drift import TOLD_DRIFT
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs
 from commprof.analysis.step.language import compute_only_run
 from commprof.analysis.step.results import BreakEven, Model, Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep

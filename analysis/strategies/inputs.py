@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.computation import ComputePool
-from commprof.analysis.step.drift import drift_of
+from commprof.analysis.step.evidence.drift import drift_of
+from commprof.analysis.step.evidence.pools import pool_of
 from commprof.analysis.step.gather import cost_ratios
-from commprof.analysis.step.pools import pool_of
 from commprof.analysis.wire.benched import fit_op_costs, measured_at
 from commprof.analysis.wire.cost import cost_s
 from commprof.analysis.wire.other_world_sizes import carry_cost

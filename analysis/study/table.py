@@ -14,7 +14,7 @@ from statistics import median
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import compute_share_s, work_s
 from commprof.analysis.step.comparable import contradictions
-from commprof.analysis.step.pools import compute_only_s
+from commprof.analysis.step.evidence.pools import compute_only_s
 from commprof.analysis.step.results import Model, Prediction, PredictionSet
 from commprof.analysis.study.experiment import Cell
 from commprof.commbench.records.types import Workload

@@ -8,7 +8,7 @@ from commprof.analysis.advice.results import Budget, EpochCost
 from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.decision import Decision
-from commprof.analysis.step.profiles import profile_runs
+from commprof.analysis.step.evidence.profiles import profile_runs
 from commprof.commbench.records.types import Workload
 
 _HOUR_S = 3600.0

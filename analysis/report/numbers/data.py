@@ -19,8 +19,8 @@ from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, load_runs, select
 from commprof.analysis.step.assumptions import checked_assumptions
 from commprof.analysis.step.comparable import contradictions, without
+from commprof.analysis.step.evidence.profiles import profile_runs
 from commprof.analysis.step.kept import PREDICTIONS_FILE, foretold, kept_predictions
-from commprof.analysis.step.profiles import profile_runs
 from commprof.analysis.step.results import AssumptionCheck, PredictionSet
 from commprof.analysis.wire.benched import fit_costs
 from commprof.analysis.wire.ceiling import WireCeiling, wire_ceiling

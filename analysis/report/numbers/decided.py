@@ -14,7 +14,7 @@ from commprof.analysis.scaling.decision import Candidate, Decision, decide
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.comparable import pace_margin
 from commprof.analysis.step.decided import DISTURBED, no_gain, predicted_candidate, speedup_interval
-from commprof.analysis.step.drift import drift_of
+from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.results import PredictionSet
 
 

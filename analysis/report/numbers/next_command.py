@@ -11,7 +11,7 @@ from pathlib import Path
 from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.decision import Decision
-from commprof.analysis.step.profiles import profile_runs
+from commprof.analysis.step.evidence.profiles import profile_runs
 
 _OF_ITS_RANKS = ("--nproc", "--folder", "--out", "--resume")
 _MOST_WORDS = 40

@@ -10,8 +10,8 @@ from commprof.analysis.report.numbers.data import Material, checked_too_early
 from commprof.analysis.report.numbers.judged import failing_rules
 from commprof.analysis.report.page.html import Cell, Link, Section, Table
 from commprof.analysis.runs.load import Run, select
-from commprof.analysis.step.drift import drift_of
-from commprof.analysis.step.repeats import repeats_of
+from commprof.analysis.step.evidence.drift import drift_of
+from commprof.analysis.step.evidence.repeats import repeats_of
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.types import RunInfo
 from commprof.commbench.units import format_bytes

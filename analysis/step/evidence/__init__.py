@@ -1,4 +1,5 @@
-"""What do the runs show beside their steps: who was last, what sending cost, at what pace?
+"""What do the runs show: which of them agree, how fast the machine went, who was last, what sending cost?
 
-In: runs. Out: gradients of the last rank, contention, the machine's pace. Called by step.
+In: runs. Out: pools of steps that are drawn from, gradients of the last rank, contention, the machine's pace and its drift.
+Called by step, strategies, study and report.
 """

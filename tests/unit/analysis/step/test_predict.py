@@ -7,8 +7,8 @@ import pytest
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.runs.load import load_run, load_runs
 from commprof.analysis.step.estimate import EXPOSED_ERROR, PACE_ERROR
+from commprof.analysis.step.evidence.pools import compute_only_s
 from commprof.analysis.step.gather import gather
-from commprof.analysis.step.pools import compute_only_s
 from commprof.analysis.step.results import Prediction, PredictionSet
 from commprof.commbench.errors import BadInput, UnusableData
 from tests.factory import (

@@ -10,7 +10,7 @@ import pytest
 from commprof.analysis.report.numbers.data import gather
 from commprof.analysis.report.sections.build import build_report
 from commprof.analysis.runs.load import Run, load_runs
-from commprof.analysis.step.drift import drift_of
+from commprof.analysis.step.evidence.drift import drift_of
 from tests.factory import step, workload, write_training_run
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from commprof.analysis.runs.load import Run, in_order
 from commprof.analysis.step.computation import ComputePool
 from commprof.analysis.step.evidence.pace import pace_factors
-from commprof.analysis.step.pools import pool_of
+from commprof.analysis.step.evidence.pools import pool_of
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.units import format_seconds
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.report.numbers.verdict import outcomes
 from commprof.analysis.runs.load import Run, load_runs
-from commprof.analysis.step.repeats import repeats_of
+from commprof.analysis.step.evidence.repeats import repeats_of
 from commprof.analysis.step.results import Prediction, PredictionSet
 from commprof.commbench.errors import UnusableData
 from tests.factory import step, timeline, write_training_run
