@@ -99,7 +99,7 @@ def test_a_study_goes_on_past_a_model_that_cannot_run_and_after_an_interruption_
     study, folder = tmp_path / "study.yaml", tmp_path / "runs" / "s"
     study.write_text(STUDY)
     process = start("study", study)
-    wait_until("the computation to begin", (folder / "tiny-compute-n2").exists)
+    wait_until("the computation to begin", (folder / "tiny-compute-n2" / RUN_FILE).exists)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130, output
