@@ -90,11 +90,11 @@ Where two differ, and why:
   microseconds, so kernels are shorter and gaps longer. On clocks of whole microseconds all agree to the microsecond.
 - **GPU events without a launch call** (lost correlation, work launched before the trace began): HTA leaves them out, TraceLens
   those without an arrow from their launch. So their spans and computation are shorter and their idle time longer; ours are the
-  GPU's, whoever launched it, and a finding counts such events: 872 of 7,747 in queue_length, 614 of 15,632 in trace_diff_test, 968 of
-  3,653 in resnet. Without them our busy and idle time are HTA's to the microsecond on the first two (848,216 and 51,692 us idle), and,
+  GPU's, whoever launched it, and a finding counts such events: 872 of 7,747 in queue_length, 614 of 15,632 in trace_diff_test,
+  968 of 3,653 in resnet. Without them our idle time is HTA's to the microsecond on the first two (848,216 and 51,692 us), and,
   by arrows, TraceLens' on the third (416.7 us). Why TraceLens sees still less of trace_diff_test is not known.
-- **b200-eager**: vLLM's all-reduces through torch's symmetric memory (`multimem_all_reduce_kernel`, 73 times) communicate for us;
-  for the peers they compute.
+- **b200-eager**: vLLM's all-reduces through torch's symmetric memory (`multimem_all_reduce_kernel`, 73 times) communicate for
+  us; for the peers they compute.
 - **compute against TraceLens**: it counts fills (memset) as computation, so a little less communication is exposed; ours are
   memory, as HTA's are.
 - **overlap**: HTA's is of the union of communication kernels, as ours is; TraceLens' is one less exposed over total.

@@ -125,6 +125,8 @@ def test_a_training_without_a_configuration_is_told_what_to_type(words: list[str
     ("text", "said"),
     [
         ("training: {seed: " + "[" * 3000 + "]" * 3000 + "}", "nested without end"),
+        ("[" * 500_000, "nested without end"),
+        ("a: [" + "1," * 100_000 + "]", "holds more than a configuration does"),
         ("training: {seed: " + "9" * 5000 + "}", "4300 digits"),
         ("training: {seed: 2026-99-99}", "could not be converted"),
         ("training: {seed: !!python/object/apply:os.system [id]}", "not valid YAML"),
