@@ -131,7 +131,7 @@ def test_a_training_without_a_configuration_is_told_what_to_type(words: list[str
         ("training: {seed: 2026-99-99}", "could not be converted"),
         ("training: {seed: !!python/object/apply:os.system [id]}", "not valid YAML"),
     ],
-    ids=["nested", "digits", "date", "object"],
+    ids=["nested", "nested far", "many values", "digits", "date", "object"],
 )
 def test_what_no_yaml_holds_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
