@@ -89,7 +89,7 @@ def test_a_cap_of_ones_own_replaces_both_of_ddps_unless_the_first_is_named(
         ("experiment_name: ${oc.env:HOME}", (), "interpolation"),
         ("", ("experiment_name=${oc.env:HOME}",), "interpolation"),
         ("experiment_name: !!python/object/apply:os.system ['true']", (), "is not valid YAML"),
-        ("[" * 1500, (), "is not valid YAML"),
+        ("[" * 1500, (), "nested without end"),
     ],
 )
 def test_a_wrong_configuration_is_refused_by_name(tmp_path: Path, text: str, overrides: tuple[str, ...], message: str) -> None:
