@@ -92,7 +92,8 @@ Where two differ, and why:
   those without an arrow from their launch. So their spans and computation are shorter and their idle time longer; ours are the
   GPU's, whoever launched it, and a finding counts such events: 872 of 7,747 in queue_length, 614 of 15,632 in trace_diff_test,
   968 of 3,653 in resnet. Without them our idle time is HTA's to the microsecond on the first two (848,216 and 51,692 us), and,
-  by arrows, TraceLens' on the third (416.7 us). Why TraceLens sees still less of trace_diff_test, and less of mi300-qwen, is not known.
+  by arrows, TraceLens' on resnet (416.7 us idle) and mi300-qwen (a span of 33,131.3 us). Why TraceLens sees still less of
+  trace_diff_test is not known.
 - **xdit_sd35**: our computation is the union of the file's 8,042 kernels to the nanosecond (712,014.0 us); why HTA finds 6.5 ms
   more, where its rounding alone would leave 703,942, is not known.
 - **b200-eager**: vLLM's all-reduces through torch's symmetric memory (`multimem_all_reduce_kernel`, 73 times) communicate for
