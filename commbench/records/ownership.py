@@ -24,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.reading import read_bounded
 from commprof.commbench.units import printable
 
 LOCK_FILE = "run.lock"
@@ -71,7 +72,7 @@ def own_mark() -> str:
 
 def take(path: Path, mark: str) -> Ownership:
     """Make a run folder this process's; raise BadInput, which names the owner, where another one has it."""
-    handle = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    handle = _open(path, os.O_CREAT)
     try:
         _lock(path, handle)
         _write(handle, _this_process(mark, alive=True))
@@ -84,7 +85,7 @@ def take(path: Path, mark: str) -> Ownership:
 def check_free(path: Path) -> None:
     """Raise BadInput, which names the owner, where a run is being written."""
     try:
-        handle = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
+        handle = _open(path, 0)
     except OSError:
         return  # no lock was ever taken, or none may be: then writing will be refused as well
     try:
@@ -96,10 +97,18 @@ def check_free(path: Path) -> None:
 def belongs_to(path: Path, mark: str) -> bool:
     """Say whether a run is, or last was, written by the command of this mark; a run that no one ever locked is anyone's."""
     try:
-        owner = _decoded((path / LOCK_FILE).read_bytes()[:_MAX_BYTES])
-    except OSError:
+        owner = _decoded(read_bounded(path / LOCK_FILE, _MAX_BYTES))
+    except BadInput:
         return True
     return owner is None or owner.mark == mark
+
+
+def _open(path: Path, flags: int) -> int:
+    """Open a run's lock; raise BadInput where it is no file of the run's own: what is written would land elsewhere."""
+    lock = path / LOCK_FILE
+    if lock.is_symlink() or (lock.exists() and not lock.is_file()):
+        raise BadInput(f"{lock} is not a file; remove it, and see who made this run")
+    return os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o644)
 
 
 def _lock(path: Path, handle: int) -> None:

@@ -19,6 +19,13 @@ from commprof.commbench.records.masking import MASK, is_secret, masked
 from commprof.commbench.records.reading import read_bounded
 
 _MAX_CONFIG_BYTES = 2**20
+_MAX_DEPTH = 50
+_MAX_TOKENS = 50_000
+_OPENING = (
+    *(yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken),
+    *(yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken),
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 # A ValueError is a text that is not UTF-8 or a number of more digits than Python reads.
 _NOT_YAML = (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError)
@@ -68,14 +75,26 @@ def read_yaml(path: Path) -> DictConfig:
     raw = read_bounded(path, _MAX_CONFIG_BYTES, "a configuration")
     try:
         text = raw.decode("utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-            raise BadInput(f"{path} uses YAML aliases, which are not supported; write the values out")
+        _check_tokens(text, str(path))
         layer = OmegaConf.create(text)
     except _NOT_YAML as error:
         raise BadInput(f"{path} is not valid YAML: {_reason(error)}") from None
     if not isinstance(layer, DictConfig):
         raise BadInput(f"{path} must be a mapping of sections, such as 'training:' with keys below it")
     return _without_interpolation(layer, str(path))
+
+
+def _check_tokens(text: str, origin: str) -> None:
+    """Raise BadInput for an alias, and for what would keep the reader busy without end: its work grows with depth squared."""
+    depth = 0
+    for number, token in enumerate(yaml.scan(text, Loader=yaml.SafeLoader)):
+        if isinstance(token, yaml.AliasToken):
+            raise BadInput(f"{origin} uses YAML aliases, which are not supported; write the values out")
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > _MAX_DEPTH:
+            raise BadInput(f"{origin} is nested without end; a configuration has sections, keys and values")
+        if number > _MAX_TOKENS:
+            raise BadInput(f"{origin} holds more than a configuration does, which is a few hundred keys and values")
 
 
 def _reason(error: Exception) -> str:
@@ -87,6 +106,8 @@ def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
         if "=" not in override or override.startswith("="):
             raise BadInput(f"override {override!r} is not key=value; write for example training.batch_size=64")
     try:
+        for override in overrides:
+            _check_tokens(override.partition("=")[2], "the command line")
         layer = OmegaConf.from_dotlist(list(overrides))
     except _NOT_YAML as error:
         raise BadInput(f"the command line: {_reason(error)}") from None

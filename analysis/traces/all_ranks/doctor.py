@@ -24,6 +24,7 @@ _MAX_KERNELS = 5
 _MAX_NAME = 80
 _WORTH_NAMING = 0.01  # of the computation
 _FAR_NS = 10**9
+_ENDLESS_NS = 7 * 86_400 * 10**9
 _HINT = "With profile(..., schedule=torch.profiler.schedule(wait=1, warmup=1, active=12)) and a step() each step it marks them"
 
 
@@ -127,6 +128,11 @@ def _of(trace: RankTrace) -> Iterator[tuple[str, str]]:
         )
     if notes.num_unreadable:
         yield "unreadable", f"{notes.num_unreadable:,} of {_many(notes.num_events, 'event')} cannot be read, and left out"
+    if trace.span_ns > _ENDLESS_NS:
+        yield (
+            "damaged",
+            f"its events span {format_seconds(trace.span_ns / 1e9)}, which no profile does: some event's time is damaged",
+        )
     if notes.num_python:
         yield (
             "overhead",

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.operations import OPERATIONS
+from commprof.commbench.records.reading import read_bounded
 
 UNKNOWN_OP = "unknown"
 NO_OP = "none"  # a user's word for: this kernel does not communicate
@@ -246,13 +247,7 @@ def _rule_of_text(text: str) -> KernelRule:
 
 
 def _rules_of_file(path: Path) -> list[KernelRule]:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"--kernels {path} cannot be read: {error.strerror}") from None
-    if len(raw) > _MAX_FILE_BYTES:
-        raise BadInput(f"--kernels {path} is longer than 1 MiB; a table of kernels is a few lines")
+    raw = read_bounded(path, _MAX_FILE_BYTES, "a table of kernels, which is a few lines")
     rows = csv.reader(io.StringIO(raw.decode(errors="replace")))
     try:
         head = next(rows, [])

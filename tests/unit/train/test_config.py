@@ -97,7 +97,7 @@ def test_a_cap_of_ones_own_replaces_both_of_ddps_unless_the_first_is_named(
         ("experiment_name: ${oc.env:HOME}", (), "interpolation"),
         ("", ("experiment_name=${oc.env:HOME}",), "interpolation"),
         ("experiment_name: !!python/object/apply:os.system ['true']", (), "is not valid YAML"),
-        ("[" * 1500, (), "is not valid YAML"),
+        ("[" * 1500, (), "nested without end"),
     ],
 )
 def test_a_wrong_configuration_is_refused_by_name(tmp_path: Path, text: str, overrides: tuple[str, ...], message: str) -> None:
@@ -133,11 +133,13 @@ def test_a_training_without_a_configuration_is_told_what_to_type(words: list[str
     ("text", "said"),
     [
         ("training: {seed: " + "[" * 3000 + "]" * 3000 + "}", "nested without end"),
+        ("[" * 500_000, "nested without end"),
+        ("a: [" + "1," * 100_000 + "]", "holds more than a configuration does"),
         ("training: {seed: " + "9" * 5000 + "}", "4300 digits"),
         ("training: {seed: 2026-99-99}", "could not be converted"),
         ("training: {seed: !!python/object/apply:os.system [id]}", "not valid YAML"),
     ],
-    ids=["nested", "digits", "date", "object"],
+    ids=["nested", "nested far", "many values", "digits", "date", "object"],
 )
 def test_what_no_yaml_holds_is_one_line(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "x.yaml").write_text(text)

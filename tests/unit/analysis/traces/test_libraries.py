@@ -1,5 +1,6 @@
 """Kernels that communicate are recognised by name, with their operation; a user's rules come first; what is likely is named."""
 
+import os
 from operator import attrgetter
 from pathlib import Path
 
@@ -152,7 +153,7 @@ def test_a_broken_rule_is_refused_in_one_line(text: str, message: str) -> None:
         ("", "does not begin with the line pattern,operation,library,source"),
         ("pattern,operation,library,source\nx,barrier\n", "line 2 has 2 fields instead of 4"),
         ("pattern,operation,library,source\n(,barrier,,\n", "line 2: the pattern is no regular expression"),
-        ("x" * (2**20 + 1), "longer than 1 MiB"),
+        ("x" * (2**20 + 1), "larger than 1048576 bytes; this is not a table of kernels"),
     ],
 )
 def test_a_broken_table_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -163,5 +164,7 @@ def test_a_broken_table_is_refused_in_one_line(tmp_path: Path, text: str, messag
 
 
 def test_a_table_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="cannot be read"):
-        kernel_table([], [tmp_path / "none.csv"])
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("none.csv", "pipe.csv"):
+        with pytest.raises(BadInput, match=rf"cannot read .*{name}"):
+            kernel_table([], [tmp_path / name])

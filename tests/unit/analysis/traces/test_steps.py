@@ -171,3 +171,13 @@ def test_a_job_that_seems_to_be_silent_names_what_most_likely_communicates(tmp_p
         "the job has 2 ranks and no kernel is known to communicate, so all count as computation; most likely do: "
         "vendor::moe_dispatch (1 time, 30 us). --kernel PATTERN=OPERATION says which do"
     )
+
+
+def test_an_event_of_another_age_is_a_finding(tmp_path: Path) -> None:
+    events = [
+        profiler_step(1, 0, 100),
+        *kernel("k", 10, 20, launched_us=1, correlation=1),
+        event("cpu_op", "aten::mm", -1e15, -1e15 + 1),
+    ]
+    assert "some event's time is damaged" in finding(reduced(tmp_path, events), "damaged")
+    assert not finding(reduced(tmp_path, events[:-1]), "damaged")

@@ -96,3 +96,18 @@ def test_a_damaged_lock_file_is_nobodys(text: bytes) -> None:
 def test_a_folder_that_may_only_be_read_is_free_to_readers(tmp_path: Path) -> None:
     check_free(tmp_path / "missing")
     assert belongs_to(tmp_path / "missing", "anyone")
+
+
+def test_a_lock_that_is_no_file_of_the_run_s_own_is_refused(tmp_path: Path) -> None:
+    """What is written through a link would be written into somebody's file, and a pipe does not open."""
+    (tmp_path / "other").write_text("mine")
+    for number, make in enumerate((lambda path: path.symlink_to(tmp_path / "other"), os.mkfifo, Path.mkdir)):
+        run = tmp_path / str(number)
+        run.mkdir()
+        make(run / LOCK_FILE)
+        with pytest.raises(BadInput, match=r"run.lock is not a file; remove it"):
+            take(run, "mark")
+        with pytest.raises(BadInput, match=r"run.lock is not a file; remove it"):
+            check_free(run)
+        assert belongs_to(run, "mark")
+    assert (tmp_path / "other").read_text() == "mine"
