@@ -1,6 +1,7 @@
 """Did a script's recording give what its stage is for? And what in the script ended it, where it did not?"""
 
 import re
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -30,7 +31,7 @@ def run_recorded(
             nothing.append(text.removeprefix(_NOTHING))
 
     try:
-        launch(command, run, environ=environ, log=log, on_line=on_line)
+        launch(command, run, environ=environ, log=log, on_line=on_line, orphaned=signal.SIGTERM)
     except RunFailed as error:
         reason = next(iter(nothing), None) or _failure_of(run) or str(error)
         raise RunFailed(f"{reason} ({raised[0]})" if raised else reason) from None
