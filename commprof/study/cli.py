@@ -199,7 +199,7 @@ VERB = Verb(
         "commprof study configs/study-demo.yaml 'world_sizes=[1,2]' --dry-run",
         "commprof study configs/study-testbed.yaml  # 4 hosts, three wires (root)",
         "commprof study --script 'python train.py --lr 1e-3' --world-sizes 1 2 4",
-        "commprof study --script 'torchrun --nproc-per-node {n} train.py' bench.seconds=10",
+        "commprof study --script 'torchrun --nproc-per-node {n} train.py' repeats=2",
     ),
     add_arguments=add_study_arguments,
     check=check_study,
