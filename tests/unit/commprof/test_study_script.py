@@ -10,6 +10,7 @@ import pytest
 
 from commprof.cli import main, parser_of, verb_named
 from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.foreign.cli import _hears_a_terminal
 from commprof.commbench.machine.hardware import usable_cores
 from commprof.commbench.records.rundir import create_run
 from commprof.study.backend import rank_environment
@@ -277,3 +278,18 @@ def test_ranks_that_trained_each_for_itself_are_no_training_on_two(tmp_path: Pat
         recorded(monkeypatch, tmp_path / "alone", [], fails=False)
     create_run(tmp_path / "pair", run_info("train", world_size=2))
     recorded(monkeypatch, tmp_path / "pair", [], fails=False)
+
+
+@pytest.mark.parametrize(("in_front", "hears"), [(0, True), (1, False), (None, False)])
+def test_a_recorder_hands_on_what_no_terminal_tells_its_command(
+    monkeypatch: pytest.MonkeyPatch, in_front: int | None, *, hears: bool
+) -> None:
+    """In the background, and in a session of a study's own, only the recorder is interrupted."""
+
+    def foreground(_: int) -> int:
+        if in_front is None:
+            raise OSError
+        return os.getpgrp() + in_front
+
+    monkeypatch.setattr(os, "tcgetpgrp", foreground)
+    assert _hears_a_terminal() is hears
