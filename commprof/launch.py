@@ -75,11 +75,13 @@ def launch(
     environ: Mapping[str, str] = MappingProxyType({}),
     log: IO[str] | None = None,
     on_line: Callable[[str], None] | None = None,
+    orphaned: signal.Signals = signal.SIGKILL,
 ) -> None:
     """Run a command that starts the ranks of `run` until it ends, all output to `log` or else to the terminal.
 
     `environ` goes over the environment; one thread a rank is the default, as torchrun's. `on_line` sees each line of the
-    ranks' standard error as it comes. On any failure the run folder, if it exists, is marked failed (interrupted on SIGINT).
+    ranks' standard error as it comes. `orphaned` ends the command where we are killed: one that has to end others in turn is
+    told by SIGTERM. On any failure the run folder, if it exists, is marked failed (interrupted on SIGINT).
     Raises RunFailed naming the rank that died, or Interrupted, or KeyboardInterrupt.
     """
     raise_when_stopped()
@@ -91,7 +93,7 @@ def launch(
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=_begin_as_child(os.getpid(), blocks=is_keeper),  # noqa: PLW1509  a killed launcher leaves nobody behind
+        preexec_fn=_begin_as_child(os.getpid(), orphaned, blocks=is_keeper),  # noqa: PLW1509  a killed launcher leaves nobody behind
         env={"OMP_NUM_THREADS": "1", **os.environ, **environ, MARK_VARIABLE: mark},
     )
     assert child.stderr is not None
@@ -132,11 +134,11 @@ def _wait(child: subprocess.Popen[str], *, is_keeper: bool) -> int:
     return child.wait()
 
 
-def _begin_as_child(launcher: int, *, blocks: bool) -> Callable[[], None]:
+def _begin_as_child(launcher: int, orphaned: signal.Signals, *, blocks: bool) -> Callable[[], None]:
     """Return what the child does first: die with us, and a keeper, which alone `blocks` what stops it, hear that once it can
     answer. Nobody else would ever unblock it.
     """
-    die_with_us = child_dies_with(launcher, signal.SIGKILL)
+    die_with_us = child_dies_with(launcher, orphaned)
 
     def begin() -> None:
         if blocks:

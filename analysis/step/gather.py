@@ -55,7 +55,7 @@ def gather(
     world_sizes = sorted(set(world_sizes))
     check_world_sizes(world_sizes, "-n")
     check_combinable(runs)
-    _check_ddp(runs)
+    check_ddp(runs)
     drift = drift_of([*runs, *beside])
     profiles = _profiles(runs, drift)
     check_comparable(runs, profiles.runs, drift)
@@ -90,7 +90,7 @@ def gather(
     )
 
 
-def _check_ddp(runs: Sequence[Run]) -> None:
+def check_ddp(runs: Sequence[Run]) -> None:
     """Raise UnusableData where a training is not DDP's, whose schedule is all that is known here."""
     for run in runs:
         work = run.info.workload

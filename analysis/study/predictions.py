@@ -5,6 +5,7 @@ from pathlib import Path
 
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.runs.load import load_runs
+from commprof.analysis.step.gather import check_ddp
 from commprof.analysis.step.kept import PREDICTIONS_FILE, keep_predictions
 from commprof.analysis.step.results import PredictionSet
 from commprof.analysis.study.experiment import BOUNDARY_FILE, cell_folder, cells_of, predicted_boundaries
@@ -26,6 +27,7 @@ def write_predictions(root: Path, experiment: str, wire: str | None, *, grid: bo
         if path.exists():
             continue
         try:
+            check_ddp(cell.runs)  # a script's ranks that could not be kept from sending tell what they are
             own = {run.path for run in cell.calibration}
             keep_predictions(path.parent, predict_runs(cell.calibration, beside=[run for run in runs if run.path not in own]))
         except CommprofError as error:

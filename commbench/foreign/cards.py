@@ -26,7 +26,7 @@ from commprof.commbench.recorder.ddp_settings import assumed_settings, ddp_setti
 from commprof.commbench.recorder.exchange import Exchange
 from commprof.commbench.recorder.parallelism import training_kind
 from commprof.commbench.recorder.steps import StepRecorder
-from commprof.commbench.records.rundir import RUN_FILE, read_document, write_document, write_new_document
+from commprof.commbench.records.rundir import RUN_FILE, read_document, without_secrets, write_document, write_new_document
 from commprof.commbench.records.types import Workload
 
 
@@ -42,7 +42,7 @@ class RankRun:
         info = run_card("train", self.context, backend, self._workload(), [rank_info(self.context, device)])
         is_first = self.context.local_rank == 0
         card = RankCard(
-            info=replace(info, run_id=self.folder.name),
+            info=without_secrets(replace(info, run_id=self.folder.name)),
             host=hardware.host_info() if is_first else None,
             kernel=hardware.boot_id(),
         )

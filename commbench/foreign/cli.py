@@ -121,12 +121,20 @@ def _handing_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
     before = {
         signum: signal.signal(signum, pass_on) for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     }
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN if os.isatty(0) else pass_on)
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN if _hears_a_terminal() else pass_on)
     try:
         yield
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def _hears_a_terminal() -> bool:
+    """Say whether ^C reaches us and the command alike; in a session of our own, as a study's stages are, no terminal's does."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _steps(text: str) -> tuple[int, int | None]:

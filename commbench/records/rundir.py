@@ -60,7 +60,7 @@ def create_run(path: Path, info: RunInfo) -> None:
     """
     _make_folder(path)
     try:
-        write_document(path / RUN_FILE, _without_secrets(info))
+        write_document(path / RUN_FILE, without_secrets(info))
     except OSError:
         path.rmdir()
         raise
@@ -71,7 +71,7 @@ def create_owned_run(path: Path, info: RunInfo, mark: str) -> Ownership:
     _make_folder(path)
     try:
         owned = take(path, mark)
-        write_document(path / RUN_FILE, _without_secrets(info))
+        write_document(path / RUN_FILE, without_secrets(info))
     except BaseException:
         with suppress(OSError):  # what is in it is somebody else's
             (path / LOCK_FILE).unlink(missing_ok=True)
@@ -135,10 +135,11 @@ def read_info(path: Path) -> RunInfo:
     info = read_document(path / RUN_FILE, RunInfo)
     if info.schema_version > SCHEMA_VERSION:
         raise BadInput(f"{path} has schema {info.schema_version}, this commprof reads up to {SCHEMA_VERSION}; upgrade")
-    return _without_secrets(info)  # an earlier commprof wrote commands down as they were
+    return without_secrets(info)  # an earlier commprof wrote commands down as they were
 
 
-def _without_secrets(info: RunInfo) -> RunInfo:
+def without_secrets(info: RunInfo) -> RunInfo:
+    """Return what may be written down of a run: *** for every credential in its command, variables and failure."""
     return replace(
         info,
         command=masked_command(info.command),

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from commprof.commbench.errors import BadInput
-from commprof.study.plan import StudyConfig
+from commprof.study.config import StudyConfig
 
 
 def with_backend(study: StudyConfig, gpus: int) -> StudyConfig:
@@ -19,6 +19,12 @@ def with_backend(study: StudyConfig, gpus: int) -> StudyConfig:
             f"backend nccl: {gpus_in_words(gpus)} for {ranks} ranks, and NCCL takes one rank a GPU; use backend=gloo"
         )
     return replace(study, backend="gloo")
+
+
+def rank_environment(study: StudyConfig) -> dict[str, str]:
+    """Return the ranks' variables: as many threads at every world size, and of a script's no GPU where they meet over gloo."""
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if study.scripts and study.backend == "gloo" else {}
+    return {"OMP_NUM_THREADS": str(study.threads_per_rank), **hidden}
 
 
 def gpus_in_words(gpus: int) -> str:

@@ -1,4 +1,4 @@
-"""`commprof study`: bench, contention, profile, compute-only, predict, run for real, report; from one YAML file.
+"""`commprof study`: bench, contention, profile, compute-only, predict, run for real, report; of one YAML file, or of a script.
 
     bench-nN-WIRE, contention-nN-WIRE            the wire
     MODEL-profile-n1, MODEL-compute-nN-WIRE      the computation: one rank, and N side by side with nothing sent
@@ -16,50 +16,66 @@ import argparse
 import os
 import sys
 import textwrap
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
 from commprof.commbench.machine import hardware
-from commprof.commbench.progress import activity
 from commprof.commbench.records.ownership import Ownership, own_mark
 from commprof.commbench.records.rundir import RUN_FILE, create_owned_run, finish_run, now_utc, read_info, reopen_run
 from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo
 from commprof.commbench.units import printable
 from commprof.commbench.verb import Verb
-from commprof.launch import console_script, launch, local_command
 from commprof.study.backend import gpus_in_words, with_backend
-from commprof.study.files import is_measured, set_aside
+from commprof.study.config import ScriptConfig, StudyConfig, load_study, script_study
 from commprof.study.identity import check_identity, write_identity
-from commprof.study.plan import Plan, Stage, StudyConfig, load_study, make_plan, wire_of
+from commprof.study.plan import Plan, make_plan
+from commprof.study.stages import hosts_of, run_stages
 from commprof.testbed import network as testbed
-from commprof.testbed.wire import parse_wire
 
 _WIDTH = 80
-_TIMEOUT_S = 120.0  # for ranks to come up and to end, the verbs' own default
 
 
 def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("study", type=Path, metavar="STUDY.yaml", help="for example configs/study-demo.yaml")
-    add("overrides", nargs="*", metavar="KEY=VALUE", help="for example 'world_sizes=[1,2]'")
+    add("study", type=Path, nargs="?", metavar="STUDY.yaml", help="for example configs/study-demo.yaml")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="keys of the file, for example bench.seconds=10")
+    add("--world-sizes", type=int, nargs="+", metavar="N", help="1 and the numbers of ranks to try (1 2, or the file's)")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where the study's folder goes (runs)")
-    add("--dry-run", action="store_true", help="print the stages and about how long each will take; run nothing")
+    add("--dry-run", action="store_true", help="print the stages and about how long each will take; no stage is run")
     add("--only", choices=("predict", "report"), help="run nothing: predict, or report, from what has been measured")
+    add = parser.add_argument_group("in place of a file, a training that nobody changed").add_argument
+    add("--script", metavar="COMMAND", help="'python train.py --lr 1e-3', or any command with {n} for the number of ranks")
+    add("--max-steps", type=int, metavar="N", help=f"of each of its runs ({ScriptConfig().max_steps})")
 
 
 def check_study(args: argparse.Namespace) -> None:
     """Raise BadInput for anything wrong with the study, its training configurations, their data or its launcher."""
-    study = _settled(load_study(args.study, args.overrides))
+    study = _settled(_asked(args))
     if study.launcher == "testbed" and not args.dry_run:
         testbed.check_usable()
 
 
+def _asked(args: argparse.Namespace) -> StudyConfig:
+    """Return the study of the file, or of the script; raise BadInput for both or neither."""
+    if args.script is None:
+        if args.study is None or args.max_steps is not None:
+            raise BadInput("name a study's file, or give a training's command: commprof study --script 'python train.py'")
+        return load_study(args.study, _overrides(args))
+    words = [*([] if args.study is None else [str(args.study)]), *_overrides(args)]
+    if file := next((word for word in words if "=" not in word), None):
+        raise BadInput(f"{file} and --script are two studies; give one of them, or name the script in the file: scripts")
+    steps = ScriptConfig().max_steps if args.max_steps is None else args.max_steps
+    return script_study(ScriptConfig(command=args.script, max_steps=steps), words)
+
+
+def _overrides(args: argparse.Namespace) -> list[str]:
+    sizes = [] if args.world_sizes is None else [f"world_sizes={args.world_sizes}"]
+    return [*args.overrides, *sizes]
+
+
 def study_verb(args: argparse.Namespace) -> int:
     """Run or continue the study, then print the verdict and the report's path; raise RunFailed where a stage failed."""
-    asked = load_study(args.study, args.overrides)
+    asked = _asked(args)
     study = _settled(asked)
     if study.backend != asked.backend:
         why = f"{gpus_in_words(hardware.gpus_for_nccl(os.environ))} for {max(study.world_sizes)} ranks"
@@ -73,7 +89,7 @@ def study_verb(args: argparse.Namespace) -> int:
     if args.only is not None:
         _derive(folder, study, plan, args.only)
         return 0
-    owned = _open_study(folder, study, args.study)
+    owned = _open_study(folder, study, args.study or Path())
     try:
         return _run_study(folder, study, plan, args)
     finally:
@@ -111,90 +127,10 @@ def _run_all(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Namesp
     if study.launcher == "slurm":
         from commprof.study.slurm import run_jobs
 
-        argv = (str(args.study.absolute()), *args.overrides, "--out", str(args.out.absolute()))
+        argv = (str(args.study.absolute()), *_overrides(args), "--out", str(args.out.absolute()))
         return run_jobs(folder, study, plan, argv)
-    with _hosts(study):
+    with hosts_of(study):
         return run_stages(folder, study, plan)
-
-
-def run_stages(folder: Path, study: StudyConfig, plan: Plan) -> dict[str, str]:
-    """Run the stages one after the other; a cell's predictions are on disk before the first run that checks them starts."""
-    from commprof.analysis.study.predictions import write_boundaries, write_predictions
-    from commprof.study.estimate import TimeLeft
-
-    failures: dict[str, str] = {}
-    numbers = {stage.name: number for number, stage in enumerate(plan.stages, 1)}
-    left = TimeLeft(study)
-
-    def run(stages: Iterable[Stage]) -> None:
-        for stage in stages:
-            count = f"[{numbers[stage.name]}/{len(numbers)}]"
-            if is_measured(folder / stage.name):
-                sys.stderr.write(f"{count} {stage.name}: already measured\n")
-                continue
-            ahead = [own for own in plan.stages[numbers[stage.name] - 1 :] if not is_measured(folder / own.name)]
-            begin_s = time.monotonic()
-            failure = _run_stage(folder, study, stage, count, left.words(ahead))
-            if failure:
-                failures[stage.name] = failure
-            else:
-                left.note(stage, time.monotonic() - begin_s)
-
-    run(plan.wires)
-    for model in plan.models:
-        run([model.profile])
-        if model.profile.name in failures:
-            failures |= {stage.name: f"it needs {model.profile.name}" for stage in model.stages[1:]}
-            continue
-        for cell in model.cells:
-            run(cell.compute)
-            if study.is_grid:
-                write_boundaries(folder, model.name)
-            failures |= write_predictions(folder, model.name, cell.wire, grid=study.is_grid)
-            run(cell.checks)
-    return failures
-
-
-@contextmanager
-def _hosts(study: StudyConfig) -> Iterator[None]:
-    """Have the testbed for as long as the study runs, where it needs one."""
-    if study.launcher != "testbed":
-        yield
-        return
-    (wire, *_) = study.wires
-    with testbed.testbed(max(study.world_sizes), parse_wire(wire)):
-        yield
-
-
-def _run_stage(folder: Path, study: StudyConfig, stage: Stage, count: str, left: str) -> str | None:
-    """Run a stage; return why it failed, None when all is well. `left` is the time that it and those after it take."""
-    run = folder / stage.name
-    set_aside(folder, run)
-    log_path = folder / "logs" / f"{stage.name}.log"
-    log_path.parent.mkdir(exist_ok=True)
-    plural = "rank" if stage.world_size == 1 else "ranks"
-    sys.stderr.write(f"{count} {stage.name}: {stage.argv[0]} on {stage.world_size} {plural}, {left} left\n")
-    try:
-        command = _command(study, stage, run)
-        with log_path.open("a") as log, activity(stage.name) as show:
-            threads = {"OMP_NUM_THREADS": str(study.threads_per_rank)}
-            launch(command, run, environ=threads, log=log, on_line=lambda line: show(line.strip()))
-    except Interrupted:
-        raise
-    except CommprofError as error:
-        sys.stderr.write(f"{count} {stage.name} failed: {printable(f'{error} (its words are in {log_path})')}\n")
-        set_aside(folder, run, str(error))
-        return str(error)
-    return None
-
-
-def _command(study: StudyConfig, stage: Stage, run: Path) -> list[str]:
-    argv = [*stage.argv, "--folder", str(run.absolute())]
-    if study.launcher != "testbed" or stage.world_size == 1:
-        return local_command(argv, stage.world_size, _TIMEOUT_S)
-    testbed.set_wire(wire_of(stage))
-    script = str(console_script())
-    return [script, "testbed", "exec", "--hosts", str(stage.world_size), "--", script, *argv]
 
 
 def _derive(folder: Path, study: StudyConfig, plan: Plan, what: str) -> None:
@@ -257,11 +193,13 @@ def _study_info(run_id: str, study: StudyConfig) -> RunInfo:
 
 
 VERB = Verb(
-    summary="bench, profile, predict, run for real and report: models, world sizes and wires from one file",
+    summary="bench, profile, predict, run for real and report: of a file, or of a script of yours",
     examples=(
         "commprof study configs/study-demo.yaml",
         "commprof study configs/study-demo.yaml 'world_sizes=[1,2]' --dry-run",
         "commprof study configs/study-testbed.yaml  # 4 hosts, three wires (root)",
+        "commprof study --script 'python train.py --lr 1e-3' --world-sizes 1 2 4",
+        "commprof study --script 'torchrun --nproc-per-node {n} train.py' repeats=2",
     ),
     add_arguments=add_study_arguments,
     check=check_study,

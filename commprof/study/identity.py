@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import write_text
-from commprof.study.plan import StudyConfig
+from commprof.study.config import StudyConfig
 from commprof.train.config.load import dump_config, read_yaml, to_container
 
 STUDY_FILE = "study.yaml"

@@ -22,8 +22,9 @@ from commprof.commbench.ranks.stopping import raise_when_stopped
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, write_document
 from commprof.commbench.units import printable
 from commprof.launch import console_script
+from commprof.study.config import StudyConfig
 from commprof.study.files import is_measured, set_aside
-from commprof.study.plan import Plan, Stage, StudyConfig
+from commprof.study.plan import Plan, Stage
 
 _JOBS_FILE = "jobs.json"
 _POLL_S = 5.0

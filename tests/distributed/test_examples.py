@@ -40,7 +40,7 @@ ONLY_CHECKED = {
     "contention": "starts ranks; test_contention.py runs it",
     "record": "starts the reader's own program; test_foreign_trainings.py runs it",
     "train": "trains for minutes; test_train.py and test_training_options.py run it",
-    "study": "takes minutes, or a testbed; test_study_plan.py and tests/slurm run it",
+    "study": "takes minutes, or a testbed; test_study_script.py and tests/slurm run it",
     "testbed": "makes network namespaces as root; tests/testbed runs it",
 }
 # Cannot even be checked without files that only an interrupted run leaves.
@@ -108,6 +108,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Take the first ten minutes' steps that measure, made small, and add what else the examples name."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "configs").symlink_to(ROOT / "configs")
+    (folder / "train.py").write_text("")  # what the reader's own script is called
     for step in (own for own in WALK if own.verb in SMALLER):
         done = subprocess.run(
             ["bash", "-c", f"{step.line.partition('#')[0]} {SMALLER[step.verb]}"],

@@ -48,7 +48,7 @@ from commprof.commbench.records.types import (
     SizeFailure,
 )
 from commprof.commbench.units import parse_bytes, parse_duration, parse_line_rate, printable
-from commprof.study.plan import StudyConfig
+from commprof.study.config import StudyConfig
 from commprof.testbed.wire import parse_wire
 from commprof.train.config.load import load_config
 from commprof.train.config.types import ModelConfig, TrainConfig, check_train_config, load_train_config

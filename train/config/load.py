@@ -33,9 +33,9 @@ _NOT_YAML = (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError)
 T = TypeVar("T")
 
 
-def load_config(schema: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
-    """Merge YAML and overrides into a dataclass; raise BadInput for unknown keys and values of the wrong type."""
-    file_layer = read_yaml(path)
+def load_config(schema: type[T], path: Path | None, overrides: Sequence[str] = ()) -> T:
+    """Merge YAML, if any, and overrides into a dataclass; raise BadInput for unknown keys and values of the wrong type."""
+    file_layer = OmegaConf.create({}) if path is None else read_yaml(path)
     override_layer = _parse_overrides(overrides)
     merged = OmegaConf.structured(schema)
     OmegaConf.set_readonly(merged, False)

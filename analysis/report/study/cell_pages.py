@@ -4,7 +4,7 @@ import gc
 from collections.abc import Sequence
 from pathlib import Path
 
-from commprof.analysis.runs.load import load_run
+from commprof.analysis.runs.load import load_runs
 from commprof.analysis.runs.workers import side_by_side
 from commprof.analysis.study.experiment import Cell, cell_folder
 from commprof.commbench.progress import progress
@@ -45,7 +45,7 @@ def _write(job: Job) -> Path:
     gc.disable()  # a page's figures live to its end; to look through them again and again costs a seventh of the time
     if not gc.get_freeze_count():
         gc.freeze()  # nor need what was loaded before be looked through, once for all pages
-    cell = Cell(experiment=experiment, wire=wire, runs=tuple(load_run(path) for path in paths))
+    cell = Cell(experiment=experiment, wire=wire, runs=tuple(load_runs(paths)))
     page = write_cell_report(root, cell, cell_folder(root, cell, grid=True), target).page
     if gc.get_count()[0] > _MAX_OBJECTS:
         gc.collect()

@@ -10,9 +10,9 @@ from commprof.analysis.study.failed import failed_stages
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import create_owned_run, create_run
 from commprof.study.cli import _open_study
+from commprof.study.config import load_study
 from commprof.study.files import set_aside
 from commprof.study.identity import STUDY_FILE, check_identity, write_identity
-from commprof.study.plan import load_study
 from tests.factory import run_info
 
 TRAINING = "{model: {vocabulary: 1500}, data: {synthetic_articles: 2000}, training: {batch_size: 8, max_steps: 20}}"

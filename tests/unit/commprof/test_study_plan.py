@@ -8,8 +8,9 @@ from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.machine.hardware import usable_cores
 from commprof.commbench.records.rundir import create_run
 from commprof.study.backend import with_backend
+from commprof.study.config import ModelConfig, StudyConfig, load_study
 from commprof.study.estimate import TimeLeft, gradient_bytes, plan_table, tried_step_s
-from commprof.study.plan import ModelConfig, StudyConfig, load_study, make_plan, wire_of
+from commprof.study.plan import make_plan, wire_of
 from commprof.train.config.types import TrainConfig
 from tests.factory import run_info
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from commprof.study.plan import StudyConfig, load_study, make_plan, train_config
+from commprof.study.config import StudyConfig, load_study, train_config
+from commprof.study.plan import make_plan
 from tests import ROOT
 
 CONFIGS = ROOT / "configs"

@@ -1,0 +1,237 @@
+"""What may a study ask for? Its YAML, or words of the command line, checked before anything starts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from commprof.commbench.errors import BadInput
+from commprof.commbench.ranks.arguments import MAX_TIMEOUT_S
+from commprof.commbench.records.quantities import MAX_RANKS
+from commprof.commbench.units import parse_bytes, parse_line_rate
+from commprof.study.command import check_command, name_of
+from commprof.testbed.network import MAX_HOSTS
+from commprof.testbed.wire import parse_wire
+from commprof.train.config.load import load_config
+from commprof.train.config.schedule import count_steps
+from commprof.train.config.types import TrainConfig, check_train_config, load_train_config
+from commprof.train.text.dataset import prepare_data
+
+_MOST = {"threads_per_rank": 4096, "repeats": 1000, "world_sizes": 64, "rounds": 10_000, "max_steps": 10**6}
+_FEWEST_STEPS = 12  # of a script: its first is not recorded, five are warm-up
+LAUNCHERS = ("local", "testbed", "slurm")
+BACKENDS = ("auto", "gloo", "nccl")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """One training configuration, its path relative to the study's file. `name` is the experiment's own unless given."""
+
+    config: str = "small.yaml"
+    name: str = ""
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptConfig:
+    """A training that is not ours, as its user types it where the study is started; `name` is after its script unless given.
+
+    Each of its runs is ended after `max_steps` optimizer steps, where the script does not end earlier by itself.
+    """
+
+    command: str = ""
+    name: str = ""
+    max_steps: int = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchSweep:
+    """The sweep behind each prediction; sizes as nccl-tests takes them (64M is 64 * 2^20 bytes). `seconds` bounds the sweep."""
+
+    min_bytes: str = "8"
+    max_bytes: str = "64M"
+    seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentionSweep:
+    """How computation and communication slow each other; the size nearest a model's median bucket is used. 0 rounds: none."""
+
+    min_bytes: str = "1M"
+    max_bytes: str = "16M"
+    rounds: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmConfig:
+    """Where the sbatch files are, relative to the study's file; sbatch's own options for all jobs; ranks on each node."""
+
+    scripts: str = "../slurm"
+    options: tuple[str, ...] = ()
+    ranks_per_node: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyConfig:
+    """`overrides` are key=value for the training runs of all models; `wires` are the rates of a testbed's lines.
+
+    `threads_per_rank` is the same at every world size: ranks are compared, not thread counts. `backend` is that of all stages:
+    auto takes nccl where there is CUDA and a GPU for each rank. From `scripts` gloo hides the GPUs that there are.
+    """
+
+    name: str = "study"
+    models: list[ModelConfig] = field(default_factory=list)  # OmegaConf checks the items of lists only
+    scripts: list[ScriptConfig] = field(default_factory=list)
+    overrides: tuple[str, ...] = ()
+    world_sizes: tuple[int, ...] = (1, 2)
+    wires: tuple[str, ...] = ()
+    repeats: int = 1
+    threads_per_rank: int = 1
+    launcher: str = "local"
+    backend: str = "auto"
+    bench: BenchSweep = field(default_factory=BenchSweep)
+    contention: ContentionSweep = field(default_factory=ContentionSweep)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+
+    @property
+    def own_wires(self) -> tuple[str | None, ...]:
+        """The wires by name, or the machine's own, which has none."""
+        return self.wires or (None,)
+
+    @property
+    def trainings(self) -> list[ModelConfig | ScriptConfig]:
+        return [*self.models, *self.scripts]
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether there is more than one training on one wire."""
+        return len(self.trainings) * len(self.own_wires) > 1
+
+    @property
+    def parallel_sizes(self) -> list[int]:
+        return sorted(set(self.world_sizes) - {1})
+
+
+def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read and check a study, its training configurations and their data; the paths in it come back absolute.
+
+    Raises BadInput naming the key and the mend.
+    """
+    return _checked(load_config(StudyConfig, path, overrides), str(path), path.parent)
+
+
+def script_study(script: ScriptConfig, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Return the study of one script, checked as one from a file is; it is named after the script."""
+    origin = "--script"
+    study = load_config(StudyConfig, None, overrides)
+    if study.models or study.scripts:
+        raise BadInput(f"{origin}: models and scripts of a study stand in its file; give that, or {origin}")
+    named = _named_script(origin, study, script)
+    name = f"study-{named.name}" if study.name == StudyConfig().name else study.name
+    return _checked(replace(study, name=name, scripts=[named]), origin, Path())
+
+
+def _checked(study: StudyConfig, path: str, home: Path) -> StudyConfig:
+    """Check a study; `path` says in errors where it stands, and `home` is what its paths are relative to."""
+    if not study.name.replace("-", "").replace("_", "").isalnum():
+        raise BadInput(f"{path}: name {study.name!r} names a folder; use letters, digits, - and _")
+    if 1 not in study.world_sizes or len(set(study.world_sizes)) < 2 or min(study.world_sizes) < 1:
+        raise BadInput(f"{path}: world_sizes {list(study.world_sizes)} must hold 1 and at least one larger size")
+    for key, value in (("threads_per_rank", study.threads_per_rank), ("repeats", study.repeats)):
+        if not 1 <= value <= _MOST[key]:
+            raise BadInput(f"{path}: {key}={value} must be 1 to {_MOST[key]}")
+    if max(study.world_sizes) > MAX_RANKS or len(study.world_sizes) > _MOST["world_sizes"]:
+        raise BadInput(f"{path}: world_sizes: at most {_MOST['world_sizes']} sizes of at most {MAX_RANKS} ranks")
+    if study.backend not in BACKENDS:
+        raise BadInput(f"{path}: backend {study.backend!r} is not known; use {', '.join(BACKENDS)}")
+    _check_launcher(path, study)
+    _check_sweeps(path, study)
+    wires = tuple(parse_wire(wire).name for wire in study.wires)
+    if len(set(wires)) < len(wires) or len(set(study.world_sizes)) < len(study.world_sizes):
+        raise BadInput(f"{path}: wires {list(wires)} and world_sizes {list(study.world_sizes)} must each be named once")
+    study = replace(
+        study,
+        models=[_named(path, home, study, model) for model in study.models],
+        scripts=[_named_script(path, study, script) for script in study.scripts],
+        wires=wires,
+        slurm=replace(study.slurm, scripts=str((home / study.slurm.scripts).resolve())),
+    )
+    _check_names(path, study)
+    return study
+
+
+def _check_names(path: str, study: StudyConfig) -> None:
+    names = [training.name for training in study.trainings]
+    if len(set(names)) < len(names) or not names:
+        raise BadInput(f"{path}: models need names of their own, here {names}; set models[].name")
+    if study.overrides and not study.models:
+        raise BadInput(f"{path}: overrides are for commprof's own trainer; a script's arguments stand in its command")
+
+
+def _named_script(path: str, study: StudyConfig, script: ScriptConfig) -> ScriptConfig:
+    """Check a script's command for the study's launcher; return it with its name."""
+    try:
+        check_command(script.command, one_per_host=study.launcher == "testbed")
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    if not _FEWEST_STEPS <= script.max_steps <= _MOST["max_steps"]:
+        raise BadInput(f"{path}: max_steps={script.max_steps} must be {_FEWEST_STEPS} to {_MOST['max_steps']}")
+    return replace(script, name=_folder_name(path, script.name or name_of(script.command)))
+
+
+def _folder_name(path: str, name: str) -> str:
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise BadInput(f"{path}: model name {name!r} names folders; use letters, digits, - and _")
+    return name
+
+
+def train_config(study: StudyConfig, model: ModelConfig) -> TrainConfig:
+    """Return a model's training configuration with the study's and its own overrides."""
+    return load_train_config(Path(model.config), [*study.overrides, *model.overrides])
+
+
+def _check_launcher(path: str, study: StudyConfig) -> None:
+    if study.launcher not in LAUNCHERS:
+        raise BadInput(f"{path}: launcher {study.launcher!r} is not known; use {', '.join(LAUNCHERS)}")
+    if study.launcher == "testbed":
+        for wire in study.wires:
+            parse_line_rate(wire)
+        if not study.wires or max(study.world_sizes) > MAX_HOSTS:
+            raise BadInput(f"{path}: a testbed needs wires, such as [200mbit, 1gbit], and at most {MAX_HOSTS} hosts")
+    elif study.launcher == "slurm" and study.scripts:
+        raise BadInput(
+            f"{path}: launcher: slurm starts commprof's own trainer alone; submit a script's study as one job on one node, "
+            "with launcher: local: sbatch slurm/study.sbatch and the words that follow commprof study"
+        )
+    elif study.wires:
+        raise BadInput(f"{path}: wires are made by launcher: testbed; launcher: {study.launcher} has the machine's own")
+    if not 1 <= study.slurm.ranks_per_node <= MAX_RANKS:
+        raise BadInput(f"{path}: slurm.ranks_per_node={study.slurm.ranks_per_node} must be 1 to {MAX_RANKS}")
+
+
+def _check_sweeps(path: str, study: StudyConfig) -> None:
+    for name, sweep in (("bench", study.bench), ("contention", study.contention)):
+        if not 0 < parse_bytes(sweep.min_bytes) <= parse_bytes(sweep.max_bytes):
+            raise BadInput(f"{path}: {name} needs 0 < min_bytes <= max_bytes")
+    if not 0 < study.bench.seconds <= MAX_TIMEOUT_S or not 0 <= study.contention.rounds <= _MOST["rounds"]:
+        raise BadInput(
+            f"{path}: bench.seconds must be above 0, at most {MAX_TIMEOUT_S:g}; contention.rounds 0 to {_MOST['rounds']}"
+        )
+
+
+def _named(path: str, home: Path, study: StudyConfig, model: ModelConfig) -> ModelConfig:
+    """Check one model's configuration and data at every world size; return it with its name and an absolute path."""
+    model = replace(model, config=str((home / model.config).resolve()))
+    config = train_config(study, model)
+    check_train_config(config)
+    if config.distributed.backend not in ("auto", study.backend) and study.backend != "auto":
+        own = f"distributed.backend={config.distributed.backend}"
+        raise BadInput(f"{path}: {model.config} has {own} and the study backend={study.backend}; name it once, in the study")
+    if config.distributed.strategy != "ddp":
+        raise BadInput(
+            f"{path}: {model.config} has distributed.strategy={config.distributed.strategy}, and a study predicts DDP's "
+            "schedule; run the trainings and compare them by commprof predict --strategy"
+        )
+    training, _ = prepare_data(config.data, config.model)
+    for world_size in study.world_sizes:
+        count_steps(len(training.labels), config, world_size)
+    return replace(model, name=_folder_name(path, model.name or config.experiment_name))
