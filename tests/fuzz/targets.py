@@ -58,7 +58,7 @@ from tests.factory import collective, message, step, timeline, workload
 from tests.factory import run_info as own_run_info
 from tests.report_runs import predictions
 from tests.traces import all_reduce, header, kernel, kineto_text, profiler_step
-from tests.unit.analysis.health.test_machine import card, gpu, host, telemetry
+from tests.unit.analysis.health.machines import card, gpu, host, telemetry
 from tests.unit.commbench.records.test_laws import BURST, PLAN, SUMMARY
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -12,7 +12,7 @@ from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import RecordWriter, write_document
 from commprof.commbench.records.types import CollectiveMeasurement
 from tests.factory import collective, run_info, step, write_measurements, write_training_run
-from tests.unit.analysis.health.test_machine import gpu, host, telemetry
+from tests.unit.analysis.health.machines import gpu, host, telemetry
 
 SIZES = [2**k for k in range(10, 31, 2)]
 STEADY = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01, 0.99, 1.0]

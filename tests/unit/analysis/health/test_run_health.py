@@ -12,7 +12,7 @@ from commprof.analysis.runs.load import Run
 from commprof.commbench.machine.facts import HostInfo
 from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement, Remeasured
 from tests.factory import collective, run_info
-from tests.unit.analysis.health.test_machine import gpu, host
+from tests.unit.analysis.health.machines import gpu, host
 
 SIZES = [2**k for k in range(10, 27)]
 STEADY = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01, 0.99, 1.0]

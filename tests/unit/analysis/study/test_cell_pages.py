@@ -17,14 +17,14 @@ from tests.report_runs import Page, add_bench
 def test_pages_written_side_by_side_are_whole_and_errors_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benches = [add_bench(tmp_path / f"bench-{wire}", 2, wire=wire) for wire in ("1gbit", "2gbit")]
     cells = [Cell(experiment="toy", wire=run.name, runs=(load_run(run),)) for run in benches]
-    folders = [tmp_path / "analysis" / cell.name for cell in cells]
-    alone = [page.read_text().split("<footer>")[0] for page in write_cell_pages(tmp_path, cells, folders)]
+    pages = [tmp_path / "analysis" / cell.name / "report.html" for cell in cells]
+    alone = [page.read_text().split("<footer>")[0] for page in write_cell_pages(tmp_path, cells, pages)]
     monkeypatch.setattr(cell_pages, "_WORTH_PROCESSES", 1)
-    together = write_cell_pages(tmp_path, cells, folders)
-    assert together == [folder / "report.html" for folder in folders]
+    together = write_cell_pages(tmp_path, cells, pages)
+    assert together == pages
     assert [page.read_text().split("<footer>")[0] for page in together] == alone
     assert "wire" in Page(together[1]).sections
     (benches[1] / "collectives.jsonl").write_text("no record\n")
     with pytest.raises(BadInput, match=r"bench-2gbit/collectives\.jsonl:1"):
-        write_cell_pages(tmp_path, cells, folders)
+        write_cell_pages(tmp_path, cells, pages)
     assert not active_children()
