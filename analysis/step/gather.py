@@ -118,11 +118,16 @@ def _profiles(runs: Sequence[Run], drift: float) -> Repeats:
 
 
 def _single_rank(profiles: Repeats) -> SingleRank:
+    """Return one rank's step and its parts, stretched to add up to it as those of N ranks are (`draw_computation`)."""
     update_s = profiles.mean(lambda run: median(step.optimizer_s for step in run.counted_steps()))
     backward_s = profiles.mean(lambda run: median(step.exchange_s for step in run.counted_steps()))
+    before_s = profiles.mean(
+        lambda run: median(step.step_s - step.exchange_s - step.optimizer_s for step in run.counted_steps())
+    )
+    stretch = profiles.step_s / (before_s + backward_s + update_s)
     gradients = profiles.typical.gradients
     tail_s = 0.0 if gradients is None else copy_share(gradients) * backward_s
-    return SingleRank(step_s=profiles.step_s, update_s=update_s, tail_s=tail_s)
+    return SingleRank(step_s=profiles.step_s, update_s=stretch * update_s, tail_s=stretch * tail_s)
 
 
 def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel], world_size: int, drift: float) -> StepInputs:
