@@ -73,7 +73,9 @@ def advise_verb(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(msgspec.json.encode(advice).decode() + "\n")
     else:
-        shown = [advice_sheet(advice, ddp_runs(runs), disturbance_text(runs)), *([choice_sheet(choices)] if choices else [])]
+        others = disturbance_text(runs)
+        shown = [advice_sheet(advice, ddp_runs(runs), others)]
+        shown += [choice_sheet(choices, disturbed=others is not None)] if choices else []
         show(joined(shown))
     return 0
 

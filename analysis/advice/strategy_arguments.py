@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from commprof.analysis.strategies.results import STRATEGIES
+from commprof.commbench.display.sheet import GAP, Words
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import parse_bytes
@@ -48,6 +49,7 @@ def check_strategies(args: argparse.Namespace) -> None:
 
 def answer_strategies(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
     """Print every strategy asked for as the user wants it: a table, or one JSON document."""
+    from commprof.analysis.runs.disturbance import disturbance_text
     from commprof.analysis.strategies.choose import Asked, choose
     from commprof.analysis.strategies.text import choice_sheet
 
@@ -62,4 +64,6 @@ def answer_strategies(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
     if args.json:
         sys.stdout.write(msgspec.json.encode(choices).decode() + "\n")
     else:
-        show(choice_sheet(choices))
+        others = disturbance_text(runs)
+        warned = [] if others is None else [Words(others, tone="bad"), GAP]
+        show([*warned, *choice_sheet(choices, disturbed=others is not None)])

@@ -34,7 +34,7 @@ def strategy_section(material: Material) -> Section | None:
         name="strategies",
         title="Sharding strategies",
         sentences=(
-            *(f"{verdict(choice)}." for choice in choices),
+            *(f"{verdict(choice, disturbed=material.disturbed is not None)}." for choice in choices),
             "A unit is a module that was sharded by itself: its parameters are gathered before it computes, its gradients are "
             "reduced behind its backward.",
         ),
