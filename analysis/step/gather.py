@@ -55,6 +55,7 @@ def gather(
     world_sizes = sorted(set(world_sizes))
     check_world_sizes(world_sizes, "-n")
     check_combinable(runs)
+    runs = _without_other_profiles(runs)
     _check_ddp(runs)
     drift = drift_of([*runs, *beside])
     profiles = _profiles(runs, drift)
@@ -69,7 +70,8 @@ def gather(
         )
     costs = fit_costs(runs)
     if not costs:
-        raise UnusableData("no bench run among those given; run commprof bench --nproc N and name its folder too")
+        missing = "float32 all_reduce was benched in those" if select(runs, kind="bench") else "bench run among those"
+        raise UnusableData(f"no {missing} given; run commprof bench --nproc N and name its folder too")
     at = {n: _inputs(runs, profiles, costs, n, drift) for n in world_sizes or costs}
     larger, out_of_reach = {}, {}
     for n in sorted(set(beyond) - set(at)):
@@ -88,6 +90,18 @@ def gather(
         beyond=tuple(larger.values()),
         out_of_reach=out_of_reach,
     )
+
+
+def _without_other_profiles(runs: Sequence[Run]) -> Sequence[Run]:
+    """Leave out what profiles other strategies on one rank, where a profile for DDP's schedule is given as well."""
+    kinds = {run.info.run_id: run.info.workload.kind for run in profile_runs(runs) if run.info.workload is not None}
+    if not any(follows_ddp(kind, 1) for kind in kinds.values()):
+        return runs
+    return [
+        run
+        for run in runs
+        if run.world_size > 1 or run.info.workload is None or follows_ddp(run.info.workload.kind, run.world_size)
+    ]
 
 
 def _check_ddp(runs: Sequence[Run]) -> None:

@@ -185,6 +185,22 @@ def test_what_is_told_fits_a_terminal_and_does_not_overstate(tmp_path: Path, cap
     assert "of the others nothing can be told" in " ".join(told.split())
 
 
+def test_a_sharded_profile_beside_a_plain_one_leaves_the_plain_prediction_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alone it is refused, for DDP's schedule is not its own; and a bench of another collective is not called no bench."""
+    words = [str(plain(tmp_path / "plain")), str(write_benches(tmp_path / "b4", 4))]
+    sharded = str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S))
+    for out in ([], [sharded]):
+        assert main(["predict", *words, *out, "--json"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert json.loads(first)["predictions"][-1]["step_s"] == json.loads(second)["predictions"][-1]["step_s"]
+    assert main(["predict", words[1], sharded]) == 2
+    assert "commprof predict --strategy fsdp tells sharded steps" in capsys.readouterr().err
+    assert main(["predict", words[0], str(write_benches(tmp_path / "gathers", 2, ["all_gather"]))]) == 2
+    assert "no float32 all_reduce was benched in those given" in capsys.readouterr().err
+
+
 def test_all_that_is_to_be_benched_is_named_at_once(tmp_path: Path) -> None:
     paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b2", 2, ["all_reduce"])]
     assert answer(chosen(paths, 2), "fsdp").cannot == (
