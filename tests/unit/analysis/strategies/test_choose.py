@@ -223,6 +223,8 @@ def test_advice_compares_strategies_where_a_sharded_run_is_given(tmp_path: Path,
     assert main(["advise", *words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["strategies"] == []
     words.append(str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)))
+    assert main(["advise", *words[1:]]) == 2
+    assert "only sharded trainings among those given" in capsys.readouterr().err
     assert main(["advise", *words]) == 0
     assert "hsdp on 4 ranks cannot be told, because no all_gather was benched on 2 ranks" in " ".join(
         capsys.readouterr().out.split()
