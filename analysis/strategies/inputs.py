@@ -100,7 +100,7 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int) -> S
         shares_cores=profile.info.oversubscribed or slowdown > 1,
         profile=str(profile.path),
         drift=drift_of(runs),
-        notes=tuple(_notes(profile, wires, slowdown)),
+        notes=tuple([*_unsharded(num_shards, num_replicas), *_notes(profile, wires, slowdown)]),
     )
 
 
@@ -163,6 +163,10 @@ def _wire(runs: Sequence[Run], what: str, num_ranks: int, *, on_cpu: bool) -> Wi
         )
     cost = carry_cost(list(costs.values()), num_ranks)
     return Wire(cost=cost, ratios=cost_ratios(cost, (), rng), extrapolated=True)
+
+
+def _unsharded(num_shards: int, num_replicas: int) -> list[str]:
+    return [f"{num_replicas} copies leave one shard each, so nothing is sharded"] if num_shards == 1 else []
 
 
 def _notes(profile: Run, wires: dict[str, Wire], slowdown: float) -> list[str]:

@@ -201,6 +201,11 @@ def test_a_sharded_profile_beside_a_plain_one_leaves_the_plain_prediction_as_it_
     assert "no float32 all_reduce was benched in those given" in capsys.readouterr().err
 
 
+def test_copies_on_every_rank_are_said_to_shard_nothing(tmp_path: Path) -> None:
+    paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b2", 2)]
+    assert "2 copies leave one shard each, so nothing is sharded" in answer(chosen(paths, 2), "hsdp").assumptions
+
+
 def test_all_that_is_to_be_benched_is_named_at_once(tmp_path: Path) -> None:
     paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b2", 2, ["all_reduce"])]
     assert answer(chosen(paths, 2), "fsdp").cannot == (
