@@ -43,6 +43,8 @@ def check_strategies(args: argparse.Namespace) -> None:
         raise BadInput(f"--strategy {unknown[0]!r} is not predicted here; use some of {','.join(STRATEGIES)}")
     if args.replicas is not None and args.replicas < 2:
         raise BadInput(f"--replicas {args.replicas}: hsdp keeps 2 copies or more; one is fsdp")
+    if args.replicas is not None and "hsdp" not in args.strategy.split(","):
+        raise BadInput(f"--replicas {args.replicas} is hsdp's, which --strategy does not name; add hsdp or leave it out")
     if args.memory is not None and parse_bytes(args.memory) < 1:
         raise BadInput(f"--memory {args.memory}: a rank takes 1 byte or more; write for example 24G")
 

@@ -100,7 +100,7 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int) -> S
         shares_cores=profile.info.oversubscribed or slowdown > 1,
         profile=str(profile.path),
         drift=drift_of(runs),
-        notes=tuple([*_unsharded(num_shards, num_replicas), *_notes(profile, wires, slowdown)]),
+        notes=(*_unsharded(num_shards, num_replicas), *_notes(profile, wires, slowdown)),
     )
 
 

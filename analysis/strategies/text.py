@@ -44,12 +44,13 @@ def verdict(choice: Choice, *, disturbed: bool = False) -> str:
         why = "none of them fits" if told else "none of them can be told"
         return f"{n} ranks: no strategy is chosen, because {why}"
     fastest = next(answer for answer in told if answer.strategy == choice.fastest)
-    if disturbed:
-        return f"{n} ranks: which strategy is the fastest cannot be told: {DISTURBED} ({choice.fastest} predicted)"
     if not _names_fastest(choice):
         assert fastest.step_s is not None
         alone = f"{n} ranks: a step of {choice.fastest} takes {format_seconds(fastest.step_s)}"
+        alone += ", as far as disturbed runs can tell" if disturbed else ""
         return alone if len(choice.answers) == 1 else f"{alone}; of the others nothing can be told, so no fastest is named"
+    if disturbed:
+        return f"{n} ranks: which strategy is the fastest cannot be told: {DISTURBED} ({choice.fastest} predicted)"
     first = f"{n} ranks: {choice.fastest} is the fastest" + ("" if len(told) == len(choice.answers) else " that can be told")
     if choice.within_noise:
         return f"{first}, within noise of {', '.join(choice.within_noise)}"

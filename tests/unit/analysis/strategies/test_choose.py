@@ -221,6 +221,8 @@ def test_of_disturbed_runs_no_strategy_is_the_fastest(tmp_path: Path, capsys: py
     told = " ".join(capsys.readouterr().out.split())
     assert told.startswith("This machine was disturbed: during one other processes kept")
     assert "which strategy is the fastest cannot be told: other processes disturbed these runs (zero2 predicted)" in told
+    assert main(["predict", str(one), str(tmp_path / "b4"), "--strategy", "fsdp"]) == 0
+    assert "as far as disturbed runs can tell" in " ".join(capsys.readouterr().out.split())
 
 
 def test_advice_compares_strategies_where_a_sharded_run_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,6 +246,7 @@ def test_advice_compares_strategies_where_a_sharded_run_is_given(tmp_path: Path,
         (["--no-prefetch"], "--no-prefetch goes with --strategy"),
         (["--strategy", "fsdp", "--batch", "2"], "leave out what changes them"),
         (["--strategy", "hsdp", "--replicas", "1"], "one is fsdp"),
+        (["--strategy", "fsdp", "--replicas", "4"], "--replicas 4 is hsdp's"),
         (["--strategy", "fsdp", "--out", "x.json"], "--out keeps a prediction"),
     ],
 )
