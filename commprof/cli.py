@@ -143,7 +143,9 @@ def _run(argv: list[str]) -> int:
         return 0
     name = argv[0]
     if name not in VERBS:
-        mend = _nearest(name, VERBS) or f"; known are {', '.join(VERBS)}"
+        a_run = name == "latest" or name.startswith("@")
+        named = f"; it names a run, which a verb reads: commprof report {printable(name)}" if a_run else ""
+        mend = named or _nearest(name, VERBS) or f"; known are {', '.join(VERBS)}"
         sys.stderr.write(f"commprof: error: unknown verb {printable(name)!r}{mend}\n")
         return 2
     verb = verb_named(name)

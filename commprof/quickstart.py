@@ -32,7 +32,7 @@ WAYS = {
     "script": Way(
         have="a training script in PyTorch",
         commands=(
-            ("python train.py", "one rank, with the five lines of docs/own-loop.md around its loop"),
+            ("commprof record --max-steps 80 -- python train.py", "one rank; nothing in the script is changed"),
             ("commprof bench --nproc 2", "the wire between 2 ranks of this machine"),
             ("commprof report @train-n1 @bench-n2", "2: yes or no, by how much, why, and what to change"),
         ),

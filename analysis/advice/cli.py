@@ -12,7 +12,7 @@ from commprof.analysis.advice.results import Budget
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.commbench.display.sheet import joined
 from commprof.commbench.display.terminal import show
-from commprof.commbench.errors import BadInput
+from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.rundir import read_info, write_document
 from commprof.commbench.units import parse_duration
 from commprof.commbench.verb import RunName, Verb
@@ -59,7 +59,7 @@ def advise_verb(args: argparse.Namespace) -> int:
     from commprof.analysis.advice.advise import advise
     from commprof.analysis.advice.text import advice_sheet
     from commprof.analysis.runs.disturbance import disturbance_text
-    from commprof.analysis.runs.load import load_runs
+    from commprof.analysis.runs.load import load_runs, select
     from commprof.analysis.strategies.choose import Asked, choose, ddp_runs
     from commprof.analysis.strategies.inputs import sharded_runs
     from commprof.analysis.strategies.results import STRATEGIES
@@ -67,13 +67,21 @@ def advise_verb(args: argparse.Namespace) -> int:
 
     runs = load_runs(args.runs)
     choices = choose(runs, args.world_sizes, Asked(strategies=STRATEGIES)) if sharded_runs(runs) else []
-    advice = replace(advise(ddp_runs(runs), args.world_sizes, budget_of(args)), strategies=tuple(choices))
+    plain = ddp_runs(runs)
+    if choices and not select(plain, kind="train"):
+        raise UnusableData(
+            "only sharded trainings among those given, and what is advised is DDP's; add a run on one rank that is not "
+            "sharded, or ask commprof predict --strategy"
+        )
+    advice = replace(advise(plain, args.world_sizes, budget_of(args)), strategies=tuple(choices))
     if args.out is not None:
         write_document(args.out, advice)
     if args.json:
         sys.stdout.write(msgspec.json.encode(advice).decode() + "\n")
     else:
-        shown = [advice_sheet(advice, ddp_runs(runs), disturbance_text(runs)), *([choice_sheet(choices)] if choices else [])]
+        others = disturbance_text(runs)
+        shown = [advice_sheet(advice, plain, others)]
+        shown += [choice_sheet(choices, disturbed=others is not None)] if choices else []
         show(joined(shown))
     return 0
 

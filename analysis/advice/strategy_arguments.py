@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from commprof.analysis.strategies.results import STRATEGIES
+from commprof.commbench.display.sheet import GAP, Words
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import parse_bytes
@@ -42,12 +43,15 @@ def check_strategies(args: argparse.Namespace) -> None:
         raise BadInput(f"--strategy {unknown[0]!r} is not predicted here; use some of {','.join(STRATEGIES)}")
     if args.replicas is not None and args.replicas < 2:
         raise BadInput(f"--replicas {args.replicas}: hsdp keeps 2 copies or more; one is fsdp")
+    if args.replicas is not None and "hsdp" not in args.strategy.split(","):
+        raise BadInput(f"--replicas {args.replicas} is hsdp's, which --strategy does not name; add hsdp or leave it out")
     if args.memory is not None and parse_bytes(args.memory) < 1:
         raise BadInput(f"--memory {args.memory}: a rank takes 1 byte or more; write for example 24G")
 
 
 def answer_strategies(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
     """Print every strategy asked for as the user wants it: a table, or one JSON document."""
+    from commprof.analysis.runs.disturbance import disturbance_text
     from commprof.analysis.strategies.choose import Asked, choose
     from commprof.analysis.strategies.text import choice_sheet
 
@@ -62,4 +66,6 @@ def answer_strategies(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
     if args.json:
         sys.stdout.write(msgspec.json.encode(choices).decode() + "\n")
     else:
-        show(choice_sheet(choices))
+        others = disturbance_text(runs)
+        warned = [] if others is None else [Words(others, tone="bad"), GAP]
+        show([*warned, *choice_sheet(choices, disturbed=others is not None)])

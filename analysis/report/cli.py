@@ -66,7 +66,7 @@ def report(args: argparse.Namespace) -> int:
         say_not_kept(error, "--out FILE")
         args.text = True
         return _say(args)
-    ledger = f"{printable(written.ledger)}\n" if written.ledger else ""
+    ledger = as_lines([written.ledger]) if written.ledger else ""
     sys.stdout.write(f"{as_lines(written.lines)}\n{ledger}{printable(str(written.page))}\n")
     return 0
 

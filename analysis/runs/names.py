@@ -75,7 +75,7 @@ def _newest(word: str, what: str, found: FoundRuns, runs: Sequence[Run], *, ende
     place = next((number for number, run in enumerate(runs) if wanted(run)), None)
     if place is None:
         state = "that ended early" if ended_early else "that has completed"
-        others = f"; {runs[0].path} is {runs[0].info.status}" if runs else ""
+        others = f"; {runs[0].path} is {runs[0].info.status}, name it to take it anyway" if runs else ""
         raise BadInput(f"{word}: no {what} {state} lies below {found.root}{others}; commprof ls lists what does")
     passed = ", ".join(f"{run.path.name} is {run.info.status}" for run in runs[: min(place, _MOST_NAMED)])
     return NamedRun(path=runs[place].path, told=f"{word}: {runs[place].path}" + (f" (newer: {passed})" if passed else ""))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from commprof.analysis.runs.load import Run
 from commprof.analysis.runs.names import kind_of
+from commprof.commbench.records.sharding import UNITS_FILE
 
 _RAW_FILES = {
     "bench": "collectives.jsonl",
@@ -45,6 +46,8 @@ def _with_others(run: Run) -> str:
         return "; with a profile on one rank predict, advise"
     if kind in ("contention", "compute"):
         return "; with a profile and a bench predict, advise"
+    if kind == "train" and alone and (run.path / UNITS_FILE).is_file():
+        return "; with benches of what is sent predict --strategy"
     profiles = kind == "train" and (alone or run.info.imported_from is not None)
     return "; with a bench predict, advise" if profiles and (run.path / "gradients.json").is_file() else ""
 

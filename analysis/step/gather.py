@@ -55,6 +55,7 @@ def gather(
     world_sizes = sorted(set(world_sizes))
     check_world_sizes(world_sizes, "-n")
     check_combinable(runs)
+    runs = _without_other_profiles(runs)
     check_ddp(runs)
     drift = drift_of([*runs, *beside])
     profiles = _profiles(runs, drift)
@@ -69,7 +70,8 @@ def gather(
         )
     costs = fit_costs(runs)
     if not costs:
-        raise UnusableData("no bench run among those given; run commprof bench --nproc N and name its folder too")
+        missing = "float32 all_reduce was benched in those" if select(runs, kind="bench") else "bench run among those"
+        raise UnusableData(f"no {missing} given; run commprof bench --nproc N and name its folder too")
     at = {n: _inputs(runs, profiles, costs, n, drift) for n in world_sizes or costs}
     larger, out_of_reach = {}, {}
     for n in sorted(set(beyond) - set(at)):
@@ -88,6 +90,18 @@ def gather(
         beyond=tuple(larger.values()),
         out_of_reach=out_of_reach,
     )
+
+
+def _without_other_profiles(runs: Sequence[Run]) -> Sequence[Run]:
+    """Leave out what profiles other strategies on one rank, where a profile for DDP's schedule is given as well."""
+    kinds = {run.info.run_id: run.info.workload.kind for run in profile_runs(runs) if run.info.workload is not None}
+    if not any(follows_ddp(kind, 1) for kind in kinds.values()):
+        return runs
+    return [
+        run
+        for run in runs
+        if run.world_size > 1 or run.info.workload is None or follows_ddp(run.info.workload.kind, run.world_size)
+    ]
 
 
 def check_ddp(runs: Sequence[Run]) -> None:
@@ -118,11 +132,16 @@ def _profiles(runs: Sequence[Run], drift: float) -> Repeats:
 
 
 def _single_rank(profiles: Repeats) -> SingleRank:
+    """Return one rank's step and its parts, stretched to add up to it as those of N ranks are (`draw_computation`)."""
     update_s = profiles.mean(lambda run: median(step.optimizer_s for step in run.counted_steps()))
     backward_s = profiles.mean(lambda run: median(step.exchange_s for step in run.counted_steps()))
+    before_s = profiles.mean(
+        lambda run: median(step.step_s - step.exchange_s - step.optimizer_s for step in run.counted_steps())
+    )
+    stretch = profiles.step_s / (before_s + backward_s + update_s)
     gradients = profiles.typical.gradients
     tail_s = 0.0 if gradients is None else copy_share(gradients) * backward_s
-    return SingleRank(step_s=profiles.step_s, update_s=update_s, tail_s=tail_s)
+    return SingleRank(step_s=profiles.step_s, update_s=stretch * update_s, tail_s=stretch * tail_s)
 
 
 def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel], world_size: int, drift: float) -> StepInputs:

@@ -201,7 +201,7 @@ def _assumptions(inputs: StepInputs, kind: ScalingKind, disturbed: str | None) -
             f"add what ranks cost each other on one machine: {_compute_only(inputs)}"
         )
     if inputs.extrapolated:
-        notes.append(f"no bench on {inputs.world_size} ranks; the wire is carried over by its {inputs.cost.form}")
+        notes.append(f"no bench on {inputs.world_size} ranks; the wire is carried over by {inputs.cost.form}")
         notes += [*inputs.cost.doubts, *_doubtful_sizes(inputs)]
     if inputs.drift >= TOLD_DRIFT:
         notes.append(f"the machine's pace drifts by {inputs.drift:.0%} within these runs, and intervals are wider for it")

@@ -76,7 +76,10 @@ def _answered(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: A
 
 
 def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
-    gathered = gather(ddp_runs(runs), [world_size])
+    plain = ddp_runs(runs)
+    if sharded_runs(runs) and not select(plain, kind="train"):
+        raise UnusableData("the runs given are sharded, and DDP's step is told from one that is not; name one on one rank")
+    gathered = gather(plain, [world_size])
     (inputs,) = gathered.at
     known = estimate(inputs)
     memory, memory_cannot = None, "no sharded run on one rank among those given tells what the optimizer keeps"

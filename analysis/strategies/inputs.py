@@ -81,6 +81,7 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int) -> S
         raise UnusableData("no bench run among those given; run commprof bench all_gather --nproc N, and reduce_scatter")
     hosts = min(benches, key=lambda run: abs(run.world_size - world_size)).info
     wires = {}
+    _check_benched(runs, num_shards, num_replicas)
     if num_shards > 1:
         wires["gather"] = _wire(runs, "gather", num_shards, on_cpu=hosts.on_cpu)
         wires["reduce"] = _wire(runs, "reduce", num_shards, on_cpu=hosts.on_cpu)
@@ -99,7 +100,7 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int) -> S
         shares_cores=profile.info.oversubscribed or slowdown > 1,
         profile=str(profile.path),
         drift=drift_of(runs),
-        notes=tuple(_notes(profile, wires, slowdown)),
+        notes=(*_unsharded(num_shards, num_replicas), *_notes(profile, wires, slowdown)),
     )
 
 
@@ -136,12 +137,21 @@ def _profile(runs: Sequence[Run], world_size: int, num_shards: int) -> Run:
     return alone[-1]
 
 
+def _check_benched(runs: Sequence[Run], num_shards: int, num_replicas: int) -> None:
+    """Raise UnusableData that names every collective that nobody benched, so that all can be made up for at once."""
+    needed = [("all_gather", num_shards), ("reduce_scatter", num_shards), ("all_reduce", num_replicas)]
+    missing = [(op, n) for op, n in needed if n > 1 and not fit_op_costs(runs, op)]
+    if missing:
+        names = " and no ".join(op for op, _ in missing)
+        commands = " and ".join(f"commprof bench {op} --nproc {n}" for op, n in missing)
+        raise UnusableData(f"no float32 {names} was benched; run {commands}")
+
+
 def _wire(runs: Sequence[Run], what: str, num_ranks: int, *, on_cpu: bool) -> Wire:
-    """Return a collective's cost among so many ranks; raise UnusableData where nothing tells it."""
+    """Return a benched collective's cost among so many ranks; raise UnusableData where it cannot be carried over to them."""
     op = _OP_NAMES[what]
     costs = fit_op_costs(runs, op)
-    if not costs:
-        raise UnusableData(f"no float32 {op} was benched; run commprof bench {op} --nproc {num_ranks}")
+    assert costs
     rng = np.random.default_rng(num_ranks)
     if num_ranks in costs:
         cost = costs[num_ranks]
@@ -153,6 +163,10 @@ def _wire(runs: Sequence[Run], what: str, num_ranks: int, *, on_cpu: bool) -> Wi
         )
     cost = carry_cost(list(costs.values()), num_ranks)
     return Wire(cost=cost, ratios=cost_ratios(cost, (), rng), extrapolated=True)
+
+
+def _unsharded(num_shards: int, num_replicas: int) -> list[str]:
+    return [f"{num_replicas} copies leave one shard each, so nothing is sharded"] if num_shards == 1 else []
 
 
 def _notes(profile: Run, wires: dict[str, Wire], slowdown: float) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from commprof.analysis.step.decided import DISTURBED
 from commprof.analysis.strategies.results import STRATEGY_NAMES, Choice, StrategyAnswer
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Words
 from commprof.commbench.units import format_bytes, format_seconds
@@ -10,43 +11,62 @@ _COLUMNS = (
     Column(name="ranks", width=5, before="", key=True),
     Column(name="strategy", width=8, left=True, key=True),
     Column(name="shards", width=6),
-    Column(name="step", width=8),
-    Column(name="90 % interval", width=20),
-    Column(name="exposed", width=8),
-    Column(name="a rank's memory", width=15),
-    Column(name="", width=9, left=True),
+    Column(name="step", width=7),
+    Column(name="90 % interval", width=17),
+    Column(name="exposed", width=7),
+    Column(name="memory", width=9),
+    Column(name="", width=7, left=True),
 )
 
 
-def choice_sheet(choices: Sequence[Choice]) -> list[Block]:
-    """Lay out every strategy at each world size, then the reasons."""
-    blocks: list[Block] = [Words(verdict(choice), "", "  ", "strong") for choice in choices]
-    rows = [_row(choice, answer) for choice in choices for answer in choice.answers if not answer.cannot]
+def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False) -> list[Block]:
+    """Lay out every strategy at each world size, then the reasons; of `disturbed` runs none is called the fastest."""
+    blocks: list[Block] = [Words(verdict(choice, disturbed=disturbed), "", "  ", "strong") for choice in choices]
+    rows = [
+        _row(choice, answer, named=_names_fastest(choice) and not disturbed)
+        for choice in choices
+        for answer in choice.answers
+        if not answer.cannot
+    ]
     if rows:
-        blocks += [GAP, Table(columns=_COLUMNS, rows=rows)]
+        blocks += [GAP, Table(columns=_COLUMNS, rows=rows), Words("memory: at most on a rank")]
     blocks += [GAP, *(block for choice in choices for block in _reasons(choice))]
     named = dict.fromkeys(answer.strategy for choice in choices for answer in choice.answers if not answer.cannot)
-    return [*blocks, GAP, *(Words(STRATEGY_NAMES[own], f"{own}: ", "  ") for own in named)]
+    legend = [Words(STRATEGY_NAMES[own], f"{own}: ", "  ") for own in named]
+    return [*blocks, GAP, *legend] if legend else blocks
 
 
-def verdict(choice: Choice) -> str:
-    """Name the fastest strategy that fits, and those within noise of it."""
+def verdict(choice: Choice, *, disturbed: bool = False) -> str:
+    """Name the fastest strategy that fits, and those within noise of it; or say why none can be called that."""
     n = choice.world_size
+    told = [answer for answer in choice.answers if not answer.cannot]
     if choice.fastest is None:
-        fitting = [answer for answer in choice.answers if not answer.cannot]
-        why = "none of them fits" if fitting else "none of them can be told"
+        why = "none of them fits" if told else "none of them can be told"
         return f"{n} ranks: no strategy is chosen, because {why}"
+    fastest = next(answer for answer in told if answer.strategy == choice.fastest)
+    if not _names_fastest(choice):
+        assert fastest.step_s is not None
+        alone = f"{n} ranks: a step of {choice.fastest} takes {format_seconds(fastest.step_s)}"
+        alone += ", as far as disturbed runs can tell" if disturbed else ""
+        return alone if len(choice.answers) == 1 else f"{alone}; of the others nothing can be told, so no fastest is named"
+    if disturbed:
+        return f"{n} ranks: which strategy is the fastest cannot be told: {DISTURBED} ({choice.fastest} predicted)"
+    first = f"{n} ranks: {choice.fastest} is the fastest" + ("" if len(told) == len(choice.answers) else " that can be told")
     if choice.within_noise:
-        return f"{n} ranks: {choice.fastest} is the fastest, within noise of {', '.join(choice.within_noise)}"
-    others = [own for own in choice.answers if own.strategy != choice.fastest and not own.cannot and own.fits is not False]
-    return f"{n} ranks: {choice.fastest} is the fastest" + ("" if others else ", the only one that can be told and may fit")
+        return f"{first}, within noise of {', '.join(choice.within_noise)}"
+    rivals = [own for own in told if own is not fastest and own.fits is not False]
+    return first if rivals else f"{first}, the only one that {'fits' if fastest.fits else 'may fit'}"
 
 
-def _row(choice: Choice, answer: StrategyAnswer) -> Row:
+def _names_fastest(choice: Choice) -> bool:
+    """Whether there is anything that the fastest is faster than."""
+    return choice.fastest is not None and sum(not answer.cannot for answer in choice.answers) > 1
+
+
+def _row(choice: Choice, answer: StrategyAnswer, *, named: bool) -> Row:
     assert answer.step_s is not None and answer.interval_s is not None and answer.exposed_s is not None
-    chosen = answer.strategy == choice.fastest
-    memory = "cannot be told" if answer.memory is None else format_bytes(answer.memory.total)
-    told = "does not fit" if answer.fits is False else "fastest" if chosen else ""
+    chosen = named and answer.strategy == choice.fastest
+    told = "too big" if answer.fits is False else "fastest" if chosen else ""
     return Row(
         (
             str(choice.world_size),
@@ -55,7 +75,7 @@ def _row(choice: Choice, answer: StrategyAnswer) -> Row:
             format_seconds(answer.step_s),
             f"{format_seconds(answer.interval_s.low)} - {format_seconds(answer.interval_s.high)}",
             format_seconds(answer.exposed_s),
-            memory,
+            "unknown" if answer.memory is None else format_bytes(answer.memory.total),
             Cell(told, "bad" if answer.fits is False else "good"),
         )
     )

@@ -84,6 +84,8 @@ def header(run: RunInfo) -> str:
         f"[{printable(rank.pci_bus_id or 'host')}] {printable(rank.device_name)}"
         for rank in run.ranks
     ]
+    if len({rank.hostname for rank in run.ranks}) == 1:
+        lines.append("# one host: these links lie inside it, and nothing here tells of a network")
     return "\n".join(lines)
 
 

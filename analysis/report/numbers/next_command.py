@@ -23,7 +23,7 @@ def next_command(material: Material, decision: Decision) -> str:
     """Return the command, and in a few words what for."""
     profiles = profile_runs(material.runs)
     if not profiles:
-        return f"{_A_PROFILE}: the profile of one rank that a prediction starts from"
+        return f"{_A_PROFILE}: the profile of one rank that a prediction starts from; then commprof report @train-n1 @bench-n2"
     if material.disturbed is not None or material.contradicted or material.unpredicted is not None:
         return f"{_again(material, profiles[-1])}: the same on a quiet machine"
     if material.predicted is None:

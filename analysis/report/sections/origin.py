@@ -13,6 +13,7 @@ from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.evidence.repeats import repeats_of
 from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.training_kind import KIND_NAMES
 from commprof.commbench.records.types import RunInfo
 from commprof.commbench.units import format_bytes
 
@@ -227,10 +228,18 @@ def _workload_facts(info: RunInfo) -> Iterator[tuple[str, str]]:
     if work is None:
         return
     yield "Training", f"{work.experiment}: {work.num_parameters:,} parameters, {format_bytes(work.gradient_bytes)} of gradients"
+    if work.kind not in (None, "none"):
+        yield "Strategy", KIND_NAMES[work.kind]
     if work.scaling == "weak":
         yield "Scaling", f"weak: {work.samples_per_rank} samples per rank and step at every world size"
     else:
         yield "Scaling", f"strong: {work.samples_per_rank * info.world_size} samples per step, shared by the ranks"
+    if work.precision != "float32":
+        yield "Precision", work.precision
+    if work.accumulation > 1:
+        yield "Accumulation", f"{work.accumulation} micro-batches per step"
+    if work.communication_hook != "none":
+        yield "Communication hook", work.communication_hook
     if work.sequence_length is not None:
         yield "Sequence length", f"{work.sequence_length} tokens"
     if work.whole_buckets:

@@ -34,7 +34,7 @@ def strategy_section(material: Material) -> Section | None:
         name="strategies",
         title="Sharding strategies",
         sentences=(
-            *(f"{verdict(choice)}." for choice in choices),
+            *(f"{verdict(choice, disturbed=material.disturbed is not None)}." for choice in choices),
             "A unit is a module that was sharded by itself: its parameters are gathered before it computes, its gradients are "
             "reduced behind its backward.",
         ),
@@ -60,10 +60,15 @@ def _pictures(told: list[tuple[Choice, StrategyAnswer]], sources: tuple[str, ...
             figure=unit_figure(answer.exchanges, answer.step_s),
             alt=f"When each unit of {name} gathers and reduces; the step takes {format_seconds(answer.step_s)}, "
             f"{format_seconds(answer.exposed_s)} of it exposed communication.",
-            caption=f"Medians, as predicted; {STRATEGY_NAMES[answer.strategy]}. {'; '.join(answer.assumptions)}.",
+            caption=f"Medians, as predicted; {STRATEGY_NAMES[answer.strategy]}. {_sentence(answer.assumptions)}",
             sources=sources,
         ),
     )
+
+
+def _sentence(assumptions: tuple[str, ...]) -> str:
+    words = "; ".join(assumptions)
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _table(told: list[tuple[Choice, StrategyAnswer]]) -> Table:

@@ -31,6 +31,7 @@ from commprof.analysis.report.sides.sides import (
     shared_curves,
     sides_of,
 )
+from commprof.analysis.runs.disturbance import disturbance_text
 from commprof.analysis.runs.load import Run
 from commprof.commbench.records.rundir import now_utc, write_text
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
@@ -120,11 +121,13 @@ def _six_lines(sides: Sequence[Side], reason: str) -> SixLines:
     apart, _ = differences(sides)
     told = [*_steps_told(sides), *_wires_told(sides)]
     warned = sum(len(warnings(side.material)) for side in sides)
+    others = disturbance_text([run for side in sides for run in side.material.runs])
     alone = f"is told of one side alone: commprof report {shlex.quote(str(sides[0].path))}"
     return SixLines(
         verdict=f"no one answer, for these are not pooled: {reason}. {' '.join(told)}".strip(),
         why=f"They differ in {', '.join(apart)}." if apart else "Nothing that was recorded of their set-up differs.",
-        how_sure="Ratios reach between the ends of both medians' 95 % intervals."
+        how_sure=(f"{others} " if others is not None else "")
+        + "Ratios reach between the ends of both medians' 95 % intervals."
         + (f" Read with care: {warned} {'warning' if warned == 1 else 'warnings'} below." if warned else ""),
         cost=f"{alone}.",
         change=f"{alone}.",

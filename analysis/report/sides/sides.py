@@ -19,6 +19,7 @@ from commprof.analysis.study.below import loose_experiments
 from commprof.analysis.study.experiment import cells_of, is_grid
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info
+from commprof.commbench.records.training_kind import KIND_NAMES
 
 LETTERS = "ABCDEF"
 _MOST_GROUPS = 3  # of runs that belong together, to be named
@@ -136,7 +137,7 @@ def common_sizes(curves: Sequence[WireCurve]) -> list[int]:
 
 
 def _twice(left: Sequence[Run], right: Sequence[Run], together: Sequence[Run]) -> str | None:
-    """Say what both folders answer: two benches alone, or trainings on other machines."""
+    """Say what both folders answer: two benches alone, or trainings on other machines or shared out in other ways."""
     if all(run.info.kind == "bench" for run in together):
         for one, other in _pairs(left, right):
             return f"{one.path} and {other.path} are both benches on {one.world_size} ranks"
@@ -144,6 +145,8 @@ def _twice(left: Sequence[Run], right: Sequence[Run], together: Sequence[Run]) -
     for one, other in _pairs(*training):
         if _machine(one) != _machine(other):
             return f"{one.path} and {other.path} ran the same training on different machines"
+        if one.world_size > 1 and _strategy(one) != _strategy(other):
+            return f"{one.path} ran as {_strategy(one)} and {other.path} as {_strategy(other)} on {one.world_size} ranks"
     return None
 
 
@@ -153,6 +156,12 @@ def _pairs(left: Sequence[Run], right: Sequence[Run]) -> Iterator[tuple[Run, Run
 
 def _machine(run: Run) -> tuple[int, int, frozenset[str]]:
     return run.info.num_nodes, run.info.cores_per_node, frozenset(rank.device_name for rank in run.info.ranks)
+
+
+def _strategy(run: Run) -> str:
+    """Name how ranks share the work; DDP in records that are older than the name."""
+    work = run.info.workload
+    return KIND_NAMES["ddp" if work is None or work.kind is None else work.kind]
 
 
 def _grid(path: Path) -> bool:

@@ -60,6 +60,9 @@ def test_every_default_is_in_the_help(name: str) -> None:
 def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benhc"]) == 2
     assert "did you mean bench?" in capsys.readouterr().err
+    for name in ("latest", "@train-n1"):
+        assert main([name]) == 2
+        assert f"it names a run, which a verb reads: commprof report {name}" in capsys.readouterr().err
     assert main([]) == 2
 
 

@@ -17,7 +17,7 @@ from commprof.commbench.machine.facts import ENVIRONMENT_FILE, TelemetrySample
 from commprof.commbench.records.rundir import RecordWriter, write_document
 from tests.factory import step, write_measurements, write_training_run
 from tests.paper_study import study, verdict
-from tests.report_runs import add_train, report
+from tests.report_runs import WORKLOAD, add_train, report
 from tests.unit.analysis.health.machines import host
 from tests.unit.analysis.health.test_check import sweep
 from tests.unit.analysis.health.test_run_health import bent, evidence
@@ -103,6 +103,23 @@ def test_check_and_the_report_say_so_before_anything_else(tmp_path: Path, capsys
     said = "This machine was disturbed: during train other processes kept up to 1.0 of its 2 cores busy."
     assert said in report(train).text
     assert "This machine was disturbed" not in report(add_train(tmp_path / "calm", 2, 0.1)).text
+
+
+def test_sides_and_what_was_used_say_so_in_80_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    busy = samples(*[(0.5, 0.5)] * 5)
+    long = [f"{name}-with-a-name-as-long-as-those-of-real-runs" for name in ("one", "two", "other")]
+    first, second = (str(add_surroundings(add_train(tmp_path / name, 2, 0.1), busy)) for name in long[:2])
+    other = str(add_train(tmp_path / long[2], 2, 0.1, workload=replace(WORKLOAD, num_parameters=7)))
+    assert main(["report", first, other]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"How sure: This machine was disturbed: during {long[0]} other processes kept" in told
+    assert main(["report", "one-with-a-name-as-long-as-those-of-real-runs", Path(second).name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("Used: ") for line in lines)
+    assert max(map(len, lines)) <= 80
 
 
 def test_no_cause_is_named_of_a_study_that_others_disturbed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

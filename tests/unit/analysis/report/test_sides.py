@@ -56,6 +56,28 @@ def test_what_belongs_together_is_pooled(tmp_path: Path) -> None:
     assert why_apart([runs[0], runs[0]]) is None
 
 
+def test_trainings_shared_out_in_other_ways_are_not_one_training(tmp_path: Path) -> None:
+    """Sharded and not on as many ranks: side by side, and the strategy is what differs; on one rank both are profiles."""
+    plain = add_train(tmp_path / "plain", 2, 0.1, workload=replace(WORKLOAD, kind="ddp"))
+    sharded = add_train(tmp_path / "sharded", 2, 0.125, workload=replace(WORKLOAD, kind="fsdp2"))
+    reason = why_apart([plain, sharded])
+    assert reason is not None and reason.endswith("sharded as FSDP2 on 2 ranks") and "plain ran as DDP and" in reason
+    page = Page(write_comparison([plain, sharded], reason, tmp_path / "page.html").page)
+    assert "They differ in Strategy." in page.text
+    assert page.row("Strategy DDP FSDP2")
+    one = add_train(tmp_path / "one", 1, 0.1, workload=replace(WORKLOAD, kind="none"))
+    assert why_apart([one, add_train(tmp_path / "shards", 1, 0.1, workload=replace(WORKLOAD, kind="fsdp2"))]) is None
+
+
+def test_what_a_training_sends_is_among_what_differs(tmp_path: Path) -> None:
+    own = replace(WORKLOAD, precision="bf16", accumulation=4, communication_hook="bf16")
+    sides = sides_of([add_train(tmp_path / "a", 2, 0.1), add_train(tmp_path / "b", 2, 0.1, workload=own)], "")
+    apart, _ = differences(sides)
+    assert apart["Precision"] == ("-", "bf16")
+    assert apart["Accumulation"] == ("-", "4 micro-batches per step")
+    assert apart["Communication hook"] == ("-", "bf16")
+
+
 def test_other_machines_and_two_studies_stand_apart(tmp_path: Path) -> None:
     devices = tuple(RankInfo(rank=r, local_rank=r, hostname="node-b", device_name="Xeon") for r in range(2))
     here, there = add_train(tmp_path / "here", 2, 0.1), add_train(tmp_path / "there", 2, 0.2, ranks=devices)

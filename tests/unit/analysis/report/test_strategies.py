@@ -13,7 +13,7 @@ def test_a_sharded_run_brings_its_strategies_and_its_units(tmp_path: Path) -> No
     paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)]
     section = strategy_section(gather(paths))
     assert section is not None
-    assert section.sentences[0] == "4 ranks: zero2 is the fastest."
+    assert section.sentences[0] == "4 ranks: zero2 is the fastest that can be told."
     assert [row[1] for row in section.tables[0].rows] == ["fsdp", "zero2"]
     assert [words.split(" cannot")[0] for words in section.remarks] == ["ddp on 4 ranks", "hsdp on 4 ranks"]
     (picture,) = section.pictures

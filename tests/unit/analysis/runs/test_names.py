@@ -87,6 +87,12 @@ def test_what_is_gone_on_with_is_the_newest_that_ended_early() -> None:
         named("@train", ended_early=True)
 
 
+def test_a_run_that_only_failed_may_be_named(here: Path) -> None:
+    place(here / "runs" / "day6-bench-n8", day=6, world_size=8, status="failed")
+    with pytest.raises(BadInput, match="runs/day6-bench-n8 is failed, name it to take it anyway; commprof ls"):
+        named("@bench-n8")
+
+
 @pytest.mark.usefixtures("here")
 def test_newer_runs_that_are_passed_over_are_named() -> None:
     run = run_named("@bench-n2", find_runs(Path("runs")))

@@ -1,6 +1,7 @@
 """`commprof predict` with something changed: on paper, and at the door."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,28 @@ def test_changed_steps_worked_out_on_paper(
     assert found.samples == samples
     assert found.speedup == pytest.approx(2 * compute_s / (compute_s + exposed_s), rel=1e-3)  # one rank set alike
     assert found.step_now_s == pytest.approx(0.103 + tail_s(8 * MIB), rel=1e-3)
+
+
+def test_n_ranks_never_give_more_than_n_where_medians_of_parts_do_not_add_up(tmp_path: Path) -> None:
+    """In each step another part is long: medians of parts sum to 13 ms of a step of 38, and 2 ranks share the rest alike."""
+    parts = [(0.03, 0.005, 0.003), (0.005, 0.03, 0.003), (0.005, 0.005, 0.023)] * 7
+    steps = [
+        replace(step(i, forward_s=forward_s, backward_s=backward_s), data_s=0.0, optimizer_s=update_s, step_s=0.038)
+        for i, (forward_s, backward_s, update_s) in enumerate(parts)
+    ]
+    gradients = timeline([("all", MIB, 0.005)], backward_s=0.005)
+    folders = [
+        write_training_run(tmp_path / "profile", steps, gradients=gradients),
+        write_bench_run(tmp_path / "bench", 1e-6, 1e12),
+    ]
+    for setting in (Setting(), Setting(accumulation=8), Setting(batch=4), Setting(model=0.5)):
+        (found,) = what_if(gather(load_runs(folders)), setting)
+        assert found.speedup == pytest.approx(2, rel=1e-3)
+
+
+def test_a_wire_carried_over_is_named_in_a_sentence(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", *map(str, folders), "-n", "4"]) == 0
+    assert "the wire is carried over by a ring, 2(p-1) alpha" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_verb_answers_and_keeps_nothing(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

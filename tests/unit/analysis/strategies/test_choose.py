@@ -12,6 +12,7 @@ from commprof.analysis.strategies.results import Choice, Strategy, StrategyAnswe
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.factory import step, timeline, workload, write_training_run
+from tests.unit.analysis.health.test_disturbance import add_surroundings, samples
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
     COLD_COPY_S,
@@ -71,7 +72,7 @@ def test_a_sharded_step_from_one_rank_and_the_benches_of_its_collectives(tmp_pat
     assert all(
         own.interval_s is not None and own.interval_s.low < (own.step_s or 0) < own.interval_s.high for own in (fsdp, zero2)
     )
-    assert "no finished single-rank training run" in answer(choice, "ddp").cannot
+    assert "DDP's step is told from one that is not" in answer(choice, "ddp").cannot
     assert choice.fastest == "zero2"
 
 
@@ -170,11 +171,67 @@ def test_the_verb_says_it_in_a_table_and_in_json(tmp_path: Path, capsys: pytest.
     assert [own["strategy"] for own in choice["answers"]] == ["fsdp"]
 
 
+def test_what_is_told_fits_a_terminal_and_does_not_overstate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One strategy told of two is not the fastest; a plain step is not told from a sharded one; 80 columns hold all."""
+    words = [str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)), str(write_benches(tmp_path / "b4", 4))]
+    assert main(["predict", *words, "--strategy", "fsdp,ddp", "--memory", "1K"]) == 0
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= 80
+    assert "too big" in told
+    assert "the runs given are sharded, and DDP's step is told from one that is not" in " ".join(told.split())
+    assert main(["predict", *words, "--strategy", "fsdp,ddp"]) == 0
+    told = capsys.readouterr().out
+    assert "is the fastest" not in told
+    assert "of the others nothing can be told" in " ".join(told.split())
+
+
+def test_a_sharded_profile_beside_a_plain_one_leaves_the_plain_prediction_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alone it is refused, for DDP's schedule is not its own; and a bench of another collective is not called no bench."""
+    words = [str(plain(tmp_path / "plain")), str(write_benches(tmp_path / "b4", 4))]
+    sharded = str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S))
+    for out in ([], [sharded]):
+        assert main(["predict", *words, *out, "--json"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert json.loads(first)["predictions"][-1]["step_s"] == json.loads(second)["predictions"][-1]["step_s"]
+    assert main(["predict", words[1], sharded]) == 2
+    assert "commprof predict --strategy fsdp tells sharded steps" in capsys.readouterr().err
+    assert main(["predict", words[0], str(write_benches(tmp_path / "gathers", 2, ["all_gather"]))]) == 2
+    assert "no float32 all_reduce was benched in those given" in capsys.readouterr().err
+
+
+def test_copies_on_every_rank_are_said_to_shard_nothing(tmp_path: Path) -> None:
+    paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b2", 2)]
+    assert "2 copies leave one shard each, so nothing is sharded" in answer(chosen(paths, 2), "hsdp").assumptions
+
+
+def test_all_that_is_to_be_benched_is_named_at_once(tmp_path: Path) -> None:
+    paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b2", 2, ["all_reduce"])]
+    assert answer(chosen(paths, 2), "fsdp").cannot == (
+        "no float32 all_gather and no reduce_scatter was benched; run commprof bench all_gather --nproc 2 and commprof bench "
+        "reduce_scatter --nproc 2"
+    )
+
+
+def test_of_disturbed_runs_no_strategy_is_the_fastest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
+    add_surroundings(one, samples(*[(0.5, 0.5)] * 5))
+    assert main(["predict", str(one), str(write_benches(tmp_path / "b4", 4)), "--strategy", "fsdp,zero2"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.startswith("This machine was disturbed: during one other processes kept")
+    assert "which strategy is the fastest cannot be told: other processes disturbed these runs (zero2 predicted)" in told
+    assert main(["predict", str(one), str(tmp_path / "b4"), "--strategy", "fsdp"]) == 0
+    assert "as far as disturbed runs can tell" in " ".join(capsys.readouterr().out.split())
+
+
 def test_advice_compares_strategies_where_a_sharded_run_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(path) for path in (plain(tmp_path / "plain"), write_benches(tmp_path / "b4", 4))]
     assert main(["advise", *words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["strategies"] == []
     words.append(str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)))
+    assert main(["advise", *words[1:]]) == 2
+    assert "only sharded trainings among those given" in capsys.readouterr().err
     assert main(["advise", *words]) == 0
     assert "hsdp on 4 ranks cannot be told, because no all_gather was benched on 2 ranks" in " ".join(
         capsys.readouterr().out.split()
@@ -189,6 +246,7 @@ def test_advice_compares_strategies_where_a_sharded_run_is_given(tmp_path: Path,
         (["--no-prefetch"], "--no-prefetch goes with --strategy"),
         (["--strategy", "fsdp", "--batch", "2"], "leave out what changes them"),
         (["--strategy", "hsdp", "--replicas", "1"], "one is fsdp"),
+        (["--strategy", "fsdp", "--replicas", "4"], "--replicas 4 is hsdp's"),
         (["--strategy", "fsdp", "--out", "x.json"], "--out keeps a prediction"),
     ],
 )

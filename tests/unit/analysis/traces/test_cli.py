@@ -90,6 +90,10 @@ def test_hostile_names_are_harmless(tmp_path: Path, capsys: pytest.CaptureFixtur
         (lambda path: None, "does not exist"),
         (lambda path: (path.mkdir(), (path / "1.json").write_text("[")), "1.json holds no timed event"),
         (lambda path: (path.mkdir(), (path / "run.json").write_text("{}")), "is a run without traces"),
+        (
+            lambda path: ((path / "train-n2" / "traces").mkdir(parents=True), (path / "run.json").write_text("{}")),
+            "x.json/train-n2",
+        ),
     ],
 )
 def test_one_line_for_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str], make: object, message: str) -> None:

@@ -6,10 +6,10 @@ import pytest
 
 from commprof.commbench.links import copies as links
 from commprof.commbench.links.copies import connection
-from commprof.commbench.links.table import copy_row, describe_slowest, matrices, slowest_link
+from commprof.commbench.links.table import copy_row, describe_slowest, header, matrices, slowest_link
 from commprof.commbench.machine.nvml import read_gpus
 from commprof.commbench.records.types import LinkMeasurement
-from tests.factory import message
+from tests.factory import message, run_info
 from tests.fake_nvml import A100_LINK, Card, FakeNvml
 
 STEADY = [0.98, 0.99, 1.0, 1.0, 1.0, 1.0, 1.0, 1.01, 1.02, 1.03]
@@ -49,6 +49,13 @@ def test_no_link_stands_out_of_the_spread(slow: dict[tuple[int, int], float], wh
     assert slowest is not None
     assert not slowest.stands_out, why
     assert describe_slowest(slowest, latency=False).startswith("# no link stands out: the slowest is rank")
+
+
+def test_links_inside_one_host_say_that_no_network_was_measured() -> None:
+    said = "nothing here tells of a network"
+    ranks = run_info("links", world_size=2).ranks
+    assert said in header(run_info("links", world_size=2, ranks=ranks))
+    assert said not in header(run_info("links", world_size=2, ranks=(ranks[0], replace(ranks[1], hostname="other"))))
 
 
 def test_samples_that_spread_widely_hide_a_small_difference() -> None:
