@@ -319,6 +319,13 @@ def test_a_law_counted_from_the_smallest_row_is_that_from_one_rank(scaling: Scal
     assert "Gustafson" not in found
 
 
+def test_rows_that_rise_too_steeply_to_be_followed_are_not_followed() -> None:
+    one = Series(name="", measure="step_s", values={161: 0.5, 162: 5.0}, interconnect="nvlink")
+    (told_of,) = extrapolate(one, [782], scaling="weak").predictions
+    assert told_of.value is None
+    assert "over 1,000,000 times the smallest row's cost" in told_of.notes[-1]
+
+
 sizes = st.integers(1, 600)
 
 
