@@ -18,6 +18,7 @@ from commprof.analysis.scaling.speedup import ScalingKind
 
 USUAL_NODE = 8  # ranks, where nothing tells
 _MOST_GROWTH = 1_000_000  # of a rank's cost, beyond which rows are noise or mistyped
+_MOST_LOG = 600.0  # of an interval's end, which a float still holds
 _TRIED = 5  # doublings from the largest row to the farthest of published series
 
 
@@ -38,10 +39,10 @@ class Relative:
         cost, single = self.growth.at(world_size), self.series.cost(self.base, self.scaling)
         band = GROWTH_BANDS[cost.reach]
         logs = [cost.log_cost + z * cost.unit for z in (0.0, band.low, band.high)]
-        if max(logs) - math.log(single) > math.log(_MOST_GROWTH):
+        if logs[0] - math.log(single) > math.log(_MOST_GROWTH):
             steep = f"withheld (its rows grow so steeply that it would be over {_MOST_GROWTH:,} times the smallest row's cost)"
             return withheld(world_size, measured, (*self._doubts(), f"{steep}; {MEASURE}"))
-        costs = [math.exp(each) for each in logs]
+        costs = [math.exp(min(each, _MOST_LOG)) for each in logs]
         value, *ends = (self.series.at_cost(each, world_size, self.scaling) for each in costs)
         growing = costs[0] / single
         return Extrapolated(
