@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from commprof.commbench.display.sheet import Sheet
 
 _CANNOT_ERASE = ("dumb", "unknown")
-_ERASE = "\r\x1b[K"
+_ERASE = "\r\x1b[K\x1b[?25h"  # and shows the cursor, which a process that was killed while it drew left hidden
 
 
 def is_terminal(stream: IO[str]) -> bool:
