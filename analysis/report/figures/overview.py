@@ -21,9 +21,9 @@ from commprof.analysis.report.figures.canvas import (
     new_axes,
     styled,
 )
-from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.report.numbers.plain_text import shortened
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.runs.load import select
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.results import Prediction

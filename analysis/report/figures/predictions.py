@@ -34,6 +34,7 @@ from commprof.analysis.report.figures.canvas import (
     time_unit,
 )
 from commprof.analysis.report.numbers.data import Anatomy, WireCurve
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import Outcome
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.scaling.speedup import work_s
@@ -179,10 +180,6 @@ def error_figure(measured: Sequence[Outcome]) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("predicted step / measured step - 1 (%)")
     return legend_above(figure, columns=4)
-
-
-def ranks(world_size: int) -> str:
-    return "1 rank" if world_size == 1 else f"{world_size} ranks"
 
 
 def rate_tick(bytes_per_s: float) -> str:

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from commprof.analysis.report.figures.canvas import SERIES, legend_above, new_axes, styled, time_unit
 from commprof.analysis.report.figures.learning import apart
-from commprof.analysis.report.figures.predictions import ranks
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.runs.load import Run
 from commprof.commbench.records.rundir import read_records
 from commprof.commbench.records.training import EvaluationMeasurement

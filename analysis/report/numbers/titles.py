@@ -37,3 +37,8 @@ def _listed(sizes: list[int], word: str) -> str:
     *most, last = map(str, sizes)
     told = f"{', '.join(most)} {word} {last}" if most else last
     return told if word == "or" else f"{told} {'rank' if sizes == [1] else 'ranks'}"
+
+
+def ranks(world_size: int) -> str:
+    """Return the number with its noun."""
+    return "1 rank" if world_size == 1 else f"{world_size} ranks"

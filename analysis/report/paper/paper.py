@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commprof.analysis.advice.results import Budget
-from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import Material, cell_material, gather
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import laws
 from commprof.analysis.report.page.html import Picture, Report, Section, Table
 from commprof.analysis.report.sections.build import build_report

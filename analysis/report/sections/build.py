@@ -7,6 +7,7 @@ from commprof.analysis.advice.results import Budget
 from commprof.analysis.report.figures.canvas import styled
 from commprof.analysis.report.numbers.data import Material, cell_material, gather
 from commprof.analysis.report.numbers.titles import answer_of, title_of
+from commprof.analysis.report.numbers.weakening import warnings
 from commprof.analysis.report.page.document import Results
 from commprof.analysis.report.page.html import Report, Section, render
 from commprof.analysis.report.page.place import default_page, home_of
@@ -16,7 +17,7 @@ from commprof.analysis.report.sections.headline import headline, verdict_sources
 from commprof.analysis.report.sections.health import health_section
 from commprof.analysis.report.sections.links import link_section
 from commprof.analysis.report.sections.measured import anatomy_section, wire_section
-from commprof.analysis.report.sections.origin import environment_section, file_section, ledger, warnings
+from commprof.analysis.report.sections.origin import environment_section, file_section, ledger
 from commprof.analysis.report.sections.predicted import (
     bucket_section,
     change_section,

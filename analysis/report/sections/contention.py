@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from statistics import median
 
-from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import Material
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Section, Table
 from commprof.analysis.runs.load import Run
 from commprof.commbench.units import format_bytes, format_seconds

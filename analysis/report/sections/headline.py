@@ -1,6 +1,5 @@
 """The one number at the top of a report, with the interval in which it lies: the same kind as in the six lines under it."""
 
-from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import (
     Material,
     anatomies,
@@ -11,6 +10,7 @@ from commprof.analysis.report.numbers.data import (
     wire_curves,
 )
 from commprof.analysis.report.numbers.decided import spoken_of
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import Outcome
 from commprof.analysis.report.page.html import Headline, between
 from commprof.analysis.runs.load import Run

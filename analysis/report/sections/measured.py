@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from commprof.analysis.report.figures import predictions as plots
-from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import Anatomy, Material, WireCurve, anatomies, raw_files, wire_curves
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.runs.load import select
 from commprof.analysis.wire.results import CostModel

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from commprof.analysis.report.figures import predictions as plots
-from commprof.analysis.report.figures.predictions import MODELS, ranks
+from commprof.analysis.report.figures.predictions import MODELS
 from commprof.analysis.report.numbers.data import Material, count_steps, raw_files
 from commprof.analysis.report.numbers.decided import decision_of
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import laws
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.report.sections.assumptions import assumption_table

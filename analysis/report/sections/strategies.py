@@ -1,8 +1,8 @@
 """What a report says of sharding: each strategy's step and memory, and when the units' collectives are under way."""
 
-from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.figures.units import unit_figure
 from commprof.analysis.report.numbers.data import Material
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Picture, Section, Table
 from commprof.analysis.strategies.choose import Asked, choose
 from commprof.analysis.strategies.inputs import sharded_runs

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from statistics import mean
 
 from commprof.analysis.report.figures.learning import MAX_RUNS, Points, curve_figure, thinned
-from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import Material, samples_per_s
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.runs.load import Run, select
 from commprof.commbench.records.rundir import read_document, read_records

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from commprof.analysis.report.figures import predictions as plots
-from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.figures.waterfall import waterfall_figure
 from commprof.analysis.report.numbers.data import Material, count_steps, raw_files
 from commprof.analysis.report.numbers.decided import spoken_of
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import Outcome
 from commprof.analysis.report.numbers.waterfall import waterfall
 from commprof.analysis.report.page.html import Picture, Table

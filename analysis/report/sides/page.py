@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.data import WireCurve, busbw_at, raw_files, samples_per_s
 from commprof.analysis.report.numbers.six_lines import SixLines
+from commprof.analysis.report.numbers.titles import ranks
+from commprof.analysis.report.numbers.weakening import warnings
 from commprof.analysis.report.page.html import Headline, Report, Section, render
 from commprof.analysis.report.page.place import default_page
 from commprof.analysis.report.page.written import Written
 from commprof.analysis.report.sections.contention import contention_section
 from commprof.analysis.report.sections.health import health_section
 from commprof.analysis.report.sections.links import link_section
-from commprof.analysis.report.sections.origin import file_section, warnings
+from commprof.analysis.report.sections.origin import file_section
 from commprof.analysis.report.sections.predicted import bucket_section
 from commprof.analysis.report.sections.training import per_second, training_section
 from commprof.analysis.report.sides.sections import setup_section, step_section, wire_section

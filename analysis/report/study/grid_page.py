@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from commprof.analysis.report.figures.grid import speedup_over_rate
 from commprof.analysis.report.figures.predictions import MODELS as MODEL_NAMES
-from commprof.analysis.report.figures.predictions import ranks
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Cell as Entry
 from commprof.analysis.report.page.html import Link, Noted, Picture, Report, Section, Table, between
 from commprof.analysis.report.study.grid_verdict import grid_headline, grid_lines, shown_rate

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from commprof.analysis.report.figures.predictions import ranks
 from commprof.analysis.report.numbers.six_lines import SixLines
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import cause_and_cure, outcomes
 from commprof.analysis.report.page.html import Headline
 from commprof.analysis.study.grid import Grid, boundary_of

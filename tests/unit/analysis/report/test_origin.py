@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from commprof.analysis.report.numbers.data import gather
-from commprof.analysis.report.sections.origin import environment_section, warnings
+from commprof.analysis.report.numbers.weakening import warnings
+from commprof.analysis.report.sections.origin import environment_section
 from commprof.commbench.records.rundir import write_document
 from tests.report_runs import AFTER, WORKLOAD, add_bench, add_study, add_train, info, predictions, report
 

@@ -6,9 +6,9 @@ import pytest
 
 from commprof.analysis.report.numbers.data import Material, gather
 from commprof.analysis.report.numbers.six_lines import SixLines
+from commprof.analysis.report.numbers.weakening import warnings
 from commprof.analysis.report.page.words import MOST_LINES, as_text
 from commprof.analysis.report.sections.build import build_report, write_report
-from commprof.analysis.report.sections.origin import warnings
 from commprof.analysis.report.sections.six_lines import six_lines
 from commprof.cli import main
 from tests.factory import step, write_training_run

@@ -10,9 +10,9 @@ from commprof.analysis.report.numbers.data import gather
 from commprof.analysis.report.numbers.titles import answer_of, title_of
 from commprof.analysis.report.numbers.verdict import Outcome
 from commprof.analysis.report.numbers.waterfall import waterfall
+from commprof.analysis.report.numbers.weakening import warnings
 from commprof.analysis.report.page.html import inline_svg
 from commprof.analysis.report.page.marks import marks_of
-from commprof.analysis.report.sections.origin import warnings
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.step.results import Overhead
 from commprof.commbench.records.types import RankInfo

@@ -16,6 +16,7 @@ from commprof.analysis.wire.ceiling import line_rate
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import create_run, read_document
 from tests.factory import run_info, step, timeline, workload, write_bench_run, write_training_run
+from tests.finished_study import finished_study
 
 GRADIENT_BYTES = 4_000_000
 COMPUTE_S = 0.103  # factory.step
@@ -210,6 +211,14 @@ def test_a_stage_that_failed_is_named_on_the_page_with_the_reason(tmp_path: Path
     _, page = write_study_report(root)
     assert "small-train-n2-100mbit has no result: no space left" in page.read_text()
     assert "mended since" not in page.read_text()
+
+
+def test_the_page_of_one_cell_names_a_stage_that_ended_before_it_had_a_run(tmp_path: Path) -> None:
+    root = finished_study(tmp_path / "study")
+    (root / "incomplete" / "small-train-n4-1").mkdir(parents=True)
+    (root / "incomplete" / "small-train-n4-1" / "why.txt").write_text("no <port> is free\n")
+    _, page = write_study_report(root)
+    assert "small-train-n4 has no result: no &lt;port&gt; is free." in page.read_text()
 
 
 def test_a_study_without_a_finished_run_has_nothing_to_report(tmp_path: Path) -> None:
