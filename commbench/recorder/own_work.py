@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import ParamSpec
 
+from commprof.commbench.errors import Interrupted
 from commprof.commbench.units import printable
 
 P = ParamSpec("P")
@@ -35,7 +36,7 @@ class OwnWork:
         try:
             work(*args, **kwargs)
         except Exception as error:
-            if self._let_go is None:
+            if self._let_go is None or isinstance(error, Interrupted):  # a signal asked the job to end, not this work
                 raise
             self.ended = True
             self._let_go(" ".join(f"{type(error).__name__}: {error}".split())[:300])
