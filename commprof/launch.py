@@ -30,7 +30,7 @@ from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunF
 from commprof.commbench.machine.processes import is_stopped
 from commprof.commbench.progress import TERMINAL_VARIABLE, terminal
 from commprof.commbench.ranks import keeper
-from commprof.commbench.ranks.stopping import STOPPING, child_dies_with, raise_when_stopped, stopped_by
+from commprof.commbench.ranks.stopping import STOPPING, answering_later, child_dies_with, raise_when_stopped, stopped_by
 from commprof.commbench.records.ownership import MARK_VARIABLE, belongs_to, take
 from commprof.commbench.records.rundir import RUN_FILE, finish_run, new_run_path, read_info
 from commprof.commbench.records.types import RunKind, RunStatus
@@ -106,8 +106,9 @@ def launch(
         heard.stopped = True
         reason = str(error) or stopped_by(signal.SIGINT)
         _stop(child, signal.SIGINT if isinstance(error, KeyboardInterrupt) else error.signum or signal.SIGTERM)
-        if not _is_interrupted(run):  # the ranks' own words say how to go on
-            _mark(run, mark, "interrupted", reason)
+        with answering_later():
+            if not _is_interrupted(run):  # the ranks' own words say how to go on
+                _mark(run, mark, "interrupted", reason)
         raise
     except BaseException:
         _stop(child, signal.SIGTERM)

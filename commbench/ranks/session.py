@@ -18,7 +18,7 @@ from commprof.commbench.machine.telemetry import telemetry, telemetry_file
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.rollcall import RollCall
 from commprof.commbench.ranks.runtime import barrier, broadcast_text, gather_text, naming_lost_ranks, pci_bus_id
-from commprof.commbench.ranks.stopping import raise_when_stopped
+from commprof.commbench.ranks.stopping import answering_later, raise_when_stopped
 from commprof.commbench.records.ownership import Ownership, belongs_to, own_mark
 from commprof.commbench.records.rundir import (
     create_owned_run,
@@ -128,15 +128,18 @@ def marked_unless_well(run: OwnRun) -> Iterator[None]:
     """Write down what went wrong in the block, on any rank; the run is free then."""
     try:
         yield
-    except (KeyboardInterrupt, Interrupted) as error:
-        _mark(run, "interrupted", str(error) or "stopped by SIGINT")
-        raise
-    except CommprofError as error:
-        _mark(run, "failed", str(error))
-        raise
     except BaseException as error:
-        _mark(run, "failed", f"rank {run.rank}: {type(error).__name__}: {error}"[:1000])
+        with answering_later():  # a scheduler's signal comes to each process, and once more from each launcher above it
+            _mark(run, *_how_it_ended(error, run.rank))
         raise
+
+
+def _how_it_ended(error: BaseException, rank: int) -> tuple[RunStatus, str]:
+    if isinstance(error, KeyboardInterrupt | Interrupted):
+        return "interrupted", str(error) or "stopped by SIGINT"
+    if isinstance(error, CommprofError):
+        return "failed", str(error)
+    return "failed", f"rank {rank}: {type(error).__name__}: {error}"[:1000]
 
 
 def _describe_hosts(path: Path, context: RankContext, device: torch.device) -> None:

@@ -46,7 +46,10 @@ def stopped_by(signum: int) -> str:
 
 @contextmanager
 def answering_later() -> Iterator[None]:
-    """Let the block finish before SIGINT, SIGTERM and SIGHUP are answered, each once; for the main thread."""
+    """Let the block finish before SIGINT, SIGTERM and SIGHUP are answered, each once. Other threads than the main hear none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     came: dict[int, None] = {}
     own = [(signum, signal.signal(signum, lambda number, _: came.setdefault(number))) for signum in STOPPING]
     try:
