@@ -32,6 +32,7 @@ from commprof.commbench.ranks.launched import expand_hosts, tasks_per_node
 from commprof.commbench.records.masking import masked
 from commprof.commbench.records.reading import decode, name_of
 from commprof.commbench.records.rundir import read_records
+from commprof.commbench.records.sharding import ShardedSpan, ShardedUnit, ShardingTimeline
 from commprof.commbench.records.training import (
     EvaluationMeasurement,
     GradientTimeline,
@@ -112,6 +113,7 @@ def _records(folder: Path) -> Iterator[Target]:
         (StepMeasurement, step(3)),
         (PaceProbe, PaceProbe(step=8, work="12 products", samples_s=(0.01, 0.02))),
         (GradientTimeline, timeline([("w", 8, 0.01), ("b", 4, 0.02)], 0.06)),
+        (ShardingTimeline, _sharding()),
         (EvaluationMeasurement, EvaluationMeasurement(step=1, epoch=1, loss=1.0, accuracy=0.5, num_samples=10, elapsed_s=1.0)),
         (TrainingSummary, SUMMARY),
         (
@@ -127,6 +129,24 @@ def _records(folder: Path) -> Iterator[Target]:
         yield Target(name=f"record {name_of(kind)}", seeds=tuple(_forms(record)), read=partial(_record, kind))
     lines = b"".join(msgspec.json.encode(step(number)) + b"\n" for number in range(3))
     yield Target(name="lines of records", seeds=(lines,), read=partial(_lines, folder / "x.jsonl"), every=16)
+
+
+def _sharding() -> ShardingTimeline:
+    unit = ShardedUnit(
+        name="layers.0",
+        num_bytes=64,
+        num_tensors=2,
+        gather_bytes=64,
+        gather_dtype="float32",
+        reduce_bytes=64,
+        reduce_dtype="float32",
+        resharded=True,
+    )
+    spans = tuple(
+        ShardedSpan(until=until, unit=place, gathers=place == 0, samples_s=(1e-3, 2e-3))
+        for until, place in (("before", None), ("gather_landed", 0), ("ready", 0), ("ended", None))
+    )
+    return ShardingTimeline(rank=0, num_shards=2, num_replicas=1, num_steps=2, num_others=0, units=(unit,), spans=spans)
 
 
 def _forms(record: object) -> Iterator[bytes]:
