@@ -22,7 +22,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 # What is repeated is bounded, and a name begins where a word does: a long text takes no longer than it is.
 _USER = re.compile(
-    r"(?<=://)(?:[^\s/?#'\"]{0,1024}@|"  # what stands before the host
+    r"(?<=://)(?:(?:[^\s/?#'\"]{0,1024}@)+|"  # what stands before the host
     r"[^\s/@:'\"]{0,256}:(?!//|\d+(?:[/?#'\"\s]|$))(?:(?!://)[^\s'\"]){0,1024}@)"  # a password with a slash in it
 )
 _NAME = r"(?<![\w.-])(?P<name>-{0,2}[A-Za-z_][\w.-]{0,127})"

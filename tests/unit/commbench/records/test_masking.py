@@ -167,3 +167,9 @@ def test_a_long_text_takes_no_longer_than_it_is(part: str) -> None:
 )
 def test_names_decide_by_words(name: str, secret: bool) -> None:
     assert is_secret(name) is secret
+
+
+def test_what_stands_before_a_host_is_hidden_whole_however_long_it_is() -> None:
+    hidden = masked("url=https://" + "u:p@h" * 3000 + "/path")
+    assert hidden == "url=https://***@h/path"
+    assert masked(hidden) == hidden
