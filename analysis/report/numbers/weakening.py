@@ -129,16 +129,3 @@ def _doubts(material: Material) -> Iterator[str]:
         )
     if predicted.profile_run_id not in {run.info.run_id for run in material.runs}:
         yield f"The predictions were made from {predicted.profile_run_id}, which is not among the runs shown here."
-
-
-_KINDS = (
-    _failed_checks,
-    _other_devices,
-    _disagreeing,
-    _emulated,
-    _shared_cores,
-    _drifting,
-    _unfinished,
-    _without_result,
-    _doubts,
-)
