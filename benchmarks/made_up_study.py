@@ -4,11 +4,12 @@ For example reports that look the same on every machine, and for looking at page
 own, the prediction before the runs that check it; they differ from it as real runs do, by their pace and by their wire's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from commprof.analysis.step.ddp import assign_buckets, simulate
 from commprof.analysis.study.predictions import write_predictions
@@ -87,21 +88,27 @@ def _info(machine: Machine, kind: RunKind, ranks: int, run_id: str, workload: Wo
 
 
 def _add_bench(path: Path, machine: Machine, ranks: int, rng: np.random.Generator) -> None:
-    create_run(path, _info(machine, "bench", ranks, path.name))
+    times = {2**k: machine.transfer_s(2**k, ranks) * rng.lognormal(0, 0.04, SAMPLES) for k in range(8, 27)}
+    write_bench(path, _info(machine, "bench", ranks, path.name), times, apart=1.04)
+
+
+def write_bench(path: Path, info: RunInfo, times: Mapping[int, NDArray[np.float64]], *, apart: float) -> None:
+    """Write a bench of float32 all-reduces: samples in seconds by size in bytes, of the fastest rank; the slowest takes `apart`
+    times as long."""
+    create_run(path, info)
     with RecordWriter(path / "collectives.jsonl") as writer:
-        for size in (2**k for k in range(8, 27)):
-            times = machine.transfer_s(size, ranks) * rng.lognormal(0, 0.04, SAMPLES)
+        for size, fastest_s in times.items():
             writer.append(
                 CollectiveMeasurement(
                     op="all_reduce",
                     dtype="float32",
                     message_bytes=size,
-                    world_size=ranks,
+                    world_size=info.world_size,
                     mode="isolated",
                     in_place=True,
                     warmup_iterations=5,
-                    slowest_rank_s=tuple((times * 1.04).tolist()),
-                    fastest_rank_s=tuple(times.tolist()),
+                    slowest_rank_s=tuple((fastest_s * apart).tolist()),
+                    fastest_rank_s=tuple(fastest_s.tolist()),
                     timer="made up",
                     num_wrong=0,
                 )

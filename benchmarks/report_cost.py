@@ -21,6 +21,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.machine import describe_machine
+from benchmarks.made_up_study import write_bench
 from benchmarks.processes import run_together
 from benchmarks.startup import SCRIPT
 from benchmarks.trace_growth import Costs, measure
@@ -30,7 +31,6 @@ from commprof.commbench.records.rundir import RecordWriter, create_run, write_do
 from commprof.commbench.records.training import BucketTiming, GradientTimeline, ParameterTiming, StepMeasurement
 from commprof.commbench.records.types import (
     SCHEMA_VERSION,
-    CollectiveMeasurement,
     RankInfo,
     RunInfo,
     RunKind,
@@ -99,25 +99,8 @@ def _info(kind: RunKind, ranks: int, run_id: str, wire: str | None = None, workl
 
 
 def _add_bench(path: Path, ranks: int, wire: str, rng: np.random.Generator) -> None:
-    create_run(path, _info("bench", ranks, path.name, wire))
-    with RecordWriter(path / "collectives.jsonl") as writer:
-        for size in (2**k for k in range(3, 27)):
-            times = _transfer_s(size, ranks, wire) * rng.lognormal(0, 0.05, _SAMPLES)
-            writer.append(
-                CollectiveMeasurement(
-                    op="all_reduce",
-                    dtype="float32",
-                    message_bytes=size,
-                    world_size=ranks,
-                    mode="isolated",
-                    in_place=True,
-                    warmup_iterations=5,
-                    slowest_rank_s=tuple((times * 1.05).tolist()),
-                    fastest_rank_s=tuple(times.tolist()),
-                    timer="made up",
-                    num_wrong=0,
-                )
-            )
+    times = {2**k: _transfer_s(2**k, ranks, wire) * rng.lognormal(0, 0.05, _SAMPLES) for k in range(3, 27)}
+    write_bench(path, _info("bench", ranks, path.name, wire), times, apart=1.05)
 
 
 def _add_training(path: Path, model: str, ranks: int, wire: str | None, sent_s: float | None, rng: np.random.Generator) -> None:
