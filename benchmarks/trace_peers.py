@@ -42,8 +42,9 @@ from TraceLens import NcclAnalyser, TreePerfAnalyzer
 def collectives():
     try:
         table = NcclAnalyser([sys.argv[1]], 1).build_df_long()
-    except Exception:
-        return []  # a trace without collectives is an error there
+    except Exception as error:  # a trace without collectives is one there, of no type of its own
+        print('no collectives:', repr(error), file=sys.stderr)
+        return []
     if "In msg size (MB)" not in table:
         return []
     table = table[table["In msg size (MB)"].notna()]
