@@ -31,7 +31,6 @@ SHAPES = (constant, ring_bandwidth, further_ranks)
 _NOISE = 0.005  # of eps: half a percent of a step, and a twentieth of the overhead
 _NOISE_SHARE = 0.05
 _JUMP_NOISE = 0.01
-_LEAST = 0.002  # of eps: the shares may bend where there is next to no overhead, too
 ROOT_COMPLEXES = (4, 8)  # ranks on one root complex of usual servers
 
 

@@ -15,7 +15,7 @@ and of the whole step: fetched (the batch is there), passes (between forward and
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -35,7 +35,6 @@ Mark = Literal[
     "reduce_begun", "reduce_filled", "reduce_sent", "reduce_landed", "reduced", "kept", "gather_sent", "gather_landed",
     "fetched", "passes", "passed", "updated", "ended",
 ]  # fmt: skip
-MARKS: tuple[Mark, ...] = get_args(Mark)
 UNITS_FILE = "units.json"
 _MAX_UNITS, _MAX_SPANS = 100_000, 2_000_000
 
