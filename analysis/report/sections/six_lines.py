@@ -58,8 +58,10 @@ def _how_sure(material: Material, decision: Decision, num_warnings: int) -> list
 
 def _checked(own: Candidate, apart: str) -> str:
     """Say whether what was measured lies in the prediction's interval, then in which part it parted from it (`apart`)."""
-    if own.interval is None or own.speedup is None:
+    if own.predicted is None or own.speedup is None:
         return f"{own.world_size} was measured, and not predicted."
+    if own.interval is None:
+        return f"{own.world_size} was measured, and predicted without an interval: too disturbed to give one."
     if own.interval.low <= own.speedup <= own.interval.high:
         return f"{own.world_size} was measured, inside its interval.{apart}"
     side = "below" if own.speedup < own.interval.low else "above"

@@ -1,5 +1,6 @@
 """The six lines: the same on the page, in the terminal, for a chat; and what they do not say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from commprof.analysis.report.numbers.six_lines import SixLines
 from commprof.analysis.report.numbers.weakening import warnings
 from commprof.analysis.report.page.words import MOST_LINES, as_text
 from commprof.analysis.report.sections.build import build_report, write_report
-from commprof.analysis.report.sections.six_lines import six_lines
+from commprof.analysis.report.sections.six_lines import _checked, six_lines
+from commprof.analysis.scaling.decision import Candidate
 from commprof.cli import main
 from tests.factory import step, write_training_run
 from tests.paper_study import study
@@ -182,3 +184,10 @@ def test_costs_are_refused_where_there_is_no_one_cost(tmp_path: Path, capsys: py
     assert main(["report", *sides, "--price", "1"]) == 2
     assert "have no one cost" in capsys.readouterr().err
     assert said(*sides, capsys=capsys)[0].startswith("Verdict: no one answer, for these are not pooled:")
+
+
+def test_a_prediction_without_an_interval_is_told_from_none() -> None:
+    """Where the machine's pace jumped about a prediction has no interval, but the first line gives its value."""
+    candidate = Candidate(world_size=2, speedup=0.97, within=None, predicted=1.03, interval=None, measured=True)
+    assert _checked(candidate, "") == "2 was measured, and predicted without an interval: too disturbed to give one."
+    assert _checked(replace(candidate, predicted=None), "") == "2 was measured, and not predicted."
