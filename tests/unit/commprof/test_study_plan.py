@@ -194,6 +194,15 @@ def test_a_step_is_tried_with_the_model_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("half_a_second")
+def test_a_dry_run_and_a_studys_first_line_say_the_same(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, "bench: {seconds: 40}\nworld_sizes: [1, 2]"), ())
+    plan = make_plan(study)
+    told = plan_table(study, plan, tmp_path / "runs").splitlines()[-1]
+    assert told.startswith("about 2 minutes in ")
+    assert TimeLeft(study).words(plan.stages) == "about 2 minutes"
+
+
+@pytest.mark.usefixtures("half_a_second")
 def test_the_time_left_follows_what_the_stages_really_took(tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, "bench: {seconds: 33.5}"), ())
     (bench, *_) = make_plan(study).wires  # 33.5 s, and to start 3 s, and 1.5 s a rank and core
