@@ -1,12 +1,15 @@
 """At what pace does the machine compute, whatever is trained? A fixed piece of work, timed before, between and after the steps.
 
-    work       60 products of 256 x 256 in float32 on the host, 400 of 1024 x 1024 on a GPU: about 50 ms
+    work       on the host, five times: 8 products of 256 x 256, which stay in a core's caches, and a copy of 32 MiB, which does
+               not, each about half the time: a neighbour may slow either; on a GPU 80 products of 1024 x 1024
     when       before the first step, after steps 8, 16, 32, 64 and so on of the run, and after the last
 
 Never inside a step, nor where torch.profiler watches. It draws no random numbers, and on a GPU it is only queued: its times are
 read when the next probe is taken. A long run spends little on it, 8 probes in its first 500 steps.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,39 @@ import torch
 from commprof.commbench.records.rundir import RecordWriter
 from commprof.commbench.records.training import PaceProbe, pace_file
 from commprof.commbench.timing import Clock
+from commprof.commbench.units import format_bytes
 
-_SIZES_AND_PRODUCTS = {"cpu": (256, 12), "cuda": (1024, 80)}
 _SAMPLES = 5
 _FIRST = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What a sample takes: products of square matrices, and a copy of so many bytes."""
+
+    size: int
+    products: int
+    copied_bytes: int = 0
+
+    @property
+    def told(self) -> str:
+        copied = f" and a copy of {format_bytes(self.copied_bytes)}" if self.copied_bytes else ""
+        return f"{self.products} products of {self.size} x {self.size}{copied}"
+
+    def on(self, device: torch.device) -> Callable[[], None]:
+        """Return the work of a sample, its memory in place."""
+        left, right, out = (torch.ones(self.size, self.size, device=device, dtype=torch.float32) for _ in range(3))
+        source, target = (torch.zeros(self.copied_bytes, device=device, dtype=torch.uint8) for _ in range(2))
+
+        def sample() -> None:
+            for _ in range(self.products):
+                torch.mm(left, right, out=out)
+            target.copy_(source)
+
+        return sample
+
+
+_WORK = {"cpu": _Work(size=256, products=8, copied_bytes=32 * 2**20), "cuda": _Work(size=1024, products=80)}
 
 
 class PaceRecorder:
@@ -36,18 +68,17 @@ class PaceRecorder:
 
     def take(self, step: int) -> None:
         """Do the work now, before this step of the training; once a step."""
-        if self._device.type not in _SIZES_AND_PRODUCTS or step == self._last:
+        work = _WORK.get(self._device.type)
+        if work is None or step == self._last:
             return
         self._last = step
         self.read()
-        size, products = _SIZES_AND_PRODUCTS[self._device.type]
-        left, right, out = (torch.ones(size, size, device=self._device, dtype=torch.float32) for _ in range(3))
         with torch.no_grad():
-            torch.mm(left, right, out=out)  # what a first call costs is no pace
+            sample = work.on(self._device)
+            sample()  # what a first call costs is no pace
             marks = [self._clock.mark()]
             for _ in range(_SAMPLES):
-                for _ in range(products):
-                    torch.mm(left, right, out=out)
+                sample()
                 marks.append(self._clock.mark())
         self._pending = step, marks
         if not self._clock.runs_behind:
@@ -58,10 +89,9 @@ class PaceRecorder:
         if self._pending is None:
             return
         (step, marks), self._pending = self._pending, None
-        size, products = _SIZES_AND_PRODUCTS[self._device.type]
         times = tuple(self._clock.seconds(start, end) for start, end in pairwise(marks))
         self._clock.release(marks)
         if min(times) <= 0:  # a clock that does not run tells no pace
             return
         with RecordWriter(self._path) as writer:
-            writer.append(PaceProbe(step=step, work=f"{products} products of {size} x {size}", samples_s=times))
+            writer.append(PaceProbe(step=step, work=_WORK[self._device.type].told, samples_s=times))

@@ -155,10 +155,10 @@ function drawSpeedups(now, changed, chosen, differs) {
   if (differs) parts.push(curve(now, 'stroke="var(--grey)" stroke-width="1.8" stroke-dasharray="6 4"'));
   parts.push(curve(changed, 'stroke="var(--blue)" stroke-width="1.8"'));
   for (const one of changed) {
-    const [at, span] = [x(one.world_size), one.span.speedup];
-    parts.push(line(at, y(span.low), at, y(span.high), 'stroke="var(--blue)" stroke-width="2"'));
+    const [at, span] = [x(one.world_size), one.span?.speedup];
+    if (span) parts.push(line(at, y(span.low), at, y(span.high), 'stroke="var(--blue)" stroke-width="2"'));
     const inside = one.spoken ? "var(--blue)" : "var(--page)";
-    const say = `${ranks(one.world_size)}: ${times(one.speedup)}, ${times(span.low)} to ${times(span.high)}${one.spoken ? "" : "; not measured there"}`;
+    const say = `${ranks(one.world_size)}: ${times(one.speedup)}${span ? `, ${times(span.low)} to ${times(span.high)}` : ", without an interval"}${one.spoken ? "" : "; not measured there"}`;
     parts.push(`<circle class="mark" data-say="${say}" cx="${fixed(at)}" cy="${fixed(y(one.speedup))}" r="${one.world_size === chosen ? 7 : 4.5}" fill="${inside}" stroke="var(--blue)" stroke-width="1.8"/>`);
   }
   for (const one of measured) {
@@ -247,8 +247,8 @@ function start(data) {
     show(setting);
     const span = after.span;
     control("number").textContent = times(after.speedup);
-    control("span").textContent = `${times(span.speedup.low)} to ${times(span.speedup.high)}`;
-    control("summary").textContent = `on ${ranks(setting.world_size)}: a step takes ${time(after.step_s)} (${time(span.step_s.low)} to ${time(span.step_s.high)}), `
+    control("span").textContent = span ? `${times(span.speedup.low)} to ${times(span.speedup.high)}` : "without an interval: too disturbed to give one";
+    control("summary").textContent = `on ${ranks(setting.world_size)}: a step takes ${time(after.step_s)}${span ? ` (${time(span.step_s.low)} to ${time(span.step_s.high)})` : ""}, `
       + `${time(after.exposed_s)} of it exposed, in ${after.buckets.length} bucket${after.buckets.length === 1 ? "" : "s"}.`
       + (differs ? ` As it is: ${times(before.speedup)}, ${time(before.step_s)}.` : "");
     const steps = [...(after.measured ? [["measured", after.measured]] : []), ["predicted", before], ...(differs ? [["changed", after]] : [])];

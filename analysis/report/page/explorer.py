@@ -24,9 +24,10 @@ from commprof.analysis.report.page.measured_step import MeasuredStep, measured_s
 from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.computation import last_ready_s
-from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Setting, buffers_s
+from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Setting, buffers_s, estimate
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import SingleRank, StepInputs
+from commprof.analysis.step.predict import too_disturbed
 from commprof.analysis.wire.cost import cost_s
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.training import GradientTimeline
@@ -61,7 +62,8 @@ class Place:
     """A world size: entry 0 of StepInputs, and some draws. `gradients` counts into the page's.
 
     `spoken`: the wire was measured there, on cores enough. `measured` is the run that checked it. `work_s` is what one rank
-    takes for the samples of a step, `work_update_s` the part of it that no batch lengthens.
+    takes for the samples of a step, `work_update_s` the part of it that no batch lengthens. `draws` are None where the machine
+    was too disturbed for an interval.
     """
 
     world_size: int
@@ -83,7 +85,7 @@ class Place:
     compute_rate: float
     comm_rate: float
     wait_s: float
-    draws: Draws
+    draws: Draws | None
     measured: MeasuredStep | None
 
 
@@ -240,7 +242,7 @@ def _place(
         busbw_bytes_per_s=inputs.cost.busbw_bytes_per_s,
         workers=inputs.workers,
         **asdict(inputs.contention.first),
-        draws=draws_of(inputs, smallest, largest),
+        draws=draws_of(inputs, smallest, largest) if too_disturbed(inputs, estimate(inputs)) is None else None,
         measured=measured,
     )
 

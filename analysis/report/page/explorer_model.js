@@ -15,9 +15,11 @@ function evaluate(data, setting) {
   return played(data, place, { ...place, ...AS_PREDICTED }, setting);
 }
 
-// The middle 90 % of the draws, the prediction inside: of the step in seconds, and of the speedup.
+// The middle 90 % of the draws, the prediction inside: of the step in seconds, and of the speedup. Null where runs were too
+// disturbed to give one.
 function intervals(data, setting, predicted) {
   const place = placeOf(data, setting);
+  if (!place.draws) return null;
   const drawn = place.draws.draws.map((draw) => played(data, place, draw, setting).step_s).sort((a, b) => a - b);
   const [low, high] = [Math.min(quantile(drawn, 0.05), predicted.step_s), Math.max(quantile(drawn, 0.95), predicted.step_s)];
   const workS = predicted.speedup * predicted.step_s;

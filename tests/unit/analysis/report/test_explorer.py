@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -256,3 +257,19 @@ def test_no_text_of_a_file_enters_the_data_and_the_page_runs_its_own_script_only
 def test_a_shared_out_batch_is_only_asked_of_sizes_that_were_run(tmp_path: Path) -> None:
     runs = load_runs(folders(study(tmp_path, "gloo", workload(scaling="strong"))))
     assert [place.world_size for place in page_data(runs, (2,)).places] == [2]
+
+
+@pytest.mark.processes
+def test_of_a_machine_too_disturbed_the_page_gives_no_interval_either(tmp_path: Path) -> None:
+    if chromium() is None:
+        pytest.skip("no Chromium; apt-get install chromium")
+    root = study(tmp_path / "study", "gloo", workload())
+    stretches = [step(i, forward_s=0.03 if i < 14 else 0.12) for i in range(20)]
+    given: dict[str, Any] = {"gradients": timeline(PARAMETERS, backward_s=0.08), "backend": "gloo", "cores": 4}
+    shutil.rmtree(root / "profile")
+    write_training_run(root / "profile", stretches, workload=workload(), **given)
+    assert {place.draws for place in page_data(load_runs(folders(root)), (2, 4)).places} == {None}
+    written = write_report(folders(root), tmp_path / "report.html").page
+    visited = visit(written, 'return document.querySelector("#what-if [role=status]").innerText;')
+    assert visited.console == ()
+    assert "without an interval: too disturbed to give one on 4 ranks: a step takes" in str(visited.value)

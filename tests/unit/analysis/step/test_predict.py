@@ -91,6 +91,7 @@ def test_half_precision_hooks_send_half_the_bytes(tmp_path: Path) -> None:
     write_bench_run(tmp_path / "bench", LATENCY_S, BANDWIDTH)
     predicted = by_model(predict_runs(load_runs([tmp_path / "profile", tmp_path / "bench"])))["schedule"]
     assert predicted.exposed_s == pytest.approx(LATENCY_S + 4 * MIB / BANDWIDTH, rel=1e-3)
+    assert any("the wire was benched in float32" in note for note in predicted.assumptions)
 
 
 def test_low_rank_gradients_are_not_priced_as_if_they_were_whole(tmp_path: Path) -> None:
