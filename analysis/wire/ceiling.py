@@ -64,7 +64,7 @@ def _ceiling(run: Run) -> Ceiling:
 
 def _emulated(name: str, num_nodes: int) -> Ceiling:
     wire = _wire(name)
-    if wire is None or len(wire.lines_bits_per_s) not in (1, max(num_nodes, len(wire.lines_bits_per_s))):
+    if wire is None or 1 < len(wire.lines_bits_per_s) < num_nodes:
         return Ceiling(bytes_per_s=None, reason=f"the name of the wire, {name}, does not tell its rate")
     limits = [] if wire.inside_bits_per_s is None else [wire.inside_bits_per_s]
     if num_nodes > 1:

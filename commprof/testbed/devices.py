@@ -52,7 +52,7 @@ def build(fabric: Fabric) -> None:
 def delete() -> None:
     """End what runs in the testbed's namespaces and delete them, and nothing else; nothing to delete is fine."""
     for name in namespaces():
-        _end_processes(name)
+        end_processes(name)
         ip("netns", "del", name)
     for folder in _ETC.glob("commprof-*"):
         if NAMESPACE.fullmatch(folder.name):
@@ -69,6 +69,16 @@ def namespaces() -> list[str]:
 def processes(namespace: str) -> tuple[int, ...]:
     """Return the ids of those running inside."""
     return tuple(int(word) for word in ip("netns", "pids", namespace).split())
+
+
+def end_processes(namespace: str) -> None:
+    """Ask the processes in a namespace to end, and kill those that have not ended within the grace."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        waiting = [pidfd for pid in processes(namespace) if (pidfd := _signal(pid, signum)) is not None]
+        deadline = time.monotonic() + _KILL_GRACE_S
+        for pidfd in waiting:
+            select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))  # readable once the process has ended
+            os.close(pidfd)
 
 
 def _add_host(fabric: Fabric, host: int) -> None:
@@ -105,16 +115,6 @@ def _add_namespace(fabric: Fabric, name: str) -> None:
     names = "".join(f"{host_address(host)} {hostname(host)}\n" for host in range(fabric.num_hosts))
     (_ETC / name).mkdir(parents=True, exist_ok=True)
     (_ETC / name / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
-
-
-def _end_processes(namespace: str) -> None:
-    """Ask the processes in a namespace to end, and kill those that have not ended within the grace."""
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        waiting = [pidfd for pid in processes(namespace) if (pidfd := _signal(pid, signum)) is not None]
-        deadline = time.monotonic() + _KILL_GRACE_S
-        for pidfd in waiting:
-            select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))  # readable once the process has ended
-            os.close(pidfd)
 
 
 def _signal(pid: int, signum: signal.Signals) -> int | None:

@@ -60,7 +60,7 @@ def checked_fabric(num_hosts: int, ranks_per_host: int, wire: Wire) -> Fabric:
     if inside is not None and ranks_per_host == 1:
         raise BadInput("--inside is the line between the ranks of one host; it needs --ranks-per-host 2 or more")
     if inside is not None and inside < max(lines):
-        raise BadInput("--inside is slower than a line of --rate, which its ranks could not fill; make it at least as fast")
+        raise BadInput("--inside is slower than a line of --rate, and what leaves a host passes it; make it at least as fast")
     return Fabric(num_hosts=num_hosts, ranks_per_host=ranks_per_host, wire=_with_one_name(wire))
 
 
