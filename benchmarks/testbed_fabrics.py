@@ -85,8 +85,9 @@ def lost() -> float:
     streams()
     words = ("tc", "-n", "commprof-switch", "-s", "-j", "qdisc", "show", "dev", "port1")
     shown: list[dict[str, Any]] = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=10).stdout)
-    (counted,) = [queue for queue in shown if queue["kind"] == "clsact"]
-    return float(counted["drops"] / counted["packets"] * 100)
+    counted = {queue["kind"]: queue for queue in shown}
+    dropped, arrived = counted["clsact"]["drops"], counted["tbf"]["packets"]
+    return float(dropped / (dropped + arrived) * 100)
 
 
 def _mb_per_s(gbit_per_s: float) -> float:

@@ -21,7 +21,7 @@ import msgspec
 from commprof.commbench.errors import BadInput
 from commprof.commbench.machine.wire import Wire, parse_wire
 from commprof.testbed import devices
-from commprof.testbed.fabric import Fabric, checked_fabric, host_address, hostname, namespaces_of
+from commprof.testbed.fabric import SWITCH, Fabric, checked_fabric, host_address, hostname, namespaces_of
 from commprof.testbed.shaping import shape
 
 _LOCK = Path("/run/commprof-testbed.lock")
@@ -88,7 +88,10 @@ def read_fabric() -> Fabric:
         record = msgspec.json.decode(_RECORD.read_bytes(), type=_Record)
     except (FileNotFoundError, msgspec.DecodeError):
         raise BadInput("the testbed is half made, its maker was stopped; make it anew with commprof testbed up") from None
-    return checked_fabric(record.num_hosts, record.ranks_per_host, parse_wire(record.wire))
+    fabric = checked_fabric(record.num_hosts, record.ranks_per_host, parse_wire(record.wire))
+    if fabric.wire.delay_s and not devices.processes(SWITCH):
+        raise BadInput("the process that delays the testbed's frames has ended; make it anew with commprof testbed up")
+    return fabric
 
 
 def hosts() -> list[Host]:
