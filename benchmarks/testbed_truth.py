@@ -1,28 +1,32 @@
 """Does a bench find the wire that the testbed made, and what does starting ranks there cost?
 
-    make benchmark-testbed      about 6 minutes as root; results in docs/results/testbed-truth.md
+    make benchmark-testbed      about 15 minutes as root; results in docs/results/testbed-truth.md
 
-Two and four hosts at 0.2, 1 and 2.5 Gbit/s, the cells interleaved over the repeats: the fitted bus bandwidth beside the payload
-that the line carries (94.9 % of its rate). The launcher: a command that does nothing on four hosts, and a bench of one small
-message, which opens the process group, both timed from outside.
+Three tables, each under what it was measured with: `--tables lines` makes one anew and keeps the others as they are.
+
+Lines: two and four hosts at 0.2, 1 and 2.5 Gbit/s, the cells interleaved over the repeats: the fitted bus bandwidth beside the
+payload that the line carries (94.9 % of its rate). Fabrics: rows of testbed_fabrics.py. Starts: a command that does nothing on
+four hosts, and a bench of one small message, which opens the process group, both timed from outside.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
+from benchmarks.testbed_fabrics import fabric_table
 from commprof.analysis.runs.load import load_run
 from commprof.analysis.wire.benched import fit_costs
+from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.records.rundir import write_text
 from commprof.testbed import network as testbed
-from commprof.testbed.wire import parse_wire
 
 SCRIPT = str(Path(sys.executable).parent / "commprof")
 SIZES = {"200mbit": ("2M", "8M"), "1gbit": ("4M", "32M"), "2.5gbit": ("8M", "64M")}
@@ -63,8 +67,13 @@ def start_times(repeats: int) -> dict[str, list[float]]:
     return found
 
 
-def tables(busbw: dict[tuple[str, int], list[float]], starts: dict[str, list[float]]) -> Iterator[str]:
-    """Yield the two tables."""
+def line_table(repeats: int) -> Iterator[str]:
+    """Bench the cells, interleaved, and yield their table."""
+    busbw: dict[tuple[str, int], list[float]] = {cell: [] for cell in CELLS}
+    for repeat in range(repeats):
+        for cell in CELLS:
+            busbw[cell].append(fitted(*cell))
+            sys.stderr.write(f"repeat {repeat + 1}/{repeats} {cell[0]} on {cell[1]}: {busbw[cell][-1] / 1e6:.1f} MB/s\n")
     yield "| line | hosts | payload of the line | fitted busbw, median | error, median | range |"
     yield "|---|---|---|---|---|---|"
     for (rate, num_hosts), values in busbw.items():
@@ -74,32 +83,38 @@ def tables(busbw: dict[tuple[str, int], list[float]], starts: dict[str, list[flo
             f"| {rate} | {num_hosts} | {line / 1e6:.2f} MB/s | {median(values) / 1e6:.2f} MB/s | {median(errors):+.1%} | "
             f"{errors[0]:+.1%} to {errors[-1]:+.1%} |"
         )
-    yield ""
+
+
+def start_table(repeats: int) -> Iterator[str]:
     yield "| started on 4 hosts | median | range |"
     yield "|---|---|---|"
-    for name, values in starts.items():
+    for name, values in start_times(repeats).items():
         yield f"| {name} | {median(values):.2f} s | {min(values):.2f} to {max(values):.2f} s |"
+
+
+TABLES: dict[str, Callable[[int], Iterator[str]]] = {"lines": line_table, "fabrics": fabric_table, "starts": start_table}
+
+
+def sections_of(text: str) -> dict[str, str]:
+    """Return what stands under each heading of a results file."""
+    parts = re.split(r"^## (\w+)\n", text, flags=re.MULTILINE)[1:]
+    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="where the result goes")
-    parser.add_argument("--repeats", type=int, default=4, metavar="N", help="benches per cell (4)")
+    parser.add_argument("--repeats", type=int, default=4, metavar="N", help="measurements per row (4)")
+    parser.add_argument("--tables", nargs="+", choices=[*TABLES], default=[*TABLES], help="those to make anew (all)")
     args = parser.parse_args()
-    busbw: dict[tuple[str, int], list[float]] = {cell: [] for cell in CELLS}
-    for repeat in range(args.repeats):
-        for cell in CELLS:
-            busbw[cell].append(fitted(*cell))
-            sys.stderr.write(f"repeat {repeat + 1}/{args.repeats} {cell[0]} on {cell[1]}: {busbw[cell][-1] / 1e6:.1f} MB/s\n")
-    found = list(tables(busbw, start_times(args.repeats + 1)))
-    head = [
-        "# The testbed's wire, found again",
-        "",
-        describe_machine(),
-        f"- {args.repeats} benches a cell (make benchmark-testbed)",
-    ]
-    text = "\n".join([*head, "", *found]) + "\n"
-    write_text(args.out / "testbed-truth.md", text)
+    path = args.out / "testbed-truth.md"
+    found = sections_of(path.read_text()) if path.exists() else {}
+    for name in args.tables:
+        head = f"{describe_machine()}\n- {args.repeats} measurements a row (make benchmark-testbed)"
+        found[name] = "\n".join([head, "", *TABLES[name](args.repeats)])
+    bodies = [f"## {name}\n\n{found[name]}" for name in TABLES if name in found]
+    text = "\n\n".join(["# The testbed's wire, found again", *bodies]) + "\n"
+    write_text(path, text)
     sys.stdout.write(text)
 
 

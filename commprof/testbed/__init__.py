@@ -1,5 +1,5 @@
-"""A cluster whose wire is known: network namespaces on a bridge, each line with a rate and a delay.
+"""A cluster whose wire is known: network namespaces on a bridge, each line with a rate, a delay and a loss.
 
-In: a number of hosts and a wire. Out: ranks started one a host, and nothing left of it afterwards.
+In: hosts, ranks on each and a wire. Out: ranks started there, and nothing left of it afterwards.
 `cli` is `commprof testbed`. Called by study.
 """

@@ -1,5 +1,6 @@
 """A cluster that appears, works and goes without a trace, whatever happened to it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,12 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.machine.wire import parse_wire
+from commprof.testbed import devices
 from commprof.testbed import network as testbed
-from commprof.testbed.wire import parse_wire
 from tests.testbed.conftest import namespaces
 
 pytestmark = pytest.mark.testbed
@@ -39,12 +42,12 @@ def test_hosts_come_with_their_wire_and_go_without_a_trace() -> None:
     links = Path("/proc/net/dev").read_text().count(":")
     done = commprof("up", "--hosts", "3", "--rate", "200mbit")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[:5] for line in done.stdout.splitlines()[1:]] == [
-        [f"host{host}", f"10.77.0.{host + 1}", "200mbit", "23.73", "MB/s"] for host in range(3)
+    assert [line.split()[:6] for line in done.stdout.splitlines()[1:]] == [
+        [f"host{host}", f"10.77.0.{host + 1}", "1", "200mbit", "23.73", "MB/s"] for host in range(3)
     ]
     assert Path("/proc/net/dev").read_text().count(":") == links, "nothing is added to the machine's own network"
     assert commprof("rate", "2.5gbit").returncode == 0
-    assert {host.wire for host in testbed.hosts()} == {parse_wire("2.5gbit")}
+    assert testbed.read_fabric().wire == parse_wire("2.5gbit")
     assert commprof("down").returncode == 0
     assert not [name for name in namespaces() if name.startswith("commprof-")]
     assert not list(Path("/etc/netns").glob("commprof-*"))
@@ -60,7 +63,7 @@ def test_what_a_crash_left_is_removed_and_nothing_else() -> None:
     foreign.mkdir(parents=True)
     stuck = subprocess.Popen(["ip", "netns", "exec", "commprof-host7", "sh", "-c", "trap '' TERM; while :; do sleep 600; done"])
     try:
-        wait_until("the process to be inside", lambda: stuck.pid in testbed._processes("commprof-host7"))
+        wait_until("the process to be inside", lambda: stuck.pid in devices.processes("commprof-host7"))
         assert commprof("up", "--hosts", "2").returncode == 0
         assert stuck.wait(timeout=DEADLINE_S) == -signal.SIGKILL
         assert {name for name in namespaces() if name.startswith("commprof-host")} == {
@@ -114,15 +117,104 @@ def test_no_rank_outlives_the_command_that_started_it(signum: signal.Signals) ->
     wait_until("the ranks to be gone", lambda: running() == 0)
 
 
-def test_delay_is_there_where_the_kernel_can_or_refused_in_one_line() -> None:
-    done = commprof("up", "--hosts", "2", "--rate", "1gbit", "--delay", "2")
-    if done.returncode == 0:
-        assert testbed.hosts()[0].wire == parse_wire("1gbit", delay_s=0.002)
-        assert commprof("rate", "1gbit").returncode == 0
-        assert testbed.hosts()[0].wire == parse_wire("1gbit")
-    else:
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "no netem" in done.stderr
-        assert not [name for name in namespaces() if name.startswith("commprof-")], "half a testbed does not stay"
+def test_ranks_of_a_host_know_their_places_and_have_a_line_of_their_own_inside() -> None:
+    """One testbed for all of it: places and addresses, fewer ranks than there are, and what is refused."""
+    flags = (
+        "--hosts",
+        "3",
+        "--ranks-per-host",
+        "2",
+        "--rate",
+        "100mbit,50mbit,100mbit",
+        "--inside",
+        "1gbit",
+        "--spine",
+        "150mbit",
+    )
+    made = commprof("up", *flags)
+    assert made.returncode == 0, made.stderr
+    assert "the switch carries 150mbit of all hosts together, 1.67 times less than the lines bring" in made.stdout
+    assert "inside a host each rank sends and receives at 1gbit" in made.stdout
+    own = "echo $RANK/$WORLD_SIZE $LOCAL_RANK/$LOCAL_WORLD_SIZE $GROUP_RANK $(hostname) $(ip -br -4 addr show eth0)"
+    said = commprof("exec", "--hosts", "2", "--", "sh", "-c", own)
+    assert [" ".join(line.split()[:4]) for line in sorted(said.stdout.splitlines())] == [
+        *("0/4 0/2 0 host0", "1/4 1/2 0 host0", "2/4 0/2 1 host1", "3/4 1/2 1 host1")
+    ]
+    assert len({line.split()[-1] for line in said.stdout.splitlines()}) == 4
+    one = commprof("exec", "--ranks-per-host", "1", "--hosts", "1", "--", "sh", "-c", "echo $WORLD_SIZE $COMMPROF_WIRE")
+    assert one.stdout == "1 100mbit,50mbit,100mbit+inside1gbit+spine150mbit\n"
+    for words, why in (
+        (("exec", "--ranks-per-host", "3", "--", "true"), "the testbed's hosts have 2"),
+        (("rate", "1gbit"), "make it anew"),
+        (("rate", "1gbit,1gbit", "--inside", "2gbit"), "names 2 lines and there are 3 hosts"),
+    ):
+        refused = commprof(*words)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1) and why in refused.stderr
+    assert commprof("down").returncode == 0
+    assert not [name for name in namespaces() if name.startswith("commprof-")]
+
+
+def test_delay_and_loss_come_and_go_with_the_wire() -> None:
+    made = commprof("up", "--hosts", "2", "--rate", "20mbit", "--delay", "20ms", "--loss", "10%")
+    assert made.returncode == 0, made.stderr
+    done = commprof("exec", "--", sys.executable, "-m", "benchmarks.testbed_stream")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    (trip_s,) = [each["round_trip_s"] for each in found if "round_trip_s" in each]
+    assert 0.040 <= trip_s < 0.048
+    counted = {queue["kind"]: queue for queue in queues("port1")}
+    lost, arrived = counted["clsact"]["drops"], counted["tbf"]["packets"]
+    assert lost + arrived > 500 and 0.07 < lost / (lost + arrived) < 0.13
+    (delay_line,) = devices.processes("commprof-switch")
+    os.kill(delay_line, signal.SIGKILL)
+    wait_until("the delay line to be gone", lambda: not devices.processes("commprof-switch"))
+    assert "delays the testbed's frames has ended" in commprof("exec", "--", "true").stderr
+    assert commprof("up", "--hosts", "2", "--delay", "1").returncode == 0
+    assert testbed.read_fabric().wire == parse_wire("1gbit", delay_s=0.001)
+    assert commprof("rate", "1gbit").returncode == 0
+    assert testbed.read_fabric().wire == parse_wire("1gbit") and not devices.processes("commprof-switch")
+
+
+def queues(port: str) -> list[dict[str, Any]]:
+    shown = ("tc", "-n", "commprof-switch", "-s", "-j", "qdisc", "show", "dev", port)
+    found: list[dict[str, Any]] = json.loads(subprocess.run(shown, capture_output=True, check=True, timeout=10).stdout)
+    return found
+
+
+@pytest.mark.parametrize("num_namespaces", [1, 3, 7, 9, 10])
+def test_up_takes_what_a_killed_up_left_at_any_moment(num_namespaces: int) -> None:
+    """It is killed with all that it had started, once so many namespaces are there; the last has a delay line besides."""
+    flags = (
+        "--hosts",
+        "3",
+        "--ranks-per-host",
+        "2",
+        "--inside",
+        "10gbit",
+        "--spine",
+        "2gbit",
+        "--delay",
+        "1ms",
+        "--loss",
+        "1%",
+    )
+    up = subprocess.Popen([SCRIPT, "testbed", "up", *flags], start_new_session=True, stdout=subprocess.DEVNULL)
+    wait_until("its namespaces", lambda: len(devices.namespaces()) >= num_namespaces)
+    wait_until("its delay line", lambda: num_namespaces < 10 or bool(devices.processes("commprof-switch")))
+    os.killpg(up.pid, signal.SIGKILL)
+    assert up.wait(timeout=DEADLINE_S) == -signal.SIGKILL
+    half = commprof("exec", "--", "true")
+    assert (half.returncode == 2 and "the testbed is half made" in half.stderr) or num_namespaces == 10  # it may be whole
+    again = commprof("up", "--hosts", "2")
+    assert again.returncode == 0, again.stderr
+    whole = {"commprof-host0", "commprof-host1", "commprof-switch"}
+    assert {name for name in namespaces() if name.startswith("commprof-")} == whole
+    assert not delay_lines() and commprof("exec", "--", "true").returncode == 0
+
+
+def delay_lines() -> list[str]:
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True, timeout=10).stdout
+    return [line for line in found.splitlines() if "testbed.delay_line" in line]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +222,15 @@ def test_delay_is_there_where_the_kernel_can_or_refused_in_one_line() -> None:
     [
         (["up", "--hosts", "1"], "a testbed has 2 to 64 hosts"),
         (["up", "--rate", "fast"], "rate 'fast' is not a number"),
-        (["up", "--delay", "-1"], "below 0"),
+        (["up", "--rate", "1gbit,1gbit"], "names 2 lines and there are 4 hosts"),
+        (["up", "--ranks-per-host", "99"], "a host has 1 to 16 ranks"),
+        (["up", "--inside", "10gbit"], "needs --ranks-per-host 2 or more"),
+        (["up", "--ranks-per-host", "2", "--inside", "10mbit"], "--inside is slower than a line"),
+        (["up", "--spine", "2gb"], "rate '2gb' is not a number"),
+        (["up", "--delay", "5m"], "delay '5m' is not a number with us, ms or s"),
+        (["up", "--loss", "101%"], "from 0% to below 100%"),
+        (["up", "--loss=-1%"], "from 0% to below 100%"),
+        (["up", "--loss", "0.1"], "not a number with %"),
         (["up", "extra"], "takes no 'extra'"),
         (["rate"], "takes one rate"),
         (["exec"], "needs a command"),

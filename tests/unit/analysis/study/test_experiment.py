@@ -256,7 +256,18 @@ def test_where_computation_alone_takes_too_long_no_wire_helps() -> None:
     assert found.bits_per_s is None and not found.inside
 
 
-@pytest.mark.parametrize(("wire", "rate"), [("200mbit", 2e8), ("1gbit+500us", 1e9), (None, None), ("ethernet", None)])
+@pytest.mark.parametrize(
+    ("wire", "rate"),
+    [
+        ("200mbit", 2e8),
+        ("1gbit+500us", 1e9),
+        ("1gbit+inside10gbit", 1e9),
+        ("1gbit,2gbit", None),
+        ("1gbit+spine2gbit", None),
+        ("ethernet", None),
+        (None, None),
+    ],
+)
 def test_a_wires_rate_is_in_its_name(wire: str | None, rate: float | None) -> None:
     assert line_rate(wire) == rate
 
