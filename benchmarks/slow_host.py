@@ -1,0 +1,190 @@
+"""Does `commprof check` name the slow host from the pairs that `commprof links` measured?
+
+    make benchmark-slow-host     about 15 minutes as root, in pieces of MINUTES; results in docs/results/slow-host.md
+
+Each try: a testbed of eight hosts, one or two of which, drawn by its seed, send 10 to 50 % slower than the others; `links` on
+all of them, judged as `check` does. A try is right when exactly the slow hosts are named as senders and nobody as a receiver.
+As many tries in which no host is slow tell how often a healthy one is accused. Runs lie in runs/slow-host and are kept.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from benchmarks import slow_host_simulated
+from benchmarks.machine import describe_machine
+from benchmarks.processes import run_together
+from commprof.analysis.health.hosts import rates_by_place
+from commprof.analysis.health.slow_hosts import slow_hosts
+from commprof.analysis.runs.load import load_run
+from commprof.commbench.links.cli import VERB, links
+from commprof.commbench.records.rundir import read_info, write_text
+from commprof.testbed import network as testbed
+from commprof.testbed.wire import parse_wire
+
+SCRIPT = str(Path(sys.executable).parent / "commprof")
+NUM_HOSTS = 8
+RATE = "400mbit"
+SWEEP = ("-b", "1M", "-e", "1M", "-n", "8", "-w", "1")
+HEALTHY = 40
+SEEDS = range(2 * HEALTHY)
+START_S = 30.0
+WHAT = (
+    f"Eight hosts of the testbed on lines of {RATE}; in the first {HEALTHY} tries one or two of them, drawn by the seed, "
+    "send 10 to 50 % slower. `commprof links "
+    + " ".join(SWEEP)
+    + "`, judged as `commprof check` does. Right: the slow hosts named as "
+    "senders, all of them and nobody else."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """One try: the shares of the line that slow hosts have, and those that were named, by host."""
+
+    seed: int
+    slow: dict[str, float]
+    senders: dict[str, float]
+    receivers: dict[str, float]
+    routes: int
+    noise: float
+    seen_from: float
+    unknown: str | None
+
+    @property
+    def right(self) -> bool:
+        return set(self.senders) == set(self.slow) and not self.receivers
+
+    @property
+    def accused(self) -> set[str]:
+        """The healthy hosts that were named."""
+        return (set(self.senders) | set(self.receivers)) - set(self.slow)
+
+
+def drawn(seed: int) -> dict[str, float]:
+    """Return which hosts are slow in a try, and what share of the line each has: one or two by turns, none from HEALTHY on."""
+    if seed >= HEALTHY:
+        return {}
+    rng = random.Random(seed)
+    hosts = sorted(rng.sample(range(NUM_HOSTS), 1 + seed % 2))
+    return {f"host{host}": round(1 - rng.uniform(*slow_host_simulated.SLOWDOWNS), 3) for host in hosts}
+
+
+def measure(folder: Path, seeds: Sequence[int]) -> None:
+    """Be one rank: for each try set the own host's line and run `commprof links`, without starting Python anew each time."""
+    own, wire = int(os.environ["RANK"]), parse_wire(RATE)
+    first_port = int(os.environ["MASTER_PORT"])
+    parser = argparse.ArgumentParser()
+    VERB.add_arguments(parser)
+    for number, seed in enumerate(seeds):
+        share = drawn(seed).get(f"host{own}", 1.0)
+        testbed._shape(own, replace(wire, rate_bits_per_s=wire.rate_bits_per_s * share))
+        os.environ["MASTER_PORT"] = str(first_port + number)
+        args = parser.parse_args([*SWEEP, "--folder", str(folder / f"try-{seed:03d}")])
+        links(args)
+
+
+def judged(run: Path, seed: int) -> Try:
+    """Judge one run as `commprof check` does."""
+    loaded = load_run(run)
+    (rates,) = rates_by_place(loaded.pairs, loaded.info)
+    found = slow_hosts(rates)
+    return Try(
+        seed=seed,
+        slow=drawn(seed),
+        senders={half.host: half.share for half in found.halves if half.way == "sends"},
+        receivers={half.host: half.share for half in found.halves if half.way == "receives"},
+        routes=len(found.pairs),
+        noise=found.noise,
+        seen_from=found.seen_from,
+        unknown=found.unknown,
+    )
+
+
+def piece(folder: Path, seeds: Sequence[int], seconds: float) -> None:
+    """Measure as many of these tries as fit into so many seconds; runs that are broken off are removed."""
+    deadline_s, per_try_s = time.monotonic() + seconds, 12.0
+    chosen = list(seeds[: max(1, int((seconds - START_S) / per_try_s))])
+    command = [sys.executable, "-m", "benchmarks.slow_host", "--as-rank", str(folder), "--seeds", *map(str, chosen)]
+    with testbed.testbed(NUM_HOSTS, parse_wire(RATE)):
+        run_together([[SCRIPT, "testbed", "exec", "--", *command]], max(60.0, deadline_s - time.monotonic()))
+
+
+def results(tries: Sequence[Try]) -> str:
+    """Return the tables."""
+    slowed, healthy = [one for one in tries if one.slow], [one for one in tries if not one.slow]
+    lines = [
+        "| tries | right | a healthy host accused | pairs called slow | noise of a pair, median (range) |",
+        "|---|---|---|---|---|",
+    ]
+    kinds = [(f"{count} of {NUM_HOSTS} hosts slow", [one for one in slowed if len(one.slow) == count]) for count in (1, 2)]
+    for name, some in [*kinds, ("one or two slow", slowed), ("none slow", healthy)]:
+        if some:
+            noise = sorted(one.noise for one in some)
+            lines.append(
+                f"| {name}: {len(some)} | {sum(one.right for one in some)} | {sum(bool(one.accused) for one in some)} | "
+                f"{sum(one.routes for one in some)} | {median(noise):.2%} ({noise[0]:.2%} to {noise[-1]:.2%}) |"
+            )
+    off = sorted(one.senders[host] - share for one in slowed for host, share in one.slow.items() if host in one.senders)
+    if off:
+        lines += [
+            "",
+            f"Named minus true share: {median(off):+.3f} in the median, {off[0]:+.3f} to {off[-1]:+.3f}.",
+        ]
+    lines += ["", "| seed | slow hosts, share of the line | named | right |", "|---|---|---|---|"]
+    for one in tries:
+        true = ", ".join(f"{host} {share:.3f}" for host, share in one.slow.items()) or "none"
+        named = [f"{host} sends {share:.3f}" for host, share in one.senders.items()]
+        named += [f"{host} receives {share:.3f}" for host, share in one.receivers.items()]
+        lines.append(f"| {one.seed} | {true} | {', '.join(named) or one.unknown or 'none'} | {'yes' if one.right else 'no'} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="where the result goes")
+    parser.add_argument("--runs", type=Path, default=Path("runs/slow-host"), metavar="DIR", help="where runs are kept")
+    parser.add_argument("--minutes", type=float, default=60.0, metavar="M", help="how long to go on (60)")
+    parser.add_argument("--as-rank", type=Path, metavar="DIR", help=argparse.SUPPRESS)
+    parser.add_argument("--seeds", type=int, nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.as_rank:
+        measure(args.as_rank, args.seeds)
+        return
+    runs = args.runs
+    todo = [seed for seed in SEEDS if not done(runs / f"try-{seed:03d}")]
+    if todo:
+        runs.mkdir(parents=True, exist_ok=True)
+        piece(runs.resolve(), todo, 60 * args.minutes)
+    tries = [judged(run, seed) for seed in SEEDS if done(run := runs / f"try-{seed:03d}")]
+    head = [
+        "# The slow host, named",
+        "",
+        describe_machine(),
+        f"- {len(tries)} of {len(SEEDS)} tries (make benchmark-slow-host)",
+    ]
+    made_up = ["", "## Made-up pairs", "", slow_host_simulated.WHAT, "", slow_host_simulated.table()]
+    text = "\n".join([*head, "", WHAT, "", results(tries), *(made_up if len(tries) == len(SEEDS) else [])]) + "\n"
+    write_text(args.out / "slow-host.md", text)
+    sys.stdout.write(text)
+
+
+def done(run: Path) -> bool:
+    """Say whether a try was measured to its end; remove what was broken off."""
+    if not run.exists():
+        return False
+    if read_info(run).status == "completed":
+        return True
+    shutil.rmtree(run)
+    return False
+
+
+if __name__ == "__main__":
+    main()
