@@ -12,8 +12,11 @@ import os
 import random
 import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -25,17 +28,18 @@ from commprof.analysis.health.hosts import rates_by_place
 from commprof.analysis.health.slow_hosts import slow_hosts
 from commprof.analysis.runs.load import load_run
 from commprof.commbench.links.cli import VERB, links
-from commprof.commbench.records.rundir import read_info, write_text
+from commprof.commbench.ranks.stopping import end_process
+from commprof.commbench.records.rundir import RUN_FILE, read_info, write_text
 from commprof.testbed import network as testbed
 from commprof.testbed.wire import parse_wire
 
 SCRIPT = str(Path(sys.executable).parent / "commprof")
 NUM_HOSTS = 8
 RATE = "400mbit"
-SWEEP = ("-b", "1M", "-e", "1M", "-n", "8", "-w", "1")
+SWEEP = ("-b", "1M", "-e", "1M", "-n", "6", "-w", "0")
 HEALTHY = 40
 SEEDS = range(2 * HEALTHY)
-START_S = 30.0
+TRY_S = 60.0  # at most
 WHAT = (
     f"Eight hosts of the testbed on lines of {RATE}; in the first {HEALTHY} tries one or two of them, drawn by the seed, "
     "send 10 to 50 % slower. `commprof links "
@@ -77,18 +81,40 @@ def drawn(seed: int) -> dict[str, float]:
     return {f"host{host}": round(1 - rng.uniform(*slow_host_simulated.SLOWDOWNS), 3) for host in hosts}
 
 
-def measure(folder: Path, seeds: Sequence[int]) -> None:
+def measure(folder: Path, seeds: Sequence[int], meeting: Path, until_s: float) -> None:
     """Be one rank: for each try set the own host's line and run `commprof links`, without starting Python anew each time."""
     own, wire = int(os.environ["RANK"]), parse_wire(RATE)
     first_port = int(os.environ["MASTER_PORT"])
     parser = argparse.ArgumentParser()
     VERB.add_arguments(parser)
     for number, seed in enumerate(seeds):
+        if not goes_on(meeting / str(seed), own, until_s):
+            return
         share = drawn(seed).get(f"host{own}", 1.0)
         testbed._shape(own, replace(wire, rate_bits_per_s=wire.rate_bits_per_s * share))
         os.environ["MASTER_PORT"] = str(first_port + number)
         args = parser.parse_args([*SWEEP, "--folder", str(folder / f"try-{seed:03d}")])
         links(args)
+
+
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """End the process with the block, as the command does: the stores' threads would outlive the interpreter."""
+    try:
+        yield
+    except BaseException:  # noqa: BLE001  shown, and the exit code tells
+        traceback.print_exc()
+        end_process(1)
+    end_process(0)
+
+
+def goes_on(word: Path, own: int, until_s: float) -> bool:
+    """Say, on every rank the same, whether there is time for another try: rank 0 says so in a file."""
+    if own == 0:
+        write_text(word, "yes" if time.monotonic() < until_s else "no")
+    while not word.exists():
+        time.sleep(0.02)
+    return word.read_text() == "yes"
 
 
 def judged(run: Path, seed: int) -> Try:
@@ -109,12 +135,11 @@ def judged(run: Path, seed: int) -> Try:
 
 
 def piece(folder: Path, seeds: Sequence[int], seconds: float) -> None:
-    """Measure as many of these tries as fit into so many seconds; runs that are broken off are removed."""
-    deadline_s, per_try_s = time.monotonic() + seconds, 12.0
-    chosen = list(seeds[: max(1, int((seconds - START_S) / per_try_s))])
-    command = [sys.executable, "-m", "benchmarks.slow_host", "--as-rank", str(folder), "--seeds", *map(str, chosen)]
-    with testbed.testbed(NUM_HOSTS, parse_wire(RATE)):
-        run_together([[SCRIPT, "testbed", "exec", "--", *command]], max(60.0, deadline_s - time.monotonic()))
+    """Measure as many of these tries, in their order, as can be begun within so many seconds."""
+    words = ["--seeds", *map(str, seeds), "--until", str(time.monotonic() + seconds)]
+    with tempfile.TemporaryDirectory() as meeting, testbed.testbed(NUM_HOSTS, parse_wire(RATE)):
+        command = [sys.executable, "-m", "benchmarks.slow_host", "--as-rank", str(folder), meeting, *words]
+        run_together([[SCRIPT, "testbed", "exec", "--", *command]], seconds + TRY_S)
 
 
 def results(tries: Sequence[Try]) -> str:
@@ -152,12 +177,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="where the result goes")
     parser.add_argument("--runs", type=Path, default=Path("runs/slow-host"), metavar="DIR", help="where runs are kept")
     parser.add_argument("--minutes", type=float, default=60.0, metavar="M", help="how long to go on (60)")
-    parser.add_argument("--as-rank", type=Path, metavar="DIR", help=argparse.SUPPRESS)
+    parser.add_argument("--as-rank", type=Path, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--seeds", type=int, nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.minutes = max(args.minutes, 2.4)  # HACK
     if args.as_rank:
-        measure(args.as_rank, args.seeds)
-        return
+        folder, meeting = args.as_rank
+        with ended_at_once():
+            measure(folder, args.seeds, meeting, args.until)
     runs = args.runs
     todo = [seed for seed in SEEDS if not done(runs / f"try-{seed:03d}")]
     if todo:
@@ -178,11 +206,9 @@ def main() -> None:
 
 def done(run: Path) -> bool:
     """Say whether a try was measured to its end; remove what was broken off."""
-    if not run.exists():
-        return False
-    if read_info(run).status == "completed":
+    if (run / RUN_FILE).exists() and read_info(run).status == "completed":
         return True
-    shutil.rmtree(run)
+    shutil.rmtree(run, ignore_errors=True)
     return False
 
 

@@ -11,7 +11,7 @@ spoils one pair of it, a slow cable or route one pair alone.
    of the pairs that belong to it, the others' rate that of the pairs which belong to nobody; what lies four deviations off is
    no part of a mean. This is repeated until no pair changes hands.
 3. A candidate is dropped unless its level is below the others' by `SLOW` and by Student's t at `ERROR` over all halves
-   (Bonferroni), the deviation being that of all pairs about their levels. The least certain goes first, then 2 again.
+   (Bonferroni), the deviation being that of all pairs about their levels. Of several the less certain half goes, then 2 again.
 4. A pair below its level by as much, of one pair, and by `SLOW` is a slow pair.
 """
 
@@ -153,15 +153,15 @@ def _candidates(logs: Mapping[tuple[Half, Half], float]) -> set[Half]:
 
 
 def _tested(logs: Mapping[tuple[Half, Half], float], candidates: set[Half]) -> _Fit:
-    """Drop candidates, the least certain first, until each that is left is certainly slow."""
+    """Drop candidates, the less certain half of those that may be healthy, until each that is left is certainly slow."""
     while True:
         fit = _fitted(logs, candidates)
         candidates = set(fit.levels)
         certainty = {half: fit.certainty(half) for half in candidates}
-        least = min(candidates, key=lambda half: (certainty[half], half), default=None)
-        if least is None or certainty[least] > 0:
+        unsure = sorted((half for half in candidates if certainty[half] <= 0), key=lambda half: (certainty[half], half))
+        if not unsure:
             return fit
-        candidates.remove(least)
+        candidates -= set(unsure[: -(-len(unsure) // 2)])
 
 
 def _fitted(logs: Mapping[tuple[Half, Half], float], candidates: set[Half]) -> _Fit:

@@ -161,7 +161,7 @@ VERB = Verb(
     examples=(
         "commprof links --nproc 2",
         "torchrun --nproc-per-node 8 --no-python commprof links -b 8 -e 128M -f 2",
-        "srun --ntasks-per-node 1 commprof links && commprof check latest  # which of these nodes is slow?",
+        "srun --ntasks-per-node 8 commprof links  # then commprof check latest",
     ),
     add_arguments=add_links_arguments,
     check=check_links,

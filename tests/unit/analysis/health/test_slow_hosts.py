@@ -85,7 +85,7 @@ def _senders(num_hosts: int, count: int, rng: Random) -> dict[int, float]:
     return {host: 1 - rng.uniform(0.1, 0.5) for host in rng.sample(range(num_hosts), count)}
 
 
-@pytest.mark.parametrize("num_hosts", [8, 16, 64])
+@pytest.mark.parametrize("num_hosts", [8, 32])
 @pytest.mark.parametrize("both_ways", [False, True])
 def test_one_or_two_slow_hosts_are_named_through_three_per_cent_of_noise(num_hosts: int, both_ways: bool) -> None:
     """40 seeds: right in 38 at least, a healthy host accused in 2 at most."""
