@@ -2,8 +2,8 @@
 
     make benchmark-slow-host     about 15 minutes as root, in pieces of MINUTES; results in docs/results/slow-host.md
 
-Each try: a testbed of eight hosts, one or two of which, drawn by its seed, send 10 to 50 % slower than the others; `links` on
-all of them, judged as `check` does. A try is right when exactly the slow hosts are named as senders and nobody as a receiver.
+Each try: a testbed of eight hosts, one or two of which, drawn by its seed, have lines 10 to 50 % slower than the others, and
+`links` on all of them, judged as `check` does. A try is right when exactly the slow hosts are named, both ways.
 As many tries in which no host is slow tell how often a healthy one is accused. Runs lie in runs/slow-host and are kept.
 """
 
@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -28,10 +28,12 @@ from commprof.analysis.health.hosts import rates_by_place
 from commprof.analysis.health.slow_hosts import slow_hosts
 from commprof.analysis.runs.load import load_run
 from commprof.commbench.links.cli import VERB, links
+from commprof.commbench.machine.hardware import WIRE_VARIABLE
+from commprof.commbench.machine.wire import Wire, parse_lines, parse_wire
 from commprof.commbench.ranks.stopping import end_process
 from commprof.commbench.records.rundir import RUN_FILE, read_info, write_text
+from commprof.commbench.units import format_line_rate
 from commprof.testbed import network as testbed
-from commprof.testbed.wire import parse_wire
 
 SCRIPT = str(Path(sys.executable).parent / "commprof")
 NUM_HOSTS = 8
@@ -42,10 +44,10 @@ SEEDS = range(2 * HEALTHY)
 TRY_S = 60.0  # at most
 WHAT = (
     f"Eight hosts of the testbed on lines of {RATE}; in the first {HEALTHY} tries one or two of them, drawn by the seed, "
-    "send 10 to 50 % slower. `commprof links "
+    "have lines that are 10 to 50 % slower, each way. `commprof links "
     + " ".join(SWEEP)
     + "`, judged as `commprof check` does. Right: the slow hosts named as "
-    "senders, all of them and nobody else."
+    "senders and as receivers, all of them and nobody else."
 )
 
 
@@ -64,7 +66,7 @@ class Try:
 
     @property
     def right(self) -> bool:
-        return set(self.senders) == set(self.slow) and not self.receivers
+        return set(self.senders) == set(self.receivers) == set(self.slow)
 
     @property
     def accused(self) -> set[str]:
@@ -81,20 +83,24 @@ def drawn(seed: int) -> dict[str, float]:
     return {f"host{host}": round(1 - rng.uniform(*slow_host_simulated.SLOWDOWNS), 3) for host in hosts}
 
 
+def line_rates(seed: int) -> Wire:
+    """Return the lines of a try, each way alike."""
+    (rate,) = parse_lines(RATE)
+    slow = drawn(seed)
+    return parse_wire(",".join(format_line_rate(rate * slow.get(f"host{host}", 1.0)) for host in range(NUM_HOSTS)))
+
+
 def measure(folder: Path, seeds: Sequence[int], meeting: Path, until_s: float) -> None:
-    """Be one rank: for each try set the own host's line and run `commprof links`, without starting Python anew each time."""
-    own, wire = int(os.environ["RANK"]), parse_wire(RATE)
+    """Be one rank: for each try have the lines set and run `commprof links`, without starting Python anew each time."""
     first_port = int(os.environ["MASTER_PORT"])
     parser = argparse.ArgumentParser()
     VERB.add_arguments(parser)
     for number, seed in enumerate(seeds):
-        if not goes_on(meeting / str(seed), own, until_s):
+        wire = line_rates(seed)
+        if not goes_on(meeting / str(seed), wire, until_s):
             return
-        share = drawn(seed).get(f"host{own}", 1.0)
-        testbed._shape(own, replace(wire, rate_bits_per_s=wire.rate_bits_per_s * share))
-        os.environ["MASTER_PORT"] = str(first_port + number)
-        args = parser.parse_args([*SWEEP, "--folder", str(folder / f"try-{seed:03d}")])
-        links(args)
+        os.environ["MASTER_PORT"], os.environ[WIRE_VARIABLE] = str(first_port + number), wire.name
+        links(parser.parse_args([*SWEEP, "--folder", str(folder / f"try-{seed:03d}")]))
 
 
 @contextmanager
@@ -108,10 +114,13 @@ def ended_at_once() -> Iterator[None]:
     end_process(0)
 
 
-def goes_on(word: Path, own: int, until_s: float) -> bool:
-    """Say, on every rank the same, whether there is time for another try: rank 0 says so in a file."""
-    if own == 0:
-        write_text(word, "yes" if time.monotonic() < until_s else "no")
+def goes_on(word: Path, wire: Wire, until_s: float) -> bool:
+    """Say, on every rank the same, whether there is time for another try; rank 0 sets the lines, and says so in a file."""
+    if os.environ["RANK"] == "0":
+        in_time = time.monotonic() < until_s
+        if in_time:
+            testbed.set_wire(wire)
+        write_text(word, "yes" if in_time else "no")
     while not word.exists():
         time.sleep(0.02)
     return word.read_text() == "yes"
@@ -157,7 +166,14 @@ def results(tries: Sequence[Try]) -> str:
                 f"| {name}: {len(some)} | {sum(one.right for one in some)} | {sum(bool(one.accused) for one in some)} | "
                 f"{sum(one.routes for one in some)} | {median(noise):.2%} ({noise[0]:.2%} to {noise[-1]:.2%}) |"
             )
-    off = sorted(one.senders[host] - share for one in slowed for host, share in one.slow.items() if host in one.senders)
+    shares = [
+        (found[host], share)
+        for one in slowed
+        for found in (one.senders, one.receivers)
+        for host, share in one.slow.items()
+        if host in found
+    ]
+    off = sorted(found - share for found, share in shares)
     if off:
         lines += [
             "",
@@ -181,7 +197,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    args.minutes = max(args.minutes, 2.4)  # HACK
+
     if args.as_rank:
         folder, meeting = args.as_rank
         with ended_at_once():

@@ -157,10 +157,9 @@ def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_host_on_a_slower_line_is_named_by_its_pairs(tmp_path: Path) -> None:
-    """Three hosts, the second of which sends at half the rate: six ordered pairs in rounds, and a verdict that names it."""
+    """Three hosts, the second of which has half the rate each way: six ordered pairs in rounds, and a verdict that names it."""
     run = tmp_path / "r"
-    testbed.up(3, parse_wire("200mbit"))
-    testbed._shape(1, parse_wire("100mbit"))
+    testbed.up(3, parse_wire("200mbit,100mbit,200mbit"))
     done = commprof("exec", "--", str(SCRIPT), "links", "-b", "512K", "-e", "512K", "-n", "6", "--folder", str(run))
     assert done.returncode == 0, done.stderr
     rows = [line.split()[:3] for line in done.stdout.splitlines() if line.startswith("host")]
@@ -173,3 +172,5 @@ def test_a_host_on_a_slower_line_is_named_by_its_pairs(tmp_path: Path) -> None:
     (verdict,) = [verdict for verdict in found if verdict.name == "hosts"]
     assert verdict.ok is False
     assert verdict.message.startswith("host1 sends at 0.5")
+    assert "and receives at 0.5" in verdict.message
+    assert "host0" not in verdict.message and "host2" not in verdict.message
