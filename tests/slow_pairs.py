@@ -26,7 +26,9 @@ def made_pairs(
         PairRate(
             sender=f"host{i}",
             receiver=f"host{j}",
-            bytes_per_s=LINE * min(out.get(i, 1.0), into.get(j, 1.0), way.get((i, j), 1.0)) * exp(rng.gauss(0.0, noise)),
+            rounds_bytes_per_s=(
+                LINE * min(out.get(i, 1.0), into.get(j, 1.0), way.get((i, j), 1.0)) * exp(rng.gauss(0.0, noise)),
+            ),
         )
         for i, j in ordered
     ]

@@ -4,12 +4,12 @@ Ranks of one place on their hosts are judged together, so that hosts with severa
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 
 from commprof.analysis.health.evidence import Evidence, some
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.health.slow_hosts import SLOW, PairRate, SlowHalf, SlowHosts, slow_hosts
 from commprof.commbench.records.types import PairMeasurement, RunInfo
-from commprof.commbench.spread import quantile
 from commprof.commbench.units import format_rate, printable
 
 _NEXT = {
@@ -36,16 +36,16 @@ def hosts(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def rates_by_place(pairs: Sequence[PairMeasurement], info: RunInfo) -> list[list[PairRate]]:
-    """Return each pair's median rate at the largest size, both ways, for the ranks of each place on a host."""
+    """Return each pair's rates at the largest size, a median of each round, for the ranks of each place on a host."""
     largest = max(pair.message_bytes for pair in pairs)
-    samples: dict[tuple[int, int], list[float]] = {}
+    rounds: dict[tuple[int, int], list[float]] = {}
     for pair in pairs:
         if pair.message_bytes == largest:
-            samples.setdefault((pair.sender, pair.receiver), []).extend(pair.samples_s)
+            rounds.setdefault((pair.sender, pair.receiver), []).append(largest / median(pair.samples_s))
     names, places = _names(info), {rank: place for own in info.ranks_of_hosts.values() for place, rank in enumerate(own)}
     found: dict[int, list[PairRate]] = {}
-    for (sender, receiver), times_s in samples.items():
-        rate = PairRate(sender=names[sender], receiver=names[receiver], bytes_per_s=largest / quantile(times_s, 0.5))
+    for (sender, receiver), rates in rounds.items():
+        rate = PairRate(sender=names[sender], receiver=names[receiver], rounds_bytes_per_s=tuple(rates))
         found.setdefault(places[sender], []).append(rate)
     return [found[place] for place in sorted(found)]
 

@@ -12,7 +12,8 @@ spoils one pair of it, a slow cable or route one pair alone.
    no part of a mean. This is repeated until no pair changes hands.
 3. A candidate is dropped unless its level is below the others' by `SLOW` and by Student's t at `ERROR` over all halves
    (Bonferroni), the deviation being that of all pairs about their levels. Of several the less certain half goes, then 2 again.
-4. A pair below its level by as much, of one pair, and by `SLOW` is a slow pair.
+4. A pair that in each of its rounds lies below its level by as much, of one pair, and by `SLOW` is a slow pair: a machine that
+   was busy for a moment slows a round.
 """
 
 from collections import Counter
@@ -41,11 +42,11 @@ Half = tuple[str, Way]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairRate:
-    """What one host sent to another, one way, while neither did anything else."""
+    """What one host sent to another, one way, in each of the rounds in which they met."""
 
     sender: str
     receiver: str
-    bytes_per_s: float
+    rounds_bytes_per_s: tuple[float, ...]
 
     @property
     def halves(self) -> tuple[Half, Half]:
@@ -103,9 +104,9 @@ def slow_hosts(pairs: Sequence[PairRate]) -> SlowHosts:
     lone = next((host for host in hosts if min(partners[host, "sends"], partners[host, "receives"]) < 2), None)
     if lone is not None:
         return SlowHosts(num_hosts=len(hosts), unknown=f"{lone} has fewer than two partners each way")
-    logs = {pair.halves: log(pair.bytes_per_s) for pair in pairs}
-    fit = _tested(logs, _candidates(logs))
-    return _answer(fit, len(hosts))
+    logs = {pair.halves: log(median(pair.rounds_bytes_per_s)) for pair in pairs}
+    best = {pair.halves: log(max(pair.rounds_bytes_per_s)) for pair in pairs}
+    return _answer(_tested(logs, _candidates(logs)), best, len(hosts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,14 +217,14 @@ def _high_median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def _answer(fit: _Fit, num_hosts: int) -> SlowHosts:
+def _answer(fit: _Fit, best: Mapping[tuple[Half, Half], float], num_hosts: int) -> SlowHosts:
     seen_from = _seen_from(fit)
     limit = max(-log(1 - SLOW), fit.quantile(len(fit.logs)) * fit.noise)
     fast = [halves for halves, value in fit.logs.items() if value - fit.others > limit]
     blind = seen_from > _BLIND and not fit.levels
     return SlowHosts(
         halves=tuple(sorted((_slow_half(fit, half) for half in fit.levels), key=lambda half: half.share)),
-        pairs=tuple(_slow_pairs(fit, limit)),
+        pairs=tuple(_slow_pairs(fit, best, limit)),
         faster=tuple(sorted({host for halves in fast for host, _ in halves})),
         num_hosts=num_hosts,
         others_bytes_per_s=exp(fit.others),
@@ -253,12 +254,11 @@ def _slow_half(fit: _Fit, half: Half) -> SlowHalf:
     )
 
 
-def _slow_pairs(fit: _Fit, limit: float) -> Iterator[SlowPair]:
-    for halves, value in sorted(fit.logs.items()):
-        owner = fit.owners[halves]
-        below = value - (fit.others if owner is None else fit.levels[owner])
-        if below < -limit:
-            yield SlowPair(sender=halves[0][0], receiver=halves[1][0], share=exp(below))
+def _slow_pairs(fit: _Fit, best: Mapping[tuple[Half, Half], float], limit: float) -> Iterator[SlowPair]:
+    for halves, owner in sorted(fit.owners.items(), key=lambda owned: owned[0]):
+        level = fit.others if owner is None else fit.levels[owner]
+        if best[halves] < level - limit:
+            yield SlowPair(sender=halves[0][0], receiver=halves[1][0], share=exp(fit.logs[halves] - level))
 
 
 def _student(quantile: float, freedom: int) -> float:

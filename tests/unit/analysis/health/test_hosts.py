@@ -34,7 +34,7 @@ def verdicts(folder: Path, *places: Sequence[PairRate], num_hosts: int = 8) -> d
         for place, pairs in enumerate(places):
             for number, pair in enumerate(pairs):
                 sender, receiver = (int(end.removeprefix("host")) * per_host + place for end in (pair.sender, pair.receiver))
-                for size, seconds in ((8, 1e-5 * (1 + number)), (MIB, MIB / pair.bytes_per_s)):
+                for size, seconds in ((8, 1e-5 * (1 + number)), (MIB, MIB / pair.rounds_bytes_per_s[0])):
                     writer.append(measured(number, sender, receiver, size, seconds))
     return {verdict.name: verdict for verdict in hosts(load_evidence(load_run(folder)))}
 
@@ -87,7 +87,7 @@ def test_fast_hosts_among_many_slow_ones_are_pointed_at(tmp_path: Path) -> None:
 
 def test_each_card_of_hosts_with_several_is_held_against_its_like(tmp_path: Path) -> None:
     """The second rank of each host has a line of half the rate, on all hosts: no fault. On host2 it is slower still."""
-    second = [replace(pair, bytes_per_s=pair.bytes_per_s / 2) for pair in made_pairs(8, sends={2: 0.7})]
+    second = [replace(pair, rounds_bytes_per_s=(pair.rounds_bytes_per_s[0] / 2,)) for pair in made_pairs(8, sends={2: 0.7})]
     message = verdicts(tmp_path / "r", made_pairs(8), second)["hosts"].message
     assert message.startswith("host2 (rank 5) sends at 0.70")
     assert "host2 (rank 4)" not in message

@@ -1,6 +1,7 @@
 """Who is slow, from pairs: known answers without noise, and the stated level with it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from statistics import median
 
@@ -48,8 +49,10 @@ def test_a_slow_cable_accuses_neither_of_its_hosts() -> None:
         ("host0", "host1", 0.5),
         ("host1", "host0", 0.5),
     }
-    one_way = slow_hosts(made_pairs(8, routes={(0, 1): 0.5}, noise=0.01))
-    assert [(pair.sender, pair.receiver) for pair in one_way.pairs] == [("host0", "host1")]
+    pairs = made_pairs(8, routes={(0, 1): 0.5}, noise=0.01)
+    assert [(pair.sender, pair.receiver) for pair in slow_hosts(pairs).pairs] == [("host0", "host1")]
+    now_and_then = [replace(pair, rounds_bytes_per_s=(*pair.rounds_bytes_per_s * 2, LINE)) for pair in pairs]
+    assert slow_hosts(now_and_then).pairs == (), "in one round the route was as fast as others"
 
 
 def test_most_hosts_being_slow_is_not_told_as_health() -> None:
@@ -77,7 +80,7 @@ def test_what_the_pairs_cannot_tell_is_not_said(pairs: list[PairRate], why: str)
 def test_the_order_of_pairs_and_the_unit_do_not_matter() -> None:
     pairs = made_pairs(8, sends={1: 0.8, 6: 0.7}, noise=0.02, seed=5)
     shuffled = Random(1).sample(pairs, len(pairs))
-    scaled = [PairRate(sender=p.sender, receiver=p.receiver, bytes_per_s=8 * p.bytes_per_s) for p in pairs]
+    scaled = [replace(pair, rounds_bytes_per_s=tuple(8 * rate for rate in pair.rounds_bytes_per_s)) for pair in pairs]
     assert named(slow_hosts(shuffled)) == named(slow_hosts(pairs)) == named(slow_hosts(scaled))
 
 
