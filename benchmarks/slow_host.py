@@ -38,7 +38,7 @@ from commprof.testbed import network as testbed
 SCRIPT = str(Path(sys.executable).parent / "commprof")
 NUM_HOSTS = 8
 RATE = "400mbit"
-SWEEP = ("-b", "1M", "-e", "1M", "-n", "6", "-w", "0")
+SWEEP = ("-b", "512K", "-e", "512K", "-n", "6", "-w", "0")
 HEALTHY = 40
 SEEDS = range(2 * HEALTHY)
 TRY_S = 60.0  # at most
