@@ -24,8 +24,7 @@ from statistics import median
 from benchmarks import slow_host_simulated
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
-from commprof.analysis.health.hosts import rates_by_place
-from commprof.analysis.health.slow_hosts import slow_hosts
+from commprof.analysis.health.hosts import judged_by_place
 from commprof.analysis.runs.load import load_run
 from commprof.commbench.links.cli import VERB, links
 from commprof.commbench.machine.hardware import WIRE_VARIABLE
@@ -129,8 +128,7 @@ def goes_on(word: Path, wire: Wire, until_s: float) -> bool:
 def judged(run: Path, seed: int) -> Try:
     """Judge one run as `commprof check` does."""
     loaded = load_run(run)
-    (rates,) = rates_by_place(loaded.pairs, loaded.info)
-    found = slow_hosts(rates)
+    (found,) = judged_by_place(loaded.pairs, loaded.info)
     return Try(
         seed=seed,
         slow=drawn(seed),

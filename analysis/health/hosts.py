@@ -24,7 +24,7 @@ def hosts(evidence: Evidence) -> Iterator[Verdict]:
     run = evidence.run
     if not run.pairs:
         return
-    found = [slow_hosts(rates) for rates in rates_by_place(run.pairs, run.info)]
+    found = judged_by_place(run.pairs, run.info)
     yield _slow_or_not(found, several=len(found) > 1)
     if pairs := [pair for told in found for pair in told.pairs]:
         ways = [f"{pair.sender} to {pair.receiver} at {pair.share:.2f}" for pair in sorted(pairs, key=lambda pair: pair.share)]
@@ -35,8 +35,8 @@ def hosts(evidence: Evidence) -> Iterator[Verdict]:
         yield Verdict(name="fast pairs", ok=True, note=True, message=message)
 
 
-def rates_by_place(pairs: Sequence[PairMeasurement], info: RunInfo) -> list[list[PairRate]]:
-    """Return each pair's rates at the largest size, a median of each round, for the ranks of each place on a host."""
+def judged_by_place(pairs: Sequence[PairMeasurement], info: RunInfo) -> list[SlowHosts]:
+    """Return what the pairs tell of the ranks of each place on a host, from the medians of their rounds at the largest size."""
     largest = max(pair.message_bytes for pair in pairs)
     rounds: dict[tuple[int, int], list[float]] = {}
     for pair in pairs:
@@ -47,7 +47,10 @@ def rates_by_place(pairs: Sequence[PairMeasurement], info: RunInfo) -> list[list
     for (sender, receiver), rates in rounds.items():
         rate = PairRate(sender=names[sender], receiver=names[receiver], rounds_bytes_per_s=tuple(rates))
         found.setdefault(places[sender], []).append(rate)
-    return [found[place] for place in sorted(found)]
+    return [
+        slow_hosts(found[place], expected=[names[rank] for rank, own in places.items() if own == place])
+        for place in sorted(found)
+    ]
 
 
 def _names(info: RunInfo) -> Mapping[int, str]:

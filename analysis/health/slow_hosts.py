@@ -17,7 +17,7 @@ spoils one pair of it, a slow cable or route one pair alone.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
 from statistics import fmean, median
@@ -92,12 +92,12 @@ class SlowHosts:
     unknown: str | None = None
 
 
-def slow_hosts(pairs: Sequence[PairRate]) -> SlowHosts:
-    """Name the slow hosts and the slow pairs among hosts of one kind, one rate for each pair and direction.
+def slow_hosts(pairs: Sequence[PairRate], expected: Collection[str] = ()) -> SlowHosts:
+    """Name the slow hosts and the slow pairs among hosts of one kind, from each ordered pair once.
 
-    Three hosts, each with two partners both ways, are the least that can tell.
+    Three hosts, each with two partners both ways, are the least that can tell; `expected` are hosts that should have some.
     """
-    hosts = sorted({end for pair in pairs for end in (pair.sender, pair.receiver)})
+    hosts = sorted({*expected, *(end for pair in pairs for end in (pair.sender, pair.receiver))})
     if len(hosts) < 3:
         return SlowHosts(num_hosts=len(hosts), unknown=f"{len(hosts)} hosts: which of a pair is the slow one takes a third")
     partners = Counter(half for pair in pairs for half in pair.halves)

@@ -79,6 +79,13 @@ def test_two_hosts_cannot_tell_which_is_slow(tmp_path: Path) -> None:
     assert verdict.message == "cannot be told, because 2 hosts: which of a pair is the slow one takes a third"
 
 
+def test_a_host_that_no_pair_was_measured_of_is_named(tmp_path: Path) -> None:
+    """As in a run that was interrupted."""
+    pairs = [pair for pair in made_pairs(8) if "host5" not in (pair.sender, pair.receiver)]
+    verdict = verdicts(tmp_path / "r", pairs)["hosts"]
+    assert (verdict.ok, verdict.message) == (None, "cannot be told, because host5 has fewer than two partners each way")
+
+
 def test_fast_hosts_among_many_slow_ones_are_pointed_at(tmp_path: Path) -> None:
     slow = dict.fromkeys(range(5), 0.5)
     note = verdicts(tmp_path / "r", made_pairs(8, sends=slow, receives=slow))["fast pairs"]
