@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
-from statistics import fmean, median
+from statistics import fmean, median, variance
 from typing import Literal
 
 from scipy.special import stdtrit
@@ -145,7 +145,8 @@ def _candidates(logs: Mapping[tuple[Half, Half], float]) -> set[Half]:
     upper = {half: sorted(values)[-1 - len(values) // 4] for half, values in of_half.items()}
     usual = sorted(upper.values())[len(upper) // 2]
     off = [value - min(upper[half] for half in halves) for halves, value in logs.items()]
-    noise = _NORMAL * median(abs(value - median(off)) for value in off)
+    usually_off = median(off)
+    noise = _NORMAL * median(abs(value - usually_off) for value in off)
     return {
         half
         for half, values in of_half.items()
@@ -196,14 +197,14 @@ def _fitted(logs: Mapping[tuple[Half, Half], float], candidates: set[Half]) -> _
 
 def _noise(groups: Mapping[Half | None, Sequence[float]]) -> tuple[float, int]:
     """Return one pair's standard deviation about its group, without those far off, and its degrees of freedom."""
-    several = [values for values in groups.values() if len(values) > 1]
-    off = [abs(value - median(values)) for values in several for value in values]
+    several = [(median(values), values) for values in groups.values() if len(values) > 1]
+    off = [abs(value - middle) for middle, values in several for value in values]
     if len(off) <= len(several):
         return _LEAST_NOISE, 1
     freedom = len(off) - len(several)
     limit = _APART * max(_NORMAL * median(off) * sqrt(len(off) / freedom), _LEAST_NOISE)
-    kept = [[v for v in values if abs(v - median(values)) <= limit] for values in several]
-    squares = sum((value - fmean(values)) ** 2 for values in kept for value in values)
+    kept = [[value for value in values if abs(value - middle) <= limit] for middle, values in several]
+    squares = sum((len(values) - 1) * variance(values) for values in kept if len(values) > 1)
     freedom = max(1, sum(len(values) - 1 for values in kept))
     return max(_LEAST_NOISE, sqrt(squares / freedom)), freedom
 
