@@ -8,11 +8,11 @@ from statistics import median
 
 from commprof.analysis.health.evidence import Evidence, some
 from commprof.analysis.health.results import Verdict
-from commprof.analysis.health.slow_hosts import SLOW, PairRate, SlowHalf, SlowHosts, slow_hosts
+from commprof.analysis.health.slow_hosts import SLOW, PairRate, SlowHalf, SlowHosts, Way, slow_hosts
 from commprof.commbench.records.types import PairMeasurement, RunInfo
 from commprof.commbench.units import format_rate, printable
 
-_NEXT = {
+_NEXT: Mapping[tuple[Way, ...], str] = {
     ("sends",): "look at what else it sends, at limits on that, at its card's errors (ethtool -S)",
     ("receives",): "look at what else it receives, at its card's drops (ethtool -S), at its cable and port",
     ("receives", "sends"): "look at its card's speed (commprof env), cable and port",
