@@ -1,9 +1,17 @@
-"""Slow hosts from pairs that are made up: how often is the answer right, by the number of hosts and the noise?"""
+"""Slow hosts from pairs that are made up: how often is the answer right, by the number of hosts and the noise?
 
+make benchmark-slow-host-simulated     half a minute; results in docs/results/slow-host-simulated.md
+"""
+
+import argparse
 import random
+import sys
 from itertools import product
+from pathlib import Path
 
+from benchmarks.machine import describe_machine
 from commprof.analysis.health.slow_hosts import slow_hosts
+from commprof.commbench.records.rundir import write_text
 from tests.slow_pairs import made_pairs
 
 HOSTS = (3, 4, 8, 16, 64)
@@ -45,3 +53,17 @@ def _judged(num_hosts: int, noise: float, slowdowns: tuple[float, float] | None)
         true = {f"host{host}" for host in slow}
         right, accused = right + (named == true), accused + bool(named - true)
     return right / SEEDS, accused / SEEDS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="where the result goes")
+    args = parser.parse_args()
+    head = ["# The slow host, named from made-up pairs", "", describe_machine(), "- by: `make benchmark-slow-host-simulated`"]
+    text = "\n".join([*head, "", WHAT, "", table()]) + "\n"
+    write_text(args.out / "slow-host-simulated.md", text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
