@@ -34,7 +34,8 @@ LOGS ?= ../shared/data/nccl_logs
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-sharded-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-peers benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
-	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid
+	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-slow-host \
+	benchmark-slow-host-simulated
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -102,6 +103,14 @@ benchmark-sweep: $(VENV)/installed
 # The testbed needs root on Linux.
 benchmark-testbed: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.testbed_truth --out $(RESULTS)
+
+# Needs root; goes on where it was left, for MINUTES of it.
+benchmark-slow-host: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.slow_host --out $(RESULTS) --minutes $(MINUTES)
+
+# Its made-up pairs come from tests/.
+benchmark-slow-host-simulated: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.slow_host_simulated --out $(RESULTS)
 
 benchmark-testbed-study: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.testbed_study --out $(RESULTS)

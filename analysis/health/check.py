@@ -11,6 +11,7 @@ from typing import Literal
 from commprof.analysis.health.baseline import compare
 from commprof.analysis.health.disturbance import disturbance
 from commprof.analysis.health.evidence import Evidence, Series, load_evidence, series_of
+from commprof.analysis.health.hosts import hosts
 from commprof.analysis.health.machine import machine_health
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.health.run_health import health
@@ -43,6 +44,7 @@ def check_run(evidence: Evidence, demands: Demands, baseline: Evidence | None, t
         *demanded(evidence, demands),
         *(compare(evidence, baseline, tolerance) if baseline is not None else []),
         *health(evidence),
+        *hosts(evidence),
         *stability(evidence),
         *machine_health(evidence),
     ]

@@ -33,10 +33,11 @@ def health(evidence: Evidence) -> list[Verdict]:
 
 
 def _ending(evidence: Evidence) -> Verdict:
-    info = evidence.run.info
+    info, run = evidence.run.info, evidence.run
+    measured = len(run.collectives) + len(run.links) + len(run.pairs)
     if info.status == "completed":
-        return Verdict(name="ending", ok=True, message=f"completed, {len(evidence.run.collectives)} measurements")
-    message = f"status {info.status} after {len(evidence.run.collectives)} measurements: {info.failure or 'no reason recorded'}"
+        return Verdict(name="ending", ok=True, message=f"completed, {measured} measurements")
+    message = f"status {info.status} after {measured} measurements: {info.failure or 'no reason recorded'}"
     if info.status == "running":
         return Verdict(name="ending", ok=True, note=True, message=f"{message}; it is still going, or was killed")
     return Verdict(name="ending", ok=False, message=message)

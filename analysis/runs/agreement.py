@@ -10,7 +10,8 @@ from pathlib import Path
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
-from commprof.commbench.records.types import CollectiveMeasurement, ContentionMeasurement, RunInfo
+from commprof.commbench.records.types import CollectiveMeasurement, ContentionMeasurement, PairMeasurement, RunInfo
+from commprof.commbench.units import printable
 
 _STEPS_FILE = re.compile(r"steps\.rank(\d{5,9})\.jsonl")
 
@@ -30,6 +31,23 @@ def check_world_size(path: Path, info: RunInfo, measured: Iterable[CollectiveMea
         if record.world_size != info.world_size:
             raise BadInput(
                 f"{path}: `world_size` is {record.world_size}, in run.json it is {info.world_size}; restore it or run again"
+            )
+
+
+def check_pairs(path: Path, info: RunInfo, pairs: Iterable[PairMeasurement]) -> None:
+    """Raise BadInput for pairs of ranks that the run does not have, or that one host holds: they are another run's."""
+    host_of = {own.rank: own.hostname for own in info.ranks}
+    for pair in pairs:
+        unknown = next((rank for rank in (pair.sender, pair.receiver) if rank not in host_of), None)
+        if unknown is not None:
+            raise BadInput(
+                f"{path} names rank {unknown}, and run.json does not; it belongs to another run: restore it or run again"
+            )
+        if host_of[pair.sender] == host_of[pair.receiver]:
+            one = f"on one host, {printable(host_of[pair.sender])}"
+            raise BadInput(
+                f"{path} pairs ranks {pair.sender} and {pair.receiver}, which run.json has {one}; "
+                "it belongs to another run: restore it or run again"
             )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
-from commprof.analysis.runs.agreement import check_gradients, check_steps, check_world_size, step_files
+from commprof.analysis.runs.agreement import check_gradients, check_pairs, check_steps, check_world_size, step_files
 from commprof.analysis.runs.ddp_settings import told_settings
 from commprof.analysis.runs.interval import Interval
 from commprof.commbench.errors import BadInput, UnusableData
@@ -20,6 +20,7 @@ from commprof.commbench.records.types import (
     CollectiveMeasurement,
     ContentionMeasurement,
     LinkMeasurement,
+    PairMeasurement,
     RunInfo,
     Workload,
 )
@@ -43,6 +44,7 @@ class Run:
     gradients: GradientTimeline | None
     contention: tuple[ContentionMeasurement, ...] = ()
     links: tuple[LinkMeasurement, ...] = ()
+    pairs: tuple[PairMeasurement, ...] = ()
     gradients_of: dict[int, GradientTimeline] = field(default_factory=dict)
     pace: dict[int, tuple[PaceProbe, ...]] = field(default_factory=dict)
     units: ShardingTimeline | None = None
@@ -114,6 +116,8 @@ def load_run(path: Path) -> Run:
     check_world_size(path / "collectives.jsonl", info, collectives)
     contention = tuple(_records(path / "contention.jsonl", ContentionMeasurement))
     check_world_size(path / "contention.jsonl", info, contention)
+    pairs = tuple(_records(path / "pairs.jsonl", PairMeasurement))
+    check_pairs(path / "pairs.jsonl", info, pairs)
     steps = {rank: tuple(read_records(file, StepMeasurement)) for rank, file in step_files(path, info).items()}
     check_steps(path, info, steps)
     gradients = _gradients(path / "gradients.json")
@@ -129,6 +133,7 @@ def load_run(path: Path) -> Run:
         gradients=gradients,
         contention=contention,
         links=tuple(_records(path / "links.jsonl", LinkMeasurement)),
+        pairs=pairs,
         gradients_of=gradients_of,
         pace={rank: tuple(probes) for rank in steps if (probes := _records(path / pace_file(rank), PaceProbe))},
         units=_units(path / UNITS_FILE, info),
@@ -235,7 +240,11 @@ def select(runs: Sequence[Run], *, kind: str, world_size: int | None = None, syn
         and world_size in (None, run.world_size)
         and synchronised in (None, run.synchronised)
         and (
-            run.collectives or run.contention or run.links or any(step.counts for steps in run.steps.values() for step in steps)
+            run.collectives
+            or run.contention
+            or run.links
+            or run.pairs
+            or any(step.counts for steps in run.steps.values() for step in steps)
         )
     ]
 

@@ -7,10 +7,10 @@ from commprof.analysis.runs.names import kind_of
 from commprof.commbench.records.sharding import UNITS_FILE
 
 _RAW_FILES = {
-    "bench": "collectives.jsonl",
-    "links": "links.jsonl",
-    "contention": "contention.jsonl",
-    "train": "steps.rank00000.jsonl",
+    "bench": ("collectives.jsonl",),
+    "links": ("links.jsonl", "pairs.jsonl"),
+    "contention": ("contention.jsonl",),
+    "train": ("steps.rank00000.jsonl",),
 }
 _LONGEST_REASON = 120
 
@@ -20,8 +20,8 @@ def uses_of(run: Run) -> str:
     kind, status = run.info.kind, run.info.status
     if kind == "study":
         return "report, plots, predict, advise, check, fit" + ("" if status == "completed" else f"; it is {status}")
-    raw = run.path / _RAW_FILES[kind]
-    if not (raw.is_file() and raw.stat().st_size):
+    raw = (run.path / name for name in _RAW_FILES[kind])
+    if not any(file.is_file() and file.stat().st_size for file in raw):
         return "nothing: it holds no measurement" + _ended(run)
     return f"{', '.join(_verbs(run))}{_with_others(run)}" + (
         "" if status == "completed" else f"; only as far as it got{_ended(run)}"

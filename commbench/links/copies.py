@@ -13,9 +13,9 @@ alone). "Without" is therefore a copy staged by hand: all of it to pinned host m
 driver that has to stage overlaps the two in pieces and may be up to twice as fast. Where two GPUs cannot have peer access,
 torch's own copy is the one without.
 
-Messages. Each ordered pair of ranks plays ping-pong while the others wait on the host; a sample is half a round trip, because
+Messages. Each ordered pair of a host's ranks plays ping-pong while all others wait; a sample is half a round trip, because
 two ranks' clocks differ by more than a message takes. A link that is slow in one direction only thus shows half of its
-slowness, in both orders of its ranks: each order is the same link measured at another time.
+slowness, in both orders of its ranks: each order is the same link measured at another time. Ranks on two hosts: pairs.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -147,12 +147,13 @@ def measure_copy(route: Route, size: int, options: LinkOptions) -> LinkMeasureme
 
 
 def measure_pairs(
-    options: LinkOptions, device: torch.device, clock: Clock, waiting: dist.ProcessGroup
+    hosts: Sequence[Sequence[int]], options: LinkOptions, device: torch.device, clock: Clock, waiting: dist.ProcessGroup
 ) -> Iterator[LinkMeasurement]:
-    """Yield, on every rank the same, each ordered pair of ranks at each size. Raises RunFailed for a wrong payload."""
-    for source, target in permutations(range(dist.get_world_size()), 2):
-        for size in options.sizes:
-            yield _measure_pair(source, target, size, options, device, clock, waiting)
+    """Yield, on every rank the same, each ordered pair of a host's ranks at each size. Raises RunFailed for a wrong payload."""
+    for ranks in hosts:
+        for source, target in permutations(ranks, 2):
+            for size in options.sizes:
+                yield _measure_pair(source, target, size, options, device, clock, waiting)
 
 
 def _measure_pair(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from commprof.commbench.records.types import LinkMeasurement, RunInfo
+from commprof.commbench.records.types import LinkMeasurement, PairMeasurement, RunInfo
 from commprof.commbench.spread import median_interval, quantile
 from commprof.commbench.units import format_bytes, printable
 
@@ -122,6 +122,33 @@ def matrices(measured: Sequence[LinkMeasurement]) -> str:
             describe_slowest(slowest_link(large), latency=False),
         ]
     )
+
+
+def between_hosts(measured: Sequence[PairMeasurement], run: RunInfo) -> str:
+    """Lay out, by rank, the medians over its partners on other hosts: latency, what it sends and what it receives."""
+    smallest, largest = min(m.message_bytes for m in measured), max(m.message_bytes for m in measured)
+    host_of = {own.rank: printable(own.hostname) for own in run.ranks}
+    width = max(len(name) for name in (*host_of.values(), "# host"))
+    rounds = len({m.round for m in measured})
+    lines = [
+        f"#\n# Between hosts, one way, in {rounds} rounds of pairs at one time: medians over a rank's partners",
+        f"# latency: half of {format_bytes(smallest)} and back; rates: {format_bytes(largest)} over its time with an answer",
+        f"{'# host':{width}}  {'rank':>6}  {'partners':>8}  {'latency (us)':>12}  "
+        f"{'sends (GB/s)':>12}  {'receives (GB/s)':>15}",
+    ]
+    for rank in sorted({m.sender for m in measured} | {m.receiver for m in measured}):
+        sent, received = [m for m in measured if m.sender == rank], [m for m in measured if m.receiver == rank]
+        trips_s = [sample for m in sent if m.message_bytes == smallest for sample in m.samples_s]
+        rates = [_median_rate([m for m in ones if m.message_bytes == largest]) for ones in (sent, received)]
+        lines.append(
+            f"{host_of[rank]:{width}}  {rank:>6}  {len({m.receiver for m in sent}):>8}  {median(trips_s) / 2 * 1e6:>12.2f}  "
+            f"{rates[0] / 1e9:>12.3f}  {rates[1] / 1e9:>15.3f}"
+        )
+    return "\n".join([*lines, "# is a host slow, and how sure is that? commprof check on this run"])
+
+
+def _median_rate(measured: Sequence[PairMeasurement]) -> float:
+    return median(m.message_bytes / sample for m in measured for sample in m.samples_s)
 
 
 def _matrix(cells: Sequence[LinkMeasurement], value: Callable[[LinkMeasurement], float]) -> str:

@@ -157,6 +157,14 @@ class RunInfo:
             raise ValueError(f"`ranks` names each rank below `world_size`, {self.world_size}, once at most")
 
     @property
+    def ranks_of_hosts(self) -> dict[str, tuple[int, ...]]:
+        """The ranks that each host holds, by its name; hosts in the order of their first ranks."""
+        found: dict[str, tuple[int, ...]] = {}
+        for own in sorted(self.ranks, key=lambda own: own.rank):
+            found[own.hostname] = (*found.get(own.hostname, ()), own.rank)
+        return found
+
+    @property
     def ranks_per_machine(self) -> int:
         return -(-self.world_size // (self.num_machines or self.num_nodes))
 
@@ -308,6 +316,27 @@ class LinkMeasurement:
     @property
     def bandwidth_bytes_per_s(self) -> float:
         return self.message_bytes / self.median_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairMeasurement:
+    """A message one way between ranks on two hosts, at one size, while the other pairs of its `round` sent theirs.
+
+    A sample is the sender's: from its send until the receiver's answer of one byte has come. A pair is measured in several
+    rounds, at different times.
+    """
+
+    round: Count
+    sender: Rank
+    receiver: Rank
+    message_bytes: BytesAboveZero
+    samples_s: Samples
+    timer: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a rank that sends to itself."""
+        if self.sender == self.receiver:
+            raise ValueError(f"`sender` and `receiver` are both {self.sender}; a pair is two ranks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

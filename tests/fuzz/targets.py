@@ -46,6 +46,7 @@ from commprof.commbench.records.types import (
     CollectiveMeasurement,
     ContentionMeasurement,
     LinkMeasurement,
+    PairMeasurement,
     RunInfo,
     SizeFailure,
 )
@@ -108,6 +109,10 @@ def _records(folder: Path) -> Iterator[Target]:
         (BurstMeasurement, BURST),
         (BenchPlan, PLAN),
         (LinkMeasurement, message(0, 1, [1e-3, 2e-3])),
+        (
+            PairMeasurement,
+            PairMeasurement(round=3, sender=0, receiver=1, message_bytes=1024, samples_s=(1e-3, 2e-3), timer="fake"),
+        ),
         (ContentionMeasurement, contention),
         (SizeFailure, SizeFailure(op="all_reduce", message_bytes=8, rank=0, reason="no memory")),
         (StepMeasurement, step(3)),

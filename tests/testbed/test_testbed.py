@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from commprof.analysis.health.check import Demands, check_runs
+from commprof.analysis.runs.load import load_run
 from commprof.commbench.errors import BadInput
 from commprof.commbench.machine.wire import parse_wire
 from commprof.testbed import devices
@@ -250,3 +253,23 @@ def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(BadInput, match="this is darwin"):
         testbed.check_usable()
+
+
+def test_a_host_on_a_slower_line_is_named_by_its_pairs(tmp_path: Path) -> None:
+    """Three hosts, the second of which has half the rate each way: six ordered pairs in rounds, and a verdict that names it."""
+    run = tmp_path / "r"
+    testbed.up(3, parse_wire("200mbit,100mbit,200mbit"))
+    done = commprof("exec", "--", str(SCRIPT), "links", "-b", "512K", "-e", "512K", "-n", "6", "--folder", str(run))
+    assert done.returncode == 0, done.stderr
+    rows = [line.split()[:3] for line in done.stdout.splitlines() if line.startswith("host")]
+    assert rows == [[f"host{host}", str(host), "2"] for host in range(3)]
+    pairs = load_run(run).pairs
+    assert {(pair.sender, pair.receiver) for pair in pairs} == set(permutations(range(3), 2))
+    assert sum(len(pair.samples_s) for pair in pairs) == 6 * 6
+    assert not (run / "links.jsonl").exists(), "no host has two ranks"
+    found = check_runs([load_run(run)], Demands())
+    (verdict,) = [verdict for verdict in found if verdict.name == "hosts"]
+    assert verdict.ok is False
+    assert verdict.message.startswith("host1 sends at 0.5")
+    assert "and receives at 0.5" in verdict.message
+    assert "host0" not in verdict.message and "host2" not in verdict.message

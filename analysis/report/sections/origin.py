@@ -156,7 +156,7 @@ def _run_table(runs: Iterable[Run]) -> Table:
     for run in runs:
         info = run.info
         counted = sum(step.counts for steps in run.steps.values() for step in steps)
-        measured = len(run.collectives) + len(run.contention) + len(run.links)
+        measured = len(run.collectives) + len(run.contention) + len(run.links) + len(run.pairs)
         held = f"{counted} steps" if info.kind == "train" else f"{measured} measurements"
         times = (_clock(info.started_at), _clock(info.ended_at or "-"))
         rows.append((run.path.name, info.kind, str(info.world_size), info.status, *times, held))

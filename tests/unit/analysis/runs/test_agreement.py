@@ -11,7 +11,8 @@ import pytest
 
 from commprof.analysis.runs.load import load_run
 from commprof.commbench.errors import BadInput
-from commprof.commbench.records.rundir import RUN_FILE, read_info, write_document, write_text
+from commprof.commbench.records.rundir import RUN_FILE, create_run, read_info, write_document, write_text
+from commprof.commbench.records.types import PairMeasurement
 from tests.factory import collective, run_info, step, timeline, write_contention_run, write_measurements, write_training_run
 
 GRADIENTS = timeline([("w", 8, 0.01)], 0.06)
@@ -61,3 +62,18 @@ def test_a_run_of_more_ranks_than_there_are_files_is_told_at_once(tmp_path: Path
     with pytest.raises(BadInput, match=r"lacks steps\.rank00001"):
         load_run(run)
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("sender", "receiver", "said"),
+    [
+        (0, 7, "pairs.jsonl names rank 7, and run.json does not; it belongs to another run"),
+        (0, 1, "pairs.jsonl pairs ranks 0 and 1, which run.json has on one host, host"),
+    ],
+)
+def test_pairs_of_another_run_are_named(tmp_path: Path, sender: int, receiver: int, said: str) -> None:
+    create_run(tmp_path / "l", run_info("links", world_size=2))
+    pair = PairMeasurement(round=0, sender=sender, receiver=receiver, message_bytes=8, samples_s=(1e-3,), timer="fake")
+    write_text(tmp_path / "l" / "pairs.jsonl", msgspec.json.encode(pair).decode() + "\n")
+    with pytest.raises(BadInput, match=re.escape(said)):
+        load_run(tmp_path / "l")

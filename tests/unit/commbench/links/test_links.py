@@ -6,9 +6,9 @@ import pytest
 
 from commprof.commbench.links import copies as links
 from commprof.commbench.links.copies import connection
-from commprof.commbench.links.table import copy_row, describe_slowest, header, matrices, slowest_link
+from commprof.commbench.links.table import between_hosts, copy_row, describe_slowest, header, matrices, slowest_link
 from commprof.commbench.machine.nvml import read_gpus
-from commprof.commbench.records.types import LinkMeasurement
+from commprof.commbench.records.types import LinkMeasurement, PairMeasurement
 from tests.factory import message, run_info
 from tests.fake_nvml import A100_LINK, Card, FakeNvml
 
@@ -128,3 +128,19 @@ def test_gpus_that_take_one_process_alone_are_left_to_the_other_ranks(
     monkeypatch.setattr(links, "pci_bus_id", lambda device: f"0000:{0x10 + device.index:02x}:00.0")
     monkeypatch.setattr(links.torch.cuda, "can_device_access_peer", lambda source, target: True)
     assert {route.gpu.index for route in links.list_routes(3, own=1)} == used
+
+
+def test_hosts_are_laid_out_by_what_they_send_and_receive() -> None:
+    """Three hosts: 8 B there and back in 20 us, 1 MB in 1 ms, from host1 in 2 ms."""
+    ranks = tuple(replace(own, hostname=f"host{own.rank}") for own in run_info("links", world_size=3).ranks)
+    measured = [
+        PairMeasurement(round=i, sender=a, receiver=b, message_bytes=size, samples_s=(seconds,), timer="fake")
+        for i, (a, b) in enumerate(permutations(range(3), 2))
+        for size, seconds in ((8, 20e-6), (10**6, 2e-3 if a == 1 else 1e-3))
+    ]
+    shown = between_hosts(measured, run_info("links", world_size=3, ranks=ranks)).splitlines()
+    assert [row.split() for row in shown if row.startswith("host")] == [
+        ["host0", "0", "2", "10.00", "1.000", "0.750"],
+        ["host1", "1", "2", "10.00", "0.500", "1.000"],
+        ["host2", "2", "2", "10.00", "1.000", "0.750"],
+    ]
