@@ -1,0 +1,220 @@
+"""How near do costs come that are carried from one and two nodes to more?
+
+    make benchmark-fabrics      as root; a part at a time with PARTS=..., results in docs/results/fabrics.md
+
+For each fabric on the testbed: benches inside one host and over two, of all_reduce, all_gather and reduce_scatter; from them the
+costs over 3 and more hosts, written to disk; then the benches that check them. Fabrics: lines alike with one and with two ranks a
+host, one slow line, a switch that carries less than its lines, ranks dealt out to the hosts in turn.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from benchmarks.machine import describe_machine
+from commprof.analysis.runs.load import load_run
+from commprof.analysis.wire.across_nodes import AS_BENCHED, Fabric
+from commprof.analysis.wire.benched import fit_op_costs
+from commprof.analysis.wire.cost import cost_s
+from commprof.analysis.wire.other_world_sizes import carry_cost
+from commprof.cli import main as commprof
+from commprof.commbench.records.rundir import read_document, write_document, write_text
+from commprof.commbench.units import format_bytes
+
+SCRIPT = str(Path(sys.executable).parent / "commprof")
+OPS: Final = ("all_reduce", "all_gather", "reduce_scatter")
+SWEEP: Final = ("-b", "1M", "-e", "16M", "-f", "4", "-w", "1", "--place", "in", "-c", "0")
+SIZES: Final = (2**20, 4 * 2**20, 16 * 2**20)
+SAMPLES: Final = {1: "7", 2: "7"}  # by hosts; the checks have fewer
+CHECK_SAMPLES: Final = "5"
+TIMEOUT_S: Final = 170.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One fabric: its lines as the testbed takes them, the ranks on a host, the hosts to check at, and what is known of it.
+
+    `dealt`: the checks have their ranks dealt out to the hosts in turn; the benches have them in blocks.
+    """
+
+    lines: str
+    ranks_per_host: int
+    hosts: tuple[int, ...]
+    spine: str | None = None
+    dealt: bool = False
+
+    def fabric(self, num_hosts: int) -> Fabric:
+        """Return what is told of the hosts asked for, beside the benches of the first one and two."""
+        if self.spine is not None:
+            return Fabric(spine=_mbit(self.spine) / _mbit(self.lines))
+        if self.dealt:
+            return Fabric(crossings=self.ranks_per_host)
+        if "," in self.lines:
+            rates = [_mbit(rate) for rate in self.lines.split(",")]
+            return Fabric(lines=tuple(rate / rates[0] for rate in rates[:num_hosts]))
+        return AS_BENCHED
+
+
+PARTS: Final = {
+    "alike-1": Part(lines="300mbit", ranks_per_host=1, hosts=(3, 4, 6, 8)),
+    "alike-2": Part(lines="300mbit", ranks_per_host=2, hosts=(3, 4)),
+    "slow-1": Part(lines="300mbit,300mbit,150mbit,300mbit", ranks_per_host=1, hosts=(3, 4)),
+    "slow-2": Part(lines="300mbit,300mbit,150mbit,300mbit", ranks_per_host=2, hosts=(3, 4)),
+    "spine-1": Part(lines="300mbit", ranks_per_host=1, hosts=(3, 4, 6), spine="600mbit"),
+    "spine-2": Part(lines="300mbit", ranks_per_host=2, hosts=(3, 4), spine="600mbit"),
+    "dealt-2": Part(lines="300mbit", ranks_per_host=2, hosts=(3, 4), dealt=True),
+}
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One collective at one size and number of hosts: seconds predicted before, and measured after (0 until then)."""
+
+    part: str
+    op: str
+    num_hosts: int
+    message_bytes: int
+    predicted_s: float
+    measured_s: float = 0.0
+
+    @property
+    def error(self) -> float:
+        return self.predicted_s / self.measured_s - 1
+
+
+def _mbit(rate: str) -> float:
+    return float(rate.partition(",")[0].removesuffix("mbit"))
+
+
+def rank(folder: Path, samples: str, *, dealt: bool) -> None:
+    """Be one rank: time all operations one after the other, with torch loaded once."""
+    hosts, per_host = int(os.environ["NUM_HOSTS"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if dealt:
+        host, local = divmod(int(os.environ["RANK"]), per_host)
+        os.environ["RANK"] = str(local * hosts + host)
+    port = int(os.environ["MASTER_PORT"])
+    for number, op in enumerate(OPS):
+        os.environ["MASTER_PORT"] = str(port + number)
+        code = commprof(["bench", op, *SWEEP, "-n", samples, "--folder", str(folder / op)])
+        if code:
+            sys.exit(code)
+
+
+def bench(part: Part, num_hosts: int, folder: Path, samples: str, *, dealt: bool = False) -> None:
+    """Bench all operations on the first hosts of the testbed that is up."""
+    words = [sys.executable, "-m", "benchmarks.fabrics", "--rank", str(folder), "--samples", samples]
+    subprocess.run(
+        [SCRIPT, "testbed", "exec", "--hosts", str(num_hosts), "--", *words, *(["--dealt"] if dealt else [])],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        timeout=TIMEOUT_S,
+        env={**os.environ, "NUM_HOSTS": str(num_hosts), "MASTER_PORT": os.environ.get("MASTER_PORT", "29500")},
+    )
+
+
+def predict(name: str, part: Part, root: Path) -> list[Row]:
+    """Carry the benches of one and two hosts to the others."""
+    rows = []
+    for op in OPS:
+        runs = [load_run(root / name / f"hosts{k}" / op) for k in _benched(part)]
+        costs = list(fit_op_costs(runs, op).values())
+        for hosts in part.hosts:
+            carried = carry_cost(costs, hosts * part.ranks_per_host, num_nodes=hosts, fabric=part.fabric(hosts))
+            rows += [
+                Row(part=name, op=op, num_hosts=hosts, message_bytes=size, predicted_s=cost_s(carried, size)) for size in SIZES
+            ]
+    return rows
+
+
+def check(row: Row, part: Part, root: Path) -> Row:
+    run = load_run(root / row.part / f"hosts{row.num_hosts}" / row.op)
+    (cost,) = fit_op_costs([run], row.op).values()
+    return msgspec.structs.replace(row, measured_s=cost_s(cost, row.message_bytes))
+
+
+def measure(name: str, root: Path) -> None:
+    """Bench, predict, write, and only then bench what checks."""
+    part, kept = PARTS[name], root / name / "predicted.json"
+    up = ["--hosts", str(max(part.hosts)), "--ranks-per-host", str(part.ranks_per_host), "--rate", part.lines]
+    up += ["--spine", part.spine] if part.spine else []
+    subprocess.run([SCRIPT, "testbed", "up", *up], check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S)
+    try:
+        for hosts in _benched(part):
+            bench(part, hosts, root / name / f"hosts{hosts}", SAMPLES[hosts])
+        write_document(kept, predict(name, part, root))
+        for hosts in part.hosts:
+            bench(part, hosts, root / name / f"hosts{hosts}", CHECK_SAMPLES, dealt=part.dealt)
+    finally:
+        subprocess.run([SCRIPT, "testbed", "down"], check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S)
+
+
+def _benched(part: Part) -> tuple[int, ...]:
+    return (2,) if part.ranks_per_host == 1 else (1, 2)
+
+
+def checked(root: Path) -> list[Row]:
+    """Return every prediction on disk that has been measured since."""
+    rows = []
+    for name in PARTS:
+        kept = root / name / "predicted.json"
+        for row in read_document(kept, list[Row]) if kept.exists() else ():
+            if (root / name / f"hosts{row.num_hosts}" / row.op / "run.json").exists():
+                rows.append(check(row, PARTS[name], root))
+    return rows
+
+
+def tables(rows: Sequence[Row]) -> Iterator[str]:
+    yield "| fabric | op | predictions | error, median | error, p90 | range |"
+    yield "|---|---|---|---|---|---|"
+    for name in (*PARTS, "all"):
+        for op in OPS if name != "all" else (*OPS, "all"):
+            chosen = [row for row in rows if name in (row.part, "all") and op in (row.op, "all")]
+            if chosen:
+                yield f"| {name} | {op} | {_summary(chosen)} |"
+    yield ""
+    yield "| fabric | hosts | op | size | predicted | measured | error |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in rows:
+        yield (
+            f"| {row.part} | {row.num_hosts} | {row.op} | {format_bytes(row.message_bytes)} | {row.predicted_s * 1e3:.1f} ms | "
+            f"{row.measured_s * 1e3:.1f} ms | {row.error:+.1%} |"
+        )
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    sizes = [abs(row.error) for row in rows]
+    signed = sorted(row.error for row in rows)
+    return f"{len(rows)} | {median(sizes):.1%} | {np.percentile(sizes, 90):.1%} | {signed[0]:+.1%} to {signed[-1]:+.1%}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (all)")
+    parser.add_argument("--root", type=Path, default=Path("runs/fabrics"), metavar="DIR", help="where benches are kept")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="where the result goes")
+    parser.add_argument("--rank", type=Path, metavar="DIR", help=argparse.SUPPRESS)
+    parser.add_argument("--samples", default=CHECK_SAMPLES, help=argparse.SUPPRESS)
+    parser.add_argument("--dealt", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.rank is not None:
+        rank(args.rank, args.samples, dealt=args.dealt)
+        return
+    for name in args.parts or PARTS:
+        measure(name, args.root)
+    rows = checked(args.root)
+    head = ["# Costs over more nodes than were benched", "", describe_machine(), "- make benchmark-fabrics"]
+    text = "\n".join([*head, "", *tables(rows)]) + "\n"
+    write_text(args.out / "fabrics.md", text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
