@@ -41,9 +41,9 @@ from commprof.analysis.step.inputs import StepInputs
 from commprof.analysis.step.predict import predict_all
 from commprof.analysis.step.results import Prediction
 from commprof.commbench.errors import CommprofError
+from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.records.rundir import write_document, write_text
 from commprof.testbed import network as testbed
-from commprof.testbed.wire import parse_wire
 
 HALVES: Final = {"A": ("gpt", "dlrm"), "B": ("resnet", "lstm")}
 PLAIN: Final = (

@@ -26,10 +26,10 @@ from benchmarks.machine import describe_machine
 from commprof.analysis.runs.load import load_run, load_runs
 from commprof.analysis.strategies.choose import Asked, choose
 from commprof.analysis.strategies.results import Strategy, StrategyAnswer
+from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.records.rundir import read_document, write_document, write_text
 from commprof.commbench.units import format_seconds
 from commprof.testbed import network as testbed
-from commprof.testbed.wire import parse_wire
 
 REPO = Path(__file__).parents[1]
 SCRIPT = str(Path(sys.executable).parent / "commprof")

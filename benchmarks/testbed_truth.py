@@ -20,9 +20,9 @@ from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
 from commprof.analysis.runs.load import load_run
 from commprof.analysis.wire.benched import fit_costs
+from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.records.rundir import write_text
 from commprof.testbed import network as testbed
-from commprof.testbed.wire import parse_wire
 
 SCRIPT = str(Path(sys.executable).parent / "commprof")
 SIZES = {"200mbit": ("2M", "8M"), "1gbit": ("4M", "32M"), "2.5gbit": ("8M", "64M")}

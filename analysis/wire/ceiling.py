@@ -1,7 +1,11 @@
 """What could a bench's links have carried at best, as bus bandwidth, and how much of it did the all-reduce reach?
 
 busbw at which the busiest link is full = link speed * busbw / wire speed (ceiling.py). The link is read from the first host's
-environment.json; an emulated wire's rate is its name. None where neither tells, with the reason.
+environment.json; an emulated wire's rates are its name. None where neither tells, with the reason.
+
+Of an emulated wire's k hosts, filled one after the other, a ring enters and leaves each once, with busbw:
+
+    busbw <= slowest of the k lines,  each rank's line inside,  spine / k
 """
 
 from dataclasses import dataclass
@@ -10,9 +14,9 @@ from commprof.analysis.runs.load import Run
 from commprof.commbench.bench.ceiling import Ceiling, collective_ceiling, wire_bytes_per_s
 from commprof.commbench.errors import BadInput
 from commprof.commbench.machine.facts import ENVIRONMENT_FILE, Hosts
+from commprof.commbench.machine.wire import Wire, parse_wire
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.rundir import read_document
-from commprof.commbench.units import parse_line_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +46,8 @@ def wire_ceiling(run: Run) -> WireCeiling:
 def _ceiling(run: Run) -> Ceiling:
     info, path = run.info, run.path / ENVIRONMENT_FILE
     num_nodes = min(max(1, info.num_nodes), run.world_size)
-    if (rate := line_rate(info.wire)) is not None:
-        return Ceiling(bytes_per_s=rate / 8, reason=f"the emulated line of {info.wire}", algorithm="ring", num_nodes=num_nodes)
+    if info.wire is not None:
+        return _emulated(info.wire, num_nodes)
     if info.imported_from is not None or not path.exists():
         return Ceiling(bytes_per_s=None, reason="the run does not say what its links are")
     hosts = read_document(path, Hosts)
@@ -58,9 +62,29 @@ def _ceiling(run: Run) -> Ceiling:
     )
 
 
+def _emulated(name: str, num_nodes: int) -> Ceiling:
+    wire = _wire(name)
+    if wire is None or len(wire.lines_bits_per_s) not in (1, max(num_nodes, len(wire.lines_bits_per_s))):
+        return Ceiling(bytes_per_s=None, reason=f"the name of the wire, {name}, does not tell its rate")
+    limits = [] if wire.inside_bits_per_s is None else [wire.inside_bits_per_s]
+    if num_nodes > 1:
+        limits += [wire.line_bits_per_s(node) for node in range(num_nodes)]
+        limits += [] if wire.spine_bits_per_s is None else [wire.spine_bits_per_s / num_nodes]
+    if not limits:
+        return Ceiling(bytes_per_s=None, reason="ranks share one host and talk through its memory; no line to read")
+    return Ceiling(bytes_per_s=min(limits) / 8, reason=f"the emulated line of {name}", algorithm="ring", num_nodes=num_nodes)
+
+
 def line_rate(wire: str | None) -> float | None:
-    """Return a wire's bits per second from its name; None for the machine's own, or a name that tells none."""
+    """Return a wire's bits per second from its name; None for the machine's own, a name that tells none, or several rates."""
+    found = None if wire is None else _wire(wire)
+    if found is None or len(found.lines_bits_per_s) > 1 or found.spine_bits_per_s is not None:
+        return None
+    return found.lines_bits_per_s[0]
+
+
+def _wire(name: str) -> Wire | None:
     try:
-        return None if wire is None else parse_line_rate(wire.partition("+")[0])
+        return parse_wire(name)
     except BadInput:
         return None

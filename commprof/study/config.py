@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.ranks.arguments import MAX_TIMEOUT_S
 from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.units import parse_bytes, parse_line_rate
 from commprof.study.command import check_command, name_of
-from commprof.testbed.network import MAX_HOSTS
-from commprof.testbed.wire import parse_wire
+from commprof.testbed.fabric import MAX_HOSTS
 from commprof.train.config.load import load_config
 from commprof.train.config.schedule import count_steps
 from commprof.train.config.types import TrainConfig, check_train_config, load_train_config

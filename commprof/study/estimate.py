@@ -16,12 +16,12 @@ from pathlib import Path
 
 from commprof.commbench.errors import RunFailed
 from commprof.commbench.machine.hardware import usable_cores
+from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.units import format_seconds, parse_bytes, printable
 from commprof.study.config import ModelConfig, ScriptConfig, StudyConfig, train_config
 from commprof.study.files import is_measured
 from commprof.study.plan import Plan, Stage
 from commprof.study.trial import Tried, try_script
-from commprof.testbed.wire import parse_wire
 from commprof.train.config.schedule import count_steps
 from commprof.train.config.types import TrainConfig
 from commprof.train.text.dataset import prepare_data

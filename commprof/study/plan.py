@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from commprof.commbench.machine.wire import Wire, parse_wire
 from commprof.study.command import words_at
 from commprof.study.config import ModelConfig, ScriptConfig, StudyConfig
-from commprof.testbed.wire import Wire, parse_wire
 
 StageKind = Literal["bench", "contention", "profile", "compute", "train"]
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from commprof.commbench.errors import CommprofError, Interrupted
+from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.progress import activity
 from commprof.commbench.units import printable
 from commprof.launch import console_script, launch, local_command
@@ -16,7 +17,6 @@ from commprof.study.files import is_measured, set_aside
 from commprof.study.plan import Plan, Stage, wire_of
 from commprof.study.recorded import run_recorded
 from commprof.testbed import network as testbed
-from commprof.testbed.wire import parse_wire
 
 _TIMEOUT_S = 120.0  # for ranks to come up and to end, the verbs' own default
 

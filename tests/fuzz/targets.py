@@ -28,6 +28,7 @@ from commprof.analysis.wire.cli import parse_times
 from commprof.commbench.bench.plan import BenchPlan, parse_buckets
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.machine.facts import HostInfo, TelemetrySample
+from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.ranks.launched import expand_hosts, tasks_per_node
 from commprof.commbench.records.masking import masked
 from commprof.commbench.records.reading import decode, name_of
@@ -50,7 +51,6 @@ from commprof.commbench.records.types import (
 )
 from commprof.commbench.units import parse_bytes, parse_duration, parse_line_rate, printable
 from commprof.study.config import StudyConfig
-from commprof.testbed.wire import parse_wire
 from commprof.train.config.load import load_config
 from commprof.train.config.types import ModelConfig, TrainConfig, check_train_config, load_train_config
 from commprof.train.text.articles import _read_csv

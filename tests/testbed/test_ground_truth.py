@@ -9,8 +9,8 @@ import pytest
 
 from commprof.analysis.runs.load import load_run
 from commprof.analysis.wire.benched import fit_costs
+from commprof.commbench.machine.wire import parse_wire
 from commprof.testbed import network as testbed
-from commprof.testbed.wire import parse_wire
 from tests.testbed.test_testbed import SCRIPT, commprof
 
 pytestmark = pytest.mark.testbed

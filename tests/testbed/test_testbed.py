@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.machine.wire import parse_wire
+from commprof.testbed import devices
 from commprof.testbed import network as testbed
-from commprof.testbed.wire import parse_wire
 from tests.testbed.conftest import namespaces
 
 pytestmark = pytest.mark.testbed
@@ -39,12 +40,12 @@ def test_hosts_come_with_their_wire_and_go_without_a_trace() -> None:
     links = Path("/proc/net/dev").read_text().count(":")
     done = commprof("up", "--hosts", "3", "--rate", "200mbit")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[:5] for line in done.stdout.splitlines()[1:]] == [
-        [f"host{host}", f"10.77.0.{host + 1}", "200mbit", "23.73", "MB/s"] for host in range(3)
+    assert [line.split()[:6] for line in done.stdout.splitlines()[1:]] == [
+        [f"host{host}", f"10.77.0.{host + 1}", "1", "200mbit", "23.73", "MB/s"] for host in range(3)
     ]
     assert Path("/proc/net/dev").read_text().count(":") == links, "nothing is added to the machine's own network"
     assert commprof("rate", "2.5gbit").returncode == 0
-    assert {host.wire for host in testbed.hosts()} == {parse_wire("2.5gbit")}
+    assert testbed.read_fabric().wire == parse_wire("2.5gbit")
     assert commprof("down").returncode == 0
     assert not [name for name in namespaces() if name.startswith("commprof-")]
     assert not list(Path("/etc/netns").glob("commprof-*"))
@@ -60,7 +61,7 @@ def test_what_a_crash_left_is_removed_and_nothing_else() -> None:
     foreign.mkdir(parents=True)
     stuck = subprocess.Popen(["ip", "netns", "exec", "commprof-host7", "sh", "-c", "trap '' TERM; while :; do sleep 600; done"])
     try:
-        wait_until("the process to be inside", lambda: stuck.pid in testbed._processes("commprof-host7"))
+        wait_until("the process to be inside", lambda: stuck.pid in devices.processes("commprof-host7"))
         assert commprof("up", "--hosts", "2").returncode == 0
         assert stuck.wait(timeout=DEADLINE_S) == -signal.SIGKILL
         assert {name for name in namespaces() if name.startswith("commprof-host")} == {
@@ -117,9 +118,9 @@ def test_no_rank_outlives_the_command_that_started_it(signum: signal.Signals) ->
 def test_delay_is_there_where_the_kernel_can_or_refused_in_one_line() -> None:
     done = commprof("up", "--hosts", "2", "--rate", "1gbit", "--delay", "2")
     if done.returncode == 0:
-        assert testbed.hosts()[0].wire == parse_wire("1gbit", delay_s=0.002)
+        assert testbed.read_fabric().wire == parse_wire("1gbit", delay_s=0.002)
         assert commprof("rate", "1gbit").returncode == 0
-        assert testbed.hosts()[0].wire == parse_wire("1gbit")
+        assert testbed.read_fabric().wire == parse_wire("1gbit")
     else:
         assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "no netem" in done.stderr
         assert not [name for name in namespaces() if name.startswith("commprof-")], "half a testbed does not stay"
