@@ -2,9 +2,9 @@
 
     make benchmark-fabrics      as root; a part at a time with PARTS=..., results in docs/results/fabrics.md
 
-For each fabric on the testbed: benches inside one host and over two, of all_reduce, all_gather and reduce_scatter; from them the
-costs over 3 and more hosts, written to disk; then the benches that check them. Fabrics: lines alike with one and with two ranks a
-host, one slow line, a switch that carries less than its lines, ranks dealt out to the hosts in turn.
+For each fabric on the testbed: benches inside one host and over two, of all_reduce, all_gather and reduce_scatter; from them
+the costs over 3 and more hosts, written to disk; then the benches that check them. Fabrics: lines alike with one and with two
+ranks a host, one slow line, a switch that carries less than its lines, ranks dealt out to the hosts in turn.
 """
 
 import argparse
@@ -22,9 +22,9 @@ import numpy as np
 
 from benchmarks.machine import describe_machine
 from commprof.analysis.runs.load import load_run
-from commprof.analysis.wire.across_nodes import AS_BENCHED, Fabric
 from commprof.analysis.wire.benched import fit_op_costs
 from commprof.analysis.wire.cost import cost_s
+from commprof.analysis.wire.fabric import Fabric
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.cli import main as commprof
 from commprof.commbench.records.rundir import read_document, write_document, write_text
@@ -34,8 +34,8 @@ SCRIPT = str(Path(sys.executable).parent / "commprof")
 OPS: Final = ("all_reduce", "all_gather", "reduce_scatter")
 SWEEP: Final = ("-b", "1M", "-e", "16M", "-f", "4", "-w", "1", "--place", "in", "-c", "0")
 SIZES: Final = (2**20, 4 * 2**20, 16 * 2**20)
-SAMPLES: Final = {1: "7", 2: "7"}  # by hosts; the checks have fewer
-CHECK_SAMPLES: Final = "5"
+SAMPLES: Final = "6"
+CHECK_SAMPLES: Final = "4"
 TIMEOUT_S: Final = 170.0
 
 
@@ -52,24 +52,20 @@ class Part:
     spine: str | None = None
     dealt: bool = False
 
-    def fabric(self, num_hosts: int) -> Fabric:
-        """Return what is told of the hosts asked for, beside the benches of the first one and two."""
-        if self.spine is not None:
-            return Fabric(spine=_mbit(self.spine) / _mbit(self.lines))
-        if self.dealt:
-            return Fabric(crossings=self.ranks_per_host)
-        if "," in self.lines:
-            rates = [_mbit(rate) for rate in self.lines.split(",")]
-            return Fabric(lines=tuple(rate / rates[0] for rate in rates[:num_hosts]))
-        return AS_BENCHED
+    @property
+    def fabric(self) -> Fabric:
+        """What is told of the hosts asked for, beside the benches of the first one and two."""
+        lines = tuple(_mbit(rate) for rate in self.lines.split(","))
+        spine = None if self.spine is None else _mbit(self.spine)
+        return Fabric(lines=lines, spine=spine, order="dealt" if self.dealt else None)
 
 
 PARTS: Final = {
-    "alike-1": Part(lines="300mbit", ranks_per_host=1, hosts=(3, 4, 6, 8)),
+    "alike-1": Part(lines="300mbit", ranks_per_host=1, hosts=(3, 4, 8)),
     "alike-2": Part(lines="300mbit", ranks_per_host=2, hosts=(3, 4)),
     "slow-1": Part(lines="300mbit,300mbit,150mbit,300mbit", ranks_per_host=1, hosts=(3, 4)),
     "slow-2": Part(lines="300mbit,300mbit,150mbit,300mbit", ranks_per_host=2, hosts=(3, 4)),
-    "spine-1": Part(lines="300mbit", ranks_per_host=1, hosts=(3, 4, 6), spine="600mbit"),
+    "spine-1": Part(lines="300mbit", ranks_per_host=1, hosts=(3, 4), spine="600mbit"),
     "spine-2": Part(lines="300mbit", ranks_per_host=2, hosts=(3, 4), spine="600mbit"),
     "dealt-2": Part(lines="300mbit", ranks_per_host=2, hosts=(3, 4), dealt=True),
 }
@@ -91,7 +87,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _mbit(rate: str) -> float:
-    return float(rate.partition(",")[0].removesuffix("mbit"))
+    return float(rate.removesuffix("mbit"))
 
 
 def rank(folder: Path, samples: str, *, dealt: bool) -> None:
@@ -127,14 +123,14 @@ def predict(name: str, part: Part, root: Path) -> list[Row]:
         runs = [load_run(root / name / f"hosts{k}" / op) for k in _benched(part)]
         costs = list(fit_op_costs(runs, op).values())
         for hosts in part.hosts:
-            carried = carry_cost(costs, hosts * part.ranks_per_host, num_nodes=hosts, fabric=part.fabric(hosts))
+            carried = carry_cost(costs, hosts * part.ranks_per_host, num_nodes=hosts, fabric=part.fabric)
             rows += [
                 Row(part=name, op=op, num_hosts=hosts, message_bytes=size, predicted_s=cost_s(carried, size)) for size in SIZES
             ]
     return rows
 
 
-def check(row: Row, part: Part, root: Path) -> Row:
+def check(row: Row, root: Path) -> Row:
     run = load_run(root / row.part / f"hosts{row.num_hosts}" / row.op)
     (cost,) = fit_op_costs([run], row.op).values()
     return msgspec.structs.replace(row, measured_s=cost_s(cost, row.message_bytes))
@@ -148,7 +144,7 @@ def measure(name: str, root: Path) -> None:
     subprocess.run([SCRIPT, "testbed", "up", *up], check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S)
     try:
         for hosts in _benched(part):
-            bench(part, hosts, root / name / f"hosts{hosts}", SAMPLES[hosts])
+            bench(part, hosts, root / name / f"hosts{hosts}", SAMPLES)
         write_document(kept, predict(name, part, root))
         for hosts in part.hosts:
             bench(part, hosts, root / name / f"hosts{hosts}", CHECK_SAMPLES, dealt=part.dealt)
@@ -166,8 +162,8 @@ def checked(root: Path) -> list[Row]:
     for name in PARTS:
         kept = root / name / "predicted.json"
         for row in read_document(kept, list[Row]) if kept.exists() else ():
-            if (root / name / f"hosts{row.num_hosts}" / row.op / "run.json").exists():
-                rows.append(check(row, PARTS[name], root))
+            if (root / row.part / f"hosts{row.num_hosts}" / row.op / "run.json").exists():
+                rows += [check(row, root)]
     return rows
 
 

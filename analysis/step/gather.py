@@ -28,6 +28,7 @@ from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs, sent
 from commprof.analysis.step.language import compute_only_run, is_configured
 from commprof.analysis.wire.benched import all_reduces_at, fit_costs
 from commprof.analysis.wire.cost import resampled_medians
+from commprof.analysis.wire.fabric import fabric_of
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
@@ -152,7 +153,9 @@ def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel],
     nearest = min(costs, key=lambda n: abs(n - world_size))
     hosts = next(run for run in benches if run.world_size == nearest).info
     device_name = hosts.ranks[0].device_name if hosts.ranks else ""
-    cost = carry_cost(list(costs.values()), world_size, device_name=device_name) if extrapolated else costs[world_size]
+    cost = costs.get(world_size) or carry_cost(
+        list(costs.values()), world_size, device_name=device_name, fabric=fabric_of(hosts.wire)
+    )
     compute_only = select(runs, kind="train", world_size=world_size, synchronised=False)
     measured = repeats_of(compute_only, compute_only_s, drift) if compute_only else None
     beside = profile if measured is None else measured.typical

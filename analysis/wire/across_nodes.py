@@ -1,14 +1,14 @@
 """What does a collective cost over several nodes?
 
-NCCL's ring, and gloo's, which goes by rank, run over all ranks: with the ranks in blocks (g on each of k nodes, p = gk) the ring
+NCCL's ring, and gloo's, which goes by rank, run over all ranks: with them in blocks, g on each of k nodes, p = gk, the ring
 leaves each node once, and that line carries w_p of the message, as every other hop does. It is as fast as its slowest hop:
 
-    t(S) = m_in alpha_in + m_out alpha_out + w_p r S,   m_out = m_ck, m_in = m_p - m_out
-    r = max(r_in, c r_line / slowest line, c k r_line / what the switch carries at once)
+    t(S) = m_in alpha_in + m_out alpha_out + w_p r S,   m_out = m_ck, m_in = m_p - m_out,   r = max(r_in, r_out)
 
-m and w are the form's (forms.py). c is how often the ring leaves a node: once in blocks, g times where the ranks are dealt out
-to the nodes in turn. r_in and alpha_in come from the curve of one node, alpha_out and r_line (seconds a byte takes) from the line
-of a curve over several; the curve nearest in k is taken along, as within a node:
+m and w are the form's (forms.py). c is how often the ring leaves a node, once in blocks and g times where the ranks are dealt
+out to the nodes in turn; fabric.py has how r_out, the seconds a byte takes between nodes, changes with c, k and the lines. r_in
+and alpha_in come from the curve of one node, alpha_out and r_out from the line of a curve over several; the curve nearest in k
+is taken along, as within a node:
 
     t_q(S) = t_p(S) (m_in alpha_in + m_out alpha_out + w_q r_q S) / (the same on p)
 
@@ -17,7 +17,6 @@ nodes tell what the switch carries at once: where a byte takes longer over more 
 is measured: gloo carries out a reduce_scatter as an all_reduce, and only its own curve says so.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -25,41 +24,12 @@ import numpy as np
 
 from commprof.analysis.wire.cost import cost_s, curve_points
 from commprof.analysis.wire.curve_shape import MATTERS_BYTES
+from commprof.analysis.wire.fabric import AS_BENCHED, Fabric
 from commprof.analysis.wire.forms import FORMS, RINGS, Form, changes_of_course, with_times
 from commprof.analysis.wire.results import CostModel
-from commprof.commbench.errors import BadInput, UnusableData
-from commprof.commbench.records.types import RankInfo
+from commprof.commbench.errors import UnusableData
 
 _DIFFERS = 0.05
-_SHOWN = "long messages"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fabric:
-    """What the nodes asked for meet that those benched did not.
-
-    `lines`: each node's line over the line of a node benched, none where all are like it. `spine`: what the switch carries at
-    once, over one such line; None where nobody said. `crossings`: how often the ring leaves a node; None: as often as benched.
-    """
-
-    lines: tuple[float, ...] = ()
-    spine: float | None = None
-    crossings: int | None = None
-
-    def __post_init__(self) -> None:
-        """Raise BadInput for what carries nothing, and for a ring that leaves no node."""
-        if any(line <= 0 for line in self.lines) or (self.spine is not None and self.spine <= 0):
-            raise BadInput("a line and a switch carry more than 0; give their rates, for example 1gbit")
-        if self.crossings is not None and self.crossings < 1:
-            raise BadInput(f"a ring over several nodes leaves each once at least, not {self.crossings} times")
-
-    def pace(self, nodes: int, crossings: int) -> float:
-        """Return the time a byte takes between nodes over what it takes where the ring alone uses one of the lines benched."""
-        shared = 0.0 if self.spine is None else nodes / self.spine
-        return crossings * max(1 / min(self.lines, default=1.0), shared)
-
-
-AS_BENCHED = Fabric()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,22 +48,10 @@ class _Ring:
         return form.wire(self.ranks if op in RINGS else self.nodes)
 
 
-def ring_crossings(ranks: Sequence[RankInfo], num_nodes: int) -> int:
-    """Return how often the ring over these ranks, in their order, leaves the node that it leaves most often.
-
-    1 where the records do not name the host of each rank: launchers place ranks in blocks.
-    """
-    hosts = [rank.hostname for rank in sorted(ranks, key=lambda rank: rank.rank)]
-    if num_nodes < 2 or len(set(hosts)) != num_nodes:
-        return 1
-    left = Counter(here for here, there in zip(hosts, [*hosts[1:], hosts[0]], strict=True) if here != there)
-    return max(left.values())
-
-
 def carry_over_nodes(costs: Sequence[CostModel], world_size: int, nodes: int, fabric: Fabric = AS_BENCHED) -> CostModel:
     """Return the cost on `world_size` ranks spread over `nodes` nodes, from curves over other numbers of nodes.
 
-    Raises UnusableData without a curve over several nodes with as many ranks on each, BadInput for a fabric that does not fit.
+    Raises UnusableData without a curve over several nodes with as many ranks on each, and where a line is not known.
     """
     per_node = world_size // nodes
     wide = sorted((c for c in costs if _nodes(c) > 1 and c.world_size == per_node * _nodes(c)), key=_nodes)
@@ -102,16 +60,15 @@ def carry_over_nodes(costs: Sequence[CostModel], world_size: int, nodes: int, fa
             f"{world_size} ranks on {nodes} nodes: no curve is known to have crossed the network with {per_node} ranks "
             "a node; run commprof bench on two nodes"
         )
-    _check(fabric, nodes, per_node)
     inside = next((cost for cost in costs if _nodes(cost) == 1 and cost.world_size == per_node), None)
     doubts = [f"held against measured curves from 1 MiB on; below that {_below(inside, per_node)}"]
     if fabric.spine is None and len(wide) > 1:
-        fabric = replace(fabric, spine=_shared_lines(wide))
-        doubts += _check_against_largest(wide, inside)
+        doubts += _check_against_largest(wide, inside, fabric)
+        fabric = replace(fabric, spine=_spine(wide, fabric))
         if fabric.spine is not None:
             doubts.append(
-                f"a byte takes longer over {_nodes(wide[-1])} nodes than over {_nodes(wide[0])}: taken for a switch that carries "
-                f"{fabric.spine:.2g} lines at once; if one of the lines is slow instead, more nodes cost less than this"
+                f"a byte takes longer over {_nodes(wide[-1])} nodes than over {_nodes(wide[0])}: taken for a switch that all "
+                "lines share; if one of the lines is slow instead, more nodes cost less than this"
             )
     elif fabric.spine is None and nodes > _nodes(wide[-1]):
         doubts.append(f"whether the switch carries more than {_nodes(wide[-1])} lines at once was not measured; it is taken to")
@@ -127,8 +84,7 @@ def _carried(base: CostModel, inside: CostModel | None, ring: _Ring, fabric: Fab
     form, here = FORMS[base.op][0], _ring_of(base)
     in_s, out_s = _latencies(base, inside, form)
     pace_s = 1 / (base.bandwidth_bytes_per_s * here.wire(base.op, form))
-    shared = Fabric(spine=fabric.spine)  # the nodes benched had equal lines, and the same switch
-    grown_s = pace_s * fabric.pace(ring.nodes, ring.crossings) / shared.pace(here.nodes, here.crossings)
+    grown_s = pace_s * fabric.pace(ring.nodes, ring.crossings) / fabric.pace(here.nodes, here.crossings)
     inside_s = 0.0 if inside is None else 1 / (inside.bandwidth_bytes_per_s * form.wire(inside.world_size))
 
     def line(asked: _Ring, seconds_per_byte: float, message_bytes: int) -> float:
@@ -157,13 +113,14 @@ def _latencies(base: CostModel, inside: CostModel | None, form: Form) -> tuple[f
     return in_s, (base.latency_s - (messages - between) * in_s) / between
 
 
-def _shared_lines(wide: Sequence[CostModel]) -> float | None:
-    """Return how many lines the switch carries at once, None where a byte takes as long over most nodes as over fewest."""
+def _spine(wide: Sequence[CostModel], fabric: Fabric) -> float | None:
+    """Return what the switch carries at once, None where a byte takes as long over most nodes as over fewest."""
     first, last = wide[0], wide[-1]
-    excess = _seconds_per_byte(last) / _seconds_per_byte(first)
+    lines = fabric.pace(_nodes(last), 1) / fabric.pace(_nodes(first), 1)
+    excess = _seconds_per_byte(last) / _seconds_per_byte(first) / lines
     if excess <= 1 + _DIFFERS:
         return None
-    return _nodes(last) / excess
+    return _nodes(last) / (excess * fabric.pace(_nodes(last), 1))
 
 
 def _seconds_per_byte(cost: CostModel) -> float:
@@ -172,35 +129,27 @@ def _seconds_per_byte(cost: CostModel) -> float:
     return 1 / (cost.bandwidth_bytes_per_s * ring.wire(cost.op, FORMS[cost.op][0]) * ring.crossings)
 
 
-def _check_against_largest(wide: Sequence[CostModel], inside: CostModel | None) -> list[str]:
+def _check_against_largest(wide: Sequence[CostModel], inside: CostModel | None, fabric: Fabric) -> list[str]:
     """Say how far off the largest number of nodes is when taken from the others as if nothing were shared."""
     *smaller, largest = wide
-    carried = _carried(smaller[-1], inside, _ring_of(largest), AS_BENCHED)
+    carried = _carried(smaller[-1], inside, _ring_of(largest), fabric)
     first, last = carried.message_bytes[0], carried.message_bytes[-1]
     points = [(size, time) for size, time in curve_points(largest) if max(first, MATTERS_BYTES) <= size <= last]
     if not points:
         return []
     error = float(np.median([abs(cost_s(carried, size) / time - 1) for size, time in points]))
     before, after = _nodes(smaller[-1]), _nodes(largest)
-    return [
-        f"taken from {before} to {after} nodes with lines that share nothing it is off by {error:.0%} in the median, {_SHOWN}"
-    ]
+    return [f"taken from {before} to {after} nodes, as if nothing were shared, it is off by {error:.0%} in the median"]
 
 
 def _asked(base: CostModel, world_size: int, nodes: int, fabric: Fabric) -> _Ring:
-    as_benched = max(1, base.ring_crossings)
-    return _Ring(ranks=world_size, nodes=nodes, crossings=fabric.crossings or as_benched)
+    per_node = world_size // nodes
+    crossings = base.ring_crossings if fabric.order is None else {"blocks": 1, "dealt": per_node}[fabric.order]
+    return _Ring(ranks=world_size, nodes=nodes, crossings=crossings)
 
 
 def _ring_of(cost: CostModel) -> _Ring:
-    return _Ring(ranks=cost.world_size, nodes=_nodes(cost), crossings=max(1, cost.ring_crossings))
-
-
-def _check(fabric: Fabric, nodes: int, per_node: int) -> None:
-    if fabric.lines and len(fabric.lines) != nodes:
-        raise BadInput(f"{len(fabric.lines)} lines for {nodes} nodes; give one for each")
-    if (fabric.crossings or 1) > per_node:
-        raise BadInput(f"a ring leaves a node of {per_node} ranks {per_node} times at most, not {fabric.crossings}")
+    return _Ring(ranks=cost.world_size, nodes=_nodes(cost), crossings=cost.ring_crossings)
 
 
 def _below(inside: CostModel | None, per_node: int) -> str:

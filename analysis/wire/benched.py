@@ -11,9 +11,9 @@ from statistics import median
 from typing import Final
 
 from commprof.analysis.runs.load import Run, check_one_origin, select
-from commprof.analysis.wire.across_nodes import ring_crossings
 from commprof.analysis.wire.cost import curve_measurements, fit_cost
 from commprof.analysis.wire.curve_shape import MATTERS_BYTES
+from commprof.analysis.wire.fabric import ring_crossings
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS
@@ -154,8 +154,13 @@ def _medians_s(measured: Sequence[CollectiveMeasurement]) -> dict[int, float]:
 
 def _fitted(measured: Sequence[CollectiveMeasurement], benches: Sequence[Run]) -> CostModel:
     """Fit one collective of these benches, which are of one world size and spread over as many nodes."""
-    nodes = benches[0].num_nodes
-    cost = fit_cost(measured, [run.info.run_id for run in benches], nodes)
+    spread = sorted({run.num_nodes or 1 for run in benches})
+    if len(spread) > 1:
+        raise UnusableData(
+            f"{benches[0].world_size} ranks were benched on {' and on '.join(map(str, spread))} nodes, which is not one wire; "
+            "name the benches of one"
+        )
+    cost = fit_cost(measured, [run.info.run_id for run in benches], benches[0].num_nodes)
     crossings = ring_crossings(benches[0].info.ranks, benches[0].info.num_nodes)
     return _incomplete(replace(cost, ring_crossings=crossings), benches)
 

@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from commprof.analysis.wire.across_nodes import AS_BENCHED, Fabric, carry_over_nodes
+from commprof.analysis.wire.across_nodes import carry_over_nodes
 from commprof.analysis.wire.cost import cost_s, curve_points
 from commprof.analysis.wire.curve_shape import MATTERS_BYTES
+from commprof.analysis.wire.fabric import AS_BENCHED, Fabric
 from commprof.analysis.wire.forms import FORMS, NVLS, RING, TREE, Form, changes_of_course, with_times
 from commprof.analysis.wire.results import CostModel
-from commprof.commbench.errors import BadInput, UnusableData
+from commprof.commbench.errors import UnusableData
 from commprof.commbench.units import format_bytes
 
 Floats = NDArray[np.float64]
@@ -51,7 +52,7 @@ def carry_cost(
     `num_nodes` is how many nodes those ranks are on: unless said, as many as they fill with as many ranks a node as the curves
     over several nodes have, one where there is no such curve. `doubts` of the result say what speaks against it. Raises
     UnusableData without a curve, where ranks do not fill their nodes, and where they would cross a network that no curve with
-    as many ranks a node has crossed; BadInput for a fabric that does not fit.
+    as many ranks a node has crossed.
     """
     assert len({(cost.op, cost.dtype) for cost in costs}) < 2, "the caller carries one collective at a time"
     if not costs:
@@ -62,8 +63,6 @@ def carry_cost(
     flat = sorted((c for c in costs if _nodes(c) == (1 if nodes == 1 else c.world_size)), key=lambda cost: cost.world_size)
     if nodes > 1 and not (nodes == world_size and fabric == AS_BENCHED and _is_no_ring(flat)):
         return carry_over_nodes(costs, world_size, nodes, fabric)
-    if fabric != AS_BENCHED:
-        raise BadInput(f"{world_size} ranks on one node cross no line between nodes; leave out what is said of lines")
     if not flat:
         raise UnusableData(f"{world_size} ranks on one node: no such curve was measured; run commprof bench there")
     return _by_form(flat, world_size, _nvls_from(costs[0].op, device_name) if nodes == 1 else None)
