@@ -61,13 +61,40 @@ def fabric_of(wire: str | None) -> Fabric:
     return AS_BENCHED if known is None else Fabric(lines=known.lines_bits_per_s, spine=known.spine_bits_per_s)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingTraffic:
+    """What a ring all-reduce moves: within the busiest node, out of the busiest node, and through the switch in all."""
+
+    inside_bytes: float
+    line_bytes: float
+    switch_bytes: float
+
+
+def ring_traffic(ranks: Sequence[RankInfo], num_nodes: int, message_bytes: float) -> RingTraffic:
+    """Return where the bytes of a ring all-reduce over these ranks go: each hop carries 2(n-1)/n of the message."""
+    hop_bytes = 2 * (len(ranks) - 1) / len(ranks) * message_bytes
+    inside, left = _hops(ranks, num_nodes)
+    return RingTraffic(
+        inside_bytes=max(inside.values(), default=0) * hop_bytes,
+        line_bytes=max(left.values(), default=0) * hop_bytes,
+        switch_bytes=left.total() * hop_bytes,
+    )
+
+
 def ring_crossings(ranks: Sequence[RankInfo], num_nodes: int) -> int:
     """Return how often the ring over these ranks, in their order, leaves the node that it leaves most often.
 
     1 where the records do not name the host of each rank: launchers place ranks in blocks.
     """
+    _, left = _hops(ranks, num_nodes)
+    return max(left.values(), default=1)
+
+
+def _hops(ranks: Sequence[RankInfo], num_nodes: int) -> tuple[Counter[str], Counter[str]]:
+    """Count by node the ring's hops that stay inside it and those that leave it."""
     hosts = [rank.hostname for rank in sorted(ranks, key=lambda rank: rank.rank)]
-    if num_nodes < 2 or len(set(hosts)) != num_nodes:
-        return 1
-    left = Counter(here for here, there in zip(hosts, [*hosts[1:], hosts[0]], strict=True) if here != there)
-    return max(left.values())
+    if len(set(hosts)) != num_nodes:
+        hosts = [f"node {place * num_nodes // len(hosts)}" for place in range(len(hosts))]
+    hops = list(zip(hosts, [*hosts[1:], hosts[0]], strict=True))
+    inside = Counter(here for here, there in hops if here == there)
+    return inside, Counter(here for here, there in hops if here != there)

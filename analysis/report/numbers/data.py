@@ -1,6 +1,6 @@
 """Runs -> the numbers a report draws: wire curves, step anatomies, and what a reader must be warned of. No words for pages.
 
-All times are seconds. Times of the wire are the fastest rank's, as in the fit: it arrived last and waited for nobody.
+All times are seconds. Times of the wire are those of the fit (`transfer_s`).
 """
 
 from collections.abc import Mapping, Sequence

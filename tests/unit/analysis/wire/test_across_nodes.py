@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commprof.analysis.wire.cost import cost_s, fit_cost, transfer_s
-from commprof.analysis.wire.fabric import Fabric, fabric_of, ring_crossings
+from commprof.analysis.wire.fabric import Fabric, fabric_of, ring_crossings, ring_traffic
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import BadInput, UnusableData
@@ -18,6 +18,10 @@ from tests.factory import MIB, collective
 SIZES = [2**k for k in range(10, 29)]
 IN_S, OUT_S = 5e-6, 25e-6
 IN_PER_BYTE, OUT_PER_BYTE = 1e-10, 1e-9
+
+
+def ring_s(size: int, *, inside: float, between: float, wire: float, per_byte: float = OUT_PER_BYTE) -> float:
+    return inside * IN_S + between * OUT_S + wire * size * per_byte
 
 
 def curve(
@@ -31,8 +35,10 @@ def curve(
     per_byte: float = OUT_PER_BYTE,
 ) -> CostModel:
     """Return the curve of messages inside and between nodes, and of the share of S that each hop carries."""
-    times = {size: inside * IN_S + between * OUT_S + wire * size * per_byte for size in SIZES}
-    return fit_cost([collective(size, [time], world_size=ranks, op=op) for size, time in times.items()], num_nodes=nodes)
+    times = {size: ring_s(size, inside=inside, between=between, wire=wire, per_byte=per_byte) for size in SIZES}
+    in_place = op != "all_to_all"
+    measured = [collective(size, [time], world_size=ranks, op=op, in_place=in_place) for size, time in times.items()]
+    return fit_cost(measured, num_nodes=nodes)
 
 
 NODE = curve(8, 1, inside=14, between=0, wire=1.75, per_byte=IN_PER_BYTE)
@@ -146,6 +152,17 @@ def test_a_ring_leaves_a_node_as_often_as_its_ranks_are_torn_apart(hosts: str, c
     ranks = [RankInfo(rank=r, local_rank=0, hostname=name, device_name="cpu") for r, name in enumerate(hosts)]
     assert ring_crossings(ranks, len(set(hosts))) == crossings
     assert ring_crossings(ranks[:1], 2) == 1
+
+
+@pytest.mark.parametrize(
+    ("hosts", "inside", "line", "switch"), [("aabb", 1, 1, 2), ("abab", 0, 2, 4), ("aaabbbccc", 2, 1, 3), ("aabbaabb", 2, 2, 4)]
+)
+def test_each_hop_carries_the_rings_share_inside_a_node_or_between(hosts: str, inside: int, line: int, switch: int) -> None:
+    """Of an all-reduce of S on n ranks each of n hops carries 2(n-1)/n S."""
+    ranks = [RankInfo(rank=r, local_rank=0, hostname=name, device_name="cpu") for r, name in enumerate(hosts)]
+    traffic = ring_traffic(ranks, len(set(hosts)), MIB)
+    hop = 2 * (len(hosts) - 1) / len(hosts) * MIB
+    assert (traffic.inside_bytes, traffic.line_bytes, traffic.switch_bytes) == (inside * hop, line * hop, switch * hop)
 
 
 def test_over_nodes_with_several_ranks_a_collective_ends_with_the_last_rank() -> None:
