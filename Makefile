@@ -34,7 +34,7 @@ LOGS ?= ../shared/data/nccl_logs
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-sharded-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-peers benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
-	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid
+	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-fabrics
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -102,6 +102,10 @@ benchmark-sweep: $(VENV)/installed
 # The testbed needs root on Linux.
 benchmark-testbed: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.testbed_truth --out $(RESULTS)
+
+# Root. A few of them: make benchmark-fabrics PARTS="alike-2 slow-2"
+benchmark-fabrics: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.fabrics $(PARTS) --out $(RESULTS)
 
 benchmark-testbed-study: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.testbed_study --out $(RESULTS)
