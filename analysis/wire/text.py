@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from commprof.analysis.scaling.speedup import Scaling
 from commprof.analysis.wire.benched import Unusable
 from commprof.analysis.wire.cost import cost_s, is_measured
-from commprof.analysis.wire.other_world_sizes import RING
+from commprof.analysis.wire.forms import RING
 from commprof.analysis.wire.outside_sweep import unmeasured_buckets
 from commprof.analysis.wire.results import CostModel
 from commprof.analysis.wire.ring_order import RingOrder

@@ -26,9 +26,8 @@ def wire_section(material: Material) -> Section | None:
         folded=material.predicted is not None and all(cost.verdict == "sound" for cost in material.costs.values()),
         sentences=(
             _wire_gist(curves),
-            "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody (with several ranks on "
-            "each of several nodes the slowest's, as ranks end at different times there). The table that "
-            "commprof bench prints has the slowest rank's, as nccl-tests does; that includes waiting.",
+            "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody (over nodes of several "
+            "ranks the slowest's: ranks end at different times there however they began). The table that commprof bench prints has the slowest rank's, as nccl-tests does; that includes waiting.",
         ),
         pictures=_wire_pictures(material, curves),
         tables=(
@@ -155,8 +154,8 @@ def _traffic_table(material: Material) -> Iterator[Table]:
     if rows:
         yield Table(
             title="Where the gradients of a step go",
-            note="A ring over all ranks in their order moves them so: each hop carries 2(N-1)/N of the gradients, and hops that "
-            "leave a node share its line. So does gloo; NCCL may run others, and shares them among a node's interfaces.",
+            note="A ring over all ranks in their order moves them so: each hop carries 2(N-1)/N of the gradients, and those "
+            "that leave a node share its line. So does gloo; NCCL may run others, and shares them among a node's interfaces.",
             head=("Ranks", "Nodes", "Gradients", "Inside a node", "Out of each node", "Through the switch"),
             rows=tuple(dict.fromkeys(rows)),
             words=frozenset(),
