@@ -26,8 +26,9 @@ def wire_section(material: Material) -> Section | None:
         folded=material.predicted is not None and all(cost.verdict == "sound" for cost in material.costs.values()),
         sentences=(
             _wire_gist(curves),
-            "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody (over nodes of several "
-            "ranks the slowest's: ranks end at different times there however they began). The table that commprof bench prints has the slowest rank's, as nccl-tests does; that includes waiting.",
+            "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody (over nodes of "
+            "several ranks the slowest's: ranks end at different times there, however they began). The table of commprof bench "
+            "has the slowest rank's, as nccl-tests does; that includes waiting.",
         ),
         pictures=_wire_pictures(material, curves),
         tables=(
