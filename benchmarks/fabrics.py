@@ -36,9 +36,9 @@ SCRIPT = str(Path(sys.executable).parent / "commprof")
 OPS: Final = ("all_reduce", "all_gather", "reduce_scatter")
 SWEEP: Final = ("-b", "1M", "-e", "16M", "-f", "4", "-w", "1", "--place", "in", "-c", "0")
 SIZES: Final = (2**20, 4 * 2**20, 16 * 2**20)
-SAMPLES, CHECK_SAMPLES = "6", "4"
+SAMPLES, CHECK_SAMPLES = "5", "4"
 TIMEOUT_S: Final = 170.0
-RATE: Final = 400  # Mbit/s
+RATE: Final = 300  # Mbit/s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,7 +69,7 @@ def carry_cost(
 
 
 def _is_no_ring(flat: Sequence[CostModel]) -> bool:
-    """Whether several curves of one rank a node, which share no size otherwise, follow another form clearly better."""
+    """Whether several curves of one rank a node follow another form clearly better than a ring."""
     if len(flat) < 2:
         return False
     forms = _candidates(flat, None)
