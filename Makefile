@@ -36,6 +36,7 @@ LOGS ?= ../shared/data/nccl_logs
 	benchmark-trace-load benchmark-trace-peers benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
 	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-slow-host \
 	benchmark-slow-host-simulated
+	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-fabrics
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -111,6 +112,9 @@ benchmark-slow-host: $(VENV)/installed
 # Its made-up pairs come from tests/.
 benchmark-slow-host-simulated: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.slow_host_simulated --out $(RESULTS)
+# Root. A few of them: make benchmark-fabrics PARTS="alike-2 slow-2"
+benchmark-fabrics: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.fabrics $(PARTS) --out $(RESULTS)
 
 benchmark-testbed-study: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.testbed_study --out $(RESULTS)

@@ -24,7 +24,8 @@ from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.computation import last_ready_s
 from commprof.analysis.step.ddp import Bucket, Timelines, simulate
 from commprof.analysis.step.inputs import SingleRank, StepInputs, buckets_of
-from commprof.analysis.wire.cost import broadcast_s, cost_s
+from commprof.analysis.wire.cost import cost_s
+from commprof.analysis.wire.forms import broadcast_s
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 

@@ -7,7 +7,7 @@ Contention: as measured at N, else on hosts worked out from their cores; in trac
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from math import hypot
+from math import ceil, hypot
 from statistics import median
 
 import numpy as np
@@ -28,11 +28,12 @@ from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs, sent
 from commprof.analysis.step.language import compute_only_run, is_configured
 from commprof.analysis.wire.benched import all_reduces_at, fit_costs
 from commprof.analysis.wire.cost import resampled_medians
+from commprof.analysis.wire.fabric import fabric_of
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.training_kind import KIND_NAMES, follows_ddp
-from commprof.commbench.records.types import CollectiveMeasurement
+from commprof.commbench.records.types import CollectiveMeasurement, RunInfo
 
 Floats = NDArray[np.float64]
 
@@ -152,11 +153,13 @@ def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel],
     nearest = min(costs, key=lambda n: abs(n - world_size))
     hosts = next(run for run in benches if run.world_size == nearest).info
     device_name = hosts.ranks[0].device_name if hosts.ranks else ""
-    cost = carry_cost(list(costs.values()), world_size, device_name=device_name) if extrapolated else costs[world_size]
+    cost = costs.get(world_size) or carry_cost(
+        list(costs.values()), world_size, device_name=device_name, fabric=fabric_of(hosts.wire)
+    )
     compute_only = select(runs, kind="train", world_size=world_size, synchronised=False)
     measured = repeats_of(compute_only, compute_only_s, drift) if compute_only else None
     beside = profile if measured is None else measured.typical
-    ranks_per_machine = -(-world_size // (hosts.num_machines or hosts.num_nodes))
+    ranks_per_machine = _ranks_per_machine(hosts, world_size, cost.num_nodes)
     gradients = last_readiness(beside) or profile.gradients
     traced = beside.info.imported_from is not None
     ranks_on_cores = ranks_per_machine if hosts.on_cpu and not traced else 0  # a trace does not tell its cores
@@ -207,11 +210,18 @@ def _contended(
     return replace(known, contention=share_cores(beside.info.cores_per_node, ranks_on_cores, threads, known.cost.comm_cores))
 
 
+def _ranks_per_machine(benched: RunInfo, world_size: int, num_nodes: int | None) -> int:
+    """Return how many of the ranks share a machine's cores, with as many nodes on a machine as the bench had."""
+    nodes_per_machine = benched.num_nodes / (benched.num_machines or benched.num_nodes)
+    machines = max(1.0, (num_nodes or 1) / nodes_per_machine)
+    return ceil(world_size / machines)
+
+
 def cost_ratios(cost: CostModel, samples: Sequence[CollectiveMeasurement], rng: np.random.Generator) -> Floats:
     """Return bootstrapped medians over the measured ones [1 + draws, sizes], all 1 where there are no samples."""
     ratios = np.ones((1 + DRAWS, len(cost.message_bytes)))
     if samples:
-        ratios[1:] = resampled_medians(samples, rng, DRAWS) / cost.median_s
+        ratios[1:] = resampled_medians(samples, rng, DRAWS, cost.num_nodes) / cost.median_s
     return ratios
 
 

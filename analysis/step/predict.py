@@ -31,7 +31,8 @@ from commprof.analysis.step.evidence.drift import TOLD_DRIFT
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs
 from commprof.analysis.step.language import compute_only_run
 from commprof.analysis.step.results import BreakEven, Model, Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep
-from commprof.analysis.wire.cost import cost_s, ring_s
+from commprof.analysis.wire.cost import cost_s
+from commprof.analysis.wire.forms import ring_s
 from commprof.analysis.wire.outside_sweep import unmeasured_sizes
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.rundir import now_utc

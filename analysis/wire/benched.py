@@ -13,6 +13,7 @@ from typing import Final
 from commprof.analysis.runs.load import Run, check_one_origin, select
 from commprof.analysis.wire.cost import curve_measurements, fit_cost
 from commprof.analysis.wire.curve_shape import MATTERS_BYTES
+from commprof.analysis.wire.fabric import ring_crossings
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS
@@ -45,8 +46,7 @@ def wire_costs(runs: Sequence[Run]) -> tuple[list[CostModel], list[Unusable]]:
         measured = [m for run in benches for m in _chosen(run, op, dtype)]
         try:
             check_agreement([(run, _chosen(run, op, dtype)) for run in benches])
-            cost = fit_cost(measured, [run.info.run_id for run in benches], benches[0].num_nodes)
-            costs.append(_incomplete(cost, benches))
+            costs.append(_fitted(measured, benches))
         except UnusableData as error:
             unusable.append(Unusable(op=op, dtype=dtype, world_size=world_size, reason=str(error)))
     return costs, [*unusable, *_other_reductions(runs)] if costs else unusable
@@ -100,7 +100,7 @@ def fit_op_costs(runs: Sequence[Run], op: str, dtype: str = "float32") -> dict[i
     for world_size in sorted({run.world_size for run in benches}):
         pooled = [run for run in benches if run.world_size == world_size]
         measured = measured_at(pooled, op, world_size, dtype)
-        costs[world_size] = _incomplete(fit_cost(measured, [r.info.run_id for r in pooled], pooled[0].num_nodes), pooled)
+        costs[world_size] = _fitted(measured, pooled)
     return costs
 
 
@@ -120,8 +120,7 @@ def fit_costs(runs: Sequence[Run]) -> dict[int, CostModel]:
     for world_size in sorted({run.world_size for run in benches}):
         pooled = [run for run in benches if run.world_size == world_size]
         check_agreement([(run, run.all_reduces) for run in pooled])
-        cost = fit_cost(all_reduces_at(pooled, world_size), [r.info.run_id for r in pooled], pooled[0].num_nodes)
-        costs[world_size] = _incomplete(cost, pooled)
+        costs[world_size] = _fitted(all_reduces_at(pooled, world_size), pooled)
     return costs
 
 
@@ -151,6 +150,19 @@ def check_agreement(benched: Sequence[tuple[Run, Sequence[CollectiveMeasurement]
 
 def _medians_s(measured: Sequence[CollectiveMeasurement]) -> dict[int, float]:
     return {m.message_bytes: median(m.fastest_rank_s) for m in curve_measurements(measured)}
+
+
+def _fitted(measured: Sequence[CollectiveMeasurement], benches: Sequence[Run]) -> CostModel:
+    """Fit one collective of these benches, which are of one world size and spread over as many nodes."""
+    spread = sorted({run.num_nodes or 1 for run in benches})
+    if len(spread) > 1:
+        raise UnusableData(
+            f"{benches[0].world_size} ranks were benched on {' and on '.join(map(str, spread))} nodes, which is not one wire; "
+            "name the benches of one"
+        )
+    cost = fit_cost(measured, [run.info.run_id for run in benches], benches[0].num_nodes)
+    crossings = ring_crossings(benches[0].info.ranks, benches[0].info.num_nodes)
+    return _incomplete(replace(cost, ring_crossings=crossings), benches)
 
 
 def _incomplete(cost: CostModel, benches: Sequence[Run]) -> CostModel:

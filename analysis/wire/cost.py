@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, log2
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +56,8 @@ def fit_cost(
 ) -> CostModel:
     """Fit the cost of one collective at one world size: its in-place measurements, out of place where it knows no other.
 
-    The time is the fastest rank's, which waited for nobody. Raises UnusableData with one rank, fewer than two sizes,
-    wrong results, or times that do not grow with size.
+    The times are those of `transfer_s`. Raises UnusableData with one rank, fewer than two sizes, wrong results, or times that
+    do not grow with size.
     """
     return _fit_cost(tuple(measurements), tuple(run_ids), num_nodes)
 
@@ -104,10 +103,10 @@ def _fit_cost(measurements: tuple[CollectiveMeasurement, ...], run_ids: tuple[st
         raise UnusableData(
             f"the {used[0].op.replace('_', '-')} of {wrong[0]} bytes gave wrong values; mend the installation before timing it"
         )
-    sizes, samples = _group_by_size(used)
+    sizes, samples = _group_by_size(used, num_nodes)
     if min(float(values.min()) for values in samples) <= 0:
         raise UnusableData(f"a {used[0].op.replace('_', '-')} of the bench took no time at all; its clock cannot be right")
-    measured = _curve(measurements, sizes, samples)
+    measured = _curve(measurements, sizes, samples, num_nodes)
     set_aside = disturbed(measured)
     out = {size.message_bytes for size in set_aside}
     curve = measured.without(out)
@@ -159,29 +158,22 @@ def is_measured(cost: CostModel, message_bytes: float) -> bool:
     return sizes[0] <= message_bytes <= sizes[-1] and not cost.carried_from
 
 
-def ring_s(cost: CostModel, message_bytes: float, world_size: int) -> float:
-    """Return the ring's time at another world size, with the message latency and link bandwidth of the fitted one."""
-    alpha_s = cost.latency_s / (2 * (cost.world_size - 1))
-    wire_bytes = 2 * (world_size - 1) / world_size * message_bytes
-    return 2 * (world_size - 1) * alpha_s + wire_bytes / cost.busbw_bytes_per_s
-
-
-def broadcast_s(cost: CostModel, message_bytes: float, *, in_rounds: bool) -> float:
-    """Return the time of a broadcast over the wire of this all-reduce, estimated from its message latency and link bandwidth.
-
-    gloo passes the message on in ceil(log2 p) rounds (binomial tree); NCCL's ring does it in pieces, one message behind
-    the other: (p-1) alpha + S/B.
-    """
-    alpha_s, rate = cost.latency_s / (2 * (cost.world_size - 1)), cost.busbw_bytes_per_s
-    if in_rounds:
-        return ceil(log2(cost.world_size)) * (alpha_s + message_bytes / rate)
-    return (cost.world_size - 1) * alpha_s + message_bytes / rate
-
-
-def resampled_medians(measurements: Sequence[CollectiveMeasurement], rng: np.random.Generator, count: int) -> Floats:
+def resampled_medians(
+    measurements: Sequence[CollectiveMeasurement], rng: np.random.Generator, count: int, num_nodes: int | None = None
+) -> Floats:
     """Return `count` bootstrapped curves [count, sizes]: medians that other runs of the same sweep might have given."""
-    _, samples = _group_by_size(curve_measurements(measurements))
+    _, samples = _group_by_size(curve_measurements(measurements), num_nodes)
     return _resample(samples, rng, count)
+
+
+def transfer_s(measurement: CollectiveMeasurement, num_nodes: int | None) -> tuple[float, ...]:
+    """Return the samples that tell what the wire took: the fastest rank's, which arrived last and waited for nobody.
+
+    With several ranks on each of several nodes the slowest's: a rank fed from inside its node has all it needs before the
+    last pieces cross to its neighbours, so ranks end at different times however they began.
+    """
+    spread = num_nodes is not None and 1 < num_nodes < measurement.world_size
+    return measurement.slowest_rank_s if spread else measurement.fastest_rank_s
 
 
 def in_place_by_size(measurements: Sequence[CollectiveMeasurement]) -> list[CollectiveMeasurement]:
@@ -208,14 +200,16 @@ def _line_s(cost: CostModel, message_bytes: float) -> float:
     return cost.latency_s + message_bytes / cost.bandwidth_bytes_per_s
 
 
-def _curve(measurements: Sequence[CollectiveMeasurement], sizes: Floats, samples: Sequence[Floats]) -> Curve:
+def _curve(
+    measurements: Sequence[CollectiveMeasurement], sizes: Floats, samples: Sequence[Floats], num_nodes: int | None
+) -> Curve:
     """Put beside each median what else is known of that size."""
     repeated = any(len(values) > 1 for values in samples)
     resampled = np.log(_resample(samples, np.random.default_rng(0), _RESAMPLES))
     others: dict[int, list[float]] = {}
     for m in measurements:
         if not m.in_place and OPERATIONS[m.op].in_place:
-            others.setdefault(m.message_bytes, []).extend(m.fastest_rank_s)
+            others.setdefault(m.message_bytes, []).extend(transfer_s(m, num_nodes))
     return Curve(
         message_bytes=sizes,
         median_s=np.array([np.median(values) for values in samples]),
@@ -243,10 +237,10 @@ def _one_world_size(measurements: Sequence[CollectiveMeasurement]) -> int:
     return world_size
 
 
-def _group_by_size(measurements: Sequence[CollectiveMeasurement]) -> tuple[Floats, list[Floats]]:
+def _group_by_size(measurements: Sequence[CollectiveMeasurement], num_nodes: int | None) -> tuple[Floats, list[Floats]]:
     by_size: dict[int, list[float]] = {}
     for measurement in measurements:
-        by_size.setdefault(measurement.message_bytes, []).extend(measurement.fastest_rank_s)
+        by_size.setdefault(measurement.message_bytes, []).extend(transfer_s(measurement, num_nodes))
     return np.array(list(by_size), dtype=float), [np.array(values) for values in by_size.values()]
 
 

@@ -8,8 +8,10 @@ from commprof.analysis.readers.presets import preset
 from commprof.analysis.runs.load import Run
 from commprof.analysis.wire.benched import FITTED_REDUCTIONS, Unusable, wire_costs
 from commprof.analysis.wire.cost import fit_cost
+from commprof.analysis.wire.fabric import Fabric, fabric_of
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
+from commprof.analysis.wire.ring_order import RingOrder, best_ring, measured_pairs
 from commprof.commbench.errors import BadInput, UnusableData
 
 _NODES_UNKNOWN = "the log does not tell on how many nodes its ranks were, and one is taken; import it with --nodes K"
@@ -24,8 +26,12 @@ class WireFit:
     unusable: tuple[Unusable, ...]
 
 
-def fit_wire(runs: Sequence[Run], world_sizes: Iterable[int] = (), *, nodes: int | None = None) -> WireFit:
+def fit_wire(
+    runs: Sequence[Run], world_sizes: Iterable[int] = (), *, nodes: int | None = None, fabric: Fabric | None = None
+) -> WireFit:
     """Fit every collective of these benches, and carry each to `world_sizes`, there on `nodes` nodes.
+
+    `fabric` is what lies between them, by default as the wire's name has it.
 
     Raises BadInput where there is no bench or benches of one world size are not of one wire, UnusableData where none can be
     fitted.
@@ -33,7 +39,24 @@ def fit_wire(runs: Sequence[Run], world_sizes: Iterable[int] = (), *, nodes: int
     costs, unusable = wire_costs(runs)
     if not costs:
         raise UnusableData(unusable[0].reason) if unusable else BadInput(_nothing_to_fit(runs))
-    return WireFit(costs=tuple(costs), carried=tuple(_carried(runs, costs, world_sizes, nodes)), unusable=tuple(unusable))
+    return WireFit(
+        costs=tuple(costs), carried=tuple(_carried(runs, costs, world_sizes, nodes, fabric)), unusable=tuple(unusable)
+    )
+
+
+def ring_orders(runs: Sequence[Run], message_bytes: int) -> dict[str, RingOrder | str]:
+    """Return by run's name the best ring over ranks that were measured pairwise, for an all-reduce of so many bytes.
+
+    Where its pairs tell none, the reason in words.
+    """
+    orders: dict[str, RingOrder | str] = {}
+    for run in runs:
+        if run.world_size > 1 and any(link.kind == "send_recv" for link in run.links):
+            try:
+                orders[run.path.name] = best_ring(measured_pairs(run.links, run.info.ranks), message_bytes)
+            except (BadInput, UnusableData) as error:
+                orders[run.path.name] = str(error)
+    return orders
 
 
 def published(name: str) -> CostModel:
@@ -41,15 +64,19 @@ def published(name: str) -> CostModel:
     return fit_cost(list(measurements(understand(preset(name), name, op=None, ranks=None))))
 
 
-def _carried(runs: Sequence[Run], costs: Sequence[CostModel], world_sizes: Iterable[int], nodes: int | None) -> list[CostModel]:
+def _carried(
+    runs: Sequence[Run], costs: Sequence[CostModel], world_sizes: Iterable[int], nodes: int | None, fabric: Fabric | None
+) -> list[CostModel]:
     devices = {rank.device_name for run in runs for rank in run.info.ranks}
     device_name = devices.pop() if len(devices) == 1 else ""
+    wires = {run.info.wire for run in runs if run.info.kind == "bench"}
+    between = fabric if fabric is not None else fabric_of(wires.pop() if len(wires) == 1 else None)
     wanted = list(dict.fromkeys(world_sizes))
     carried = []
     for op, dtype in dict.fromkeys((cost.op, cost.dtype) for cost in costs):
         known = [cost for cost in costs if (cost.op, cost.dtype) == (op, dtype)]
         missing = [n for n in wanted if n not in {cost.world_size for cost in known}]
-        costs_there = [carry_cost(known, n, num_nodes=nodes, device_name=device_name) for n in missing]
+        costs_there = [carry_cost(known, n, num_nodes=nodes, device_name=device_name, fabric=between) for n in missing]
         unknown = any(cost.num_nodes is None for cost in known)
         carried += [replace(cost, doubts=(*cost.doubts, _NODES_UNKNOWN)) if unknown else cost for cost in costs_there]
     return carried

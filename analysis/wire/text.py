@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from commprof.analysis.scaling.speedup import Scaling
 from commprof.analysis.wire.benched import Unusable
 from commprof.analysis.wire.cost import cost_s, is_measured
-from commprof.analysis.wire.other_world_sizes import RING
+from commprof.analysis.wire.forms import RING
 from commprof.analysis.wire.outside_sweep import unmeasured_buckets
 from commprof.analysis.wire.results import CostModel
+from commprof.analysis.wire.ring_order import RingOrder
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
 _SHOWN_BYTES = (2**20, 8 * 2**20, 25 * 2**20, 64 * 2**20, 256 * 2**20)  # 1 and 25 MiB are DDP's first bucket and its others
+_WORTH_SAYING = 0.02  # of the time: orders nearer than that are not told apart
 _LINE_COLUMNS = (
     Column(name="ranks", width=5, before="", key=True),
     Column(name="latency", width=25, before=" "),
@@ -123,6 +125,22 @@ def _carrying(cost: CostModel) -> Iterator[Block]:
 def explained_sheet(found: Sequence[Scaling]) -> list[Block]:
     """Say which laws the times of a training obey."""
     return joined([[Words(text, break_on_hyphens=True) for text in each.explain().splitlines()] for each in found])
+
+
+def order_sheet(name: str, order: RingOrder | str, message_bytes: int) -> list[Block]:
+    """Say in which order a ring over the ranks that were measured pairwise would be fastest, or why that is not told."""
+    if isinstance(order, str):
+        return [_wrapped(f"{name}: the ring's best order cannot be told: {order}")]
+    size, now, then = format_bytes(message_bytes), format_seconds(order.rank_order_s), format_seconds(order.ring_s)
+    if order.gain < _WORTH_SAYING:
+        return [_wrapped(f"{name}: by its pairs, a ring over the ranks as they are is as fast as in any other order found")]
+    return [
+        _wrapped(f"{name}: by its pairs, a ring is fastest over the ranks {' '.join(map(str, order.ranks))}", "strong"),
+        _wrapped(
+            f"an all-reduce of {size} then takes about {then}, in the order of ranks {now} ({order.gain:.0%} less); list the "
+            "hosts in that order when the job is started: rings between hosts go by rank"
+        ),
+    ]
 
 
 def _wrapped(text: str, tone: Tone = "plain") -> Words:

@@ -1,6 +1,6 @@
 """Runs -> the numbers a report draws: wire curves, step anatomies, and what a reader must be warned of. No words for pages.
 
-All times are seconds. Times of the wire are the fastest rank's, as in the fit: it arrived last and waited for nobody.
+All times are seconds. Times of the wire are those of the fit (`transfer_s`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +24,7 @@ from commprof.analysis.step.kept import PREDICTIONS_FILE, foretold, kept_predict
 from commprof.analysis.step.results import AssumptionCheck, PredictionSet
 from commprof.analysis.wire.benched import fit_costs
 from commprof.analysis.wire.ceiling import WireCeiling, wire_ceiling
+from commprof.analysis.wire.cost import transfer_s
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.rundir import read_info
@@ -197,8 +198,9 @@ def wire_curves(material: Material) -> list[WireCurve]:
     curves = []
     for world_size in sorted({run.world_size for run in benches}):
         samples: dict[int, list[float]] = {}
-        for measurement in (m for run in benches if run.world_size == world_size for m in run.all_reduces if m.in_place):
-            samples.setdefault(measurement.message_bytes, []).extend(measurement.fastest_rank_s)
+        for run in (run for run in benches if run.world_size == world_size):
+            for measurement in (m for m in run.all_reduces if m.in_place):
+                samples.setdefault(measurement.message_bytes, []).extend(transfer_s(measurement, run.num_nodes))
         if samples:
             ceiling = wire_ceiling(next(run for run in reversed(benches) if run.world_size == world_size))
             curves.append(_curve(world_size, dict(sorted(samples.items())), material.costs.get(world_size), ceiling))
@@ -237,7 +239,7 @@ def busbw_at(runs: Sequence[Run], world_size: int, message_bytes: int) -> tuple[
         for run in select(runs, kind="bench", world_size=world_size)
         for m in run.all_reduces
         if m.in_place and m.message_bytes == message_bytes
-        for seconds in m.fastest_rank_s
+        for seconds in transfer_s(m, run.num_nodes)
     ]
     carried_bytes = 2 * (world_size - 1) / world_size * message_bytes
     low, high = (carried_bytes / seconds for seconds in reversed(median_interval(samples_s)))

@@ -7,6 +7,7 @@ from commprof.analysis.report.numbers.data import Anatomy, Material, WireCurve, 
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.runs.load import select
+from commprof.analysis.wire.fabric import ring_traffic
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.slowdown import Slowdown
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
@@ -25,13 +26,15 @@ def wire_section(material: Material) -> Section | None:
         folded=material.predicted is not None and all(cost.verdict == "sound" for cost in material.costs.values()),
         sentences=(
             _wire_gist(curves),
-            "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody. The table that "
-            "commprof bench prints has the slowest rank's, as nccl-tests does; that includes waiting.",
+            "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody (over nodes of "
+            "several ranks the slowest's: ranks end at different times there, however they began). The table of commprof bench "
+            "has the slowest rank's, as nccl-tests does; that includes waiting.",
         ),
         pictures=_wire_pictures(material, curves),
         tables=(
             *((_fit_table([curve.cost for curve in curves if curve.cost is not None]),) if material.costs else ()),
             _ceiling_table(curves),
+            *_traffic_table(material),
         ),
     )
 
@@ -137,6 +140,27 @@ def _ceiling_table(curves: Sequence[WireCurve]) -> Table:
         words=frozenset({5}),
         folded=True,
     )
+
+
+def _traffic_table(material: Material) -> Iterator[Table]:
+    """Yield where the gradients of a step go, where a training has several ranks on each of several nodes."""
+    rows = []
+    for run in select(material.runs, kind="train", synchronised=True):
+        nodes = run.num_nodes or 1
+        if run.gradients is not None and run.gradients.buckets and 1 < nodes < run.world_size:
+            sent_bytes = sum(bucket.num_bytes for bucket in run.gradients.buckets)
+            traffic = ring_traffic(run.info.ranks, nodes, sent_bytes)
+            moved = (traffic.inside_bytes, traffic.line_bytes, traffic.switch_bytes)
+            rows.append((str(run.world_size), str(nodes), *(format_bytes(round(size)) for size in (sent_bytes, *moved))))
+    if rows:
+        yield Table(
+            title="Where the gradients of a step go",
+            note="A ring over all ranks in their order moves them so: each hop carries 2(N-1)/N of the gradients, and those "
+            "that leave a node share its line. So does gloo; NCCL may run others, and shares them among a node's interfaces.",
+            head=("Ranks", "Nodes", "Gradients", "Inside a node", "Out of each node", "Through the switch"),
+            rows=tuple(dict.fromkeys(rows)),
+            words=frozenset(),
+        )
 
 
 def _fit_table(costs: Sequence[CostModel]) -> Table:

@@ -142,6 +142,17 @@ def test_a_training_run_alone_gives_its_anatomy(tmp_path: Path) -> None:
     assert "110 ms per step on 2 ranks, measured 95 % interval of the median: 110 to 110 ms. Median of 16 steps." in page.text
 
 
+def test_where_the_gradients_of_a_step_go_is_told_of_several_nodes_with_several_ranks_each(tmp_path: Path) -> None:
+    """4 ranks in blocks on 2 nodes: each hop carries 1.5 times 3.8 MiB; one stays inside a node, one leaves it."""
+    root = tmp_path / "demo"
+    create_run(root, info("study", 4, ranks=()))
+    add_bench(root / "bench-n4", 4)
+    add_train(root / "train-n4", 4, 0.11, buckets=True, num_nodes=2)
+    page = report(root)
+    assert "Where the gradients of a step go" in page.text
+    assert page.row("4 2 3.815 MiB 5.722 MiB 5.722 MiB 11.44 MiB")
+
+
 def test_a_run_that_has_measured_nothing_yet_still_gives_a_page(tmp_path: Path) -> None:
     page = report(add_train(tmp_path / "new", 1, 0.1, count=0, status="running"))
     assert page.sections == ["environment", "files"]

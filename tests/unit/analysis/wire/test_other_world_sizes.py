@@ -84,18 +84,6 @@ def test_the_ring_of_4_h200_says_nothing_of_nvls_on_8_and_that_is_said() -> None
     assert not any("NVLS" in doubt for doubt in carry_cost([nvswitch(2, 673), nvswitch(4, 673)], 5, device_name="B200").doubts)
 
 
-def test_nodes_are_a_ring_around_what_a_node_does_itself() -> None:
-    """Between 2 nodes 2 messages and S; between 4 nodes 6 messages and 1.5 S, on top of the node's own 20 us + S/200 GB/s."""
-    node = curve(8, 0.8, 0.005, nodes=1)
-    two = curve(16, 0.8 + 2, 0.005 + 1, nodes=2)
-    carried = carry_cost([node, two], 32)
-    assert (carried.num_nodes, carried.carried_from) == (4, (8, 16))
-    assert cost_s(carried, MIB) == pytest.approx(6.8 * 25e-6 + 1.505 * MIB / 1e9)
-    alone = carry_cost([two], 32)
-    assert any("all of the time is taken for the network's" in doubt for doubt in alone.doubts)
-    assert cost_s(alone, MIB) > cost_s(carried, MIB)
-
-
 def test_one_rank_a_node_is_a_plain_ring() -> None:
     carried = carry_cost([curve(2, 2, 1, nodes=2), curve(4, 6, 1.5, nodes=4)], 8)
     assert (carried.num_nodes, carried.carried_from) == (8, (2, 4))
