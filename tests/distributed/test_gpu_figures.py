@@ -4,12 +4,15 @@
 """
 
 import re
+import signal
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from benchmarks.gpu import figures
-from benchmarks.gpu.figures import stages
+from benchmarks.gpu.figures import Stage, stages
 from commprof.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -46,9 +49,31 @@ def test_the_stages_of_a_gpu_are_words_that_commprof_takes(tmp_path: Path, monke
     assert {stage.name for stage in stages(tmp_path, gpu=False)} <= {stage.name for stage in stages(tmp_path, gpu=True)}
 
 
-def test_without_a_gpu_and_without_the_word_nothing_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_and_without_the_word_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if figures.torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert figures.main([]) == 2
     assert "try --cpu" in capsys.readouterr().err
     assert figures.main(["--cpu", "Z"]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stopped_in_a_stage_it_leaves_no_folder_and_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    rank = Stage(name="endless", part="A", limit_s=60, words=("sleep", "60"))
+    monkeypatch.setattr(figures, "stages", lambda work, *, gpu: iter([rank]))
+    started: list[subprocess.Popen[bytes]] = []
+
+    def stopped(process: "subprocess.Popen[bytes]", limit_s: float) -> int:
+        started.append(process)
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError
+
+    monkeypatch.setattr(figures, "_wait", stopped)
+    with pytest.raises(SystemExit) as left:
+        figures.main(["--cpu"])
+    assert (left.value.code, started[0].returncode) == (128 + signal.SIGTERM, -signal.SIGKILL)
+    assert list(tmp_path.iterdir()) == []
