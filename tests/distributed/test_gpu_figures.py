@@ -14,8 +14,10 @@ import pytest
 from benchmarks.gpu import figures
 from benchmarks.gpu.figures import Stage, stages
 from commprof.cli import main
+from tests.forked import Command, Zygote
 
 ROOT = Path(__file__).parents[2]
+STARTED = ["env", "clock", "tests"]
 KINDS = ["env", "two-ranks", "clock", "collectives", "recorder", "marks", "tests", "lost-1"]
 
 
@@ -24,8 +26,21 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # as make does
 
 
-def test_stages_of_every_kind_run_on_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that is measured nowhere else, a command of one rank, one of two, the tests, and a lost rank."""
+def test_stages_of_every_kind_run_on_the_processor(zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is measured nowhere else, a command of one rank, one of two, the tests, and a lost rank.
+
+    A command, a module and the tests are started in earnest, the other stages are forks.
+    """
+    begin = figures._start
+
+    def fork(stage: Stage, rank: int, log: Path) -> "Command | subprocess.Popen[bytes]":
+        if stage.name in STARTED:
+            return begin(stage, rank, log)
+        environ = figures._two_hosts(stage, rank) if stage.ranks > 1 else {}
+        words = ("commprof", *stage.words[1:]) if stage.words[0] == figures.COMMPROF else stage.words[1:]
+        return Command(zygote, words, ROOT, log, environ)
+
+    monkeypatch.setattr(figures, "_start", fork)
     rehearsed = [stage for stage in stages(tmp_path / "work", gpu=False) if stage.name in KINDS]
     monkeypatch.setattr(figures, "stages", lambda work, *, gpu: iter(rehearsed))
     assert figures.main(["--cpu", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]) == 0
