@@ -69,6 +69,45 @@ class Zygote:
         self.process.communicate(timeout=DEADLINE_S)
 
 
+class Command:
+    """A forked command, used as a Popen of it would be: its errors go where its output goes, to a file or a terminal."""
+
+    def __init__(
+        self,
+        zygote: Zygote,
+        words: Sequence[str | Path],
+        folder: Path,
+        out: Path,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._zygote, self._out, self.args = zygote, out, [str(word) for word in words]
+        self.pid = zygote.start(self.args, folder, out=out, err=out, environ=environ)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and ended(self.pid, 0):
+            self.returncode = self._zygote.reap(self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float = DEADLINE_S) -> int:
+        if self.returncode is None:
+            if not ended(self.pid, timeout):
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            self.returncode = self._zygote.reap(self.pid)
+        return self.returncode
+
+    def communicate(self, timeout: float) -> tuple[str, None]:
+        """Wait for its end and return what it printed to a file."""
+        self.wait(timeout)
+        return self._out.read_text(errors="replace"), None
+
+    def kill(self) -> None:
+        """End it if it is still there, and have it reaped."""
+        if self.returncode is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+
+
 def ended(pid: int, within_s: float) -> bool:
     """Say whether a process ends within a time."""
     with contextlib.suppress(ProcessLookupError):

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.forked import DEADLINE_S, Zygote, ended
+
 _SCRIPT = Path(sys.executable).parent / "commprof"
 _CONTROL = re.compile(r"\x1b\[(\??)([0-9;]*)([A-Za-z])")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -59,6 +61,17 @@ def on_terminal(words: Sequence[str], columns: int = 80, **environ: str) -> str:
         env={**inherited, "TERM": "xterm-256color", **environ},
         timeout=60,
     )
+    return watched.seen()
+
+
+def forked_on_terminal(zygote: Zygote, words: Sequence[str], columns: int = 80, **environ: str) -> str:
+    """Return the same of a command that is forked instead of started, here; its locale is that of the tests."""
+    watched = Watched(columns)
+    place, nowhere = Path(os.ttyname(watched.theirs)), Path(os.devnull)
+    environ = {"TERM": "xterm-256color", **environ}
+    pid = zygote.start(["commprof", *words], Path.cwd(), out=place, err=nowhere, environ=environ)
+    assert ended(pid, DEADLINE_S), words
+    zygote.reap(pid)
     return watched.seen()
 
 

@@ -4,9 +4,9 @@ A command's processes are what they always are, but that the launcher, the keepe
 they would be started anew, as if they had been executed. So a command costs a tenth of the processor time of a real start.
 What becomes of a real start is for tests that make one. Requests are JSON lines on standard input, answers on standard output:
 
-    {"argv": ["commprof", ...], "ranks": N, "folder": ..., "out": ..., "err": ..., "environ": {...}, "phase": ...}
-        a command in a folder, its output in two files; N ranks of it without a launcher, of any script then, unless N is 0;
-        held at a phase (tests/faults/holding.py) unless that is ""; answered by its process
+    {"argv": ["commprof" or "-m", ...], "ranks": N, "folder": ..., "out": ..., "err": ..., "environ": {...}, "phase": ...}
+        a command or a module in a folder, its output in two files; N ranks of it without a launcher, of any script then, unless
+        N is 0; held at a phase (tests/faults/holding.py) unless that is ""; answered by its process
     {"reap": PID}
         answered by its exit code, as subprocess counts
 """
@@ -109,6 +109,11 @@ def enter() -> int:
     cli.enter()
 
 
+def run_module(name: str) -> int:
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    return 0
+
+
 def start(request: dict[str, Any]) -> int:
     if (pid := os.fork()) != 0:
         return pid
@@ -122,6 +127,8 @@ def start(request: dict[str, Any]) -> int:
         run(lambda: forked_ranks.main(ranks, request["argv"]), request["argv"])
     subprocess.Popen = ForkedPopen  # type: ignore[misc]
     runpy.run_path = lambda *_, **__: {"__name__": enter()}  # type: ignore[assignment]  what the keeper's forks become
+    if request["argv"][0] == "-m":
+        run(lambda: run_module(request["argv"][1]), request["argv"][1:])
     run(enter, request["argv"])
     raise AssertionError
 

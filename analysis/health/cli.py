@@ -59,7 +59,7 @@ def parse_tolerance(text: str) -> float:
 
 def check(args: argparse.Namespace) -> int:
     """Judge every run and print the verdicts; return 3 when one of them fails."""
-    from commprof.analysis.health.check import Demands, check_runs  # scipy takes a second that a wrong flag should not wait for
+    from commprof.analysis.health.check import Demands, check_runs  # numpy, which a wrong flag should not wait for
     from commprof.analysis.runs.load import load_runs
 
     demands = Demands(

@@ -10,9 +10,8 @@ from dataclasses import replace
 from itertools import chain
 from statistics import median
 
-from scipy.stats import false_discovery_control, mannwhitneyu
-
 from commprof.analysis.health.evidence import MIN_SAMPLES, Evidence, judged_series, median_bounds_s, some, unchecked
+from commprof.analysis.health.rank_sums import chance_of_difference, false_discovery_levels
 from commprof.analysis.health.results import Verdict
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.types import CollectiveMeasurement, RunInfo
@@ -65,7 +64,7 @@ def _drift(sweep: Sequence[CollectiveMeasurement]) -> Verdict:
     if not known:
         return unchecked("drift", f"no size has {_DRIFT_SAMPLES} samples to split in halves; raise -n")
     halves = [_halves(m.slowest_rank_s) for m in known]
-    chances = false_discovery_control([float(mannwhitneyu(first, second).pvalue) for first, second in halves])
+    chances = false_discovery_levels([chance_of_difference(first, second) for first, second in halves])
     ratios = [median(second) / median(first) for first, second in halves]
     drifting = [
         (ratio, m.message_bytes)

@@ -81,16 +81,15 @@ class Run:
 
     @property
     def all_reduces(self) -> tuple[CollectiveMeasurement, ...]:
-        """What prices DDP's buckets: float32 all-reduces, summed or averaged, each timed alone.
+        """What prices DDP's buckets: float32 all-reduces, summed or averaged, each timed alone."""
+        return tuple(m for m in self.collectives if self.prices_buckets(m))
 
-        An imported log has no choice of modes: nccl-tests knows pipelined calls only.
+    def prices_buckets(self, measurement: CollectiveMeasurement) -> bool:
+        """Say whether a measurement of this run is among those; an imported log has no choice of modes: nccl-tests knows
+        pipelined calls only.
         """
-        modes = ("isolated",) if self.info.imported_from is None else ("isolated", "pipelined")
-        return tuple(
-            m
-            for m in self.collectives
-            if (m.op, m.dtype) == ("all_reduce", "float32") and m.mode in modes and m.reduction in ("sum", "avg")
-        )
+        m, modes = measurement, ("isolated",) if self.info.imported_from is None else ("isolated", "pipelined")
+        return (m.op, m.dtype) == ("all_reduce", "float32") and m.mode in modes and m.reduction in ("sum", "avg")
 
     def counted_steps(self) -> list[StepMeasurement]:
         """Return the steps of all ranks that are neither warm-up nor profiled; raise UnusableData without any."""

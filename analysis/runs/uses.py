@@ -1,10 +1,13 @@
-"""What can a run be used for? As its run.json and the names of its files tell."""
+"""What can a run be used for? As its run.json, the names of its files and what a bench has timed tell."""
 
 from collections.abc import Iterator
 
 from commprof.analysis.runs.load import Run
 from commprof.analysis.runs.names import kind_of
+from commprof.commbench.errors import BadInput
+from commprof.commbench.records.rundir import read_records
 from commprof.commbench.records.sharding import UNITS_FILE
+from commprof.commbench.records.types import CollectiveMeasurement
 
 _RAW_FILES = {
     "bench": ("collectives.jsonl",),
@@ -23,9 +26,11 @@ def uses_of(run: Run) -> str:
     raw = (run.path / name for name in _RAW_FILES[kind])
     if not any(file.is_file() and file.stat().st_size for file in raw):
         return "nothing: it holds no measurement" + _ended(run)
-    return f"{', '.join(_verbs(run))}{_with_others(run)}" + (
-        "" if status == "completed" else f"; only as far as it got{_ended(run)}"
-    )
+    try:
+        others = _with_others(run)
+    except BadInput as damage:
+        return f"nothing: {damage}"
+    return f"{', '.join(_verbs(run))}{others}" + ("" if status == "completed" else f"; only as far as it got{_ended(run)}")
 
 
 def _verbs(run: Run) -> Iterator[str]:
@@ -43,13 +48,27 @@ def _with_others(run: Run) -> str:
     """Say which verbs take it beside other runs, and beside which."""
     kind, alone = kind_of(run), run.world_size == 1
     if kind == "bench" and not alone:
-        return "; with a profile on one rank predict, advise"
+        return _with_a_profile(run)
     if kind in ("contention", "compute"):
         return "; with a profile and a bench predict, advise"
     if kind == "train" and alone and (run.path / UNITS_FILE).is_file():
         return "; with benches of what is sent predict --strategy"
     profiles = kind == "train" and (alone or run.info.imported_from is not None)
     return "; with a bench predict, advise" if profiles and (run.path / "gradients.json").is_file() else ""
+
+
+def _with_a_profile(run: Run) -> str:
+    """Say what a bench is good for beside a profile: DDP's buckets need an all-reduce, shards the two halves of one.
+
+    Raises BadInput where its file is malformed.
+    """
+    measured = read_records(run.path / _RAW_FILES["bench"], CollectiveMeasurement)
+    shards = False
+    for measurement in measured:
+        if run.prices_buckets(measurement):
+            return "; with a profile on one rank predict, advise"
+        shards |= measurement.op in ("all_gather", "reduce_scatter")
+    return "; with a sharded profile on one rank predict --strategy" if shards else ""
 
 
 def _ended(run: Run) -> str:

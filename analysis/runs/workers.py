@@ -42,16 +42,25 @@ def num_workers(num_items: int) -> int:
 
 
 def side_by_side(
-    work: Callable[[S], T], items: Sequence[S], *, deadline_s: float, doing: str, watch: Watch | None = None
+    work: Callable[[S], T],
+    items: Sequence[S],
+    *,
+    deadline_s: float,
+    doing: str,
+    watch: Watch | None = None,
+    small: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> list[T]:
     """Do the work on every item and return the results in their order, here where one process is enough or all we may have.
 
-    `work` and the items travel to fresh interpreters. `watch` is told again and again how far all are.
+    One is enough for what is `small`: done before another could start. `work` and the items travel to fresh interpreters.
+    `meanwhile` is done by this one while they are at it, or before; `watch` is told again and again how far all are.
     Raises what `work` raises, RunFailed for a lost process and after the deadline; `doing` names the work in these:
     "reading 3 traces".
     """
     workers = num_workers(len(items))
-    if workers <= 1 or current_process().daemon:
+    if small or workers <= 1 or current_process().daemon:
+        meanwhile()
         return _one_by_one(work, items, watch)
     context = get_context("spawn")  # a fork would copy whatever threads numpy has
     units = context.Value("q", 0)
@@ -61,6 +70,7 @@ def side_by_side(
     try:
         with _main_hidden():
             futures = [pool.submit(work, item) for item in items]
+        meanwhile()
         _await(futures, time.monotonic() + deadline_s, lambda done: watch(done, units.value) if watch is not None else None)
         results = [future.result() for future in futures]
         return results

@@ -13,7 +13,6 @@ import argparse
 import os
 import platform
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -140,17 +140,20 @@ def run(stage: Stage, work: Path) -> Outcome:
     """Run a stage to its end or its limit; its output goes to files below `work`."""
     begin_s = time.monotonic()
     logs = [work / f"{stage.name}.rank{rank}.log" for rank in range(stage.ranks)]
-    processes = [_start(stage, rank, log) for (rank, log), _ in zip(enumerate(logs), logs, strict=True)]
-    if stage.loses is not None:
-        _stop_one(stage, processes, work / f"lost-{stage.loses}" / "telemetry.jsonl")
-    end_s = begin_s + stage.limit_s
-    survivors = [process for rank, process in enumerate(processes) if rank != stage.loses]
-    codes = [_wait(process, end_s - time.monotonic()) for process in survivors]
-    seconds = time.monotonic() - begin_s
-    for process in processes:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        processes += (_start(stage, rank, log) for rank, log in enumerate(logs))
+        if stage.loses is not None:
+            _stop_one(stage, processes, work / f"lost-{stage.loses}" / "telemetry.jsonl")
+        end_s = begin_s + stage.limit_s
+        survivors = [process for rank, process in enumerate(processes) if rank != stage.loses]
+        codes = [_wait(process, end_s - time.monotonic()) for process in survivors]
+        seconds = time.monotonic() - begin_s
+    finally:  # also of whoever is told to stop: its ranks have sessions of their own
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     told = logs[1 if stage.loses == 0 else 0].read_text(errors="replace").splitlines()
     if any(codes) and len(logs) > 1 and stage.loses is None:
         told += logs[1].read_text(errors="replace").splitlines()[-3:]
@@ -230,23 +233,28 @@ def main(words: Sequence[str]) -> int:
     if not args.cpu and not torch.cuda.is_available():
         sys.stderr.write("gpu: error: torch sees no NVIDIA GPU here; run this on a machine that has one, or try --cpu\n")
         return 2
-    work = args.work or Path(tempfile.mkdtemp(prefix="commprof-gpu-"))
-    work.mkdir(parents=True, exist_ok=True)
-    listed = [s for s in stages(work, gpu=not args.cpu) if not args.chosen or {s.name, s.part} & set(args.chosen)]
-    if not listed:
-        sys.stderr.write(f"gpu: error: no part or stage is named {' '.join(args.chosen)}\n")
+    known = {name for stage in stages(Path(), gpu=not args.cpu) for name in (stage.name, stage.part)}
+    if unknown := set(args.chosen) - known:
+        sys.stderr.write(f"gpu: error: no part or stage is named {' '.join(sorted(unknown))}\n")
         return 2
-    card = "A rehearsal without a GPU" if args.cpu else torch.cuda.get_device_name()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with ExitStack() as stack:
+        work = args.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="commprof-gpu-")))
+        work.mkdir(parents=True, exist_ok=True)
+        chosen = [s for s in stages(work, gpu=not args.cpu) if not args.chosen or {s.name, s.part} & set(args.chosen)]
+        return run_all(chosen, work, args.out, "A rehearsal without a GPU" if args.cpu else torch.cuda.get_device_name())
+
+
+def run_all(chosen: Sequence[Stage], work: Path, out: Path, card: str) -> int:
+    """Run stages one after the other, write what they said, and return 0 where all ended as they should."""
     outcomes: list[Outcome] = []
-    for stage in listed:
+    for stage in chosen:
         outcomes.append(run(stage, work))
         sys.stdout.write(f"{stage.name}: {outcomes[-1].codes}, {outcomes[-1].seconds:.0f} s\n")
         sys.stdout.flush()
         name = "-".join(re.findall(r"[a-z0-9]+", card.lower()))
-        write_text(args.out / f"gpu-{name}.md", as_text(card, outcomes))  # after each: a session may end early
-    if args.work is None:
-        shutil.rmtree(work)
-    expected = {stage.name: (1,) if stage.loses is not None else (0,) * stage.ranks for stage in listed}
+        write_text(out / f"gpu-{name}.md", as_text(card, outcomes))  # after each: a session may end early
+    expected = {stage.name: (1,) if stage.loses is not None else (0,) * stage.ranks for stage in chosen}
     return int(any(outcome.codes != expected[outcome.stage.name] for outcome in outcomes))
 
 

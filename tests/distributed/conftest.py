@@ -1,7 +1,7 @@
 """Real processes, each with a deadline of its own: gloo ranks under --nproc, as users start them, or without a launcher.
 
-Commands are forks of a process that has loaded torch where a test asks what they do rather than how they are started or what
-becomes of them when one dies; those start `SCRIPT`.
+Commands are forks of a process that has loaded torch where a test asks what they do rather than how they are started; those
+start `SCRIPT`.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.factory import write_tiny_config
-from tests.forked import DEADLINE_S, Zygote
+from tests.forked import DEADLINE_S, Command, Zygote
 
 SCRIPT = Path(sys.executable).parent / "commprof"
 
@@ -72,9 +72,22 @@ def start(tmp_path: Path) -> "Iterator[Callable[..., subprocess.Popen[str]]]":
     for process in started:
         process.kill()
         process.communicate()
-    for pid in processes_with(str(tmp_path)):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    end_all(tmp_path)
+
+
+@pytest.fixture
+def fork(tmp_path: Path, zygote: Zygote) -> Iterator[Callable[..., Command]]:
+    """Do the same with forks, launcher, keeper and ranks."""
+    started: list[Command] = []
+
+    def run(*args: str | Path) -> Command:
+        started.append(Command(zygote, ("commprof", *args), tmp_path, tmp_path / f"printed.{len(started)}"))
+        return started[-1]
+
+    yield run
+    for command in started:
+        command.kill()
+    end_all(tmp_path)
 
 
 @pytest.fixture
@@ -88,19 +101,31 @@ def told(errors: str) -> list[str]:
     return [line for line in errors.splitlines() if "telemetry" not in line and not re.match(r"(# )?\w+ \d+/\d+ ", line)]
 
 
-def processes_with(text: str) -> Sequence[int]:
-    """Return the ids of live processes whose command line holds `text`."""
+def processes_with(text: str, cwd: Path | None = None) -> Sequence[int]:
+    """Return the ids of live processes whose command line holds `text`, or that are in the folder `cwd`."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                if text in (entry / "cmdline").read_text():
+                if text in (entry / "cmdline").read_text() or (entry / "cwd").readlink() == cwd:
                     found.append(int(entry.name))
             except OSError:
                 continue  # it ended while we looked
     return found
 
 
+def processes_of(run: Path) -> Sequence[int]:
+    """Return the ids of a run's live processes: their command lines name it, or they were forked in the folder around it."""
+    return processes_with(str(run), run.parent)
+
+
 def ranks_of(run: Path) -> list[int]:
     """Return the process ids of a run's ranks, which carry their number in the name that top shows."""
-    return sorted(pid for pid in processes_with(str(run)) if Path(f"/proc/{pid}/comm").read_text().startswith("commprof "))
+    return sorted(pid for pid in processes_of(run) if Path(f"/proc/{pid}/comm").read_text().startswith("commprof "))
+
+
+def end_all(folder: Path) -> None:
+    """Kill what was started in a folder, or with its name, and is still there."""
+    for pid in processes_with(str(folder), folder):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

@@ -10,6 +10,7 @@ from commprof.commbench.records.rundir import read_document, read_info, read_rec
 from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement
 from commprof.commbench.spread import relative_half_width
 from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof, run_in
+from tests.forked import Zygote
 
 Swept = tuple[Path, "subprocess.CompletedProcess[str]"]
 
@@ -71,7 +72,7 @@ def test_a_size_ends_when_its_median_is_known(forked: Commprof, tmp_path: Path) 
         assert (m.hot, m.num_buffers) == (True, 1)
 
 
-def test_a_run_knows_its_hosts_and_how_they_fared(swept: Swept) -> None:
+def test_a_run_knows_its_hosts_and_how_they_fared(swept: Swept, zygote: Zygote) -> None:
     folder, done = swept
     assert done.returncode == 0, done.stderr
     (host,) = read_document(folder / "r" / "environment.json", list[HostInfo])
@@ -79,7 +80,7 @@ def test_a_run_knows_its_hosts_and_how_they_fared(swept: Swept) -> None:
     samples = list(read_records(folder / "r" / "telemetry.jsonl", TelemetrySample))
     assert len(samples) >= 2
     assert {"lo"} <= {interface.name for interface in samples[-1].interfaces}
-    checked = run_in(folder, SCRIPT, "check", "r", "--json")
+    checked = zygote.run(folder, "commprof", "check", "r", "--json")
     assert checked.returncode in (0, 3), checked.stderr
     verdicts = {verdict["name"]: verdict["ok"] for verdict in json.loads(checked.stdout)}
     assert verdicts["ending"] is verdicts["results"] is True

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,36 +16,36 @@ import pytest
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.types import CollectiveMeasurement, SizeFailure
 from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof, ranks_of, told
-from tests.distributed.test_faults import Start, lines, wait_until
+from tests.distributed.test_faults import Fork, Process, Start, lines, wait_until
 
 LONG = ("-b", "64K", "-e", "64M", "-n", "2000")
 TIMEOUT_S = 16.0  # half of it is for what follows a lost rank, as for every longer timeout
 SIZE = r"all_reduce of \d+ [KM]iB"
 
 
-def begin(start: Start, run: Path, *flags: str) -> "subprocess.Popen[str]":
+def begin(start: Callable[..., Process], run: Path, *flags: str) -> Process:
     """Start a bench that takes minutes and wait until it has its first measurement and works on the next."""
     process = start("bench", "--nproc", "2", *LONG, "--folder", run, *flags)
     wait_until("the first measurement", lambda: lines(run / "collectives.jsonl") >= 1)
     return process
 
 
-def end(process: "subprocess.Popen[str]") -> str:
+def end(process: Process) -> str:
     """Return the bench's last line."""
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert "Traceback" not in output
     return output.splitlines()[-1]
 
 
-def test_a_stalled_rank_is_named_with_the_size_within_the_timeout(start: Start, tmp_path: Path) -> None:
+def test_a_stalled_rank_is_named_with_the_size_within_the_timeout(fork: Fork, tmp_path: Path) -> None:
     """Twice at most: where others need the cores, the launcher's seconds of grace become more."""
-    if stalled_s(start, tmp_path / "first") >= TIMEOUT_S:
-        assert stalled_s(start, tmp_path / "second") < TIMEOUT_S
+    if stalled_s(fork, tmp_path / "first") >= TIMEOUT_S:
+        assert stalled_s(fork, tmp_path / "second") < TIMEOUT_S
 
 
-def stalled_s(start: Start, run: Path) -> float:
+def stalled_s(fork: Fork, run: Path) -> float:
     """Return how long a bench goes on once a rank stalls; assert that it says so and ends as it should."""
-    process = begin(start, run, "--timeout", f"{TIMEOUT_S:g}")
+    process = begin(fork, run, "--timeout", f"{TIMEOUT_S:g}")
     os.kill(ranks_of(run)[-1], signal.SIGSTOP)
     began_s = time.monotonic()
     line = end(process)
@@ -85,10 +86,11 @@ def test_without_the_launcher_the_survivor_names_the_rank_that_died(tmp_path: Pa
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM to one rank", "SIGTERM to the launcher"])
 def test_the_size_in_hand_is_finished_and_the_sweep_goes_on_later(
-    start: Start, commprof: Commprof, forked: Commprof, tmp_path: Path, how: str
+    start: Start, fork: Fork, commprof: Commprof, forked: Commprof, tmp_path: Path, how: str
 ) -> None:
     run = tmp_path / "r"
-    process = start("bench", "--nproc", "2", "-b", "64K", "-e", "256K", "--seconds", "200", "--rigorous", "--folder", run)
+    begun = start if how == "Ctrl-C" else fork
+    process = begun("bench", "--nproc", "2", "-b", "64K", "-e", "256K", "--seconds", "200", "--rigorous", "--folder", run)
     wait_until("the plan to be written", (run / "bench.json").exists)
     if how == "Ctrl-C":
         os.killpg(process.pid, signal.SIGINT)
@@ -149,20 +151,16 @@ def test_a_size_without_memory_is_recorded_and_the_smaller_ones_stay(start: Star
     assert kept.message_bytes == 2**20
 
 
-def alone(tmp_path: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
-    """Run one rank of two as torchrun would, in an environment that does not work."""
-    words = [SCRIPT, "bench", "-e", "16", "--timeout", "4"]
-    return subprocess.run(
-        words, env={**os.environ, **environ}, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
+# One rank of two as torchrun would run it, in an environment that does not work.
+ALONE = ("bench", "-e", "16", "--timeout", "4")
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+def test_a_taken_port_is_one_line(commprof: Commprof) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = alone(tmp_path, RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        done = commprof(*ALONE, RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     assert done.returncode == 1
     assert done.stderr == (
         f"commprof: error: the port of 127.0.0.1:{port} is taken; "
@@ -170,23 +168,23 @@ def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_an_unreachable_master_is_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_master_is_one_line(commprof: Commprof) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    done = alone(tmp_path, RANK="1", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    done = commprof(*ALONE, RANK="1", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     assert done.returncode == 1
     assert done.stderr.startswith(f"commprof: error: rank 1 did not meet the others at 127.0.0.1:{port} within ")
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("greets", [False, True])
-def test_a_foreign_program_at_the_port_is_not_waited_for(tmp_path: Path, greets: bool) -> None:
+def test_a_foreign_program_at_the_port_is_not_waited_for(commprof: Commprof, greets: bool) -> None:
     """torch waits without end for whoever listens there and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as foreign:
         port = str(foreign.getsockname()[1])
         with ThreadPoolExecutor() as pool:
-            rank = pool.submit(alone, tmp_path, RANK="1", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+            rank = pool.submit(commprof, *ALONE, RANK="1", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
             caller, _ = foreign.accept()
             if greets:
                 caller.sendall(b"220 smtp.example.com ESMTP\r\n" * 9)
@@ -197,8 +195,8 @@ def test_a_foreign_program_at_the_port_is_not_waited_for(tmp_path: Path, greets:
     assert line.startswith("commprof: error: rank 1 ") and f"127.0.0.1:{port}" in line
 
 
-def test_a_wrong_interface_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    done = alone(tmp_path, GLOO_SOCKET_IFNAME="nope7")
+def test_a_wrong_interface_is_refused_before_anything_starts(commprof: Commprof, tmp_path: Path) -> None:
+    done = commprof(*ALONE, GLOO_SOCKET_IFNAME="nope7")
     assert done.returncode == 2
     assert done.stderr.startswith("commprof: error: GLOO_SOCKET_IFNAME=nope7 is no interface of this host; it has ")
     assert done.stderr.count("\n") == 1

@@ -1,8 +1,8 @@
 """Every example that README.md, the first ten minutes, the optimization guide and `--help` show: it runs as it is typed, or,
 where that takes long, its words are accepted.
 
-The first ten minutes' bench and trainings run once, in a folder of their own, with words added that make them small; what reads
-runs then reads those.
+The first ten minutes' bench and trainings run once, the bench as a shell starts it, in a folder of their own, with words added
+that make them small; what reads runs then reads those.
 """
 
 import glob
@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +20,9 @@ from commprof.cli import VERBS, main, parser_of, verb_named
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info, write_document
 from commprof.testbed.network import check_usable
-from tests.distributed.conftest import DEADLINE_S, SCRIPT
+from tests.distributed.conftest import SCRIPT, run_in
 from tests.factory import collective, retime_steps, write_measurements
+from tests.forked import Zygote
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -104,20 +104,17 @@ WALK = [own for own in SHOWN if own.line in _STEPS]
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> Path:
     """Take the first ten minutes' steps that measure, made small, and add what else the examples name."""
     folder = tmp_path_factory.mktemp("home")
     (folder / "configs").symlink_to(ROOT / "configs")
     (folder / "train.py").write_text("")  # what the reader's own script is called
     for step in (own for own in WALK if own.verb in SMALLER):
-        done = subprocess.run(
-            ["bash", "-c", f"{step.line.partition('#')[0]} {SMALLER[step.verb]}"],
-            cwd=folder,
-            env={**os.environ, "PATH": f"{SCRIPT.parent}:{os.environ['PATH']}"},
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-        )
+        if step.verb == "bench":
+            line = f"{step.line.partition('#')[0]} {SMALLER[step.verb]}"
+            done = run_in(folder, "bash", "-c", line, PATH=f"{SCRIPT.parent}:{os.environ['PATH']}")
+        else:
+            done = zygote.run(folder, "commprof", *step.words, *SMALLER[step.verb].split())
         assert done.returncode == 0, (step.line, done.stderr)
     for num_ranks, step_s in ((1, 0.020), (2, 0.025)):  # were one rank's measured beside others, two could seem too fast
         (run,) = (folder / "runs").glob(f"*-train-n{num_ranks}-*")

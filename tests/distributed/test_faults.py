@@ -6,12 +6,16 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from commprof.commbench.records.rundir import RUN_FILE, read_info
 from tests.distributed.conftest import DEADLINE_S, ranks_of
 from tests.factory import retime_steps
+from tests.forked import Command
 
 Start = Callable[..., "subprocess.Popen[str]"]
+Fork = Callable[..., Command]
+Process = TypeVar("Process", "subprocess.Popen[str]", Command)
 
 
 def wait_until(what: str, happened: Callable[[], bool]) -> None:
@@ -25,9 +29,9 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def begin_training(start: Start, tmp_path: Path, tiny: Path) -> tuple["subprocess.Popen[str]", Path]:
+def begin_training(begin: Callable[..., Process], tmp_path: Path, tiny: Path) -> tuple[Process, Path]:
     run = tmp_path / "r"
-    process = start("train", tiny, "training.max_steps=100000", "training.epochs=100000", "--nproc", "2", "--folder", run)
+    process = begin("train", tiny, "training.max_steps=100000", "training.epochs=100000", "--nproc", "2", "--folder", run)
     wait_until("the tenth step", lambda: lines(run / "steps.rank00001.jsonl") >= 10)
     assert len(ranks_of(run)) == 2
     return process, run
@@ -47,9 +51,9 @@ def test_a_killed_rank_ends_the_run_and_what_it_measured_stays(start: Start, tmp
     assert ranks_of(run) == []
 
 
-def test_a_stalled_rank_is_given_up_within_the_timeout(start: Start, tmp_path: Path, tiny: Path) -> None:
+def test_a_stalled_rank_is_given_up_within_the_timeout(fork: Fork, tmp_path: Path, tiny: Path) -> None:
     tiny.write_text(tiny.read_text().replace("timeout_s: 60", "timeout_s: 8"))
-    process, run = begin_training(start, tmp_path, tiny)
+    process, run = begin_training(fork, tmp_path, tiny)
     stalled = ranks_of(run)[-1]
     os.kill(stalled, signal.SIGSTOP)
     began_s = time.monotonic()
@@ -72,9 +76,9 @@ def test_ranks_do_not_outlive_a_killed_launcher(start: Start, tmp_path: Path, ti
     assert read_info(run).status != "running"
 
 
-def test_sigterm_marks_a_plain_run(start: Start, tmp_path: Path, tiny: Path) -> None:
+def test_sigterm_marks_a_plain_run(fork: Fork, tmp_path: Path, tiny: Path) -> None:
     run = tmp_path / "r"
-    process = start("train", tiny, "training.max_steps=100000", "training.epochs=100000", "--folder", run)
+    process = fork("train", tiny, "training.max_steps=100000", "training.epochs=100000", "--folder", run)
     wait_until("the tenth step", lambda: lines(run / "steps.rank00000.jsonl") >= 10)
     os.kill(process.pid, signal.SIGTERM)
     output, _ = process.communicate(timeout=DEADLINE_S)

@@ -4,15 +4,20 @@
 """
 
 import re
+import signal
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from benchmarks.gpu import figures
-from benchmarks.gpu.figures import stages
+from benchmarks.gpu.figures import Stage, stages
 from commprof.cli import main
+from tests.forked import Command, Zygote
 
 ROOT = Path(__file__).parents[2]
+STARTED = ["env", "clock", "tests"]
 KINDS = ["env", "two-ranks", "clock", "collectives", "recorder", "marks", "tests", "lost-1"]
 
 
@@ -21,8 +26,21 @@ def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)  # as make does
 
 
-def test_stages_of_every_kind_run_on_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that is measured nowhere else, a command of one rank, one of two, the tests, and a lost rank."""
+def test_stages_of_every_kind_run_on_the_processor(zygote: Zygote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is measured nowhere else, a command of one rank, one of two, the tests, and a lost rank.
+
+    A command, a module and the tests are started in earnest, the other stages are forks.
+    """
+    begin = figures._start
+
+    def fork(stage: Stage, rank: int, log: Path) -> "Command | subprocess.Popen[bytes]":
+        if stage.name in STARTED:
+            return begin(stage, rank, log)
+        environ = figures._two_hosts(stage, rank) if stage.ranks > 1 else {}
+        words = ("commprof", *stage.words[1:]) if stage.words[0] == figures.COMMPROF else stage.words[1:]
+        return Command(zygote, words, ROOT, log, environ)
+
+    monkeypatch.setattr(figures, "_start", fork)
     rehearsed = [stage for stage in stages(tmp_path / "work", gpu=False) if stage.name in KINDS]
     monkeypatch.setattr(figures, "stages", lambda work, *, gpu: iter(rehearsed))
     assert figures.main(["--cpu", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]) == 0
@@ -46,9 +64,31 @@ def test_the_stages_of_a_gpu_are_words_that_commprof_takes(tmp_path: Path, monke
     assert {stage.name for stage in stages(tmp_path, gpu=False)} <= {stage.name for stage in stages(tmp_path, gpu=True)}
 
 
-def test_without_a_gpu_and_without_the_word_nothing_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_and_without_the_word_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if figures.torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert figures.main([]) == 2
     assert "try --cpu" in capsys.readouterr().err
     assert figures.main(["--cpu", "Z"]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stopped_in_a_stage_it_leaves_no_folder_and_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    rank = Stage(name="endless", part="A", limit_s=60, words=("sleep", "60"))
+    monkeypatch.setattr(figures, "stages", lambda work, *, gpu: iter([rank]))
+    started: list[subprocess.Popen[bytes]] = []
+
+    def stopped(process: "subprocess.Popen[bytes]", limit_s: float) -> int:
+        started.append(process)
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError
+
+    monkeypatch.setattr(figures, "_wait", stopped)
+    with pytest.raises(SystemExit) as left:
+        figures.main(["--cpu"])
+    assert (left.value.code, started[0].returncode) == (128 + signal.SIGTERM, -signal.SIGKILL)
+    assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from itertools import permutations
 from pathlib import Path
 
@@ -9,9 +6,7 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.types import LinkMeasurement
-from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof
-
-NO_GPU = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+from tests.distributed.conftest import Commprof
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
@@ -33,22 +28,16 @@ def test_every_ordered_pair_is_measured_at_every_size(commprof: Commprof, forked
     assert (info.kind, info.status, info.world_size) == ("links", "completed", ranks)
 
 
-def test_torchrun_starts_it_and_json_is_one_document(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    done = subprocess.run(
-        [*command, SCRIPT, "links", "-e", "16", "-n", "2", "--json"],
-        cwd=tmp_path, env=NO_GPU, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
-    )  # fmt: skip
+def test_json_is_one_document(forked: Commprof) -> None:
+    done = forked(2, "links", "-e", "16", "-n", "2", "--backend", "gloo", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert [(m["source"], m["target"]) for m in document["measurements"]] == [("rank0", "rank1"), ("rank1", "rank0")]
     assert "-links-n2-" in Path(document["run"]).name
 
 
-def test_one_rank_without_a_gpu_has_no_link(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [SCRIPT, "links"], cwd=tmp_path, env=NO_GPU, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
+def test_one_rank_without_a_gpu_has_no_link(commprof: Commprof, tmp_path: Path) -> None:
+    done = commprof("links", CUDA_VISIBLE_DEVICES="")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert "one rank and no GPU" in done.stderr

@@ -11,8 +11,9 @@ import pytest
 
 from commprof.commbench.records.rundir import read_document, read_info, read_records
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
-from tests.distributed.conftest import DEADLINE_S, Commprof
+from tests.distributed.conftest import Commprof, run_in
 from tests.factory import write_bench_run
+from tests.forked import Zygote
 
 GUIDE = Path(__file__).parents[2] / "docs" / "own-loop.md"
 BIN = Path(sys.executable).parent
@@ -22,17 +23,31 @@ Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def script(tmp_path: Path) -> Script:
-    """Run the guide's script as train.py, beside a user's own analysis.py, with `old` replaced by `new`."""
+    """Run the guide's script as train.py, beside a user's own analysis.py."""
 
-    def run(*launcher: str, old: str = "", new: str = "") -> "subprocess.CompletedProcess[str]":
-        text = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)[1]
-        assert old in text
-        (tmp_path / "train.py").write_text(text.replace(old, new))
-        (tmp_path / "analysis.py").write_text("raise SystemExit('the wrong module')")
-        command = [BIN / launcher[0], *launcher[1:], "train.py"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
+    def run(*launcher: str) -> "subprocess.CompletedProcess[str]":
+        write_script(tmp_path)
+        return run_in(tmp_path, BIN / launcher[0], *launcher[1:], "train.py")
 
     return run
+
+
+@pytest.fixture
+def forked_script(tmp_path: Path, zygote: Zygote) -> Script:
+    """Run it with `old` replaced by `new`, as one rank that is forked."""
+
+    def run(old: str, new: str) -> "subprocess.CompletedProcess[str]":
+        return zygote.run(tmp_path, write_script(tmp_path, old, new), ranks=1)
+
+    return run
+
+
+def write_script(folder: Path, old: str = "", new: str = "") -> Path:
+    text = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)[1]
+    assert old in text
+    (folder / "train.py").write_text(text.replace(old, new))
+    (folder / "analysis.py").write_text("raise SystemExit('the wrong module')")
+    return folder / "train.py"
 
 
 def one_run(folder: Path) -> Path:
@@ -82,15 +97,15 @@ def test_two_ranks_leave_one_run(script: Script, tmp_path: Path) -> None:
     assert all((run / f"pace.rank0000{r}.jsonl").exists() for r in range(2))
 
 
-def test_what_ended_the_loop_is_written_down(script: Script, tmp_path: Path) -> None:
-    done = script("python", old='recorder.begin("optimizer")', new="it == 20 and 1 / 0")
+def test_what_ended_the_loop_is_written_down(forked_script: Script, tmp_path: Path) -> None:
+    done = forked_script(old='recorder.begin("optimizer")', new="it == 20 and 1 / 0")
     assert "ZeroDivisionError" in done.stderr
     info = read_info(one_run(tmp_path))
     assert (info.status, info.failure) == ("failed", "rank 0: ZeroDivisionError: division by zero")
     assert len(list(read_records(one_run(tmp_path) / "steps.rank00000.jsonl", StepMeasurement))) == 20
 
 
-def test_a_wrong_number_costs_one_line_and_no_folder(script: Script, tmp_path: Path) -> None:
-    done = script("python", old="samples_per_rank=batch_size * grad_accum", new="samples_per_rank=0")
+def test_a_wrong_number_costs_one_line_and_no_folder(forked_script: Script, tmp_path: Path) -> None:
+    done = forked_script(old="samples_per_rank=batch_size * grad_accum", new="samples_per_rank=0")
     assert "BadInput: samples_per_rank=0, warmup_steps=5: use at least 1 and at least 0" in done.stderr
     assert not (tmp_path / "runs").exists()

@@ -13,8 +13,8 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.training import EvaluationMeasurement
-from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with, ranks_of, told
-from tests.distributed.test_faults import Start, lines, wait_until
+from tests.distributed.conftest import DEADLINE_S, Commprof, processes_of, ranks_of, told
+from tests.distributed.test_faults import Fork, lines, wait_until
 from tests.distributed.test_train import steps_of
 
 ENDLESS = ("training.epochs=100000", "training.max_steps=100000", "training.checkpoint_every=7")
@@ -34,12 +34,12 @@ def evaluations(run: Path) -> list[tuple[int, float, float]]:
 
 @pytest.mark.parametrize("num_ranks", [1, 2])
 def test_a_killed_run_goes_on_bit_for_bit(
-    start: Start, commprof: Commprof, forked: Commprof, tmp_path: Path, tiny: Path, num_ranks: int
+    fork: Fork, commprof: Commprof, forked: Commprof, tmp_path: Path, tiny: Path, num_ranks: int
 ) -> None:
     run = tmp_path / "r"
-    process = start("train", tiny, *ENDLESS, "--nproc", num_ranks, "--folder", run)
+    process = fork("train", tiny, *ENDLESS, "--nproc", num_ranks, "--folder", run)
     wait_until("a checkpoint in the second epoch", lambda: max(saved_steps(run), default=0) > 75 // num_ranks)
-    pids = processes_with(str(run))
+    pids = processes_of(run)
     for signum in (signal.SIGSTOP, signal.SIGKILL):  # none has time to write down that another has gone
         for pid in pids:
             os.kill(pid, signum)
@@ -73,10 +73,10 @@ def test_a_killed_run_goes_on_bit_for_bit(
     ],
 )
 def test_one_rank_that_is_asked_to_stop_stops_all_after_the_same_step(
-    start: Start, commprof: Commprof, tmp_path: Path, tiny: Path, signum: signal.Signals, to: str
+    fork: Fork, commprof: Commprof, tmp_path: Path, tiny: Path, signum: signal.Signals, to: str
 ) -> None:
     run = tmp_path / "r"
-    process = start("train", tiny, *ENDLESS, "--nproc", "2", "--folder", run)
+    process = fork("train", tiny, *ENDLESS, "--nproc", "2", "--folder", run)
     wait_until("a checkpoint", lambda: saved_steps(run) != [])
     if to == "terminal":
         os.killpg(process.pid, signum)
@@ -102,9 +102,9 @@ def test_one_rank_that_is_asked_to_stop_stops_all_after_the_same_step(
         assert [s.step for s in steps_of(run, 1)] == list(range(int(found[1]) + 9))
 
 
-def test_without_checkpoints_a_run_neither_saves_nor_listens(start: Start, tmp_path: Path, tiny: Path) -> None:
+def test_without_checkpoints_a_run_neither_saves_nor_listens(fork: Fork, tmp_path: Path, tiny: Path) -> None:
     run = tmp_path / "r"
-    process = start("train", tiny, *ENDLESS[:2], "--folder", run)
+    process = fork("train", tiny, *ENDLESS[:2], "--folder", run)
     wait_until("the tenth step", lambda: lines(run / "steps.rank00000.jsonl") >= 10)
     os.kill(process.pid, signal.SIGUSR2)
     process.communicate(timeout=DEADLINE_S)

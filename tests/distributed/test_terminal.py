@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.conftest import DEADLINE_S, SCRIPT, processes_with, ranks_of
+from tests.distributed.conftest import DEADLINE_S, SCRIPT, end_all, ranks_of
+from tests.forked import Command, Zygote
 from tests.terminals import Watched, screen
 
-Started = tuple["subprocess.Popen[bytes]", Watched]
+Started = tuple["subprocess.Popen[bytes] | Command", Watched]
 
 
 @pytest.fixture
@@ -37,11 +38,27 @@ def start_watched(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     for process in started:
         process.kill()
         process.wait()
-    for pid in processes_with(str(tmp_path)):
-        os.kill(pid, signal.SIGKILL)
+    end_all(tmp_path)
 
 
-def ended(process: "subprocess.Popen[bytes]", watched: Watched) -> list[str]:
+@pytest.fixture
+def fork_watched(tmp_path: Path, zygote: Zygote, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Started]]:
+    """Do the same with forks."""
+    monkeypatch.setenv("TERM", "xterm")
+    started: list[Command] = []
+
+    def run(*args: str | Path) -> Started:
+        watched = Watched()
+        started.append(Command(zygote, ("commprof", *args), tmp_path, Path(os.ttyname(watched.theirs))))
+        return started[-1], watched
+
+    yield run
+    for command in started:
+        command.kill()
+    end_all(tmp_path)
+
+
+def ended(process: "subprocess.Popen[bytes] | Command", watched: Watched) -> list[str]:
     """Return what stands on the terminal after the process has ended; its cursor must show."""
     process.wait(DEADLINE_S)
     lines, cursor = screen(watched.seen())
@@ -62,11 +79,11 @@ def test_a_bench_leaves_its_table_alone(start_watched: Callable[..., Started], t
 
 @pytest.mark.parametrize("how", ["interrupted", "killed"])
 def test_a_training_that_is_stopped_leaves_no_half_line(
-    start_watched: Callable[..., Started], tmp_path: Path, tiny: Path, how: str
+    fork_watched: Callable[..., Started], tmp_path: Path, tiny: Path, how: str
 ) -> None:
     run = tmp_path / "r"
     words = ("training.max_steps=100000", "training.epochs=100000", "--nproc", "2", "--folder", run)
-    process, watched = start_watched("train", tiny, *words)
+    process, watched = fork_watched("train", tiny, *words)
     watched.wait_for("/100000  loss", DEADLINE_S)
     if how == "interrupted":
         os.killpg(process.pid, signal.SIGINT)

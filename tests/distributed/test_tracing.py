@@ -10,7 +10,7 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info
 from tests.distributed.conftest import DEADLINE_S, Commprof, ranks_of
-from tests.distributed.test_faults import Start, lines, wait_until
+from tests.distributed.test_faults import Fork, lines, wait_until
 from tests.distributed.test_train import steps_of
 
 ENDLESS = ("training.epochs=100000", "training.max_steps=100000")
@@ -51,11 +51,11 @@ def test_windows_of_a_listed_rank_are_marked_on_every_rank(forked: Commprof, tmp
     [(2, signal.SIGINT, ()), (1, signal.SIGTERM, ("training.checkpoint_every=1000000",))],
 )
 def test_a_signal_inside_a_window_leaves_whole_traces(
-    start: Start, tmp_path: Path, tiny: Path, num_ranks: int, signum: signal.Signals, checkpoints: tuple[str, ...]
+    fork: Fork, tmp_path: Path, tiny: Path, num_ranks: int, signum: signal.Signals, checkpoints: tuple[str, ...]
 ) -> None:
     run = tmp_path / "r"
     window = ("profiling.trace_wait=5", "profiling.trace_steps=1000", "profiling.trace_shapes=false")
-    process = start("train", tiny, *ENDLESS, *window, *checkpoints, "--nproc", num_ranks, "--folder", run)
+    process = fork("train", tiny, *ENDLESS, *window, *checkpoints, "--nproc", num_ranks, "--folder", run)
     wait_until("the twentieth step", lambda: lines(run / f"steps.rank0000{num_ranks - 1}.jsonl") >= 20)
     if signum == signal.SIGINT:
         os.killpg(process.pid, signum)  # what a terminal sends to its foreground process group

@@ -13,6 +13,7 @@ from commprof.commbench.records.training import EvaluationMeasurement, GradientT
 from tests.distributed.conftest import SCRIPT, Commprof, run_in
 from tests.distributed.test_trace import document
 from tests.factory import write_tiny_config
+from tests.forked import Zygote
 
 Trained = tuple[Path, "subprocess.CompletedProcess[str]"]
 USERS_OWN = ("train", "analysis", "commbench", "torch")
@@ -81,9 +82,9 @@ def check_buckets(run: Path) -> None:
         assert 0 <= bucket.ready_s <= bucket.launched_s <= bucket.done_s
 
 
-def test_our_own_training_is_understood_without_a_finding(trained: Trained) -> None:
+def test_our_own_training_is_understood_without_a_finding(trained: Trained, zygote: Zygote) -> None:
     run, _ = trained
-    commprof = partial(run_in, run.parent, SCRIPT)
+    commprof = partial(zygote.run, run.parent, "commprof")
     found = document(commprof, run)
     assert found["findings"] == []
     assert found["unmatched"] == []

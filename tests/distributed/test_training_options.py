@@ -22,8 +22,8 @@ from commprof.commbench.records.rundir import read_document, read_info
 from commprof.commbench.records.sharding import UNITS_FILE, ShardingTimeline
 from commprof.commbench.records.training import GradientTimeline, TrainingSummary
 from commprof.train.hooks import delayed
-from tests.distributed.conftest import DEADLINE_S, Commprof, processes_with
-from tests.distributed.test_faults import Start, lines, wait_until
+from tests.distributed.conftest import DEADLINE_S, Commprof, processes_of
+from tests.distributed.test_faults import Fork, lines, wait_until
 from tests.distributed.test_train import steps_of
 from tests.forked import Zygote
 
@@ -138,15 +138,15 @@ def test_a_delayed_bucket_that_is_lost_fails_the_backward_pass(group: None) -> N
         backward_through(lose, [])
 
 
-def test_no_loader_worker_outlives_a_killed_rank(start: Start, tmp_path: Path, tiny: Path) -> None:
+def test_no_loader_worker_outlives_a_killed_rank(fork: Fork, tmp_path: Path, tiny: Path) -> None:
     run = tmp_path / "r"
     endless = ("training.max_steps=100000", "training.epochs=100000", "loader.workers=2")
-    process = start("train", tiny, *endless, "--folder", run)
+    process = fork("train", tiny, *endless, "--folder", run)
     wait_until("the tenth step", lambda: lines(run / "steps.rank00000.jsonl") >= 10)
-    assert len(processes_with(str(run))) == 3
+    assert len(processes_of(run)) == 3
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=DEADLINE_S)
-    wait_until("the workers to end", lambda: processes_with(str(run)) == [])
+    wait_until("the workers to end", lambda: processes_of(run) == [])
 
 
 STILL_READING = """
@@ -169,11 +169,11 @@ def test_a_rank_that_ends_in_the_midst_of_reading_does_not_wait_for_its_workers(
     assert (done.returncode, done.stdout, done.stderr) == (0, "32\n", "")
 
 
-def test_a_killed_loader_worker_is_one_line(start: Start, tmp_path: Path, tiny: Path) -> None:
+def test_a_killed_loader_worker_is_one_line(fork: Fork, tmp_path: Path, tiny: Path) -> None:
     run = tmp_path / "r"
-    process = start("train", tiny, "training.max_steps=100000", "training.epochs=100000", "loader.workers=1", "--folder", run)
+    process = fork("train", tiny, "training.max_steps=100000", "training.epochs=100000", "loader.workers=1", "--folder", run)
     wait_until("the tenth step", lambda: lines(run / "steps.rank00000.jsonl") >= 10)
-    (worker,) = set(processes_with(str(run))) - {process.pid}
+    (worker,) = set(processes_of(run)) - {process.pid}
     os.kill(worker, signal.SIGKILL)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1

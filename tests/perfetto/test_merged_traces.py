@@ -12,9 +12,9 @@ from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
 from commprof.analysis.traces.sets.belonging import read_one_run
 from commprof.analysis.traces.shown.timeline import timeline
 from commprof.analysis.traces.shown.timeline_file import write_timeline
-from tests.distributed.conftest import FORK, run_in
 from tests.factory import write_tiny_config
 from tests.field.test_traces import TRACES
+from tests.forked import Zygote
 from tests.perfetto.processor import ask, missing
 from tests.traces import gloo_all_reduce, header, profiler_step, write_trace
 from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
@@ -84,10 +84,9 @@ def test_a_gpu_s_merged_trace(tmp_path: Path, name: str) -> None:
     check(tmp_path, analyse_traces([reduce_trace(read_trace(path)) for path in paths]), name)
 
 
-def test_our_trainer_s_traces_and_what_they_merge_to(tmp_path: Path) -> None:
-    done = run_in(
-        tmp_path, *FORK, "2", "commprof", "train", write_tiny_config(tmp_path), "--folder", "r", "profiling.trace_steps=4"
-    )
+def test_our_trainer_s_traces_and_what_they_merge_to(zygote: Zygote, tmp_path: Path) -> None:
+    words = ("train", write_tiny_config(tmp_path), "--folder", "r", "profiling.trace_steps=4")
+    done = zygote.run(tmp_path, "commprof", *words, ranks=2)
     assert done.returncode == 0, done.stderr
     run = read_one_run([tmp_path / "r"])
     opened = ask(run.files[0], [ERRORS, SLICES, STEPS], tmp_path)

@@ -3,6 +3,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 
 from commprof.train.config.types import DataConfig, ModelConfig
 from commprof.train.text import dataset
@@ -59,6 +60,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages whose figures are made and not drawn, half of their time, for tests that ask what a page says or where it goes."""
+    monkeypatch.setattr("commprof.analysis.report.page.html.inline_svg", lambda figure, name, alt: Markup("<svg></svg>"))
 
 
 @pytest.fixture(scope="session")

@@ -205,7 +205,8 @@ def _template() -> Template:
 def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
     """Return the figure as an SVG element that takes the page's ink, palette and font; `name` keeps its ids its own."""
     buffer = io.StringIO()
-    with styled(), matplotlib.rc_context({"svg.hashsalt": name}):
+    with styled():
+        matplotlib.rcParams["svg.hashsalt"] = name  # until the style is left, which sets all as it was
         figure.savefig(buffer, format="svg", transparent=True, metadata=_NO_METADATA)
     svg = _GROUP_ID.sub("<g", buffer.getvalue())  # matplotlib numbers its groups alike in every figure
     svg = _STYLE_SHEET.sub("", svg)

@@ -1,7 +1,7 @@
 """The pages of a study's cells, written side by side: matplotlib takes half a second a page, and studies have dozens."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from commprof.analysis.runs.load import load_runs
@@ -17,22 +17,32 @@ _MAX_OBJECTS = 300_000  # of finished pages' that may wait to be freed; a page l
 Job = tuple[Path, str, str | None, tuple[Path, ...], Path]  # of the page at last
 
 
-def write_cell_pages(root: Path, cells: Sequence[Cell], pages: Sequence[Path]) -> list[Path]:
-    """Write every cell's page and return their paths; raises as `write_cell_report` does."""
+def write_cell_pages(
+    root: Path, cells: Sequence[Cell], pages: Sequence[Path], meanwhile: Callable[[], None] = lambda: None
+) -> list[Path]:
+    """Write every cell's page, of which it needs the runs' paths, and return theirs; `meanwhile` is what else there is to do.
+
+    Raises as `write_cell_report` and `meanwhile` do.
+    """
     if len(cells) < _WORTH_PROCESSES:
+        meanwhile()
         from commprof.analysis.report.sections.build import write_cell_report
 
+        read = [Cell(experiment=own.experiment, wire=own.wire, runs=tuple(load_runs(paths_of(own)))) for own in cells]
         return [
             write_cell_report(root, cell, cell_folder(root, cell, grid=True), page).page
-            for cell, page in zip(cells, pages, strict=True)
+            for cell, page in zip(read, pages, strict=True)
         ]
-    jobs = [
-        (root, cell.experiment, cell.wire, tuple(run.path for run in cell.runs), page)
-        for cell, page in zip(cells, pages, strict=True)
-    ]
+    jobs = [(root, cell.experiment, cell.wire, paths_of(cell), page) for cell, page in zip(cells, pages, strict=True)]
     doing, deadline_s = f"writing {len(jobs)} pages", _PATIENCE_S + _PAGE_PATIENCE_S * len(jobs)
     with progress("pages", len(jobs)) as report:
-        return side_by_side(_write, jobs, deadline_s=deadline_s, doing=doing, watch=lambda done, _: report(done, ""))
+        return side_by_side(
+            _write, jobs, deadline_s=deadline_s, doing=doing, watch=lambda done, _: report(done, ""), meanwhile=meanwhile
+        )
+
+
+def paths_of(cell: Cell) -> tuple[Path, ...]:
+    return tuple(run.path for run in cell.runs)
 
 
 def _write(job: Job) -> Path:

@@ -1,6 +1,6 @@
 """A study's folder -> its predictions, study.csv, and a page: of its one cell, or of the grid with a page for each cell."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,26 +32,37 @@ def write_study_report(root: Path, out: Path | None = None) -> tuple[list[str], 
     With `out` the page goes there and the cells' pages into a folder beside it; the study's own folder is only read.
     Raises BadInput where nothing has been measured yet, or where no cell's runs can stand beside each other.
     """
-    runs = load_runs([root])
-    cells = cells_of(runs)
-    if not cells:
+    cards = cells_of(load_cards([root]))
+    if not cards:
         raise BadInput(f"{root} has no finished training run to report on yet")
-    grid = is_grid(root, cells)
-    refused = _refused(cells)
-    if refused and (not grid or len(refused) == len(cells)):
+    grid = is_grid(root, cards)
+    refused = _refused(cards)
+    if refused and (not grid or len(refused) == len(cards)):
         raise BadInput(next(iter(refused.values())))
-    cells = [cell for cell in cells if cell.name not in refused]
+    if not grid:
+        material = _study_read(root, refused, grid=False, out=out)
+        written = write_cell_report(root, material.cells[0][0], material.pages[0].parent)
+        return list(written.lines), written.page
+    said: list[str] = []
+    kept = [cell for cell in cards if cell.name not in refused]
+    pages = _pages([cell_folder(root, cell, grid=True) for cell in kept], out)
+    write_cell_pages(root, kept, pages, lambda: said.extend(_write_grid_page(_study_read(root, refused, grid=True, out=out))))
+    return said, _page(root, out)
+
+
+def _study_read(root: Path, refused: Mapping[str, str], *, grid: bool, out: Path | None) -> Grid:
+    """Read a study's cells but those refused, and keep study.csv unless the study is only read."""
+    cells = [cell for cell in cells_of(load_runs([root])) if cell.name not in refused]
     material = read_grid(root, cells, grid=grid, out=out)
-    material = replace(material, failures=(*material.failures, *refused.items()))
     if out is None:
         write_text(root / "analysis" / "study.csv", to_csv(material.rows))
-    if not grid:
-        written = write_cell_report(root, cells[0], material.pages[0].parent)
-        return list(written.lines), written.page
-    write_cell_pages(root, cells, material.pages)
+    return replace(material, failures=(*material.failures, *refused.items()))
+
+
+def _write_grid_page(material: Grid) -> tuple[str, ...]:
     report = build_grid_report(material)
     write_text(material.page, render(report))
-    return list(report.sentences), material.page
+    return report.sentences
 
 
 def _refused(cells: Sequence[Cell]) -> dict[str, str]:
@@ -74,13 +85,22 @@ def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True, out: Path
         cells=known,
         rows=tuple(study_rows(known)),
         boundaries=read_boundaries(root),
-        page=root / "analysis" / PAGE if out is None else out,
-        pages=tuple(
-            folder / PAGE if out is None else out.parent / f"{out.stem}-cells" / folder.name / PAGE for folder in folders
-        ),
+        page=_page(root, out),
+        pages=_pages(folders, out),
         disturbed=disturbance_text([run for cell in cells for run in cell.runs]),
         failures=tuple(failed_stages(root)),
     )
+
+
+def _page(root: Path, out: Path | None) -> Path:
+    return root / "analysis" / PAGE if out is None else out
+
+
+def _pages(folders: Sequence[Path], out: Path | None) -> tuple[Path, ...]:
+    """Return where the cells' pages go: into their folders, or beside the study's page where that goes elsewhere."""
+    if out is None:
+        return tuple(folder / PAGE for folder in folders)
+    return tuple(out.parent / f"{out.stem}-cells" / folder.name / PAGE for folder in folders)
 
 
 def _foretold(cell: Cell, folder: Path) -> PredictionSet | None:

@@ -1,7 +1,7 @@
-"""Which files hold the ranks' traces? Found in run folders and folders, read side by side, one process a core.
+"""Which files hold the ranks' traces? Found in run folders and folders, read side by side, one process a core, or here.
 
-Each process reduces its trace before it hands it over, so that what is kept of a rank is small. A trace that was reduced before
-is told by its first bytes, and read in no time.
+Small ones are read here. Each process reduces its trace before it hands it over, so that what is kept of a rank is small. A
+trace that was reduced before is told by its first bytes, and read in no time.
 """
 
 import re
@@ -29,6 +29,7 @@ _ENDINGS = re.compile(r"(\.pt)?(\.trace)?(\.json|\.pftrace)?(\.gz)?$")
 _TRACE = re.compile(rb'\{.*?"traceEvents"\s*:\s*\[|\[\s*\{[^{}]*"ph"\s*:', re.DOTALL)
 _RANK = re.compile(r"rank[-_ ]?(\d{1,7})", re.IGNORECASE)
 _PATIENCE_S = 120.0
+_WORTH_PROCESSES_BYTES = 16_000_000  # below, processes of their own take longer to start than the files to read
 _SLOWEST_PACKED_BYTES_PER_S = 100_000  # 1.5 MB/s of text: a hundredth of what a free core reads
 
 S = TypeVar("S")
@@ -138,7 +139,7 @@ def _reduce_into(pair: tuple[Path, Path], table: KernelTable) -> int:
 
 
 def each_trace(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]) -> list[T]:
-    """Do the work on every item, one process a core; `paths` are the files that it reads. Raises as `side_by_side`."""
+    """Do the work on every item, whose files are `paths`, one process a core if that is sooner. Raises as `side_by_side`."""
     size_bytes = sum(path.stat().st_size for path in paths)
     deadline_s = _PATIENCE_S + size_bytes / _SLOWEST_PACKED_BYTES_PER_S / max(1, num_workers(len(paths)))
     doing = f"reading {len(paths)} trace{'s' * (len(paths) != 1)}"
@@ -148,7 +149,8 @@ def each_trace(work: Callable[[S], T], items: Sequence[S], paths: Sequence[Path]
         def watch(num_done: int, read_bytes: int) -> None:
             report(size_bytes if num_done == len(items) else min(read_bytes, size_bytes - 1), "")
 
-        return side_by_side(work, items, deadline_s=deadline_s, doing=doing, watch=watch)
+        small = size_bytes < _WORTH_PROCESSES_BYTES
+        return side_by_side(work, items, deadline_s=deadline_s, doing=doing, watch=watch, small=small)
 
 
 def is_trace(path: Path) -> bool:

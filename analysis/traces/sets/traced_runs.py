@@ -10,15 +10,13 @@ from pathlib import Path
 
 from commprof.analysis.runs.load import Run
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, analyse_traces
-from commprof.analysis.traces.one_rank.files import find_traces, rank_in_name, read_all, read_rank
-from commprof.analysis.traces.one_rank.rank_trace import RankTrace
+from commprof.analysis.traces.one_rank.files import each_trace, find_traces, rank_in_name, read_rank
 from commprof.analysis.traces.sets.untraced import counted_step_s
 from commprof.commbench.errors import CommprofError
 
 _MAX_RUNS = 6
 _MAX_RANKS = 8
 _MAX_BYTES = 200_000_000
-_WORTH_PROCESSES_BYTES = 16_000_000  # below, processes of their own take longer to start than the files to read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +72,7 @@ def _traced(run: Run) -> TracedRun | str:
             f"its traces of {len(files)} ranks and {size_bytes / 1e6:.0f} MB are more than a report reads ({_MAX_RANKS} ranks, "
             f"{_MAX_BYTES / 1e6:.0f} MB); commprof trace {run.path.name} shows them"
         )
-    traces = _read(files, size_bytes)
+    traces = each_trace(read_rank, files, files)
     analysis = analyse_traces(traces, untraced_s=counted_step_s(list(run.steps.values())))
     read_from = {id(trace): path for trace, path in zip(traces, files, strict=True)}
     return TracedRun(
@@ -95,7 +93,3 @@ def _one_a_rank(files: Sequence[Path]) -> Iterator[Path]:
             yield path
         if rank is not None:
             seen.add(rank)
-
-
-def _read(files: Sequence[Path], size_bytes: int) -> list[RankTrace]:
-    return read_all(files) if size_bytes > _WORTH_PROCESSES_BYTES else [read_rank(path) for path in files]

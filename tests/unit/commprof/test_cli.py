@@ -71,9 +71,6 @@ def test_a_mistyped_verb_gets_the_nearest(capsys: pytest.CaptureFixture[str]) ->
     "code",
     [
         "import commprof.cli; commprof.cli.main(['--help'])",
-        "from commprof.analysis.report.sections import build; from commprof.analysis.advice import predict; "
-        "from commprof.analysis.health import check; from commprof.analysis.scaling import extrapolate; "
-        "import commprof.analysis.report.cli, commprof.analysis.wire.cli",
         "from commprof.commbench import errors, units; from commprof.commbench.records import types, rundir; "
         "import commprof.commbench.bench.cli, commprof.commbench.links.cli",
         "import commprof.cli; commprof.cli.main(['completion', 'zsh'])",

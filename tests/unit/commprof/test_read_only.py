@@ -12,6 +12,8 @@ from commprof.commbench.records.rundir import create_run, write_text
 from tests.factory import run_info, write_bench_run
 from tests.report_runs import add_study
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -74,7 +74,6 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.processes
 def test_steps_and_buckets_are_those_on_paper(imported: Path) -> None:
     run = load_run(imported)
     assert (run.world_size, run.info.backend, run.info.imported_from) == (2, "nccl", "big-rank0.pt.trace.json.gz and 1 more")
@@ -93,7 +92,6 @@ def test_steps_and_buckets_are_those_on_paper(imported: Path) -> None:
     assert gradients.backward_s == gradients.parameters[-1].ready_s
 
 
-@pytest.mark.processes
 def test_the_predicted_step_is_that_worked_out_by_hand(imported: Path, tmp_path: Path) -> None:
     """The slower rank's 110 ms are spread as the median parts 45 + 50 + 10, and a bucket takes 40 ms on this wire: the second
     ends 80 ms after the first is ready, with 20 * 110/105 ms of backward in between. What contention runs say is in it."""
@@ -108,7 +106,6 @@ def test_the_predicted_step_is_that_worked_out_by_hand(imported: Path, tmp_path:
     assert "profiler" in notes
 
 
-@pytest.mark.processes
 def test_other_numbers_of_ranks_are_not_judged_by_the_slowest_of_two(imported: Path, tmp_path: Path) -> None:
     """Of the six steps, half 100 and half 110 ms, the slower of eight draws is 110; on a free wire only that is left."""
     bench = write_bench_run(tmp_path / "bench", 1e-9, 1e13, world_size=8, backend="nccl")
@@ -138,7 +135,6 @@ def test_gloo_without_its_waiting_and_no_want_of_cores_is_made_up(tmp_path: Path
     assert float(estimate(four).step_s[0]) == pytest.approx(168e-6, rel=1e-3)
 
 
-@pytest.mark.processes
 def test_gradients_in_two_bytes_stay_two_bytes_on_the_wire(tmp_path: Path) -> None:
     paths = write_ranks(tmp_path, dtype="BFloat16")
     assert main(["import", *paths, "--folder", str(tmp_path / "run")]) == 0
@@ -148,7 +144,6 @@ def test_gradients_in_two_bytes_stay_two_bytes_on_the_wire(tmp_path: Path) -> No
     assert [two.sent_share * bucket.num_bytes for bucket in two.buckets] == [2_000_000, 2_000_000]
 
 
-@pytest.mark.processes
 def test_it_says_what_became_of_traces_and_what_they_cannot_tell(
     tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -219,7 +214,6 @@ def test_two_traces_of_a_rank_are_not_chosen_from(tmp_path: Path) -> None:
         understand_traces([read_profile(path) for path in paths], None)
 
 
-@pytest.mark.processes
 def test_jobs_are_not_mixed_and_logs_beside_traces_stay_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here, there = (write_trace(tmp_path / f"{size}.json", traced_rank(0), header(size - 2, size)) for size in (2, 4))
     log = tmp_path / "mpirun.log"

@@ -8,6 +8,8 @@ from commprof.analysis.runs.load import load_run
 from commprof.cli import main
 from tests.report_runs import add_study
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FORMS = {"page": (), "text": ("--text",), "markdown": ("--markdown",), "json": ("--json",), "latex": ("--latex",)}
 
 

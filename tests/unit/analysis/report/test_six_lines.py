@@ -18,6 +18,8 @@ from tests.paper_study import study
 from tests.report_runs import HOSTILE, Page, add_bench, add_study, add_train
 from tests.unit.analysis.health.test_disturbance import add_surroundings, samples
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 NAMES = ["Verdict", "Why", "How sure", "Cost", "Change", "Next"]
 
 

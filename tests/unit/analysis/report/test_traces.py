@@ -1,7 +1,5 @@
 """The report's section on traces: hand-written ones whose budgets are known, ones that say nothing, and hostile names."""
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +42,6 @@ def test_the_section_holds_what_the_trace_says_with_its_files(tmp_path: Path) ->
     assert "bench4" not in collectives
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("untraced_s", [100e-6, 175e-6])
 def test_nobody_is_late_in_steps_that_the_profiler_stretched(tmp_path: Path, untraced_s: float) -> None:
     """Rank 1 is 30 us late in each of twelve traced steps of 180 us; untraced ones take 100 or 175 us."""
@@ -67,7 +64,6 @@ def test_nobody_is_late_in_steps_that_the_profiler_stretched(tmp_path: Path, unt
     assert ("who is late cannot be told: 12 of 12 traced steps are stretched by over 20%" in page.text) == stretched
 
 
-@pytest.mark.processes
 def test_reduced_traces_stand_in_for_raw_ones_that_are_gone(tmp_path: Path) -> None:
     run = add_traced(tmp_path / "train", RANK_0, RANK_1)
     raw = sorted((run / "traces").iterdir())
@@ -172,15 +168,3 @@ def test_names_from_traces_are_only_ever_text(tmp_path: Path) -> None:
     assert page.of("script") in (EVERY_PAGE, OWN_SCRIPTS)
     assert not [attribute for _, attributes in page.elements for attribute in attributes if attribute.startswith("on")]
     assert "\x1b" not in page.source and "\u202e" not in page.source
-
-
-@pytest.mark.processes
-def test_a_report_without_traces_imports_nothing_that_reads_them(tmp_path: Path) -> None:
-    run = add_train(tmp_path / "train", 1, 0.1)
-    code = (
-        "import sys; from pathlib import Path; from commprof.analysis.report.sections.build import write_report; "
-        f"write_report([Path({str(run)!r})], Path({str(tmp_path)!r}) / 'page.html'); "
-        "print([name for name in sys.modules if name.startswith(('commprof.analysis.traces', 'isal', 'multiprocessing'))])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "[]\n"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,16 @@ from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import create_run
 from commprof.commbench.records.types import RunStatus
-from tests.factory import run_info, step, timeline, workload, write_bench_run, write_training_run
+from tests.factory import (
+    collective,
+    run_info,
+    step,
+    timeline,
+    workload,
+    write_bench_run,
+    write_measurements,
+    write_training_run,
+)
 
 STARTED = "2026-01-0{}T00:00:00.000+00:00"
 
@@ -197,10 +207,19 @@ def test_ls_says_what_each_can_be_used_for(tmp_path: Path, capsys: pytest.Captur
     steps, gradients = [step(i) for i in range(20)], timeline([("head", 4_000_000, 1.0)], 0.06)
     write_training_run(runs / "profile", steps, world_size=1, gradients=gradients)
     place(runs / "dead", status="failed", failure="rank 1 was killed\nby SIGKILL")
+    for op in ("all_gather", "broadcast"):
+        write_measurements(runs / op, [collective(2**k, [1e-4] * 5, op=op) for k in range(3, 28)])
+    (write_bench_run(runs / "damaged", 1e-4, 1e9) / "collectives.jsonl").write_text("{}\n")
     assert main(["ls", str(runs)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "for report, plots, fit, check; with a profile on one rank predict, advise" in shown
     assert "for report, plots; with a bench predict, advise" in shown
+    assert "for report, plots, fit, check; with a sharded profile on one rank predict --strategy" in shown
+    assert shown.count("for report, plots, fit, check") == 3, "a broadcast prices no gradients"
+    assert shown.count("predict") == 3
+    assert main(["ls", str(runs), "--json"]) == 0
+    used_for = {own["name"]: own["used_for"] for own in json.loads(capsys.readouterr().out)}
+    assert re.match(r"nothing: .*damaged/collectives.jsonl:1 is not a valid ", used_for["damaged"])
     assert "for nothing: it holds no measurement; it is failed: rank 1 was killed by SIGKILL" in shown
 
 

@@ -13,6 +13,8 @@ from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info, write_document
 from tests.report_runs import AFTER, BEFORE, DURING, add_study, predictions, report
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_the_first_is_never_replaced_and_the_same_is_kept_once(tmp_path: Path) -> None:
     first = predictions(2, 4, created_at=DURING)

@@ -18,6 +18,8 @@ from commprof.commbench.records.rundir import create_run, read_document
 from tests.factory import run_info, step, timeline, workload, write_bench_run, write_training_run
 from tests.finished_study import finished_study
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 GRADIENT_BYTES = 4_000_000
 COMPUTE_S = 0.103  # factory.step
 LIMIT_BITS_PER_S = 8 * GRADIENT_BYTES / COMPUTE_S  # two ranks pay while the wire takes less than one rank's step: 311 mbit

@@ -11,7 +11,6 @@ from commprof.commbench.errors import BadInput
 from tests.traces import header, write_trace
 from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
 
-pytestmark = pytest.mark.processes
 NOW = 1_700_000_000_000_000_000
 DAY = 86_400_000_000_000
 

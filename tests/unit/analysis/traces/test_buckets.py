@@ -71,7 +71,6 @@ def test_all_reduces_in_backward_are_buckets_and_those_of_layers_are_not(tmp_pat
     assert (first.count, first.start_s * 1e6, second.message_bytes) == (2, pytest.approx(30), 8_000_000)
 
 
-@pytest.mark.processes
 def test_buckets_are_shown_in_80_columns_and_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for rank, (first, second) in enumerate(((30, 70), (50, 75))):
         write_trace(tmp_path / f"{rank}.json", ddp_rank(first, second), header(rank, 2, host_name="a"))

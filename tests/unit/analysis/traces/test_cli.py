@@ -20,7 +20,6 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.mark.processes
 def test_a_run_in_80_columns(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trace", str(run)]) == 0
     out, err = capsys.readouterr()
@@ -32,7 +31,6 @@ def test_a_run_in_80_columns(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert err.startswith("reading 2 traces")
 
 
-@pytest.mark.processes
 def test_one_json_document_and_tables(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trace", str(run / "traces"), "--json", "--csv", str(tmp_path / "tables")]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -45,7 +43,6 @@ def test_one_json_document_and_tables(run: Path, tmp_path: Path, capsys: pytest.
         assert [row["message_bytes"] for row in csv.DictReader(file)] == ["4000000", "4000000"]
 
 
-@pytest.mark.processes
 def test_findings_name_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The unnamed file comes first by name, and still rank 3 belongs to the file that says so."""
     unnamed = header(None)
@@ -63,7 +60,6 @@ def test_findings_name_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert any("the order of files" in own["message"] for own in document["findings"])
 
 
-@pytest.mark.processes
 def test_hostile_names_are_harmless(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     group = {
         "Process Group Name": "=cmd|'/c calc'!A0",
@@ -81,7 +77,6 @@ def test_hostile_names_are_harmless(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert row["group"].startswith("'=")
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -78,7 +78,6 @@ def test_noise_alone_is_no_change(tmp_path: Path) -> None:
     assert set(judged(compared(after, before)).values()) == {"noise"}
 
 
-@pytest.mark.processes
 def test_the_table_says_which_is_which_in_80_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = add_set(tmp_path / "before", [100 + us for us in JITTER_US])
     after = add_set(tmp_path / "after\x1b[31m", [130 + us for us in JITTER_US])

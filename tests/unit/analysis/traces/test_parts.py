@@ -10,7 +10,7 @@ from commprof.cli import main
 from tests.report_runs import add_train, report
 from tests.traces import event, gloo_all_reduce, header, profiler_step, write_trace
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 AUTOGRAD = "autograd::engine::evaluate_function: MmBackward0"
 # By step and rank: when the bucket's all-reduce begins and ends, in ms after the step; all compute until 60.

@@ -3,6 +3,7 @@
 import gzip
 import json
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 from commprof.analysis.traces.all_ranks.clocks import RankClock
 from commprof.analysis.traces.all_ranks.matching import MatchedCollective
 from commprof.analysis.traces.all_ranks.stragglers import costs_ns
-from commprof.analysis.traces.one_rank import reduced
+from commprof.analysis.traces.one_rank import files, reduced
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.spans import union
 from commprof.cli import main
@@ -35,7 +36,12 @@ def traces(tmp_path: Path) -> Path:
 
 
 @pytest.mark.processes
-def test_reduced_files_give_the_answer_that_their_traces_give(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reduced_files_give_the_answer_that_their_traces_give_here_and_in_processes(
+    traces: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["trace", str(traces / "traces"), "--json"]) == 0
+    here = json.loads(capsys.readouterr().out)
+    monkeypatch.setattr(files, "_WORTH_PROCESSES_BYTES", 0)
     out = traces / "reduced"
     assert main(["trace", "--reduce", str(traces), "--out", str(out)]) == 0
     assert capsys.readouterr().out.startswith("3 reduced traces, ")
@@ -44,7 +50,8 @@ def test_reduced_files_give_the_answer_that_their_traces_give(traces: Path, caps
     for folder in (traces / "traces", out):
         assert main(["trace", str(folder), "--json"]) == 0
         answers.append(json.loads(capsys.readouterr().out))
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] == here
+    assert not active_children()
     assert {own["name"] for own in answers[0]["findings"]} >= {"damaged", "rank"}
     assert main(["trace", "--reduce", str(out), "--out", str(traces / "again")]) == 0
     assert [(traces / "again" / path.name).read_bytes() == path.read_bytes() for path in out.iterdir()] == [True] * 3

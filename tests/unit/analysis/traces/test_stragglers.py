@@ -107,7 +107,6 @@ def test_disturbed_steps_judge_nobody(tmp_path: Path) -> None:
     assert [own.disturbed for own in found.steps] == [False] * 4 + [True] * 2 + [False] * 4
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize(("untraced_s", "kind"), [(0.1, "unknown"), (0.17, "constant")])
 def test_what_the_profiler_stretches_is_no_evidence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], untraced_s: float, kind: str

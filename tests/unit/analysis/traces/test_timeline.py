@@ -179,7 +179,6 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.mark.processes
 def test_the_command_writes_it_beside_everything_else(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = run / "analysis" / "ranks.json.gz"
     assert main(["trace", str(run), "--perfetto", str(target)]) == 0
@@ -191,7 +190,6 @@ def test_the_command_writes_it_beside_everything_else(run: Path, tmp_path: Path,
     assert f"{target}: {len(events)} events; open it in ui.perfetto.dev" in err
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize(
     ("target", "message"),
     [

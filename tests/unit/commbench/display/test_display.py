@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from commprof.cli import main
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Sheet, Table, Words, joined, line, plain_text
 from commprof.commbench.display.tables import console_on, print_sheet
 from tests.finished_study import finished_study
-from tests.terminals import COLOUR, on_terminal
+from tests.forked import Zygote
+from tests.terminals import COLOUR, forked_on_terminal, on_terminal
 from tests.traces import header, write_trace
 from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
 
@@ -59,35 +62,42 @@ def numbers_of(text: str) -> Counter[str]:
     return Counter(NUMBER.findall(text))
 
 
+OnTerminal = Callable[..., str]
+
+
+@pytest.fixture
+def forked_on(folder: Path, zygote: Zygote, monkeypatch: pytest.MonkeyPatch) -> OnTerminal:
+    """What a command shows on a terminal, in the folder of what is read."""
+    for name in ("NO_COLOR", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(folder)
+    return partial(forked_on_terminal, zygote)
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_terminal_shows_what_a_pipe_gets(
-    verb: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(folder)
+def test_a_terminal_shows_what_a_pipe_gets(verb: str, forked_on: OnTerminal, capsys: pytest.CaptureFixture[str]) -> None:
     main(VERBS[verb])
     plain = capsys.readouterr().out
-    shown = COLOUR.sub("", on_terminal(VERBS[verb]))
+    shown = COLOUR.sub("", forked_on(VERBS[verb]))
     assert "\x1b" not in plain + shown
     assert not words_of(plain) - words_of(shown)
     assert max(map(len, shown.splitlines())) <= 80
-    narrow = COLOUR.sub("", on_terminal(VERBS[verb], columns=60))
+    narrow = COLOUR.sub("", forked_on(VERBS[verb], columns=60))
     assert max(map(len, narrow.splitlines())) <= 60
     assert not numbers_of(plain) - numbers_of(narrow)
 
 
 @pytest.mark.processes
-def test_a_pipe_gets_plain_text_and_a_dumb_terminal_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
+def test_a_pipe_gets_plain_text_and_a_dumb_terminal_too(forked_on: OnTerminal) -> None:
     piped = subprocess.run([Path(sys.executable).parent / "commprof", "fit", "study"], capture_output=True, text=True).stdout
     assert piped.splitlines()[2] == "ranks                   latency          bandwidth (algbw)       busbw half-size"
-    assert on_terminal(["fit", "study"], TERM="dumb") == piped.replace("\n", "\r\n")
+    assert forked_on(["fit", "study"], TERM="dumb") == piped.replace("\n", "\r\n")
 
 
 @pytest.mark.processes
-def test_colours_are_there_and_can_be_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    coloured, plain = on_terminal(["predict", "study"]), on_terminal(["predict", "study"], NO_COLOR="1")
+def test_colours_are_there_and_can_be_refused(forked_on: OnTerminal) -> None:
+    coloured, plain = forked_on(["predict", "study"]), forked_on(["predict", "study"], NO_COLOR="1")
     assert "\x1b[32m" in coloured
     assert "\x1b" not in plain
     assert COLOUR.sub("", coloured) == plain
@@ -102,12 +112,13 @@ def test_a_terminal_without_unicode_gets_ascii(folder: Path, monkeypatch: pytest
 
 @pytest.mark.processes
 def test_rich_is_loaded_for_a_terminal_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process, in which no command after another loads it."""
     monkeypatch.chdir(folder)
-    loaded = "print('rich' in sys.modules, file=sys.stderr)"
+    lines = ["import contextlib, sys", "from commprof.cli import main"]
     for words in (["--help"], ["predict", "--help"], ["predict", "study"], ["predict", "study", "--json"]):
-        code = f"import sys; from commprof.cli import main\ntry: main({words})\nfinally: {loaded}"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-        assert done.stderr.splitlines()[-1] == "False", words
+        lines += [f"with contextlib.suppress(SystemExit): main({words})", "print('rich' in sys.modules, file=sys.stderr)"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60)
+    assert [line for line in done.stderr.splitlines() if line in ("True", "False")] == ["False"] * 4
 
 
 def test_text_from_outside_is_shown_as_it_is() -> None:
