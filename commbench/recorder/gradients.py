@@ -58,7 +58,8 @@ class GradientRecorder:
         self._alone = alone
         self._tap: BucketTap | None = None
         self._is_guest = self._has_builtin_hook = False
-        self._parameters = dict(bare(model).named_parameters())
+        self._model = bare(model)
+        self._parameters = dict(self._model.named_parameters())
         self._names = {id(parameter): name for name, parameter in self._parameters.items()}
         self._backward: Backward | None = None
         self._counted: Backward | None = None
@@ -135,6 +136,18 @@ class GradientRecorder:
         if self.has_samples and silent:
             lost, whole = (format_bytes(sum(map(trained.__getitem__, names))) for names in (silent, trained))
             yield f"the gradients of {len(silent)} of {len(trained)} parameters ({lost} of {whole}) were never seen"
+        if sparse := self._sparse():
+            part, whole = (format_bytes(sum(map(trained.__getitem__, names))) for names in (sparse, trained))
+            yield (
+                f"the gradients of {len(sparse)} of {len(trained)} parameters are sparse: how many bytes they send depends on "
+                f"the batch, and they are counted as if they were sent whole ({part} of {whole})"
+            )
+
+    def _sparse(self) -> list[str]:
+        """Return the trained parameters of embeddings that were asked for sparse gradients, by name."""
+        tables = (module for module in self._model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag))
+        sparse = {id(table.weight) for table in tables if table.sparse}
+        return [name for name, p in self._parameters.items() if p.requires_grad and id(p) in sparse]
 
     def forget_step(self) -> None:
         self._backward = self._counted = None
