@@ -93,7 +93,17 @@ def test_micro_batches_and_samples_are_counted(loops: Path) -> None:
         return work.accumulation, work.samples_per_rank
 
     assert (counted("accumulated"), counted("plain"), counted("by_parts")) == ((3, 12), (1, 4), (1, 4))
+    assert (counted("checkpointed"), counted("checkpointed_reentrant")) == ((1, 4), (1, 4))
     assert {step.num_samples for step in steps_of(loops / "generator")} == {1, 5}
+
+
+@pytest.mark.parametrize("name", ["plain", "checkpointed", "checkpointed_reentrant"])
+def test_every_gradient_is_seen_in_the_one_backward_pass(loops: Path, name: str) -> None:
+    """A backward pass may call parts' forward passes again, and a backward pass inside it: neither ends it."""
+    timeline = read_document(loops / name / "gradients.json", GradientTimeline)
+    assert len(timeline.parameters) == (4 if name == "plain" else 6)
+    ready = [parameter.ready_s for parameter in timeline.parameters]
+    assert max(ready) <= timeline.backward_s
 
 
 def test_evaluations_and_checkpoints_between_steps_are_none_of_their_time(loops: Path) -> None:
