@@ -4,7 +4,7 @@
 
 Eight programs (benchmarks/programs), each as its users write such a thing. On one rank each is recorded in pairs, in turns: as
 it is, by `commprof record`, and with its .patch of a few lines by the explicit recorder or a library's callback. On the testbed
-(2 hosts, 1 Gbit/s) a profile of one rank, a compute-only run, the wire and contention give the prediction; it is on disk before
+(2 hosts, 1 Gbit/s) the first of these runs, a compute-only run, the wire and contention give the prediction, on disk before
 the run that checks it. What is done is not done again; a program whose library is missing is named.
 
 Libraries are looked for in the interpreter that FRAMEWORKS_PYTHON names (tests/frameworks/requirements.txt says what it needs).
@@ -46,7 +46,7 @@ FRAMEWORKS: Final = os.environ.get("FRAMEWORKS_PYTHON", sys.executable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A script, its arguments for 40 to 60 steps, the library it needs, and what `record` cannot see of it."""
+    """A script, its arguments for 30 to 40 steps, the library it needs, and what `record` cannot see of it."""
 
     name: str
     words: tuple[str, ...]
@@ -63,14 +63,14 @@ class Program:
 
 
 PROGRAMS: Final = (
-    Program(name="hf_trainer", words=("--max-steps", "41"), library="transformers"),
-    Program(name="accelerate_classifier", words=("--num_steps", "41"), library="accelerate"),
-    Program(name="lightning_autoencoder", words=("--max-steps", "41"), library="lightning"),
-    Program(name="nanogpt", words=("41",)),
-    Program(name="imagenet", words=("--epochs", "2", "--images", "200")),
-    Program(name="word_lstm", words=("--epochs", "2"), told=("--samples-per-rank", "12")),
-    Program(name="dlrm_net", words=("--num-batches", "61")),
-    Program(name="compiled_transformer", words=("41",)),
+    Program(name="hf_trainer", words=("--max-steps", "31"), library="transformers"),
+    Program(name="accelerate_classifier", words=("--num_steps", "31"), library="accelerate"),
+    Program(name="lightning_autoencoder", words=("--max-steps", "31"), library="lightning"),
+    Program(name="nanogpt", words=("31",)),
+    Program(name="imagenet", words=("--epochs", "2", "--images", "128")),
+    Program(name="word_lstm", words=("--epochs", "1"), told=("--samples-per-rank", "12")),
+    Program(name="dlrm_net", words=("--num-batches", "41")),
+    Program(name="compiled_transformer", words=("31",)),
 )
 
 
@@ -101,10 +101,11 @@ def take_pair(program: Program, folder: Path, number: int) -> None:
 
 
 def check_prediction(program: Program, folder: Path, runs: Path) -> None:
-    """Predict the program's step on the testbed, write that down, run it there, and write down what came of it."""
+    """Take the first pair, predict the step on the testbed from it, write that down, and what came of it there."""
+    take_pair(program, folder, 0)
     with testbed.testbed(HOSTS, parse_wire(RATE)):
         wire = [_measured_wire(runs, *words) for words in (("bench", "1K", "64M"), ("contention", "1M", "16M", "-n", "12"))]
-        profile = _record(program, folder / "profile", hosts=1)
+        profile = folder / "record-0"
         compute = _record(program, folder / "compute", "--compute-only", hosts=HOSTS)
         gathered = gather(load_runs([profile, compute, *wire]), [HOSTS])
         (inputs,) = gathered.at
@@ -171,31 +172,29 @@ def _measured_wire(runs: Path, verb: str, begin: str, end: str, *more: str) -> P
 
 def pieces(runs: Path, only: str) -> Iterator[tuple[Path, Callable[[], None]]]:
     """Yield what is left to do: the file that tells it is done, and how it is done."""
-    for number in range(-1, PAIRS):
+    for number in range(PAIRS):
         for program in PROGRAMS:
             folder = runs / program.name
-            done = folder / ("checked.json" if number < 0 else f"pair-{number}.json")
+            done = folder / ("checked.json" if number == 0 else f"pair-{number}.json")
             if only not in program.name or is_missing(program) or done.exists():
                 continue
-            yield (
-                done,
-                partial(check_prediction, program, folder, runs) if number < 0 else partial(take_pair, program, folder, number),
-            )
+            first, later = partial(check_prediction, program, folder, runs), partial(take_pair, program, folder, number)
+            yield done, first if number == 0 else later
 
 
 def run_pieces(runs: Path, minutes: float, only: str) -> None:
-    """Do what is left until the time is used up; begin nothing that would take longer than the longest so far."""
-    end_s, longest_s = time.monotonic() + 60 * minutes, 0.0
+    """Do what is left until the time is used up; begin nothing that would end later if it took as long as what came before."""
+    end_s, last_s = time.monotonic() + 60 * minutes, 0.0
     for done, work in list(pieces(runs, only)):
         start_s = time.monotonic()
-        if start_s + longest_s > end_s:
+        if start_s + last_s > end_s:
             return
         try:
             work()
             sys.stderr.write(f"{done.parent.name}: {done.read_text()}\n")
         except CommprofError as error:
             sys.stderr.write(f"{done.parent.name}: {done.stem} failed and is left for the next time: {error}\n")
-        longest_s = max(longest_s, time.monotonic() - start_s)
+        last_s = time.monotonic() - start_s
 
 
 def result_of(program: Program, runs: Path) -> ProgramResult:

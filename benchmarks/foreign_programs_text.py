@@ -24,7 +24,7 @@ def results_text(results: Sequence[ProgramResult], machine: str) -> str:
 
 def _head(machine: str) -> Iterator[str]:
     yield from ("# Eight foreign programs", "", machine)
-    yield "- one thread a rank; a step is the median of those that count, 35 to 55 a run (make benchmark-foreign-programs)"
+    yield "- one thread a rank; a step is the median of those that count, 25 to 35 a run (make benchmark-foreign-programs)"
     yield "- two ranks: the testbed's hosts at 1 Gbit/s; each prediction was on disk before the run that checked it"
 
 
