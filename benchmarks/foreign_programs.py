@@ -102,7 +102,8 @@ def take_pair(program: Program, folder: Path, number: int) -> None:
 
 def check_prediction(program: Program, folder: Path, runs: Path) -> None:
     """Take the first pair, predict the step on the testbed from it, write that down, and what came of it there."""
-    take_pair(program, folder, 0)
+    if not (folder / "pair-0.json").exists():
+        take_pair(program, folder, 0)
     with testbed.testbed(HOSTS, parse_wire(RATE)):
         wire = [_measured_wire(runs, *words) for words in (("bench", "1K", "64M"), ("contention", "1M", "16M", "-n", "12"))]
         profile = folder / "record-0"
