@@ -37,6 +37,7 @@ LOGS ?= ../shared/data/nccl_logs
 	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-slow-host \
 	benchmark-slow-host-simulated
 	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-fabrics
+	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-foreign-programs
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -127,11 +128,15 @@ MINUTES ?= 60
 benchmark-foreign-grid: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.foreign_grid --out $(RESULTS) --minutes $(MINUTES)
 
+# Needs root; a program whose library FRAMEWORKS_PYTHON does not have is skipped by name.
+benchmark-foreign-programs: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.foreign_programs --out $(RESULTS) --minutes $(MINUTES)
+
 benchmark-sharded-grid: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.sharded_grid --out $(RESULTS) --minutes $(MINUTES)
 
 benchmark-training-cost: $(VENV)/installed
-	$(VENV)/bin/python -m benchmarks.training_cost --out $(RESULTS)
+	$(VENV)/bin/python -m benchmarks.training_cost --out $(RESULTS) --minutes $(MINUTES)
 
 benchmark-gloo: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.gloo_peer --out $(RESULTS) $(if $(GLOO),--gloo $(GLOO)) $(if $(PARAM),--param $(PARAM))

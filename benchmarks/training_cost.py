@@ -1,15 +1,16 @@
-"""What do the recorder and the trainer cost a training step? The same model and batches, in turns: A R T A, A T R A, ...
+"""What do the recorder, `record` and the trainer cost a training step? One model, in turns: A R W T A, A T W R A, ...
 
 A is the bare loop that people write: model, loss, backward, optimizer, batches ready in memory. R is the same loop in a
-StepRecorder. T is `commprof train`'s own loop with its recorder, data loader and progress line. All three train one model in
-one process per rank, so that nothing but the loop differs; a step is the time between two optimizer steps. Each block begins
-with steps that DDP needs to lay its buckets out; they are left out. Each R and T is compared with the two A around them; the
-control compares those two with each other: what it shows is noise.
+StepRecorder. W is the bare loop watched as `commprof record` watches it, telemetry too. T is `commprof train`'s own loop with
+its recorder, data loader and progress line. All of them train one model in one process per rank, so that nothing but the loop
+differs; a step is the time between two optimizer steps. Each block begins with steps that DDP needs to lay its buckets out;
+they are left out. Each R, W and T is compared with the two A around them; the control compares those two with each other: what
+it shows is noise.
 
-The recorder's own work is also timed where next to nothing else happens: a model with as many parameters and buckets, each
-of a few elements. That cost does not depend on the batch, so it can be set against the step that the machine takes.
+The own work of the recorder and of the watch is also timed where next to nothing else happens: a model with as many parameters
+and buckets, each of a few elements. It does not depend on the batch, so it can be set against the step that the machine takes.
 
-    make benchmark-training-cost       about 12 minutes on 2 cores; results in docs/results/training-cost.md
+    make benchmark-training-cost    about 25 minutes on 2 cores, in pieces: MINUTES=3; results in docs/results/training-cost.md
 """
 
 import argparse
@@ -34,7 +35,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
+from commprof.commbench.foreign.arming import Armed
+from commprof.commbench.foreign.asked import Asked
 from commprof.commbench.ranks.launched import RankContext, detect_rank
+from commprof.commbench.recorder.bucket_tap import tap_of
 from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import write_text
 from commprof.commbench.spread import median_interval
@@ -47,9 +51,12 @@ from commprof.train.trainee import Trainee, build_trainee
 
 REPO = Path(__file__).parents[1]
 CONFIGS = ("small", "large")
-ORDERS = ("ARTA", "ATRA")
+ORDERS = ("ARWTA", "ATWRA")
+ARMS = {"R": "recorder", "W": "record", "T": "trainer", "control": "control (noise)"}
+GROUPS_A_PIECE = 2
 SKIPPED = 3  # of each block: first steps of a new reducer, and the block's own start
 EMPTY_STEPS = 200
+EMPTY_ARMS = "ARW"
 TIMEOUT_S = 1800.0
 
 Loop = Callable[[int], None]
@@ -72,7 +79,7 @@ def rank_main(name: str, groups: int, steps: int, folder: Path) -> None:
         loops[arm](SKIPPED + steps)
         blocks.append([b - a for a, b in zip(stamps[SKIPPED - 1 :], stamps[SKIPPED:], strict=False)])
         if context.rank == 0:
-            sys.stderr.write(f"{name}: block {number + 1}/{4 * groups}\n")
+            sys.stderr.write(f"{name}: block {number + 1}/{len(ORDERS[0]) * groups}\n")
     empty = empty_steps(trainee.model, context, folder)
     if context.world_size > 1:
         dist.destroy_process_group()
@@ -111,7 +118,25 @@ def loops_of(config: TrainConfig, trainee: Trainee, context: RankContext, folder
     def trainer(steps: int) -> None:
         train(config, trainee, training, evaluation, context, fresh(folder, context))
 
-    return {"A": bare, "R": recorded, "T": trainer}
+    def watched(steps: int) -> None:
+        armed = Armed(asked_of(fresh(folder, context)))
+        armed.arm()
+        bare(steps)
+        disarm(armed, trainee.model)
+
+    return {"A": bare, "R": recorded, "W": watched, "T": trainer}
+
+
+def asked_of(folder: Path) -> Asked:
+    return Asked(folder=str(folder), notes=str(folder))
+
+
+def disarm(armed: Armed, model: nn.Module) -> None:
+    """Take the watch off, and on all ranks together what it leaves: DDP's hook, which does what DDP does."""
+    armed.disarm()
+    tap = tap_of(model) if isinstance(model, DistributedDataParallel) else None
+    if tap is not None:
+        tap.detach()
 
 
 def recorder_of(model: nn.Module, context: RankContext, folder: Path) -> StepRecorder:
@@ -140,21 +165,29 @@ class Skeleton(nn.Module):
 
 
 def empty_steps(model: nn.Module, context: RankContext, folder: Path) -> list[list[float]]:
-    """Return the seconds of steps of next to nothing, without a recorder and with one, in turns of one block each."""
+    """Return the seconds of steps of next to nothing, in blocks in turns: bare, with a recorder, under the watch."""
     skeleton: nn.Module = Skeleton(model)
     if context.world_size > 1:
         skeleton = DistributedDataParallel(skeleton)
+    optimizer = torch.optim.SGD(skeleton.parameters(), lr=0.0)
     blocks = []
-    for number in range(10):
+    for number in range(5 * len(EMPTY_ARMS)):
+        arm, own = EMPTY_ARMS[number % len(EMPTY_ARMS)], fresh(folder, context)
+        armed = Armed(asked_of(own))
+        if arm == "W":
+            armed.arm()
         seconds = []
-        with recorder_of(skeleton, context, fresh(folder, context)) if number % 2 else nullcontext() as recorder:
+        with recorder_of(skeleton, context, own) if arm == "R" else nullcontext() as recorder:
             for _ in range(EMPTY_STEPS):
                 start_s = time.perf_counter()
                 with nullcontext() if recorder is None else recorder.step():
                     loss = skeleton()
                     with nullcontext() if recorder is None else recorder.phase("backward"):
                         loss.backward()
+                    optimizer.step()
                 seconds.append(time.perf_counter() - start_s)
+        if arm == "W":
+            disarm(armed, skeleton)
         blocks.append(seconds[SKIPPED:])
     return blocks
 
@@ -170,24 +203,33 @@ def measure(name: str, num_ranks: int, groups: int, steps: int) -> dict[str, lis
 
 
 def ratios(blocks: list[list[float]]) -> dict[str, list[float]]:
-    """Return each R and T over the mean of its group's two A, and, as the control, one of these A over the other."""
-    found: dict[str, list[float]] = {"R": [], "T": [], "control": []}
-    for group in range(len(blocks) // 4):
-        own = [median(block) for block in blocks[4 * group : 4 * group + 4]]
-        for arm, step_s in zip(ORDERS[group % 2][1:3], own[1:3], strict=True):
-            found[arm].append(2 * step_s / (own[0] + own[3]))
-        found["control"].append(own[3] / own[0])
+    """Return each arm over the mean of its group's two A, and, as the control, one of these A over the other."""
+    found: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    size = len(ORDERS[0])
+    for group in range(len(blocks) // size):
+        own = [median(block) for block in blocks[size * group : size * group + size]]
+        for arm, step_s in zip(ORDERS[group % 2][1:-1], own[1:-1], strict=True):
+            found[arm].append(2 * step_s / (own[0] + own[-1]))
+        found["control"].append(own[-1] / own[0])
     return found
 
 
 def row(name: str, num_ranks: int, found: dict[str, list[list[float]]]) -> str:
     blocks = found["blocks"]
-    step_s = median(median(blocks[index]) for index in range(0, len(blocks), 4))
+    step_s = median(median(blocks[index]) for index in range(0, len(blocks), len(ORDERS[0])))
     shares = [f"{median(values) - 1:+.2%} ({interval(values)})" for values in ratios(blocks).values()]
-    bare, recorded = (median(median(block) for block in found["empty"][part::2]) for part in (0, 1))
-    own_s = recorded - bare
-    cells = [name, str(num_ranks), f"{step_s * 1e3:.0f} ms", *shares, f"{own_s * 1e6:.0f} us", f"{own_s / step_s:.2%}"]
+    groups = len(blocks) // len(ORDERS[0])
+    cells = [name, str(num_ranks), str(groups), f"{step_s * 1e3:.0f} ms", *shares, *own_work(found["empty"], step_s)]
     return "| " + " | ".join(cells) + " |"
+
+
+def own_work(empty: list[list[float]], step_s: float) -> Iterator[str]:
+    """Yield what each way of recording adds to an empty step, the median over its blocks, and its share of a step."""
+    bare, *ways = ([median(block) for block in empty[part :: len(EMPTY_ARMS)]] for part in range(len(EMPTY_ARMS)))
+    for way in ways:
+        added_s = sorted(own - before for own, before in zip(way, bare, strict=True))
+        spread = f"{1e6 * added_s[0]:.0f} to {1e6 * added_s[-1]:.0f}"
+        yield f"{1e6 * median(added_s):.0f} us ({spread}), {median(added_s) / step_s:.2%}"
 
 
 def interval(values: list[float]) -> str:
@@ -195,32 +237,64 @@ def interval(values: list[float]) -> str:
     return f"{low - 1:+.1%} to {high - 1:+.1%}"
 
 
-def lines(groups: int, steps: int) -> Iterator[str]:
-    yield from ("# Cost of the recorder and of the trainer", "", describe_machine())
-    yield f"- {groups} groups of four blocks of {steps} steps, one thread a rank, batch and model of configs/*.yaml"
-    yield "- intervals: 95 % of the median over groups; own work: a recorder's time in a step of as many, but tiny, parameters"
+def lines(runs: Path, steps: int) -> Iterator[str]:
+    yield from ("# Cost of the recorder, of record and of the trainer", "", describe_machine())
+    yield f"- groups of five blocks of {steps} steps, one thread a rank, batch and model of configs/*.yaml"
+    yield "- intervals: 95 % of the median over groups; own work: what recording adds to a step of as many, but tiny,"
+    yield "  parameters, the median of its blocks and their range, and that as a share of the bare step"
     yield ""
-    yield "| model | ranks | bare step | recorder | trainer | control (noise) | recorder's own work | of the step |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield f"| model | ranks | groups | bare step | {' | '.join(ARMS.values())} | recorder's own work | record's own work |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for name in CONFIGS:
         for num_ranks in (1, 2):
-            yield row(name, num_ranks, measure(name, num_ranks, groups, steps))
+            found = stored(runs, name, num_ranks)
+            if found["blocks"]:
+                yield row(name, num_ranks, found)
     yield ""
     yield "The own work is measured well on one rank only: on two, an empty step is spent waking the other's threads."
+
+
+def stored(runs: Path, name: str, num_ranks: int) -> dict[str, list[list[float]]]:
+    path = runs / f"{name}-{num_ranks}.json"
+    found: dict[str, list[list[float]]] = json.loads(path.read_text()) if path.exists() else {"blocks": [], "empty": []}
+    return found
+
+
+def measure_pieces(runs: Path, groups: int, steps: int, minutes: float) -> None:
+    """Add groups to what is stored until there are enough or the time is used up, to the rows with the fewest first."""
+    end_s, longest_s = time.monotonic() + 60 * minutes, 0.0
+    size = len(ORDERS[0])
+    while True:
+        rows = {(name, n): stored(runs, name, n) for name in CONFIGS for n in (1, 2)}
+        (name, num_ranks), found = min(rows.items(), key=lambda item: len(item[1]["blocks"]))
+        start_s = time.monotonic()
+        if len(found["blocks"]) >= size * groups or start_s + longest_s > end_s:
+            return
+        more = measure(name, num_ranks, GROUPS_A_PIECE, steps)
+        write_text(runs / f"{name}-{num_ranks}.json", json.dumps({key: found[key] + more[key] for key in found}))
+        longest_s = max(longest_s, time.monotonic() - start_s)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write training-cost.md there (only printed)")
-    parser.add_argument("--groups", type=int, default=8, metavar="N", help="groups of four blocks for each model (8)")
+    parser.add_argument("--groups", type=int, default=8, metavar="N", help="groups of five blocks for each model (8)")
     parser.add_argument("--steps", type=int, default=5, metavar="N", help="steps measured in a block (5)")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, metavar="M", help="begin nothing that would not be done by then (60)"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/training-cost"), metavar="DIR", help="where it goes on (runs/training-cost)"
+    )
     parser.add_argument("--config", choices=CONFIGS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.config is not None:
         rank_main(args.config, args.groups, args.steps, args.folder)
         return
-    text = "\n".join(lines(args.groups, args.steps)) + "\n"
+    args.runs.mkdir(parents=True, exist_ok=True)
+    measure_pieces(args.runs, args.groups, args.steps, args.minutes)
+    text = "\n".join(lines(args.runs, args.steps)) + "\n"
     if args.out is not None:
         write_text(args.out / "training-cost.md", text)
     sys.stdout.write(text)

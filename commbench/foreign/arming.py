@@ -42,7 +42,7 @@ class Armed:
 
         self._undo.append(register_optimizer_step_pre_hook(self._before_step).remove)
         self._undo.append(register_optimizer_step_post_hook(self._after_step).remove)
-        self._stand_in(torch.autograd, "backward", before="backward_begins", after="backward_ends")
+        self._stand_in(torch.autograd, "backward", before="backward_begins", after="backward_ends", failed="backward_ends")
         self._stand_in(dataloader._BaseDataLoaderIter, "__next__", before="fetch_begins", after="fetch_ends")
         self._stand_in(torch, "save", after="interrupted")
         self._stand_in_for_scaler()
@@ -61,7 +61,7 @@ class Armed:
         self._undo.append(functools.partial(setattr, place, name, getattr(place, name)))
         setattr(place, name, stand_in)
 
-    def _stand_in(self, place: Any, name: str, *, before: str = "", after: str = "") -> None:  # noqa: ANN401
+    def _stand_in(self, place: Any, name: str, *, before: str = "", after: str = "", failed: str = "") -> None:  # noqa: ANN401
         """Put a function that tells the watch in the place of torch's own."""
         own: Callable[..., Any] = getattr(place, name)
 
@@ -70,7 +70,12 @@ class Armed:
             watch = self._watch if threading.get_ident() == self._thread else None
             if watch is not None and before:
                 watch.tell(before)
-            result = own(*args, **kwargs)
+            try:
+                result = own(*args, **kwargs)
+            except BaseException:
+                if watch is not None and failed:
+                    watch.tell(failed)
+                raise
             if watch is not None and after:
                 watch.tell(after)
             return result

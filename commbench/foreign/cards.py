@@ -89,6 +89,8 @@ class RankRun:
     def _workload(self) -> Workload:
         asked, model = self._asked, self._model
         num_parameters, gradient_bytes = element_bytes(model)
+        if num_parameters == 0:
+            raise BadInput("the parameters of the model have no elements on this rank, and nothing tells how many there are")
         return Workload(
             experiment=asked.experiment or Path(sys.argv[0]).stem or "recorded",
             num_parameters=num_parameters,

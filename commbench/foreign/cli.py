@@ -94,7 +94,7 @@ def record_verb(args: argparse.Namespace) -> int:
         sys.stderr.write(f"commprof: nothing was recorded: {printable(reason)}; {failure}\n")
         return code
     folder = _named_by_ranks(folder, info, keep=args.folder is not None)
-    _tell(folder, info)
+    _tell(folder, info, args.samples_per_rank)
     return code
 
 
@@ -181,12 +181,21 @@ def _named_by_ranks(folder: Path, info: RunInfo, *, keep: bool) -> Path:
     return named
 
 
-def _tell(folder: Path, info: RunInfo) -> None:
+def _tell(folder: Path, info: RunInfo, told_samples: int | None) -> None:
     steps = folder / "steps.rank00000.jsonl"
     num_steps = sum(1 for _ in read_records(steps, StepMeasurement)) if steps.exists() else 0
     ranks = f"{info.world_size} rank{'s' if info.world_size > 1 else ''}"
-    lines = [*info.unseen, f"{num_steps} steps on {ranks} are in {folder}"]
+    lines = [*info.unseen, *_counted(info, told_samples), f"{num_steps} steps on {ranks} are in {folder}"]
     sys.stderr.writelines(f"commprof: {printable(line)}\n" for line in lines)
+
+
+def _counted(info: RunInfo, told_samples: int | None) -> Iterator[str]:
+    """Say how the samples of a step were counted, where nobody told: a sequence may come first, and a rate would be wrong."""
+    if told_samples is None and info.workload is not None:
+        yield (
+            f"a step has {info.workload.samples_per_rank} samples on a rank, by the first dimension of what the model is "
+            "called with (1 without any); where that is not the batch, say --samples-per-rank"
+        )
 
 
 VERB = Verb(

@@ -7,13 +7,23 @@ from torch import nn
 
 
 def trained_module(optimizer: torch.optim.Optimizer) -> nn.Module | None:
-    """Return the outermost module with the optimizer's parameters, of several the smallest; None where there is none."""
+    """Return the outermost module with the optimizer's parameters, of several the smallest; None where there is none.
+
+    Some optimizers have copies: a library trains in half precision, or shards the optimizer's state. What they train is then
+    the one module with trained parameters that there is.
+    """
     wanted = {id(p) for group in optimizer.param_groups for p in group["params"] if p.requires_grad}
     modules = [value for value in gc.get_objects() if issubclass(type(value), nn.Module)]
-    holding = [module for module in modules if wanted <= {id(parameter) for parameter in module.parameters()}]
-    inner = {id(inside) for module in holding for inside in module.modules() if inside is not module}
-    outermost = [module for module in holding if id(module) not in inner]
-    return min(outermost, key=lambda module: sum(p.numel() for p in module.parameters()), default=None)
+    holding = _outermost([module for module in modules if wanted <= {id(parameter) for parameter in module.parameters()}])
+    if holding:
+        return min(holding, key=lambda module: sum(p.numel() for p in module.parameters()))
+    trained = _outermost([module for module in modules if any(p.requires_grad for p in module.parameters())])
+    return trained[0] if len(trained) == 1 else None
+
+
+def _outermost(modules: list[nn.Module]) -> list[nn.Module]:
+    inner = {id(inside) for module in modules for inside in module.modules() if inside is not module}
+    return [module for module in modules if id(module) not in inner]
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -49,13 +49,20 @@ class Watch:
         self._num_steps = 0
         self._optimizers: set[int] = set()
         self._passes = self._samples = 0
+        self._depth = 0  # of backward passes inside each other
         self._is_fresh = True  # no training forward since the step began
         self._is_over = False
         self._trains_in_training_mode = False
         self._last = ""
 
     def tell(self, event: str) -> None:
-        """Take notice of one of `arming`'s events, where steps are being recorded; backward passes are counted anyway."""
+        """Take notice of one of `arming`'s events, where steps are being recorded; backward passes are counted anyway.
+
+        A backward pass inside another one is a part of it: torch.utils.checkpoint calls one for every part, the older way.
+        """
+        self._depth += (event == "backward_begins") - (event == "backward_ends")
+        if self._depth > (event == "backward_begins"):
+            return
         self._passes += event == "backward_begins"
         if event == "skipped":
             self._passes = 0
@@ -156,8 +163,8 @@ class Watch:
             self._own_work.do(self._note_forward, self._recorder, module, args, kwargs)
 
     def _note_forward(self, recorder: StepRecorder, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._last == "forward" or not self._trains(module):
-            return  # a part of the pass that has begun, or an evaluation
+        if self._depth > 0 or self._last == "forward" or not self._trains(module):
+            return  # done again by a backward pass, a part of the pass that has begun, or an evaluation
         self._trains_in_training_mode |= module.training
         self._samples += batch_size(args, kwargs) or 0
         self._is_fresh = False

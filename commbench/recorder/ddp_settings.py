@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.recorder.bucket_tap import average_over_ranks, tap_of
-from commprof.commbench.recorder.gradients import bare, broadcast_bytes
+from commprof.commbench.recorder.gradients import bare, broadcast_bytes, num_bytes, num_elements
 from commprof.commbench.records.buckets import CAP_BYTES, FIRST_CAP_BYTES
 
 _HOOKS_OF_TORCH = {
@@ -74,7 +74,7 @@ def assumed_settings(model: nn.Module, caps_are_told: bool) -> tuple[str, ...]:
 def element_bytes(model: nn.Module) -> tuple[int, int]:
     """Return a model's number of parameters, and the bytes of those that are trained."""
     parameters = list(bare(model).parameters())
-    return sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
+    return sum(map(num_elements, parameters)), sum(map(num_bytes, (p for p in parameters if p.requires_grad)))
 
 
 def _caps(ddp: Any) -> tuple[int, int]:  # noqa: ANN401  DDP, whose inner parts have no types

@@ -58,7 +58,8 @@ class GradientRecorder:
         self._alone = alone
         self._tap: BucketTap | None = None
         self._is_guest = self._has_builtin_hook = False
-        self._parameters = dict(bare(model).named_parameters())
+        self._model = bare(model)
+        self._parameters = dict(self._model.named_parameters())
         self._names = {id(parameter): name for name, parameter in self._parameters.items()}
         self._backward: Backward | None = None
         self._counted: Backward | None = None
@@ -130,11 +131,23 @@ class GradientRecorder:
             yield "DDP's python_reducer sends every gradient by itself: there are no buckets to see"
         if self._has_builtin_hook:
             yield "the model's communication hook is built into torch's C++: there are no buckets to see"
-        trained = {name: _num_bytes(p) for name, p in self._parameters.items() if p.requires_grad}
+        trained = {name: num_bytes(p) for name, p in self._parameters.items() if p.requires_grad}
         silent = [name for name in trained if ("ready", name) not in self._samples]
         if self.has_samples and silent:
             lost, whole = (format_bytes(sum(map(trained.__getitem__, names))) for names in (silent, trained))
             yield f"the gradients of {len(silent)} of {len(trained)} parameters ({lost} of {whole}) were never seen"
+        if sparse := self._sparse():
+            part, whole = (format_bytes(sum(map(trained.__getitem__, names))) for names in (sparse, trained))
+            yield (
+                f"the gradients of {len(sparse)} of {len(trained)} parameters are sparse: how many bytes they send depends on "
+                f"the batch, and they are counted as if they were sent whole ({part} of {whole})"
+            )
+
+    def _sparse(self) -> list[str]:
+        """Return the trained parameters of embeddings that were asked for sparse gradients, by name."""
+        tables = (module for module in self._model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag))
+        sparse = {id(table.weight) for table in tables if table.sparse}
+        return [name for name, p in self._parameters.items() if p.requires_grad and id(p) in sparse]
 
     def forget_step(self) -> None:
         self._backward = self._counted = None
@@ -206,9 +219,9 @@ class GradientRecorder:
         """Return medians over the steps kept so far, parameters in the order their gradients became ready."""
         backward_s = self._samples["backward", "s"]
         parameters = [
-            ParameterTiming(name=name, num_bytes=_num_bytes(parameter), ready_s=median(self._samples["ready", name]))
+            ParameterTiming(name=name, num_bytes=num_bytes(parameter), ready_s=median(self._samples["ready", name]))
             for name, parameter in self._parameters.items()
-            if ("ready", name) in self._samples and parameter.numel()  # one without elements sends nothing
+            if ("ready", name) in self._samples and num_elements(parameter)  # one without elements sends nothing
         ]
         buckets = [
             BucketTiming(
@@ -261,8 +274,13 @@ def broadcast_bytes(model: nn.Module) -> int:
     wrapped = uncompiled(model)
     if isinstance(wrapped, DistributedDataParallel) and not wrapped.broadcast_buffers:
         return 0
-    return sum(_num_bytes(buffer) for buffer in wrapped.buffers())
+    return sum(num_bytes(buffer) for buffer in wrapped.buffers())
 
 
-def _num_bytes(parameter: Tensor) -> int:
-    return parameter.numel() * parameter.element_size()
+def num_elements(parameter: Tensor) -> int:
+    """Return how many elements a parameter has; one of DeepSpeed's stage 3 lies elsewhere between passes and tells itself."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def num_bytes(parameter: Tensor) -> int:
+    return num_elements(parameter) * parameter.element_size()

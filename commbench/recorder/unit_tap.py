@@ -43,6 +43,7 @@ def collective_of(module: nn.Module, place: str) -> Any:  # noqa: ANN401
     """Return what stands in a unit's place for a collective; None where this torch keeps it elsewhere, or has several."""
     with suppress(AttributeError, ValueError, TypeError):
         any_module: Any = module
-        (group,) = any_module._get_fsdp_state()._fsdp_param_groups
+        state = any_module._get_fsdp_state()
+        (group,) = state._fsdp_param_groups if hasattr(state, "_fsdp_param_groups") else [state._fsdp_param_group]
         return getattr(group, place)
     return None

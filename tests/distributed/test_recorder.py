@@ -94,7 +94,7 @@ def test_recording_leaves_gradients_as_ddp_makes_them(zygote: Zygote, tmp_path: 
     script = Path(__file__).with_name("recorded_loops.py")
     done = zygote.run(tmp_path, script, tmp_path, "cpu", ranks=num_ranks)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = json.loads(done.stdout.splitlines()[-1])  # gloo of torch 2.9 has words of its own before it
     assert len(told) == 13
     for case, seen in told.items():
         assert (seen["while"], seen["steps"]) == (0.0, 4), case

@@ -5,6 +5,7 @@ after it has also loaded what an optimizer's first use does, two seconds each.
 """
 
 import atexit
+import contextlib
 import copy
 import io
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from commprof.commbench.foreign.arming import arm
@@ -220,11 +222,74 @@ def closure() -> None:
         optimizer.step(again)
 
 
+def master_weights() -> None:
+    """The optimizer has copies, as libraries that train in half precision or shard an optimizer's state hand it."""
+    model = network()
+    masters = [nn.Parameter(p.detach().clone()) for p in model.parameters()]
+    optimizer = torch.optim.SGD(masters, lr=1e-3)
+    for (batch,) in loader():
+        model(batch).sum().backward()
+        for master, parameter in zip(masters, model.parameters(), strict=True):
+            master.grad, parameter.grad = parameter.grad, None
+        optimizer.step()
+        with torch.no_grad():
+            for master, parameter in zip(masters, model.parameters(), strict=True):
+                parameter.copy_(master)
+
+
+class Checkpointed(nn.Module):
+    """Its parts' forward passes are done again in its backward pass; the older way also calls a backward pass in that."""
+
+    def __init__(self, *, reentrant: bool) -> None:
+        super().__init__()
+        self.first, self.inside, self.reentrant = nn.Linear(8, 8), network(), reentrant
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        first = self.first(batch)
+        return checkpoint(self.inside, first, use_reentrant=self.reentrant)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def checkpointed(*, reentrant: bool = False) -> None:
+    model = Checkpointed(reentrant=reentrant)
+    optimizer = sgd(model)
+    for (batch,) in loader():
+        optimizer.zero_grad()
+        model(batch).sum().backward()
+        optimizer.step()
+
+
+def checkpointed_reentrant() -> None:
+    checkpointed(reentrant=True)
+
+
+def failed_backward() -> None:
+    """Every second backward pass fails, and the loop goes on, as after a loss of memory."""
+    model = network()
+    optimizer = sgd(model)
+    for (batch,) in loader():
+        optimizer.zero_grad()
+        with contextlib.suppress(ValueError):
+            _Fails.apply(model(batch)).sum().backward()  # type: ignore[no-untyped-call]
+        model(batch).sum().backward()
+        optimizer.step()
+
+
+class _Fails(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        raise ValueError("no memory")
+
+
 LOOPS: dict[str, Callable[[], None]] = {
     loop.__name__: loop
     for loop in (
         plain, accumulated, two_optimizers, gan, scaled, evaluated, frozen_mode, generator, workers, saved_and_copied, os_exit,
-        compiled, compiled_in_place, by_parts, closure,
+        compiled, compiled_in_place, by_parts, closure, master_weights,
+        checkpointed, checkpointed_reentrant, failed_backward,
     )
 }  # fmt: skip
 
