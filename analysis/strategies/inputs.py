@@ -17,12 +17,14 @@ from commprof.analysis.step.computation import ComputePool
 from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.evidence.pools import pool_of
 from commprof.analysis.step.gather import cost_ratios
+from commprof.analysis.strategies.results import Strategy
 from commprof.analysis.wire.benched import fit_op_costs, measured_at
 from commprof.analysis.wire.cost import cost_s
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.sharding import ShardingTimeline
+from commprof.commbench.records.training_kind import follows_ddp
 
 Floats = NDArray[np.float64]
 
@@ -106,6 +108,18 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int) -> S
 
 def sharded_runs(runs: Sequence[Run]) -> list[Run]:
     return [run for run in select(runs, kind="train") if run.units is not None]
+
+
+def strategy_of(run: Run) -> Strategy | None:
+    """Return the strategy that a training run of several ranks followed; None where it sent nothing, or it cannot be told."""
+    if not run.sends:
+        return None
+    if run.units is None:
+        work = run.info.workload
+        return "ddp" if work is not None and follows_ddp(work.kind, run.world_size) else None
+    if run.units.num_replicas > 1:
+        return "hsdp"
+    return "fsdp" if any(unit.resharded for unit in run.units.units if unit.name) else "zero2"
 
 
 def _profile(runs: Sequence[Run], world_size: int, num_shards: int) -> Run:

@@ -50,7 +50,8 @@ class StrategyAnswer:
     """One strategy on `world_size` ranks, or in `cannot` why it cannot be told.
 
     `exposed_s` is communication that nothing hides. `fits`: its memory is at most what was allowed, None where nothing was or
-    the memory is unknown. `memory_cannot` says why the memory cannot be told.
+    the memory is unknown. `memory_cannot` says why the memory cannot be told. `too_disturbed` says why an interval would be too
+    wide to tell anything, and then there is none.
     """
 
     strategy: Strategy
@@ -66,6 +67,7 @@ class StrategyAnswer:
     fits: bool | None = None
     assumptions: tuple[str, ...] = ()
     exchanges: tuple[UnitExchange, ...] = ()
+    too_disturbed: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

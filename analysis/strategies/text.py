@@ -64,7 +64,7 @@ def _names_fastest(choice: Choice) -> bool:
 
 
 def _row(choice: Choice, answer: StrategyAnswer, *, named: bool) -> Row:
-    assert answer.step_s is not None and answer.interval_s is not None and answer.exposed_s is not None
+    assert answer.step_s is not None and answer.exposed_s is not None
     chosen = named and answer.strategy == choice.fastest
     told = "too big" if answer.fits is False else "fastest" if chosen else ""
     return Row(
@@ -73,12 +73,18 @@ def _row(choice: Choice, answer: StrategyAnswer, *, named: bool) -> Row:
             Cell(answer.strategy, "good" if chosen else "plain"),
             str(answer.num_shards) if answer.num_replicas == 1 else f"{answer.num_replicas} x {answer.num_shards}",
             format_seconds(answer.step_s),
-            f"{format_seconds(answer.interval_s.low)} - {format_seconds(answer.interval_s.high)}",
+            _span(answer),
             format_seconds(answer.exposed_s),
             "unknown" if answer.memory is None else format_bytes(answer.memory.total),
             Cell(told, "bad" if answer.fits is False else "good"),
         )
     )
+
+
+def _span(answer: StrategyAnswer) -> str:
+    if answer.interval_s is None:
+        return "too disturbed"
+    return f"{format_seconds(answer.interval_s.low)} - {format_seconds(answer.interval_s.high)}"
 
 
 def _reasons(choice: Choice) -> Iterator[Block]:

@@ -15,10 +15,11 @@ from tests.factory import step, timeline, workload, write_training_run
 from tests.unit.analysis.health.test_disturbance import add_surroundings, samples
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
-    COLD_COPY_S,
     MIB,
     ONE_RANK,
     UNIT_BYTES,
+    exchanged_s,
+    on_shards_s,
     sharding,
     wire_s,
     write_benches,
@@ -40,22 +41,6 @@ def chosen(paths: list[Path], n: int = 4, **asked: object) -> Choice:
 
 def answer(choice: Choice, strategy: Strategy) -> StrategyAnswer:
     return next(each for each in choice.answers if each.strategy == strategy)
-
-
-def on_shards_s(shards: int, *, backward_gathers: bool = True) -> float:
-    """What a rank does by itself among so many shards, worked out from the marks.
-
-    No stand-ins for the wire, the copy of its shard into each gather, an update whose 35 ms that move bytes (3.5 times the
-    10 ms of cold copies) shrink with the shards.
-    """
-    gathers = (0, 1, 2, 2, 1) if backward_gathers else (0, 1, 2)
-    whole = BY_ITSELF_S - sum(COLD_COPY_S.values()) - (0 if backward_gathers else 0.006)
-    return whole - 0.035 * (1 - 1 / shards) + sum(COLD_COPY_S[unit] for unit in gathers) / shards
-
-
-def exchanged_s(gathers: tuple[int, ...]) -> float:
-    gathered = sum(wire_s("all_gather", UNIT_BYTES[unit]) for unit in gathers)
-    return gathered + sum(wire_s("reduce_scatter", size) for size in UNIT_BYTES)
 
 
 def test_a_sharded_step_from_one_rank_and_the_benches_of_its_collectives(tmp_path: Path) -> None:
@@ -236,6 +221,25 @@ def test_advice_compares_strategies_where_a_sharded_run_is_given(tmp_path: Path,
     assert "hsdp on 4 ranks cannot be told, because no all_gather was benched on 2 ranks" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+def test_a_machine_that_jumps_about_gets_no_interval_by_the_rule_of_ddp(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plain run whose pace halves and doubles: neither its own strategy nor a sharded one beside it has an interval."""
+    steps = [step(i, step_s=0.1 * (1, 2, 1, 2)[i // 3], backward_s=0.05) for i in range(12)]
+    gradients = timeline([("b", 16 * MIB, 0.02), ("a", 4 * MIB, 0.05)], 0.05)
+    jumpy = write_training_run(tmp_path / "plain", steps, gradients=gradients, workload=workload(kind="none"), cores=64)
+    paths = [jumpy, write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)]
+    choice = chosen(paths, strategies=("ddp", "fsdp"))
+    assert [own.interval_s for own in choice.answers] == [None, None]
+    assert all(own.too_disturbed and own.too_disturbed in own.assumptions for own in choice.answers)
+    assert main(["predict", *map(str, paths), "--strategy", "ddp,fsdp"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("too disturbed  ") == 2
+    assert main(["advise", *map(str, paths)]) == 0
+    advised = " ".join(capsys.readouterr().out.split())
+    assert "no interval: too disturbed to predict" in advised
 
 
 @pytest.mark.parametrize(
