@@ -33,12 +33,14 @@ _STREAMS = "gathers and reductions hide behind computation, which they are assum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is asked: strategies, HSDP's copies, whether the next unit is gathered ahead, and the bytes a rank may take."""
+    """What is asked: strategies, HSDP's copies, whether the next unit is gathered ahead, the bytes a rank may take, and the
+    pattern that names the units of a profile that is not sharded (None: its repeated blocks)."""
 
     strategies: tuple[Strategy, ...]
     replicas: int = 2
     prefetch: bool = True
     memory_bytes: int | None = None
+    units: str | None = None
 
 
 def choose(runs: Sequence[Run], world_sizes: Iterable[int], asked: Asked) -> list[Choice]:
@@ -110,7 +112,7 @@ def ddp_runs(runs: Sequence[Run]) -> list[Run]:
 
 
 def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
-    inputs = sharded_inputs(runs, world_size, asked.replicas if strategy == "hsdp" else 1)
+    inputs = sharded_inputs(runs, world_size, asked.replicas if strategy == "hsdp" else 1, asked.units)
     resharded = strategy != "zero2"
     known = estimate_sharded(inputs, resharded=resharded, prefetch=asked.prefetch)
     disturbed = _too_disturbed(inputs, known, resharded=resharded, prefetch=asked.prefetch)
