@@ -19,7 +19,7 @@ from commprof.analysis.step.gather import gather
 from commprof.analysis.step.predict import too_disturbed
 from commprof.analysis.strategies.estimate import ShardedEstimate, estimate_sharded
 from commprof.analysis.strategies.inputs import ShardedInputs, sharded_inputs, sharded_runs
-from commprof.analysis.strategies.memory import ddp_memory, sharded_memory
+from commprof.analysis.strategies.memory import Keeping, ddp_memory, sharded_memory
 from commprof.analysis.strategies.results import Choice, Memory, Strategy, StrategyAnswer, UnitExchange
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.training_kind import follows_ddp
@@ -116,9 +116,8 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
     resharded = strategy != "zero2"
     known = estimate_sharded(inputs, resharded=resharded, prefetch=asked.prefetch)
     disturbed = _too_disturbed(inputs, known, resharded=resharded, prefetch=asked.prefetch)
-    memory, memory_cannot = _told(
-        lambda: sharded_memory(inputs.timeline, inputs.num_shards, resharded=resharded, prefetch=asked.prefetch)
-    )
+    keeping = Keeping(num_shards=inputs.num_shards, resharded=resharded, prefetch=asked.prefetch, gloo=inputs.blocking)
+    memory, memory_cannot = _told(lambda: sharded_memory(inputs.timeline, keeping))
     return StrategyAnswer(
         strategy=strategy,
         world_size=world_size,

@@ -17,8 +17,9 @@ STRATEGY_NAMES: Final[dict[Strategy, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes on a rank at a step's peak. `unsharded`: units that are whole at once, with the buffers of the gather that follows
-    and of the reduction under way. `activations` is None where they were not measured, and then no part of `total`."""
+    """Bytes on a rank at a step's peak. `unsharded`: parameters that are whole, and the gather that follows. `buckets`: DDP's,
+    or the buffers of reductions. `activations` and `working`, what else computation takes, are None where they were not
+    measured, and then no part of `total`."""
 
     parameters: int
     gradients: int
@@ -26,11 +27,12 @@ class Memory:
     unsharded: int
     buckets: int
     activations: int | None
+    working: int | None = None
 
     @property
     def total(self) -> int:
         whole = self.parameters + self.gradients + self.optimizer + self.unsharded + self.buckets
-        return whole + (self.activations or 0)
+        return whole + (self.activations or 0) + (self.working or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,8 @@ def _memory(answer: StrategyAnswer) -> str:
         ("whole units", answer.memory.unsharded),
         ("buckets", answer.memory.buckets),
         ("activations", answer.memory.activations),
+        ("computing", answer.memory.working),
     )
-    left_out = "" if answer.memory.activations is not None else "; activations were not measured and are in none of it"
+    unknown = [name for name, size in parts[-2:] if size is None]
+    left_out = f"; {' and '.join(unknown)} not measured, and in none of it" if unknown else ""
     return "memory is " + ", ".join(f"{name} {format_bytes(size)}" for name, size in parts if size) + left_out

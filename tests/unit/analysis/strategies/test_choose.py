@@ -90,8 +90,8 @@ def test_a_profile_that_kept_its_units_whole_tells_of_one_that_frees_them(tmp_pa
 
 
 def test_memory_on_paper_and_what_fits(tmp_path: Path) -> None:
-    """20 MiB of parameters, AdamW's 40 MiB. FSDP on 4, at the last block's reduction: the root and the block whole, the next
-    block's gather, the block's gradient and the root's, the reduction's input and output: 4 + 8 + 8 + 8 + 4 + 10."""
+    """20 MiB of parameters, AdamW's 40 MiB. On 4 shards, at the last block's reduction: the root whole and the next block's
+    gather (or parameters), 4 + 8, the reduction's input, gloo's copy of it and the output, 8 + 8 + 2."""
     paths = [
         plain(tmp_path / "plain"),
         write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S),
@@ -100,12 +100,25 @@ def test_memory_on_paper_and_what_fits(tmp_path: Path) -> None:
     choice = chosen([*paths, write_benches(tmp_path / "b2", 2)], memory_bytes=100 * MIB)
     memory = {own.strategy: own.memory for own in choice.answers}
     assert memory["fsdp"] is not None and memory["ddp"] is not None and memory["zero2"] is not None
-    assert memory["fsdp"].unsharded == 42 * MIB
-    assert memory["fsdp"].total == (5 + 5 + 10 + 42 + 30) * MIB
+    assert (memory["fsdp"].unsharded, memory["fsdp"].buckets) == (12 * MIB, 18 * MIB)
+    assert memory["fsdp"].total == (5 + 10 + 12 + 18 + 30) * MIB
     assert memory["ddp"].total == (20 + 20 + 40 + 20 + 30) * MIB
-    assert memory["zero2"].unsharded == (20 + 8 + 10 + 4) * MIB
-    assert {own.strategy: own.fits for own in choice.answers} == {"ddp": False, "fsdp": True, "hsdp": False, "zero2": True}
+    assert memory["zero2"].total == memory["fsdp"].total
+    assert {own.strategy: own.fits for own in choice.answers} == {"ddp": False, "fsdp": True, "hsdp": True, "zero2": True}
     assert choice.fastest in ("fsdp", "zero2"), "what does not fit is not chosen, however fast"
+
+
+def test_memory_falls_with_what_backward_lets_go_and_has_what_computing_took(tmp_path: Path) -> None:
+    """Each unit saved 10 of 30 MiB, so the peak is where the last block computes: whole units 4 + 8, the next's gather, its
+    gradient. On one shard it is at the block before: whole units 4 + 8, the gradients 8 + 8, the last reduction's input and
+    20 held are 56 of a step's 63 MiB, so computing took 7."""
+    timeline = sharding(peak_bytes=63 * MIB)
+    units = tuple(replace(unit, activation_bytes=10 * MIB) for unit in timeline.units)
+    profile = write_sharded_run(tmp_path / "one", replace(timeline, units=units), BY_ITSELF_S)
+    memory = answer(chosen([profile, write_benches(tmp_path / "b4", 4)]), "fsdp").memory
+    assert memory is not None
+    assert (memory.unsharded, memory.gradients, memory.activations) == (20 * MIB, 8 * MIB, 30 * MIB)
+    assert (memory.working, memory.total) == (7 * MIB, (5 + 10 + 20 + 8 + 30 + 7) * MIB)
 
 
 def test_without_what_its_optimizer_keeps_memory_is_not_told(tmp_path: Path) -> None:
