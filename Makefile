@@ -34,7 +34,8 @@ LOGS ?= ../shared/data/nccl_logs
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-sharded-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-peers benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
-	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid
+	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-sharded-memory \
+	benchmark-sharded-published
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -116,6 +117,12 @@ benchmark-foreign-grid: $(VENV)/installed
 
 benchmark-sharded-grid: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.sharded_grid --out $(RESULTS) --minutes $(MINUTES)
+
+benchmark-sharded-published: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.sharded_published $(PUBLISHED) --out $(RESULTS)
+
+benchmark-sharded-memory: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.sharded_memory --out $(RESULTS)
 
 benchmark-training-cost: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.training_cost --out $(RESULTS)
