@@ -38,6 +38,8 @@ LOGS ?= ../shared/data/nccl_logs
 	benchmark-slow-host-simulated
 	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-fabrics
 	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-foreign-programs
+	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-sharded-memory \
+	benchmark-sharded-published
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -134,6 +136,12 @@ benchmark-foreign-programs: $(VENV)/installed
 
 benchmark-sharded-grid: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.sharded_grid --out $(RESULTS) --minutes $(MINUTES)
+
+benchmark-sharded-published: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.sharded_published $(PUBLISHED) --out $(RESULTS)
+
+benchmark-sharded-memory: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.sharded_memory --out $(RESULTS)
 
 benchmark-training-cost: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.training_cost --out $(RESULTS) --minutes $(MINUTES)

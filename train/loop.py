@@ -6,7 +6,7 @@ process N times as many samples per step as one, under strong scaling as many as
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from commprof.commbench.progress import Report, progress
@@ -18,7 +18,7 @@ from commprof.commbench.records.rundir import RecordWriter
 from commprof.commbench.records.training import EvaluationMeasurement, StepMeasurement
 from commprof.commbench.timing import device_clock
 from commprof.commbench.units import format_number
-from commprof.train.activations import counting_held
+from commprof.train.activations import telling_memory, tells_peak
 from commprof.train.board import Plot, board
 from commprof.train.checkpoint import Checkpoint, CheckpointKeeper, drop_later_records
 from commprof.train.config.learning_rate import learning_rate
@@ -26,7 +26,6 @@ from commprof.train.config.schedule import count_steps, samples_per_part, sample
 from commprof.train.config.types import TrainConfig
 from commprof.train.evaluation import evaluate
 from commprof.train.profiling import StepTracer
-from commprof.train.sharding import is_sharded
 from commprof.train.step import train_step
 from commprof.train.text.batches import batches_of, endless, naming_lost_workers
 from commprof.train.text.dataset import EncodedText
@@ -66,11 +65,10 @@ def train(
             rate = learning_rate(config.training, step, num_steps)
             if config.distributed.synchronisation == "compute_only":
                 barrier()  # ranks that compete for memory and cores begin each step together, as in a run that exchanges
-            counting = counting_held(trainee.model) if step == begun_step and is_sharded(trainee.model) else nullcontext()
-            with counting as held, tracer.step(step), recorder.step(profiled=tracer.touches(step)):
+            traced, number = tracer.touches(step), step - begun_step
+            telling = _telling_memory(trainee, recorder, number) if not traced else nullcontext()
+            with telling, tracer.step(step), recorder.step(profiled=traced or tells_peak(trainee.model, number)):
                 train_step(trainee, stream, recorder, config, learning_rate=rate)
-            if held is not None:
-                recorder.units.tell(optimizer_bytes=trainee.optimizer_bytes(), activation_bytes=held.peak_bytes)
             if keeper is not None or _epoch_ends(step + 1, num_steps, len(loader)):
                 recorder.catch_up()
             if recorder.last is not None:  # on a GPU the step before, and none after the first
@@ -81,6 +79,10 @@ def train(
                 _record_evaluation(run, context, plot, result, step + 1, len(loader), time.monotonic() - start_s)
             if keeper is not None and step + 1 < num_steps:
                 keeper.after_step(step + 1, time.monotonic() - start_s)
+
+
+def _telling_memory(trainee: Trainee, recorder: StepRecorder, number: int) -> AbstractContextManager[None]:
+    return telling_memory(trainee.model, trainee.optimizer_bytes, trainee.device, recorder.units, number)
 
 
 @contextmanager

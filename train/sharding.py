@@ -34,9 +34,10 @@ def is_sharded(model: nn.Module) -> bool:
 
 def sharded(model: TextClassifier, distributed: DistributedConfig, device: torch.device) -> nn.Module:
     """Shard the model's blocks and then what is left of it, in place, over all ranks of the open process group."""
-    from torch.distributed.fsdp import FSDPModule, fully_shard
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-    options: dict[str, Any] = {"mesh": _mesh(distributed, device)}
+    types = {name: getattr(torch, own) for name, own in _types(distributed).items()}
+    options: dict[str, Any] = {"mesh": _mesh(distributed, device), "mp_policy": MixedPrecisionPolicy(**types)}
     for block in model.encoder.layers:
         fully_shard(block, reshard_after_forward=distributed.reshard_after_forward, **options)
     whole: Any = fully_shard(model, reshard_after_forward=False, **options)  # needed again at once, as backward begins
@@ -64,11 +65,18 @@ def own_shard(tensor: Tensor) -> Tensor:
     return own
 
 
+def _types(distributed: DistributedConfig) -> dict[str, str]:
+    """Return what fully_shard is to compute and reduce in where that is not the parameters' own type."""
+    wanted = {"param_dtype": distributed.gather_dtype, "reduce_dtype": distributed.reduce_dtype}
+    return wanted if any(own != "float32" for own in wanted.values()) else {}
+
+
 @contextmanager
-def sending_shards(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Let the backward that follows reduce gradients, or only add them up whole."""
+def sending_shards(model: nn.Module, wanted: bool, *, reshards: bool = True) -> Iterator[None]:
+    """Let the backward that follows reduce gradients, or only add them up whole, parameters too without `reshards`."""
     any_model: Any = model
     any_model.set_requires_gradient_sync(wanted)
+    any_model.set_reshard_after_backward(wanted or reshards)
     yield
 
 

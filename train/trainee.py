@@ -42,13 +42,17 @@ def naming_failed_compilation(rank: int) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainee:
-    """The model (under DDP or sharded where there are peers), its optimizer and what float16's loss is scaled with."""
+    """The model (under DDP or sharded where there are peers), its optimizer and what float16's loss is scaled with.
+
+    `reshards`: a sharded model frees its parameters between micro-batches.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     device: torch.device
     scaler: torch.amp.GradScaler = field(default_factory=_no_scaler)
     low_precision: torch.dtype | None = None
+    reshards: bool = True
 
     @property
     def module(self) -> nn.Module:
@@ -81,7 +85,7 @@ class Trainee:
     def sending(self, wanted: bool) -> AbstractContextManager[Any]:
         """Let the forward and backward that follow send gradients, or not (DDP's no_sync)."""
         if is_sharded(self.model):
-            return sending_shards(self.model, wanted)
+            return sending_shards(self.model, wanted, reshards=self.reshards)
         return nullcontext() if wanted or not isinstance(self.model, DistributedDataParallel) else self.model.no_sync()
 
 
@@ -103,6 +107,7 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
         device=device,
         scaler=torch.amp.GradScaler(device.type, enabled=training.precision == "float16"),
         low_precision=_LOW_PRECISION.get(training.precision),
+        reshards=config.distributed.reshard_after_backward,
     )
 
 

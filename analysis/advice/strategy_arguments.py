@@ -24,6 +24,7 @@ def add_strategy_arguments(parser: argparse.ArgumentParser) -> None:
     add("--strategy", metavar="LIST", help=f"step and memory of each of these, and the fastest that fits: {names}")
     add("--replicas", type=int, metavar="R", help="copies of the shards that hsdp keeps (2)")
     add("--memory", metavar="SIZE", help="what a rank may take, K/M/G binary: 24G")
+    add("--units", metavar="PATTERN", help="units of a profile that is not sharded: 'blocks.*' (its repeated blocks)")
     add("--no-prefetch", action="store_true", default=None, help="no unit is gathered before the one before it is done")
 
 
@@ -34,7 +35,7 @@ def asks_strategy(args: argparse.Namespace) -> bool:
 def check_strategies(args: argparse.Namespace) -> None:
     """Raise BadInput for strategies that there are none of, and for flags that mean nothing."""
     if not asks_strategy(args):
-        for flag in ("replicas", "memory", "no_prefetch"):
+        for flag in ("replicas", "memory", "units", "no_prefetch"):
             if getattr(args, flag) is not None:
                 raise BadInput(f"--{flag.replace('_', '-')} goes with --strategy; add for example --strategy ddp,fsdp")
         return
@@ -61,6 +62,7 @@ def answer_strategies(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
         replicas=args.replicas or 2,
         prefetch=not args.no_prefetch,
         memory_bytes=None if args.memory is None else parse_bytes(args.memory),
+        units=args.units,
     )
     choices = choose(runs, args.world_sizes, asked)
     if args.json:

@@ -55,7 +55,7 @@ def _decided(advice: Advice, runs: Sequence[Run], *, disturbed: bool) -> Decisio
 
 
 def _ranks_blocks(ranks: RankAdvice, scaling: str) -> Iterator[Block]:
-    step = format_estimate(ranks.step_s, ranks.interval_s.low, ranks.interval_s.high)
+    step = _step_text(ranks)
     carried = "; the wire is extrapolated" if ranks.extrapolated else ""
     yield _wrapped(
         f"{ranks.world_size} ranks: {step} a step, {ranks.speedup:.2f}x; {format_seconds(ranks.exposed_s)} of it is "
@@ -76,6 +76,12 @@ def _ranks_blocks(ranks: RankAdvice, scaling: str) -> Iterator[Block]:
     yield _wrapped(_threshold_text(ranks.smallest_batch, "batch", samples, _count), "  ")
     yield _wrapped(_threshold_text(ranks.smallest_model, "model", "parameters", _parameters), "  ")
     yield _wrapped(_bottleneck_text(ranks.bottleneck), "  ")
+
+
+def _step_text(ranks: RankAdvice) -> str:
+    if ranks.too_disturbed is not None:
+        return f"{format_seconds(ranks.step_s)} (no interval: {ranks.too_disturbed.partition(':')[0]})"
+    return format_estimate(ranks.step_s, ranks.interval_s.low, ranks.interval_s.high)
 
 
 def _savings(title: str, rows: Sequence[Row]) -> Table:

@@ -27,7 +27,7 @@ from commprof.analysis.runs.interval import Interval
 from commprof.analysis.scaling.speedup import ScalingKind, amdahl_step_s, compute_share_s, work_s
 from commprof.analysis.step.ddp import NO_CONTENTION
 from commprof.analysis.step.estimate import Estimate, carried_error, comm_s, estimate, interval
-from commprof.analysis.step.evidence.drift import TOLD_DRIFT
+from commprof.analysis.step.evidence.drift import TOLD_DRIFT, too_wide
 from commprof.analysis.step.inputs import Gathered, SingleRank, StepInputs
 from commprof.analysis.step.language import compute_only_run
 from commprof.analysis.step.results import BreakEven, Model, Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep
@@ -38,8 +38,6 @@ from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.rundir import now_utc
 from commprof.commbench.units import format_bytes, format_seconds
 
-WIDEST: Final = 0.25  # of a step: a wider interval for the machine's sake tells nothing
-OWN_SHARE: Final = 0.8  # of an interval's width: what more than this is left of without the drift is not wide for its sake
 CARRIED_FROM_BYTES: Final = 2**20  # smaller messages were 17 to 83 % off where their time had been carried to another N
 
 
@@ -100,25 +98,13 @@ def predict_all(inputs: StepInputs, known: Estimate, single_s: float, anchor: Co
 
 
 def too_disturbed(inputs: StepInputs, known: Estimate) -> str | None:
-    """Say why no interval is given: it would be too wide, and is so for the machine's changing pace. None elsewhere."""
-    step_s, span = float(known.step_s[0]), interval(known.step_s)
-    if span.high - span.low <= WIDEST * step_s:
-        return None
-    calm = interval(estimate(replace(inputs, drift=0.0, between=0.0)).step_s)
-    if calm.high - calm.low > OWN_SHARE * (span.high - span.low):
-        return None  # it is wide for other reasons, which the assumptions tell
-    reasons = []
-    if inputs.drift >= TOLD_DRIFT:
-        reasons.append(f"the machine's pace drifts by {inputs.drift:.0%}")
-    if inputs.between >= TOLD_DRIFT:
-        reasons.append(f"runs of one thing differ by {inputs.between:.0%}")
-    if not reasons:
-        return None
-    width = (span.high - span.low) / step_s
-    return (
-        f"too disturbed to predict: the 90 % interval would be {width:.0%} of the step wide, because "
-        f"{' and '.join(reasons)}; end what else runs there and measure again"
-    )
+    """Say why no interval is given, None where one is: the rule of `too_wide`."""
+
+    def undisturbed_s() -> Interval:
+        return interval(estimate(replace(inputs, drift=0.0, between=0.0)).step_s)
+
+    span_s = interval(known.step_s)
+    return too_wide(float(known.step_s[0]), span_s, undisturbed_s, drift=inputs.drift, between=inputs.between)
 
 
 def overhead_of(inputs: StepInputs, known: Estimate, single: SingleRank, kind: ScalingKind) -> Overhead:

@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, select
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.step.estimate import estimate, interval
+from commprof.analysis.step.evidence.drift import too_wide
 from commprof.analysis.step.gather import gather
+from commprof.analysis.step.predict import too_disturbed
 from commprof.analysis.strategies.estimate import ShardedEstimate, estimate_sharded
 from commprof.analysis.strategies.inputs import ShardedInputs, sharded_inputs, sharded_runs
-from commprof.analysis.strategies.memory import ddp_memory, sharded_memory
+from commprof.analysis.strategies.memory import Keeping, ddp_memory, sharded_memory
 from commprof.analysis.strategies.results import Choice, Memory, Strategy, StrategyAnswer, UnitExchange
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.training_kind import follows_ddp
@@ -30,12 +33,14 @@ _STREAMS = "gathers and reductions hide behind computation, which they are assum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is asked: strategies, HSDP's copies, whether the next unit is gathered ahead, and the bytes a rank may take."""
+    """What is asked: strategies, HSDP's copies, whether the next unit is gathered ahead, the bytes a rank may take, and the
+    pattern that names the units of a profile that is not sharded (None: its repeated blocks)."""
 
     strategies: tuple[Strategy, ...]
     replicas: int = 2
     prefetch: bool = True
     memory_bytes: int | None = None
+    units: str | None = None
 
 
 def choose(runs: Sequence[Run], world_sizes: Iterable[int], asked: Asked) -> list[Choice]:
@@ -82,6 +87,7 @@ def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked)
     gathered = gather(plain, [world_size])
     (inputs,) = gathered.at
     known = estimate(inputs)
+    disturbed = too_disturbed(inputs, known)
     memory, memory_cannot = None, "no sharded run on one rank among those given tells what the optimizer keeps"
     if timelines := [run.units for run in sharded_runs(runs) if run.units is not None]:
         memory, memory_cannot = _told(lambda: ddp_memory(timelines[-1], bucket_view=inputs.workload.gradient_as_bucket_view))
@@ -89,12 +95,13 @@ def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked)
         strategy=strategy,
         world_size=world_size,
         step_s=float(known.step_s[0]),
-        interval_s=interval(known.step_s),
+        interval_s=None if disturbed else interval(known.step_s),
         exposed_s=float(known.exposed_s[0]),
         num_replicas=world_size,
         memory=memory,
         memory_cannot=memory_cannot,
-        assumptions=("as commprof predict tells it without --strategy",),
+        assumptions=("as commprof predict tells it without --strategy", *([disturbed] if disturbed else [])),
+        too_disturbed=disturbed,
     ), known.step_s
 
 
@@ -105,25 +112,35 @@ def ddp_runs(runs: Sequence[Run]) -> list[Run]:
 
 
 def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
-    inputs = sharded_inputs(runs, world_size, asked.replicas if strategy == "hsdp" else 1)
+    inputs = sharded_inputs(runs, world_size, asked.replicas if strategy == "hsdp" else 1, asked.units)
     resharded = strategy != "zero2"
     known = estimate_sharded(inputs, resharded=resharded, prefetch=asked.prefetch)
-    memory, memory_cannot = _told(
-        lambda: sharded_memory(inputs.timeline, inputs.num_shards, resharded=resharded, prefetch=asked.prefetch)
-    )
+    disturbed = _too_disturbed(inputs, known, resharded=resharded, prefetch=asked.prefetch)
+    keeping = Keeping(num_shards=inputs.num_shards, resharded=resharded, prefetch=asked.prefetch, gloo=inputs.blocking)
+    memory, memory_cannot = _told(lambda: sharded_memory(inputs.timeline, keeping))
     return StrategyAnswer(
         strategy=strategy,
         world_size=world_size,
         step_s=float(known.step_s[0]),
-        interval_s=interval(known.step_s),
+        interval_s=None if disturbed else interval(known.step_s),
         exposed_s=float(known.exposed_s[0]),
         num_shards=inputs.num_shards,
         num_replicas=inputs.num_replicas,
         memory=memory,
         memory_cannot=memory_cannot,
-        assumptions=(_BLOCKING if inputs.blocking else _STREAMS, *inputs.notes),
+        assumptions=(_BLOCKING if inputs.blocking else _STREAMS, *inputs.notes, *([disturbed] if disturbed else [])),
         exchanges=_exchanges(inputs, known),
+        too_disturbed=disturbed,
     ), known.step_s
+
+
+def _too_disturbed(inputs: ShardedInputs, known: ShardedEstimate, *, resharded: bool, prefetch: bool) -> str | None:
+    """Say why no interval is given, by the rule of DDP's own step."""
+
+    def undisturbed_s() -> Interval:
+        return interval(estimate_sharded(replace(inputs, drift=0.0), resharded=resharded, prefetch=prefetch).step_s)
+
+    return too_wide(float(known.step_s[0]), interval(known.step_s), undisturbed_s, drift=inputs.drift)
 
 
 def _told(memory: Callable[[], Memory]) -> tuple[Memory | None, str]:

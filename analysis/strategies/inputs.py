@@ -1,12 +1,12 @@
 """What a sharded step rests on: runs -> units and times of a rank, and the wire of its shards' group and of its copies'.
 
 Units and times come from a compute-only run of as many ranks over as many shards where there is one; else from a run on one
-rank, sharded over itself. The wire is what each collective's own bench at that number of ranks says, never a share of
-another's.
+rank, sharded over itself; else from one that is not sharded, cut into units (unsharded.py). The wire is what each collective's
+own bench at that number of ranks says, never a share of another's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import log
 
 import numpy as np
@@ -17,12 +17,15 @@ from commprof.analysis.step.computation import ComputePool
 from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.evidence.pools import pool_of
 from commprof.analysis.step.gather import cost_ratios
+from commprof.analysis.strategies.results import Strategy
+from commprof.analysis.strategies.unsharded import unsharded_timeline
 from commprof.analysis.wire.benched import fit_op_costs, measured_at
 from commprof.analysis.wire.cost import cost_s
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.sharding import ShardingTimeline
+from commprof.commbench.records.training_kind import follows_ddp
 
 Floats = NDArray[np.float64]
 
@@ -69,13 +72,16 @@ class ShardedInputs:
         return any(wire.extrapolated for wire in self.wires.values())
 
 
-def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int) -> ShardedInputs:
-    """Collect what is known of a sharded step; raise UnusableData where what it needs was not measured."""
+def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int, units: str | None = None) -> ShardedInputs:
+    """Collect what is known of a sharded step; `units` names those of a profile that is not sharded, None finds them.
+
+    Raises UnusableData where what it needs was not measured, BadInput for `units` that fit no parameter.
+    """
     if world_size % num_replicas:
         raise UnusableData(f"{num_replicas} copies do not divide {world_size} ranks; use --replicas with a divisor of it")
     num_shards = world_size // num_replicas
-    profile = _profile(runs, world_size, num_shards)
-    assert profile.units is not None
+    profile = _profile(runs, world_size, num_shards, units)
+    timeline = profile.units or unsharded_timeline(profile, units)
     benches = [run for run in select(runs, kind="bench") if run.world_size > 1]
     if not benches:
         raise UnusableData("no bench run among those given; run commprof bench all_gather --nproc N, and reduce_scatter")
@@ -93,24 +99,46 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int) -> S
         world_size=world_size,
         num_shards=num_shards,
         num_replicas=num_replicas,
-        timeline=profile.units,
-        pool=pool_of(profile, slowdown=1.0 if profile.world_size > 1 else slowdown),
+        timeline=timeline,
+        pool=_pool(profile, timeline, slowdown=1.0 if profile.world_size > 1 else slowdown),
         wires=wires,
         blocking=hosts.on_cpu,
         shares_cores=profile.info.oversubscribed or slowdown > 1,
         profile=str(profile.path),
         drift=drift_of(runs),
-        notes=(*_unsharded(num_shards, num_replicas), *_notes(profile, wires, slowdown)),
+        notes=(*_unsharded(num_shards, num_replicas), *_notes(profile, timeline, wires, slowdown)),
     )
+
+
+def _pool(profile: Run, timeline: ShardingTimeline, *, slowdown: float) -> ComputePool:
+    """Return the profile's steps, with the copies of units that it was not sharded into."""
+    pool = pool_of(profile, slowdown=slowdown)
+    if profile.units is not None:
+        return pool
+    with_copies_s = np.array([span.samples_s for span in timeline.spans]).sum(axis=0)
+    own_s = pool.before_s + pool.backward_s + pool.update_s
+    return replace(pool, before_s=pool.before_s + np.maximum(0.0, slowdown * with_copies_s - own_s))
 
 
 def sharded_runs(runs: Sequence[Run]) -> list[Run]:
     return [run for run in select(runs, kind="train") if run.units is not None]
 
 
-def _profile(runs: Sequence[Run], world_size: int, num_shards: int) -> Run:
+def strategy_of(run: Run) -> Strategy | None:
+    """Return the strategy that a training run of several ranks followed; None where it sent nothing, or it cannot be told."""
+    if not run.sends:
+        return None
+    if run.units is None:
+        work = run.info.workload
+        return "ddp" if work is not None and follows_ddp(work.kind, run.world_size) else None
+    if run.units.num_replicas > 1:
+        return "hsdp"
+    return "fsdp" if any(unit.resharded for unit in run.units.units if unit.name) else "zero2"
+
+
+def _profile(runs: Sequence[Run], world_size: int, num_shards: int, units: str | None) -> Run:
     """Return the run that units and times are taken from, the last of its kind."""
-    found = sharded_runs(runs)
+    found = [] if units is not None else sharded_runs(runs)
     side_by_side = [
         run
         for run in found
@@ -119,13 +147,13 @@ def _profile(runs: Sequence[Run], world_size: int, num_shards: int) -> Run:
         and run.units is not None
         and run.units.num_shards == num_shards
     ]
-    alone = [run for run in found if run.world_size == 1]
     if side_by_side:
         return side_by_side[-1]
+    alone = [run for run in found if run.world_size == 1] or _plain_runs(runs)
     if not alone:
         raise UnusableData(
-            "no run on one rank that is sharded over itself among those given; run commprof train CONFIG "
-            "distributed.strategy=fsdp on one rank"
+            "no run on one rank among those given, sharded over itself or not sharded at all; run commprof train CONFIG on one "
+            "rank, best with distributed.strategy=fsdp"
         )
     work = alone[-1].info.workload
     if work is not None and work.scaling == "strong":
@@ -135,6 +163,12 @@ def _profile(runs: Sequence[Run], world_size: int, num_shards: int) -> Run:
             "distributed.synchronisation=compute_only"
         )
     return alone[-1]
+
+
+def _plain_runs(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs on one rank that nothing shards."""
+    alone = [(run, run.info.workload) for run in select(runs, kind="train") if run.world_size == 1 and run.units is None]
+    return [run for run, work in alone if work is None or work.kind in ("none", "ddp")]
 
 
 def _check_benched(runs: Sequence[Run], num_shards: int, num_replicas: int) -> None:
@@ -169,17 +203,23 @@ def _unsharded(num_shards: int, num_replicas: int) -> list[str]:
     return [f"{num_replicas} copies leave one shard each, so nothing is sharded"] if num_shards == 1 else []
 
 
-def _notes(profile: Run, wires: dict[str, Wire], slowdown: float) -> list[str]:
-    assert profile.units is not None
+def _notes(profile: Run, timeline: ShardingTimeline, wires: dict[str, Wire], slowdown: float) -> list[str]:
     notes = []
-    if profile.world_size == 1:
+    if profile.units is None:
+        names = [unit.name for unit in timeline.units if unit.name]
+        notes.append(
+            f"units are the {len(names)} blocks {names[0]} to {names[-1]} of {profile.path}, which is not sharded: forward is "
+            "shared out among them as backward is, fully_shard's copies take 2/7 of the update's seconds a byte, and its "
+            "bookkeeping is left out"
+        )
+    elif profile.world_size == 1:
         notes.append(f"units and times are those of {profile.path}, one rank sharded over itself")
-        if slowdown > 1:
-            notes.append(f"ranks take {slowdown:.3g} times as long to compute, for want of cores")
+    if profile.world_size == 1 and slowdown > 1:
+        notes.append(f"ranks take {slowdown:.3g} times as long to compute, for want of cores")
     for what, wire in wires.items():
         if wire.extrapolated:
             op, n = _OP_NAMES[what], wire.cost.world_size
             notes.append(f"no bench of {op} on {n} ranks; its cost is carried over by {wire.cost.form}")
-    if profile.units.num_others:
-        notes.append(f"{profile.units.num_others} steps went through their units in another order and are left out")
+    if timeline.num_others:
+        notes.append(f"{timeline.num_others} steps went through their units in another order and are left out")
     return notes

@@ -1,16 +1,20 @@
-"""How many bytes does a rank hold at a step's peak? Counted from the units, as fully_shard and DDP keep them.
+"""How many bytes does a rank hold at a step's peak? Counted at each unit's backward, as fully_shard and DDP keep them.
 
     parameters   B / shards                              DDP: B
-    gradients    the same
     optimizer    as measured on one rank, / shards       DDP: whole
-    unsharded    the most that is whole at once, the root always among it:
-                 reshards       a unit and its gradient, the gather of the next if it is asked for ahead, a reduction's input
-                 ZeRO-2         all units, and the rest as above
-    buckets      none                                    DDP: B, which gradients that are views of buckets do not take again
-    activations  as measured on one rank
+    gradients    of units done B_u / shards, of the unit under way B_u          DDP: of all units so far
+    unsharded    the unit under way, the gather of the next if it is asked for ahead, and what is never freed
+    buckets      the reduction before, whose input lives until the next begins; or the one under way, input, output
+                 and under gloo its own copy of the input                        DDP: B, which views do not take again
+    activations  what autograd held of the units not yet gone back through, as measured on one rank
+    working      what else the computation took at its peak, as measured on one rank
 
-B is the bytes of all parameters. What libraries take for themselves is in none of it.
+B is the bytes of all parameters, B_u a unit's. The root's gradient is counted whole from its backward on, which is last. The
+moment with the most counts. What libraries take for themselves is in none of it.
 """
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from commprof.analysis.strategies.program import freed_units
 from commprof.analysis.strategies.results import Memory
@@ -18,30 +22,104 @@ from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.sharding import ShardingTimeline
 
 
-def sharded_memory(timeline: ShardingTimeline, num_shards: int, *, resharded: bool, prefetch: bool = True) -> Memory:
-    """Return a rank's memory among `num_shards`; raise UnusableData where the optimizer's was not told."""
-    whole = sum(unit.num_bytes for unit in timeline.units)
-    return Memory(
-        parameters=-(-whole // num_shards),
-        gradients=-(-whole // num_shards),
-        optimizer=-(-_optimizer_bytes(timeline) // num_shards),
-        unsharded=_unsharded_bytes(timeline, num_shards, resharded=resharded, prefetch=prefetch),
-        buckets=0,
-        activations=timeline.activation_bytes,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """How a rank keeps units: over so many shards; freed between their passes; the next asked for ahead; gloo's copies."""
+
+    num_shards: int
+    resharded: bool
+    prefetch: bool = True
+    gloo: bool = False
+
+
+def sharded_memory(timeline: ShardingTimeline, keeping: Keeping) -> Memory:
+    """Return a rank's memory; raise UnusableData where the optimizer's was not told."""
+    return _peak(_with_working(timeline, _sharded_moments(timeline, keeping)))
 
 
 def ddp_memory(timeline: ShardingTimeline, *, bucket_view: bool) -> Memory:
     """Return a rank's memory under DDP; raise UnusableData where the optimizer's was not told."""
-    whole = sum(unit.num_bytes for unit in timeline.units)
-    return Memory(
-        parameters=whole,
-        gradients=whole,
-        optimizer=_optimizer_bytes(timeline),
-        unsharded=0,
-        buckets=0 if bucket_view else whole,
-        activations=timeline.activation_bytes,
-    )
+    return _peak(_with_working(timeline, _ddp_moments(timeline, bucket_view=bucket_view)))
+
+
+def _peak(moments: Sequence[Memory]) -> Memory:
+    return max(moments, key=lambda moment: moment.total)
+
+
+def _with_working(timeline: ShardingTimeline, moments: Iterator[Memory]) -> list[Memory]:
+    """Return the moments with what the profile's own step took beyond what is counted of it, None where nobody told."""
+    if timeline.peak_bytes is None:
+        return list(moments)
+    frees = any(unit.resharded for unit in timeline.units)
+    own = _peak(list(_sharded_moments(timeline, Keeping(num_shards=timeline.num_shards, resharded=frees))))
+    working = max(0, timeline.peak_bytes - (own.total - own.parameters - own.optimizer))
+    return [replace(moment, working=working) for moment in moments]
+
+
+def _sharded_moments(timeline: ShardingTimeline, keeping: Keeping) -> Iterator[Memory]:
+    """Yield what is held as each unit is gone back through, from the last on: computing, and twice at its reduction."""
+    units, shards = timeline.units, keeping.num_shards
+    freed = freed_units(timeline) if keeping.resharded else frozenset()
+    held, optimizer = _held(timeline), _optimizer_bytes(timeline)
+    parameters = sum(unit.num_bytes for unit in units)
+
+    def moment(number: int, *, gradients: int, unsharded: int, buckets: int, activations: int | None) -> Memory:
+        done = sum(unit.num_bytes for unit in units[number + 1 :])
+        return Memory(
+            parameters=-(-parameters // shards),
+            gradients=gradients + -(-done // shards),
+            optimizer=-(-optimizer // shards),
+            unsharded=unsharded,
+            buckets=buckets,
+            activations=activations,
+        )
+
+    for number in reversed(range(len(units))):
+        unit, following = units[number], number - 1
+        ahead = units[following].gather_bytes if keeping.prefetch and shards > 1 and following in freed else 0
+        kept = sum(each.gather_bytes for place, each in enumerate(units[:number]) if place not in freed)
+        before = units[number + 1].reduce_bytes if number + 1 < len(units) else 0
+        yield moment(
+            number,
+            gradients=unit.gather_bytes,
+            unsharded=kept + unit.gather_bytes + ahead,
+            buckets=before,
+            activations=held[number],
+        )
+        left = None if held[number] is None else held[following] if number else 0
+        sending = unit.reduce_bytes * (2 if keeping.gloo and shards > 1 else 1) + -(-unit.reduce_bytes // shards)
+        for gradients, buckets in ((unit.gather_bytes, unit.reduce_bytes), (0, sending)):
+            yield moment(number, gradients=gradients, unsharded=kept + ahead, buckets=buckets, activations=left)
+
+
+def _ddp_moments(timeline: ShardingTimeline, *, bucket_view: bool) -> Iterator[Memory]:
+    """Yield what is held as each unit's gradients are there, from the last unit on."""
+    whole, held = sum(unit.num_bytes for unit in timeline.units), _held(timeline)
+    for number in reversed(range(len(timeline.units))):
+        made = sum(unit.num_bytes for unit in timeline.units[number:])
+        yield Memory(
+            parameters=whole,
+            gradients=0 if bucket_view else made,
+            optimizer=_optimizer_bytes(timeline),
+            unsharded=0,
+            buckets=whole,
+            activations=held[number],
+        )
+
+
+def _held(timeline: ShardingTimeline) -> list[int | None]:
+    """Return what autograd holds as backward comes to each unit: of it, of those before it, and what no unit saved.
+
+    All of it throughout where nobody told what of it a unit saved.
+    """
+    whole, saved = timeline.activation_bytes, [unit.activation_bytes for unit in timeline.units]
+    if whole is None:
+        return [None] * len(saved)
+    told = [each for unit, each in zip(timeline.units, saved, strict=True) if unit.name and each is not None]
+    if len(told) < sum(bool(unit.name) for unit in timeline.units):
+        return [whole] * len(saved)
+    of_units = [each or 0 if unit.name else 0 for unit, each in zip(timeline.units, saved, strict=True)]
+    return [whole - sum(of_units[number + 1 :]) for number in range(len(of_units))]
 
 
 def _optimizer_bytes(timeline: ShardingTimeline) -> int:
@@ -49,23 +127,3 @@ def _optimizer_bytes(timeline: ShardingTimeline) -> int:
     if timeline.optimizer_bytes is None:
         raise UnusableData("the profile does not tell what its optimizer keeps")
     return timeline.optimizer_bytes * timeline.num_shards
-
-
-def _unsharded_bytes(timeline: ShardingTimeline, num_shards: int, *, resharded: bool, prefetch: bool) -> int:
-    """Return the most that is whole at once, as a unit's gradient goes into the reduction's input.
-
-    The root's gradient is whole until backward ends, for it is reduced last.
-    """
-    units = timeline.units
-    freed = freed_units(timeline) if resharded else frozenset()
-    kept = sum(unit.gather_bytes for number, unit in enumerate(units) if number not in freed)
-    root_gradient = sum(unit.reduce_bytes for unit in units if not unit.name)
-    peaks = []
-    for number, unit in enumerate(units):
-        own = unit.gather_bytes if number in freed else 0
-        ahead = number - 1  # backward goes through them from the last on
-        following = units[ahead].gather_bytes if prefetch and ahead in freed else 0
-        reducing = unit.reduce_bytes * (1 + 1 / num_shards)
-        held = root_gradient if unit.name else 0
-        peaks.append(own + following + unit.reduce_bytes + reducing + held)
-    return kept + round(max(peaks))

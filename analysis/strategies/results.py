@@ -17,8 +17,9 @@ STRATEGY_NAMES: Final[dict[Strategy, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Bytes on a rank at a step's peak. `unsharded`: units that are whole at once, with the buffers of the gather that follows
-    and of the reduction under way. `activations` is None where they were not measured, and then no part of `total`."""
+    """Bytes on a rank at a step's peak. `unsharded`: parameters that are whole, and the gather that follows. `buckets`: DDP's,
+    or the buffers of reductions. `activations` and `working`, what else computation takes, are None where they were not
+    measured, and then no part of `total`."""
 
     parameters: int
     gradients: int
@@ -26,11 +27,12 @@ class Memory:
     unsharded: int
     buckets: int
     activations: int | None
+    working: int | None = None
 
     @property
     def total(self) -> int:
         whole = self.parameters + self.gradients + self.optimizer + self.unsharded + self.buckets
-        return whole + (self.activations or 0)
+        return whole + (self.activations or 0) + (self.working or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,8 @@ class StrategyAnswer:
     """One strategy on `world_size` ranks, or in `cannot` why it cannot be told.
 
     `exposed_s` is communication that nothing hides. `fits`: its memory is at most what was allowed, None where nothing was or
-    the memory is unknown. `memory_cannot` says why the memory cannot be told.
+    the memory is unknown. `memory_cannot` says why the memory cannot be told. `too_disturbed` says why an interval would be too
+    wide to tell anything, and then there is none.
     """
 
     strategy: Strategy
@@ -66,6 +69,7 @@ class StrategyAnswer:
     fits: bool | None = None
     assumptions: tuple[str, ...] = ()
     exchanges: tuple[UnitExchange, ...] = ()
+    too_disturbed: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

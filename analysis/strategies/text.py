@@ -64,7 +64,7 @@ def _names_fastest(choice: Choice) -> bool:
 
 
 def _row(choice: Choice, answer: StrategyAnswer, *, named: bool) -> Row:
-    assert answer.step_s is not None and answer.interval_s is not None and answer.exposed_s is not None
+    assert answer.step_s is not None and answer.exposed_s is not None
     chosen = named and answer.strategy == choice.fastest
     told = "too big" if answer.fits is False else "fastest" if chosen else ""
     return Row(
@@ -73,12 +73,18 @@ def _row(choice: Choice, answer: StrategyAnswer, *, named: bool) -> Row:
             Cell(answer.strategy, "good" if chosen else "plain"),
             str(answer.num_shards) if answer.num_replicas == 1 else f"{answer.num_replicas} x {answer.num_shards}",
             format_seconds(answer.step_s),
-            f"{format_seconds(answer.interval_s.low)} - {format_seconds(answer.interval_s.high)}",
+            _span(answer),
             format_seconds(answer.exposed_s),
             "unknown" if answer.memory is None else format_bytes(answer.memory.total),
             Cell(told, "bad" if answer.fits is False else "good"),
         )
     )
+
+
+def _span(answer: StrategyAnswer) -> str:
+    if answer.interval_s is None:
+        return "too disturbed"
+    return f"{format_seconds(answer.interval_s.low)} - {format_seconds(answer.interval_s.high)}"
 
 
 def _reasons(choice: Choice) -> Iterator[Block]:
@@ -105,6 +111,8 @@ def _memory(answer: StrategyAnswer) -> str:
         ("whole units", answer.memory.unsharded),
         ("buckets", answer.memory.buckets),
         ("activations", answer.memory.activations),
+        ("computing", answer.memory.working),
     )
-    left_out = "" if answer.memory.activations is not None else "; activations were not measured and are in none of it"
+    unknown = [name for name, size in parts[-2:] if size is None]
+    left_out = f"; {' and '.join(unknown)} not measured, and in none of it" if unknown else ""
     return "memory is " + ", ".join(f"{name} {format_bytes(size)}" for name, size in parts if size) + left_out

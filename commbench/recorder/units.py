@@ -44,6 +44,7 @@ class UnitRecorder:
     def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork) -> None:
         self._rank, self._clock, self._own_work = rank, clock, own_work
         self._told: dict[str, int] = {}
+        self.held_bytes: Callable[[], int] | None = None  # what autograd holds now, while somebody counts it
         found = [(name, module) for name, module in sharded_units(model) if _own_parameters(module)]
         self._names = [name for name, _ in found]
         self._units: list[Any] = [module for _, module in found]
@@ -106,9 +107,12 @@ class UnitRecorder:
         spans_s = tuple(max(0.0, self._clock.seconds(a, b)) for a, b in pairwise(ends))
         self._samples.setdefault(order, deque(maxlen=_KEPT_STEPS)).append(spans_s)
 
-    def tell(self, *, optimizer_bytes: int, activation_bytes: int) -> None:
-        """Note what hooks cannot see and a training loop may know, of this rank."""
-        self._told = {"optimizer_bytes": optimizer_bytes, "activation_bytes": activation_bytes}
+    def tell(
+        self, *, optimizer_bytes: int | None = None, activation_bytes: int | None = None, peak_bytes: int | None = None
+    ) -> None:
+        """Note what hooks cannot see and a training loop may know, of this rank; what is None stays as it was told."""
+        told = {"optimizer_bytes": optimizer_bytes, "activation_bytes": activation_bytes, "peak_bytes": peak_bytes}
+        self._told |= {name: num_bytes for name, num_bytes in told.items() if num_bytes is not None}
 
     def write(self, folder: Path) -> None:
         """Write rank 0's steps so far; raise RunFailed where the disk does not take them."""
@@ -164,6 +168,7 @@ class UnitRecorder:
 
         def before(_module: nn.Module, _arguments: object) -> None:
             mark("before", sharded=sharded())
+            self._note_held(number, "held_before_bytes")
 
         def ready(_module: nn.Module, arguments: object) -> None:
             mark("ready", sharded=self._was_sharded("before", number))
@@ -172,6 +177,7 @@ class UnitRecorder:
 
         def done(_module: nn.Module, _arguments: object, output: object) -> None:
             mark("done")
+            self._note_held(number, "held_after_bytes")
             self._on_gradient(output, lambda: mark("back_before", sharded=sharded()))
 
         def after(_module: nn.Module, _arguments: object, output: object) -> None:
@@ -213,6 +219,10 @@ class UnitRecorder:
             known["gather_bytes"] = sum(_num_bytes(parameter) for parameter in whole.values())
             known["gather_dtype"] = str(next(iter(whole.values())).dtype).removeprefix("torch.")
 
+    def _note_held(self, number: int, when: str) -> None:
+        if self.held_bytes is not None and self._marking and torch.is_grad_enabled():
+            self._known.setdefault(number, {})[when] = self.held_bytes()
+
     def _note_reduction(self, number: int, num_bytes: int, dtype: str) -> None:
         self._known.setdefault(number, {}).update(reduce_bytes=num_bytes, reduce_dtype=dtype)
 
@@ -227,6 +237,7 @@ class UnitRecorder:
             reduce_bytes=known.get("reduce_bytes", 0),
             reduce_dtype=known.get("reduce_dtype", "unknown"),
             resharded=known.get("resharded", False),
+            activation_bytes=_held_bytes(known),
         )
 
     def _mesh(self) -> tuple[int, int]:
@@ -235,6 +246,12 @@ class UnitRecorder:
         mesh = getattr(some, "device_mesh", None)
         sizes = (1,) if mesh is None else tuple(mesh.shape)
         return int(sizes[-1]), prod(map(int, sizes[:-1]))
+
+
+def _held_bytes(known: dict[str, Any]) -> int | None:
+    """Return what autograd held more as a unit's forward ended than as it began."""
+    after_bytes = known.get("held_after_bytes")
+    return None if after_bytes is None else max(0, after_bytes - known["held_before_bytes"])
 
 
 def _own_parameters(unit: nn.Module) -> dict[str, Any]:

@@ -42,8 +42,9 @@ _MAX_UNITS, _MAX_SPANS = 100_000, 2_000_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardedUnit:
     """One unit. `num_bytes` of its parameters as they are kept, over all shards; what is gathered and reduced may be of
-    another type. `resharded`: its parameters were freed between its passes. The root, if it has parameters of its own, has the
-    name "" and comes first, the others follow as the model has them."""
+    another type. `resharded`: its parameters were freed between its passes. `activation_bytes`: what autograd held for backward
+    as its forward ended beyond what it did as that began, None where nobody told. The root, if it has parameters of its own,
+    has the name "" and comes first, the others follow as the model has them."""
 
     name: str
     num_bytes: BytesAboveZero
@@ -53,6 +54,7 @@ class ShardedUnit:
     reduce_bytes: NumBytes
     reduce_dtype: str
     resharded: bool
+    activation_bytes: NumBytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ class ShardingTimeline:
 
     `optimizer_bytes` is what this rank's optimizer keeps besides parameters and gradients, None where nobody told.
     `activation_bytes`: the most that autograd held of one micro-batch for its backward, parameters left out; None likewise.
+    `peak_bytes`: the most that all tensors took in a step beyond what there was as it began; None likewise.
     `num_steps` went through the marks in the same order, out of `num_others` more that did not.
     """
 
@@ -87,6 +90,7 @@ class ShardingTimeline:
     spans: Annotated[tuple[ShardedSpan, ...], Meta(min_length=1, max_length=_MAX_SPANS)]
     optimizer_bytes: NumBytes | None = None
     activation_bytes: NumBytes | None = None
+    peak_bytes: NumBytes | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for spans of units that there are none of, and of different numbers of steps."""

@@ -17,6 +17,7 @@ from commprof.commbench.records.rundir import read_document, read_records
 from commprof.commbench.records.sharding import UNITS_FILE, ShardingTimeline
 from commprof.commbench.records.training import StepMeasurement
 from commprof.commbench.timing import Clock, FakeClock, MonotonicClock
+from commprof.train.activations import counting_held
 from tests.forked import Zygote
 
 
@@ -213,7 +214,8 @@ def test_units_of_a_sharded_model_are_timed_exactly_and_left_as_they_were(group:
     recorder = recorder_of(model, tmp_path, clock)
     with recorder:
         for _ in range(3):
-            with recorder.step():
+            with counting_held(model) as held, recorder.step():
+                recorder.units.held_bytes = lambda: held.now_bytes
                 with recorder.phase("forward"):
                     loss = model(torch.ones(2, 8)).sum()
                 with recorder.phase("backward"):
@@ -221,13 +223,16 @@ def test_units_of_a_sharded_model_are_timed_exactly_and_left_as_they_were(group:
             with torch.no_grad():
                 model(torch.ones(2, 8))
         recorder.units.tell(optimizer_bytes=7, activation_bytes=9)
+        recorder.units.tell(peak_bytes=11)
     found = read_document(tmp_path / UNITS_FILE, ShardingTimeline)
     assert [(unit.name, unit.num_bytes, unit.num_tensors, unit.resharded) for unit in found.units] == [
         ("0", 288, 2, True),
         ("1", 288, 2, True),
     ]
     assert {(unit.gather_bytes, unit.reduce_bytes, unit.reduce_dtype) for unit in found.units} == {(288, 288, "float32")}
-    assert (found.num_steps, found.num_others, found.optimizer_bytes, found.activation_bytes) == (3, 0, 7, 9)
+    assert (found.num_steps, found.num_others) == (3, 0)
+    assert (found.optimizer_bytes, found.activation_bytes, found.peak_bytes) == (7, 9, 11)
+    assert [unit.activation_bytes for unit in found.units] == [64, 64], "its input, 2 x 8 float32"
     took = {(span.until, span.unit): span.samples_s for span in found.spans if any(span.samples_s)}
     assert took == {("done", 0): (1, 1, 1), ("done", 1): (1, 1, 1)}
     assert [(span.until, span.unit) for span in found.spans if span.gathers and span.until.endswith("ready")] == [

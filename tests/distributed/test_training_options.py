@@ -58,14 +58,14 @@ def test_options_give_the_gradients_they_should(zygote: Zygote, tmp_path: Path) 
     difference = {name: row["difference"] for name, row in rows.items()}
     for name in ("static graph", "first bucket", "unused", "delayed", "delayed bf16", "static compute only"):
         assert max(difference[name]) == 0, name
-    for name in ("fsdp recorded", "fsdp resumed", "hsdp resumed", "zero2"):
+    for name in ("fsdp recorded", "fsdp resumed", "hsdp resumed", "zero2", "fsdp accumulation whole"):
         assert max(difference[name]) == 0, name
     for name in ("fsdp", "hsdp", "fsdp clipped", "fsdp accumulation"):
         assert max(difference[name]) < 1e-6, name
     recorded_as_it_went(read_document(tmp_path / "recorded" / UNITS_FILE, ShardingTimeline))
     for name in ("accumulation", "bucket view accumulation"):
         assert 0 < max(difference[name]) < 1e-6, name
-    for name in ("bf16", "fp16", "bfloat16", "float16 clipped"):
+    for name in ("bf16", "fp16", "bfloat16", "float16 clipped", "fsdp bfloat16"):
         assert 0 < min(difference[name]) <= max(difference[name]) < 5e-3, name
     assert difference["powersgd"][:3] == [0, 0, 0]
     assert min(difference["powersgd"][3:]) > 1e-3

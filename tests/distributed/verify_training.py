@@ -56,6 +56,12 @@ COMBINATIONS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "fsdp resumed": ("fsdp", {}, {"strategy": "fsdp"}),
     "fsdp clipped": ("clipped", {"clip_norm": 0.01}, {"strategy": "fsdp"}),
     "fsdp accumulation": ("accumulation", {"accumulation": 4}, {"strategy": "fsdp"}),
+    "fsdp accumulation whole": (
+        "fsdp accumulation",
+        {"accumulation": 4},
+        {"strategy": "fsdp", "reshard_after_backward": False},
+    ),
+    "fsdp bfloat16": ("plain", {}, {"strategy": "fsdp", "gather_dtype": "bfloat16", "reduce_dtype": "float32"}),
     "zero2": ("fsdp", {}, {"strategy": "fsdp", "reshard_after_forward": False, "prefetch": False}),
     "hsdp": ("plain", {}, {"strategy": "hsdp"}),
     "hsdp resumed": ("hsdp", {}, {"strategy": "hsdp"}),

@@ -23,14 +23,18 @@ class DistributedConfig:
     and does all the rest of a step, which the ranks begin together.
 
     `strategy` ddp; fsdp, which shards parameters, gradients and optimizer over all ranks (fully_shard, a unit a block); hsdp,
-    `replicas` copies of such shards. `reshard_after_forward` frees a unit's parameters between its passes; `prefetch` asks for
-    the next unit's before this one has computed.
+    `replicas` copies of such shards. `reshard_after_forward` frees a unit's parameters between its passes,
+    `reshard_after_backward` from one micro-batch to the next; `prefetch` asks for the next unit's before this one has computed.
+    A unit computes in `gather_dtype`, in which its parameters are gathered, and its gradients are reduced in `reduce_dtype`.
     """
 
     backend: str = "auto"
     strategy: str = "ddp"
     replicas: int = 2
     reshard_after_forward: bool = True
+    reshard_after_backward: bool = True
+    gather_dtype: str = "float32"
+    reduce_dtype: str = "float32"
     prefetch: bool = True
     threads_per_rank: int = 0
     bucket_cap_mb: float | None = None
@@ -66,6 +70,10 @@ def check_exchange(distributed: DistributedConfig, *, accumulation: int, saves: 
         )
     if distributed.strategy != "ddp":
         _check_sharded(distributed, precision, compiles)
+        return
+    for name in ("gather_dtype", "reduce_dtype"):
+        if (value := getattr(distributed, name)) != "float32":
+            raise BadInput(f"distributed.{name}={value} is of sharded trainings; add distributed.strategy=fsdp or drop it")
 
 
 def check_replicas(distributed: DistributedConfig, world_size: int) -> None:

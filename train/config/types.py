@@ -156,6 +156,8 @@ _CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "distributed": {
         "backend": ("auto", "gloo", "nccl"),
         "strategy": STRATEGIES,
+        "gather_dtype": ("float32", "bfloat16"),
+        "reduce_dtype": ("float32", "bfloat16"),
         "communication_hook": ("none", "fp16", "bf16", "powersgd"),
         "synchronisation": ("normal", "compute_only", "delayed"),
     },

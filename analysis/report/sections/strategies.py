@@ -1,18 +1,32 @@
 """What a report says of sharding: each strategy's step and memory, and when the units' collectives are under way."""
 
+from collections.abc import Iterator, Mapping, Sequence
+
 from commprof.analysis.report.figures.units import unit_figure
 from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Picture, Section, Table
+from commprof.analysis.runs.load import Run, select
 from commprof.analysis.strategies.choose import Asked, choose
-from commprof.analysis.strategies.inputs import sharded_runs
-from commprof.analysis.strategies.results import STRATEGIES, STRATEGY_NAMES, Choice, StrategyAnswer
+from commprof.analysis.strategies.inputs import sharded_runs, strategy_of
+from commprof.analysis.strategies.results import STRATEGIES, STRATEGY_NAMES, Choice, Strategy, StrategyAnswer
 from commprof.analysis.strategies.text import verdict
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.sharding import UNITS_FILE
 from commprof.commbench.units import format_bytes, format_seconds
 
-_HEAD = ("Ranks", "Strategy", "Copies x shards", "Step", "90 % interval", "Exposed", "A rank's memory")
+Shape = tuple[Strategy, int, int]  # on so many ranks, in so many copies
+_HEAD = (
+    "Ranks",
+    "Strategy",
+    "Copies x shards",
+    "Step",
+    "90 % interval",
+    "Exposed",
+    "A rank's memory",
+    "Measured step",
+    "Error",
+)
 
 
 def strategy_section(material: Material) -> Section | None:
@@ -24,6 +38,7 @@ def strategy_section(material: Material) -> Section | None:
     except (BadInput, UnusableData) as error:
         return Section(name="strategies", title="Sharding strategies", sentences=(f"Nothing is predicted, because {error}.",))
     told = [(choice, answer) for choice in choices for answer in choice.answers if not answer.cannot]
+    measured_s = _measured_s(material.runs)
     silent = [
         f"{a.strategy} on {ranks(a.world_size)} cannot be told, because {a.cannot}."
         for c in choices
@@ -35,11 +50,12 @@ def strategy_section(material: Material) -> Section | None:
         title="Sharding strategies",
         sentences=(
             *(f"{verdict(choice, disturbed=material.disturbed is not None)}." for choice in choices),
+            *_beside(told, measured_s),
             "A unit is a module that was sharded by itself: its parameters are gathered before it computes, its gradients are "
             "reduced behind its backward.",
         ),
         pictures=_pictures(told, tuple(f"{run.path.name}/{UNITS_FILE}" for run in sharded_runs(material.runs))),
-        tables=(_table(told),) if told else (),
+        tables=(_table(told, measured_s),) if told else (),
         remarks=tuple(silent),
     )
 
@@ -71,19 +87,54 @@ def _sentence(assumptions: tuple[str, ...]) -> str:
     return f"{words[:1].upper()}{words[1:]}."
 
 
-def _table(told: list[tuple[Choice, StrategyAnswer]]) -> Table:
+def _measured_s(runs: Sequence[Run]) -> dict[Shape, float]:
+    """Return the median step of every strategy that was run, the last run of each."""
+    found = {}
+    for run in select(runs, kind="train"):
+        if (strategy := strategy_of(run)) is not None:
+            replicas = run.world_size if run.units is None else run.units.num_replicas
+            found[strategy, run.world_size, replicas] = run.median_step_s()
+    return found
+
+
+def _shape(answer: StrategyAnswer) -> Shape:
+    return answer.strategy, answer.world_size, answer.num_replicas
+
+
+def _beside(told: list[tuple[Choice, StrategyAnswer]], measured_s: Mapping[Shape, float]) -> Iterator[str]:
+    """Say of each strategy that was run what its step was and what was predicted."""
+    for _, answer in told:
+        own_s = measured_s.get(_shape(answer))
+        if own_s is not None and answer.step_s is not None:
+            took, off = format_seconds(own_s), answer.step_s / own_s - 1
+            where = f"{answer.strategy} on {ranks(answer.world_size)}"
+            yield f"{where}: {format_seconds(answer.step_s)} predicted, {took} measured ({off:+.1%}){_inside(answer, own_s)}."
+
+
+def _inside(answer: StrategyAnswer, measured_s: float) -> str:
+    if answer.interval_s is None:
+        return ", predicted without an interval"
+    inside = answer.interval_s.low <= measured_s <= answer.interval_s.high
+    return f", {'inside' if inside else 'outside'} its interval"
+
+
+def _table(told: list[tuple[Choice, StrategyAnswer]], measured_s: Mapping[Shape, float]) -> Table:
     rows = []
     for _, answer in told:
-        assert answer.step_s is not None and answer.interval_s is not None and answer.exposed_s is not None
-        span = f"{format_seconds(answer.interval_s.low)} to {format_seconds(answer.interval_s.high)}"
+        assert answer.step_s is not None and answer.exposed_s is not None
+        span = "too disturbed"
+        if answer.interval_s is not None:
+            span = f"{format_seconds(answer.interval_s.low)} to {format_seconds(answer.interval_s.high)}"
         memory = "unknown" if answer.memory is None else format_bytes(answer.memory.total)
         shape = f"{answer.num_replicas} x {answer.num_shards}"
         times = (format_seconds(answer.step_s), span, format_seconds(answer.exposed_s))
-        rows.append((str(answer.world_size), answer.strategy, shape, *times, memory))
+        own_s = measured_s.get(_shape(answer))
+        check = ("-", "-") if own_s is None else (format_seconds(own_s), f"{answer.step_s / own_s - 1:+.1%}")
+        rows.append((str(answer.world_size), answer.strategy, shape, *times, memory, *check))
     return Table(
         title="Strategies, predicted",
         head=_HEAD,
         rows=tuple(rows),
         words=frozenset({1, 2}),
-        note="As commprof predict --strategy tells it.",
+        note="As commprof predict --strategy tells it. Error: (predicted - measured) / measured.",
     )

@@ -10,18 +10,44 @@ runs are repeated and have probes, what these differ by from run to run is the d
 the one that checks it have each a pace of their own: they differ by sqrt(2) drift.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Final
 
 import numpy as np
 
+from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.evidence.pace import pace_drift
 
 TOLD_DRIFT: Final = 0.02  # as much as a quiet machine's runs differ by anyhow
+WIDEST: Final = 0.25  # of a step: a wider interval for the machine's sake tells nothing
+OWN_SHARE: Final = 0.8  # of an interval's width: what more than this is left of without the drift is not wide for its sake
 _STRETCHES: Final = 4
 _MIN_STEPS: Final = 2 * _STRETCHES
+
+
+def too_wide(
+    step_s: float, span_s: Interval, undisturbed_s: Callable[[], Interval], *, drift: float, between: float = 0.0
+) -> str | None:
+    """Say why a step gets no interval: its own would be too wide, and is so for the machine's changing pace. None elsewhere.
+
+    `undisturbed_s` is the interval without `drift` and without what runs of one thing differ by (`between`).
+    """
+    width_s = span_s.high - span_s.low
+    if width_s <= WIDEST * step_s:
+        return None
+    calm_s = undisturbed_s()
+    if calm_s.high - calm_s.low > OWN_SHARE * width_s:
+        return None  # it is wide for other reasons, which the assumptions tell
+    reasons = [f"the machine's pace drifts by {drift:.0%}"] if drift >= TOLD_DRIFT else []
+    reasons += [f"runs of one thing differ by {between:.0%}"] if between >= TOLD_DRIFT else []
+    if not reasons:
+        return None
+    return (
+        f"too disturbed to predict: the 90 % interval would be {width_s / step_s:.0%} of the step wide, because "
+        f"{' and '.join(reasons)}; end what else runs there and measure again"
+    )
 
 
 def drift_of(runs: Sequence[Run]) -> float:

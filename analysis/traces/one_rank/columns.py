@@ -7,7 +7,7 @@ nanoseconds: exact as long as a float can tell two nanoseconds apart, which Kine
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -26,6 +26,8 @@ _MAX_US = 4e15  # the year 2096, in microseconds since 1970; with as late a base
 _MAX_DURATION_US = 1e12
 _DETAILED = re.compile("nccl|gloo:|record_param_comms|c10d::(?:allreduce_|_allgather_base_|_reduce_scatter_base_)")
 _MODULE = "nn.Module: "  # of the Python frames those that are kept: few, and they say what a kernel was launched for
+_MEMORY = "[memory]"
+_MAX_DEVICE_KIND = 99
 _MAX_NAMES_LENGTH = 2**29
 
 
@@ -46,9 +48,23 @@ class Details:
     input_types: Any = None
 
 
+def _no_numbers() -> Int64s:
+    return np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryLevels:
+    """What torch's allocators had given out, in the file's order: when, on which kind of device (torch's number), bytes."""
+
+    time_ns: Int64s = field(default_factory=_no_numbers)
+    device: Int64s = field(default_factory=_no_numbers)
+    num_bytes: Int64s = field(default_factory=_no_numbers)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Complete events in the file's order; `details` by row. `name`, `category` and `thread` are positions in their lists.
+    """Complete events in the file's order; `details` by row, `levels` from the allocators' own events. `name`, `category` and
+    `thread` are positions in their lists.
 
     `stream`, `correlation` and `sequence` (autograd's number of an operator) are -1 where the event has none.
     """
@@ -65,6 +81,7 @@ class Columns:
     categories: tuple[str, ...]
     threads: tuple[str, ...]
     details: dict[int, Details]
+    levels: MemoryLevels = field(default_factory=MemoryLevels)
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -111,6 +128,7 @@ class ColumnBuilder:
         self._names, self._categories, self._threads = (_Codes(limits.names) for _ in range(3))
         self._chunks: list[tuple[NDArray[Any], ...]] = []
         self._details: dict[int, Details] = {}
+        self._levels: list[tuple[float, int, int]] = []
         self._telling: list[bool] = []  # by name: whether its events say more than when they were
         self.num_events = 0
         self.num_kept = 0
@@ -122,6 +140,7 @@ class ColumnBuilder:
         """Append the complete events of a chunk. Raises BadInput beyond the limits."""
         self.num_events += len(events)
         complete = [event for event in events if event.ph == "X"]
+        self._add_levels(events)
         timed = [event for event in complete if event.cat != "python_function" or event.name.startswith(_MODULE)]
         self.num_python += len(complete) - len(timed)
         kept = [event for event in timed if -_MAX_US < event.ts < _MAX_US and 0 <= event.dur < _MAX_DURATION_US]
@@ -154,6 +173,26 @@ class ColumnBuilder:
             categories=tuple(self._categories),
             threads=threads,
             details=self._details,
+            levels=self._memory_levels(base_ns),
+        )
+
+    def _add_levels(self, events: list[Event]) -> None:
+        for event in events:
+            if event.ph == "i" and event.name == _MEMORY and event.args is not None and -_MAX_US < event.ts < _MAX_US:
+                held, device = _whole(event.args.allocated), _whole(event.args.device_type)
+                if held is not None and device is not None:
+                    self._levels.append((event.ts, min(device, _MAX_DEVICE_KIND), held))
+        if len(self._levels) > self._limits.events:
+            raise BadInput(f"the trace has more than {self._limits.events:,} events of memory; profile fewer steps")
+
+    def _memory_levels(self, base_ns: int) -> MemoryLevels:
+        if not self._levels:
+            return MemoryLevels()
+        times_us, devices, held = zip(*self._levels, strict=True)
+        return MemoryLevels(
+            time_ns=nanoseconds(np.array(times_us)) + base_ns,
+            device=np.array(devices, dtype=np.int64),
+            num_bytes=np.array(held, dtype=np.int64),
         )
 
     def _columns(self, events: list[Event]) -> tuple[NDArray[Any], ...]:

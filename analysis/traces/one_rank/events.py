@@ -40,6 +40,8 @@ class Arguments(msgspec.Struct, gc=False):
     operator_sequence: msgspec.Raw = msgspec.field(default=_ABSENT, name="Sequence number")
     input_shapes: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input Dims")
     input_types: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input type")
+    allocated: msgspec.Raw = msgspec.field(default=_ABSENT, name="Total Allocated")
+    device_type: msgspec.Raw = msgspec.field(default=_ABSENT, name="Device Type")
 
 
 class Event(msgspec.Struct, gc=False):

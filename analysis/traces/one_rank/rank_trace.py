@@ -29,6 +29,7 @@ from commprof.analysis.traces.one_rank.spans import NONE, Intervals, common, mer
 from commprof.analysis.traces.one_rank.steps import NO_STEP, Steps, StepWindow, find_steps, place_orphans, step_at
 from commprof.analysis.traces.one_rank.unit_exchanges import UnitExchange, unit_exchanges
 from commprof.analysis.traces.one_rank.work.kinds import KernelTime, KindTime, Launching, kind_times, launching, likely_kernels
+from commprof.analysis.traces.one_rank.work.memory import MemoryPeak, memory_peaks
 from commprof.analysis.traces.one_rank.work.modules import ModuleTime, module_times
 
 _MARK = re.compile(r"ProfilerStep#|Optimizer\.step#")
@@ -93,6 +94,7 @@ class RankTrace:
     not_understood: tuple[tuple[str, int], ...] = ()
     modules: tuple[ModuleTime, ...] = ()
     units: tuple[UnitExchange, ...] = ()
+    memory_peaks: tuple[MemoryPeak, ...] = ()
 
 
 def reduce_trace(trace: Trace, table: KernelTable = DEFAULT_TABLE) -> RankTrace:
@@ -154,6 +156,7 @@ def _reduce_gpu(trace: Trace, found: Steps, on_gpu: NDArray[np.bool_], table: Ke
         likely=likely_kernels(events, computing, table),
         not_understood=_not_understood(events),
         modules=module_times(events, rows[asked], launches.of_correlations(events.correlation[rows[asked]])),
+        memory_peaks=memory_peaks(events.levels, steps),
     )
 
 
@@ -189,6 +192,7 @@ def _reduce_cpu(trace: Trace, found: Steps) -> RankTrace:
         begin_ns=int(events.start_ns.min()),
         steps_from=found.found_from if steps else "",
         not_understood=_not_understood(events),
+        memory_peaks=memory_peaks(events.levels, steps),
     )
 
 

@@ -27,6 +27,7 @@ from commprof.analysis.traces.one_rank.steps import StepWindow
 from commprof.analysis.traces.one_rank.stream import Limits, TraceText
 from commprof.analysis.traces.one_rank.unit_exchanges import UnitExchange
 from commprof.analysis.traces.one_rank.work.kinds import KernelTime, KindTime, Launching
+from commprof.analysis.traces.one_rank.work.memory import MemoryPeak
 from commprof.analysis.traces.one_rank.work.modules import ModuleTime
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import replacing
@@ -100,6 +101,7 @@ class _Document:
     not_understood: tuple[tuple[str, int], ...] = ()
     modules: tuple[ModuleTime, ...] = ()
     units: tuple[UnitExchange, ...] = ()
+    memory_peaks: tuple[MemoryPeak, ...] = ()
 
 
 def write_reduced(path: Path, trace: RankTrace) -> int:
@@ -198,6 +200,7 @@ def _check(own: _Document) -> None:
     counts = [notes.lost_bytes, notes.num_events, notes.num_unreadable, notes.num_python, own.num_gpu_events, own.num_orphans]
     parts: list[Orphans | KindTime | KernelTime | ModuleTime] = [own.orphans, *own.kernel_kinds, *own.likely, *own.modules]
     counts += [count for part in parts for count in _counts_of(part)] + [count for _, count in own.not_understood]
+    counts += [count for peak in own.memory_peaks for count in (peak.begin_bytes, peak.taken_bytes, peak.peak_bytes)]
     counts += [own.launching.num_graphed, *(queued for _, queued in own.launching.queued_ns)]
     sizes = [kind.message_bytes for kind in own.kinds if kind.message_bytes is not None]
     _require(notes.text_bytes > 0 and min([*counts, *sizes]) >= 0, "a count is below 0")
@@ -207,13 +210,14 @@ def _check(own: _Document) -> None:
         own.begin_ns,
         own.lag_ns or 0,
         *(time for step in own.windows for time in (step.start_ns, step.end_ns)),
+        *(number for peak in own.memory_peaks for number in (peak.step, peak.after_ns)),
     ]
     _require(max(map(abs, times)) < _MAX_NS, "a time is out of range")
     _require(all(step.end_ns > step.start_ns and abs(step.number) < _MAX_NS for step in own.windows), "a step lasts no time")
     words = [own.path, notes.damage, own.header.backend, own.header.host_name]
     words += [word for kind in own.kinds for word in (kind.op, kind.dtype, kind.group, kind.group_description)]
     words += [own.steps_from, own.header.device, *(one.name for one in own.likely), *(name for name, _ in own.not_understood)]
-    words += [one.name for one in own.modules]
+    words += [one.name for one in own.modules] + [peak.device for peak in own.memory_peaks]
     _require(all(len(word or "") <= _MAX_TEXT for word in words), "a name is too long")
 
 

@@ -16,6 +16,7 @@ from commprof.analysis.traces.all_ranks.units import summarise_units
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.shown.groups import group_blocks, stage_blocks, unknown_words, with_group
 from commprof.analysis.traces.shown.kinds import kind_blocks, module_blocks
+from commprof.analysis.traces.shown.memory_tables import memory_blocks
 from commprof.analysis.traces.shown.tables import bucket_blocks, cost_sentences
 from commprof.analysis.traces.shown.unit_tables import unit_blocks
 from commprof.commbench.display.sheet import Block, Column, Row, Table, Words, joined, line
@@ -40,7 +41,7 @@ _COLLECTIVE_COLUMNS = (
 
 def analysis_sheet(analysis: TraceAnalysis) -> list[Block]:
     """Lay out findings, budgets, collectives and stragglers."""
-    parts = [_findings, _budgets, _kinds, _modules, _groups, _stages, _collectives, _buckets, _units, _stragglers]
+    parts = [_findings, _budgets, _kinds, _modules, _groups, _stages, _collectives, _buckets, _units, _memory, _stragglers]
     return joined([part(analysis) for part in parts])
 
 
@@ -169,6 +170,10 @@ def _buckets(analysis: TraceAnalysis) -> list[Block]:
     return bucket_blocks(analysis.buckets)
 
 
+def _memory(analysis: TraceAnalysis) -> list[Block]:
+    return memory_blocks(analysis.by_rank)
+
+
 def _stragglers(analysis: TraceAnalysis) -> list[Block]:
     message = analysis.stragglers.message
     return [Words(f"{message[0].upper()}{message[1:]}.")]
@@ -220,6 +225,7 @@ def analysis_document(analysis: TraceAnalysis) -> dict[str, Any]:
         "bucket_steps": analysis.buckets,
         "units": summarise_units(analysis.units),
         "unit_steps": analysis.units,
+        "memory": {str(rank): own.memory_peaks for rank, own in analysis.by_rank.items() if own.memory_peaks},
         "costs": analysis.costs,
     }
 

@@ -63,6 +63,8 @@ def test_a_cap_of_ones_own_replaces_both_of_ddps_unless_the_first_is_named(
         ("distributed: {strategy: fsdp, synchronisation: delayed}", (), "delayed delays DDP's buckets"),
         ("distributed: {strategy: fsdp}", ("training.precision=float16",), "use bfloat16"),
         ("distributed: {strategy: fsdp}", ("training.compile=true",), "training.compile=true is not offered with"),
+        ("distributed: {gather_dtype: bfloat16}", (), "gather_dtype=bfloat16 is of sharded trainings"),
+        ("distributed: {strategy: fsdp, reduce_dtype: float16}", (), "'float16' is not one of float32, bfloat16"),
         ("distributed: {strategy: hsdp, replicas: 0}", (), "distributed.replicas=0 must be above zero"),
         ("training: {batch_size: 0}", (), "training.batch_size=0 must be above zero"),
         ("model: {dropout: 1.0}", (), "model.dropout=1.0"),

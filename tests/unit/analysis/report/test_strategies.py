@@ -6,7 +6,14 @@ from commprof.analysis.report.figures.units import unit_figure
 from commprof.analysis.report.numbers.data import gather
 from commprof.analysis.report.sections.strategies import strategy_section
 from commprof.analysis.strategies.results import UnitExchange
-from tests.unit.analysis.strategies.sharded_steps import BY_ITSELF_S, sharding, write_benches, write_sharded_run
+from tests.unit.analysis.strategies.sharded_steps import (
+    BY_ITSELF_S,
+    exchanged_s,
+    on_shards_s,
+    sharding,
+    write_benches,
+    write_sharded_run,
+)
 
 
 def test_a_sharded_run_brings_its_strategies_and_its_units(tmp_path: Path) -> None:
@@ -19,6 +26,16 @@ def test_a_sharded_run_brings_its_strategies_and_its_units(tmp_path: Path) -> No
     (picture,) = section.pictures
     assert picture.sources == ("one/units.json",)
     assert "ZERO2 on 4 ranks" in picture.title
+
+
+def test_a_sharded_run_of_several_ranks_stands_beside_its_prediction(tmp_path: Path) -> None:
+    one, benches = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)
+    expected = on_shards_s(4) + exchanged_s((0, 1, 2, 2, 1))
+    run = write_sharded_run(tmp_path / "run", sharding(num_shards=4), expected / 1.1, world_size=4)
+    section = strategy_section(gather([one, benches, run]))
+    assert section is not None
+    assert [row[-1] for row in section.tables[0].rows] == ["+10.0%", "-"], "zero2 was not run"
+    assert any("measured (+10.0%)" in words for words in section.sentences)
 
 
 def test_without_a_sharded_run_nothing_is_said_of_sharding(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from tests.factory import step, timeline, workload, write_training_run
 from tests.unit.analysis.health.test_disturbance import add_surroundings, samples
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
-    COLD_COPY_S,
     MIB,
     ONE_RANK,
     UNIT_BYTES,
+    exchanged_s,
+    on_shards_s,
     sharding,
     wire_s,
     write_benches,
@@ -40,22 +41,6 @@ def chosen(paths: list[Path], n: int = 4, **asked: object) -> Choice:
 
 def answer(choice: Choice, strategy: Strategy) -> StrategyAnswer:
     return next(each for each in choice.answers if each.strategy == strategy)
-
-
-def on_shards_s(shards: int, *, backward_gathers: bool = True) -> float:
-    """What a rank does by itself among so many shards, worked out from the marks.
-
-    No stand-ins for the wire, the copy of its shard into each gather, an update whose 35 ms that move bytes (3.5 times the
-    10 ms of cold copies) shrink with the shards.
-    """
-    gathers = (0, 1, 2, 2, 1) if backward_gathers else (0, 1, 2)
-    whole = BY_ITSELF_S - sum(COLD_COPY_S.values()) - (0 if backward_gathers else 0.006)
-    return whole - 0.035 * (1 - 1 / shards) + sum(COLD_COPY_S[unit] for unit in gathers) / shards
-
-
-def exchanged_s(gathers: tuple[int, ...]) -> float:
-    gathered = sum(wire_s("all_gather", UNIT_BYTES[unit]) for unit in gathers)
-    return gathered + sum(wire_s("reduce_scatter", size) for size in UNIT_BYTES)
 
 
 def test_a_sharded_step_from_one_rank_and_the_benches_of_its_collectives(tmp_path: Path) -> None:
@@ -105,8 +90,8 @@ def test_a_profile_that_kept_its_units_whole_tells_of_one_that_frees_them(tmp_pa
 
 
 def test_memory_on_paper_and_what_fits(tmp_path: Path) -> None:
-    """20 MiB of parameters, AdamW's 40 MiB. FSDP on 4, at the last block's reduction: the root and the block whole, the next
-    block's gather, the block's gradient and the root's, the reduction's input and output: 4 + 8 + 8 + 8 + 4 + 10."""
+    """20 MiB of parameters, AdamW's 40 MiB. On 4 shards, at the last block's reduction: the root whole and the next block's
+    gather (or parameters), 4 + 8, the reduction's input, gloo's copy of it and the output, 8 + 8 + 2."""
     paths = [
         plain(tmp_path / "plain"),
         write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S),
@@ -115,12 +100,25 @@ def test_memory_on_paper_and_what_fits(tmp_path: Path) -> None:
     choice = chosen([*paths, write_benches(tmp_path / "b2", 2)], memory_bytes=100 * MIB)
     memory = {own.strategy: own.memory for own in choice.answers}
     assert memory["fsdp"] is not None and memory["ddp"] is not None and memory["zero2"] is not None
-    assert memory["fsdp"].unsharded == 42 * MIB
-    assert memory["fsdp"].total == (5 + 5 + 10 + 42 + 30) * MIB
+    assert (memory["fsdp"].unsharded, memory["fsdp"].buckets) == (12 * MIB, 18 * MIB)
+    assert memory["fsdp"].total == (5 + 10 + 12 + 18 + 30) * MIB
     assert memory["ddp"].total == (20 + 20 + 40 + 20 + 30) * MIB
-    assert memory["zero2"].unsharded == (20 + 8 + 10 + 4) * MIB
-    assert {own.strategy: own.fits for own in choice.answers} == {"ddp": False, "fsdp": True, "hsdp": False, "zero2": True}
+    assert memory["zero2"].total == memory["fsdp"].total
+    assert {own.strategy: own.fits for own in choice.answers} == {"ddp": False, "fsdp": True, "hsdp": True, "zero2": True}
     assert choice.fastest in ("fsdp", "zero2"), "what does not fit is not chosen, however fast"
+
+
+def test_memory_falls_with_what_backward_lets_go_and_has_what_computing_took(tmp_path: Path) -> None:
+    """Each unit saved 10 of 30 MiB, so the peak is where the last block computes: whole units 4 + 8, the next's gather, its
+    gradient. On one shard it is at the block before: whole units 4 + 8, the gradients 8 + 8, the last reduction's input and
+    20 held are 56 of a step's 63 MiB, so computing took 7."""
+    timeline = sharding(peak_bytes=63 * MIB)
+    units = tuple(replace(unit, activation_bytes=10 * MIB) for unit in timeline.units)
+    profile = write_sharded_run(tmp_path / "one", replace(timeline, units=units), BY_ITSELF_S)
+    memory = answer(chosen([profile, write_benches(tmp_path / "b4", 4)]), "fsdp").memory
+    assert memory is not None
+    assert (memory.unsharded, memory.gradients, memory.activations) == (20 * MIB, 8 * MIB, 30 * MIB)
+    assert (memory.working, memory.total) == (7 * MIB, (5 + 10 + 20 + 8 + 30 + 7) * MIB)
 
 
 def test_without_what_its_optimizer_keeps_memory_is_not_told(tmp_path: Path) -> None:
@@ -134,7 +132,9 @@ def test_what_cannot_be_told_is_refused_with_the_run_that_is_missing(tmp_path: P
     one = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
     own = plain(tmp_path / "plain")
     only_plain = chosen([own, write_benches(tmp_path / "b4", 4)])
-    assert "distributed.strategy=fsdp on one rank" in answer(only_plain, "zero2").cannot
+    assert "no modules repeat in" in answer(only_plain, "zero2").cannot
+    only_benches = chosen([write_benches(tmp_path / "a4", 4)], strategies=("zero2",))
+    assert "best with distributed.strategy=fsdp" in answer(only_benches, "zero2").cannot
     assert only_plain.fastest == "ddp"
     no_gather = chosen([one, write_benches(tmp_path / "r4", 4, ["all_reduce", "reduce_scatter"])])
     assert "commprof bench all_gather --nproc 4" in answer(no_gather, "fsdp").cannot
@@ -236,6 +236,25 @@ def test_advice_compares_strategies_where_a_sharded_run_is_given(tmp_path: Path,
     assert "hsdp on 4 ranks cannot be told, because no all_gather was benched on 2 ranks" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+def test_a_machine_that_jumps_about_gets_no_interval_by_the_rule_of_ddp(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plain run whose pace halves and doubles: neither its own strategy nor a sharded one beside it has an interval."""
+    steps = [step(i, step_s=0.1 * (1, 2, 1, 2)[i // 3], backward_s=0.05) for i in range(12)]
+    gradients = timeline([("b", 16 * MIB, 0.02), ("a", 4 * MIB, 0.05)], 0.05)
+    jumpy = write_training_run(tmp_path / "plain", steps, gradients=gradients, workload=workload(kind="none"), cores=64)
+    paths = [jumpy, write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)]
+    choice = chosen(paths, strategies=("ddp", "fsdp"))
+    assert [own.interval_s for own in choice.answers] == [None, None]
+    assert all(own.too_disturbed and own.too_disturbed in own.assumptions for own in choice.answers)
+    assert main(["predict", *map(str, paths), "--strategy", "ddp,fsdp"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("too disturbed  ") == 2
+    assert main(["advise", *map(str, paths)]) == 0
+    advised = " ".join(capsys.readouterr().out.split())
+    assert "no interval: too disturbed to predict" in advised
 
 
 @pytest.mark.parametrize(
