@@ -34,12 +34,8 @@ LOGS ?= ../shared/data/nccl_logs
 	benchmark-prediction benchmark-startup benchmark-telemetry benchmark-copies benchmark-gloo benchmark-sweep benchmark-testbed \
 	benchmark-testbed-study benchmark-prediction-grid benchmark-sharded-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-peers benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
-	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-slow-host \
-	benchmark-slow-host-simulated
-	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-fabrics
-	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-foreign-programs
-	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-sharded-memory \
-	benchmark-sharded-published
+	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-foreign-programs benchmark-fabrics \
+	benchmark-slow-host benchmark-slow-host-simulated benchmark-sharded-memory benchmark-sharded-published
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml

@@ -31,9 +31,9 @@ from commprof.analysis.step.estimate import estimate
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.predict import predict_all
 from commprof.commbench.errors import BadInput, CommprofError
+from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.records.rundir import write_document, write_text
 from commprof.testbed import network as testbed
-from commprof.testbed.wire import parse_wire
 
 HOSTS, RATE = 2, "1gbit"
 TIMEOUT_S, MOST_LINES = 300.0, 5

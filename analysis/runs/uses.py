@@ -62,7 +62,7 @@ def _with_a_profile(run: Run) -> str:
 
     Raises BadInput where its file is malformed.
     """
-    measured = read_records(run.path / _RAW_FILES["bench"], CollectiveMeasurement)
+    measured = read_records(run.path / "collectives.jsonl", CollectiveMeasurement)
     shards = False
     for measurement in measured:
         if run.prices_buckets(measurement):
