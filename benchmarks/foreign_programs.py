@@ -76,8 +76,9 @@ PROGRAMS: Final = (
 
 @cache
 def is_missing(program: Program) -> bool:
-    look = [program.python, "-c", f"import {program.library}, msgspec"]
-    return subprocess.run(look, check=False, capture_output=True).returncode != 0
+    look = "import importlib.util, sys; sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))"
+    done = subprocess.run([program.python, "-c", look, program.library, "msgspec"], check=False, capture_output=True)
+    return done.returncode != 0
 
 
 def num_changed_lines(program: Program) -> int:

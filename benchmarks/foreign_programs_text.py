@@ -64,8 +64,8 @@ def _foretold(results: Sequence[ProgramResult]) -> Iterator[str]:
     checked = [result.checked for result in results if result.checked is not None]
     if checked:
         errors = [abs(own["predicted"]["step_s"] / own["measured_s"] - 1) for own in checked]
-        inside = sum(_is_inside(own) for own in checked)
-        yield from ("", f"Median error {median(errors):.1%}, largest {max(errors):.1%}; {inside} of {len(checked)} in 90 %.")
+        found = [own for own in map(_is_inside, checked) if own is not None]
+        yield from ("", f"Median error {median(errors):.1%}, largest {max(errors):.1%}; {sum(found)} of {len(found)} in 90 %.")
 
 
 def _checked_cells(result: ProgramResult) -> Iterator[str]:
@@ -81,12 +81,13 @@ def _checked_cells(result: ProgramResult) -> Iterator[str]:
     yield f"{1e3 * predicted['step_s']:.0f} ms ({span})"
     yield f"{1e3 * own['measured_s']:.0f} ms"
     yield f"{predicted['step_s'] / own['measured_s'] - 1:+.1%}"
-    yield "yes" if _is_inside(own) else "no"
+    yield {True: "yes", False: "no", None: "-"}[_is_inside(own)]
 
 
-def _is_inside(own: Mapping[str, Any]) -> bool:
+def _is_inside(own: Mapping[str, Any]) -> bool | None:
+    """Say whether the measured step is in the interval; None where the machine was too disturbed for one."""
     low_s, high_s = own["predicted"]["low_s"], own["predicted"]["high_s"]
-    return low_s is not None and low_s <= own["measured_s"] <= high_s
+    return None if low_s is None else bool(low_s <= own["measured_s"] <= high_s)
 
 
 def _said(results: Sequence[ProgramResult]) -> Iterator[str]:

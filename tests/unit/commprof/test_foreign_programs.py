@@ -36,6 +36,14 @@ def test_differences_and_errors_are_those_worked_out_on_paper() -> None:
     assert "- loop: one thing\n" in text
 
 
+def test_a_prediction_without_an_interval_is_neither_in_it_nor_out() -> None:
+    assert RESULT.checked is not None
+    bare = replace(RESULT, checked={**RESULT.checked, "predicted": {"step_s": 0.19, "low_s": None, "high_s": None}})
+    text = results_text([RESULT, bare], "- here")
+    assert [row[-1] for row in cells(text, "loop")[2:]] == ["yes", "-"]
+    assert "1 of 1 in 90 %" in text
+
+
 def test_a_program_without_its_library_is_named() -> None:
     text = results_text([replace(RESULT, skipped="lightning is missing in python", pairs=[], checked=None)], "- here")
     assert [row[3] for row in cells(text, "loop")][:1] == ["skipped: lightning is missing in python"]
