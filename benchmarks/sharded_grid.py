@@ -6,7 +6,7 @@
 without prefetch, FSDP with two micro-batches. Each cell's compute-only run, its two predictions (from ranks side by side and
 from one rank) and its check follow one another, and the predictions are on disk before the check starts. Every second cell is
 held out, in the order of `cells()`: where a choice is made from these figures, it is made from the others alone, the open ones.
-Of these `large-fsdp-n2-4gbit` and `wide-fsdp-n2-800mbit` have been looked at, mark by mark.
+Of these `large-fsdp-n2-4gbit`, `wide-fsdp-n2-800mbit` and `small-fsdp-n2-800mbit` have been looked at, mark by mark.
 
 What is done already is read, not run again. `--minutes` ends before a cell that would begin later; `--only` takes cells whose
 name holds a word.
