@@ -95,6 +95,6 @@ def _hops(ranks: Sequence[RankInfo], num_nodes: int) -> tuple[Counter[str], Coun
     hosts = [rank.hostname for rank in sorted(ranks, key=lambda rank: rank.rank)]
     if len(set(hosts)) != num_nodes:
         hosts = [f"node {place * num_nodes // len(hosts)}" for place in range(len(hosts))]
-    hops = list(zip(hosts, [*hosts[1:], hosts[0]], strict=True))
+    hops = list(zip(hosts, [*hosts[1:], *hosts[:1]], strict=True))
     inside = Counter(here for here, there in hops if here == there)
     return inside, Counter(here for here, there in hops if here != there)
