@@ -34,11 +34,10 @@ from commprof.commbench.units import format_bytes
 
 SCRIPT = str(Path(sys.executable).parent / "commprof")
 OPS: Final = ("all_reduce", "all_gather", "reduce_scatter")
-SWEEP: Final = ("-b", "1M", "-e", "16M", "-f", "4", "-w", "1", "--place", "in", "-c", "0")
-SIZES: Final = (2**20, 4 * 2**20, 16 * 2**20)
-SAMPLES, CHECK_SAMPLES = "5", "4"
+SWEEP: Final = ("-b", "1M", "-e", "8M", "-f", "2", "-w", "1", "--place", "in", "-c", "0", "--seconds", "6.5")
+SIZES: Final = (2**20, 2 * 2**20, 4 * 2**20, 8 * 2**20)
 TIMEOUT_S: Final = 170.0
-RATE: Final = 300  # Mbit/s
+RATE: Final = 200  # Mbit/s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,7 @@ PARTS: Final = {
     "alike-1": Part(ranks_per_host=1, hosts=(3, 4, 8)),
     "slow-1": Part(ranks_per_host=1, hosts=(3, 4), lines=_SLOW),
     "spine-1": Part(ranks_per_host=1, hosts=(3, 4), spine=2 * RATE),
-    "dealt-2": Part(ranks_per_host=2, hosts=(3, 4), dealt=True),
+    "dealt-2": Part(ranks_per_host=2, hosts=(4,), dealt=True),
 }
 
 
@@ -88,7 +87,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return self.predicted_s / self.measured_s - 1
 
 
-def rank(folder: Path, samples: str, *, dealt: bool) -> None:
+def rank(folder: Path, *, dealt: bool) -> None:
     """Be one rank: time all operations one after the other, with torch loaded once."""
     hosts, per_host = int(os.environ["NUM_HOSTS"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if dealt:
@@ -97,7 +96,7 @@ def rank(folder: Path, samples: str, *, dealt: bool) -> None:
     port = int(os.environ["MASTER_PORT"])
     for number, op in enumerate(OPS):
         os.environ["MASTER_PORT"] = str(port + number)
-        code = commprof(["bench", op, *SWEEP, "-n", samples, "--folder", str(folder / op)])
+        code = commprof(["bench", op, *SWEEP, "--folder", str(folder / op)])
         if code:
             sys.exit(code)
 
@@ -115,9 +114,9 @@ def testbed(part: Part, num_hosts: int) -> Iterator[None]:
         subprocess.run([SCRIPT, "testbed", "down"], check=True, stdout=subprocess.DEVNULL, timeout=TIMEOUT_S)
 
 
-def bench(num_hosts: int, folder: Path, samples: str, *, dealt: bool = False) -> None:
+def bench(num_hosts: int, folder: Path, *, dealt: bool = False) -> None:
     """Bench all operations on the first hosts of the testbed that is up."""
-    words = [sys.executable, "-m", "benchmarks.fabrics", "--rank", str(folder), "--samples", samples]
+    words = [sys.executable, "-m", "benchmarks.fabrics", "--rank", str(folder)]
     words += ["--dealt"] if dealt else []
     environ = {**os.environ, "NUM_HOSTS": str(num_hosts), "MASTER_PORT": "29500"}
     command = [SCRIPT, "testbed", "exec", "--hosts", str(num_hosts), "--", *words]
@@ -150,11 +149,11 @@ def measure(name: str, root: Path) -> None:
     if not (root / part.folder).exists():
         with testbed(Part(ranks_per_host=part.ranks_per_host, hosts=()), 2):
             for hosts in _benched(part):
-                bench(hosts, root / part.folder / f"hosts{hosts}", SAMPLES)
+                bench(hosts, root / part.folder / f"hosts{hosts}")
     write_document(root / name / "predicted.json", predict(name, part, root))
     for hosts in part.hosts:
         with testbed(part, max(hosts, len(part.lines))):
-            bench(hosts, root / name / f"hosts{hosts}", CHECK_SAMPLES, dealt=part.dealt)
+            bench(hosts, root / name / f"hosts{hosts}", dealt=part.dealt)
 
 
 def _benched(part: Part) -> tuple[int, ...]:
@@ -202,11 +201,10 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("runs/fabrics"), metavar="DIR", help="where benches are kept")
     parser.add_argument("--out", type=Path, default=Path("docs/results"), metavar="DIR", help="where the result goes")
     parser.add_argument("--rank", type=Path, metavar="DIR", help=argparse.SUPPRESS)
-    parser.add_argument("--samples", default=CHECK_SAMPLES, help=argparse.SUPPRESS)
     parser.add_argument("--dealt", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.rank is not None:
-        rank(args.rank, args.samples, dealt=args.dealt)
+        rank(args.rank, dealt=args.dealt)
         return
     for name in args.parts or PARTS:
         measure(name, args.root)

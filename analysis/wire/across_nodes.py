@@ -61,7 +61,7 @@ def carry_over_nodes(costs: Sequence[CostModel], world_size: int, nodes: int, fa
             "a node; run commprof bench on two nodes"
         )
     inside = next((cost for cost in costs if _nodes(cost) == 1 and cost.world_size == per_node), None)
-    doubts = [f"held against measured curves from 1 MiB on; below that {_below(inside, per_node)}"]
+    doubts = [f"gloo was held against such figures, from 1 MiB on, NCCL was not; below that {_below(inside, per_node)}"]
     if fabric.spine is None and len(wide) > 1:
         doubts += _check_against_largest(wide, inside, fabric)
         fabric = replace(fabric, spine=_spine(wide, fabric))
