@@ -113,7 +113,7 @@ VERB = Verb(
     summary="hosts in network namespaces of this machine, joined by lines of a known rate (Linux, root)",
     examples=(
         "commprof testbed up --hosts 4 --rate 1gbit",
-        "commprof testbed up --hosts 4 --ranks-per-host 2 --rate 1gbit,1gbit,200mbit,1gbit --inside 10gbit --spine 2gbit",
+        "commprof testbed up --ranks-per-host 2 --inside 10gbit --spine 2gbit",
         "commprof testbed exec -- commprof bench -b 1K -e 16M  # all ranks on every host",
         "commprof testbed exec --host 0 -- ip address show     # a plain command on one",
         "commprof testbed rate 200mbit",

@@ -142,7 +142,7 @@ def test_a_study_finds_its_configurations_beside_itself_and_names_wires_one_way(
     assert (study.models[0].config, study.models[0].name) == (str(tmp_path / "tiny.yaml"), "small")
     assert study.wires == ("1gbit",) and study.is_grid is False
     stage = make_plan(study).wires[0]
-    assert wire_of(stage).rate_bits_per_s == 1e9
+    assert wire_of(stage).lines_bits_per_s == (1e9,)
 
 
 @pytest.fixture
