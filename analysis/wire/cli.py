@@ -30,10 +30,6 @@ def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--world-sizes", nargs="+", type=int, default=[], metavar="N", help="carry the curves over to N ranks as well"
     )
-    parser.add_argument("--nodes", type=int, metavar="K", help="those N ranks are on K nodes (as many a node as benched)")
-    parser.add_argument("--lines", metavar="RATE[,...]", help="the nodes' lines, one rate or one a node, those benched first")
-    parser.add_argument("--spine", metavar="RATE", help="what the switch carries of all nodes at once (as much as the lines)")
-    parser.add_argument("--order", choices=get_args(Order), help="ranks fill node after node, or are dealt out (as benched)")
     parser.add_argument(
         "--beside", nargs="+", default=[], metavar="PRESET", help=f"show published curves beside: {', '.join(preset_names())}"
     )
@@ -42,6 +38,11 @@ def add_fit_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="keep the fit there (the first run's analysis/fit.json)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add = parser.add_argument_group("ranks over several nodes").add_argument
+    add("--nodes", type=int, metavar="K", help="the N ranks are on K nodes (as many a node as benched)")
+    add("--lines", metavar="RATE[,...]", help="the nodes' lines, one rate or one a node, those benched first")
+    add("--spine", metavar="RATE", help="what the switch carries of all nodes at once (as much as the lines)")
+    add("--order", choices=get_args(Order), help="ranks fill node after node, or are dealt out (as benched)")
 
 
 def check_fit(args: argparse.Namespace) -> None:

@@ -25,12 +25,13 @@ def add_testbed_arguments(parser: argparse.ArgumentParser) -> None:
     add("--hosts", type=int, metavar="N", help=f"up: how many to make, 2 to {MAX_HOSTS} (4); exec: use the first N (all)")
     add("--ranks-per-host", type=int, metavar="R", help="up: on each host, sharing its line (1); exec: start fewer (all)")
     add("--rate", default="1gbit", metavar="RATE[,...]", help="up: each host's line, each way; one for all or one each (1gbit)")
+    add("--host", type=int, metavar="K", help="exec: on host K alone, as a plain command and no rank")
+    add("--json", action="store_true", help="status: print one JSON document")
+    add = parser.add_argument_group("the wire beyond its rate").add_argument
     add("--inside", metavar="RATE", help="up: each rank's line to those of its host (they talk through memory)")
     add("--spine", metavar="RATE", help="up, rate: what the switch carries of all hosts together (no limit)")
     add("--delay", default="0", metavar="TIME", help="up, rate: added to each message between hosts, 5ms or 200us (0)")
     add("--loss", default="0%", metavar="SHARE", help="up, rate: of the frames between hosts, 0.1%% (0%%)")
-    add("--host", type=int, metavar="K", help="exec: on host K alone, as a plain command and no rank")
-    add("--json", action="store_true", help="status: print one JSON document")
 
 
 def check_testbed(args: argparse.Namespace) -> None:
@@ -110,11 +111,11 @@ def _listing(fabric: Fabric, hosts: list[Host], *, as_json: bool) -> str:
 
 
 VERB = Verb(
-    summary="hosts in network namespaces of this machine, joined by lines of a known rate (Linux, root)",
+    summary="hosts in network namespaces of this machine, on lines of a known rate (Linux, root)",
     examples=(
         "commprof testbed up --hosts 4 --rate 1gbit",
         "commprof testbed up --ranks-per-host 2 --inside 10gbit --spine 2gbit",
-        "commprof testbed exec -- commprof bench -b 1K -e 16M  # all ranks on every host",
+        "commprof testbed exec -- commprof bench -b 1K -e 16M  # on every host",
         "commprof testbed exec --host 0 -- ip address show     # a plain command on one",
         "commprof testbed rate 200mbit",
         "commprof testbed down",
