@@ -19,8 +19,8 @@ from statistics import median
 import torch
 
 from benchmarks.machine import describe_machine
+from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.records.rundir import read_records, write_text
-from commprof.commbench.records.types import LinkMeasurement
 from commprof.commbench.units import format_bytes, format_rate
 
 SCRIPT = Path(sys.executable).parent / "commprof"

@@ -6,13 +6,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from commprof.commbench.records.contention import ContentionMeasurement
+from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.records.rundir import RecordWriter, create_run, read_records, write_document
 from commprof.commbench.records.training import GradientTimeline, ParameterTiming, StepMeasurement
 from commprof.commbench.records.types import (
     SCHEMA_VERSION,
     CollectiveMeasurement,
-    ContentionMeasurement,
-    LinkMeasurement,
     RankInfo,
     RunInfo,
     RunKind,

@@ -12,9 +12,10 @@ from commprof.analysis.health.results import Verdict
 from commprof.analysis.runs.disturbance import load_surroundings
 from commprof.analysis.runs.load import Run
 from commprof.commbench.machine.facts import GpuInfo, HostInfo, TelemetrySample
+from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.rundir import read_records
-from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement, LinkMeasurement
+from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement
 from commprof.commbench.spread import median_interval
 
 MIN_SAMPLES = 6  # fewer have no 95 % interval of their median (spread.median_interval)

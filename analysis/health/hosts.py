@@ -9,7 +9,8 @@ from statistics import median
 from commprof.analysis.health.evidence import Evidence, some
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.health.slow_hosts import SLOW, PairRate, SlowHalf, SlowHosts, Way, slow_hosts
-from commprof.commbench.records.types import PairMeasurement, RunInfo
+from commprof.commbench.records.links import PairMeasurement
+from commprof.commbench.records.types import RunInfo
 from commprof.commbench.units import format_rate, printable
 
 _NEXT: Mapping[tuple[Way, ...], str] = {

@@ -12,7 +12,7 @@ from commprof.analysis.health.gpu_links import name_of, pcie, peers, plain
 from commprof.analysis.health.interfaces import wire
 from commprof.analysis.health.results import Verdict
 from commprof.commbench.machine.facts import GpuInfo, HostInfo
-from commprof.commbench.records.types import LinkMeasurement
+from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.units import format_rate
 
 _GPU_NAME = re.compile(r"gpu\d+")  # in HostInfo.absent: the card as a whole, not one of its fields

@@ -9,8 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.contention import ContentionMeasurement
+from commprof.commbench.records.links import PairMeasurement
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
-from commprof.commbench.records.types import CollectiveMeasurement, ContentionMeasurement, PairMeasurement, RunInfo
+from commprof.commbench.records.types import CollectiveMeasurement, RunInfo
 from commprof.commbench.units import printable
 
 _STEPS_FILE = re.compile(r"steps\.rank(\d{5,9})\.jsonl")

@@ -13,17 +13,12 @@ from commprof.analysis.runs.agreement import check_gradients, check_pairs, check
 from commprof.analysis.runs.ddp_settings import told_settings
 from commprof.analysis.runs.interval import Interval
 from commprof.commbench.errors import BadInput, UnusableData
+from commprof.commbench.records.contention import ContentionMeasurement
+from commprof.commbench.records.links import LinkMeasurement, PairMeasurement
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, read_records
 from commprof.commbench.records.sharding import UNITS_FILE, ShardingTimeline
 from commprof.commbench.records.training import GradientTimeline, PaceProbe, StepMeasurement, gradients_file, pace_file
-from commprof.commbench.records.types import (
-    CollectiveMeasurement,
-    ContentionMeasurement,
-    LinkMeasurement,
-    PairMeasurement,
-    RunInfo,
-    Workload,
-)
+from commprof.commbench.records.types import CollectiveMeasurement, RunInfo, Workload
 from commprof.commbench.spread import median_interval
 
 T = TypeVar("T")

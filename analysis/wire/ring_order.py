@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from commprof.analysis.wire.cost import fit_line
 from commprof.commbench.errors import BadInput, UnusableData
-from commprof.commbench.records.types import LinkMeasurement, RankInfo
+from commprof.commbench.records.links import LinkMeasurement
+from commprof.commbench.records.types import RankInfo
 
 Floats = NDArray[np.float64]
 Orders = NDArray[np.int64]

@@ -19,8 +19,8 @@ from commprof.commbench.ranks.arguments import (
     swept_sizes,
 )
 from commprof.commbench.ranks.loading import load_torch
+from commprof.commbench.records.contention import ContentionMeasurement
 from commprof.commbench.records.rundir import RecordWriter
-from commprof.commbench.records.types import ContentionMeasurement
 from commprof.commbench.units import format_bytes, format_seconds, printable
 from commprof.commbench.verb import Verb
 

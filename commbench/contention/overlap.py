@@ -24,7 +24,7 @@ import torch.distributed as dist
 from commprof.commbench.contention.backward import Backward, calibrated_backward
 from commprof.commbench.errors import RunFailed
 from commprof.commbench.ranks.runtime import barrier, gather_values
-from commprof.commbench.records.types import ContentionMeasurement
+from commprof.commbench.records.contention import ContentionMeasurement
 from commprof.commbench.timing import Clock, device_clock
 from commprof.commbench.units import format_bytes
 

@@ -22,8 +22,8 @@ from commprof.commbench.ranks.arguments import (
     swept_sizes,
 )
 from commprof.commbench.ranks.loading import load_torch
+from commprof.commbench.records.links import LinkMeasurement, PairMeasurement
 from commprof.commbench.records.rundir import RecordWriter, read_info
-from commprof.commbench.records.types import LinkMeasurement, PairMeasurement
 from commprof.commbench.units import printable
 from commprof.commbench.verb import Verb
 

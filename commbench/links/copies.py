@@ -31,7 +31,7 @@ import torch.distributed as dist
 from commprof.commbench.errors import RunFailed
 from commprof.commbench.machine.nvml import GpuFacts, read_gpus
 from commprof.commbench.ranks.runtime import gather_values, pci_bus_id
-from commprof.commbench.records.types import LinkMeasurement
+from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.timing import Clock, CudaClock
 from commprof.commbench.units import format_bytes
 

@@ -16,7 +16,7 @@ from commprof.commbench.errors import RunFailed
 from commprof.commbench.links.copies import LinkOptions, payload, time_calls
 from commprof.commbench.links.schedule import Matching
 from commprof.commbench.ranks.runtime import gather_values
-from commprof.commbench.records.types import PairMeasurement
+from commprof.commbench.records.links import PairMeasurement
 from commprof.commbench.timing import Clock
 from commprof.commbench.units import format_bytes
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from commprof.commbench.records.types import LinkMeasurement, PairMeasurement, RunInfo
+from commprof.commbench.records.links import LinkMeasurement, PairMeasurement
+from commprof.commbench.records.types import RunInfo
 from commprof.commbench.spread import median_interval, quantile
 from commprof.commbench.units import format_bytes, printable
 

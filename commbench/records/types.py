@@ -1,4 +1,5 @@
-"""Every type that measuring writes to disk; a training's are in training.py, a host's in machine/facts.py.
+"""What a bench writes to disk, and every run's card; a training's types are in training.py, links' and contention's in files
+of their own, a host's in machine/facts.py.
 
 SI base units; the unit is the field's suffix; derived values are properties. Files are JSON: one document (`run.json`,
 `gradients.json`) or one record a line (`*.jsonl`). Readers ignore fields they do not know, so a new field with a default keeps
@@ -290,83 +291,3 @@ class SizeFailure:
     message_bytes: NumBytes
     rank: Rank
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkMeasurement:
-    """One copy or message between two ends at one size. Ends are named "host", "gpu0", "rank3".
-
-    `pinned` and `peer_access` are None where they mean nothing. `connection` is what NVML says lies between two GPUs.
-    """
-
-    kind: Literal["host_to_device", "device_to_host", "device_to_device", "peer_to_peer", "send_recv"]
-    source: str
-    target: str
-    message_bytes: BytesAboveZero
-    samples_s: Samples
-    timer: str
-    pinned: bool | None = None
-    peer_access: bool | None = None
-    connection: str | None = None
-
-    @property
-    def median_s(self) -> float:
-        return median(self.samples_s)
-
-    @property
-    def bandwidth_bytes_per_s(self) -> float:
-        return self.message_bytes / self.median_s
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairMeasurement:
-    """A message one way between ranks on two hosts, at one size, while the other pairs of its `round` sent theirs.
-
-    A sample is the sender's: from its send until the receiver's answer of one byte has come. A pair is measured in several
-    rounds, at different times.
-    """
-
-    round: Count
-    sender: Rank
-    receiver: Rank
-    message_bytes: BytesAboveZero
-    samples_s: Samples
-    timer: str
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a rank that sends to itself."""
-        if self.sender == self.receiver:
-            raise ValueError(f"`sender` and `receiver` are both {self.sender}; a pair is two ranks")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContentionMeasurement:
-    """A backward pass and an all-reduce, each alone and both at once; samples are the slowest rank's, interleaved.
-
-    While both run, each sample covers only time in which the other one was active too. The pass goes through `layers` layers of
-    `matrix_size`; with none it is one product of such matrices, as older releases took.
-    """
-
-    message_bytes: BytesAboveZero
-    world_size: Ranks
-    matrix_size: CountAboveZero
-    threads_per_rank: Cores
-    compute_alone_s: Samples
-    compute_with_comm_s: Samples
-    comm_alone_s: Samples
-    comm_with_compute_s: Samples
-    timer: str
-    layers: Count = 0
-
-    @property
-    def num_flop(self) -> int:
-        """Floating-point operations of a unit's matrix products: two a layer, one of the first, which passes nothing on."""
-        return 2 * self.matrix_size**3 * max(1, 2 * self.layers - 1)
-
-    @property
-    def compute_slowdown(self) -> float:
-        return median(self.compute_with_comm_s) / median(self.compute_alone_s)
-
-    @property
-    def comm_slowdown(self) -> float:
-        return median(self.comm_with_compute_s) / median(self.comm_alone_s)

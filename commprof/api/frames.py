@@ -11,14 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run
+from commprof.commbench.records.contention import ContentionMeasurement
+from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.records.training import BucketTiming, ParameterTiming, StepMeasurement
-from commprof.commbench.records.types import (
-    CollectiveMeasurement,
-    ContentionMeasurement,
-    LinkMeasurement,
-    RunInfo,
-    Workload,
-)
+from commprof.commbench.records.types import CollectiveMeasurement, RunInfo, Workload
 from commprof.commbench.units import printable
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 from pathlib import Path
 
+from commprof.commbench.records.contention import ContentionMeasurement
 from commprof.commbench.records.rundir import read_info, read_records
-from commprof.commbench.records.types import ContentionMeasurement
 from tests.distributed.conftest import Commprof
 
 

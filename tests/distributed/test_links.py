@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.records.rundir import read_info, read_records
-from commprof.commbench.records.types import LinkMeasurement
 from tests.distributed.conftest import Commprof
 
 

@@ -30,6 +30,8 @@ from commprof.commbench.errors import UnusableData
 from commprof.commbench.machine.facts import HostInfo, TelemetrySample
 from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.ranks.launched import expand_hosts, tasks_per_node
+from commprof.commbench.records.contention import ContentionMeasurement
+from commprof.commbench.records.links import LinkMeasurement, PairMeasurement
 from commprof.commbench.records.masking import masked
 from commprof.commbench.records.reading import decode, name_of
 from commprof.commbench.records.rundir import read_records
@@ -41,15 +43,7 @@ from commprof.commbench.records.training import (
     StepMeasurement,
     TrainingSummary,
 )
-from commprof.commbench.records.types import (
-    BurstMeasurement,
-    CollectiveMeasurement,
-    ContentionMeasurement,
-    LinkMeasurement,
-    PairMeasurement,
-    RunInfo,
-    SizeFailure,
-)
+from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement, RunInfo, SizeFailure
 from commprof.commbench.units import parse_bytes, parse_duration, parse_line_rate, printable
 from commprof.study.config import StudyConfig
 from commprof.train.config.load import load_config

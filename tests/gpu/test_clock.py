@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.records.rundir import read_records
-from commprof.commbench.records.types import CollectiveMeasurement, LinkMeasurement
+from commprof.commbench.records.types import CollectiveMeasurement
 from commprof.commbench.timing import device_clock
 from tests.gpu.test_nccl import commprof
 

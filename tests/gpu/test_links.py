@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from commprof.commbench.links.copies import LinkOptions, list_routes, measure_copy, payload
+from commprof.commbench.records.contention import ContentionMeasurement
+from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.records.rundir import read_records
-from commprof.commbench.records.types import ContentionMeasurement, LinkMeasurement
 
 SCRIPT = Path(sys.executable).parent / "commprof"
 GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -8,7 +8,7 @@ from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.runs.load import Run
 from commprof.commbench.links.table import SlowestLink, describe_slowest, slowest_link
-from commprof.commbench.records.types import LinkMeasurement
+from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.spread import quantile
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 

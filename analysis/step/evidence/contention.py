@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from commprof.analysis.runs.load import Run
 from commprof.analysis.step.ddp import Contention, ContentionForm
 from commprof.commbench.errors import UnusableData
-from commprof.commbench.records.types import ContentionMeasurement
+from commprof.commbench.records.contention import ContentionMeasurement
 
 Floats = NDArray[np.float64]
 

@@ -19,6 +19,8 @@ MODULES = [
     import_module(f"commprof.{name}")
     for name in (
         "commbench.records.types",
+        "commbench.records.links",
+        "commbench.records.contention",
         "commbench.records.sharding",
         "commbench.records.training",
         "commbench.machine.facts",

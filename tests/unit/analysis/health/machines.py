@@ -16,7 +16,8 @@ from commprof.commbench.machine.facts import (
     PcieLink,
     TelemetrySample,
 )
-from commprof.commbench.records.types import LinkMeasurement, SoftwareInfo
+from commprof.commbench.records.links import LinkMeasurement
+from commprof.commbench.records.types import SoftwareInfo
 from tests.factory import collective, run_info
 
 GIB = 2**30

@@ -12,8 +12,8 @@ from commprof.analysis.health.results import Verdict
 from commprof.analysis.health.slow_hosts import PairRate
 from commprof.analysis.runs.load import load_run
 from commprof.analysis.runs.uses import uses_of
+from commprof.commbench.records.links import PairMeasurement
 from commprof.commbench.records.rundir import RecordWriter, create_run
-from commprof.commbench.records.types import PairMeasurement
 from tests.factory import MIB, run_info
 from tests.slow_pairs import made_pairs
 

@@ -3,7 +3,7 @@
 import pytest
 
 from commprof.analysis.health.machine import machine_health
-from commprof.commbench.records.types import LinkMeasurement
+from commprof.commbench.records.links import LinkMeasurement
 from tests.unit.analysis.health.machines import GIB, card, evidence, gpu, host, judged, telemetry
 
 TWO_CARDS = host(

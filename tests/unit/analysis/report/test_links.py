@@ -15,8 +15,8 @@ from commprof.analysis.report.page.html import Noted
 from commprof.analysis.report.sections.contention import contention_section
 from commprof.analysis.report.sections.links import link_section
 from commprof.analysis.runs.load import load_run
+from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.records.rundir import RecordWriter, create_run
-from commprof.commbench.records.types import LinkMeasurement
 from tests.factory import message, run_info, write_contention_run
 from tests.report_runs import report
 

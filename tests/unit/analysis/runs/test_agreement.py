@@ -11,8 +11,8 @@ import pytest
 
 from commprof.analysis.runs.load import load_run
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.links import PairMeasurement
 from commprof.commbench.records.rundir import RUN_FILE, create_run, read_info, write_document, write_text
-from commprof.commbench.records.types import PairMeasurement
 from tests.factory import collective, run_info, step, timeline, write_contention_run, write_measurements, write_training_run
 
 GRADIENTS = timeline([("w", 8, 0.01)], 0.06)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from commprof.analysis.wire.ring_order import Pairs, best_ring, measured_pairs, pairs_of, ring_s
 from commprof.commbench.errors import BadInput, UnusableData
-from commprof.commbench.records.types import LinkMeasurement, RankInfo
+from commprof.commbench.records.links import LinkMeasurement
+from commprof.commbench.records.types import RankInfo
 from tests.factory import MIB
 
 GB = 1e9

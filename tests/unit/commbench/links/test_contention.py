@@ -5,7 +5,7 @@ from commprof.commbench.contention.backward import width_for
 from commprof.commbench.contention.cli import row
 from commprof.commbench.contention.overlap import inside, mean_s
 from commprof.commbench.machine import hardware
-from commprof.commbench.records.types import ContentionMeasurement
+from commprof.commbench.records.contention import ContentionMeasurement
 from tests.factory import MIB
 
 

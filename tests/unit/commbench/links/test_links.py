@@ -8,7 +8,7 @@ from commprof.commbench.links import copies as links
 from commprof.commbench.links.copies import connection
 from commprof.commbench.links.table import between_hosts, copy_row, describe_slowest, header, matrices, slowest_link
 from commprof.commbench.machine.nvml import read_gpus
-from commprof.commbench.records.types import LinkMeasurement, PairMeasurement
+from commprof.commbench.records.links import LinkMeasurement, PairMeasurement
 from tests.factory import message, run_info
 from tests.fake_nvml import A100_LINK, Card, FakeNvml
 

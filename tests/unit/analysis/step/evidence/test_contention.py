@@ -8,7 +8,7 @@ import pytest
 
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.evidence.contention import fit_contention
-from commprof.commbench.records.types import ContentionMeasurement
+from commprof.commbench.records.contention import ContentionMeasurement
 from tests.factory import MIB, contended, write_contentions
 from tests.unit.analysis.step.test_predict import by_model, predict_runs, study
 
