@@ -114,7 +114,7 @@ VERB = Verb(
     examples=(
         "commprof testbed up --hosts 4 --rate 1gbit",
         "commprof testbed up --ranks-per-host 2 --inside 10gbit --spine 2gbit",
-        "commprof testbed exec -- commprof bench -b 1K -e 16M  # all ranks on every host",
+        "commprof testbed exec -- commprof bench -b 1K -e 16M  # on every host",
         "commprof testbed exec --host 0 -- ip address show     # a plain command on one",
         "commprof testbed rate 200mbit",
         "commprof testbed down",
