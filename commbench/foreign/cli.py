@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.errors import BadInput, CommprofError, RunFailed
 from commprof.commbench.foreign.asked import NOTES_VARIABLE, VARIABLE, Asked, encode
 from commprof.commbench.foreign.assembled import CARDS_FOLDER, assemble
 from commprof.commbench.records.rundir import new_run_path, read_records
@@ -85,7 +85,13 @@ def record_verb(args: argparse.Namespace) -> int:
         code = run_watched(args.command, asked)
         told = list(_notes(Path(notes)))
     failure = None if code == 0 else f"the command ended with exit code {code}"
-    info = assemble(folder, failure)
+    try:
+        info = assemble(folder, failure)
+    except CommprofError as error:
+        if failure is None:
+            raise
+        sys.stderr.write(f"commprof: {error}; {failure}\n")
+        return code  # how the command itself ended is what its caller asks
     if info is None:
         _remove_empty(folder, existed)
         reason = _why_nothing(told, first_step)
