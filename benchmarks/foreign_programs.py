@@ -46,16 +46,16 @@ FRAMEWORKS: Final = os.environ.get("FRAMEWORKS_PYTHON", sys.executable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A script, its arguments for 30 to 40 steps, the library it needs, and what `record` cannot see of it."""
+    """A script, its arguments for 30 to 40 steps, the package it needs, and what `record` cannot see of it."""
 
     name: str
     words: tuple[str, ...]
-    library: str = "torch"
+    package: str = "torch"
     told: tuple[str, ...] = ()
 
     @property
     def python(self) -> str:
-        return sys.executable if self.library == "torch" else FRAMEWORKS
+        return sys.executable if self.package == "torch" else FRAMEWORKS
 
     @property
     def script(self) -> Path:
@@ -63,9 +63,9 @@ class Program:
 
 
 PROGRAMS: Final = (
-    Program(name="hf_trainer", words=("--max-steps", "31"), library="transformers"),
-    Program(name="accelerate_classifier", words=("--num_steps", "31"), library="accelerate"),
-    Program(name="lightning_autoencoder", words=("--max-steps", "31"), library="lightning"),
+    Program(name="hf_trainer", words=("--max-steps", "31"), package="transformers"),
+    Program(name="accelerate_classifier", words=("--num_steps", "31"), package="accelerate"),
+    Program(name="lightning_autoencoder", words=("--max-steps", "31"), package="lightning"),
     Program(name="nanogpt", words=("31",)),
     Program(name="imagenet", words=("--epochs", "2", "--images", "128")),
     Program(name="word_lstm", words=("--epochs", "1"), told=("--samples-per-rank", "12")),
@@ -77,7 +77,9 @@ PROGRAMS: Final = (
 @cache
 def is_missing(program: Program) -> bool:
     look = "import importlib.util, sys; sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))"
-    done = subprocess.run([program.python, "-c", look, program.library, "msgspec"], check=False, capture_output=True)
+    done = subprocess.run(
+        [program.python, "-c", look, program.package, "msgspec"], check=False, capture_output=True, timeout=TIMEOUT_S
+    )
     return done.returncode != 0
 
 
@@ -204,7 +206,7 @@ def result_of(program: Program, runs: Path) -> ProgramResult:
     pairs = [_read(folder / f"pair-{number}.json") for number in range(PAIRS)]
     return ProgramResult(
         name=program.name,
-        skipped=f"{program.library} is missing in {Path(program.python).name}" if is_missing(program) else "",
+        skipped=f"{program.package} is missing in {Path(program.python).name}" if is_missing(program) else "",
         num_changed_lines=num_changed_lines(program),
         pairs=[pair for pair in pairs if pair is not None],
         checked=_read(folder / "checked.json"),
