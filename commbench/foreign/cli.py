@@ -25,7 +25,7 @@ from commprof.commbench.units import parse_bytes, printable
 from commprof.commbench.verb import Verb
 
 _STARTUP = Path(__file__).parent / "startup"
-_NOT_FOUND, _NOT_RUNNABLE, _SIGNALLED = 127, 126, 128  # a shell's exit codes
+_SIGNALLED = 128  # what a shell adds to the signal that ended a command
 
 
 def add_record_arguments(parser: argparse.ArgumentParser) -> None:

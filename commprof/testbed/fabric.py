@@ -33,10 +33,6 @@ class Fabric:
         """Whether each rank has a namespace, and a line to the others of its host."""
         return self.wire.inside_bits_per_s is not None
 
-    @property
-    def lines_differ(self) -> bool:
-        return len(set(self.wire.lines_bits_per_s)) > 1
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
