@@ -148,7 +148,7 @@ def _explicit(program: Program, path: Path) -> Path:
     path.mkdir(parents=True)
     shutil.copy(program.script, path)
     outside = {**os.environ, "GIT_CEILING_DIRECTORIES": str(path.parent)}  # else git looks for the file where our own lie
-    patch = ["git", "apply", program.script.with_suffix(".patch")]
+    patch = ["git", "apply", str(program.script.with_suffix(".patch"))]
     subprocess.run(patch, cwd=path, env=outside, check=True, timeout=TIMEOUT_S)
     _run_in(path, [program.python, program.script.name, *program.words])
     (run,) = (path / "runs").iterdir()
