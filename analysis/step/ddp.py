@@ -5,9 +5,10 @@ gradients become ready (from the second iteration on); a bucket closes when its 
 sizes; buckets launch strictly in order; backward ends when the last one has landed. NCCL sends one bucket at a time, gloo has
 two worker threads that share the wire.
 
-While computation and communication overlap, both may run slower; or a bucket waits for a core before it is sent, at most until
-there is nothing left to compute. On hosts without GPUs they share cores: with n ranks of t threads on C cores, each transfer
-keeping u cores busy, everything proceeds at C / n(t+u) of full speed if that is below 1.
+While computation and communication overlap, both may run slower; or a bucket waits for a core before it is on the wire, at
+most until there is nothing left to compute, and computation alone is slower, while it waits and is sent. On hosts without GPUs
+they share cores: with n ranks of t threads on C cores, each transfer keeping u cores busy, everything proceeds at C / n(t+u)
+of full speed if that is below 1.
 """
 
 from collections.abc import Sequence
@@ -148,7 +149,7 @@ class _Play:
     def advance(self) -> None:
         """Go on to the next event: a launch, the end of computing, that of a wait, or a landing."""
         active = self.under_way.sum(axis=1)
-        compute_rate = np.where(active > 0, self.contention.compute_rate, 1.0)
+        compute_rate = np.where(np.isfinite(self.remaining_s).any(axis=1), self.contention.compute_rate, 1.0)
         comm_rate = np.where(self.computing, self.contention.comm_rate, 1.0) / np.maximum(1, active)
         milestone_s = self.milestone_s[self.lanes, self.launched]
         until_compute_s = np.where(self.computing, (milestone_s - self.computed_s) / compute_rate, np.inf)

@@ -201,8 +201,7 @@ def _contended(
     threads, contended = beside.info.threads_per_rank, select(runs, kind="contention")
     measured = usable_contention([run for run in contended if run.world_size == known.world_size], threads)
     if measured:
-        bucket_bytes = known.sent_share * float(np.median([bucket.num_bytes for bucket in known.buckets]))
-        found = fit_contention(measured, bucket_bytes, rng, DRAWS)
+        found = fit_contention(measured, rng, DRAWS)
         return replace(known, contention=found.contention, contention_form=found.form, contention_bytes=found.message_bytes)
     known = replace(known, contention_at=tuple(sorted({run.world_size for run in contended})))
     if not ranks_on_cores:

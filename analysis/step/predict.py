@@ -217,15 +217,16 @@ def _doubtful_sizes(inputs: StepInputs) -> Iterator[str]:
 
 def _assumptions_of_contention(inputs: StepInputs) -> Iterator[str]:
     own, sizes = inputs.contention.first, [format_bytes(size) for size in inputs.contention_bytes]
+    span = " to ".join(dict.fromkeys([*sizes[:1], *sizes[-1:]]))
     if inputs.contention_form == "wait":
         yield (
             f"a bucket sent while there is something to compute waits {format_seconds(float(own.wait_s))} whatever its size, "
-            f"and computation is not slowed, as measured with messages of {sizes[0]} to {sizes[-1]}"
+            f"and computation runs at {own.compute_rate:.0%} until it has landed, as measured with messages of {span}"
         )
     elif inputs.contention_form == "rates":
         yield (
             f"while both are active, computation runs at {own.compute_rate:.0%} and communication at {own.comm_rate:.0%} "
-            f"of its speed alone, as measured with messages of {sizes[0]}"
+            f"of its speed alone, as measured with messages of {span}"
         )
     elif own != NO_CONTENTION:
         yield f"computation runs at {own.compute_rate:.0%} while gloo's threads need cores"

@@ -4,8 +4,9 @@
 
 Each round measures backward passes alone, the all-reduce alone, and both. While both run, passes follow one another without a
 pause until the all-reduce is done: the all-reduce lies wholly inside passes, and only passes that began and ended inside the
-all-reduce count. A sample is the mean over a round's units on the slowest rank, every rank doing the same at once. Alone they
-go on for about as long as the all-reduce, so that ranks which share cores share them in both.
+all-reduce count. A sample is the mean over a round's passes on all ranks, which do the same at once and may share cores, what
+one gains being another's loss; and the all-reduce on the rank where it ends last. Alone passes go on for about as long as the
+all-reduce, so that ranks which share cores share them in both.
 
 On hosts the pass runs on the main thread and gloo's own threads carry the all-reduce; both need cores. On GPUs the pass has the
 current stream and NCCL its own; they share multiprocessors and memory. A short NCCL all-reduce is repeated, back to back, until
@@ -16,6 +17,7 @@ the all-reduce, the chain has pauses with and without passes, and its slowdown i
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Protocol
 
 import torch
@@ -150,7 +152,7 @@ def measure_contention(options: ContentionOptions, device: torch.device) -> Iter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One sample of everything, slowest rank. None: a rank had no whole pass inside its all-reduce."""
+    """One sample of everything. None: a rank had no whole pass inside its all-reduce."""
 
     compute_alone_s: float
     compute_with_comm_s: float | None
@@ -184,8 +186,8 @@ def _round(transfer: Transfer, backward: Callable[[], None], num_alone: int, dev
     rows = gather_values([mean_s(alone), mean_s(within), comm_s / transfer.chain, both_s / transfer.chain], device)
     columns = list(zip(*rows, strict=True))
     return Round(
-        compute_alone_s=max(columns[0]),
-        compute_with_comm_s=max(columns[1]) if all(columns[1]) else None,
+        compute_alone_s=fmean(columns[0]),
+        compute_with_comm_s=fmean(columns[1]) if all(columns[1]) else None,
         comm_alone_s=max(columns[2]),
         comm_with_compute_s=max(columns[3]),
     )

@@ -22,6 +22,7 @@ from commprof.commbench.foreign.assembled import CARDS_FOLDER, RankCard
 from commprof.commbench.machine import hardware
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.session import rank_info, run_card, sampled
+from commprof.commbench.recorder.bucket_tap import told_by
 from commprof.commbench.recorder.ddp_settings import assumed_settings, ddp_settings, element_bytes
 from commprof.commbench.recorder.exchange import Exchange
 from commprof.commbench.recorder.parallelism import training_kind
@@ -66,7 +67,7 @@ class RankRun:
             samples_per_rank=self._asked.samples_per_rank or recorder.typical_samples or 1,
             accumulation=recorder.accumulation,
             kind="in_turn" if in_turn else kind,
-            sent_share=None if tap is None else tap.sent_share,
+            **told_by(tap),
         )
         words = (*recorder.unseen(), *([unseen] if unseen else []), *self._sent_all_the_same())
         card = replace(card, info=replace(card.info, workload=workload, unseen=words))

@@ -22,6 +22,7 @@ from torch.profiler import record_function
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.recorder.sent_bytes import SentBytes
+from commprof.commbench.recorder.stand_in import StandIn
 
 _METERED_EVERY, _METERED_FIRST = 64, 3  # of the backward passes: PowerSGD, for one, begins late
 
@@ -40,7 +41,7 @@ class BucketTap:
     """Attached to one DDP model at a time, between the reducer and the user's hook; `listener` may come and go.
 
     With `alone` the model's gradients stay on their rank: its reducer works in a group of this rank only, so that all is
-    done but the sending, and its buffers are not sent either.
+    done but the sending, and its buffers are not sent either. On the host something stands in for the exchange.
     """
 
     def __init__(self, model: DistributedDataParallel, listener: BucketListener | None, *, alone: bool = False) -> None:
@@ -48,6 +49,7 @@ class BucketTap:
         self.listener = listener
         self._alone = alone
         self._group: dist.ProcessGroup | None = None
+        self._stand_in: StandIn | None = None
         self._hook: Hook = average_over_ranks
         self._state: Any = None
         self._rounds = 0
@@ -58,6 +60,11 @@ class BucketTap:
         """Bytes that the user's hook handed to collectives per byte of bucket, as last seen; None where it was not seen."""
         sent, whole = (sum(counts) for counts in zip(*self._sent_share.values(), strict=True)) if self._sent_share else (0, 0)
         return sent / whole if sent else None
+
+    @property
+    def waited_s(self) -> float | None:
+        """What ranks wait in each pass in the exchange's stead; None where nothing stands in for it."""
+        return None if self._stand_in is None else self._stand_in.wait_s
 
     @property
     def hook(self) -> Hook:
@@ -78,6 +85,8 @@ class BucketTap:
             ((self._hook, self._state),) = earlier
         if self._alone:
             self._group = model.process_group
+            if self._group.size() > 1 and model.device.type == "cpu":
+                self._stand_in = StandIn(self._group)
             model.process_group = dist.new_group([dist.get_rank()], use_local_synchronization=True)
         if earlier or self._alone:
             _renew_reducer(model)
@@ -136,6 +145,8 @@ class BucketTap:
         return self._told(index, future)
 
     def _sent(self, group: dist.ProcessGroup, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+        if self._stand_in is not None and not self._model._join_config.enable:  # ranks that join do not come in step
+            return self._stood_in(self._stand_in, bucket)
         if self._hook is average_over_ranks:
             return average_over_ranks(group, bucket)
         if self._alone:
@@ -148,6 +159,23 @@ class BucketTap:
         self._sent_share[bucket.index()] = (sent.num_bytes, bucket.buffer().nbytes)
         return future
 
+    def _stood_in(self, stand_in: StandIn, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+        averages = self._hook is average_over_ranks
+        if bucket.index() == 0:
+            stand_in.begins_pass()
+        if not stand_in.exchanges:
+            buffer = bucket.buffer().mul_(1.0) if averages else bucket.buffer()
+            return stand_in.meet(buffer) if bucket.is_last() else _unsent(bucket)
+        if bucket.is_last():
+            stand_in.launches_last()
+        sent = average_over_ranks(stand_in.group, bucket) if averages else self._hook(self._state, bucket)
+
+        def landed(reduced: torch.futures.Future[Any]) -> Any:  # noqa: ANN401  what the user's hook gave
+            stand_in.lands()
+            return reduced.value()
+
+        return sent.then(landed)
+
     def _told(self, index: int, future: torch.futures.Future[Tensor]) -> torch.futures.Future[Tensor]:
         """Tell the listener when a bucket has landed."""
 
@@ -158,6 +186,13 @@ class BucketTap:
             return value if isinstance(value, Tensor) else value[0]  # a hook may return what an all-reduce gave it
 
         return future.then(landed)
+
+
+def told_by(tap: BucketTap | None) -> dict[str, Any]:
+    """Return what of a Workload only a run's own exchanges tell."""
+    if tap is None:
+        return {"sent_share": None}
+    return {"sent_share": tap.sent_share, "waited_s": tap.waited_s, "starts_together": tap.waited_s is not None}
 
 
 def average_over_ranks(group: dist.ProcessGroup, bucket: GradBucket) -> torch.futures.Future[Tensor]:

@@ -30,11 +30,13 @@ from commprof.commbench.machine import hardware
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.runtime import gather_text
 from commprof.commbench.ranks.session import make_run, marked, sampled
+from commprof.commbench.recorder.bucket_tap import told_by
 from commprof.commbench.recorder.ddp_settings import assumed_settings, ddp_settings, element_bytes
 from commprof.commbench.recorder.exchange import Exchange
 from commprof.commbench.recorder.gradients import bare, uncompiled
 from commprof.commbench.recorder.own_work import OwnWork, say
 from commprof.commbench.recorder.parallelism import training_kind, wrapper_of
+from commprof.commbench.recorder.stand_in import EXCHANGED_PASSES
 from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import RUN_FILE, new_run_path, read_info, write_document
 from commprof.commbench.records.types import Workload
@@ -111,7 +113,7 @@ class OwnLoop(StepRecorder):
             rank=self._context.rank,
             clock=clock,
             samples_per_rank=workload.samples_per_rank,
-            warmup_steps=warmup_steps,
+            warmup_steps=max(warmup_steps, 0 if workload.synchronised else EXCHANGED_PASSES + 1),
             own_work=OwnWork(self._let_go),
             compute_only=not workload.synchronised and dist.is_initialized(),
             accumulation=workload.accumulation,
@@ -172,7 +174,7 @@ class OwnLoop(StepRecorder):
             **asdict(ddp_settings(self._model)) if kind == "ddp" else {},
             accumulation=self.accumulation,
             kind=kind,
-            sent_share=None if self.gradients.tap is None else self.gradients.tap.sent_share,
+            **told_by(self.gradients.tap),
         )
         unseen = self.unseen()
         write_document(self._folder / RUN_FILE, replace(info, workload=measured, unseen=unseen))

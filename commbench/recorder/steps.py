@@ -32,10 +32,11 @@ from commprof.commbench.recorder.own_work import OwnWork, say
 from commprof.commbench.recorder.pace_probe import PaceRecorder
 from commprof.commbench.recorder.phases import PHASES, Phase, PhaseMarks
 from commprof.commbench.recorder.queued import QueuedStep, on_its_way
+from commprof.commbench.recorder.stand_in import ComputingClock
 from commprof.commbench.recorder.units import UnitRecorder
 from commprof.commbench.records.rundir import RecordWriter, write_document
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement, gradients_file
-from commprof.commbench.timing import Clock
+from commprof.commbench.timing import Clock, MonotonicClock
 
 _STRAY = (
     'gradients came outside of a backward phase, so nothing tells when each was ready; put recorder.begin("backward") before '
@@ -70,7 +71,7 @@ class StepRecorder:
     ) -> None:
         self._folder = folder
         self._rank = rank
-        self._clock = clock
+        self._clock = clock = ComputingClock() if compute_only and isinstance(clock, MonotonicClock) else clock
         self._samples_per_rank = samples_per_rank
         self._accumulation = accumulation
         self._warmup_end = first_step + warmup_steps

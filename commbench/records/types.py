@@ -72,7 +72,8 @@ class Workload:
 
     Weak scaling keeps `samples_per_rank` over world sizes, strong scaling its product with the world size. A bucket closes
     when its size reaches its cap; the first bucket has a cap of its own. `synchronised` is False for a compute-only run
-    (each rank in a group of its own, with `starts_together` where they waited for each other before each step);
+    (each rank in a group of its own, with `starts_together` where they waited for each other in each step, and `waited_s` in
+    the exchange's stead, which is in no step's time);
     `synchronisation` also tells a delayed one, whose buckets are sent after backward.
     `samples_per_rank` are those of one optimizer step, taken in `accumulation` micro-batches of one size. Gradients are
     float32 in every precision; `communication_hook` says in what form they are sent. `buffer_bytes` of buffers, such as
@@ -99,6 +100,7 @@ class Workload:
     static_graph: bool = False
     find_unused_parameters: bool = False
     starts_together: bool = False
+    waited_s: Span | None = None
     buffer_bytes: NumBytes = 0
     dataset: str | None = None
     kind: TrainingKind | None = None

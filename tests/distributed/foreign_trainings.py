@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 
 from commprof.commbench.ranks.stopping import end_process
 from commprof.commbench.recorder.own_loop import record_steps
+from commprof.commbench.recorder.stand_in import EXCHANGED_PASSES
 
 STEPS = 4
 Wrap = Callable[[nn.Module], nn.Module]
@@ -108,6 +109,10 @@ def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.1)
 
 
+def num_steps(name: str) -> int:
+    return STEPS + (EXCHANGED_PASSES if name.startswith("compute_only") else 0)
+
+
 def train(name: str, folder: Path) -> None:
     bare = network()
     model = KINDS[name](bare)
@@ -116,7 +121,7 @@ def train(name: str, folder: Path) -> None:
     quiet = name.startswith("compute_only")
     torch.manual_seed(1 + dist.get_rank())
     with record_steps(given, samples_per_rank=2, warmup_steps=1, folder=folder, compute_only=quiet) as recorder:
-        for batch in recorder.steps(torch.ones(2, 8) * (1 + dist.get_rank()) for _ in range(STEPS)):
+        for batch in recorder.steps(torch.ones(2, 8) * (1 + dist.get_rank()) for _ in range(num_steps(name))):
             loss = model(batch).square().mean()
             recorder.begin("backward")
             if name == "python_reducer":
@@ -128,7 +133,7 @@ def train(name: str, folder: Path) -> None:
             if name == "hand_made":
                 for parameter in model.parameters():
                     dist.all_reduce(parameter.grad)
-            if quiet:
+            if quiet and recorder.num_steps >= EXCHANGED_PASSES:
                 _assert_apart(model)
             optimizer.step()
             optimizer.zero_grad()

@@ -27,7 +27,7 @@ from commprof.commbench.records.training import GradientTimeline, StepMeasuremen
 from commprof.commbench.records.types import Workload
 from commprof.commbench.timing import FakeClock
 from tests.distributed.conftest import run_in
-from tests.distributed.foreign_trainings import KINDS, STEPS
+from tests.distributed.foreign_trainings import KINDS, num_steps
 from tests.forked import Zygote
 
 
@@ -69,7 +69,7 @@ def test_the_kind_of_a_training_is_found(trainings: Path, name: str) -> None:
     kind = name if name in ("hand_made", "none") else kind
     work = workload(trainings, name)
     assert work.kind == kind
-    assert len(recorded(trainings / name.replace(" ", "-"))) == STEPS
+    assert len(recorded(trainings / name.replace(" ", "-"))) == num_steps(name)
     assert work.synchronised == (not name.startswith("compute_only"))
 
 
@@ -111,9 +111,14 @@ def test_buckets_are_seen_though_only_the_inner_model_was_given(trainings: Path)
     assert [bucket.num_bytes for bucket in timeline.buckets] == [848]
 
 
-def test_a_compute_only_run_has_buckets_and_sends_none(trainings: Path) -> None:
+def test_a_compute_only_run_has_buckets_and_waits_in_the_exchanges_stead(trainings: Path) -> None:
+    """Its ranks exchange in four passes that do not count; after them they begin together, and their waits are in no step."""
     for name in ("compute_only", "compute_only-hook"):
-        assert not any(step.synchronised for step in recorded(trainings / name))
+        steps = recorded(trainings / name)
+        assert not any(step.synchronised for step in steps)
+        assert [step.counts for step in steps] == [False] * 5 + [True] * (len(steps) - 5)
+        work = workload(trainings, name)
+        assert work.starts_together and work.waited_s is not None and work.waited_s > 0
         assert read_document(trainings / name / "gradients.json", GradientTimeline).buckets
 
 

@@ -132,7 +132,7 @@ function simulate(readyS, computeEndS, transferS, copyS, { workers, compute_rate
     }
     if (!computing && busy.length === 0) break;
     const onWire = busy.filter((one) => one.waitS === 0);
-    const ownRate = onWire.length ? computeRate : 1;
+    const ownRate = busy.length ? computeRate : 1;
     const wireRate = (computing ? commRate : 1) / Math.max(1, onWire.length);
     const milestone = launched < launchS.length ? launchS[launched] : computeEndS;
     const untilCompute = computing ? (milestone - computed) / ownRate : Infinity;

@@ -1,22 +1,24 @@
-"""What do computation and communication cost each other? Of two forms the one that the measured sizes bear out.
+"""What do computation and communication cost each other? The slow-down of computation, and of two forms for communication one.
 
-    rates    computation takes k, communication c times as long while both are active
-    wait     a bucket sent while there is something to compute waits w seconds, whatever its size; computation is not slowed
+    computation takes k times as long while a bucket is sent off and has not landed
+    rates    communication takes c times as long while there is something to compute
+    wait     a bucket sent while there is something to compute waits w seconds before it is on the wire, whatever its size
 
-With A_i and T_i the median times of an all-reduce of size i alone and beside computation, and q_i the same ratio of
-computation, each form has parameters that serve all sizes and runs; w minimises
+With A_i and T_i the median times of an all-reduce of size i alone and beside computation, and q_i the ratio of computation's,
+one k, and one c or w serve all sizes and runs: k and c are the weighted means of q_i and T_i/A_i in logarithms, 1 at least,
+and w minimises
 
-    chi^2 = sum of (ln T_i/(A_i + w))^2 / s_i^2 + (ln q_i)^2 / u_i^2
+    chi^2 = sum of (ln T_i/(A_i + w))^2 / s_i^2
 
-s_i and u_i being the bootstrapped standard errors of the logarithms and at least 5 %, what neighbouring sizes differ by anyhow.
-The form with the smaller BIC = chi^2 + parameters ln(observations) is taken (Schwarz 1978). One size cannot tell them apart:
-rates then. Draws of a parameter come of observations with these errors, spread by sqrt(chi^2 / degrees of freedom) where that
-is above 1 (Birge 1932), so that sizes or runs which disagree widen an interval.
+s_i being the bootstrapped standard error of the logarithm and at least 5 %, what neighbouring sizes differ by anyhow. The form
+with the smaller chi^2 is taken; one size cannot tell them apart: rates then. Draws of a parameter come of observations with
+these errors, spread by sqrt(chi^2 / degrees of freedom) where that is above 1 (Birge 1932), so that sizes or runs which
+disagree widen an interval.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import sqrt
 from typing import Final
 
 import numpy as np
@@ -56,28 +58,20 @@ def usable_contention(runs: Sequence[Run], threads_per_rank: int) -> list[Conten
     return alike
 
 
-def fit_contention(
-    measured: Sequence[ContentionMeasurement], bucket_bytes: float, rng: np.random.Generator, count: int
-) -> MeasuredContention:
-    """Return the form that the measurements bear out. Rates are those of the message nearest `bucket_bytes`."""
+def fit_contention(measured: Sequence[ContentionMeasurement], rng: np.random.Generator, count: int) -> MeasuredContention:
+    """Return the contention that serves all measurements best, in the form that they bear out."""
     seen = _Observed(measured, rng, count)
-    wait_s, sizes = _wait_s(seen), tuple(sorted({m.message_bytes for m in measured}))
+    sizes, freedom = tuple(sorted({m.message_bytes for m in measured})), len(measured) - 1
+    compute_rate, _ = _rate(seen.log_compute, seen.compute_error)
+    comm_rate, misfit = _rate(seen.log_comm, seen.comm_error)
+    wait_s = _wait_s(seen)
     waiting = _misfit(np.log(seen.together_s[0] / (seen.alone_s[0] + wait_s[0])), seen.comm_error)
-    slowed = [_misfit(ratios[0] - _mean(ratios[0], error), error) for ratios, error in seen.slowdowns]
-    unslowed, penalty = _misfit(seen.log_compute[0], seen.compute_error), log(2 * len(measured))
-    if len(sizes) > 1 and unslowed + waiting + penalty < sum(slowed) + 2 * penalty:
-        drawn_s = _spread(wait_s, waiting, len(measured) - 1)
-        contention = Contention(compute_rate=1.0, comm_rate=1.0, wait_s=np.maximum(0.0, drawn_s))
-        return MeasuredContention(contention=contention, form="wait", message_bytes=sizes)
-    nearest = min(sizes, key=lambda size: abs(log(size / bucket_bytes)))
-    places = [i for i, m in enumerate(measured) if m.message_bytes == nearest]
-    compute_rate, comm_rate = (
-        # Below 1 is noise: nothing runs faster for company.
-        np.exp(-np.maximum(0.0, _spread(ratios[:, places].mean(axis=1), misfit, len(measured) - 1)))
-        for (ratios, _), misfit in zip(seen.slowdowns, slowed, strict=True)
-    )
-    contention = Contention(compute_rate=compute_rate, comm_rate=comm_rate)
-    return MeasuredContention(contention=contention, form="rates", message_bytes=(nearest,))
+    if len(sizes) == 1 or misfit <= waiting:
+        contention = Contention(compute_rate=compute_rate, comm_rate=comm_rate)
+        return MeasuredContention(contention=contention, form="rates", message_bytes=sizes)
+    drawn_s = np.maximum(0.0, _spread(wait_s, waiting, freedom))
+    contention = Contention(compute_rate=compute_rate, comm_rate=1.0, wait_s=drawn_s)
+    return MeasuredContention(contention=contention, form="wait", message_bytes=sizes)
 
 
 class _Observed:
@@ -91,11 +85,6 @@ class _Observed:
         self.log_compute, self.compute_error = _widened(np.log(with_comm_s / compute_s), rng)
         self.log_comm, self.comm_error = _widened(np.log(together_s / self.alone_s), rng)
         self.together_s = self.alone_s * np.exp(self.log_comm)
-
-    @property
-    def slowdowns(self) -> tuple[tuple[Floats, Floats], ...]:
-        """The logarithms of computation's and communication's, and their errors."""
-        return (self.log_compute, self.compute_error), (self.log_comm, self.comm_error)
 
 
 def _widened(ratios: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -133,9 +122,11 @@ def _misfit(off: Floats, error: Floats) -> float:
     return float(((off / error) ** 2).sum())
 
 
-def _mean(values: Floats, error: Floats) -> float:
-    """Return the logarithm of the slow-down that serves all sizes best, 0 at least."""
-    return max(0.0, float((values / error**2).sum() / (1 / error**2).sum()))
+def _rate(log_slower: Floats, error: Floats) -> tuple[Floats, float]:
+    """Return the speed that serves all measurements best [1 + draws], and its misfit; 1 at most: company speeds nothing up."""
+    slower: Floats = (log_slower / error**2).sum(axis=1) / (1 / error**2).sum()
+    misfit = _misfit(log_slower[0] - max(0.0, slower[0]), error)
+    return np.exp(-np.maximum(0.0, _spread(slower, misfit, len(error) - 1))), misfit
 
 
 def _spread(draws: Floats, misfit: float, freedom: int) -> Floats:

@@ -150,6 +150,14 @@ def test_a_bucket_sent_during_backward_waits_and_leaves_the_wire_to_others() -> 
     assert timeline.compute_end_s == 1.0
 
 
+def test_computation_is_slower_from_when_a_bucket_is_sent_off_until_it_has_landed() -> None:
+    """Sent at 0.2, 0.3 of waiting and 0.2 on the wire: until 0.7 a half of 0.5 is computed, the last 0.55 after it."""
+    waits = Contention(compute_rate=0.5, comm_rate=1.0, wait_s=0.3)
+    timeline = play([0.2], 1.0, [0.2], contention=waits)
+    assert timeline.done_s == pytest.approx((0.7,))
+    assert timeline.compute_end_s == pytest.approx(1.25)
+
+
 def test_a_wait_ends_with_the_computation_it_is_caused_by() -> None:
     waits = Contention(compute_rate=1.0, comm_rate=1.0, wait_s=9.0)
     assert play([0.2], 1.0, [0.5], contention=waits).done_s == pytest.approx((1.5,))

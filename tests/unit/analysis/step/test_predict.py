@@ -252,17 +252,17 @@ def test_one_rank_that_used_every_core_cannot_keep_its_pace_beside_another(tmp_p
 def test_measured_contention_replaces_what_cores_would_say(tmp_path: Path, backend: str) -> None:
     """The head's 1.15 ms take 2.30 ms beside computation, of which 2.30/1.5 is computed: 0.77 ms are lost.
 
-    4 MiB is nearest the median bucket of 4.5 MiB; the other size, and other world sizes, must not be looked at.
+    Both sizes have their say, 1.5 being the geometric mean of 1.2 and 1.875; other world sizes must not be looked at.
     """
     folders = study(tmp_path, backend=backend)
-    folders.append(write_contention_run(tmp_path / "c2", [(64, 9.0, 9.0), (4 * MIB, 1.5, 2.0)], backend=backend))
+    folders.append(write_contention_run(tmp_path / "c2", [(MIB, 1.2, 2.0), (4 * MIB, 1.875, 2.0)], backend=backend))
     folders.append(write_contention_run(tmp_path / "c4", [(4 * MIB, 8.0, 8.0)], world_size=4, backend=backend))
     schedule = by_model(predict_runs(load_runs(folders)))["schedule"]
     head_s = LATENCY_S + MIB / BANDWIDTH
     assert schedule.step_s == pytest.approx(0.103 + TAIL_S + 2 * head_s * (1 - 1 / 1.5), rel=1e-5)
     assert [note for note in schedule.assumptions if "active" in note] == [
         "while both are active, computation runs at 67% and communication at 50% of its speed alone, "
-        "as measured with messages of 4 MiB"
+        "as measured with messages of 1 MiB to 4 MiB"
     ]
 
 

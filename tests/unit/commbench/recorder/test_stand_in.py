@@ -1,0 +1,54 @@
+"""What stands in for an exchange, held against a process group of one rank and an exchange of a known length."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from commprof.commbench.recorder.stand_in import EXCHANGED_PASSES, ComputingClock, StandIn
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Iterator[StandIn]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        yield StandIn(dist.group.WORLD)
+    finally:
+        dist.destroy_process_group()
+
+
+def exchange(stand_in: StandIn, took_s: float) -> None:
+    """A pass whose last bucket is on its way for at least so long."""
+    stand_in.begins_pass()
+    stand_in.launches_last()
+    time.sleep(took_s)
+    stand_in.lands()
+
+
+def test_the_first_passes_exchange_and_the_later_ones_wait_as_long(stand_in: StandIn) -> None:
+    """The first pass, which connects the ranks, is left out of the median."""
+    for took_s in (0.2, 0.02, 0.02, 0.02):
+        exchange(stand_in, took_s)
+        assert stand_in.exchanges and stand_in.wait_s is None
+    stand_in.begins_pass()
+    assert not stand_in.exchanges
+    buffer, clock = torch.ones(3), ComputingClock()
+    begun_s, computing_from = time.perf_counter(), clock.mark()
+    assert stand_in.meet(buffer).wait() is buffer
+    waited_s, computed_s = time.perf_counter() - begun_s, clock.seconds(computing_from, clock.mark())
+    assert stand_in.wait_s is not None and 0.02 <= stand_in.wait_s < 0.2
+    assert waited_s >= stand_in.wait_s
+    assert computed_s <= waited_s - stand_in.wait_s
+
+
+def test_the_last_exchange_counts_and_no_later_pass(stand_in: StandIn) -> None:
+    for _ in range(EXCHANGED_PASSES):
+        exchange(stand_in, 0.01)
+    for _ in range(3):
+        stand_in.begins_pass()
+        stand_in.meet(torch.ones(1)).wait()
+    agreed_s = stand_in.wait_s
+    assert agreed_s is not None and agreed_s >= 0.01
