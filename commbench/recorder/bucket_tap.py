@@ -10,13 +10,14 @@ it through DDP's class, whose method is the tap's for as long as any model is ta
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary, ref
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import GradBucket, _register_comm_hook
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
@@ -160,15 +161,14 @@ class BucketTap:
         return future
 
     def _stood_in(self, stand_in: StandIn, bucket: GradBucket) -> torch.futures.Future[Tensor]:
-        averages = self._hook is average_over_ranks
         if bucket.index() == 0:
             stand_in.begins_pass()
         if not stand_in.exchanges:
-            buffer = bucket.buffer().mul_(1.0) if averages else bucket.buffer()
-            return stand_in.meet(buffer) if bucket.is_last() else _unsent(bucket)
+            unsent = self._hook(self._model.process_group, bucket) if self._hook in _SENDING_IN_STATE else _unsent(bucket)
+            return stand_in.meet(unsent) if bucket.is_last() else unsent
         if bucket.is_last():
             stand_in.launches_last()
-        sent = average_over_ranks(stand_in.group, bucket) if averages else self._hook(self._state, bucket)
+        sent = self._hook(stand_in.group if self._hook is average_over_ranks else self._state, bucket)
 
         def landed(reduced: torch.futures.Future[Any]) -> Any:  # noqa: ANN401  what the user's hook gave
             stand_in.lands()
@@ -202,6 +202,8 @@ def average_over_ranks(group: dist.ProcessGroup, bucket: GradBucket) -> torch.fu
     return future
 
 
+# Their state is the group that they send in: in this rank's own they convert gradients, and send nothing.
+_SENDING_IN_STATE: Final = (average_over_ranks, default_hooks.fp16_compress_hook, default_hooks.bf16_compress_hook)
 _tapped: WeakKeyDictionary[DistributedDataParallel, BucketTap] = WeakKeyDictionary()
 _REGISTER = DistributedDataParallel.register_comm_hook
 _REGISTER_BUILTIN = DistributedDataParallel._register_builtin_comm_hook

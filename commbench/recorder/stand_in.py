@@ -73,8 +73,8 @@ class StandIn:
             self._exchanges_s.append(max(0, self._landed_ns - self._launched_ns) / 1e9)
         self._num_passes += 1
 
-    def meet(self, buffer: Tensor) -> torch.futures.Future[Tensor]:
-        """Return the pass's last bucket as it is, once every rank has come and has waited."""
+    def meet(self, last: torch.futures.Future[Tensor]) -> torch.futures.Future[Tensor]:
+        """Return the pass's last bucket, which nothing sends, once every rank has come and has waited."""
         begun_ns = time.perf_counter_ns()
         least_s = torch.tensor([median(self._exchanges_s[_CONNECTING_PASSES:])], dtype=torch.float64)
         options = dist.AllreduceOptions()
@@ -86,6 +86,6 @@ class StandIn:
             self._agreed_s = float(least_s)
             time.sleep(self._agreed_s)
             _waited.total_ns += time.perf_counter_ns() - begun_ns
-            return buffer
+            return last.wait()
 
         return future.then(waited)

@@ -20,6 +20,12 @@ def stand_in(tmp_path: Path) -> Iterator[StandIn]:
         dist.destroy_process_group()
 
 
+def there(bucket: torch.Tensor) -> torch.futures.Future[torch.Tensor]:
+    future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+    future.set_result(bucket)
+    return future
+
+
 def exchange(stand_in: StandIn, took_s: float) -> None:
     """A pass whose last bucket is on its way for at least so long."""
     stand_in.begins_pass()
@@ -35,9 +41,9 @@ def test_the_first_passes_exchange_and_the_later_ones_wait_as_long(stand_in: Sta
         assert stand_in.exchanges and stand_in.wait_s is None
     stand_in.begins_pass()
     assert not stand_in.exchanges
-    buffer, clock = torch.ones(3), ComputingClock()
+    bucket, clock = torch.ones(3), ComputingClock()
     begun_s, computing_from = time.perf_counter(), clock.mark()
-    assert stand_in.meet(buffer).wait() is buffer
+    assert stand_in.meet(there(bucket)).wait() is bucket
     waited_s, computed_s = time.perf_counter() - begun_s, clock.seconds(computing_from, clock.mark())
     assert stand_in.wait_s is not None and 0.02 <= stand_in.wait_s < 0.2
     assert waited_s >= stand_in.wait_s
@@ -49,6 +55,6 @@ def test_the_last_exchange_counts_and_no_later_pass(stand_in: StandIn) -> None:
         exchange(stand_in, 0.01)
     for _ in range(3):
         stand_in.begins_pass()
-        stand_in.meet(torch.ones(1)).wait()
+        stand_in.meet(there(torch.ones(1))).wait()
     agreed_s = stand_in.wait_s
     assert agreed_s is not None and agreed_s >= 0.01
