@@ -5,10 +5,10 @@ gradients become ready (from the second iteration on); a bucket closes when its 
 sizes; buckets launch strictly in order; backward ends when the last one has landed. NCCL sends one bucket at a time, gloo has
 two worker threads that share the wire.
 
-While computation and communication overlap, both may run slower; or a bucket waits for a core before it is on the wire, at
-most until there is nothing left to compute, and computation alone is slower, while it waits and is sent. On hosts without GPUs
-they share cores: with n ranks of t threads on C cores, each transfer keeping u cores busy, everything proceeds at C / n(t+u)
-of full speed if that is below 1.
+While computation and communication overlap, both may run slower. Or a bucket waits for a core again and again: its transfer
+of A seconds takes A + w beside computation, and proceeds at A / (A + w) of its speed as long as there is something to
+compute. On hosts without GPUs they share cores: with n ranks of t threads on C cores, each transfer keeping u cores busy,
+everything proceeds at C / n(t+u) of full speed if that is below 1.
 """
 
 from collections.abc import Sequence
@@ -36,8 +36,8 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contention:
-    """Speed of computation and of communication while both are active, relative to each alone, and the seconds that a bucket
-    waits which is sent while there is something to compute. Numbers, or arrays over draws."""
+    """Speed of computation and of communication while both are active, relative to each alone, and the seconds by which a
+    bucket takes longer that has computation beside it all along. Numbers, or arrays over draws."""
 
     compute_rate: float | Floats
     comm_rate: float | Floats
@@ -48,6 +48,15 @@ class Contention:
         """Draw 0, as numbers."""
         compute_rate, comm_rate, wait_s = (float(np.ravel(v)[0]) for v in (self.compute_rate, self.comm_rate, self.wait_s))
         return Contention(compute_rate=compute_rate, comm_rate=comm_rate, wait_s=wait_s)
+
+    def beside_computation(self, transfer_s: Floats) -> Floats:
+        """Return the speed of transfers [draws, buckets] that take so long alone, while there is something to compute."""
+        draws = (len(transfer_s),)
+        comm_rate, wait_s = (np.broadcast_to(value, draws)[:, None] for value in (self.comm_rate, self.wait_s))
+        share: Floats = comm_rate * np.divide(
+            transfer_s, transfer_s + wait_s, out=np.ones_like(transfer_s), where=transfer_s > 0
+        )
+        return share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,14 +124,13 @@ class _Play:
         self, launch_s: Floats, compute_end_s: Floats, transfer_s: Floats, workers: int, contention: Contention
     ) -> None:
         draws, self.num_buckets = transfer_s.shape
-        self.contention, self.wait_s = contention, np.broadcast_to(contention.wait_s, (draws,))
-        self.waits = bool(np.any(self.wait_s))
+        self.contention = contention
+        self.beside_rate = contention.beside_computation(transfer_s)
         self.launch_s, self.compute_end_s, self.transfer_s = launch_s, compute_end_s, transfer_s
         # A milestone of computing is the next launch, and at last its end.
         self.milestone_s = np.column_stack([launch_s, compute_end_s])
         self.lanes = np.arange(draws)
         self.remaining_s = np.full((draws, workers), np.inf)  # alone on the wire; infinite where a worker is idle
-        self.waiting_s = np.zeros((draws, workers))  # for a core, before anything is on the wire
         self.bucket = np.zeros((draws, workers), dtype=np.int64)
         self.wall_s, self.computed_s = np.zeros(draws), np.zeros(draws)
         self.sent = np.zeros(draws, dtype=np.int64)
@@ -136,24 +144,20 @@ class _Play:
             lanes = self.lanes[np.isinf(self.remaining_s[:, worker]) & (self.sent < self.launched)]
             sent = self.sent[lanes]
             self.remaining_s[lanes, worker] = self.transfer_s[lanes, sent]
-            if self.waits:
-                self.waiting_s[lanes, worker] = np.where(self.computing, self.wait_s, 0.0)[lanes]
             self.bucket[lanes, worker] = sent
             self.start_s[lanes, sent] = self.wall_s[lanes]
             self.sent[lanes] += 1
         self.under_way = np.isfinite(self.remaining_s)
-        if self.waits:
-            self.under_way &= self.waiting_s <= 0
         return bool(self.computing.any() or self.under_way.any())
 
     def advance(self) -> None:
-        """Go on to the next event: a launch, the end of computing, that of a wait, or a landing."""
+        """Go on to the next event: a launch, the end of computing, or a landing."""
         active = self.under_way.sum(axis=1)
-        compute_rate = np.where(np.isfinite(self.remaining_s).any(axis=1), self.contention.compute_rate, 1.0)
-        comm_rate = np.where(self.computing, self.contention.comm_rate, 1.0) / np.maximum(1, active)
+        compute_rate = np.where(active > 0, self.contention.compute_rate, 1.0)
+        comm_rate = np.where(self.computing[:, None], self._beside_rate(), 1.0) / np.maximum(1, active)[:, None]
         milestone_s = self.milestone_s[self.lanes, self.launched]
         until_compute_s = np.where(self.computing, (milestone_s - self.computed_s) / compute_rate, np.inf)
-        until_comm_s = self._until_comm_s(comm_rate)
+        until_comm_s = (self.remaining_s / comm_rate).min(axis=1)
         elapsed_s = np.minimum(until_compute_s, until_comm_s)
         elapsed_s[np.isinf(elapsed_s)] = 0.0  # this draw is over
         reached = self.computing & (until_compute_s <= until_comm_s)
@@ -162,24 +166,18 @@ class _Play:
             reached, milestone_s, self.computed_s + np.where(self.computing, elapsed_s * compute_rate, 0)
         )
         self.compute_wall_s = np.where(self.computing, self.wall_s, self.compute_wall_s)
-        landed = self.under_way & (self.remaining_s <= (elapsed_s * comm_rate)[:, None] * (1 + 1e-12))
-        sent_s = (elapsed_s * comm_rate)[:, None]
-        self.remaining_s = np.where(landed, np.inf, self.remaining_s - (self.under_way * sent_s if self.waits else sent_s))
-        if self.waits:
-            over = (self.waiting_s <= elapsed_s[:, None] * (1 + 1e-12)) | (self.computed_s >= self.compute_end_s)[:, None]
-            self.waiting_s = np.where(over, 0.0, self.waiting_s - elapsed_s[:, None])
+        sent_s = elapsed_s[:, None] * comm_rate
+        landed = self.under_way & (self.remaining_s <= sent_s * (1 + 1e-12))
+        self.remaining_s = np.where(landed, np.inf, self.remaining_s - sent_s)
         lanes, workers = np.nonzero(landed)
         self.done_s[lanes, self.bucket[lanes, workers]] = self.wall_s[lanes]
 
-    def _until_comm_s(self, comm_rate: Floats) -> Floats:
-        """Return when the next bucket lands, or has waited long enough [draws]."""
-        if not self.waits:
-            alone_s: Floats = self.remaining_s.min(axis=1) / comm_rate
-            return alone_s
-        landing_s = np.where(self.under_way, self.remaining_s, np.inf).min(axis=1) / comm_rate
-        waiting_s = np.where(self.waiting_s > 0, self.waiting_s, np.inf).min(axis=1)
-        until_s: Floats = np.minimum(landing_s, waiting_s)
-        return until_s
+    def _beside_rate(self) -> Floats:
+        """Return the speed of what each worker sends while there is something to compute [draws, workers]."""
+        if not self.num_buckets:
+            return np.ones(self.bucket.shape)
+        rate: Floats = self.beside_rate[self.lanes[:, None], self.bucket]
+        return rate
 
 
 def _close(members: Sequence[ParameterTiming]) -> Bucket:

@@ -220,8 +220,8 @@ def _assumptions_of_contention(inputs: StepInputs) -> Iterator[str]:
     span = " to ".join(dict.fromkeys([*sizes[:1], *sizes[-1:]]))
     if inputs.contention_form == "wait":
         yield (
-            f"a bucket sent while there is something to compute waits {format_seconds(float(own.wait_s))} whatever its size, "
-            f"and computation runs at {own.compute_rate:.0%} until it has landed, as measured with messages of {span}"
+            f"a bucket beside computation takes {format_seconds(float(own.wait_s))} longer whatever its size, "
+            f"and computation is not slowed, as measured with messages of {span}"
         )
     elif inputs.contention_form == "rates":
         yield (

@@ -111,12 +111,13 @@ function alongCurve({ knots, coefficients }, x) {
   return coefficients[piece].reduce((sum, coefficient) => sum * share + coefficient, 0);
 }
 
-// Play one step from event to event: a launch, the end of computing, that of a wait, or a landing. Buckets leave in order, at
-// most `workers` at a time, wait for a core while there is something to compute, and share the wire; each is copied back once
-// it has landed and the one before is copied.
+// Play one step from event to event: a launch, the end of computing, or a landing. Buckets leave in order, at most `workers` at a
+// time, and share the wire; beside computation each proceeds at its own speed. Each is copied back once it has landed and the
+// one before is copied.
 function simulate(readyS, computeEndS, transferS, copyS, { workers, compute_rate: computeRate, comm_rate: commRate, wait_s: waitS }) {
   let latest = 0;
   const launchS = readyS.map((at) => Math.min((latest = Math.max(latest, at)), computeEndS));
+  const besideRate = transferS.map((alone) => commRate * (alone > 0 ? alone / (alone + waitS) : 1));
   const [launchedS, startS, doneS] = [[], [], []];
   let [wall, computed, computeWall, launched, sent, busy] = [0, 0, 0, 0, 0, []];
   for (;;) {
@@ -127,32 +128,26 @@ function simulate(readyS, computeEndS, transferS, copyS, { workers, compute_rate
     const computing = computed < computeEndS;
     while (busy.length < workers && sent < launched) {
       startS[sent] = wall;
-      busy.push({ bucket: sent, leftS: transferS[sent], waitS: computing ? waitS : 0 });
+      busy.push({ bucket: sent, leftS: transferS[sent] });
       sent += 1;
     }
     if (!computing && busy.length === 0) break;
-    const onWire = busy.filter((one) => one.waitS === 0);
     const ownRate = busy.length ? computeRate : 1;
-    const wireRate = (computing ? commRate : 1) / Math.max(1, onWire.length);
+    const rates = busy.map((one) => (computing ? besideRate[one.bucket] : 1) / busy.length);
     const milestone = launched < launchS.length ? launchS[launched] : computeEndS;
     const untilCompute = computing ? (milestone - computed) / ownRate : Infinity;
-    const untilWire = busy.map((one) => one.waitS || one.leftS / wireRate);
-    const elapsed = Math.min(untilCompute, ...untilWire);
+    const elapsed = Math.min(untilCompute, ...busy.map((one, i) => one.leftS / rates[i]));
     wall += elapsed;
     if (computing) {
       computed = elapsed === untilCompute ? milestone : computed + elapsed * ownRate;
       computeWall = wall;
     }
-    const gone = elapsed * wireRate;
-    const landed = onWire.filter((one) => one.leftS <= gone * (1 + 1e-12));
-    for (const one of landed) doneS[one.bucket] = wall;
     busy = busy
-      .filter((one) => !landed.includes(one))
-      .map((one) => ({
-        bucket: one.bucket,
-        leftS: one.waitS ? one.leftS : one.leftS - gone,
-        waitS: computed >= computeEndS || one.waitS <= elapsed * (1 + 1e-12) ? 0 : one.waitS - elapsed,
-      }));
+      .map((one, i) => ({ bucket: one.bucket, leftS: one.leftS - elapsed * rates[i], landed: one.leftS <= elapsed * rates[i] * (1 + 1e-12) }))
+      .filter((one) => {
+        if (one.landed) doneS[one.bucket] = wall;
+        return !one.landed;
+      });
   }
   const endS = doneS.reduce((end, done, i) => Math.max(end, done) + copyS[i], computeWall);
   return { ready_s: launchedS, start_s: startS, done_s: doneS, compute_end_s: computeWall, end_s: endS };

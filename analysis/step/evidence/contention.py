@@ -1,19 +1,18 @@
-"""What do computation and communication cost each other? The slow-down of computation, and of two forms for communication one.
+"""What do computation and communication cost each other? Of two forms the one that the all-reduces of all sizes bear out.
 
-    computation takes k times as long while a bucket is sent off and has not landed
-    rates    communication takes c times as long while there is something to compute
-    wait     a bucket sent while there is something to compute waits w seconds before it is on the wire, whatever its size
+    rates    computation takes k, communication c times as long while both are active
+    wait     a bucket beside computation takes w seconds longer, whatever its size; computation is not slowed
 
-With A_i and T_i the median times of an all-reduce of size i alone and beside computation, and q_i the ratio of computation's,
-one k, and one c or w serve all sizes and runs: k and c are the weighted means of q_i and T_i/A_i in logarithms, 1 at least,
-and w minimises
+With A_i and T_i the median times of an all-reduce of size i alone and beside computation, c is the weighted mean of T_i/A_i in
+logarithms, 1 at least, k that of computation's ratios, and w minimises
 
     chi^2 = sum of (ln T_i/(A_i + w))^2 / s_i^2
 
-s_i being the bootstrapped standard error of the logarithm and at least 5 %, what neighbouring sizes differ by anyhow. The form
-with the smaller chi^2 is taken; one size cannot tell them apart: rates then. Draws of a parameter come of observations with
-these errors, spread by sqrt(chi^2 / degrees of freedom) where that is above 1 (Birge 1932), so that sizes or runs which
-disagree widen an interval.
+s_i being the bootstrapped standard error of the logarithm and at least 5 %, what neighbouring sizes differ by anyhow. The
+form with the smaller chi^2 is taken; one size cannot tell them apart: rates then. Where ranks take turns on a core, short
+passes beside an all-reduce look slowed and the backward passes of trainings are not (docs/accuracy.md), so the wait has no k.
+Draws of a parameter come of observations with these errors, spread by sqrt(chi^2 / degrees of freedom) where that is above 1
+(Birge 1932), so that sizes or runs which disagree widen an interval.
 """
 
 from collections.abc import Sequence
@@ -62,15 +61,15 @@ def fit_contention(measured: Sequence[ContentionMeasurement], rng: np.random.Gen
     """Return the contention that serves all measurements best, in the form that they bear out."""
     seen = _Observed(measured, rng, count)
     sizes, freedom = tuple(sorted({m.message_bytes for m in measured})), len(measured) - 1
-    compute_rate, _ = _rate(seen.log_compute, seen.compute_error)
     comm_rate, misfit = _rate(seen.log_comm, seen.comm_error)
     wait_s = _wait_s(seen)
     waiting = _misfit(np.log(seen.together_s[0] / (seen.alone_s[0] + wait_s[0])), seen.comm_error)
     if len(sizes) == 1 or misfit <= waiting:
+        compute_rate, _ = _rate(seen.log_compute, seen.compute_error)
         contention = Contention(compute_rate=compute_rate, comm_rate=comm_rate)
         return MeasuredContention(contention=contention, form="rates", message_bytes=sizes)
     drawn_s = np.maximum(0.0, _spread(wait_s, waiting, freedom))
-    contention = Contention(compute_rate=compute_rate, comm_rate=1.0, wait_s=drawn_s)
+    contention = Contention(compute_rate=1.0, comm_rate=1.0, wait_s=drawn_s)
     return MeasuredContention(contention=contention, form="wait", message_bytes=sizes)
 
 

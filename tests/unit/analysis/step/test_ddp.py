@@ -141,29 +141,21 @@ def test_gpus_take_no_cores() -> None:
     assert share_cores(2, 1, 1, 0.0) == NO_CONTENTION
 
 
-def test_a_bucket_sent_during_backward_waits_and_leaves_the_wire_to_others() -> None:
-    """Both wait 0.3, to 0.4 and 0.5; from 0.5 they share the wire, of which the first has had 0.1 of its 0.2: it lands at 0.7,
-    the second, with 0.1 left, at 0.8. The last is sent when nothing is computed any more, and waits for nothing."""
+def test_a_bucket_beside_computation_takes_so_much_longer_whatever_its_size() -> None:
+    """0.1 and 0.4 alone take 0.3 longer each; the last has nothing beside it."""
     waits = Contention(compute_rate=1.0, comm_rate=1.0, wait_s=0.3)
-    timeline = play([0.1, 0.2, 1.0], 1.0, [0.2, 0.2, 0.4], workers=2, contention=waits)
-    assert timeline.done_s == pytest.approx((0.7, 0.8, 1.4))
-    assert timeline.compute_end_s == 1.0
+    timeline = play([0.0, 0.5, 2.0], 2.0, [0.1, 0.4, 0.4], contention=waits)
+    assert timeline.done_s == pytest.approx((0.4, 1.2, 2.4))
+    assert timeline.compute_end_s == 2.0
 
 
-def test_computation_is_slower_from_when_a_bucket_is_sent_off_until_it_has_landed() -> None:
-    """Sent at 0.2, 0.3 of waiting and 0.2 on the wire: until 0.7 a half of 0.5 is computed, the last 0.55 after it."""
-    waits = Contention(compute_rate=0.5, comm_rate=1.0, wait_s=0.3)
-    timeline = play([0.2], 1.0, [0.2], contention=waits)
-    assert timeline.done_s == pytest.approx((0.7,))
-    assert timeline.compute_end_s == pytest.approx(1.25)
+def test_a_bucket_that_outlasts_computation_is_longer_by_its_share() -> None:
+    """Of 0.6 alone, 0.9 beside computation, two thirds of 0.3 are done when that ends; the other 0.4 take as long alone."""
+    waits = Contention(compute_rate=1.0, comm_rate=1.0, wait_s=0.3)
+    assert play([0.7], 1.0, [0.6], contention=waits).done_s == pytest.approx((1.4,))
 
 
-def test_a_wait_ends_with_the_computation_it_is_caused_by() -> None:
-    waits = Contention(compute_rate=1.0, comm_rate=1.0, wait_s=9.0)
-    assert play([0.2], 1.0, [0.5], contention=waits).done_s == pytest.approx((1.5,))
-
-
-def test_each_draw_waits_as_long_as_it_says() -> None:
+def test_each_draw_is_longer_by_what_it_says() -> None:
     waits = Contention(compute_rate=np.ones(2), comm_rate=np.ones(2), wait_s=np.array([0.1, 0.3]))
     ready, end_s, transfer = np.full((2, 1), 0.2), np.ones(2), np.full((2, 1), 0.4)
     assert simulate(ready, end_s, transfer, workers=1, contention=waits).done_s[:, 0] == pytest.approx([0.7, 0.9])
