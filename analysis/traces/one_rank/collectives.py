@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commprof.analysis.traces.one_rank.columns import Columns, Details
+from commprof.analysis.traces.one_rank.kernel_names.libraries import KernelTable, function_name, op_in_words
+from commprof.analysis.traces.one_rank.kernel_names.table import UNKNOWN_OP
 from commprof.analysis.traces.one_rank.kernels import LAUNCHES, message_bytes, rank_list
-from commprof.analysis.traces.one_rank.libraries import UNKNOWN_OP, KernelTable, function_name, op_in_words
 
 _GLOO = "gloo:"
 _ANNOTATIONS = ("nccl:", "record_param_comms")

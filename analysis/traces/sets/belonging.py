@@ -13,7 +13,7 @@ from pathlib import Path
 
 from commprof.analysis.traces.all_ranks.doctor import Finding
 from commprof.analysis.traces.one_rank.files import Refused, find_traces, name_without_rank, rank_in_name, read_each
-from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, KernelTable
+from commprof.analysis.traces.one_rank.kernel_names.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.steps import NO_STEP
 from commprof.analysis.traces.sets.untraced import run_of

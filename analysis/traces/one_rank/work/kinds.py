@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commprof.analysis.traces.one_rank.columns import Columns
+from commprof.analysis.traces.one_rank.kernel_names.libraries import KernelTable
 from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES
-from commprof.analysis.traces.one_rank.libraries import KernelTable
 
 Int64s = NDArray[np.int64]
 COMMUNICATION, MEMORY, OTHER = "communication", "memory", "other"
