@@ -137,10 +137,20 @@ def _one(text: bytes) -> tuple[Event | None, int | None]:
     try:
         return _decode_event(text), None
     except msgspec.ValidationError:
-        return _tolerant(text), None
+        length = _length_of_object(text)  # what follows is only seen where the fields are as expected
+        return _tolerant(text if length is None else text[:length]), length
     except _UNREADABLE as error:
         length = _length_before(error)
     return (None if length is None else _one(text[:length])[0]), length
+
+
+def _length_of_object(text: bytes) -> int | None:
+    """Return how many bytes the JSON at the beginning takes where something follows it."""
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except _UNREADABLE as error:
+        return _length_before(error)
+    return None
 
 
 def _length_before(error: Exception) -> int | None:

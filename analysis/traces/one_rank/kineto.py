@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from commprof.analysis.traces.one_rank.columns import ColumnBuilder, Columns
 from commprof.analysis.traces.one_rank.events import Decoded, cleaned, decode_apart, decode_whole, last_boundaries
@@ -29,6 +30,7 @@ _NATIVE_BATCH = 4096
 _NATIVE_SLICES = 5_000_000  # held in memory one by one until the last: a begin may have its end anywhere behind it
 _SINCE_1970_NS = 10**18  # clocks that count since the machine was started are far below
 _MAX_SHOWN = 4
+_OPERATOR_CATEGORIES = ("cpu_op", "operator", "Operator")
 _OPERATORS = ("aten::", "c10d::", "autograd::", "torch::")
 
 
@@ -92,6 +94,11 @@ def read_trace(path: Path, limits: Limits | None = None) -> Trace:
             f"{path} is not of torch.profiler: none of its categories is ({shown or 'it names none'}); a timeline merged from "
             "several ranks is not read, name the ranks' own traces"
         )
+    if (num := len(_processes(events))) > 1:
+        raise BadInput(
+            f"{path} holds the operators of {num} processes, where a rank is one; a timeline merged from several ranks is not "
+            "read, name the ranks' own traces"
+        )
     return Trace(path=path, header=header, events=events, notes=reader.notes())
 
 
@@ -100,6 +107,12 @@ def _of_torch(events: Columns) -> bool:
     if any(is_known(category) for category in events.categories if category):
         return True
     return "" in events.categories and any(name.startswith(_OPERATORS) for name in events.names)
+
+
+def _processes(events: Columns) -> set[str]:
+    """Return the processes that ran operators; who merges timelines keeps the ranks apart by them."""
+    threads = np.unique(events.thread[events.in_category(*_OPERATOR_CATEGORIES)])
+    return {events.threads[thread].partition("/")[0] for thread in threads.tolist()} - {"None"}
 
 
 class _Reader:
