@@ -93,10 +93,15 @@ Where two differ, and why:
   those without an arrow from their launch. So their spans and computation are shorter and their idle time longer; ours are the
   GPU's, whoever launched it, and a finding counts such events: 872 of 7,747 in queue_length, 614 of 15,632 in trace_diff_test,
   968 of 3,653 in resnet. Without them our idle time is HTA's to the microsecond on the first two (848,216 and 51,692 us), and,
-  by arrows, TraceLens' on resnet (416.7 us idle) and mi300-qwen (a span of 33,131.3 us). Why TraceLens sees still less of
-  trace_diff_test is not known.
-- **xdit_sd35**: our computation is the union of the file's 8,042 kernels to the nanosecond (712,014.0 us); why HTA finds 6.5 ms
-  more, where its rounding alone would leave 703,942, is not known.
+  by arrows, TraceLens' on resnet (416.7 us idle) and mi300-qwen (a span of 33,131.3 us).
+- **trace_diff_test against TraceLens**: it follows arrows of category `ac2g`, and this older trace calls them
+  `async_cpu_to_gpu`. It is left with what `cudaGraphLaunch` ran, which it joins by correlation: the 12 launches' 5,046 of
+  15,632 GPU events have a span of 647,801, computation of 266,796 and idle time of 380,790 us, its figures exactly, and no NCCL
+  kernel is among them.
+- **xdit_sd35 against HTA**: it takes for GPU work whatever carries a stream, and the operators by which torch.compile launches
+  Triton kernels do (`stream: 0`), though they run on the CPU: 2,076 of them. With these and its rounding the union is its
+  718,469 us of computation, and 718,924 us of everything, which leaves its 452,703 us of idle time. The file's 8,042 kernels
+  alone are 703,942 us rounded and 712,014.0 us exact, which is ours.
 - **b200-eager**: vLLM's all-reduces through torch's symmetric memory (`multimem_all_reduce_kernel`, 73 times) communicate for
   us; for the peers they compute.
 - **compute against TraceLens**: it counts fills (memset) as computation, so a little less communication is exposed; ours are
