@@ -15,7 +15,7 @@ import msgspec
 # Kineto's own layout puts exactly this between two events; any other layout is cut at a brace, a comma and a brace.
 _NATIVE_BOUNDARY = b"\n  },\n  {"
 _ANY_BOUNDARY = re.compile(rb"\}\s*,\s*\{")
-_TAIL_BYTES = 2**20
+_TAILS_BYTES = (2**15, 2**20)
 _FULL_TRIES = 3
 _CONTROL_TO_SPACE = bytes(32 if code < 32 else code for code in range(256))
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
@@ -37,7 +37,7 @@ class Arguments(msgspec.Struct, gc=False):
     group_ranks: msgspec.Raw = msgspec.field(default=_ABSENT, name="Process Group Ranks")
     group_size: msgspec.Raw = msgspec.field(default=_ABSENT, name="Group size")
     sequence: msgspec.Raw = msgspec.field(default=_ABSENT, name="Seq")
-    operator_sequence: msgspec.Raw = msgspec.field(default=_ABSENT, name="Sequence number")
+    operator_sequence: Annotated[int, msgspec.Meta(ge=-1, lt=2**62)] = msgspec.field(default=-1, name="Sequence number")
     input_shapes: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input Dims")
     input_types: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input type")
     allocated: msgspec.Raw = msgspec.field(default=_ABSENT, name="Total Allocated")
@@ -79,8 +79,12 @@ def last_boundaries(text: bytes) -> list[tuple[int, int]]:
     native = text.rfind(_NATIVE_BOUNDARY)
     if native >= 0:
         return [(native + 4, native + len(_NATIVE_BOUNDARY) - 1)]
-    tail = max(0, len(text) - _TAIL_BYTES)
-    found = [(match.start() + 1, match.end() - 1) for match in _ANY_BOUNDARY.finditer(text, tail)]
+    found: list[tuple[int, int]] = []
+    for tail_bytes in _TAILS_BYTES:  # only the last are asked for, and events are short: a whole block takes longer to search
+        tail = max(0, len(text) - tail_bytes)
+        found = [(match.start() + 1, match.end() - 1) for match in _ANY_BOUNDARY.finditer(text, tail)]
+        if len(found) >= _FULL_TRIES:
+            break
     return found[: -_FULL_TRIES - 1 : -1]
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from commprof.analysis.traces.one_rank.columns import ColumnBuilder, Columns
+from commprof.analysis.traces.one_rank.columns import ColumnBuilder, Columns, distinct
 from commprof.analysis.traces.one_rank.events import Decoded, cleaned, decode_apart, decode_whole, last_boundaries
 from commprof.analysis.traces.one_rank.kernels import is_known
 from commprof.analysis.traces.one_rank.native.pftrace import PackedEvents, is_native, packets
@@ -111,8 +110,8 @@ def _of_torch(events: Columns) -> bool:
 
 def _processes(events: Columns) -> set[str]:
     """Return the processes that ran operators; who merges timelines keeps the ranks apart by them."""
-    threads = np.unique(events.thread[events.in_category(*_OPERATOR_CATEGORIES)])
-    return {events.threads[thread].partition("/")[0] for thread in threads.tolist()} - {"None"}
+    threads = distinct(events.thread[events.in_category(*_OPERATOR_CATEGORIES)])
+    return {events.threads[thread].partition("/")[0] for thread in threads} - {"None"}
 
 
 class _Reader:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch, bucket_launches
 from commprof.analysis.traces.one_rank.collectives import Collective, Launches, gloo_collectives, gloo_rows, gpu_collectives
-from commprof.analysis.traces.one_rank.columns import Columns
+from commprof.analysis.traces.one_rank.columns import Columns, distinct
 from commprof.analysis.traces.one_rank.kernel_names.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES, MEMORY_CATEGORIES, is_known
 from commprof.analysis.traces.one_rank.kineto import ReadingNotes, Trace, TraceHeader
@@ -231,7 +231,7 @@ def communicating(events: Columns, table: KernelTable = DEFAULT_TABLE) -> NDArra
     """Return which kernels communicate, going by their names."""
     kernels = events.in_category(*KERNEL_CATEGORIES)
     telling = np.zeros(len(events.names), dtype=bool)
-    for code in np.unique(events.name[kernels]).tolist():
+    for code in distinct(events.name[kernels]):
         telling[code] = table.find(events.names[code]) is not None
     return telling[events.name] & kernels
 

@@ -103,8 +103,10 @@ DEFAULT_TABLE = KernelTable()
 @lru_cache(maxsize=65536)
 def _found(kernel: str) -> KernelRule | None:
     name = function_name(kernel)
+    if _GENERATED.search(name):
+        return None
     known = next((rule for rule in TABLE if rule.pattern.search(name)), None)
-    if known is not None or _GENERATED.search(name):
+    if known is not None:
         return known
     if _COLLECTIVE.search(_WITHIN.sub("", _own_part(name))):
         return _NAMED
