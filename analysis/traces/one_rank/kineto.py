@@ -1,7 +1,7 @@
 """What did a profiler write about one rank? Read a Chrome trace of torch.profiler, whole or broken, in bounded memory.
 
 Accepted: `.json` and gzip; an object with `traceEvents` or a bare list; Kineto's own layout, a re-dumped one, one event a line.
-The text is cut into blocks of 1 MiB between two events, and each becomes columns before the next is read.
+The text is cut into blocks of a quarter of a MiB between two events, and each becomes columns before the next is read.
 """
 
 import re
