@@ -7,7 +7,7 @@ of an unexpected type, an unescaped quote), it is cleaned, then taken apart even
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 # Kineto's own layout puts exactly this between two events; any other layout is cut at a brace, a comma and a brace.
 _NATIVE_BOUNDARY = b"\n  },\n  {"
 _ANY_BOUNDARY = re.compile(rb"\}\s*,\s*\{")
-_TAILS_BYTES = (2**15, 2**20)
+_NEAR_BYTES, _TAIL_BYTES = 2**14, 2**20
 _FULL_TRIES = 3
 _CONTROL_TO_SPACE = bytes(32 if code < 32 else code for code in range(256))
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
@@ -74,17 +74,40 @@ _decode_events = msgspec.json.Decoder(list[Event]).decode
 _decode_event = msgspec.json.Decoder(Event).decode
 
 
-def last_boundaries(text: bytes) -> list[tuple[int, int]]:
+def decode_block(text: bytes) -> tuple[Decoded, int] | None:
+    """Decode up to the last place where text may be cut between two events; also return where the next piece begins.
+
+    None where there is no such place. Only where no cut decodes at once is the text taken apart, up to the best.
+    """
+    near = _any_boundaries(text, _NEAR_BYTES)
+    if len(near) == _FULL_TRIES and (found := _first_whole(text, near)) is not None:
+        return found  # most events are short, and a whole block takes longer to search
+    cuts = _last_boundaries(text)
+    if not cuts:
+        return None
+    if (found := _first_whole(text, cuts)) is not None:
+        return found
+    end, following = cuts[0]
+    decoded = decode_apart(text[:end])
+    return replace(decoded, unreadable=decoded.unreadable + bool(decoded.tail_bytes)), following
+
+
+def _first_whole(text: bytes, cuts: list[tuple[int, int]]) -> tuple[Decoded, int] | None:
+    tried = ((decode_whole(text[:end]), following) for end, following in cuts)
+    return next(((decoded, following) for decoded, following in tried if decoded is not None), None)
+
+
+def _last_boundaries(text: bytes) -> list[tuple[int, int]]:
     """Return where text may be cut between two events, best first: the end of one and the beginning of the next."""
     native = text.rfind(_NATIVE_BOUNDARY)
     if native >= 0:
         return [(native + 4, native + len(_NATIVE_BOUNDARY) - 1)]
-    found: list[tuple[int, int]] = []
-    for tail_bytes in _TAILS_BYTES:  # only the last are asked for, and events are short: a whole block takes longer to search
-        tail = max(0, len(text) - tail_bytes)
-        found = [(match.start() + 1, match.end() - 1) for match in _ANY_BOUNDARY.finditer(text, tail)]
-        if len(found) >= _FULL_TRIES:
-            break
+    return _any_boundaries(text, _TAIL_BYTES)
+
+
+def _any_boundaries(text: bytes, tail_bytes: int) -> list[tuple[int, int]]:
+    tail = max(0, len(text) - tail_bytes)
+    found = [(match.start() + 1, match.end() - 1) for match in _ANY_BOUNDARY.finditer(text, tail)]
     return found[: -_FULL_TRIES - 1 : -1]
 
 

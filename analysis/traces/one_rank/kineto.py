@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from commprof.analysis.traces.one_rank.columns import ColumnBuilder, Columns, distinct
-from commprof.analysis.traces.one_rank.events import Decoded, cleaned, decode_apart, decode_whole, last_boundaries
+from commprof.analysis.traces.one_rank.events import Decoded, cleaned, decode_apart, decode_block, decode_whole
 from commprof.analysis.traces.one_rank.kernels import is_known
 from commprof.analysis.traces.one_rank.native.pftrace import PackedEvents, is_native, packets
 from commprof.analysis.traces.one_rank.stream import BLOCK_BYTES, Limits, TraceText, keep_freed_blocks
@@ -193,10 +193,10 @@ class _Reader:
                 continue
             if len(rest) > self._limits.event_bytes:
                 raise BadInput(f"{self.path}: no event ends within {format_bytes(len(rest))}; it is not a trace")
-            cuts = last_boundaries(rest)
-            if not cuts:
+            found = decode_block(rest)
+            if found is None:
                 continue
-            decoded, following = _best(rest, cuts)
+            decoded, following = found
             rest = rest[following:]
             if decoded.trailer is not None:
                 yield replace(decoded, trailer=self._to_the_end(decoded.trailer + b"," + rest))
@@ -236,16 +236,6 @@ def _native(path: Path, reader: _Reader) -> Trace:
         raise BadInput(f"{path} holds no slice; it is not a trace of torch.profiler")
     header = TraceHeader(base_ns=base_ns if base_ns > _SINCE_1970_NS else None)
     return Trace(path=path, header=header, events=reader.builder.finish(base_ns), notes=reader.notes())
-
-
-def _best(text: bytes, cuts: list[tuple[int, int]]) -> tuple[Decoded, int]:
-    """Decode up to the best cut that decodes at once, else apart up to the first; also return where the next piece begins."""
-    for end, following in cuts:
-        if (decoded := decode_whole(text[:end])) is not None:
-            return decoded, following
-    end, following = cuts[0]
-    decoded = decode_apart(text[:end])
-    return replace(decoded, unreadable=decoded.unreadable + bool(decoded.tail_bytes)), following
 
 
 def _header(texts: list[bytes]) -> TraceHeader:
