@@ -12,7 +12,7 @@ from statistics import median
 
 from commprof.analysis.imports.profile import ComputedStep, RankProfile, read_profile
 from commprof.analysis.traces.all_ranks.doctor import assign_ranks, examine
-from commprof.analysis.traces.all_ranks.matching import Matching
+from commprof.analysis.traces.all_ranks.matched.matching import Matching
 from commprof.analysis.traces.one_rank.files import each_trace, name_without_rank
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.steps import NO_STEP

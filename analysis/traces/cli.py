@@ -16,7 +16,7 @@ from commprof.commbench.verb import RunName, Verb
 
 if TYPE_CHECKING:
     from commprof.analysis.traces.all_ranks.job import TraceAnalysis
-    from commprof.analysis.traces.one_rank.libraries import KernelTable
+    from commprof.analysis.traces.one_rank.kernel_names.libraries import KernelTable
     from commprof.analysis.traces.sets.belonging import RunTraces
 
 
@@ -68,7 +68,7 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
 def check_trace(args: argparse.Namespace) -> None:
     """Raise BadInput where there is no trace to read or no folder to write to."""
     from commprof.analysis.traces.one_rank.files import find_traces, reduced_paths
-    from commprof.analysis.traces.one_rank.libraries import kernel_table
+    from commprof.analysis.traces.one_rank.kernel_names.libraries import kernel_table
     from commprof.analysis.traces.shown.timeline_file import check_timeline_path
 
     kernel_table(args.kernel, args.kernels)
@@ -174,7 +174,7 @@ def _analysis(own: "RunTraces") -> "TraceAnalysis":
 
 
 def _table(args: argparse.Namespace) -> "KernelTable":
-    from commprof.analysis.traces.one_rank.libraries import kernel_table
+    from commprof.analysis.traces.one_rank.kernel_names.libraries import kernel_table
 
     return kernel_table(args.kernel, args.kernels)
 

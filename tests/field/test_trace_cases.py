@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from commprof.analysis.traces.all_ranks.groups import summarise_groups
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, analyse_traces
+from commprof.analysis.traces.all_ranks.matched.groups import summarise_groups
 from commprof.analysis.traces.sets.belonging import read_one_run, read_runs
 from commprof.analysis.traces.sets.comparison import compare_traces
 from commprof.commbench.errors import BadInput

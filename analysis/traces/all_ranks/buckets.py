@@ -15,7 +15,7 @@ from statistics import fmean, median
 
 import numpy as np
 
-from commprof.analysis.traces.all_ranks.groups import NO_GROUP, group_kind
+from commprof.analysis.traces.all_ranks.matched.groups import NO_GROUP, group_kind
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.spans import common, length_ns, lengths_within_ns, merged, window

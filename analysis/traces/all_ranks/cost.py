@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from commprof.analysis.traces.all_ranks.matching import MatchedCollective
+from commprof.analysis.traces.all_ranks.matched.matching import MatchedCollective
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS

@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from commprof.analysis.traces.all_ranks.clocks import RankClock
-from commprof.analysis.traces.all_ranks.matching import Matching
+from commprof.analysis.traces.all_ranks.matched.clocks import RankClock
+from commprof.analysis.traces.all_ranks.matched.matching import Matching
 from commprof.analysis.traces.one_rank.files import rank_in_name
-from commprof.analysis.traces.one_rank.libraries import function_name
+from commprof.analysis.traces.one_rank.kernel_names.libraries import function_name
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.steps import NO_STEP
 from commprof.analysis.traces.one_rank.work.kinds import KernelTime

@@ -10,14 +10,14 @@ from statistics import median
 
 import numpy as np
 
-from commprof.analysis.traces.all_ranks.arrivals import Arrivals, Int64s, groups
 from commprof.analysis.traces.all_ranks.buckets import BucketStep, rank_buckets
 from commprof.analysis.traces.all_ranks.budget import Communication, StepBudget, rank_budgets, split_communication
-from commprof.analysis.traces.all_ranks.clocks import RankClock, align_clocks, ready_ns
 from commprof.analysis.traces.all_ranks.cost import TraceCost, trace_costs
 from commprof.analysis.traces.all_ranks.doctor import Finding, assign_ranks, examine
-from commprof.analysis.traces.all_ranks.groups import NO_GROUP, GroupStep, kinds_of_ranks
-from commprof.analysis.traces.all_ranks.matching import MatchedCollective, Matching, by_kind, match_collectives
+from commprof.analysis.traces.all_ranks.matched.arrivals import Arrivals, Int64s, groups
+from commprof.analysis.traces.all_ranks.matched.clocks import RankClock, align_clocks, ready_ns
+from commprof.analysis.traces.all_ranks.matched.groups import NO_GROUP, GroupStep, kinds_of_ranks
+from commprof.analysis.traces.all_ranks.matched.matching import MatchedCollective, Matching, by_kind, match_collectives
 from commprof.analysis.traces.all_ranks.pipeline import StageTime, find_stages, stage_times
 from commprof.analysis.traces.all_ranks.stragglers import Stragglers, find_stragglers
 from commprof.analysis.traces.all_ranks.units import UnitStep, rank_units

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from commprof.analysis.traces.all_ranks.clocks import RankClock
+from commprof.analysis.traces.all_ranks.matched.clocks import RankClock
 from commprof.analysis.traces.all_ranks.stragglers import POINT_TO_POINT
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace

@@ -19,11 +19,11 @@ from typing import Literal
 
 import numpy as np
 
-from commprof.analysis.traces.all_ranks.arrivals import Arrivals, Int64s, groups
 from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.all_ranks.chance import ENOUGH_STEPS, LEVEL, MIN_STEPS, chance, fewest_steps
-from commprof.analysis.traces.all_ranks.clocks import RankClock, ready_ns, reference_starts_ns
-from commprof.analysis.traces.all_ranks.matching import MatchedCollective
+from commprof.analysis.traces.all_ranks.matched.arrivals import Arrivals, Int64s, groups
+from commprof.analysis.traces.all_ranks.matched.clocks import RankClock, ready_ns, reference_starts_ns
+from commprof.analysis.traces.all_ranks.matched.matching import MatchedCollective
 from commprof.analysis.traces.one_rank.spans import Intervals, covered_before_ns, union
 from commprof.commbench.units import format_seconds
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commprof.analysis.traces.one_rank.collectives import Collective, Launch
-from commprof.analysis.traces.one_rank.columns import Columns
+from commprof.analysis.traces.one_rank.columns import Columns, distinct
 
 Int64s = NDArray[np.int64]
 
@@ -265,5 +265,5 @@ def cpu_spans(events: Columns, wanted: Callable[[str], bool]) -> dict[int, Spans
     telling = np.array([wanted(name) for name in events.names], dtype=bool)
     rows = np.flatnonzero(telling[events.name] & ~events.in_category(*_ON_GPU))
     rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
-    own = {thread: rows[events.thread[rows] == thread] for thread in np.unique(events.thread[rows]).tolist()}
+    own = {thread: rows[events.thread[rows] == thread] for thread in distinct(events.thread[rows])}
     return {thread: Spans(row=mine, start_ns=events.start_ns[mine], end_ns=events.end_ns(mine)) for thread, mine in own.items()}

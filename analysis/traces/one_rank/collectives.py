@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commprof.analysis.traces.one_rank.columns import Columns, Details
+from commprof.analysis.traces.one_rank.columns import Columns, Details, distinct
+from commprof.analysis.traces.one_rank.kernel_names.libraries import KernelTable, function_name, op_in_words
+from commprof.analysis.traces.one_rank.kernel_names.table import UNKNOWN_OP
 from commprof.analysis.traces.one_rank.kernels import LAUNCHES, message_bytes, rank_list
-from commprof.analysis.traces.one_rank.libraries import UNKNOWN_OP, KernelTable, function_name, op_in_words
 
 _GLOO = "gloo:"
 _ANNOTATIONS = ("nccl:", "record_param_comms")
@@ -121,7 +122,7 @@ class _Annotations:
         rows = np.flatnonzero(telling[events.name] & ~events.in_category("kernel", "gpu_user_annotation"))
         rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
         self._events = events
-        self._rows = {thread: rows[events.thread[rows] == thread] for thread in np.unique(events.thread[rows]).tolist()}
+        self._rows = {thread: rows[events.thread[rows] == thread] for thread in distinct(events.thread[rows])}
         self._starts_ns = {thread: events.start_ns[mine] for thread, mine in self._rows.items()}
 
     def at(self, launch_row: int, name: str, details: Details) -> tuple[str, Details]:

@@ -7,7 +7,7 @@ of an unexpected type, an unescaped quote), it is cleaned, then taken apart even
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 # Kineto's own layout puts exactly this between two events; any other layout is cut at a brace, a comma and a brace.
 _NATIVE_BOUNDARY = b"\n  },\n  {"
 _ANY_BOUNDARY = re.compile(rb"\}\s*,\s*\{")
-_TAIL_BYTES = 2**20
+_NEAR_BYTES, _TAIL_BYTES = 2**14, 2**20
 _FULL_TRIES = 3
 _CONTROL_TO_SPACE = bytes(32 if code < 32 else code for code in range(256))
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
@@ -37,7 +37,7 @@ class Arguments(msgspec.Struct, gc=False):
     group_ranks: msgspec.Raw = msgspec.field(default=_ABSENT, name="Process Group Ranks")
     group_size: msgspec.Raw = msgspec.field(default=_ABSENT, name="Group size")
     sequence: msgspec.Raw = msgspec.field(default=_ABSENT, name="Seq")
-    operator_sequence: msgspec.Raw = msgspec.field(default=_ABSENT, name="Sequence number")
+    operator_sequence: Annotated[int, msgspec.Meta(ge=-1, lt=2**62)] = msgspec.field(default=-1, name="Sequence number")
     input_shapes: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input Dims")
     input_types: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input type")
     allocated: msgspec.Raw = msgspec.field(default=_ABSENT, name="Total Allocated")
@@ -74,12 +74,39 @@ _decode_events = msgspec.json.Decoder(list[Event]).decode
 _decode_event = msgspec.json.Decoder(Event).decode
 
 
-def last_boundaries(text: bytes) -> list[tuple[int, int]]:
+def decode_block(text: bytes) -> tuple[Decoded, int] | None:
+    """Decode up to the last place where text may be cut between two events; also return where the next piece begins.
+
+    None where there is no such place. Only where no cut decodes at once is the text taken apart, up to the best.
+    """
+    near = _any_boundaries(text, _NEAR_BYTES)
+    if len(near) == _FULL_TRIES and (found := _first_whole(text, near)) is not None:
+        return found  # most events are short, and a whole block takes longer to search
+    cuts = _last_boundaries(text)
+    if not cuts:
+        return None
+    if (found := _first_whole(text, cuts)) is not None:
+        return found
+    end, following = cuts[0]
+    decoded = decode_apart(text[:end])
+    return replace(decoded, unreadable=decoded.unreadable + bool(decoded.tail_bytes)), following
+
+
+def _first_whole(text: bytes, cuts: list[tuple[int, int]]) -> tuple[Decoded, int] | None:
+    tried = ((decode_whole(text[:end]), following) for end, following in cuts)
+    return next(((decoded, following) for decoded, following in tried if decoded is not None), None)
+
+
+def _last_boundaries(text: bytes) -> list[tuple[int, int]]:
     """Return where text may be cut between two events, best first: the end of one and the beginning of the next."""
     native = text.rfind(_NATIVE_BOUNDARY)
     if native >= 0:
         return [(native + 4, native + len(_NATIVE_BOUNDARY) - 1)]
-    tail = max(0, len(text) - _TAIL_BYTES)
+    return _any_boundaries(text, _TAIL_BYTES)
+
+
+def _any_boundaries(text: bytes, tail_bytes: int) -> list[tuple[int, int]]:
+    tail = max(0, len(text) - tail_bytes)
     found = [(match.start() + 1, match.end() - 1) for match in _ANY_BOUNDARY.finditer(text, tail)]
     return found[: -_FULL_TRIES - 1 : -1]
 
@@ -137,10 +164,20 @@ def _one(text: bytes) -> tuple[Event | None, int | None]:
     try:
         return _decode_event(text), None
     except msgspec.ValidationError:
-        return _tolerant(text), None
+        length = _length_of_object(text)  # what follows is only seen where the fields are as expected
+        return _tolerant(text if length is None else text[:length]), length
     except _UNREADABLE as error:
         length = _length_before(error)
     return (None if length is None else _one(text[:length])[0]), length
+
+
+def _length_of_object(text: bytes) -> int | None:
+    """Return how many bytes the JSON at the beginning takes where something follows it."""
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except _UNREADABLE as error:
+        return _length_before(error)
+    return None
 
 
 def _length_before(error: Exception) -> int | None:

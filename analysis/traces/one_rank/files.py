@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from commprof.analysis.runs.workers import num_workers, side_by_side
 from commprof.analysis.traces.one_rank import reduced
+from commprof.analysis.traces.one_rank.kernel_names.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.kineto import read_trace
-from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.native.pftrace import is_native
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace, reduce_trace
 from commprof.analysis.traces.one_rank.stream import Limits, TraceText

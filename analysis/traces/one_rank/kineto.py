@@ -1,7 +1,7 @@
 """What did a profiler write about one rank? Read a Chrome trace of torch.profiler, whole or broken, in bounded memory.
 
 Accepted: `.json` and gzip; an object with `traceEvents` or a bare list; Kineto's own layout, a re-dumped one, one event a line.
-The text is cut into blocks of 1 MiB between two events, and each becomes columns before the next is read.
+The text is cut into blocks of a quarter of a MiB between two events, and each becomes columns before the next is read.
 """
 
 import re
@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from commprof.analysis.traces.one_rank.columns import ColumnBuilder, Columns
-from commprof.analysis.traces.one_rank.events import Decoded, cleaned, decode_apart, decode_whole, last_boundaries
+from commprof.analysis.traces.one_rank.columns import ColumnBuilder, Columns, distinct
+from commprof.analysis.traces.one_rank.events import Decoded, cleaned, decode_apart, decode_block, decode_whole
 from commprof.analysis.traces.one_rank.kernels import is_known
 from commprof.analysis.traces.one_rank.native.pftrace import PackedEvents, is_native, packets
 from commprof.analysis.traces.one_rank.stream import BLOCK_BYTES, Limits, TraceText, keep_freed_blocks
@@ -29,6 +29,7 @@ _NATIVE_BATCH = 4096
 _NATIVE_SLICES = 5_000_000  # held in memory one by one until the last: a begin may have its end anywhere behind it
 _SINCE_1970_NS = 10**18  # clocks that count since the machine was started are far below
 _MAX_SHOWN = 4
+_OPERATOR_CATEGORIES = ("cpu_op", "operator", "Operator")
 _OPERATORS = ("aten::", "c10d::", "autograd::", "torch::")
 
 
@@ -92,6 +93,11 @@ def read_trace(path: Path, limits: Limits | None = None) -> Trace:
             f"{path} is not of torch.profiler: none of its categories is ({shown or 'it names none'}); a timeline merged from "
             "several ranks is not read, name the ranks' own traces"
         )
+    if (num := len(_processes(events))) > 1:
+        raise BadInput(
+            f"{path} holds the operators of {num} processes, where a rank is one; a timeline merged from several ranks is not "
+            "read, name the ranks' own traces"
+        )
     return Trace(path=path, header=header, events=events, notes=reader.notes())
 
 
@@ -100,6 +106,12 @@ def _of_torch(events: Columns) -> bool:
     if any(is_known(category) for category in events.categories if category):
         return True
     return "" in events.categories and any(name.startswith(_OPERATORS) for name in events.names)
+
+
+def _processes(events: Columns) -> set[str]:
+    """Return the processes that ran operators; who merges timelines keeps the ranks apart by them."""
+    threads = distinct(events.thread[events.in_category(*_OPERATOR_CATEGORIES)])
+    return {events.threads[thread].partition("/")[0] for thread in threads} - {"None"}
 
 
 class _Reader:
@@ -181,10 +193,10 @@ class _Reader:
                 continue
             if len(rest) > self._limits.event_bytes:
                 raise BadInput(f"{self.path}: no event ends within {format_bytes(len(rest))}; it is not a trace")
-            cuts = last_boundaries(rest)
-            if not cuts:
+            found = decode_block(rest)
+            if found is None:
                 continue
-            decoded, following = _best(rest, cuts)
+            decoded, following = found
             rest = rest[following:]
             if decoded.trailer is not None:
                 yield replace(decoded, trailer=self._to_the_end(decoded.trailer + b"," + rest))
@@ -224,16 +236,6 @@ def _native(path: Path, reader: _Reader) -> Trace:
         raise BadInput(f"{path} holds no slice; it is not a trace of torch.profiler")
     header = TraceHeader(base_ns=base_ns if base_ns > _SINCE_1970_NS else None)
     return Trace(path=path, header=header, events=reader.builder.finish(base_ns), notes=reader.notes())
-
-
-def _best(text: bytes, cuts: list[tuple[int, int]]) -> tuple[Decoded, int]:
-    """Decode up to the best cut that decodes at once, else apart up to the first; also return where the next piece begins."""
-    for end, following in cuts:
-        if (decoded := decode_whole(text[:end])) is not None:
-            return decoded, following
-    end, following = cuts[0]
-    decoded = decode_apart(text[:end])
-    return replace(decoded, unreadable=decoded.unreadable + bool(decoded.tail_bytes)), following
 
 
 def _header(texts: list[bytes]) -> TraceHeader:

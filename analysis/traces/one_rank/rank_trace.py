@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch, bucket_launches
 from commprof.analysis.traces.one_rank.collectives import Collective, Launches, gloo_collectives, gloo_rows, gpu_collectives
-from commprof.analysis.traces.one_rank.columns import Columns
+from commprof.analysis.traces.one_rank.columns import Columns, distinct
+from commprof.analysis.traces.one_rank.kernel_names.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES, MEMORY_CATEGORIES, is_known
 from commprof.analysis.traces.one_rank.kineto import ReadingNotes, Trace, TraceHeader
-from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.spans import NONE, Intervals, common, merged, union, without
 from commprof.analysis.traces.one_rank.steps import NO_STEP, Steps, StepWindow, find_steps, place_orphans, step_at
 from commprof.analysis.traces.one_rank.unit_exchanges import UnitExchange, unit_exchanges
@@ -207,8 +207,14 @@ def _orphans(durations_ns: NDArray[np.int64], known: NDArray[np.bool_], step: ND
 
 
 def _not_understood(events: Columns) -> tuple[tuple[str, int], ...]:
+    """Return the categories that say nothing to us; none at all, too, where the host's own events name theirs (Ascend's)."""
     counts = np.bincount(events.category, minlength=len(events.categories)).tolist()
-    found = [(name[:200], count) for name, count in zip(events.categories, counts, strict=True) if count and not is_known(name)]
+    named = any(category in ("cpu_op", "operator", "Operator") for category in events.categories)
+    found = [
+        (name[:200] or "(none)", count)
+        for name, count in zip(events.categories, counts, strict=True)
+        if count and not (is_known(name) if name else not named)
+    ]
     return tuple(sorted(found, key=lambda own: -own[1])[:_MAX_CATEGORIES])
 
 
@@ -225,7 +231,7 @@ def communicating(events: Columns, table: KernelTable = DEFAULT_TABLE) -> NDArra
     """Return which kernels communicate, going by their names."""
     kernels = events.in_category(*KERNEL_CATEGORIES)
     telling = np.zeros(len(events.names), dtype=bool)
-    for code in np.unique(events.name[kernels]).tolist():
+    for code in distinct(events.name[kernels]):
         telling[code] = table.find(events.names[code]) is not None
     return telling[events.name] & kernels
 

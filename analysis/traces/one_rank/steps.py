@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commprof.analysis.traces.one_rank.columns import Columns
+from commprof.analysis.traces.one_rank.columns import Columns, distinct
 from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES
 
 Int64s = NDArray[np.int64]
@@ -115,7 +115,7 @@ def _longest_repetition(names: NDArray[np.int32], period: int) -> tuple[int, int
 
 
 def _on_cpu(events: Columns, codes: list[int]) -> Int64s:
-    rows = np.flatnonzero(np.isin(events.name, codes) & ~events.in_category("gpu_user_annotation"))
+    rows = np.flatnonzero(events.named(codes) & ~events.in_category("gpu_user_annotation"))
     return rows[np.argsort(events.start_ns[rows], kind="stable")]
 
 
@@ -148,7 +148,7 @@ def place_orphans(step: Int64s, known: NDArray[np.bool_], stream: NDArray[np.int
     np.minimum.at(begins_ns, first, start_ns[inside])
     begins_ns = np.minimum.accumulate(begins_ns[::-1])[::-1]
     placed = step.copy()
-    for own in np.unique(stream[~known]):
+    for own in distinct(stream[~known]):
         rows = np.flatnonzero(stream == own)
         rows = rows[np.argsort(start_ns[rows], kind="stable")]
         placed[rows] = _placed_on_stream(step[rows], known[rows], start_ns[rows], numbers, begins_ns)

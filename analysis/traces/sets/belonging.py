@@ -3,7 +3,7 @@
 Runs are told apart by what cannot be of one: our own run folders, numbers of ranks, and wall time, for the ranks of a run
 work at the same time. Clocks of hosts may differ, so traces belong together up to MAX_APART_S apart. Where a rank then still
 occurs twice, its traces are told apart by the first of these that gives every run each rank once: folders, what files' names
-say beside the rank, and strict wall time (windows of a profiler's schedule). Where none does, people are asked.
+say beside the rank, hosts, and strict wall time (windows of a profiler's schedule). Where none does, people are asked.
 """
 
 from collections import Counter, defaultdict
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from commprof.analysis.traces.all_ranks.doctor import Finding
 from commprof.analysis.traces.one_rank.files import Refused, find_traces, name_without_rank, rank_in_name, read_each
-from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, KernelTable
+from commprof.analysis.traces.one_rank.kernel_names.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.steps import NO_STEP
 from commprof.analysis.traces.sets.untraced import run_of
@@ -159,6 +159,9 @@ def _by_rank(read: list[_Read]) -> list[list[_Read]]:
 def _partitions(read: list[_Read]) -> Iterator[list[list[_Read]]]:
     yield _by(read, lambda own: own.path.absolute().parent)
     yield _by(read, lambda own: name_without_rank(own.path))
+    hosts = _by(read, lambda own: own.trace.header.host_name)
+    if len({frozenset(own.rank for own in host) for host in hosts}) == 1:  # else one run may be spread over hosts
+        yield hosts
     yield _by_time(read, 0)
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from commprof.analysis.traces.all_ranks.groups import SEVERAL, GroupStep, GroupSummary, summarise_groups
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary
+from commprof.analysis.traces.all_ranks.matched.groups import SEVERAL, GroupStep, GroupSummary, summarise_groups
 from commprof.analysis.traces.all_ranks.pipeline import StageTime
 from commprof.commbench.display.sheet import Block, Column, Row, Table, Words, line
 from commprof.commbench.units import format_seconds

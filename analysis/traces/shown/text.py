@@ -8,9 +8,9 @@ from typing import Any
 
 from commprof.analysis.traces.all_ranks.buckets import BucketStep, summarise_buckets
 from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget
-from commprof.analysis.traces.all_ranks.groups import summarise_groups
 from commprof.analysis.traces.all_ranks.job import CollectiveSummary, TraceAnalysis, all_collectives
 from commprof.analysis.traces.all_ranks.kernel_kinds import summarise_kinds, summarise_launching, summarise_modules
+from commprof.analysis.traces.all_ranks.matched.groups import summarise_groups
 from commprof.analysis.traces.all_ranks.parts import PartTimes, part_times
 from commprof.analysis.traces.all_ranks.units import summarise_units
 from commprof.analysis.traces.one_rank.collectives import Collective

@@ -20,9 +20,9 @@ from heapq import heappop, heappush
 from itertools import chain, count
 from typing import Any
 
-from commprof.analysis.traces.all_ranks.clocks import RankClock
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis
-from commprof.analysis.traces.all_ranks.matching import MatchedCollective
+from commprof.analysis.traces.all_ranks.matched.clocks import RankClock
+from commprof.analysis.traces.all_ranks.matched.matching import MatchedCollective
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.spans import Intervals, common, without
 from commprof.commbench.records.operations import OPERATIONS

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commprof.analysis.traces.one_rank.columns import Columns
+from commprof.analysis.traces.one_rank.columns import Columns, distinct
+from commprof.analysis.traces.one_rank.kernel_names.libraries import KernelTable
 from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES
-from commprof.analysis.traces.one_rank.libraries import KernelTable
 
 Int64s = NDArray[np.int64]
 COMMUNICATION, MEMORY, OTHER = "communication", "memory", "other"
@@ -44,7 +44,7 @@ _PATTERNS = (
         r"elementwise|foreach|adam|sgd|gelu|relu|silu|swiglu|dropout|\bact_|_add_|_mul_|rope|rotary|upsample|tensorop",
     ),
 )
-_KINDS = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _PATTERNS)
+_KINDS = tuple((kind, re.compile(pattern)) for kind, pattern in _PATTERNS)
 KINDS = (*dict.fromkeys(kind for kind, _ in _KINDS), COMMUNICATION, OTHER)
 _MAX_LIKELY = 5
 _GRAPH = re.compile(r"GraphLaunch")
@@ -98,14 +98,15 @@ def launching(
 
 def kind_of(kernel: str) -> str:
     """Return what a kernel that does not communicate does, a word of KINDS."""
-    return next((kind for kind, pattern in _KINDS if pattern.search(kernel)), OTHER)
+    name = kernel.lower()
+    return next((kind for kind, pattern in _KINDS if pattern.search(name)), OTHER)
 
 
 def kind_times(events: Columns, rows: Int64s, steps: Int64s, communicates: NDArray[np.bool_]) -> tuple[KindTime, ...]:
     """Return the kinds of GPU work in each step; `rows` are GPU events, copies and fills among them."""
     kernel = events.in_category(*KERNEL_CATEGORIES)[rows]
     codes = events.name[rows]
-    kinds = {code: KINDS.index(kind_of(events.names[code])) for code in np.unique(codes[kernel & ~communicates]).tolist()}
+    kinds = {code: KINDS.index(kind_of(events.names[code])) for code in distinct(codes[kernel & ~communicates])}
     of_code = np.array([kinds.get(code, 0) for code in range(len(events.names))], dtype=np.int64)
     kind = np.where(communicates, KINDS.index(COMMUNICATION), np.where(kernel, of_code[codes], KINDS.index(MEMORY)))
     numbers, index = np.unique(steps, return_inverse=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from commprof.analysis.traces.one_rank.columns import MemoryLevels
+from commprof.analysis.traces.one_rank.columns import MemoryLevels, distinct
 from commprof.analysis.traces.one_rank.steps import StepWindow
 
 _DEVICES = {0: "cpu", 1: "cuda"}  # torch's numbers of kinds of devices
@@ -33,7 +33,7 @@ class MemoryPeak:
 
 def memory_peaks(levels: MemoryLevels, windows: Sequence[StepWindow]) -> tuple[MemoryPeak, ...]:
     """Return each device's memory in each step in which it changed; `windows` are the host's, whose time the events have."""
-    return tuple(peak for kind in np.unique(levels.device).tolist() for peak in _of_device(levels, kind, windows))
+    return tuple(peak for kind in distinct(levels.device) for peak in _of_device(levels, kind, windows))
 
 
 def _of_device(levels: MemoryLevels, kind: int, windows: Sequence[StepWindow]) -> Iterator[MemoryPeak]:

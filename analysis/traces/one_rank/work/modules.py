@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commprof.analysis.traces.one_rank.collectives import Launch
-from commprof.analysis.traces.one_rank.columns import Columns
+from commprof.analysis.traces.one_rank.columns import Columns, distinct
 
 Int64s = NDArray[np.int64]
 
@@ -52,7 +52,7 @@ class ModuleTime:
 def module_times(events: Columns, rows: Int64s, launch: Launch) -> tuple[ModuleTime, ...]:
     """Return what these GPU events took by module, the longest first; nothing where the trace marks no part of a model."""
     names = [_module_name(name) for name in events.names]
-    if not any(names[code] and not _OF_EVERY_STEP.match(names[code]) for code in np.unique(events.name[_marks(events)])):
+    if not any(names[code] and not _OF_EVERY_STEP.match(names[code]) for code in distinct(events.name[_marks(events)])):
         return ()
     ranges = _Ranges(events, names)
     inside = np.where(launch.known, ranges.at(events.thread[launch.row], launch.start_ns), _NONE)
@@ -82,7 +82,7 @@ class _Ranges:
         start_ns, end_ns = events.start_ns[rows], events.end_ns(rows)
         rows = rows[np.lexsort((-end_ns, start_ns))]
         self._changes: dict[int, tuple[Int64s, Int64s]] = {}
-        for thread in np.unique(events.thread[rows]).tolist():
+        for thread in distinct(events.thread[rows]):
             mine = rows[events.thread[rows] == thread]
             spans = zip(events.start_ns[mine].tolist(), events.end_ns(mine).tolist(), events.name[mine].tolist(), strict=True)
             self._changes[thread] = _innermost(spans)
@@ -128,7 +128,7 @@ def _of_backward(events: Columns, ranges: _Ranges, launch: Launch) -> Int64s:
     module_of_row = ranges.at(events.thread[made], events.start_ns[made])
     index = np.minimum(np.searchsorted(events.sequence[made], events.sequence[backward]), len(made) - 1)
     module = np.where(events.sequence[made][index] == events.sequence[backward], module_of_row[index], _NONE)
-    for thread in np.unique(events.thread[backward]).tolist():
+    for thread in distinct(events.thread[backward]):
         on_thread = events.thread[backward] == thread
         order = np.argsort(events.start_ns[backward[on_thread]], kind="stable")
         rows, codes = backward[on_thread][order], module[on_thread][order]
@@ -149,10 +149,11 @@ def _last_begun(events: Columns, rows: Int64s) -> Int64s:
 
 def _summed(names: Sequence[str], module: Int64s, duration_ns: Int64s, backward: NDArray[np.bool_]) -> tuple[ModuleTime, ...]:
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for code in np.unique(module).tolist():
-        mine = module == code
+    codes, index, counts = np.unique(module, return_inverse=True, return_counts=True)
+    times_ns = np.zeros((len(codes), 2), dtype=np.int64)
+    np.add.at(times_ns, (index, backward.astype(np.int64)), duration_ns)
+    for code, *parts in zip(codes.tolist(), counts.tolist(), *times_ns.T.tolist(), strict=True):
         own = sums[NO_MODULE if code == _NONE else names[code]]
-        parts = int(mine.sum()), int(duration_ns[mine & ~backward].sum()), int(duration_ns[mine & backward].sum())
         own[:] = [one + other for one, other in zip(own, parts, strict=True)]
     longest = sorted(sums, key=lambda name: -sum(sums[name][1:]))
     for name in longest[_MAX_MODULES:]:

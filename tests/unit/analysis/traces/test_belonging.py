@@ -56,6 +56,16 @@ def test_two_jobs_in_a_folder_are_told_apart_by_their_files_names(tmp_path: Path
     assert files(tmp_path) == [["a-rank0.json", "a-rank1.json"], ["b-rank0.json", "b-rank1.json"]]
 
 
+def test_two_jobs_of_one_host_each_are_told_apart_by_their_hosts(tmp_path: Path) -> None:
+    for number, (host, rank) in enumerate((host, rank) for host in ("a", "b") for rank in range(2)):
+        fields = header(rank, 2, host_name=host, baseTimeNanoseconds=NOW)
+        write_trace(tmp_path / f"{host}_{number}77.pt.trace.json", (RANK_0, RANK_1)[rank], fields)
+    assert files(tmp_path) == [["a_077.pt.trace.json", "a_177.pt.trace.json"], ["b_277.pt.trace.json", "b_377.pt.trace.json"]]
+    (tmp_path / "a_177.pt.trace.json").unlink()  # then rank 1 on b may belong to either rank 0
+    with pytest.raises(BadInput, match="nothing tells their runs apart"):
+        read_runs([tmp_path])
+
+
 def test_jobs_of_other_numbers_of_ranks_are_told_apart(tmp_path: Path) -> None:
     write(tmp_path / "0.json", 0, 2)
     write(tmp_path / "1.json", 1, 8)

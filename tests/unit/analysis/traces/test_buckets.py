@@ -10,7 +10,7 @@ import pytest
 from commprof.analysis.traces.all_ranks.buckets import BucketStep, summarise_buckets
 from commprof.analysis.traces.all_ranks.cost import TraceCost, trace_costs
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis
-from commprof.analysis.traces.all_ranks.matching import MatchedCollective
+from commprof.analysis.traces.all_ranks.matched.matching import MatchedCollective
 from commprof.analysis.traces.one_rank.kineto import read_trace
 from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
 from commprof.analysis.traces.shown.tables import cost_sentences

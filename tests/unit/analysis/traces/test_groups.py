@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commprof.analysis.traces.all_ranks.groups import SEVERAL, group_kind, rank_groups, summarise_groups
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, analyse_traces
+from commprof.analysis.traces.all_ranks.matched.groups import SEVERAL, group_kind, rank_groups, summarise_groups
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.kineto import read_trace
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace, reduce_trace

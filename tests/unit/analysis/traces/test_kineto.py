@@ -218,3 +218,11 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "rank00000.trace.json")
     with pytest.raises(BadInput, match="it is not a file"):
         read_trace(tmp_path / "rank00000.trace.json")
+
+
+def test_a_timeline_merged_from_ranks_is_refused_though_its_categories_are_torch_s(tmp_path: Path) -> None:
+    """As tools merge that keep every rank's events and give each rank's processes numbers of their own."""
+    ranks = [[event("cpu_op", "aten::mm", 0, 50), *kernel("gemm", 10, 40, launched_us=5, correlation=own)] for own in (1, 2)]
+    merged = [one | {"pid": one["pid"] + 100 * rank} for rank, events in enumerate(ranks) for one in events]
+    with pytest.raises(BadInput, match=r"holds the operators of 2 processes, where a rank is one; a timeline merged"):
+        read_trace(write_trace(tmp_path / "fused.json", merged))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE, TABLE, function_name, kernel_table
+from commprof.analysis.traces.one_rank.kernel_names.libraries import DEFAULT_TABLE, function_name, kernel_table
+from commprof.analysis.traces.one_rank.kernel_names.table import TABLE
 from commprof.commbench.errors import BadInput
 
 
@@ -68,6 +69,58 @@ from commprof.commbench.errors import BadInput
         ("HcclBroadcast", "broadcast"),
         ("cnclReduceScatter", "reduce_scatter"),
         ("void somebody::else_s::fused_allgather_gemm_kernel<float>(x)", "all_gather"),
+        ("void nccl_ep::internode_ll::dispatch<true, 7168>(void*)", "all_to_all"),
+        ("nccl_ep_jit_ht_combine_kernel", "all_to_all"),
+        ("void ubx_kernel_a2av_token_bf16_mxfp8<8>(x)", "all_to_all"),
+        ("ubx_kernel_barrier(x)", "barrier"),
+        ("void ubx_kernel_allreduce_2shot_mc<8>(x)", "all_reduce"),
+        ("reshardKernelUserWindow(x)", "unknown"),
+        ("void niin_stream_put_signal_kernel<float>(x)", "send_recv"),
+        ("void ctran::allgatherp::ncclKernelAllGatherPDirect(int*)", "all_gather"),
+        ("void meta::comms::ddaAllReduceFlatIpc<float, 8>(x)", "all_reduce"),
+        ("UCC_REDUCE_CUDA_MULTI_DST_SUM", "unknown"),
+        ("void nixl_ep::ht::notify_dispatch<false, 2>(x)", "all_to_all"),
+        ("void nixl_ep::ep_kernels::combine<true, 7168>(x)", "all_to_all"),
+        ("void mooncake::elastic::hybrid_dispatch_impl<8>(x)", "all_to_all"),
+        ("void deep_ep::elastic::engram_fetch_impl<8>(x)", "unknown"),
+        ("void comms::prims::link_ep::kernels::ll_dispatch_kernel<x>(y)", "all_to_all"),
+        ("OneShotBroadcastSdmaSubGroupKernel_u32", "broadcast"),
+        ("_ZN4mori5shmem12_static_init15_barrier_kernelEv.kd", "barrier"),
+        ("mori_EpDispatchIntraNode_bf16.kd", "all_to_all"),
+        ("kernel_dispatch_token_intra_node", "all_to_all"),
+        ("void flash_comm::ep::intranode::kernels::kernel_combine_intranode<1>(x)", "all_to_all"),
+        ("_forward_push_2d_ll_kernel", "all_gather"),
+        ("barrier_all_intra_node_kernel", "barrier"),
+        ("void bytedance::flux::a2a_single_kernel<8>(x)", "all_to_all"),
+        ("void bytedance::flux::ep_topk_gather_rs_kernel_v2<x>(y)", "reduce_scatter"),
+        ("void vllm::cross_device_reduce_scatter<float, 8>(x)", "reduce_scatter"),
+        ("void vllm::cross_device_all_gather<8>(x)", "all_gather"),
+        ("void vllm::mnnvl_lamport_all_gather<float, 4>(x)", "all_gather"),
+        ("void aiter::cross_device_reduce_2stage<std::bfloat16_t, 8, false>(aiter::RankData*", "all_reduce"),
+        ("_dcp_a2a_pack_send_kernel.kd", "all_to_all"),
+        ("(anonymous namespace)::direct_dcp_q_gather_multimem_kernel(uint4 const*, uint4*,", "all_gather"),
+        ("void (anonymous namespace)::wait_lse_combine_kernel<__nv_bfloat16>(__nv_bfloat16 const*", "all_to_all"),
+        ("void tensorrt_llm::kernels::mnnvl::rmsNormLamport<2, 8>(x)", "all_reduce"),
+        ("void tensorrt_llm::kernels::minimax_ar::minimax_reduce_rms_kernel_lamport<float, 8>(x)", "all_reduce"),
+        ("void tensorrt_llm::kernels::lowPrecisionTwoShotAllReduceKernel<8>(x)", "all_reduce"),
+        ("tensorrt_llm::kernels::mnnvl::mnnvlAllGatherSplitKernel(x)", "all_gather"),
+        ("void store_publish_dedup_fp8_kernel<8>(x)", "all_to_all"),
+        ("void turbomind::comm::Broadcast_NVLS_V2<x>(y)", "broadcast"),
+        ("void push_pull_halos_1d_kernel<float>(x)", "send_recv"),
+        ("c10d::nccl_extension::lsa_put_signal_kernel(void**, void**)", "send_recv"),
+        ("c10d::symmetric_memory::nixl_wait_signal_kernel(unsigned int**)", "send_recv"),
+        ("mscclKernel_Sum_hip_bfloat16_Simple_false(ncclDevComm*, mscclAlgo*, mscclWork*)", "unknown"),
+        ("ncclDevKernel_Generic_1(ncclDevKernelArgsStorage<4096ul>) [clone .kd]", "unknown"),
+        ("typeinfo name for NoCopyKernel_all_sum<sycl::half>", "all_reduce"),
+        ("write_monolithic_kernel_3_bfloat16_sum", "unknown"),
+        ("aiv_all_reduce_910b_bfloat16_t", "all_reduce"),
+        ("allgatherAicpuKernel", "all_gather"),
+        ("MoeDistributeDispatchV2", "all_to_all"),
+        ("std::enable_if<(a<b>)1, void>::type vllm::cross_device_reduce_1stage<float>(x)", "all_reduce"),
+        (
+            "kernel_cutlass_kernel_vllmmodelskimi_k3nvidiaopscute_dsllatent_moe_tailallreduce_rmsnorm_reduce_scatter_ear",
+            "all_reduce",
+        ),
     ],
 )
 def test_every_library_s_kernels_communicate(name: str, op: str) -> None:
@@ -91,6 +144,34 @@ def test_every_library_s_kernels_communicate(name: str, op: str) -> None:
         "_Z99999999999999999999",
         "void accl_elementwise<float>(x)",
         "void occlusion_kernel(x)",
+        "void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, at::native::MeanOps<float, float>>>(x)",
+        "void at::native::_scatter_gather_elementwise_kernel<128, 8, at::native::x>(int)",
+        "void at::native::vectorized_gather_kernel<16, long>(char*, char*)",
+        "void at::native::indexSelectSmallIndex<float, long, unsigned int, 2, 2, -2>(x)",
+        "void at::native::sbtopk::gatherTopK<float, unsigned int, 2, false>(x)",
+        "void cub::DeviceReduceSingleTileKernel<x>(y)",
+        "void cub::detail::reduce::DeviceReduceKernel<x>(y)",
+        "void cutlass::reduction::kernel::ReduceSplitK<x>(y)",
+        "void cublasLt::splitKreduce_kernel<32, 16, int, float>(x)",
+        "std::enable_if<!(false), void>::type internal::gemvx::kernel<int, int, float, all_reduce>(x)",
+        "(anonymous namespace)::softmax_warp_forward<float, float, float, 10, false, false>(x)",
+        "void vllm::moe::topkGatingSoftmax<8, 128>(x)",
+        "void moe_permute_kernel<float>(x)",
+        "void unpermute_kernel<float>(x)",
+        "void turbomind::MoeReduceKernel<x>(y)",
+        "void tensorrt_llm::kernels::cutlass_kernels::finalizeMoeRoutingKernel<x>(y)",
+        "void flashinfer::trtllm_allreduce::reduce_fusion::rms_norm_kernel<x>(y)",
+        "void flashinfer::trtllm_alltoall::moe_prepare::computeCumsumDevice(int*)",
+        "void smallReduceKernel<float>(x)",
+        "void small_gather_kernel<float>(x)",
+        "void WarpAllReduce<float>(x)",
+        "void subgroup_allreduce_sum<float>(x)",
+        "kn_mla_reduce_v1",
+        "__amd_rocclr_copyBuffer.kd",
+        "triton_red_fused_all_reduce_mean_0",
+        "void (anonymous namespace)::elementwise_kernel_with_index<int, x>(y)",
+        "void nv::topk::radix_kernel<x>(y)",
+        "void deep_ep::elastic::combine_reduce_epilogue_impl<8>(x)",
     ],
 )
 def test_kernels_that_compute_do_not(name: str) -> None:
@@ -113,6 +194,12 @@ def test_a_name_is_without_type_parameters_and_template() -> None:
     assert function_name("void (anonymous namespace)::f<a<b>, (c)1>(d<e>)") == "f"
     assert function_name("typeinfo name for X<y>") == "X"
     assert function_name("void <unnamed>::g(int)") == "g"
+    assert function_name("std::enable_if<(a > b), void>::type n::h<int>(x)") == "n::h"
+    assert function_name("unsigned long k(") == "k"
+    assert function_name("n::dispatch.kd") == "n::dispatch"
+    assert function_name("a<b") == "a"
+    assert function_name("") == ""
+    assert function_name("<" * 100_000) == ""
 
 
 def test_every_rule_has_a_source() -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commprof.analysis.traces.all_ranks.clocks import align_clocks
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, analyse_traces
-from commprof.analysis.traces.all_ranks.matching import MatchedCollective, match_collectives
+from commprof.analysis.traces.all_ranks.matched.clocks import align_clocks
+from commprof.analysis.traces.all_ranks.matched.matching import MatchedCollective, match_collectives
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.columns import Details
+from commprof.analysis.traces.one_rank.kernel_names.libraries import DEFAULT_TABLE
 from commprof.analysis.traces.one_rank.kernels import message_bytes
 from commprof.analysis.traces.one_rank.kineto import read_trace
-from commprof.analysis.traces.one_rank.libraries import DEFAULT_TABLE
 from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
 from tests.traces import event, gloo_all_reduce, header, kernel, profiler_step, write_trace
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from commprof.analysis.traces.all_ranks.clocks import RankClock
-from commprof.analysis.traces.all_ranks.matching import MatchedCollective
+from commprof.analysis.traces.all_ranks.matched.clocks import RankClock
+from commprof.analysis.traces.all_ranks.matched.matching import MatchedCollective
 from commprof.analysis.traces.all_ranks.stragglers import costs_ns
 from commprof.analysis.traces.one_rank import files, reduced
 from commprof.analysis.traces.one_rank.collectives import Collective

@@ -147,6 +147,17 @@ def test_events_of_another_accelerator_are_said_not_to_be_understood(tmp_path: P
     assert "the budget is of the CPU only" in finding(trace, "not understood")
 
 
+def test_an_accelerator_whose_events_name_no_category_is_said_not_to_be_understood(tmp_path: Path) -> None:
+    """As torch_npu writes Ascend's: times are strings, and only the host's events have a category."""
+    host = [profiler_step(1, 0, 100), event("cpu_op", "aten::mm", 1, 2)]
+    device = {key: value for key, value in event("", "hcom_allReduce__503_0_1", 10, 90).items() if key != "cat"}
+    trace = reduced(tmp_path, [own | {"ts": str(own["ts"])} for own in (*host, device)])
+    assert trace.not_understood == (("(none)", 1),)
+    assert "1 event of category (none) is not understood; if these are an accelerator's work" in finding(
+        trace, "not understood"
+    )
+
+
 def test_a_rank_beyond_the_world_is_a_finding(tmp_path: Path) -> None:
     path = write_trace(tmp_path / "rank5.json", [profiler_step(1, 100, 200), *step_kernels(1)], header(5, 2))
     found = analyse_traces([reduce_trace(read_trace(path))]).findings
@@ -157,10 +168,11 @@ def test_a_rank_beyond_the_world_is_a_finding(tmp_path: Path) -> None:
 def test_a_duration_that_is_no_number_makes_an_event_unreadable(tmp_path: Path, duration: str) -> None:
     good = '{"ph":"X","cat":"cpu_op","name":"good","ts":1,"dur":1}'
     path = tmp_path / "0.json"
-    path.write_text('{"traceEvents":[' + ",".join([good, good.replace('"dur":1', f'"dur":{duration}'), good]) + "]}")
+    bad = good.replace('"dur":1', f'"dur":{duration}')
+    path.write_text('{"traceEvents":[' + ",".join([good, bad, good, bad]) + '],"traceName":"own"}')
     trace = read_trace(path)
     assert len(trace.events) == 2
-    assert trace.notes.num_unreadable == 1
+    assert (trace.notes.num_unreadable, trace.notes.damage) == (2, "")
 
 
 def test_a_job_that_seems_to_be_silent_names_what_most_likely_communicates(tmp_path: Path) -> None:

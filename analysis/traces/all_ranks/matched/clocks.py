@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from commprof.analysis.traces.all_ranks.arrivals import Arrivals, Int64s, groups
-from commprof.analysis.traces.all_ranks.matching import MatchedCollective
+from commprof.analysis.traces.all_ranks.matched.arrivals import Arrivals, Int64s, groups
+from commprof.analysis.traces.all_ranks.matched.matching import MatchedCollective
 
 Time = TypeVar("Time", int, Int64s)
 

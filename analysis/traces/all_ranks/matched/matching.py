@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
-from commprof.analysis.traces.all_ranks.groups import group_kind
+from commprof.analysis.traces.all_ranks.matched.groups import group_kind
 from commprof.analysis.traces.one_rank.collectives import Collective
 from commprof.analysis.traces.one_rank.steps import NO_STEP
 
