@@ -158,6 +158,8 @@ def cases_of(every: Sequence[Published]) -> Iterator[Case]:
         known = (factor for factor in factors if factor is not None)
         machine = reduce(lambda pool, factor: pool.plus(factor), known, ALONE)
         for case in _cut(series):
+            if case.growth(GROWTH).apart:
+                continue  # such rows get a reason in place of an answer
             yield case
             if case.reach == "hop" and machine.count:
                 yield replace(case, reach="pooled", machine=machine)
@@ -301,7 +303,9 @@ def main() -> None:
         sys.stdout.write("\n".join(map(str, (*learned(cases, grid, ours), f"ships: {GROWTH}", GROWTH_BANDS))) + "\n")
         return
     reasons = ", ".join(f"{count} have {reason}" for reason, count in left.items())
-    told = f"- {args.published.name}: {len(series)} series with two rows or more of 2 GPUs and beyond; {reasons}"
+    apart = sum(growth(one.costs, one.ranks_per_node).apart is not None for one in series)
+    told = f"- {args.published.name}: {len(series)} series with two rows or more of 2 GPUs and beyond; {reasons}; {apart} "
+    told += "have rows that do not compare, a rank doing over half as much more on more ranks"
     lines = ["# Extrapolation without a row of one rank", "", describe_machine(), told, "", READ, *tables(cases, grid, ours)]
     write_text(args.out / "extrapolation-relative.md", "\n".join(lines).rstrip() + "\n")
     sys.stdout.write("\n".join(lines) + "\n")

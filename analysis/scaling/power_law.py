@@ -21,6 +21,7 @@ source that they have not seen is in docs/results/extrapolation-relative.md.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ from commprof.analysis.scaling.overhead_mix import Band
 
 Reach = Literal["inside", "across", "hop", "pooled", "between"]
 _FIRST_HOP = 2.0  # in later doublings of nodes: a ring over k of them moves 2(k-1)/k, 0 to 1 and then to 1.5
+_OTHER_RUN = math.log(1.5)  # more a rank on more ranks: memory that sharding frees gave a fifth, caches and luck less
 _ROW = 0.01  # of log u: what two measurements of the same thing differ by
 
 
@@ -118,6 +120,11 @@ class Growth:
     def hop(self) -> float:
         """Return what two nodes cost over one, as a share of the cost."""
         return math.expm1(_FIRST_HOP * self.across.value)
+
+    @property
+    def apart(self) -> tuple[int, int] | None:
+        """Return two neighbouring rows between which a rank gains more than more ranks can give it; None where none does."""
+        return next(((a, b) for a, b in pairwise(self.rows) if self.rows[b] < self.rows[a] - _OTHER_RUN), None)
 
     def carries(self, world_size: int) -> bool:
         """Tell whether the growth inside a node is carried beyond its largest row there."""

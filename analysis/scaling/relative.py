@@ -60,6 +60,11 @@ class Relative:
         )
 
     def _boundary(self, world_size: int) -> str | None:
+        if apart := self.growth.apart:
+            few, many = apart
+            return (
+                f"the rows of {few} and {many} ranks do not compare: more than their number differs; leave one out (--anchors)"
+            )
         smallest = min(self.growth.rows)
         if world_size < smallest:
             return f"below the smallest row, {smallest} ranks: costs of fewer ranks do not follow from more"
