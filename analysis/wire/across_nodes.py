@@ -72,6 +72,7 @@ def carry_over_nodes(costs: Sequence[CostModel], world_size: int, nodes: int, fa
         )
     inside = next((cost for cost in costs if _nodes(cost) == 1 and cost.world_size == per_node), None)
     doubts = [f"gloo was held against such figures, from 1 MiB on, NCCL was not; below that {_below(inside, per_node)}"]
+    doubts += _behind_a_slow_line(fabric, nodes)
     if fabric.spine is None and len(wide) > 1:
         doubts += _check_against_largest(wide, inside, fabric)
         fabric = replace(fabric, spine=_spine(wide, fabric))
@@ -186,6 +187,11 @@ def _below(inside: CostModel | None, per_node: int) -> str:
     if inside is None:
         return f"latency decides, and without a curve of {per_node} ranks on one node all hops are taken to be alike"
     return "latency decides, told apart inside and between nodes by one curve each"
+
+
+def _behind_a_slow_line(fabric: Fabric, nodes: int) -> list[str]:
+    slow = "a line is slower than the others, and gloo's notices wait behind what is queued at it"
+    return [f"{slow}: up to an eighth more from 4 MiB on"] if len(set(fabric.lines[:nodes])) > 1 else []
 
 
 def _times(count: int) -> str:

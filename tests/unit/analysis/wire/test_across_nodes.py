@@ -80,6 +80,7 @@ def test_the_ring_goes_at_the_pace_of_what_is_slowest(fabric: Fabric, slower: fl
     benched_with = 2 if fabric.spine == 1.0 else 1  # the switch of one line was in the way of the bench of two nodes
     wire_s = 62 / 32 * 256 * MIB * OUT_PER_BYTE * slower / benched_with
     assert cost_s(asked, 256 * MIB) == pytest.approx(wire_s, rel=0.01)
+    assert any("slower than the others" in doubt for doubt in asked.doubts) is (len(fabric.lines) > 1)
 
 
 def test_a_switch_that_all_lines_share_shows_in_the_curves_of_two_and_four_nodes() -> None:
