@@ -87,22 +87,22 @@ def traffic_figure(traffic: RingTraffic, num_nodes: int) -> Figure:
     """Draw what a ring moves inside a node, out of it and through the switch, bytes; of many nodes the first and the last."""
     figure, axes = new_axes(_HIGH, left=4)
     axes.set_axis_off()
-    axes.set_xlim(0, _WIDE)
-    axes.set_ylim(0, _HIGH)
+    axes.set_xlim(-1, _WIDE + 1)
+    axes.set_ylim(-1, _HIGH + 1)
     most = max(traffic.inside_bytes, traffic.line_bytes)
     _box(axes, (0, _HIGH - _SWITCH, _WIDE, _SWITCH), f"through the switch {format_bytes(round(traffic.switch_bytes))}", BLUE)
     drawn = range(num_nodes) if num_nodes <= _MOST_NODES else (0, 1, num_nodes - 1)
     room = _WIDE / len(drawn)
     for place, node in enumerate(drawn):
-        left, middle = place * room + 3, (place + 0.5) * room
+        left, line = place * room + 3, place * room + 3 + _WIDEST_LINE
         inside = f"inside\n{format_bytes(round(traffic.inside_bytes))}"
         _box(axes, (left, 0, room - 6, _NODE), f"node {node}\n{inside}", GREEN, share=traffic.inside_bytes / most)
         thick = max(_WIDEST_LINE * traffic.line_bytes / most, 1.0)
-        axes.plot([middle, middle], [_NODE + 2, _HIGH - _SWITCH - 2], color=BLUE, linewidth=thick, solid_capstyle="butt")
+        axes.plot([line, line], [_NODE + 2, _HIGH - _SWITCH - 2], color=BLUE, linewidth=thick, solid_capstyle="butt")
         out = format_bytes(round(traffic.line_bytes))
-        axes.text(middle + _WIDEST_LINE / 2 + 3, (_NODE + _HIGH - _SWITCH) / 2, f"out\n{out}", va="center", size=10)
+        axes.text(line + _WIDEST_LINE / 2 + 4, (_NODE + _HIGH - _SWITCH) / 2, f"out\n{out}", va="center", size=10)
     if len(drawn) < num_nodes:
-        axes.text(2 * room, _NODE / 2, "...", ha="center", va="center")
+        axes.text(2 * room - 12, (_NODE + _HIGH - _SWITCH) / 2, "...", ha="center", va="center")
     figure.subplots_adjust(bottom=0.02, top=0.98)
     return figure
 
