@@ -25,8 +25,8 @@ from commprof.commbench.records.rundir import read_document, write_document, wri
 PART: Final = Part(ranks_per_host=2, hosts=(4,))
 CONFIG: Final = Path(__file__).parents[1] / "configs" / "small.yaml"
 TRAINING: Final = (
-    *("experiment_name=small", "training.max_steps=24", "training.evaluate=false", "profiling.trace_steps=0"),
-    *("profiling.warmup_steps=4", "distributed.threads_per_rank=1"),
+    *("experiment_name=small", "training.batch_size=8", "training.max_steps=40", "training.evaluate=false"),
+    *("profiling.trace_steps=0", "profiling.warmup_steps=4", "distributed.threads_per_rank=1"),
 )
 
 

@@ -48,6 +48,12 @@ RATE: Final = 200  # Mbit/s
 AHEAD_OF_OTHERS: Final = ("chrt", "-r", "5")
 
 
+HOW: Final = (
+    f"- make benchmark-fabrics, lines of {RATE} Mbit/s, ranks with a real-time priority; predictions were on disk before the "
+    "runs that check them"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One fabric: the ranks on a host, the hosts to check at, each line and the switch in Mbit/s, and the ranks' order."""
@@ -238,7 +244,7 @@ def main() -> None:
         if time.monotonic() < until_s:
             measure(name, args.root, lambda: time.monotonic() >= until_s)
     rows = checked(args.root)
-    head = ["# Costs over more nodes than were benched", "", describe_machine(), "- make benchmark-fabrics"]
+    head = ["# Costs over more nodes than were benched", "", describe_machine(), HOW]
     text = "\n".join([*head, "", *tables(rows)]) + "\n"
     write_text(args.out / "fabrics.md", text)
     sys.stdout.write(text)

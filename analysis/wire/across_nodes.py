@@ -191,7 +191,7 @@ def _below(inside: CostModel | None, per_node: int) -> str:
 
 def _behind_a_slow_line(fabric: Fabric, nodes: int) -> list[str]:
     slow = "a line is slower than the others, and gloo's notices wait behind what is queued at it"
-    return [f"{slow}: up to an eighth more from 4 MiB on"] if len(set(fabric.lines[:nodes])) > 1 else []
+    return [f"{slow}: a tenth more from 4 MiB on, up to a sixth"] if len(set(fabric.lines[:nodes])) > 1 else []
 
 
 def _times(count: int) -> str:
