@@ -133,3 +133,28 @@ def test_series_left_out_for_one_reason_share_a_line(tmp_path: Path, capsys: pyt
     assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", "32"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "s0, s1, s2 and 37 more: left out: a row of 8 ranks alone tells nothing" in shown
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "said"),
+    [
+        (
+            "n_gpus,gpus_per_node,throughput\n8,8,100\n16,4,190\n",
+            (),
+            "nodes of 4 and of 8 ranks in one series; tell",
+        ),
+        ("n_gpus,nodes,throughput\n8,1,100\n12,2,140\n16,2,190\n", (), "nodes of 6 and of 8 ranks in one series"),
+        (
+            "n_gpus,throughput\n8,100\n16,190\n",
+            ("--gpus-per-node", "3"),
+            "8 ranks do not fill nodes of 3; give the ranks",
+        ),
+    ],
+)
+def test_nodes_that_the_ranks_do_not_fit_are_one_line(
+    tmp_path: Path, rows: str, words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.csv").write_text(rows)
+    assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", "64", *words]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and shown.count("\n") == 1

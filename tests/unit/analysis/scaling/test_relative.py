@@ -122,10 +122,10 @@ def test_a_row_that_is_much_faster_than_the_one_before_is_doubted() -> None:
 
 def test_rows_between_which_a_rank_gains_over_half_do_not_compare() -> None:
     """7B on 4, 12 and 32 H100 with a setting of its own for each: a rank does 2.3 times as much on 12, and then less."""
-    refused = at(scaled({4: 1.0, 12: 0.434}), 32)
+    refused = at(scaled({4: 1.0, 12: 0.434}, 4), 32)
     assert refused.value is None
     assert "withheld (the rows of 4 and 12 ranks do not compare: more than their number differs" in refused.notes[-1]
-    assert told(at(scaled({4: 1.0, 12: 0.7}), 32))
+    assert told(at(scaled({4: 1.0, 12: 0.7}, 4), 32))
 
 
 def test_between_two_rows_it_is_the_line_through_them() -> None:
