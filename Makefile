@@ -111,9 +111,10 @@ benchmark-slow-host: $(VENV)/installed
 # Its made-up pairs come from tests/.
 benchmark-slow-host-simulated: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.slow_host_simulated --out $(RESULTS)
-# Root. A few of them: make benchmark-fabrics PARTS="alike-2 slow-2"
+# Root; goes on where it was left, for MINUTES of it. A few of them: make benchmark-fabrics PARTS="alike-2 slow-2"
 benchmark-fabrics: $(VENV)/installed
-	$(VENV)/bin/python -m benchmarks.fabrics $(PARTS) --out $(RESULTS)
+	$(VENV)/bin/python -m benchmarks.fabrics $(PARTS) --out $(RESULTS) --minutes $(MINUTES)
+	$(VENV)/bin/python -m benchmarks.fabric_step --out $(RESULTS)
 
 benchmark-testbed-study: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.testbed_study --out $(RESULTS)

@@ -127,6 +127,10 @@ def _anchors(series: Series, targets: Sequence[int], wanted: Sequence[int]) -> l
         ranks = "1 rank" if used == [1] else f"{used[0]} ranks"
         mend = "name a second" if wanted else "add a second, or leave one out of --world-sizes"
         raise UnusableData(f"a row of {ranks} alone tells nothing of others; {mend}")
+    node = series.ranks_per_node
+    if spare := next((n for n in used if node is not None and n > node and n % node), None):
+        mend = "give the ranks on a node, or leave that row out (--anchors)"
+        raise UnusableData(f"{spare} ranks do not fill nodes of {node}; {mend}")
     if max(targets) < used[0]:
         raise UnusableData(f"--world-sizes {max(targets)}: below the smallest row, {used[0]} ranks; add a row of fewer ranks")
     on_node = [n for n in used if not series.across_nodes(n)]

@@ -14,6 +14,10 @@ both), not below zero, drawn towards what series have in common, s_0, the more t
 
 so that a steep slope stays and a flat one is not trusted to stay flat. Where no row lies beyond the node s_out is s_in times
 the usual ratio, 2, or that of the machine's other series: what a training loses on a node it loses more of between nodes.
+Where a row does, the machine's other series tell what a first hop costs in later doublings, h in place of 2,
+
+    h = (2 s_0 + sum of their first hops) / (s_0 + sum of their growth a later doubling)
+
 Between two rows it is the line through them. The prior and the intervals come from published series; how far they miss a
 source that they have not seen is in docs/results/extrapolation-relative.md.
 """
@@ -21,14 +25,16 @@ source that they have not seen is in docs/results/extrapolation-relative.md.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from commprof.analysis.scaling.overhead_mix import Band
 
-Reach = Literal["inside", "across", "hop", "pooled", "between"]
+Reach = Literal["inside", "across", "beside", "hop", "pooled", "between"]
 _FIRST_HOP = 2.0  # in later doublings of nodes: a ring over k of them moves 2(k-1)/k, 0 to 1 and then to 1.5
+_OTHER_RUN = math.log(1.5)  # more a rank on more ranks: memory that sharding frees gave a fifth, caches and luck less
 _ROW = 0.01  # of log u: what two measurements of the same thing differ by
 
 
@@ -53,24 +59,50 @@ class GrowthPrior:
 GROWTH = GrowthPrior(inside=0.01, across=0.015, hop=2.0, noise=0.08)
 GROWTH_BANDS: Mapping[Reach, Band] = {
     "inside": Band(low=-1.29, high=5.23),
-    "across": Band(low=-1.21, high=4.33),
+    "across": Band(low=-1.21, high=3.95),
+    "beside": Band(low=-1.36, high=2.96),
     "hop": Band(low=-1.0, high=5.9),
     "pooled": Band(low=-1.17, high=1.74),
-    "between": Band(low=-1.55, high=1.28),
+    "between": Band(low=-1.5, high=1.28),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beyond:
+    """How one series grows beyond a node: by what `factor` more than inside a doubling, and log u's growth at the first `hop`
+    and a `later` doubling, both 0 where its rows do not tell them apart."""
+
+    factor: float
+    hop: float
+    later: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """By what factor others of a machine grow more a doubling of nodes than inside: their number, sum and sum of squares."""
+    """By what factor others of a machine grow more a doubling of nodes than inside: their number, sum and sum of squares.
+
+    Of those with rows on one, two and more nodes also the sums of log u's growth at the first hop and a `later` doubling.
+    """
 
     count: int = 0
     total: float = 0.0
     squares: float = 0.0
+    hops: float = 0.0
+    later: float = 0.0
 
-    def plus(self, factor: float, times: int = 1) -> "Pool":
-        """Return the pool with one factor more, or with `times` -1 one less."""
-        return Pool(count=self.count + times, total=self.total + times * factor, squares=self.squares + times * factor**2)
+    def plus(self, told: "Beyond", times: int = 1) -> "Pool":
+        """Return the pool with what one series tells, or with `times` -1 without it."""
+        return Pool(
+            count=self.count + times,
+            total=self.total + times * told.factor,
+            squares=self.squares + times * told.factor**2,
+            hops=self.hops + times * told.hop,
+            later=self.later + times * told.later,
+        )
+
+    def first_hop(self, prior: GrowthPrior) -> float:
+        """Return what the first hop costs in later doublings, one more series being as is usual."""
+        return (_FIRST_HOP * prior.across + self.hops) / (prior.across + self.later)
 
     def across(self, inside: Slope, prior: GrowthPrior) -> Slope:
         """Return the growth beyond a node by their mean factor, the prior's counting as one more, and how they scatter."""
@@ -103,6 +135,7 @@ class Growth:
     across: Slope
     crossed: bool
     pooled: int
+    first_hop: float = _FIRST_HOP
 
     def at(self, world_size: int) -> Cost:
         """Return the cost on as many ranks as the smallest row has, or more."""
@@ -117,7 +150,12 @@ class Growth:
     @property
     def hop(self) -> float:
         """Return what two nodes cost over one, as a share of the cost."""
-        return math.expm1(_FIRST_HOP * self.across.value)
+        return math.expm1(self.first_hop * self.across.value)
+
+    @property
+    def apart(self) -> tuple[int, int] | None:
+        """Return two neighbouring rows between which a rank gains more than more ranks can give it; None where none does."""
+        return next(((a, b) for a, b in pairwise(self.rows) if self.rows[b] < self.rows[a] - _OTHER_RUN), None)
 
     def carries(self, world_size: int) -> bool:
         """Tell whether the growth inside a node is carried beyond its largest row there."""
@@ -126,13 +164,15 @@ class Growth:
 
     def _doublings(self, before: int, after: int) -> tuple[float, float]:
         node = self.ranks_per_node
-        outer = [_beyond(n, node) for n in (before, after)]
+        outer = [_beyond(n, node, self.first_hop) for n in (before, after)]
         return math.log2(min(after, node) / min(before, node)), outer[1] - outer[0]
 
     def _reach(self, world_size: int) -> Reach:
         if world_size <= self.ranks_per_node:
             return "inside"
-        return "across" if self.crossed else "pooled" if self.pooled else "hop"
+        if self.crossed:
+            return "across" if math.isclose(self.first_hop, _FIRST_HOP) else "beside"
+        return "pooled" if self.pooled else "hop"
 
     def _between(self, below: int, world_size: int, above: int) -> Cost:
         if below == above:
@@ -150,33 +190,48 @@ def growth(costs: Mapping[int, float], ranks_per_node: int, prior: GrowthPrior =
     inside = _inside(rows, ranks_per_node, prior)
     crossed = max(rows) > ranks_per_node
     across = machine.across(inside, prior)
+    first_hop = machine.first_hop(prior) if crossed and min(rows) <= ranks_per_node else _FIRST_HOP
     if crossed:
-        outer = _outer(rows, ranks_per_node)
+        outer = _outer(rows, ranks_per_node, first_hop)
         if inner and inner[-1] < ranks_per_node:  # the whole node, as the rows inside have it
             outer.append((0.0, rows[inner[-1]] + inside.value * math.log2(ranks_per_node / inner[-1])))
         across = _drawn(outer, prior.across, prior.noise)
-    return Growth(rows=rows, ranks_per_node=ranks_per_node, inside=inside, across=across, crossed=crossed, pooled=machine.count)
+    return Growth(
+        rows=rows, ranks_per_node=ranks_per_node, inside=inside, across=across, crossed=crossed, pooled=machine.count,
+        first_hop=first_hop,
+    )  # fmt: skip
 
 
-def factor_beyond(costs: Mapping[int, float], ranks_per_node: int, prior: GrowthPrior = GROWTH) -> float | None:
-    """Return by how much more a series grows a doubling of nodes than one inside; None where its rows do not tell."""
+def told_beyond(costs: Mapping[int, float], ranks_per_node: int, prior: GrowthPrior = GROWTH) -> Beyond | None:
+    """Return how a series grows beyond a node; None where its rows do not tell."""
     rows = {n: math.log(cost) for n, cost in costs.items()}
     outer = _outer(rows, ranks_per_node)
-    return _least_squares(outer)[0] / _inside(rows, ranks_per_node, prior).value if len(outer) > 1 else None
+    if len(outer) < 2:
+        return None
+    hop, later = _bend(rows, ranks_per_node)
+    return Beyond(factor=_least_squares(outer)[0] / _inside(rows, ranks_per_node, prior).value, hop=hop, later=later)
+
+
+def _bend(rows: Mapping[int, float], ranks_per_node: int) -> tuple[float, float]:
+    """Return log u's growth from one node to two and a doubling from there on, 0 where rows of both are not there."""
+    one, two, most = ranks_per_node, 2 * ranks_per_node, max(rows)
+    if one not in rows or two not in rows or most == two:
+        return 0.0, 0.0
+    return max(rows[two] - rows[one], 0.0), max((rows[most] - rows[two]) / math.log2(most / two), 0.0)
 
 
 def _inside(rows: Mapping[int, float], ranks_per_node: int, prior: GrowthPrior) -> Slope:
     return _drawn([(math.log2(n), row) for n, row in rows.items() if n <= ranks_per_node], prior.inside, prior.noise)
 
 
-def _outer(rows: Mapping[int, float], ranks_per_node: int) -> list[tuple[float, float]]:
-    return [(_beyond(n, ranks_per_node), row) for n, row in rows.items() if n >= ranks_per_node]
+def _outer(rows: Mapping[int, float], ranks_per_node: int, first_hop: float = _FIRST_HOP) -> list[tuple[float, float]]:
+    return [(_beyond(n, ranks_per_node, first_hop), row) for n, row in rows.items() if n >= ranks_per_node]
 
 
-def _beyond(world_size: int, ranks_per_node: int) -> float:
+def _beyond(world_size: int, ranks_per_node: int, first_hop: float) -> float:
     """Return the doublings of nodes, the first counted as what it costs."""
     doublings = max(math.log2(world_size / ranks_per_node), 0.0)
-    return _FIRST_HOP * min(doublings, 1.0) + max(doublings - 1, 0.0)
+    return first_hop * min(doublings, 1.0) + max(doublings - 1, 0.0)
 
 
 def _drawn(points: Sequence[tuple[float, float]], expected: float, noise: float) -> Slope:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from commprof.analysis.scaling.from_one_rank import MEASURE, SUPERLINEAR
-from commprof.analysis.scaling.power_law import ALONE, GROWTH_BANDS, Growth, Pool, factor_beyond, growth
+from commprof.analysis.scaling.power_law import ALONE, GROWTH_BANDS, Growth, Pool, growth, told_beyond
 from commprof.analysis.scaling.results import Extrapolated, withheld
 from commprof.analysis.scaling.series import Series
 from commprof.analysis.scaling.speedup import ScalingKind
@@ -60,6 +60,11 @@ class Relative:
         )
 
     def _boundary(self, world_size: int) -> str | None:
+        if apart := self.growth.apart:
+            few, many = apart
+            return (
+                f"the rows of {few} and {many} ranks do not compare: more than their number differs; leave one out (--anchors)"
+            )
         smallest = min(self.growth.rows)
         if world_size < smallest:
             return f"below the smallest row, {smallest} ranks: costs of fewer ranks do not follow from more"
@@ -82,6 +87,10 @@ class Relative:
             notes.append(f"ranks on a node not given: taken as {node} (--gpus-per-node)")
         if (beyond := math.log2(world_size / max(self.growth.rows))) > _TRIED:
             notes.append(f"{beyond:.1f} doublings beyond the largest row; the intervals were tried up to {_TRIED}")
+        if self.growth.at(world_size).reach == "beside":
+            notes.append(
+                f"a first hop costs {self.growth.first_hop:.1f} later doublings of nodes on this machine, as others tell"
+            )
         if world_size > node and not self.growth.crossed:
             who = f"{self.growth.pooled} other series of this machine and " if self.growth.pooled else ""
             lost = f"{self.growth.hop:.1%} more a rank on two nodes, from {who}published ones"
@@ -118,14 +127,13 @@ def with_nodes(table: Sequence[Series]) -> list[Series]:
 def others_of(table: Sequence[Series], scaling: ScalingKind) -> list[Pool]:
     """Return for each series how the others of its machine, with as many ranks on a node, grow beyond a node."""
     pools: dict[tuple[str, int], Pool] = defaultdict(lambda: ALONE)
-    factors = [None if one.fault or not one.machine else _factor(one, scaling) for one in table]
+    own = [None if one.fault or not one.machine else told_beyond(_costs(one, scaling), node_of(one)) for one in table]
     keys = [(one.machine, node_of(one)) for one in table]
-    for key, factor in zip(keys, factors, strict=True):
-        if factor is not None:
-            pools[key] = pools[key].plus(factor)
-    return [pools[key] if factor is None else pools[key].plus(factor, -1) for key, factor in zip(keys, factors, strict=True)]
+    for key, told in zip(keys, own, strict=True):
+        if told is not None:
+            pools[key] = pools[key].plus(told)
+    return [pools[key] if told is None else pools[key].plus(told, -1) for key, told in zip(keys, own, strict=True)]
 
 
-def _factor(series: Series, scaling: ScalingKind) -> float | None:
-    costs = {n: series.cost(n, scaling) for n in series.values if n > 1}
-    return factor_beyond(costs, node_of(series))
+def _costs(series: Series, scaling: ScalingKind) -> dict[int, float]:
+    return {n: series.cost(n, scaling) for n in series.values if n > 1}

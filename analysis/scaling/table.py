@@ -110,7 +110,7 @@ def _series(name: str, lines: _Lines) -> Series:
         interconnect=kinds.pop() if len(kinds) == 1 else "unknown",
         ranks_per_node=min((line.ranks_per_node for line in read if line.ranks_per_node is not None), default=None),
         machine=lines.machine,
-        fault=lines.fault or _mixed(read) or _differ(by_ranks),
+        fault=lines.fault or _mixed(read) or _other_nodes(read) or _differ(by_ranks),
     )
 
 
@@ -119,6 +119,11 @@ def _mixed(lines: Sequence[Line]) -> str | None:
     if len(kinds) < 2:
         return None
     return f"{' and '.join(repr(printable(kind)[:_MAX_NAME]) for kind in kinds[:2])} in one series; keep one metric and unit"
+
+
+def _other_nodes(lines: Sequence[Line]) -> str | None:
+    sizes = sorted({line.ranks_per_node for line in lines if line.ranks_per_node is not None})
+    return f"nodes of {sizes[0]} and of {sizes[1]} ranks in one series; tell them apart by series" if len(sizes) > 1 else None
 
 
 def _differ(by_ranks: dict[int, list[float]]) -> str | None:

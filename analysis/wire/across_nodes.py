@@ -15,6 +15,11 @@ is taken along, as within a node:
 What goes to each rank directly (all_to_all, gather, scatter) crosses by (k-1)/k of the message. Curves over several numbers of
 nodes tell what the switch carries at once: where a byte takes longer over more nodes, k lines share it. What a collective costs
 is measured: gloo carries out a reduce_scatter as an all_reduce, and only its own curve says so.
+
+gloo's all_gather sends before it says that it is ready to receive (gloo/allgather.cc; its all-reduce does the opposite). Two
+ranks have one connection for both: what one has to send waits until half of what the other sends has passed, S/4, and only then
+passes itself, S/2. So w_2 = 3/4, less what a pause lets pass at once. Their all-reduce goes as a ring does, one half of it a
+reduce-scatter and the other an all-gather: where it was benched, half of its time is what is carried (`as_in_a_ring`).
 """
 
 from collections.abc import Sequence
@@ -30,6 +35,8 @@ from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 
 _DIFFERS = 0.05
+_TAKES_TURNS = ("all_gather", "gloo", 2)
+_IN_TURN = 3 / 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +51,11 @@ class _Ring:
         """Return how many messages, one after the other, cross from node to node."""
         return min(form.messages(self.nodes * self.crossings), form.messages(self.ranks))
 
-    def wire(self, op: str, form: Form) -> float:
-        return form.wire(self.ranks if op in RINGS else self.nodes)
+    def wire(self, cost: CostModel, form: Form) -> float:
+        """Return the share of the message that the busiest hop, or what crosses, takes the time of."""
+        if (cost.op, cost.backend, self.ranks) == _TAKES_TURNS and not cost.form:
+            return _IN_TURN
+        return form.wire(self.ranks if cost.op in RINGS else self.nodes)
 
 
 def carry_over_nodes(costs: Sequence[CostModel], world_size: int, nodes: int, fabric: Fabric = AS_BENCHED) -> CostModel:
@@ -62,6 +72,7 @@ def carry_over_nodes(costs: Sequence[CostModel], world_size: int, nodes: int, fa
         )
     inside = next((cost for cost in costs if _nodes(cost) == 1 and cost.world_size == per_node), None)
     doubts = [f"gloo was held against such figures, from 1 MiB on, NCCL was not; below that {_below(inside, per_node)}"]
+    doubts += _behind_a_slow_line(fabric, nodes)
     if fabric.spine is None and len(wide) > 1:
         doubts += _check_against_largest(wide, inside, fabric)
         fabric = replace(fabric, spine=_spine(wide, fabric))
@@ -73,24 +84,42 @@ def carry_over_nodes(costs: Sequence[CostModel], world_size: int, nodes: int, fa
     elif fabric.spine is None and nodes > _nodes(wide[-1]):
         doubts.append(f"whether the switch carries more than {_nodes(wide[-1])} lines at once was not measured; it is taken to")
     base = min(wide, key=lambda cost: abs(_nodes(cost) - nodes))
+    if base.form:
+        doubts.append(f"two ranks of gloo gather in turn, so {base.form} stands for what a ring of two would take")
     carried = _carried(base, inside, _asked(base, world_size, nodes, fabric), fabric)
     names = tuple(cost.world_size for cost in ((inside,) if inside is not None else ()) + tuple(wide))
     verdict = f"carried over from {' and '.join(map(str, names))} ranks"
     return replace(carried, carried_from=names, verdict=verdict, doubts=(*doubts, *changes_of_course(base)))
 
 
+def as_in_a_ring(cost: CostModel, costs: Sequence[CostModel]) -> CostModel:
+    """Return the all-gather of two gloo ranks as it is in a ring of more, half of their all-reduce's time; others as they are.
+
+    As they are, too, where `costs` have no all-reduce of these two.
+    """
+    if (cost.op, cost.backend, cost.world_size) != _TAKES_TURNS or _nodes(cost) == 1:
+        return cost
+    alike = ("all_reduce", cost.dtype, *_TAKES_TURNS[1:], cost.num_nodes)
+    reduced = next((own for own in costs if (own.op, own.dtype, own.backend, own.world_size, own.num_nodes) == alike), None)
+    if reduced is None:
+        return cost
+    halves = [cost_s(reduced, size) / 2 for size in cost.message_bytes]
+    ring = with_times(cost, halves, world_size=2, carried_from=(2,), form="half of an all-reduce")
+    return replace(ring, set_aside=())
+
+
 def _carried(base: CostModel, inside: CostModel | None, ring: _Ring, fabric: Fabric) -> CostModel:
     """Take the curve of `base` along to another ring."""
     form, here = FORMS[base.op][0], _ring_of(base)
     in_s, out_s = _latencies(base, inside, form)
-    pace_s = 1 / (base.bandwidth_bytes_per_s * here.wire(base.op, form))
+    pace_s = 1 / (base.bandwidth_bytes_per_s * here.wire(base, form))
     grown_s = pace_s * fabric.pace(ring.nodes, ring.crossings) / fabric.pace(here.nodes, here.crossings)
     inside_s = 0.0 if inside is None else 1 / (inside.bandwidth_bytes_per_s * form.wire(inside.world_size))
 
     def line(asked: _Ring, seconds_per_byte: float, message_bytes: int) -> float:
         between = asked.between(form)
         messages_s = (form.messages(asked.ranks) - between) * in_s + between * out_s
-        return messages_s + asked.wire(base.op, form) * seconds_per_byte * message_bytes
+        return messages_s + asked.wire(base, form) * seconds_per_byte * message_bytes
 
     slowest_s = max(grown_s, min(inside_s, pace_s))  # on the nodes benched the inside was no slower than all of it
     times = [
@@ -126,7 +155,7 @@ def _spine(wide: Sequence[CostModel], fabric: Fabric) -> float | None:
 def _seconds_per_byte(cost: CostModel) -> float:
     """Return how long a byte takes that crosses once."""
     ring = _ring_of(cost)
-    return 1 / (cost.bandwidth_bytes_per_s * ring.wire(cost.op, FORMS[cost.op][0]) * ring.crossings)
+    return 1 / (cost.bandwidth_bytes_per_s * ring.wire(cost, FORMS[cost.op][0]) * ring.crossings)
 
 
 def _check_against_largest(wide: Sequence[CostModel], inside: CostModel | None, fabric: Fabric) -> list[str]:
@@ -158,6 +187,11 @@ def _below(inside: CostModel | None, per_node: int) -> str:
     if inside is None:
         return f"latency decides, and without a curve of {per_node} ranks on one node all hops are taken to be alike"
     return "latency decides, told apart inside and between nodes by one curve each"
+
+
+def _behind_a_slow_line(fabric: Fabric, nodes: int) -> list[str]:
+    slow = "a line is slower than the others, and gloo's notices wait behind what is queued at it"
+    return [f"{slow}: a tenth more from 4 MiB on, up to a sixth"] if len(set(fabric.lines[:nodes])) > 1 else []
 
 
 def _times(count: int) -> str:

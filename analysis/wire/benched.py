@@ -11,7 +11,7 @@ from statistics import median
 from typing import Final
 
 from commprof.analysis.runs.load import Run, check_one_origin, select
-from commprof.analysis.wire.cost import curve_measurements, fit_cost
+from commprof.analysis.wire.cost import curve_measurements, fit_cost, transfer_s
 from commprof.analysis.wire.curve_shape import MATTERS_BYTES
 from commprof.analysis.wire.fabric import ring_crossings
 from commprof.analysis.wire.results import CostModel
@@ -130,7 +130,7 @@ def check_agreement(benched: Sequence[tuple[Run, Sequence[CollectiveMeasurement]
     They agree where the slowest takes at most `AGREE` times as long as the fastest, in the median over sizes from 256 KiB up
     (all sizes where none is as large): their samples are one pool then. What differs by more is another wire, or was disturbed.
     """
-    curves = [(run, _medians_s(measured)) for run, measured in benched]
+    curves = [(run, _medians_s(measured, run.num_nodes)) for run, measured in benched]
     shared = set.intersection(*(set(curve) for _, curve in curves))
     if len(curves) < 2 or not shared:
         return
@@ -148,8 +148,8 @@ def check_agreement(benched: Sequence[tuple[Run, Sequence[CollectiveMeasurement]
     )
 
 
-def _medians_s(measured: Sequence[CollectiveMeasurement]) -> dict[int, float]:
-    return {m.message_bytes: median(m.fastest_rank_s) for m in curve_measurements(measured)}
+def _medians_s(measured: Sequence[CollectiveMeasurement], num_nodes: int | None) -> dict[int, float]:
+    return {m.message_bytes: median(transfer_s(m, num_nodes)) for m in curve_measurements(measured)}
 
 
 def _fitted(measured: Sequence[CollectiveMeasurement], benches: Sequence[Run]) -> CostModel:
@@ -162,7 +162,7 @@ def _fitted(measured: Sequence[CollectiveMeasurement], benches: Sequence[Run]) -
         )
     cost = fit_cost(measured, [run.info.run_id for run in benches], benches[0].num_nodes)
     crossings = ring_crossings(benches[0].info.ranks, benches[0].info.num_nodes)
-    return _incomplete(replace(cost, ring_crossings=crossings), benches)
+    return _incomplete(replace(cost, ring_crossings=crossings, backend=benches[0].info.backend), benches)
 
 
 def _incomplete(cost: CostModel, benches: Sequence[Run]) -> CostModel:

@@ -167,13 +167,14 @@ def resampled_medians(
 
 
 def transfer_s(measurement: CollectiveMeasurement, num_nodes: int | None) -> tuple[float, ...]:
-    """Return the samples that tell what the wire took: the fastest rank's, which arrived last and waited for nobody.
+    """Return the samples that tell what a collective costs: on one node the fastest rank's, over several the slowest's.
 
-    With several ranks on each of several nodes the slowest's: a rank fed from inside its node has all it needs before the
-    last pieces cross to its neighbours, so ranks end at different times however they began.
+    What a step waits for ends with the last rank, and begins with it. On one node ranks end together, and begin apart, by the
+    time that the barrier lets them go one after the other: the fastest rank began last. Over nodes they end apart however
+    they began, behind a slow hop by a third of the whole; the slowest rank ended last, and its time is too long by no more
+    than what the ranks began apart.
     """
-    spread = num_nodes is not None and 1 < num_nodes < measurement.world_size
-    return measurement.slowest_rank_s if spread else measurement.fastest_rank_s
+    return measurement.slowest_rank_s if num_nodes is not None and num_nodes > 1 else measurement.fastest_rank_s
 
 
 def in_place_by_size(measurements: Sequence[CollectiveMeasurement]) -> list[CollectiveMeasurement]:

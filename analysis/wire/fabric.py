@@ -81,6 +81,16 @@ def ring_traffic(ranks: Sequence[RankInfo], num_nodes: int, message_bytes: float
     )
 
 
+def even_traffic(world_size: int, num_nodes: int, crossings: int, message_bytes: float) -> RingTraffic:
+    """Return the same where all nodes have as many ranks, and the ring leaves each as often."""
+    hop_bytes = 2 * (world_size - 1) / world_size * message_bytes
+    return RingTraffic(
+        inside_bytes=(world_size // num_nodes - crossings) * hop_bytes,
+        line_bytes=crossings * hop_bytes,
+        switch_bytes=crossings * num_nodes * hop_bytes,
+    )
+
+
 def ring_crossings(ranks: Sequence[RankInfo], num_nodes: int) -> int:
     """Return how often the ring over these ranks, in their order, leaves the node that it leaves most often.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from commprof.analysis.readers.as_run import measurements, understand
 from commprof.analysis.readers.presets import preset
 from commprof.analysis.runs.load import Run
+from commprof.analysis.wire.across_nodes import as_in_a_ring
 from commprof.analysis.wire.benched import FITTED_REDUCTIONS, Unusable, wire_costs
 from commprof.analysis.wire.cost import fit_cost
 from commprof.analysis.wire.fabric import Fabric, fabric_of
@@ -74,7 +75,7 @@ def _carried(
     wanted = list(dict.fromkeys(world_sizes))
     carried = []
     for op, dtype in dict.fromkeys((cost.op, cost.dtype) for cost in costs):
-        known = [cost for cost in costs if (cost.op, cost.dtype) == (op, dtype)]
+        known = [as_in_a_ring(cost, costs) for cost in costs if (cost.op, cost.dtype) == (op, dtype)]
         missing = [n for n in wanted if n not in {cost.world_size for cost in known}]
         costs_there = [carry_cost(known, n, num_nodes=nodes, device_name=device_name, fabric=between) for n in missing]
         unknown = any(cost.num_nodes is None for cost in known)

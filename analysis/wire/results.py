@@ -36,6 +36,7 @@ class CostModel:
     neighbours, mean absolute relative error, None where no size has any. `scatter` is how well a size is known: placements or
     repeats apart, relative.
     `comm_cores` is the CPU cores one rank keeps busy during the largest transfers (0 where GPUs do the work).
+    `backend` carried it out, "" where nobody said: gloo's ways are not NCCL's.
     `ring_crossings` is how often the ring over its ranks leaves a node: 1 with the ranks in blocks.
     A curve that was carried over names the world sizes it was `carried_from`, the `form` by which, and what speaks against it.
     """
@@ -54,6 +55,7 @@ class CostModel:
     verdict: str
     run_ids: tuple[str, ...]
     dtype: str = "float32"
+    backend: str = ""
     num_nodes: int | None = None
     ring_crossings: int = 1
     set_aside: tuple[SetAside, ...] = ()

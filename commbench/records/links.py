@@ -52,3 +52,11 @@ class PairMeasurement:
         """Raise ValueError for a rank that sends to itself."""
         if self.sender == self.receiver:
             raise ValueError(f"`sender` and `receiver` are both {self.sender}; a pair is two ranks")
+
+    @property
+    def median_s(self) -> float:
+        return median(self.samples_s)
+
+    @property
+    def bandwidth_bytes_per_s(self) -> float:
+        return self.message_bytes / self.median_s

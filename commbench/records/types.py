@@ -195,9 +195,9 @@ class Remeasured:
 class CollectiveMeasurement:
     """One collective at one size. Sample i of both lists is iteration i: its slowest and its fastest rank.
 
-    Isolated: each call alone after a barrier. The fastest rank arrived last and waited for nobody, so its time is the
-    wire's; the rest of the slowest rank's time is waiting. Pipelined: `calls_per_sample` calls launched back to back and
-    one wait; a sample is their time over their number.
+    Isolated: each call alone after a barrier. The fastest rank arrived last and waited for nobody; the rest of the slowest
+    rank's time is waiting, and over several nodes what ranks end apart. Pipelined: `calls_per_sample` calls launched back to
+    back and one wait; a sample is their time over their number.
 
     `message_bytes` is nccl-tests' size (operations.py). `hot`: one buffer, so that small messages come from the cache; else
     the calls go round `num_buffers` of them. `cold_s` is the first call of this size, slowest rank. `cpu_s` is CPU

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run
 from commprof.commbench.records.contention import ContentionMeasurement
-from commprof.commbench.records.links import LinkMeasurement
+from commprof.commbench.records.links import LinkMeasurement, PairMeasurement
 from commprof.commbench.records.training import BucketTiming, ParameterTiming, StepMeasurement
 from commprof.commbench.records.types import CollectiveMeasurement, RunInfo, Workload
 from commprof.commbench.units import printable
@@ -32,6 +32,7 @@ _DERIVED: dict[type, tuple[str, ...]] = {
     StepMeasurement: ("counts",),
     CollectiveMeasurement: ("median_s", "algbw_bytes_per_s", "busbw_bytes_per_s"),
     LinkMeasurement: ("median_s", "bandwidth_bytes_per_s"),
+    PairMeasurement: ("median_s", "bandwidth_bytes_per_s"),
     ContentionMeasurement: ("compute_slowdown", "comm_slowdown"),
 }
 
@@ -131,6 +132,16 @@ def collectives_frame(runs: Iterable[Run]) -> "DataFrame":
 
 def links_frame(runs: Iterable[Run]) -> "DataFrame":
     return _records_frame(runs, LinkMeasurement, lambda run: run.links)
+
+
+def pairs_frame(runs: Iterable[Run]) -> "DataFrame":
+    rows = (
+        {**_whose(run), "sender_host": host_of[pair.sender], "receiver_host": host_of[pair.receiver], **_measured(pair)}
+        for run in runs
+        for host_of in ({own.rank: own.hostname for own in run.info.ranks},)
+        for pair in run.pairs
+    )
+    return frame(rows, _types(PairMeasurement, sender_host=str, receiver_host=str))
 
 
 def contention_frame(runs: Iterable[Run]) -> "DataFrame":

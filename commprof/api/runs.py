@@ -23,6 +23,7 @@ One = TypeVar("One")
 _SAMPLES = {
     "collectives": ["slowest_rank_s", "fastest_rank_s"],
     "links": ["samples_s"],
+    "pairs": ["samples_s"],
     "contention": ["compute_alone_s", "compute_with_comm_s", "comm_alone_s", "comm_with_compute_s"],
 }
 
@@ -64,6 +65,11 @@ class Runs(Sequence[Run]):
         return frames.links_frame(self.runs)
 
     @property
+    def pairs(self) -> "DataFrame":
+        """One row a run, two ranks on different hosts, size (bytes) and round: one way, while the round's other pairs sent."""
+        return frames.pairs_frame(self.runs)
+
+    @property
     def contention(self) -> "DataFrame":
         """One row a run and size (bytes): computation and communication alone and together, as lists of seconds."""
         return frames.contention_frame(self.runs)
@@ -78,7 +84,7 @@ class Runs(Sequence[Run]):
         """One row a run and parameter: bytes, and when its gradient was ready, seconds after backward began."""
         return frames.parameters_frame(self.runs)
 
-    def samples(self, of: Literal["collectives", "links", "contention"]) -> "DataFrame":
+    def samples(self, of: Literal["collectives", "links", "pairs", "contention"]) -> "DataFrame":
         """Return a table with its lists of samples exploded: one row a sample (s), counted in `sample`."""
         if of not in _SAMPLES:
             raise BadInput(f"of={of!r}: lists of samples are in {', '.join(_SAMPLES)}")

@@ -3,6 +3,8 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -15,27 +17,35 @@ from commprof.testbed.fabric import MAX_HOSTS, Fabric, host_namespace
 from commprof.testbed.hosts import command_in, run_on_hosts
 from commprof.testbed.network import Host
 
-_ACTIONS = ("up", "rate", "status", "exec", "down")
+_WIRE = ("inside", "spine", "delay", "loss")
+_FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "up": ("hosts", "ranks_per_host", "rate", *_WIRE),
+    "rate": _WIRE,
+    "status": ("json",),
+    "exec": ("hosts", "ranks_per_host", "host"),
+    "down": (),
+}
 
 
 def add_testbed_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("action", choices=_ACTIONS, help="up makes the hosts, rate changes their lines, exec runs a command on them")
+    add("action", choices=tuple(_FLAGS), help="up makes the hosts, rate changes their lines, exec runs a command on them")
     add("words", nargs="*", metavar="RATE | -- COMMAND", help="rate: the new rate, or rates; exec: the command of each rank")
     add("--hosts", type=int, metavar="N", help=f"up: how many to make, 2 to {MAX_HOSTS} (4); exec: use the first N (all)")
     add("--ranks-per-host", type=int, metavar="R", help="up: on each host, sharing its line (1); exec: start fewer (all)")
-    add("--rate", default="1gbit", metavar="RATE[,...]", help="up: each host's line, each way; one for all or one each (1gbit)")
+    add("--rate", metavar="RATE[,...]", help="up: each host's line, each way; one for all or one each (1gbit)")
     add("--host", type=int, metavar="K", help="exec: on host K alone, as a plain command and no rank")
     add("--json", action="store_true", help="status: print one JSON document")
     add = parser.add_argument_group("the wire beyond its rate").add_argument
-    add("--inside", metavar="RATE", help="up: each rank's line to those of its host (they talk through memory)")
+    add("--inside", metavar="RATE", help="up, rate: each rank's line to those of its host (they talk through memory)")
     add("--spine", metavar="RATE", help="up, rate: what the switch carries of all hosts together (no limit)")
-    add("--delay", default="0", metavar="TIME", help="up, rate: added to each message between hosts, 5ms or 200us (0)")
-    add("--loss", default="0%", metavar="SHARE", help="up, rate: of the frames between hosts, 0.1%% (0%%)")
+    add("--delay", metavar="TIME", help="up, rate: added to each message between hosts, 5ms or 200us (0)")
+    add("--loss", metavar="SHARE", help="up, rate: of the frames between hosts, 0.1%% (0%%)")
 
 
 def check_testbed(args: argparse.Namespace) -> None:
     """Raise BadInput where this machine cannot have a testbed, or a flag or word does not fit the action."""
+    _check_flags(args)
     testbed.check_usable()
     if args.action == "rate" and len(args.words) != 1:
         raise BadInput("testbed rate takes one rate, for example commprof testbed rate 200mbit")
@@ -44,6 +54,27 @@ def check_testbed(args: argparse.Namespace) -> None:
     if args.action in ("up", "status", "down") and args.words:
         raise BadInput(f"testbed {args.action} takes no {args.words[0]!r}; see commprof testbed --help")
     _wire(args)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raise BadInput for a flag that the action would not heed."""
+    given = [flag for flag in dict.fromkeys(flag for flags in _FLAGS.values() for flag in flags) if _is_given(args, flag)]
+    for flag in given:
+        if flag not in _FLAGS[args.action]:
+            heeding = " and ".join(action for action, flags in _FLAGS.items() if flag in flags)
+            raise BadInput(f"testbed {args.action} takes no {_word(flag)}, which is for testbed {heeding}; leave it out")
+    if "host" in given and len(given) > 1:
+        other = next(flag for flag in given if flag != "host")
+        raise BadInput(f"--host starts one command and no ranks, so {_word(other)} says nothing there; leave one of them out")
+
+
+def _is_given(args: argparse.Namespace, flag: str) -> bool:
+    value = getattr(args, flag)
+    return value is not None and value is not False
+
+
+def _word(flag: str) -> str:
+    return f"--{flag.replace('_', '-')}"
 
 
 def testbed_verb(args: argparse.Namespace) -> int:
@@ -76,13 +107,15 @@ def _execute(args: argparse.Namespace) -> None:
 
 
 def _wire(args: argparse.Namespace) -> Wire:
-    delay = f"{args.delay}ms" if args.delay.replace(".", "", 1).isdecimal() else args.delay  # milliseconds without a unit
+    delay = "0" if args.delay is None else args.delay
+    delay = f"{delay}ms" if delay.replace(".", "", 1).isdecimal() else delay  # milliseconds without a unit
+    lines = args.words[0] if args.action == "rate" else args.rate
     return Wire(
-        lines_bits_per_s=parse_lines(args.words[0] if args.action == "rate" else args.rate),
+        lines_bits_per_s=parse_lines("1gbit" if lines is None else lines),
         inside_bits_per_s=None if args.inside is None else parse_rate(args.inside),
         spine_bits_per_s=None if args.spine is None else parse_rate(args.spine),
         delay_s=parse_delay(delay),
-        loss=parse_loss(args.loss),
+        loss=parse_loss("0%" if args.loss is None else args.loss),
     )
 
 

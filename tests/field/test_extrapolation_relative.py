@@ -19,6 +19,7 @@ from benchmarks.extrapolation_relative import (
     read_published,
     read_scaling,
     stays,
+    with_others,
 )
 from commprof.analysis.scaling.extrapolate import Refused, extrapolate_all
 from commprof.analysis.scaling.laws import Floats
@@ -60,8 +61,9 @@ def test_what_ships_was_learned_from_these_series(told: Told) -> None:
 @pytest.mark.parametrize(
     ("table", "reach", "answers", "median", "mean"),
     [
-        ("published.csv", "across", 21, 0.008, 0.041),
+        ("published.csv", "across", 20, 0.008, 0.034),
         ("scaling.csv", "across", 136, 0.017, 0.030),
+        ("scaling.csv", "beside", 132, 0.017, 0.028),
         ("scaling.csv", "inside", 65, 0.014, 0.027),
         ("scaling.csv", "pooled", 8, 0.08, 0.10),
     ],
@@ -79,6 +81,14 @@ def test_sources_that_were_held_out_are_predicted_better_than_by_plain_laws(
         assert np.median(missed) < np.median(others)
         assert missed.mean() < others.mean()
     assert 0.85 <= told.ours.inside[use].mean() <= 0.95
+
+
+def test_with_their_machines_others_the_published_series_are_told_as_was_asked(told: Told) -> None:
+    """1.0 % in the median, 2.5 % in the mean, 6 % at p90 of FSDP, Megatron and DDP over several nodes."""
+    rows = np.array([case.asked and case.series.table == "published.csv" for case in told.cases])
+    missed = errors(told.cases, told.ours.told)[with_others(told.cases) & rows]
+    assert missed.size == 20
+    assert np.median(missed) <= 0.01 and missed.mean() <= 0.025 and np.quantile(missed, 0.9) <= 0.06
 
 
 def test_the_intervals_of_each_kind_of_answer_hold(told: Told) -> None:

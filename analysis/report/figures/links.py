@@ -2,6 +2,8 @@
 
 The shade is log(t / fastest t), full at the slowest link but never below 1.5 times the fastest, so that links which differ
 by noise look alike. It is the opacity of one colour and so fits light pages and dark ones.
+
+And where the bytes of a ring over nodes go: nodes as boxes on lines to a switch, a line as wide as what it carries.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,7 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from commprof.analysis.report.figures.canvas import BLUE, INK, VERMILLION, legend_above, new_axes, styled
+from commprof.analysis.report.figures.canvas import BLUE, GREEN, INK, VERMILLION, legend_above, new_axes, styled
+from commprof.analysis.wire.fabric import RingTraffic
+from commprof.commbench.units import format_bytes
 
 MAX_RANKS = 32
 _LEAST_SPAN = 1.5
@@ -19,6 +23,11 @@ _FAINTEST, _DARKEST = 0.08, 0.75
 _MOST_NUMBERS = 8  # ranks; beyond, numbers in the cells would touch each other
 _ROOM = 340.0  # points for the matrix' height
 _CELL = 34.0
+
+_MOST_NODES = 4  # drawn; their texts have no room beside more
+_WIDE, _HIGH = 332.0, 150.0  # points of the traffic's drawing
+_NODE, _SWITCH = 46.0, 26.0  # heights of their boxes
+_WIDEST_LINE = 12.0
 
 Times = Mapping[tuple[int, int], float]
 
@@ -71,3 +80,35 @@ def _rank_axes(axes: Axes, ranks: list[int]) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.axhline(len(ranks) - 0.5, color=INK, linewidth=0.4, alpha=0.4)
+
+
+@styled()
+def traffic_figure(traffic: RingTraffic, num_nodes: int) -> Figure:
+    """Draw what a ring moves inside a node, out of it and through the switch, bytes; of many nodes the first and the last."""
+    figure, axes = new_axes(_HIGH, left=4)
+    axes.set_axis_off()
+    axes.set_xlim(-1, _WIDE + 1)
+    axes.set_ylim(-1, _HIGH + 1)
+    most = max(traffic.inside_bytes, traffic.line_bytes)
+    _box(axes, (0, _HIGH - _SWITCH, _WIDE, _SWITCH), f"through the switch {format_bytes(round(traffic.switch_bytes))}", BLUE)
+    drawn = range(num_nodes) if num_nodes <= _MOST_NODES else (0, 1, num_nodes - 1)
+    room = _WIDE / len(drawn)
+    for place, node in enumerate(drawn):
+        left, line = place * room + 3, place * room + 3 + _WIDEST_LINE
+        inside = f"inside\n{format_bytes(round(traffic.inside_bytes))}"
+        _box(axes, (left, 0, room - 6, _NODE), f"node {node}\n{inside}", GREEN, share=traffic.inside_bytes / most)
+        thick = max(_WIDEST_LINE * traffic.line_bytes / most, 1.0)
+        axes.plot([line, line], [_NODE + 2, _HIGH - _SWITCH - 2], color=BLUE, linewidth=thick, solid_capstyle="butt")
+        out = format_bytes(round(traffic.line_bytes))
+        axes.text(line + _WIDEST_LINE / 2 + 4, (_NODE + _HIGH - _SWITCH) / 2, f"out\n{out}", va="center", size=10)
+    if len(drawn) < num_nodes:
+        axes.text(2 * room - 12, (_NODE + _HIGH - _SWITCH) / 2, "...", ha="center", va="center")
+    figure.subplots_adjust(bottom=0.02, top=0.98)
+    return figure
+
+
+def _box(axes: Axes, place: tuple[float, float, float, float], text: str, colour: str, share: float = 1.0) -> None:
+    x, y, width, height = place
+    face = (colour, _FAINTEST + 0.3 * share)
+    axes.add_patch(Rectangle((x, y), width, height, facecolor=face, edgecolor=INK, linewidth=0.6))
+    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", size=10)

@@ -1,14 +1,15 @@
-"""What a report says of single links: every pair of ranks as a heat map, and the copies to, from and between GPUs."""
+"""What a report says of single links: pairs of ranks as a heat map, pairs of hosts, and copies to, from and between GPUs."""
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from commprof.analysis.report.figures.links import MAX_RANKS, link_figure
 from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.runs.load import Run
 from commprof.commbench.links.table import SlowestLink, describe_slowest, slowest_link
-from commprof.commbench.records.links import LinkMeasurement
+from commprof.commbench.records.links import LinkMeasurement, PairMeasurement
 from commprof.commbench.spread import quantile
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
@@ -16,12 +17,13 @@ _MAX_RUNS = 4
 _MAX_ROWS = 64
 _RANK = re.compile(r"rank(\d{1,7})")
 _COPIES = {None: "-", True: "pinned", False: "pageable"}
+_ALONE = "One link works while all others rest, so that a slow pair cannot hide behind a ring."
 _PEERS = {None: "-", True: "yes", False: "no"}
 
 
 def link_section(material: Material) -> Section | None:
     """Return the links of every run that measured some; None without any."""
-    measured = [run for run in material.runs if run.links]
+    measured = [run for run in material.runs if run.links or run.pairs]
     if not measured:
         return None
     shown = measured[-_MAX_RUNS:]
@@ -34,7 +36,8 @@ def link_section(material: Material) -> Section | None:
         folded=material.predicted is not None,
         sentences=(
             *(words for name, links in messages.items() for words in _words(name, links)),
-            "One link works while all others rest, so that a slow pair cannot hide behind a ring.",
+            *(words for run in shown for words in _words_between(run)),
+            *(_ALONE for _ in shown[:1] if any(usable.values())),
         ),
         pictures=tuple(
             picture for number, (name, links) in enumerate(messages.items()) for picture in _pictures(number, name, links)
@@ -42,6 +45,7 @@ def link_section(material: Material) -> Section | None:
         tables=(
             *(_copy_table(name, links) for name, links in copies.items() if links),
             *(_pair_table(name, links) for name, links in messages.items() if links),
+            *(_table_between(run, ways) for run in shown if (ways := _ways(run))),
         ),
         remarks=tuple(_left_out(measured, shown, usable)),
     )
@@ -142,12 +146,79 @@ def _pair_table(name: str, links: Sequence[LinkMeasurement]) -> Table:
     )
 
 
-def _latency(link: LinkMeasurement) -> tuple[Cell, Cell]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """One size, one way between two ranks on different hosts, over all rounds in which they met."""
+
+    message_bytes: int
+    samples_s: tuple[float, ...]
+
+    @property
+    def median_s(self) -> float:
+        return quantile(self.samples_s, 0.5)
+
+    @property
+    def bandwidth_bytes_per_s(self) -> float:
+        return self.message_bytes / self.median_s
+
+
+def _ways(run: Run) -> dict[tuple[int, int], tuple[_Way, _Way]]:
+    """Return by sender and receiver what the smallest and the largest size took, the smallest as half of a round trip."""
+    sizes = sorted({pair.message_bytes for pair in run.pairs})
+    found: dict[tuple[int, int], tuple[_Way, _Way]] = {}
+    for ends in sorted({(pair.sender, pair.receiver) for pair in run.pairs}):
+        own = [pair for pair in run.pairs if (pair.sender, pair.receiver) == ends]
+        ways = (_way(own, sizes[0], share=0.5), _way(own, sizes[-1], share=1.0))
+        if all(way.samples_s for way in ways):  # a run that was stopped may have only one of the sizes
+            found[ends] = ways
+    return found
+
+
+def _way(pairs: Sequence[PairMeasurement], message_bytes: int, *, share: float) -> _Way:
+    samples_s = (sample * share for pair in pairs if pair.message_bytes == message_bytes for sample in pair.samples_s)
+    return _Way(message_bytes=message_bytes, samples_s=tuple(samples_s))
+
+
+def _words_between(run: Run) -> Iterator[str]:
+    """Say what pairs of hosts reach, and who says whether a host is slow."""
+    if not (ways := _ways(run)):
+        return
+    rates = sorted(large.bandwidth_bytes_per_s for _, large in ways.values())
+    yield (
+        f"{run.path.name}, between hosts: {len(rates)} ways from rank to rank reach "
+        f"{between(rates[0], rates[-1], format_rate)}, all pairs of a round at one time. Whether a host is slow, commprof "
+        "check says."
+    )
+
+
+def _table_between(run: Run, ways: dict[tuple[int, int], tuple[_Way, _Way]]) -> Table:
+    host_of = {own.rank: own.hostname for own in run.info.ranks}
+    slowest = sorted(ways, key=lambda ends: -max(way.median_s for way in ways[ends]))
+    small, large = ways[slowest[0]]
+    more = f" The {_MAX_ROWS} slowest of {len(ways)}." if len(ways) > _MAX_ROWS else ""
+    return Table(
+        title=f"{run.path.name}: pairs of hosts in numbers",
+        note="One way, medians over all rounds, and below them the 10th to the 90th percentile. Latency is half of a message "
+        f"and its answer; the rate is a message over its time with the answer.{more}",
+        head=(
+            *("From", "To", f"Latency ({format_bytes(small.message_bytes)})", "Samples"),
+            *(f"Rate ({format_bytes(large.message_bytes)})", "Samples"),
+        ),
+        rows=tuple(
+            (*(f"{host_of[rank]}, rank {rank}" for rank in ends), *_latency(ways[ends][0]), *_bandwidth(ways[ends][1]))
+            for ends in sorted(slowest[:_MAX_ROWS])
+        ),
+        words=frozenset({0, 1}),
+        folded=True,
+    )
+
+
+def _latency(link: LinkMeasurement | _Way) -> tuple[Cell, Cell]:
     low, high = (quantile(link.samples_s, part) for part in (0.1, 0.9))
     return Noted(value=format_seconds(link.median_s), note=between(low, high, format_seconds)), str(len(link.samples_s))
 
 
-def _bandwidth(link: LinkMeasurement | None) -> tuple[Cell, Cell]:
+def _bandwidth(link: LinkMeasurement | _Way | None) -> tuple[Cell, Cell]:
     if link is None:
         return "-", "-"
     slow, fast = (link.message_bytes / quantile(link.samples_s, part) for part in (0.9, 0.1))

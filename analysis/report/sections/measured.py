@@ -1,13 +1,15 @@
 """What a report says of what was measured: the wire, and the step's anatomy. None where the data hold nothing for it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from commprof.analysis.report.figures import predictions as plots
+from commprof.analysis.report.figures.links import traffic_figure
 from commprof.analysis.report.numbers.data import Anatomy, Material, WireCurve, anatomies, raw_files, wire_curves
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.runs.load import select
-from commprof.analysis.wire.fabric import ring_traffic
+from commprof.analysis.wire.fabric import RingTraffic, even_traffic, ring_traffic
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.slowdown import Slowdown
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
@@ -20,21 +22,22 @@ def wire_section(material: Material) -> Section | None:
     curves = wire_curves(material)
     if not curves:
         return None
+    sent = _sent(material)
     return Section(
         name="wire",
         title="The wire",
         folded=material.predicted is not None and all(cost.verdict == "sound" for cost in material.costs.values()),
         sentences=(
             _wire_gist(curves),
-            "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody (over nodes of "
-            "several ranks the slowest's: ranks end at different times there, however they began). The table of commprof bench "
-            "has the slowest rank's, as nccl-tests does; that includes waiting.",
+            "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody (over several "
+            "nodes the slowest's: ranks end at different times there, however they began). The table of commprof bench has the "
+            "slowest rank's, as nccl-tests does; that includes waiting.",
         ),
-        pictures=_wire_pictures(material, curves),
+        pictures=(*_wire_pictures(material, curves), *_traffic_picture(sent)),
         tables=(
             *((_fit_table([curve.cost for curve in curves if curve.cost is not None]),) if material.costs else ()),
             _ceiling_table(curves),
-            *_traffic_table(material),
+            *_traffic_table(sent),
         ),
     )
 
@@ -142,16 +145,79 @@ def _ceiling_table(curves: Sequence[WireCurve]) -> Table:
     )
 
 
-def _traffic_table(material: Material) -> Iterator[Table]:
-    """Yield where the gradients of a step go, where a training has several ranks on each of several nodes."""
-    rows = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent:
+    """The gradients of a step on several nodes of several ranks, and where a ring takes them; `sources` of a training's."""
+
+    world_size: int
+    num_nodes: int
+    gradient_bytes: int
+    traffic: RingTraffic
+    sources: tuple[str, ...]
+
+
+def _sent(material: Material) -> list[_Sent]:
+    """Return what trainings sent, then what is predicted of numbers of ranks that none had."""
+    found = []
     for run in select(material.runs, kind="train", synchronised=True):
         nodes = run.num_nodes or 1
         if run.gradients is not None and run.gradients.buckets and 1 < nodes < run.world_size:
             sent_bytes = sum(bucket.num_bytes for bucket in run.gradients.buckets)
-            traffic = ring_traffic(run.info.ranks, nodes, sent_bytes)
-            moved = (traffic.inside_bytes, traffic.line_bytes, traffic.switch_bytes)
-            rows.append((str(run.world_size), str(nodes), *(format_bytes(round(size)) for size in (sent_bytes, *moved))))
+            moved = ring_traffic(run.info.ranks, nodes, sent_bytes)
+            found.append(_told(run.world_size, nodes, sent_bytes, moved, raw_files([run])))
+    return found + [own for own in _predicted(material) if own.world_size not in {each.world_size for each in found}]
+
+
+def _predicted(material: Material) -> Iterator[_Sent]:
+    """Yield the traffic of predicted steps, on nodes of as many ranks as the benches over nodes had."""
+    wide = [cost for cost in material.costs.values() if 1 < (cost.num_nodes or 1) < cost.world_size]
+    if material.predicted is None or not wide:
+        return
+    benched = max(wide, key=lambda cost: cost.world_size)
+    per_node = benched.world_size // (benched.num_nodes or 1)
+    for step in material.predicted.schedules:
+        nodes, spare = divmod(step.world_size, per_node)
+        if nodes > 1 and not spare:
+            sent_bytes = sum(bucket.num_bytes for bucket in step.buckets)
+            moved = even_traffic(step.world_size, nodes, benched.ring_crossings, sent_bytes)
+            yield _told(step.world_size, nodes, sent_bytes, moved, (material.predictions_file,))
+
+
+def _told(world_size: int, num_nodes: int, sent_bytes: int, traffic: RingTraffic, sources: tuple[str, ...]) -> _Sent:
+    return _Sent(world_size=world_size, num_nodes=num_nodes, gradient_bytes=sent_bytes, traffic=traffic, sources=sources)
+
+
+def _traffic_picture(sent: Sequence[_Sent]) -> Iterator[Picture]:
+    """Yield the way of the gradients on the most ranks."""
+    if not sent:
+        return
+    own = max(sent, key=lambda each: (each.world_size, each.num_nodes))
+    on = f"{ranks(own.world_size)} on {own.num_nodes} nodes"
+    inside, line, switch = map(format_bytes, map(round, _moved(own.traffic)))
+    yield Picture(
+        name="traffic",
+        title=f"Where the gradients of a step go, {on}",
+        figure=traffic_figure(own.traffic, own.num_nodes),
+        alt=f"A ring over {on} takes {format_bytes(own.gradient_bytes)} of gradients: {inside} move inside a node, {line} "
+        f"leave each node over its line, {switch} pass the switch.",
+        caption="Of the node that moves most. A line is as wide as what it carries.",
+        sources=own.sources,
+    )
+
+
+def _moved(traffic: RingTraffic) -> tuple[float, float, float]:
+    return traffic.inside_bytes, traffic.line_bytes, traffic.switch_bytes
+
+
+def _traffic_table(sent: Sequence[_Sent]) -> Iterator[Table]:
+    """Yield where the gradients of a step go, where several ranks are on each of several nodes."""
+    rows = [
+        (
+            *(str(own.world_size), str(own.num_nodes)),
+            *(format_bytes(round(size)) for size in (own.gradient_bytes, *_moved(own.traffic))),
+        )
+        for own in sent
+    ]
     if rows:
         yield Table(
             title="Where the gradients of a step go",

@@ -118,7 +118,9 @@ def wire_section(sides: Sequence[Side]) -> Section | None:
     return Section(
         name="wire",
         title="Wire against wire",
-        sentences=("In-place all-reduces; every time is the fastest rank's, which waited for nobody.",),
+        sentences=(
+            "In-place all-reduces; times are the fastest rank's, which waited for nobody; over several nodes the slowest's.",
+        ),
         pictures=tuple(_wire_pictures(found)),
         tables=tuple(table for table in tables if table.rows),
     )

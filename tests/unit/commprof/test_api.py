@@ -22,9 +22,11 @@ import commprof as cp
 from commprof.analysis.runs.load import load_run
 from commprof.api.answer import Answer
 from commprof.cli import main
-from commprof.commbench.records.types import Remeasured
+from commprof.commbench.records.links import PairMeasurement
+from commprof.commbench.records.rundir import RecordWriter, create_run
+from commprof.commbench.records.types import RankInfo, Remeasured
 from tests import ROOT
-from tests.factory import collective, write_measurements
+from tests.factory import collective, run_info, write_measurements
 from tests.report_runs import HOSTILE, add_bench, add_study, add_train
 from tests.traces import all_reduce, header, kernel, profiler_step, write_trace
 
@@ -92,7 +94,23 @@ def test_tables_hold_the_records_with_their_units(study: Path) -> None:
     assert runs.info.num_parameters.dtype == "Int64"  # benches have none, and the others' stay whole numbers
 
 
-@pytest.mark.parametrize("name", ["steps", "collectives", "links", "contention", "buckets", "parameters", "info"])
+def test_pairs_of_hosts_are_rows_with_the_hosts_names(tmp_path: Path) -> None:
+    ranks = tuple(RankInfo(rank=r, local_rank=0, hostname=f"host{r}", device_name="cpu") for r in range(2))
+    create_run(tmp_path / "r", run_info("links", world_size=2, run_id="r", num_nodes=2, ranks=ranks))
+    with RecordWriter(tmp_path / "r" / "pairs.jsonl") as writer:
+        for number in (0, 1):
+            pair = PairMeasurement(
+                round=number, sender=1, receiver=0, message_bytes=10**6, samples_s=(1e-3, 2e-3, 1e-3), timer="fake"
+            )
+            writer.append(pair)
+    runs = cp.load(tmp_path / "r")
+    assert runs.pairs[["round", "sender_host", "receiver_host", "median_s", "bandwidth_bytes_per_s"]].to_numpy().tolist() == [
+        [number, "host1", "host0", 1e-3, 1e9] for number in (0, 1)
+    ]
+    assert list(runs.samples("pairs").samples_s) == [1e-3, 2e-3, 1e-3] * 2
+
+
+@pytest.mark.parametrize("name", ["steps", "collectives", "links", "pairs", "contention", "buckets", "parameters", "info"])
 def test_a_table_without_rows_has_its_columns(study: Path, name: str) -> None:
     whole, none = getattr(cp.load(study), name), getattr(cp.Runs(()), name)
     assert list(none.columns) == list(whole.columns)

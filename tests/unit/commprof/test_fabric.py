@@ -1,4 +1,6 @@
-"""Which ranks of a testbed are where, and which testbeds cannot be."""
+"""Which ranks of a testbed are where, which testbeds cannot be, and which flags fit no action."""
+
+import argparse
 
 import pytest
 from hypothesis import given
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 from commprof.commbench.errors import BadInput
 from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.ranks.launched import detect_rank
+from commprof.testbed import network
+from commprof.testbed.cli import VERB
 from commprof.testbed.fabric import NAMESPACE, Fabric, checked_fabric, places, rank_address
 from commprof.testbed.hosts import rank_environment
 
@@ -54,3 +58,39 @@ def test_ranks_fill_the_hosts_in_order_and_know_it(hosts: int, ranks: int, *, in
     assert place.host == place.rank // local
     apart = {(place.namespace, rank_address(fabric, place.host, place.local_rank)) for place in found}
     assert len(apart) == (used * local if fabric.has_inside else used)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("exec true --spine 2gbit", "testbed exec takes no --spine, which is for testbed up and rate; leave it out"),
+        ("rate 1gbit --hosts 2", "testbed rate takes no --hosts, which is for testbed up and exec"),
+        ("rate 1gbit --rate 2gbit", "testbed rate takes no --rate, which is for testbed up; leave it out"),
+        ("up --host 0", "testbed up takes no --host, which is for testbed exec"),
+        ("status --delay 0", "testbed status takes no --delay"),
+        ("down --json", "testbed down takes no --json, which is for testbed status"),
+        ("exec true --host 0 --ranks-per-host 1", "--host starts one command and no ranks, so --ranks-per-host says"),
+    ],
+)
+def test_a_flag_that_the_action_would_not_heed_is_refused(words: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "check_usable", lambda: None)
+    parser = argparse.ArgumentParser()
+    VERB.add_arguments(parser)
+    with pytest.raises(BadInput) as refused:
+        VERB.check(parser.parse_args(words.split()))
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "up --hosts 2 --ranks-per-host 2 --rate 1gbit --inside 2gbit --spine 1gbit --delay 1 --loss 1%",
+        "rate 1gbit --inside 2gbit --spine 1gbit --delay 1 --loss 1%",
+        *("exec true --host 0", "exec true --hosts 1 --ranks-per-host 1", "status --json", "down"),
+    ],
+)
+def test_the_flags_of_an_action_fit_it(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "check_usable", lambda: None)
+    parser = argparse.ArgumentParser()
+    VERB.add_arguments(parser)
+    VERB.check(parser.parse_args(words.split()))

@@ -151,6 +151,9 @@ def test_where_the_gradients_of_a_step_go_is_told_of_several_nodes_with_several_
     page = report(root)
     assert "Where the gradients of a step go" in page.text
     assert page.row("4 2 3.815 MiB 5.722 MiB 5.722 MiB 11.44 MiB")
+    assert "Where the gradients of a step go, 4 ranks on 2 nodes" in page.text
+    told = "A ring over 4 ranks on 2 nodes takes 3.815 MiB of gradients: 5.722 MiB move inside a node, 5.722 MiB leave"
+    assert any(label.startswith(told) for label in page.values("aria-label"))
 
 
 def test_a_run_that_has_measured_nothing_yet_still_gives_a_page(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commprof.analysis.scaling.extrapolate import extrapolate, extrapolate_all
-from commprof.analysis.scaling.power_law import ALONE, GROWTH, Slope, growth
+from commprof.analysis.scaling.power_law import ALONE, GROWTH, Beyond, Slope, growth, told_beyond
 from commprof.analysis.scaling.results import Refused
+from commprof.analysis.scaling.series import Series
 from commprof.cli import main
 from tests.unit.analysis.scaling.rows import at, scaled, told
 
@@ -53,13 +54,38 @@ def test_a_machines_node_is_told_by_one_series_for_all() -> None:
     assert not any("not given" in note for note in first.notes)
 
 
+def test_other_series_of_a_machine_tell_what_a_later_doubling_costs_beside_the_first_hop() -> None:
+    """Two others lose 10 and 20 % at the hop and as much again at 4 nodes, so h = (0.03 + 0.3) / (0.015 + 0.3) hops."""
+    machine = [scaled({8: 1.0, 16: math.exp(hop), 32: math.exp(2 * hop)}) for hop in (0.1, 0.2)]
+    one = scaled({8: 1.0, 16: 1.1})
+    helped, alone = at(one, 32, *machine), at(one, 32)
+    h = (2 * GROWTH.across + 0.3) / (GROWTH.across + 0.3)
+    pool = reduce(lambda pool, own: pool.plus(own), (told_beyond(_costs(each), 8) for each in machine), ALONE)
+    assert pool.first_hop(GROWTH) == pytest.approx(h)
+    grown = growth({8: 1.0, 16: 1.1}, 8, machine=pool)
+    assert (grown.first_hop, grown.at(32).reach, grown.at(16).reach) == (pytest.approx(h), "beside", "between")
+    assert told(helped)[1] == pytest.approx(32 / math.exp(grown.at(32).log_cost)) and told(helped)[1] < told(alone)[1]
+    assert any("a first hop costs 1.0 later doublings" in note for note in helped.notes)
+    assert growth({16: 1.0, 32: 1.1}, 8, machine=pool).at(64).reach == "across", "no hop among its rows"
+
+
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=9), st.integers(0, 8), st.floats(0, 0.3))
 def test_a_series_own_factor_is_not_in_its_machines_pool(factors: list[float], index: int, slope: float) -> None:
     own, inside = factors[index % len(factors)], Slope(value=slope, variance=slope**2)
-    every, others = (reduce(lambda pool, factor: pool.plus(factor), some, ALONE) for some in (factors, _less(factors, own)))
-    one, other = every.plus(own, -1).across(inside, GROWTH), others.across(inside, GROWTH)
+    every, others = (
+        reduce(lambda pool, factor: pool.plus(_beyond(factor)), some, ALONE) for some in (factors, _less(factors, own))
+    )
+    one, other = every.plus(_beyond(own), -1).across(inside, GROWTH), others.across(inside, GROWTH)
     assert (one.value, one.variance) == pytest.approx((other.value, other.variance), abs=1e-9)
     assert other.value == pytest.approx(slope * np.mean([GROWTH.hop, *_less(factors, own)]))
+
+
+def _beyond(factor: float) -> Beyond:
+    return Beyond(factor=factor, hop=0.0, later=0.0)
+
+
+def _costs(one: Series) -> dict[int, float]:
+    return {n: one.cost(n, "weak") for n in one.values}
 
 
 def _less(factors: list[float], own: float) -> list[float]:
@@ -107,3 +133,28 @@ def test_series_left_out_for_one_reason_share_a_line(tmp_path: Path, capsys: pyt
     assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", "32"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "s0, s1, s2 and 37 more: left out: a row of 8 ranks alone tells nothing" in shown
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "said"),
+    [
+        (
+            "n_gpus,gpus_per_node,throughput\n8,8,100\n16,4,190\n",
+            (),
+            "nodes of 4 and of 8 ranks in one series; tell",
+        ),
+        ("n_gpus,nodes,throughput\n8,1,100\n12,2,140\n16,2,190\n", (), "nodes of 6 and of 8 ranks in one series"),
+        (
+            "n_gpus,throughput\n8,100\n16,190\n",
+            ("--gpus-per-node", "3"),
+            "8 ranks do not fill nodes of 3; give the ranks",
+        ),
+    ],
+)
+def test_nodes_that_the_ranks_do_not_fit_are_one_line(
+    tmp_path: Path, rows: str, words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.csv").write_text(rows)
+    assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", "64", *words]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and shown.count("\n") == 1

@@ -120,6 +120,14 @@ def test_a_row_that_is_much_faster_than_the_one_before_is_doubted() -> None:
     assert low < 1.0983 < high
 
 
+def test_rows_between_which_a_rank_gains_over_half_do_not_compare() -> None:
+    """7B on 4, 12 and 32 H100 with a setting of its own for each: a rank does 2.3 times as much on 12, and then less."""
+    refused = at(scaled({4: 1.0, 12: 0.434}, 4), 32)
+    assert refused.value is None
+    assert "withheld (the rows of 4 and 12 ranks do not compare: more than their number differs" in refused.notes[-1]
+    assert told(at(scaled({4: 1.0, 12: 0.7}, 4), 32))
+
+
 def test_between_two_rows_it_is_the_line_through_them() -> None:
     low, value, high = told(at(scaled({8: 1.0, 32: 1.21}), 16))
     assert value == pytest.approx(16 / 1.1)

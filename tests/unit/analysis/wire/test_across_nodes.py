@@ -1,5 +1,6 @@
 """Rings over several nodes, worked out on paper: inside 5 us and 0.1 ns a byte, between nodes 25 us and 1 ns a byte."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commprof.analysis.wire.across_nodes import as_in_a_ring
 from commprof.analysis.wire.cost import cost_s, fit_cost, transfer_s
-from commprof.analysis.wire.fabric import Fabric, fabric_of, ring_crossings, ring_traffic
+from commprof.analysis.wire.fabric import Fabric, even_traffic, fabric_of, ring_crossings, ring_traffic
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import BadInput, UnusableData
@@ -78,6 +80,7 @@ def test_the_ring_goes_at_the_pace_of_what_is_slowest(fabric: Fabric, slower: fl
     benched_with = 2 if fabric.spine == 1.0 else 1  # the switch of one line was in the way of the bench of two nodes
     wire_s = 62 / 32 * 256 * MIB * OUT_PER_BYTE * slower / benched_with
     assert cost_s(asked, 256 * MIB) == pytest.approx(wire_s, rel=0.01)
+    assert any("slower than the others" in doubt for doubt in asked.doubts) is (len(fabric.lines) > 1)
 
 
 def test_a_switch_that_all_lines_share_shows_in_the_curves_of_two_and_four_nodes() -> None:
@@ -163,13 +166,67 @@ def test_each_hop_carries_the_rings_share_inside_a_node_or_between(hosts: str, i
     traffic = ring_traffic(ranks, len(set(hosts)), MIB)
     hop = 2 * (len(hosts) - 1) / len(hosts) * MIB
     assert (traffic.inside_bytes, traffic.line_bytes, traffic.switch_bytes) == (inside * hop, line * hop, switch * hop)
+    assert even_traffic(len(hosts), len(set(hosts)), line, MIB) == traffic
 
 
-def test_over_nodes_with_several_ranks_a_collective_ends_with_the_last_rank() -> None:
-    """On one node, or with one rank on each, the fastest rank arrived last and waited for nobody."""
+def test_over_nodes_a_collective_ends_with_the_last_rank() -> None:
+    """On one node the fastest rank arrived last and waited for nobody."""
     measured = replace(collective(MIB, [1.0], world_size=4), slowest_rank_s=(1.0,), fastest_rank_s=(0.8,))
-    assert transfer_s(measured, 2) == (1.0,)
-    assert transfer_s(measured, 1) == transfer_s(measured, 4) == transfer_s(measured, None) == (0.8,)
+    assert transfer_s(measured, 2) == transfer_s(measured, 4) == (1.0,)
+    assert transfer_s(measured, 1) == transfer_s(measured, None) == (0.8,)
+
+
+def arrivals(chunks: int, hops_s: Sequence[float]) -> list[float]:
+    """Return when each rank of a ring has all pieces of an all-gather: rank r sends to r + 1, a piece in hops_s[r].
+
+    A piece leaves when it has come and the hop is free; worked out piece by piece.
+    """
+    n = len(hops_s)
+    free, come = [0.0] * n, {(r, r): 0.0 for r in range(n)}
+    for distance in range(n - 1):
+        for r in range(n):
+            piece = (r - distance) % n
+            start = max(free[r], come[r, piece])
+            free[r] = start + hops_s[r] * chunks
+            come[(r + 1) % n, piece] = free[r]
+    return [max(come[r, piece] for piece in range(n)) for r in range(n)]
+
+
+def test_where_their_all_reduce_was_benched_half_of_it_is_carried_in_place_of_two_ranks_in_turn() -> None:
+    """A ring all-reduce is a reduce-scatter and an all-gather of as many pieces."""
+    reduced = curve(2, 2, inside=0, between=2, wire=1.0)
+    in_turn = fit_cost([collective(s, [0.75 * s * OUT_PER_BYTE], op="all_gather") for s in SIZES], num_nodes=2)
+    costs = [replace(reduced, backend="gloo"), replace(in_turn, backend="gloo")]
+    carried = carry_cost([as_in_a_ring(costs[1], costs)], 4, num_nodes=4)
+    assert cost_s(carried, 64 * MIB) == pytest.approx(ring_s(64 * MIB, inside=0, between=3, wire=0.75))
+    assert any("half of an all-reduce stands for" in doubt for doubt in carried.doubts)
+    assert as_in_a_ring(costs[1], costs[1:]) is costs[1]
+    assert as_in_a_ring(costs[0], costs) is costs[0]
+    alone = replace(costs[1], num_nodes=1)
+    assert as_in_a_ring(alone, costs) is alone
+
+
+def test_behind_a_slow_hop_the_last_rank_tells_what_the_first_does_not() -> None:
+    """Four ranks, one hop of half the rate: the ranks end after 3 to 6 pieces' time; w_p S over the slow hop is 6."""
+    ends = arrivals(1, [1.0, 1.0, 2.0, 1.0])
+    assert max(ends) == 6.0 and min(ends) < 5.0
+    per_byte = 1e-9
+    times = {size: 0.5 * size * per_byte * 1 for size in SIZES}
+    two = fit_cost([collective(s, [t], op="all_gather") for s, t in times.items()], num_nodes=2)
+    carried = carry_cost([two], 4, num_nodes=4, fabric=Fabric(lines=(1.0, 1.0, 0.5, 1.0)))
+    assert cost_s(carried, 64 * MIB) == pytest.approx(max(ends) * 16 * MIB * per_byte)
+
+
+def test_two_ranks_of_gloo_gather_in_turn() -> None:
+    """S/4 and then S/2 pass on two ranks, 3/4 of S on four; NCCL's two ranks send their halves at one time."""
+    times = {size: 0.75 * size * OUT_PER_BYTE for size in SIZES}
+    two = fit_cost([collective(s, [t], op="all_gather") for s, t in times.items()], num_nodes=2)
+    gloo = carry_cost([replace(two, backend="gloo")], 4, num_nodes=4)
+    assert cost_s(gloo, 64 * MIB) == pytest.approx(0.75 * 64 * MIB * OUT_PER_BYTE)
+    four = fit_cost([collective(s, [t], op="all_gather", world_size=4) for s, t in times.items()], num_nodes=4)
+    assert cost_s(carry_cost([replace(four, backend="gloo")], 2, num_nodes=2), 64 * MIB) == pytest.approx(times[64 * MIB])
+    nccl = carry_cost([replace(two, backend="nccl")], 4, num_nodes=4)
+    assert cost_s(nccl, 64 * MIB) == pytest.approx(1.125 * 64 * MIB * OUT_PER_BYTE)
 
 
 positive = st.floats(1e-7, 1e-3)

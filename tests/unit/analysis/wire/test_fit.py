@@ -12,7 +12,7 @@ from commprof.cli import main
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.rundir import RecordWriter, create_run
 from commprof.commbench.records.types import RankInfo
-from tests.factory import MIB, message, run_info, write_bench_run
+from tests.factory import MIB, collective, message, run_info, write_bench_run, write_measurements
 
 
 def two_nodes(path: Path, **info: object) -> Path:
@@ -46,6 +46,18 @@ def test_a_slow_line_and_a_narrow_switch_are_told_in_rates(tmp_path: Path, capsy
         told[words] = seconds(capsys.readouterr().out)
     plain, slow, narrow = told.values()
     assert (slow / plain, narrow / plain) == (pytest.approx(5, rel=0.1), pytest.approx(2, rel=0.1))
+
+
+def test_an_all_gather_of_two_ranks_in_turn_is_carried_as_half_of_their_all_reduce(tmp_path: Path) -> None:
+    """2 ranks: S over 1 GB/s for the all-reduce, 0.7 S for the all-gather in turn; on 4 ranks 3/4 S, in a ring."""
+    gathered = [collective(size, [0.7 * size / 1e9] * 5, op="all_gather") for size in (MIB, 16 * MIB, 256 * MIB)]
+    write_measurements(tmp_path / "gathered", gathered, num_nodes=2)
+    runs = load_runs([two_nodes(tmp_path / "reduced"), tmp_path / "gathered"])
+    found = fit_wire(runs, [4], nodes=4)
+    carried = {cost.op: cost_s(cost, 256 * MIB) for cost in found.carried}
+    assert carried["all_gather"] == pytest.approx(0.75 * 256 * MIB / 1e9, rel=0.02)
+    assert carried["all_reduce"] == pytest.approx(1.5 * 256 * MIB / 1e9, rel=0.02)
+    assert {cost.op: cost_s(cost, 256 * MIB) for cost in found.costs}["all_gather"] == pytest.approx(0.7 * 256 * MIB / 1e9)
 
 
 def test_an_emulated_wire_says_itself_what_its_lines_are(tmp_path: Path) -> None:
