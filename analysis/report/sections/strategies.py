@@ -7,12 +7,10 @@ from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Picture, Section, Table
 from commprof.analysis.runs.load import Run
-from commprof.analysis.strategies.choose import Asked, choose
 from commprof.analysis.strategies.inputs import sharded_runs
 from commprof.analysis.strategies.measured import Shape, measured_runs, shape_of
-from commprof.analysis.strategies.results import STRATEGIES, STRATEGY_NAMES, Choice, StrategyAnswer
+from commprof.analysis.strategies.results import STRATEGY_NAMES, Choice, StrategyAnswer
 from commprof.analysis.strategies.text import verdict
-from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.sharding import UNITS_FILE
 from commprof.commbench.units import format_bytes, format_seconds
 
@@ -33,10 +31,10 @@ def strategy_section(material: Material) -> Section | None:
     """Return the choice at every benched world size; None where no run was sharded."""
     if not sharded_runs(material.runs):
         return None
-    try:
-        choices = choose(material.runs, (), Asked(strategies=STRATEGIES))
-    except (BadInput, UnusableData) as error:
-        return Section(name="strategies", title="Sharding strategies", sentences=(f"Nothing is predicted, because {error}.",))
+    if material.sharded is None:
+        because = f"Nothing is predicted, because {material.sharded_cannot}."
+        return Section(name="strategies", title="Sharding strategies", sentences=(because,))
+    choices = material.sharded.choices
     told = [(choice, answer) for choice in choices for answer in choice.answers if not answer.cannot]
     measured_s = _measured_s(material.runs)
     silent = [

@@ -14,6 +14,7 @@ from commprof.analysis.step.kept import PREDICTIONS_FILE
 from commprof.analysis.study.experiment import BOUNDARY_FILE
 from commprof.analysis.study.grid import Grid, boundary_of, measured_speedups
 from commprof.analysis.study.results import WireRate
+from commprof.analysis.study.sharded import STRATEGIES_FILE
 from commprof.analysis.study.table import MODELS, StudyRow
 from commprof.analysis.wire.ceiling import line_rate
 from commprof.commbench.records.rundir import now_utc
@@ -57,7 +58,7 @@ def _warnings(grid: Grid) -> Iterator[str]:
             "not for hosts of their own."
         )
     yield from (f"{stage} has no result: {reason}" for stage, reason in grid.failures)
-    missing = [cell.name for cell, predicted in grid.cells if predicted is None]
+    missing = [cell.name for cell, predicted in grid.cells if predicted is None and cell.name not in grid.sharded]
     if missing:
         yield f"No prediction could be made for {', '.join(missing)}."
     refused = {(grid.cell_of(row)[0].name, row.run.world_size): row.incomparable for row in grid.checks if row.incomparable}
@@ -93,6 +94,7 @@ def _predictions(grid: Grid) -> Iterator[str]:
     if grid.boundaries:
         yield f"analysis/{BOUNDARY_FILE}"
     yield from (f"analysis/{cell.name}/{PREDICTIONS_FILE}" for cell, predicted in grid.cells if predicted is not None)
+    yield from (f"analysis/{name}/{STRATEGIES_FILE}" for name in grid.sharded)
 
 
 def _boundary_section(grid: Grid) -> Section:

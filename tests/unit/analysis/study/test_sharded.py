@@ -1,0 +1,71 @@
+"""A study of a sharded training: predicted before its check, and the report and study.csv have both beside each other."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from commprof.analysis.report.study.pages import write_study_report
+from commprof.analysis.strategies.choose import Asked
+from commprof.analysis.study.sharded import STRATEGIES_FILE, kept_choices, write_sharded_predictions
+from commprof.commbench.records.rundir import create_run
+from tests.factory import run_info
+from tests.unit.analysis.strategies.sharded_steps import (
+    BY_ITSELF_S,
+    exchanged_s,
+    on_shards_s,
+    sharding,
+    write_benches,
+    write_sharded_run,
+)
+
+EXPECTED_S = on_shards_s(4) + exchanged_s((0, 1, 2, 2, 1))
+
+
+def write_study(root: Path) -> None:
+    """One sharded model on one wire, measured up to its predictions."""
+    create_run(root, run_info("study", run_id=root.name))
+    write_benches(root / "bench-n4", 4)
+    write_sharded_run(root / "small-profile-n1", sharding(), BY_ITSELF_S, experiment="small")
+
+
+def predict(root: Path) -> dict[str, str]:
+    asked = Asked(strategies=("fsdp",))
+    return write_sharded_predictions(root, "small", None, grid=False, asked=asked, world_sizes=[4])
+
+
+def test_a_sharded_model_is_predicted_before_its_check_and_both_are_reported(tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    write_study(root)
+    assert predict(root) == {}
+    kept = root / "analysis" / STRATEGIES_FILE
+    before = kept.read_bytes()
+    write_sharded_run(root / "small-train-n4", sharding(num_shards=4), EXPECTED_S / 1.1, world_size=4, experiment="small")
+    assert predict(root) == {} and kept.read_bytes() == before, "a prediction is never written anew"
+    sentences, page = write_study_report(root)
+    (alone, checked) = csv.DictReader((root / "analysis" / "study.csv").read_text().splitlines())
+    assert alone["predicted_step_s"] == ""
+    assert float(checked["predicted_step_s"]) == pytest.approx(EXPECTED_S, rel=1e-3)
+    assert float(checked["error_schedule"]) == pytest.approx(0.1, abs=1e-3)
+    told = " ".join(sentences)
+    assert "measured" in told and "4 ranks" in told
+    assert "measured (+10.0%)" in page.read_text()
+
+
+def test_what_a_sharded_prediction_lacks_is_a_failure_of_the_study(tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    create_run(root, run_info("study", run_id=root.name))
+    write_sharded_run(root / "small-profile-n1", sharding(), BY_ITSELF_S, experiment="small")
+    write_benches(root / "bench-n4", 4, ["all_gather"])
+    assert list(predict(root)) == ["prediction of small on 4 ranks"]
+    assert kept_choices([root / "analysis"]) is not None
+
+
+def test_shards_that_update_faster_than_one_rank_contradict_nothing(tmp_path: Path) -> None:
+    """Half the update on each of many ranks, hardly anything to send: a step below one rank's, which DDP's cannot be."""
+    root = tmp_path / "study"
+    write_study(root)
+    predict(root)
+    write_sharded_run(root / "small-train-n4", sharding(num_shards=4), 0.8 * BY_ITSELF_S, world_size=4, experiment="small")
+    sentences, _ = write_study_report(root)
+    assert "not comparable" not in " ".join(sentences)
