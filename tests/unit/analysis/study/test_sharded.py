@@ -52,6 +52,21 @@ def test_a_sharded_model_is_predicted_before_its_check_and_both_are_reported(tmp
     assert "measured (+10.0%)" in page.read_text()
 
 
+def test_a_grid_of_strategies_names_the_slowest_and_how_far_off_it_was(tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    write_study(root)
+    write_sharded_run(root / "other-profile-n1", sharding(), BY_ITSELF_S, experiment="other")
+    for name in ("small", "other"):
+        asked = Asked(strategies=("fsdp",))
+        assert write_sharded_predictions(root, name, None, grid=True, asked=asked, world_sizes=[4]) == {}
+        write_sharded_run(root / f"{name}-train-n4", sharding(num_shards=4), EXPECTED_S / 1.1, world_size=4, experiment=name)
+    sentences, page = write_study_report(root)
+    told = " ".join(sentences)
+    assert "10.0% off in the median" in told and "communication that nothing hides" in told
+    assert "No prediction could be made" not in page.read_text()
+    assert f"analysis/small/{STRATEGIES_FILE}" in page.read_text()
+
+
 def test_what_a_sharded_prediction_lacks_is_a_failure_of_the_study(tmp_path: Path) -> None:
     root = tmp_path / "study"
     create_run(root, run_info("study", run_id=root.name))
