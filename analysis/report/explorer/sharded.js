@@ -14,11 +14,11 @@ function evaluateSharded(place, setting) {
   return { ...found, speedup: place.work_s / found.step_s };
 }
 
-// The draws' steps in seconds, in the order in which all strategies have them; null where there are none.
+// The draws' steps in seconds, in the order in which all strategies have them; null of a DDP too disturbed to have any.
 function drawnSteps(data, place, setting) {
   if (setting.strategy === "ddp") return place.draws && place.draws.draws.map((draw) => played(data, place, draw, setting).step_s);
   const own = shardedOf(place, setting.strategy);
-  return own.draws && own.draws.map((draw) => playedSharded(own, draw, setting).step_s);
+  return own.draws.map((draw) => playedSharded(own, draw, setting).step_s);
 }
 
 // Every strategy that can be told, its step and memory; the fastest, and those that the draws do not tell from it.
@@ -27,7 +27,8 @@ function compared(data, place, settings) {
     const found = setting.strategy === "ddp" ? evaluate(data, setting) : evaluateSharded(place, setting);
     const memory = setting.strategy === "ddp" ? place.memory_bytes : shardedOf(place, setting.strategy).memory_bytes;
     const drawn = drawnSteps(data, place, setting);
-    const span = drawn && middle(drawn, found.step_s);
+    const spoken = setting.strategy === "ddp" ? drawn : !shardedOf(place, setting.strategy).disturbed;
+    const span = spoken ? middle(drawn, found.step_s) : null;
     return { strategy: setting.strategy, step_s: found.step_s, exposed_s: found.exposed_s, memory_bytes: memory, drawn, span };
   });
   const fastest = answers.reduce((best, one) => (one.step_s < best.step_s ? one : best));
@@ -36,9 +37,8 @@ function compared(data, place, settings) {
 }
 
 function shardedIntervals(place, setting, predicted) {
-  const drawn = drawnSteps(null, place, setting);
-  if (!drawn) return null;
-  const { low, high } = middle(drawn, predicted.step_s);
+  if (shardedOf(place, setting.strategy).disturbed) return null;
+  const { low, high } = middle(drawnSteps(null, place, setting), predicted.step_s);
   return { step_s: { low, high }, speedup: { low: place.work_s / high, high: place.work_s / low } };
 }
 

@@ -55,8 +55,8 @@ class ShardedPlace:
 
     `operations`: a letter each. `compute_s` of each that computes, `units`, `messages` and `copies` (HSDP's all-reduces) of
     each gather and reduction: in their order, messages counted into `message_bytes`, `latency_s` and `rest_s`. `late_s` as in a
-    draw. `draws` are None where the machine was too disturbed for an interval, `memory_bytes` where a rank's are unknown,
-    `measured_step_s` where nobody ran it. `busbw_bytes_per_s` is that of its all-gather.
+    draw. `disturbed`: the machine was, too much for an interval; draws tell strategies apart all the same. `memory_bytes` are
+    None where a rank's are unknown, `measured_step_s` where nobody ran it. `busbw_bytes_per_s` is that of its all-gather.
     """
 
     strategy: Strategy
@@ -75,7 +75,8 @@ class ShardedPlace:
     wire_latency_s: float
     memory_bytes: int | None
     measured_step_s: float | None
-    draws: tuple[ShardedDraw, ...] | None
+    disturbed: bool
+    draws: tuple[ShardedDraw, ...]
 
 
 def sharded_places(runs: Sequence[Run], world_size: int, kept: Sequence[int]) -> tuple[ShardedPlace, ...]:
@@ -121,7 +122,8 @@ def sharded_place(
         wire_latency_s=wire.cost.latency_s,
         memory_bytes=None if memory is None else memory.total,
         measured_step_s=measured_step_s,
-        draws=None if disturbed else _draws(drawn, own, kept),
+        disturbed=disturbed is not None,
+        draws=_draws(drawn, own, kept),
     )
 
 

@@ -10,6 +10,7 @@ from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Cell as Entry
 from commprof.analysis.report.page.html import Link, Noted, Picture, Report, Section, Table, between
 from commprof.analysis.report.study.grid_verdict import grid_headline, grid_lines, shown_rate
+from commprof.analysis.report.study.strategy_table import strategy_table
 from commprof.analysis.step.kept import PREDICTIONS_FILE
 from commprof.analysis.study.experiment import BOUNDARY_FILE
 from commprof.analysis.study.grid import Grid, boundary_of, measured_speedups
@@ -36,7 +37,11 @@ def build_grid_report(grid: Grid) -> Report:
         sources=("analysis/study.csv", *_predictions(grid)),
         warnings=warned,
         pictures=tuple(_pictures(grid)),
-        sections=(_boundary_section(grid), _error_section(grid), _cell_section(grid)),
+        sections=tuple(
+            section
+            for section in (_boundary_section(grid), strategy_table(grid), _error_section(grid), _cell_section(grid))
+            if section is not None
+        ),
         written_at=now_utc(),
     )
 

@@ -1,6 +1,7 @@
 """A study of a sharded training: predicted before its check, and the report and study.csv have both beside each other."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,22 @@ def test_a_grid_of_strategies_names_the_slowest_and_how_far_off_it_was(tmp_path:
     assert "10.0% off in the median" in told and "communication that nothing hides" in told
     assert "No prediction could be made" not in page.read_text()
     assert f"analysis/small/{STRATEGIES_FILE}" in page.read_text()
+
+
+def test_strategies_beside_each_other_are_told_apart_or_not(tmp_path: Path) -> None:
+    """FSDP was predicted to take longer than ZeRO-2: it did in one study; in the other ZeRO-2 did, by far."""
+    kept = replace(sharding(num_shards=4), units=tuple(replace(unit, resharded=False) for unit in sharding().units))
+    for name, whole_s, said in (("first", 0.9 * EXPECTED_S, "in 1 of 1"), ("second", 2 * EXPECTED_S, "in 0 of 1")):
+        root = tmp_path / name
+        write_study(root)
+        write_sharded_run(root / "zero-profile-n1", sharding(), BY_ITSELF_S, experiment="zero")
+        for model, own in (("small", "fsdp"), ("zero", "zero2")):
+            asked = Asked(strategies=(own,))
+            assert write_sharded_predictions(root, model, None, grid=True, asked=asked, world_sizes=[4]) == {}
+        write_sharded_run(root / "small-train-n4", sharding(num_shards=4), EXPECTED_S, world_size=4, experiment="small")
+        write_sharded_run(root / "zero-train-n4", kept, whole_s, world_size=4, experiment="zero")
+        _, page = write_study_report(root)
+        assert f"was it, or within noise of it, {said}." in page.read_text()
 
 
 def test_what_a_sharded_prediction_lacks_is_a_failure_of_the_study(tmp_path: Path) -> None:
