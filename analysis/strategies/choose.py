@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, select
 from commprof.analysis.runs.world_sizes import check_world_sizes
-from commprof.analysis.step.estimate import estimate, interval
+from commprof.analysis.step.estimate import Setting, estimate, interval
 from commprof.analysis.step.evidence.drift import too_wide
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.predict import too_disturbed
@@ -33,14 +33,21 @@ _STREAMS = "gathers and reductions hide behind computation, which they are assum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is asked: strategies, HSDP's copies, whether the next unit is gathered ahead, the bytes a rank may take, and the
-    pattern that names the units of a profile that is not sharded (None: its repeated blocks)."""
+    """What is asked: strategies, HSDP's copies, whether the next unit is gathered ahead, the bytes a rank may take, the pattern
+    that names the units of a profile that is not sharded (None: its repeated blocks), and factors on every wire."""
 
     strategies: tuple[Strategy, ...]
     replicas: int = 2
     prefetch: bool = True
     memory_bytes: int | None = None
     units: str | None = None
+    bandwidth: float = 1.0
+    latency: float = 1.0
+
+    @property
+    def wire_notes(self) -> tuple[str, ...]:
+        changed = (("bandwidth", self.bandwidth), ("latency", self.latency))
+        return tuple(f"every wire has {factor:g} times the {name} that was benched" for name, factor in changed if factor != 1)
 
 
 def choose(runs: Sequence[Run], world_sizes: Iterable[int], asked: Asked) -> list[Choice]:
@@ -86,8 +93,8 @@ def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked)
         raise UnusableData("the runs given are sharded, and DDP's step is told from one that is not; name one on one rank")
     gathered = gather(plain, [world_size])
     (inputs,) = gathered.at
-    known = estimate(inputs)
-    disturbed = too_disturbed(inputs, known)
+    known = estimate(inputs, Setting(bandwidth=asked.bandwidth, latency=asked.latency))
+    disturbed = too_disturbed(inputs, estimate(inputs))
     memory, memory_cannot = told_ddp_memory(runs, bucket_view=inputs.workload.gradient_as_bucket_view)
     return StrategyAnswer(
         strategy=strategy,
@@ -99,7 +106,7 @@ def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked)
         memory=memory,
         memory_cannot=memory_cannot,
         extrapolated=inputs.extrapolated,
-        assumptions=("as commprof predict tells it without --strategy", *([disturbed] if disturbed else [])),
+        assumptions=("as commprof predict tells it without --strategy", *asked.wire_notes, *([disturbed] if disturbed else [])),
         too_disturbed=disturbed,
     ), known.step_s
 
@@ -120,7 +127,9 @@ def ddp_runs(runs: Sequence[Run]) -> list[Run]:
 
 def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
     inputs = sharded_inputs(runs, world_size, asked.replicas if strategy == "hsdp" else 1, asked.units)
-    setting = ShardedSetting(resharded=strategy != "zero2", prefetch=asked.prefetch)
+    setting = ShardedSetting(
+        resharded=strategy != "zero2", prefetch=asked.prefetch, bandwidth=asked.bandwidth, latency=asked.latency
+    )
     known = estimate_sharded(inputs, setting)
     disturbed = sharded_too_disturbed(inputs, setting, known)
     memory, memory_cannot = told_sharded_memory(inputs, setting)
@@ -134,7 +143,12 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
         num_replicas=inputs.num_replicas,
         memory=memory,
         memory_cannot=memory_cannot,
-        assumptions=(_BLOCKING if inputs.blocking else _STREAMS, *inputs.notes, *([disturbed] if disturbed else [])),
+        assumptions=(
+            _BLOCKING if inputs.blocking else _STREAMS,
+            *inputs.notes,
+            *asked.wire_notes,
+            *([disturbed] if disturbed else []),
+        ),
         exchanges=_exchanges(inputs, known),
         extrapolated=inputs.extrapolated,
         too_disturbed=disturbed,

@@ -168,6 +168,19 @@ def test_collectives_that_were_benched_elsewhere_are_carried_over_with_a_wider_i
     assert widths[0] > 1.2 * widths[1], "most of both is how a shard's update shrinks"
 
 
+def test_another_wire_is_asked_of_all_strategies_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twice the bandwidth leaves the latencies and half of the rest."""
+    words = [str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)), str(write_benches(tmp_path / "b4", 4))]
+    asked = ["--strategy", "fsdp", "--bandwidth", "2"]
+    assert main(["predict", *words, *asked, "--json"]) == 0
+    (choice,) = json.loads(capsys.readouterr().out)
+    whole_s = exchanged_s((0, 1, 2, 2, 1))
+    latency_s = 5 * LATENCY_S["all_gather"] + 3 * LATENCY_S["reduce_scatter"]
+    assert choice["answers"][0]["exposed_s"] == pytest.approx(latency_s + (whole_s - latency_s) / 2, rel=1e-3)
+    assert main(["predict", *words, *asked]) == 0
+    assert "every wire has 2 times the bandwidth that was benched" in " ".join(capsys.readouterr().out.split())
+
+
 def test_alike_strategies_are_within_noise(tmp_path: Path) -> None:
     """A plain step that lies where the sharded ones do: the draws do not tell which is faster."""
     sharded = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
@@ -289,7 +302,7 @@ def test_a_machine_that_jumps_about_gets_no_interval_by_the_rule_of_ddp(
         (["--strategy", "zero3"], "--strategy 'zero3' is not predicted here; use some of ddp,fsdp,hsdp,zero2"),
         (["--memory", "1G"], "--memory goes with --strategy"),
         (["--no-prefetch"], "--no-prefetch goes with --strategy"),
-        (["--strategy", "fsdp", "--batch", "2"], "leave out what changes them"),
+        (["--strategy", "fsdp", "--batch", "2"], "leave out what else changes them"),
         (["--strategy", "hsdp", "--replicas", "1"], "one is fsdp"),
         (["--strategy", "fsdp", "--replicas", "4"], "--replicas 4 is hsdp's"),
         (["--strategy", "fsdp", "--out", "x.json"], "--out keeps a prediction"),
