@@ -24,12 +24,12 @@ _A_PROFILE = "commprof train configs/small.yaml, or your own script on one rank 
 def next_command(material: Material, decision: Decision) -> str:
     """Return the command, and in a few words what for."""
     profiles = profile_runs(material.runs)
+    if material.predicted is None and material.disturbed is None and sharded_runs(material.runs):
+        return _of_strategies(material)
     if not profiles:
         return f"{_A_PROFILE}: the profile of one rank that a prediction starts from; then commprof report @train-n1 @bench-n2"
     if material.disturbed is not None or material.contradicted or material.unpredicted is not None:
         return f"{_again(material, profiles[-1])}: the same on a quiet machine"
-    if material.predicted is None and sharded_runs(material.runs):
-        return _of_strategies(material)
     if material.predicted is None:
         return "commprof bench --nproc 2: the wire, which a prediction needs; then commprof report @train-n1 @bench-n2"
     unchecked = [own.candidate for own in decision.answers if not own.candidate.measured]

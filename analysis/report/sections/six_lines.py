@@ -32,7 +32,9 @@ def _verdict(material: Material, decision: Decision) -> str:
     if decision.answers:
         return str(decision)
     if told := _strategies(material):
-        return f"{'; '.join(verdict(choice) for choice in told)}. How many ranks to use no run has shown."
+        disturbed = material.disturbed is not None
+        strategies = "; ".join(verdict(choice, disturbed=disturbed) for choice in told)
+        return f"{strategies}. No run on several ranks has shown yet how many of them to use."
     return f"How many ranks to use cannot be told: {(material.unpredicted or _MISSING).rstrip('.')}."
 
 
