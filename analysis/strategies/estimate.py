@@ -12,6 +12,7 @@ between no and all of it.
 """
 
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from commprof.analysis.strategies.inputs import ShardedInputs
 from commprof.analysis.strategies.lateness import waiting_s
 from commprof.analysis.strategies.program import Program, program_of, samples_of
 from commprof.analysis.strategies.schedule import Operation, Played, play
+from commprof.commbench.records.sharding import ShardingTimeline
 
 Floats = NDArray[np.float64]
 
@@ -77,7 +79,11 @@ class ShardedEstimate:
 
 def estimate_sharded(inputs: ShardedInputs, setting: ShardedSetting = AS_MEASURED) -> ShardedEstimate:
     """Return the step of the inputs under a setting."""
-    drawn = sharded_draws(inputs, setting)
+    return estimate_drawn(inputs, setting, sharded_draws(inputs, setting))
+
+
+def estimate_drawn(inputs: ShardedInputs, setting: ShardedSetting, drawn: ShardedDraws) -> ShardedEstimate:
+    """Return the step that `sharded_draws` of the same setting lead to."""
     played = play(
         drawn.program.operations,
         drawn.seconds,
@@ -93,10 +99,9 @@ def estimate_sharded(inputs: ShardedInputs, setting: ShardedSetting = AS_MEASURE
 def sharded_draws(inputs: ShardedInputs, setting: ShardedSetting = AS_MEASURED) -> ShardedDraws:
     """Return what every operation of the step takes under a setting, over draws."""
     program = program_of(inputs.timeline, num_shards=inputs.num_shards, resharded=setting.resharded)
-    samples_s = samples_of(inputs.timeline)
+    samples_s, medians_s = _drawn_spans(inputs.timeline)
     rng = np.random.default_rng(_SEED)  # the same for every strategy: what they share does not tell them apart
-    picks = block_picks(len(samples_s), rng, DRAWS)
-    spans_s, slowest = _spans(inputs, samples_s, picks, rng)
+    spans_s, slowest = _spans(inputs, medians_s, rng)
     seconds = _computing(program, spans_s)
     if program.updates is not None and inputs.timeline.num_shards != inputs.num_shards:
         seconds[:, program.updates] *= _update_share(inputs, program, spans_s, rng)
@@ -122,17 +127,23 @@ class _Slowest:
     stretch: Floats
 
 
-def _spans(
-    inputs: ShardedInputs, samples_s: Floats, picks: NDArray[np.int64], rng: np.random.Generator
-) -> tuple[Floats, _Slowest]:
+@lru_cache(maxsize=8)  # strategies, ranks and settings ask for the same
+def _drawn_spans(timeline: ShardingTimeline) -> tuple[Floats, Floats]:
+    """Return every step's spans [steps, spans], and their medians over drawn steps [draws, spans]."""
+    samples_s = samples_of(timeline)
+    picks = block_picks(len(samples_s), np.random.default_rng(_SEED), DRAWS)
+    medians_s: Floats = np.median(samples_s[picks], axis=1)
+    return samples_s, medians_s
+
+
+def _spans(inputs: ShardedInputs, medians_s: Floats, rng: np.random.Generator) -> tuple[Floats, _Slowest]:
     """Return the median seconds of every span of the slowest rank [draws, spans]."""
     pool = inputs.pool
     whole_s = pool.before_s + pool.backward_s + pool.update_s
     of_ranks = block_picks(whole_s.shape[1], rng, DRAWS)
     alone_s, slowest_s = alone_and_slowest(pool.kind, whole_s, of_ranks, inputs.world_size)
-    medians = np.median(samples_s[picks], axis=1)
-    stretch = slowest_s / medians.sum(axis=1)
-    return stretch[:, None] * medians, _Slowest(alone_s=alone_s, step_s=slowest_s, stretch=stretch)
+    stretch = slowest_s / medians_s.sum(axis=1)
+    return stretch[:, None] * medians_s, _Slowest(alone_s=alone_s, step_s=slowest_s, stretch=stretch)
 
 
 def _computing(program: Program, spans_s: Floats) -> Floats:
@@ -171,6 +182,7 @@ def _add_collectives(
     `normal` [draws]: to which side, and how far, wires are off that were carried over from other numbers of ranks.
     """
 
+    @cache  # most units are of one size
     def wire_s(what: str, num_bytes: int) -> Floats:
         return inputs.wires[what].seconds(num_bytes, normal, bandwidth=setting.bandwidth, latency=setting.latency)
 

@@ -223,11 +223,11 @@ def _wire(runs: Sequence[Run], what: str, num_ranks: int, hosts: RunInfo) -> Wir
     if num_ranks in costs:
         cost = costs[num_ranks]
         return Wire(cost=cost, ratios=cost_ratios(cost, measured_at(runs, op, num_ranks), rng), extrapolated=False)
-    cost = _carried(list(costs.values()), num_ranks, hosts)
+    cost = carried(list(costs.values()), num_ranks, hosts)
     return Wire(cost=cost, ratios=cost_ratios(cost, (), rng), extrapolated=True, backend=hosts.backend)
 
 
-def _carried(costs: Sequence[CostModel], num_ranks: int, hosts: RunInfo) -> CostModel:
+def carried(costs: Sequence[CostModel], num_ranks: int, hosts: RunInfo) -> CostModel:
     """Carry a cost over by the form of what the backend does: gloo carries out a reduce-scatter as an all-reduce."""
     op, device_name = costs[0].op, hosts.ranks[0].device_name if hosts.ranks else ""
     carried_out = "all_reduce" if op == "reduce_scatter" and hosts.backend == "gloo" else op

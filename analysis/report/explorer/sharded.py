@@ -19,7 +19,7 @@ from commprof.analysis.strategies.choose import sharded_too_disturbed, told_shar
 from commprof.analysis.strategies.estimate import (
     ShardedDraws,
     ShardedSetting,
-    estimate_sharded,
+    estimate_drawn,
     message_bytes,
     sharded_draws,
 )
@@ -100,7 +100,7 @@ def sharded_place(
     setting = ShardedSetting(resharded=strategy != "zero2")
     drawn = sharded_draws(inputs, setting)
     own = _Messages(inputs, drawn)
-    disturbed = sharded_too_disturbed(inputs, setting, estimate_sharded(inputs, setting))
+    disturbed = sharded_too_disturbed(inputs, setting, estimate_drawn(inputs, setting, drawn))
     memory, _ = told_sharded_memory(inputs, setting)
     operations, compute_s = _merged(drawn)
     parts = [inputs.wires[what].parts_s(num_bytes) for what, num_bytes in own.messages]
