@@ -17,8 +17,9 @@ from statistics import median
 
 from benchmarks.browser import chromium, visit
 from benchmarks.machine import describe_machine
-from commprof.analysis.report.page.draws import KEPT, Draw, Draws
-from commprof.analysis.report.page.explorer import Explorer, Gradients, PageData, Place, curve_of
+from commprof.analysis.report.explorer.curve import curve_of
+from commprof.analysis.report.explorer.draws import KEPT, Draw, Draws
+from commprof.analysis.report.explorer.page_data import DdpPlace, Explorer, Gradients, PageData, Place
 from commprof.analysis.report.page.html import Report, Section, render
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.wire.results import CostModel
@@ -93,25 +94,27 @@ def training(sizes: Sequence[int], backward_s: float) -> PageData:
         Place(
             world_size=n,
             extrapolated=False,
+            spoken=True,
             work_s=1.6 * n * backward_s,
             work_update_s=0.1 * n * backward_s,
-            spoken=True,
-            before_s=0.5 * backward_s,
-            backward_s=backward_s,
-            copy_s=0.05 * backward_s,
-            update_s=0.1 * backward_s,
-            buffers_latency_s=0.0,
-            buffers_transfer_s=0.0,
-            gradients=0,
-            curve=curve_of(line(n), min(sizes) / 2, sum(sizes)),
-            latency_s=line(n).latency_s,
-            busbw_bytes_per_s=line(n).busbw_bytes_per_s,
-            workers=2,
-            wait_s=0.0,
-            compute_rate=0.8,
-            comm_rate=0.7,
-            draws=draws(backward_s, min(sizes) / 2, sum(sizes)),
-            measured=None,
+            ddp=DdpPlace(
+                before_s=0.5 * backward_s,
+                backward_s=backward_s,
+                copy_s=0.05 * backward_s,
+                update_s=0.1 * backward_s,
+                buffers_latency_s=0.0,
+                buffers_transfer_s=0.0,
+                gradients=0,
+                curve=curve_of(line(n), min(sizes) / 2, sum(sizes)),
+                latency_s=line(n).latency_s,
+                busbw_bytes_per_s=line(n).busbw_bytes_per_s,
+                workers=2,
+                wait_s=0.0,
+                compute_rate=0.8,
+                comm_rate=0.7,
+                draws=draws(backward_s, min(sizes) / 2, sum(sizes)),
+                measured=None,
+            ),
         )
         for n in WORLD_SIZES
     )

@@ -9,7 +9,8 @@ held out, in the order of `cells()`: where a choice is made from these figures, 
 Of these `large-fsdp-n2-4gbit`, `wide-fsdp-n2-800mbit` and `small-fsdp-n2-800mbit` have been looked at, mark by mark.
 
 What is done already is read, not run again. `--minutes` ends before a cell that would begin later; `--only` takes cells whose
-name holds a word.
+name holds a word. `--again` runs nothing: it predicts the open cells that are done anew, from the same runs by the model as it
+is now, and prints that beside what was predicted then; the held-out ones and the result are left alone.
 """
 
 import argparse
@@ -130,11 +131,16 @@ def run_cell(cell: Cell, root: Path) -> None:
     place = root / cell.name
     place.mkdir(parents=True, exist_ok=True)
     if not (place / "prediction.json").exists():
-        shared = [profile(cell, root), *benches(cell, root)]
-        compute = run_once(place / "compute", *on_hosts(cell.hosts, *train(cell, "distributed.synchronisation=compute_only")))
-        expected = Expected(side_by_side=predicted(cell, [*shared, compute]), one_rank=predicted(cell, shared))
-        write_document(place / "prediction.json", expected)
+        write_document(place / "prediction.json", expected_of(cell, root))
     run_once(place / "check", *on_hosts(cell.hosts, *train(cell)))
+
+
+def expected_of(cell: Cell, root: Path) -> Expected:
+    """Return what is predicted of a cell from runs that are made where they are missing."""
+    shared = [profile(cell, root), *benches(cell, root)]
+    silent = on_hosts(cell.hosts, *train(cell, "distributed.synchronisation=compute_only"))
+    compute = run_once(root / cell.name / "compute", *silent)
+    return Expected(side_by_side=predicted(cell, [*shared, compute]), one_rank=predicted(cell, shared))
 
 
 def predicted(cell: Cell, paths: Sequence[Path]) -> StrategyAnswer:
@@ -180,10 +186,10 @@ class Row:
         return answer.step_s / self.measured_s - 1
 
     @property
-    def inside(self) -> bool:
+    def inside(self) -> bool | None:
+        """Whether the interval holds the measured step; None where the machine was too disturbed for one."""
         span = self.expected.side_by_side.interval_s
-        assert span is not None
-        return span.low <= self.measured_s <= span.high
+        return None if span is None else span.low <= self.measured_s <= span.high
 
 
 def rows_of(wanted: Sequence[Cell], root: Path) -> list[Row]:
@@ -204,8 +210,9 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for row in rows:
         cell, own = row.cell, row.expected.side_by_side
-        assert own.step_s is not None and own.interval_s is not None
-        span = f"{format_seconds(own.interval_s.low)} to {format_seconds(own.interval_s.high)}"
+        assert own.step_s is not None
+        ends = own.interval_s
+        span = "none" if ends is None else f"{format_seconds(ends.low)} to {format_seconds(ends.high)}"
         yield (
             f"| {cell.model} | {cell.hosts} | {cell.rate} | {cell.mode} | {format_seconds(own.step_s)} | {span} | "
             f"{format_seconds(row.measured_s)} | {row.error(own):+.1%} | {row.error(row.expected.one_rank):+.1%} | "
@@ -218,10 +225,10 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     sharded = [row for row in rows if row.cell.mode != "ddp"]
     for name, some in (("all", sharded), ("held out", [row for row in sharded if row.cell.held_out])):
         if len(some) > 1:
-            inside = sum(row.inside for row in some)
+            inside = [row.inside for row in some if row.inside is not None]
             yield f"- {name}, {len(some)} cells: side by side {_errors([row.error(row.expected.side_by_side) for row in some])}"
             yield f"  from one rank {_errors([row.error(row.expected.one_rank) for row in some])}"
-            yield f"  intervals hold {inside} of {len(some)}"
+            yield f"  intervals hold {sum(inside)} of {len(inside)}, {len(some) - len(inside)} cells have none"
     groups: dict[tuple[str, int, str], list[Row]] = {}
     for row in rows:
         if row.cell.mode not in ("no-prefetch", "accumulation"):
@@ -229,6 +236,16 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     compared = [group for group in groups.values() if len(group) > 1]
     named = sum(_predicted_fastest(group) is min(group, key=lambda row: row.measured_s) for group in compared)
     yield f"- the fastest strategy was predicted to be the fastest in {named} of {len(compared)} groups"
+
+
+def again(rows: Sequence[Row], root: Path) -> Iterator[str]:
+    """Yield the open cells' errors as they were predicted and as they would be now."""
+    now = [Row(cell=row.cell, expected=expected_of(row.cell, root), measured_s=row.measured_s) for row in rows]
+    yield from (f"then: {line[2:]}" for line in summary(rows))
+    yield from (f"now:  {line[2:]}" for line in summary(now))
+    for row, other in zip(rows, now, strict=True):
+        then, anew = (own.error(own.expected.side_by_side) for own in (row, other))
+        yield f"{row.cell.name:32} {format_seconds(row.measured_s):>9} {then:+7.1%} {anew:+7.1%}"
 
 
 def _predicted_fastest(group: Sequence[Row]) -> Row:
@@ -246,8 +263,13 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/sharded-grid"), metavar="DIR", help="where the cells go")
     parser.add_argument("--minutes", type=float, default=240.0, metavar="M", help="begin no cell later than this (240)")
     parser.add_argument("--only", default="", metavar="WORD", help="only cells whose name holds it")
+    parser.add_argument("--again", action="store_true", help="predict the open cells that are done anew, and run nothing")
     args = parser.parse_args()
     wanted = [cell for cell in cells() if args.only in cell.name]
+    if args.again:
+        done = rows_of([cell for cell in wanted if not cell.held_out], args.runs)
+        sys.stdout.write("\n".join(again(done, args.runs)) + "\n")
+        return
     args.runs.mkdir(parents=True, exist_ok=True)
     run_grid(wanted, args.runs.resolve(), args.minutes)
     rows = rows_of(wanted, args.runs.resolve())

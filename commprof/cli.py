@@ -46,7 +46,7 @@ _GROUPS = {
         "plots": ("analysis.report.plots_cli", "how does it look, figure by figure?"),
     },
     "decide": {
-        "quickstart": ("quickstart", "which three commands answer me, with what I have?"),
+        "quickstart": ("quickstart", "which few commands answer me, with what I have?"),
         "predict": ("analysis.advice.predict_cli", "how fast is a step on N ranks, before they are paid for?"),
         "extrapolate": ("analysis.scaling.cli", "what do a few throughputs say of other N?"),
         "advise": ("analysis.advice.cli", "what to change, from where on do N ranks pay, at what cost?"),

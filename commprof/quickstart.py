@@ -1,4 +1,4 @@
-"""`commprof quickstart`: which three commands answer me, with what I have? Asked at a terminal, or said as an argument."""
+"""`commprof quickstart`: which few commands answer me, with what I have? Asked at a terminal, or said as an argument."""
 
 import argparse
 import sys
@@ -12,10 +12,10 @@ _LONGEST_ANSWER = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """What somebody has, the commands for it, each with what it gives, and the page that says more."""
+    """What somebody has, the few commands for it, each with what it gives, and the page that says more."""
 
     have: str
-    commands: tuple[tuple[str, str], tuple[str, str], tuple[str, str]]
+    commands: tuple[tuple[str, str], ...]
     more: str
 
 
@@ -37,6 +37,19 @@ WAYS = {
             ("commprof report @train-n1 @bench-n2", "2: yes or no, by how much, why, and what to change"),
         ),
         more="docs/own-loop.md",
+    ),
+    "sharded": Way(
+        have="a training whose model is sharded (fully_shard), or is to be",
+        commands=(
+            ("commprof record --max-steps 80 -- python train.py", "one rank, sharded over itself or not sharded at all"),
+            ("commprof bench all_gather --nproc 2 --folder runs/gather", "what 2 ranks of this machine send for it"),
+            ("commprof bench reduce_scatter --nproc 2 --folder runs/reduce", "the other half of it"),
+            (
+                "commprof predict @train-n1 runs/gather runs/reduce --strategy fsdp,zero2",
+                "the step of each on 2 ranks, what of it is communication, a rank's memory",
+            ),
+        ),
+        more="docs/method.md",
     ),
     "traces": Way(
         have="torch.profiler traces of a DDP job, one a rank",
@@ -75,7 +88,7 @@ def check_quickstart(args: argparse.Namespace) -> None:
 
 
 def quickstart(args: argparse.Namespace) -> int:
-    """Print the three commands for what there is."""
+    """Print the commands for what there is."""
     sys.stdout.write(_told(WAYS[args.have or _ask()]))
     return 0
 
@@ -103,7 +116,7 @@ def _told(way: Way) -> str:
 
 
 VERB = Verb(
-    summary="print the three commands that answer you, for what you have: throughputs, a script, traces or a cluster",
+    summary="print the few commands that answer you, for what you have: a script, traces, throughputs, a cluster",
     examples=("commprof quickstart throughputs", "commprof quickstart script"),
     add_arguments=add_quickstart_arguments,
     check=check_quickstart,

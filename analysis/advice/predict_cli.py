@@ -12,7 +12,13 @@ from commprof.analysis.advice.strategy_arguments import (
     asks_strategy,
     check_strategies,
 )
-from commprof.analysis.advice.what_if_arguments import add_change_arguments, answer_what_if, asks_what_if, check_changes
+from commprof.analysis.advice.what_if_arguments import (
+    add_change_arguments,
+    answer_what_if,
+    asks_what_if,
+    changes_training,
+    check_changes,
+)
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
@@ -38,8 +44,11 @@ def check_predict(args: argparse.Namespace) -> None:
     """Raise BadInput for world sizes and changes that mean nothing and folders that are not runs."""
     check_changes(args)
     check_strategies(args)
-    if asks_strategy(args) and asks_what_if(args):
-        raise BadInput("--strategy compares trainings as they are; leave out what changes them, or --strategy")
+    if asks_strategy(args) and changes_training(args):
+        raise BadInput(
+            "--strategy compares trainings as they are, over another --bandwidth or --latency at most; leave out what else "
+            "changes them, or --strategy"
+        )
     check_world_sizes(args.world_sizes, "-n")
     if args.out is not None and (asks_what_if(args) or asks_strategy(args)):
         raise BadInput("--out keeps a prediction; what would be under another setting is printed only")

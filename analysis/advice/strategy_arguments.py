@@ -63,6 +63,7 @@ def answer_strategies(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
         prefetch=not args.no_prefetch,
         memory_bytes=None if args.memory is None else parse_bytes(args.memory),
         units=args.units,
+        **{name: value for name in ("bandwidth", "latency") if (value := getattr(args, name)) is not None},
     )
     choices = choose(runs, args.world_sizes, asked)
     if args.json:

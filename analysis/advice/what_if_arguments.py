@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from commprof.analysis.runs.load import Run
 
 _FACTORS = ("batch", "bandwidth", "latency")
-_CHANGES = (*_FACTORS, "accumulation", "bucket_cap", "sent_share")
+_OF_TRAININGS = ("batch", "accumulation", "bucket_cap", "sent_share")
+_CHANGES = (*_OF_TRAININGS, "bandwidth", "latency")
 
 
 def add_change_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,11 @@ def add_change_arguments(parser: argparse.ArgumentParser) -> None:
 
 def asks_what_if(args: argparse.Namespace) -> bool:
     return any(getattr(args, name) is not None for name in _CHANGES)
+
+
+def changes_training(args: argparse.Namespace) -> bool:
+    """Whether more than the wire is changed."""
+    return any(getattr(args, name) is not None for name in _OF_TRAININGS)
 
 
 def check_changes(args: argparse.Namespace) -> None:

@@ -3,5 +3,5 @@
 In: runs, a plain one for DDP and a sharded one (units.json) or the plain one again for the others, and benches of what each
 of them sends.
 Out: a `StrategyAnswer` each, those that fit, the fastest. `schedule` is a sharded step as operations played one after the
-other, `program` makes them of a recorded step. Called by advice and report.
+other, `program` makes them of a recorded step. Called by study, advice and report.
 """

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, select
 from commprof.analysis.runs.world_sizes import check_world_sizes
-from commprof.analysis.step.estimate import estimate, interval
+from commprof.analysis.step.estimate import Setting, estimate, interval
 from commprof.analysis.step.evidence.drift import too_wide
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.predict import too_disturbed
-from commprof.analysis.strategies.estimate import ShardedEstimate, estimate_sharded
+from commprof.analysis.strategies.estimate import ShardedEstimate, ShardedSetting, estimate_sharded
 from commprof.analysis.strategies.inputs import ShardedInputs, sharded_inputs, sharded_runs
 from commprof.analysis.strategies.memory import Keeping, ddp_memory, sharded_memory
 from commprof.analysis.strategies.results import Choice, Memory, Strategy, StrategyAnswer, UnitExchange
@@ -33,14 +33,21 @@ _STREAMS = "gathers and reductions hide behind computation, which they are assum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is asked: strategies, HSDP's copies, whether the next unit is gathered ahead, the bytes a rank may take, and the
-    pattern that names the units of a profile that is not sharded (None: its repeated blocks)."""
+    """What is asked: strategies, HSDP's copies, whether the next unit is gathered ahead, the bytes a rank may take, the pattern
+    that names the units of a profile that is not sharded (None: its repeated blocks), and factors on every wire."""
 
     strategies: tuple[Strategy, ...]
     replicas: int = 2
     prefetch: bool = True
     memory_bytes: int | None = None
     units: str | None = None
+    bandwidth: float = 1.0
+    latency: float = 1.0
+
+    @property
+    def wire_notes(self) -> tuple[str, ...]:
+        changed = (("bandwidth", self.bandwidth), ("latency", self.latency))
+        return tuple(f"every wire has {factor:g} times the {name} that was benched" for name, factor in changed if factor != 1)
 
 
 def choose(runs: Sequence[Run], world_sizes: Iterable[int], asked: Asked) -> list[Choice]:
@@ -86,11 +93,9 @@ def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked)
         raise UnusableData("the runs given are sharded, and DDP's step is told from one that is not; name one on one rank")
     gathered = gather(plain, [world_size])
     (inputs,) = gathered.at
-    known = estimate(inputs)
-    disturbed = too_disturbed(inputs, known)
-    memory, memory_cannot = None, "no sharded run on one rank among those given tells what the optimizer keeps"
-    if timelines := [run.units for run in sharded_runs(runs) if run.units is not None]:
-        memory, memory_cannot = _told(lambda: ddp_memory(timelines[-1], bucket_view=inputs.workload.gradient_as_bucket_view))
+    known = estimate(inputs, Setting(bandwidth=asked.bandwidth, latency=asked.latency))
+    disturbed = too_disturbed(inputs, estimate(inputs))
+    memory, memory_cannot = told_ddp_memory(runs, bucket_view=inputs.workload.gradient_as_bucket_view)
     return StrategyAnswer(
         strategy=strategy,
         world_size=world_size,
@@ -100,9 +105,18 @@ def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked)
         num_replicas=world_size,
         memory=memory,
         memory_cannot=memory_cannot,
-        assumptions=("as commprof predict tells it without --strategy", *([disturbed] if disturbed else [])),
+        extrapolated=inputs.extrapolated,
+        assumptions=("as commprof predict tells it without --strategy", *asked.wire_notes, *([disturbed] if disturbed else [])),
         too_disturbed=disturbed,
     ), known.step_s
+
+
+def told_ddp_memory(runs: Sequence[Run], *, bucket_view: bool) -> tuple[Memory | None, str]:
+    """Return a rank's memory under DDP, or why it cannot be told."""
+    timelines = [run.units for run in sharded_runs(runs) if run.units is not None]
+    if not timelines:
+        return None, "no sharded run on one rank among those given tells what the optimizer keeps"
+    return _told(lambda: ddp_memory(timelines[-1], bucket_view=bucket_view))
 
 
 def ddp_runs(runs: Sequence[Run]) -> list[Run]:
@@ -113,11 +127,12 @@ def ddp_runs(runs: Sequence[Run]) -> list[Run]:
 
 def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
     inputs = sharded_inputs(runs, world_size, asked.replicas if strategy == "hsdp" else 1, asked.units)
-    resharded = strategy != "zero2"
-    known = estimate_sharded(inputs, resharded=resharded, prefetch=asked.prefetch)
-    disturbed = _too_disturbed(inputs, known, resharded=resharded, prefetch=asked.prefetch)
-    keeping = Keeping(num_shards=inputs.num_shards, resharded=resharded, prefetch=asked.prefetch, gloo=inputs.blocking)
-    memory, memory_cannot = _told(lambda: sharded_memory(inputs.timeline, keeping))
+    setting = ShardedSetting(
+        resharded=strategy != "zero2", prefetch=asked.prefetch, bandwidth=asked.bandwidth, latency=asked.latency
+    )
+    known = estimate_sharded(inputs, setting)
+    disturbed = sharded_too_disturbed(inputs, setting, known)
+    memory, memory_cannot = told_sharded_memory(inputs, setting)
     return StrategyAnswer(
         strategy=strategy,
         world_size=world_size,
@@ -128,17 +143,31 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
         num_replicas=inputs.num_replicas,
         memory=memory,
         memory_cannot=memory_cannot,
-        assumptions=(_BLOCKING if inputs.blocking else _STREAMS, *inputs.notes, *([disturbed] if disturbed else [])),
+        assumptions=(
+            _BLOCKING if inputs.blocking else _STREAMS,
+            *inputs.notes,
+            *asked.wire_notes,
+            *([disturbed] if disturbed else []),
+        ),
         exchanges=_exchanges(inputs, known),
+        extrapolated=inputs.extrapolated,
         too_disturbed=disturbed,
     ), known.step_s
 
 
-def _too_disturbed(inputs: ShardedInputs, known: ShardedEstimate, *, resharded: bool, prefetch: bool) -> str | None:
+def told_sharded_memory(inputs: ShardedInputs, setting: ShardedSetting) -> tuple[Memory | None, str]:
+    """Return a rank's memory, or why it cannot be told."""
+    keeping = Keeping(
+        num_shards=inputs.num_shards, resharded=setting.resharded, prefetch=setting.prefetch, gloo=inputs.blocking
+    )
+    return _told(lambda: sharded_memory(inputs.timeline, keeping))
+
+
+def sharded_too_disturbed(inputs: ShardedInputs, setting: ShardedSetting, known: ShardedEstimate) -> str | None:
     """Say why no interval is given, by the rule of DDP's own step."""
 
     def undisturbed_s() -> Interval:
-        return interval(estimate_sharded(replace(inputs, drift=0.0), resharded=resharded, prefetch=prefetch).step_s)
+        return interval(estimate_sharded(replace(inputs, drift=0.0), setting).step_s)
 
     return too_wide(float(known.step_s[0]), interval(known.step_s), undisturbed_s, drift=inputs.drift)
 

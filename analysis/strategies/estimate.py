@@ -2,9 +2,8 @@
 
     T = spans of the slowest rank + lateness at each collective + collectives that nothing hides + the update of a shard
 
-Lateness: ranks that each take a stretch between two collectives wait for the slowest at every one of them, not once a
-step. Of N whose stretches have the distribution F the slowest lies where F = 0.5^(1/N); what these add up to beyond the
-slowest whole step is waited in between. Not where ranks share cores: what one waits another computes.
+Lateness: what ranks wait for each other at every collective that blocks, beyond being as slow as the slowest whole step
+(lateness.py).
 
 The update of a shard: from ranks side by side it was measured. From one rank's, whose optimizer had everything, the part that
 moves bytes shrinks with the shards and the part by tensor does not. AdamW reads and writes seven words an element where a copy
@@ -13,15 +12,18 @@ between no and all of it.
 """
 
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from commprof.analysis.step.computation import alone_and_slowest, block_picks
-from commprof.analysis.step.estimate import UNTRIED_CARRIED_ERROR, model_error, standard_normal
+from commprof.analysis.step.estimate import model_error, standard_normal
 from commprof.analysis.strategies.inputs import ShardedInputs
+from commprof.analysis.strategies.lateness import waiting_s
 from commprof.analysis.strategies.program import Program, program_of, samples_of
-from commprof.analysis.strategies.schedule import Played, play
+from commprof.analysis.strategies.schedule import Operation, Played, play
+from commprof.commbench.records.sharding import ShardingTimeline
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +31,37 @@ DRAWS = 200
 SHARDED_ERROR = 0.15  # of exposed communication: not yet seen on a grid of cells, so wider than DDP's
 _UPDATE_WORDS = 3.5  # AdamW: gradient read; parameter and two moments read and written; a copy moves 2
 _SEED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardedSetting:
+    """What is asked of a sharded step. `resharded`: units free their parameters between their passes, else they keep them
+    (ZeRO-2). `prefetch`: the next unit is gathered ahead, where collectives do not block. `bandwidth` and `latency` are factors
+    on every wire as it was measured."""
+
+    resharded: bool = True
+    prefetch: bool = True
+    bandwidth: float = 1.0
+    latency: float = 1.0
+
+
+AS_MEASURED = ShardedSetting()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardedDraws:
+    """What a step is played from, over draws whose entry 0 is the prediction itself.
+
+    `seconds` [draws, operations]: what each takes alone, `all_reduce_s` what follows a reduction among copies. `late_s`: what
+    ranks wait before collectives, `pace` and `exposed`: factors on computation and on exposed communication [draws].
+    """
+
+    program: Program
+    seconds: Floats
+    all_reduce_s: Floats | None
+    late_s: Floats
+    pace: Floats
+    exposed: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,36 +77,73 @@ class ShardedEstimate:
         return self.step_s - self.compute_s
 
 
-def estimate_sharded(inputs: ShardedInputs, *, resharded: bool, prefetch: bool = True) -> ShardedEstimate:
-    """Return the step with units that free their parameters between their passes (`resharded`), or keep them (ZeRO-2)."""
-    program = program_of(inputs.timeline, num_shards=inputs.num_shards, resharded=resharded)
-    samples_s = samples_of(inputs.timeline)
+def estimate_sharded(inputs: ShardedInputs, setting: ShardedSetting = AS_MEASURED) -> ShardedEstimate:
+    """Return the step of the inputs under a setting."""
+    return estimate_drawn(inputs, setting, sharded_draws(inputs, setting))
+
+
+def estimate_drawn(inputs: ShardedInputs, setting: ShardedSetting, drawn: ShardedDraws) -> ShardedEstimate:
+    """Return the step that `sharded_draws` of the same setting lead to."""
+    played = play(
+        drawn.program.operations,
+        drawn.seconds,
+        blocking=inputs.blocking,
+        prefetch=setting.prefetch,
+        all_reduce_s=drawn.all_reduce_s,
+    )
+    compute_s = drawn.pace * (played.compute_s + drawn.late_s)
+    step_s = compute_s + drawn.exposed * (played.end_s - played.compute_s)
+    return ShardedEstimate(step_s=step_s, compute_s=compute_s, played=played)
+
+
+def sharded_draws(inputs: ShardedInputs, setting: ShardedSetting = AS_MEASURED) -> ShardedDraws:
+    """Return what every operation of the step takes under a setting, over draws."""
+    program = program_of(inputs.timeline, num_shards=inputs.num_shards, resharded=setting.resharded)
+    samples_s, medians_s = _drawn_spans(inputs.timeline)
     rng = np.random.default_rng(_SEED)  # the same for every strategy: what they share does not tell them apart
-    picks = block_picks(len(samples_s), rng, DRAWS)
-    spans_s, stretch = _spans(inputs, samples_s, picks, rng)
+    spans_s, slowest = _spans(inputs, medians_s, rng)
     seconds = _computing(program, spans_s)
     if program.updates is not None and inputs.timeline.num_shards != inputs.num_shards:
         seconds[:, program.updates] *= _update_share(inputs, program, spans_s, rng)
-    late_s = stretch * _lateness_s(program, samples_s, inputs)
-    all_reduce_s = _add_collectives(inputs, program, seconds)
-    played = play(program.operations, seconds, blocking=inputs.blocking, prefetch=prefetch, all_reduce_s=all_reduce_s)
-    error = UNTRIED_CARRIED_ERROR if inputs.extrapolated else SHARDED_ERROR
-    pace, exposed = model_error(standard_normal(len(seconds)), inputs.drift, 0.0, error)
-    compute_s = pace * (played.compute_s + late_s)
-    return ShardedEstimate(step_s=compute_s + exposed * (played.end_s - played.compute_s), compute_s=compute_s, played=played)
+    normal = standard_normal(len(seconds))
+    all_reduce_s = _add_collectives(inputs, program, setting, seconds, normal[2])
+    pace, exposed = model_error(normal, inputs.drift, 0.0, SHARDED_ERROR)
+    return ShardedDraws(
+        program=program,
+        seconds=seconds,
+        all_reduce_s=all_reduce_s,
+        late_s=_late_s(inputs, program, samples_s, slowest),
+        pace=pace,
+        exposed=exposed,
+    )
 
 
-def _spans(
-    inputs: ShardedInputs, samples_s: Floats, picks: NDArray[np.int64], rng: np.random.Generator
-) -> tuple[Floats, Floats]:
-    """Return the median seconds of every span of the slowest rank [draws, spans], and by what they are stretched [draws]."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slowest:
+    """A step of one rank and of the slowest, and the slowest's over the sum of its spans' medians [draws]."""
+
+    alone_s: Floats
+    step_s: Floats
+    stretch: Floats
+
+
+@lru_cache(maxsize=8)  # strategies, ranks and settings ask for the same
+def _drawn_spans(timeline: ShardingTimeline) -> tuple[Floats, Floats]:
+    """Return every step's spans [steps, spans], and their medians over drawn steps [draws, spans]."""
+    samples_s = samples_of(timeline)
+    picks = block_picks(len(samples_s), np.random.default_rng(_SEED), DRAWS)
+    medians_s: Floats = np.median(samples_s[picks], axis=1)
+    return samples_s, medians_s
+
+
+def _spans(inputs: ShardedInputs, medians_s: Floats, rng: np.random.Generator) -> tuple[Floats, _Slowest]:
+    """Return the median seconds of every span of the slowest rank [draws, spans]."""
     pool = inputs.pool
     whole_s = pool.before_s + pool.backward_s + pool.update_s
     of_ranks = block_picks(whole_s.shape[1], rng, DRAWS)
-    _, slowest_s = alone_and_slowest(pool.kind, whole_s, of_ranks, inputs.world_size)
-    medians = np.median(samples_s[picks], axis=1)
-    stretch = slowest_s / medians.sum(axis=1)
-    return stretch[:, None] * medians, stretch
+    alone_s, slowest_s = alone_and_slowest(pool.kind, whole_s, of_ranks, inputs.world_size)
+    stretch = slowest_s / medians_s.sum(axis=1)
+    return stretch[:, None] * medians_s, _Slowest(alone_s=alone_s, step_s=slowest_s, stretch=stretch)
 
 
 def _computing(program: Program, spans_s: Floats) -> Floats:
@@ -95,39 +165,41 @@ def _update_share(inputs: ShardedInputs, program: Program, spans_s: Floats, rng:
     return share
 
 
-def _lateness_s(program: Program, samples_s: Floats, inputs: ShardedInputs) -> float:
-    """Return what ranks wait for each other at the collectives of a step, beyond being as slow as the slowest whole step."""
-    if inputs.world_size == 1 or inputs.shares_cores:
-        return 0.0
-    level = 0.5 ** (1 / inputs.world_size)
-    stretches_s = [stretch for stretch in _stretches(program, samples_s) if stretch.any()]
-    late = [float(np.quantile(stretch, level) - np.median(stretch)) for stretch in stretches_s]
-    whole_s = samples_s.sum(axis=1)
-    return max(0.0, sum(late) - float(np.quantile(whole_s, level) - np.median(whole_s)))
+def _late_s(inputs: ShardedInputs, program: Program, samples_s: Floats, slowest: _Slowest) -> Floats:
+    """Return what ranks wait before collectives beyond being as slow as the slowest whole step [draws]."""
+    if inputs.world_size == 1 or not inputs.blocking:
+        return np.zeros(len(slowest.stretch))
+    waiting = waiting_s(program, samples_s, num_shards=inputs.num_shards, world_size=inputs.world_size, at_once=inputs.at_once)
+    late_s: Floats = np.maximum(0.0, slowest.stretch * waiting - (slowest.step_s - slowest.alone_s))
+    return late_s
 
 
-def _stretches(program: Program, samples_s: Floats) -> list[Floats]:
-    """Return the seconds between collectives in every step [steps], one array a stretch."""
-    stretches = [np.zeros(len(samples_s))]
-    for operation, span, share in zip(program.operations, program.span, program.share, strict=True):
-        if operation.what in ("gather", "reduce"):
-            stretches.append(np.zeros(len(samples_s)))
-        elif span >= 0:
-            stretches[-1] = stretches[-1] + share * samples_s[:, span]
-    return stretches
+def _add_collectives(
+    inputs: ShardedInputs, program: Program, setting: ShardedSetting, seconds: Floats, normal: Floats
+) -> Floats | None:
+    """Put what gathers and reductions take alone into `seconds`; return what follows each reduction among copies.
 
+    `normal` [draws]: to which side, and how far, wires are off that were carried over from other numbers of ranks.
+    """
 
-def _add_collectives(inputs: ShardedInputs, program: Program, seconds: Floats) -> Floats | None:
-    """Put what gathers and reductions take alone into `seconds`; return what follows each reduction among copies."""
+    @cache  # most units are of one size
+    def wire_s(what: str, num_bytes: int) -> Floats:
+        return inputs.wires[what].seconds(num_bytes, normal, bandwidth=setting.bandwidth, latency=setting.latency)
+
     all_reduce_s = np.zeros_like(seconds) if "all_reduce" in inputs.wires else None
     for place, operation in enumerate(program.operations):
         if operation.what not in ("gather", "reduce"):
             continue
-        assert operation.unit is not None
-        unit = inputs.timeline.units[operation.unit]
-        num_bytes = unit.gather_bytes if operation.what == "gather" else unit.reduce_bytes
+        num_bytes = message_bytes(inputs, operation)
         if operation.what in inputs.wires:
-            seconds[:, place] = inputs.wires[operation.what].seconds(num_bytes)
+            seconds[:, place] = wire_s(operation.what, num_bytes)
         if operation.what == "reduce" and all_reduce_s is not None:
-            all_reduce_s[:, place] = inputs.wires["all_reduce"].seconds(num_bytes // inputs.num_shards)
+            all_reduce_s[:, place] = wire_s("all_reduce", num_bytes // inputs.num_shards)
     return all_reduce_s
+
+
+def message_bytes(inputs: ShardedInputs, operation: Operation) -> int:
+    """Return the bytes of a unit's gather or reduction, of all shards together."""
+    assert operation.unit is not None
+    unit = inputs.timeline.units[operation.unit]
+    return unit.gather_bytes if operation.what == "gather" else unit.reduce_bytes

@@ -14,45 +14,67 @@ from numpy.typing import NDArray
 
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.computation import ComputePool
+from commprof.analysis.step.estimate import UNTRIED_CARRIED_ERROR, carried_error
 from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.evidence.pools import pool_of
 from commprof.analysis.step.gather import cost_ratios
-from commprof.analysis.strategies.results import Strategy
 from commprof.analysis.strategies.unsharded import unsharded_timeline
 from commprof.analysis.wire.benched import fit_op_costs, measured_at
 from commprof.analysis.wire.cost import cost_s
+from commprof.analysis.wire.fabric import fabric_of
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.sharding import ShardingTimeline
-from commprof.commbench.records.training_kind import follows_ddp
+from commprof.commbench.records.training_kind import KIND_NAMES
+from commprof.commbench.records.types import RunInfo
 
 Floats = NDArray[np.float64]
 
+_OTHER_SHARDING = ("fsdp1", "zero1", "zero2", "zero3")
 _OP_NAMES = {"gather": "all_gather", "reduce": "reduce_scatter", "all_reduce": "all_reduce"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
-    """The cost of one collective among so many ranks, and bootstrapped medians over the measured ones [1 + draws, sizes]."""
+    """The cost of one collective among so many ranks, and bootstrapped medians over the measured ones [1 + draws, sizes].
+
+    `extrapolated`: carried over from other numbers of ranks, of the backend whose errors that has.
+    """
 
     cost: CostModel
     ratios: Floats
     extrapolated: bool
+    backend: str = "gloo"
 
-    def seconds(self, num_bytes: int) -> Floats:
-        """Return what a collective of these bytes takes alone [1 + draws]."""
+    def seconds(self, num_bytes: int, normal: Floats, *, bandwidth: float = 1.0, latency: float = 1.0) -> Floats:
+        """Return what a collective of these bytes takes alone [1 + draws]. `normal` [1 + draws]: how far off a carried cost is,
+        in its errors; `bandwidth` and `latency` are factors on what was measured."""
         places = np.log(self.cost.message_bytes)
         drawn: Floats = np.array([np.interp(log(max(1, num_bytes)), places, row) for row in self.ratios])
-        return cost_s(self.cost, num_bytes) * drawn
+        latency_s, rest_s = self.parts_s(num_bytes)
+        alone_s = latency * latency_s + rest_s / bandwidth
+        return alone_s * drawn * (np.exp(normal * self._carried_error(num_bytes)) if self.extrapolated else 1.0)
+
+    def parts_s(self, num_bytes: int) -> tuple[float, float]:
+        """Return the seconds of these bytes that are latency, and the rest."""
+        alone_s = cost_s(self.cost, num_bytes)
+        latency_s = min(alone_s, self.cost.latency_s)
+        return latency_s, alone_s - latency_s
+
+    def _carried_error(self, num_bytes: int) -> float:
+        """Return what DDP's schedule says of an all-reduce; of the others, which nobody held against a measured one, no less
+        than of wires that were never tried."""
+        error = carried_error(max(1, num_bytes), self.backend)
+        return error if self.cost.op == "all_reduce" else max(error, UNTRIED_CARRIED_ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardedInputs:
     """All that a sharded step of `world_size` ranks rests on. `wires` by collective, those that are needed.
 
-    `blocking`: collectives end before the host goes on, as gloo's do. `shares_cores`: a rank that waits leaves its core to
-    another. `profile` is the folder that the times come from.
+    `blocking`: collectives end before the host goes on, as gloo's do. `at_once`: so many ranks compute at
+    the same time, the others share their cores. `profile` is the folder that the times come from.
     """
 
     world_size: int
@@ -62,7 +84,7 @@ class ShardedInputs:
     pool: ComputePool
     wires: dict[str, Wire] = field(default_factory=dict)
     blocking: bool = True
-    shares_cores: bool = False
+    at_once: int = 1
     profile: str = ""
     drift: float = 0.0
     notes: tuple[str, ...] = ()
@@ -89,10 +111,10 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int, unit
     wires = {}
     _check_benched(runs, num_shards, num_replicas)
     if num_shards > 1:
-        wires["gather"] = _wire(runs, "gather", num_shards, on_cpu=hosts.on_cpu)
-        wires["reduce"] = _wire(runs, "reduce", num_shards, on_cpu=hosts.on_cpu)
+        wires["gather"] = _wire(runs, "gather", num_shards, hosts)
+        wires["reduce"] = _wire(runs, "reduce", num_shards, hosts)
     if num_replicas > 1:
-        wires["all_reduce"] = _wire(runs, "all_reduce", num_replicas, on_cpu=hosts.on_cpu)
+        wires["all_reduce"] = _wire(runs, "all_reduce", num_replicas, hosts)
     ranks_on_cores = -(-world_size // (hosts.num_machines or hosts.num_nodes)) if hosts.on_cpu else 0
     slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
     return ShardedInputs(
@@ -103,11 +125,19 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int, unit
         pool=_pool(profile, timeline, slowdown=1.0 if profile.world_size > 1 else slowdown),
         wires=wires,
         blocking=hosts.on_cpu,
-        shares_cores=profile.info.oversubscribed or slowdown > 1,
+        at_once=_at_once(profile.info, hosts, world_size),
         profile=str(profile.path),
         drift=drift_of(runs),
         notes=(*_unsharded(num_shards, num_replicas), *_notes(profile, timeline, wires, slowdown)),
     )
+
+
+def _at_once(profile: RunInfo, hosts: RunInfo, world_size: int) -> int:
+    """Return how many of the ranks compute at the same time: on hosts, as many as have cores for all their threads."""
+    if not hosts.on_cpu:
+        return world_size
+    machines = hosts.num_machines or hosts.num_nodes
+    return max(1, min(world_size, machines * profile.cores_per_node // profile.threads_per_rank))
 
 
 def _pool(profile: Run, timeline: ShardingTimeline, *, slowdown: float) -> ComputePool:
@@ -122,18 +152,6 @@ def _pool(profile: Run, timeline: ShardingTimeline, *, slowdown: float) -> Compu
 
 def sharded_runs(runs: Sequence[Run]) -> list[Run]:
     return [run for run in select(runs, kind="train") if run.units is not None]
-
-
-def strategy_of(run: Run) -> Strategy | None:
-    """Return the strategy that a training run of several ranks followed; None where it sent nothing, or it cannot be told."""
-    if not run.sends:
-        return None
-    if run.units is None:
-        work = run.info.workload
-        return "ddp" if work is not None and follows_ddp(work.kind, run.world_size) else None
-    if run.units.num_replicas > 1:
-        return "hsdp"
-    return "fsdp" if any(unit.resharded for unit in run.units.units if unit.name) else "zero2"
 
 
 def _profile(runs: Sequence[Run], world_size: int, num_shards: int, units: str | None) -> Run:
@@ -151,6 +169,7 @@ def _profile(runs: Sequence[Run], world_size: int, num_shards: int, units: str |
         return side_by_side[-1]
     alone = [run for run in found if run.world_size == 1] or _plain_runs(runs)
     if not alone:
+        _check_kinds(runs)
         raise UnusableData(
             "no run on one rank among those given, sharded over itself or not sharded at all; run commprof train CONFIG on one "
             "rank, best with distributed.strategy=fsdp"
@@ -163,6 +182,17 @@ def _profile(runs: Sequence[Run], world_size: int, num_shards: int, units: str |
             "distributed.synchronisation=compute_only"
         )
     return alone[-1]
+
+
+def _check_kinds(runs: Sequence[Run]) -> None:
+    """Raise UnusableData that names a training which shards by other means than fully_shard, and what to profile instead."""
+    for run in select(runs, kind="train"):
+        kind = None if run.info.workload is None else run.info.workload.kind
+        if kind in _OTHER_SHARDING:
+            raise UnusableData(
+                f"{run.path} is {KIND_NAMES[kind]}, which has no places for its collectives that a recorder could stand in, as "
+                "fully_shard has: its units are not known; profile the script on one rank without it, or under fully_shard"
+            )
 
 
 def _plain_runs(runs: Sequence[Run]) -> list[Run]:
@@ -181,8 +211,11 @@ def _check_benched(runs: Sequence[Run], num_shards: int, num_replicas: int) -> N
         raise UnusableData(f"no float32 {names} was benched; run {commands}")
 
 
-def _wire(runs: Sequence[Run], what: str, num_ranks: int, *, on_cpu: bool) -> Wire:
-    """Return a benched collective's cost among so many ranks; raise UnusableData where it cannot be carried over to them."""
+def _wire(runs: Sequence[Run], what: str, num_ranks: int, hosts: RunInfo) -> Wire:
+    """Return a benched collective's cost among so many ranks, carried over where only others were benched.
+
+    Raises UnusableData where it cannot be carried over to them.
+    """
     op = _OP_NAMES[what]
     costs = fit_op_costs(runs, op)
     assert costs
@@ -190,13 +223,16 @@ def _wire(runs: Sequence[Run], what: str, num_ranks: int, *, on_cpu: bool) -> Wi
     if num_ranks in costs:
         cost = costs[num_ranks]
         return Wire(cost=cost, ratios=cost_ratios(cost, measured_at(runs, op, num_ranks), rng), extrapolated=False)
-    if on_cpu and what != "all_reduce":
-        raise UnusableData(
-            f"no {op} was benched on {num_ranks} ranks, and gloo carries it out in ways that no formula here carries over; run "
-            f"commprof bench {op} --nproc {num_ranks}"
-        )
-    cost = carry_cost(list(costs.values()), num_ranks)
-    return Wire(cost=cost, ratios=cost_ratios(cost, (), rng), extrapolated=True)
+    cost = carried(list(costs.values()), num_ranks, hosts)
+    return Wire(cost=cost, ratios=cost_ratios(cost, (), rng), extrapolated=True, backend=hosts.backend)
+
+
+def carried(costs: Sequence[CostModel], num_ranks: int, hosts: RunInfo) -> CostModel:
+    """Carry a cost over by the form of what the backend does: gloo carries out a reduce-scatter as an all-reduce."""
+    op, device_name = costs[0].op, hosts.ranks[0].device_name if hosts.ranks else ""
+    carried_out = "all_reduce" if op == "reduce_scatter" and hosts.backend == "gloo" else op
+    alike = [replace(cost, op=carried_out) for cost in costs]
+    return replace(carry_cost(alike, num_ranks, device_name=device_name, fabric=fabric_of(hosts.wire)), op=op)
 
 
 def _unsharded(num_shards: int, num_replicas: int) -> list[str]:
@@ -219,7 +255,12 @@ def _notes(profile: Run, timeline: ShardingTimeline, wires: dict[str, Wire], slo
     for what, wire in wires.items():
         if wire.extrapolated:
             op, n = _OP_NAMES[what], wire.cost.world_size
-            notes.append(f"no bench of {op} on {n} ranks; its cost is carried over by {wire.cost.form}")
+            places = " and ".join(map(str, wire.cost.carried_from))
+            named = ", as gloo carries it out as an all-reduce" if op == "reduce_scatter" and wire.backend == "gloo" else ""
+            notes.append(
+                f"no bench of {op} on {n} ranks: its cost is carried over from {places} by {wire.cost.form}{named}, and the "
+                "interval is wider for it"
+            )
     if timeline.num_others:
         notes.append(f"{timeline.num_others} steps went through their units in another order and are left out")
     return notes

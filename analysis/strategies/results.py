@@ -53,7 +53,7 @@ class StrategyAnswer:
 
     `exposed_s` is communication that nothing hides. `fits`: its memory is at most what was allowed, None where nothing was or
     the memory is unknown. `memory_cannot` says why the memory cannot be told. `too_disturbed` says why an interval would be too
-    wide to tell anything, and then there is none.
+    wide to tell anything, and then there is none. `extrapolated`: a wire was carried over from other numbers of ranks.
     """
 
     strategy: Strategy
@@ -70,6 +70,7 @@ class StrategyAnswer:
     assumptions: tuple[str, ...] = ()
     exchanges: tuple[UnitExchange, ...] = ()
     too_disturbed: str | None = None
+    extrapolated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

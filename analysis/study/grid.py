@@ -1,12 +1,14 @@
 """A study of several models and wires as a value: its cells, what was predicted and measured of each, and where it pays."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from commprof.analysis.step.results import PredictionSet
 from commprof.analysis.study.experiment import Cell, measured_boundary
 from commprof.analysis.study.results import Boundary, WireRate
+from commprof.analysis.study.sharded import KeptChoices
 from commprof.analysis.study.table import StudyRow
 from commprof.analysis.wire.ceiling import line_rate
 
@@ -23,6 +25,7 @@ class Grid:
     pages: tuple[Path, ...]
     disturbed: str | None = None
     failures: tuple[tuple[str, str], ...] = ()  # stages without a completed run, and why
+    sharded: Mapping[str, KeptChoices] = field(default_factory=dict)  # what was predicted of sharded cells, by their names
 
     @property
     def checks(self) -> list[StudyRow]:

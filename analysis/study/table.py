@@ -7,9 +7,11 @@ its step beyond its own computation: T_compute(N) for the schedule, one rank's s
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from types import MappingProxyType
+from typing import Final
 
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import compute_share_s, work_s
@@ -17,9 +19,11 @@ from commprof.analysis.step.comparable import contradictions
 from commprof.analysis.step.evidence.pools import compute_only_s
 from commprof.analysis.step.results import Model, Prediction, PredictionSet
 from commprof.analysis.study.experiment import Cell
+from commprof.analysis.study.sharded import KeptChoices, prediction_of
 from commprof.commbench.records.types import Workload
 
 MODELS: tuple[Model, ...] = ("schedule", "ring", "amdahl", "linear")
+NOTHING_SHARDED: Final[Mapping[str, KeptChoices]] = MappingProxyType({})
 _PHASES = ("data", "forward", "backward", "optimizer")
 
 
@@ -78,8 +82,13 @@ class StudyRow:
         return own_s / self.overhead_s - 1 if self.overhead_s > 0 else None
 
 
-def study_rows(cells: Sequence[tuple[Cell, PredictionSet | None]]) -> list[StudyRow]:
-    """Return the rows: each model alone first, then its synchronised runs wire by wire."""
+def study_rows(
+    cells: Sequence[tuple[Cell, PredictionSet | None]], sharded: Mapping[str, KeptChoices] = NOTHING_SHARDED
+) -> list[StudyRow]:
+    """Return the rows: each model alone first, then its synchronised runs wire by wire.
+
+    `sharded` is what was predicted of sharded cells, by their names.
+    """
     rows: list[StudyRow] = []
     for experiment in dict.fromkeys(cell.experiment for cell, _ in cells):
         own = [(cell, predicted) for cell, predicted in cells if cell.experiment == experiment]
@@ -89,7 +98,7 @@ def study_rows(cells: Sequence[tuple[Cell, PredictionSet | None]]) -> list[Study
             assert run.info.workload is not None
             rows.append(StudyRow(run=run, workload=run.info.workload, wire=None, repeat=repeat, single_s=single_s))
         for cell, predicted in own:
-            rows += _checked_rows(cell, predicted, single_s)
+            rows += _checked_rows(cell, predicted, single_s, sharded.get(cell.name))
     return rows
 
 
@@ -103,7 +112,9 @@ def to_csv(rows: Sequence[StudyRow]) -> str:
     return text.getvalue()
 
 
-def _checked_rows(cell: Cell, predicted: PredictionSet | None, single_s: float | None) -> Iterator[StudyRow]:
+def _checked_rows(
+    cell: Cell, predicted: PredictionSet | None, single_s: float | None, sharded: KeptChoices | None
+) -> Iterator[StudyRow]:
     seen: dict[int, int] = {}
     contradicted = contradictions(cell.runs, predicted)
     for run in select(cell.runs, kind="train", synchronised=True):
@@ -113,6 +124,9 @@ def _checked_rows(cell: Cell, predicted: PredictionSet | None, single_s: float |
             continue
         seen[n] = seen.get(n, 0) + 1
         compute = select(cell.runs, kind="train", world_size=n, synchronised=False)
+        predictions = {p.model: p for p in predicted.predictions if p.world_size == n} if predicted else {}
+        if sharded is not None and single_s is not None and (answer := sharded.of(run)) is not None:
+            predictions["schedule"] = prediction_of(answer, single_s)
         yield StudyRow(
             run=run,
             workload=work,
@@ -121,7 +135,7 @@ def _checked_rows(cell: Cell, predicted: PredictionSet | None, single_s: float |
             single_s=single_s,
             compute_s=compute_only_s(compute[-1]) if compute else None,
             comm_s=next((law.comm_s for law in predicted.break_evens if law.world_size == n), None) if predicted else None,
-            predictions={p.model: p for p in predicted.predictions if p.world_size == n} if predicted else {},
+            predictions=predictions,
             incomparable=contradicted.get(n, ""),
         )
 

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.recorder.bucket_tap import average_over_ranks, tap_of
-from commprof.commbench.recorder.gradients import bare, broadcast_bytes, num_bytes, num_elements
+from commprof.commbench.recorder.element_counts import element_counts
+from commprof.commbench.recorder.gradients import bare, broadcast_bytes
 from commprof.commbench.records.buckets import CAP_BYTES, FIRST_CAP_BYTES
 
 _HOOKS_OF_TORCH = {
@@ -72,9 +73,11 @@ def assumed_settings(model: nn.Module, caps_are_told: bool) -> tuple[str, ...]:
 
 
 def element_bytes(model: nn.Module) -> tuple[int, int]:
-    """Return a model's number of parameters, and the bytes of those that are trained."""
-    parameters = list(bare(model).parameters())
-    return sum(map(num_elements, parameters)), sum(map(num_bytes, (p for p in parameters if p.requires_grad)))
+    """Return a model's number of parameters, and the bytes of those that are trained, of all shards together."""
+    own = bare(model)
+    counts = element_counts(own)
+    trained = (counts[name] * parameter.element_size() for name, parameter in own.named_parameters() if parameter.requires_grad)
+    return sum(counts.values()), sum(trained)
 
 
 def _caps(ddp: Any) -> tuple[int, int]:  # noqa: ANN401  DDP, whose inner parts have no types

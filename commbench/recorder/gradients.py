@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.recorder.bucket_tap import BucketTap, tap_of
+from commprof.commbench.recorder.element_counts import element_counts, num_bytes, num_elements
 from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.records.training import BucketTiming, GradientTimeline, ParameterTiming
 from commprof.commbench.timing import Clock
@@ -131,7 +132,12 @@ class GradientRecorder:
             yield "DDP's python_reducer sends every gradient by itself: there are no buckets to see"
         if self._has_builtin_hook:
             yield "the model's communication hook is built into torch's C++: there are no buckets to see"
-        trained = {name: num_bytes(p) for name, p in self._parameters.items() if p.requires_grad}
+        counts = element_counts(self._model)
+        trained = {
+            name: counts.get(name, num_elements(p)) * p.element_size()
+            for name, p in self._parameters.items()
+            if p.requires_grad
+        }
         silent = [name for name in trained if ("ready", name) not in self._samples]
         if self.has_samples and silent:
             lost, whole = (format_bytes(sum(map(trained.__getitem__, names))) for names in (silent, trained))
@@ -275,12 +281,3 @@ def broadcast_bytes(model: nn.Module) -> int:
     if isinstance(wrapped, DistributedDataParallel) and not wrapped.broadcast_buffers:
         return 0
     return sum(num_bytes(buffer) for buffer in wrapped.buffers())
-
-
-def num_elements(parameter: Tensor) -> int:
-    """Return how many elements a parameter has; one of DeepSpeed's stage 3 lies elsewhere between passes and tells itself."""
-    return int(getattr(parameter, "ds_numel", parameter.numel()))
-
-
-def num_bytes(parameter: Tensor) -> int:
-    return num_elements(parameter) * parameter.element_size()

@@ -3,7 +3,7 @@
     bench-nN-WIRE, contention-nN-WIRE            the wire
     MODEL-profile-n1, MODEL-compute-nN-WIRE      the computation: one rank, and N side by side with nothing sent
     analysis/boundaries.json                     where a model begins to pay: written before any of its checks
-    analysis/MODEL-WIRE/predictions.json         written before any of the runs that check it
+    analysis/MODEL-WIRE/predictions.json         (of a sharded model strategies.json) written before its checks
     MODEL-train-nN-WIRE[-rK]                     the synchronised runs
     analysis/study.csv, analysis/report.html
 
@@ -26,10 +26,10 @@ from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo
 from commprof.commbench.units import printable
 from commprof.commbench.verb import Verb
 from commprof.study.backend import gpus_in_words, with_backend
-from commprof.study.config import ScriptConfig, StudyConfig, load_study, script_study
+from commprof.study.config import ScriptConfig, StudyConfig, load_study, script_study, shardings_of
 from commprof.study.identity import check_identity, write_identity
 from commprof.study.plan import Plan, make_plan
-from commprof.study.stages import hosts_of, run_stages
+from commprof.study.stages import hosts_of, predict_cell, run_stages
 from commprof.testbed import network as testbed
 
 _WIDTH = 80
@@ -80,7 +80,7 @@ def study_verb(args: argparse.Namespace) -> int:
     if study.backend != asked.backend:
         why = f"{gpus_in_words(hardware.gpus_for_nccl(os.environ))} for {max(study.world_sizes)} ranks"
         sys.stderr.write(f"{why}: every rank of this study computes on the processor, over gloo\n")
-    folder, plan = args.out / study.name, make_plan(study)
+    folder, plan = args.out / study.name, make_plan(study, shardings_of(study))
     if args.dry_run:
         from commprof.study.estimate import plan_table
 
@@ -135,13 +135,11 @@ def _run_all(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Namesp
 
 def _derive(folder: Path, study: StudyConfig, plan: Plan, what: str) -> None:
     """Write the predictions, or the table and the report, of what has been measured so far."""
-    from commprof.analysis.study.predictions import write_predictions
-
     if not (folder / RUN_FILE).exists():
         raise BadInput(f"{folder} holds no study yet; run it first")
     if what == "predict":
-        for name, wire in ((model.name, cell.wire) for model in plan.models for cell in model.cells):
-            for what, reason in write_predictions(folder, name, wire, grid=study.is_grid).items():
+        for model, cell in ((own, cell) for own in plan.models for cell in own.cells):
+            for what, reason in predict_cell(folder, study, model, cell).items():
                 sys.stderr.write(f"{what}: {printable(reason)}\n")
     else:
         sys.stdout.write(_conclude(folder) + "\n")

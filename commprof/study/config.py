@@ -10,7 +10,9 @@ from commprof.commbench.ranks.arguments import MAX_TIMEOUT_S
 from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.units import parse_bytes, parse_line_rate
 from commprof.study.command import check_command, name_of
+from commprof.study.sharding import STRATEGY_OVERRIDES, Sharding, sharding_of
 from commprof.testbed.fabric import MAX_HOSTS
+from commprof.train.config.exchange import check_replicas
 from commprof.train.config.load import load_config
 from commprof.train.config.schedule import count_steps
 from commprof.train.config.types import TrainConfig, check_train_config, load_train_config
@@ -74,6 +76,7 @@ class SlurmConfig:
 class StudyConfig:
     """`overrides` are key=value for the training runs of all models; `wires` are the rates of a testbed's lines.
 
+    `strategies` (ddp, fsdp, hsdp, zero2) makes one training a strategy of each model; none leaves each its own.
     `threads_per_rank` is the same at every world size: ranks are compared, not thread counts. `backend` is that of all stages:
     auto takes nccl where there is CUDA and a GPU for each rank. From `scripts` gloo hides the GPUs that there are.
     """
@@ -82,6 +85,7 @@ class StudyConfig:
     models: list[ModelConfig] = field(default_factory=list)  # OmegaConf checks the items of lists only
     scripts: list[ScriptConfig] = field(default_factory=list)
     overrides: tuple[str, ...] = ()
+    strategies: tuple[str, ...] = ()
     world_sizes: tuple[int, ...] = (1, 2)
     wires: tuple[str, ...] = ()
     repeats: int = 1
@@ -150,7 +154,8 @@ def _checked(study: StudyConfig, path: str, home: Path) -> StudyConfig:
         raise BadInput(f"{path}: wires {list(wires)} and world_sizes {list(study.world_sizes)} must each be named once")
     study = replace(
         study,
-        models=[_named(path, home, study, model) for model in study.models],
+        models=[own for model in study.models for own in _by_strategy(path, study, _named(path, home, study, model))],
+        strategies=(),  # each is a model's by now
         scripts=[_named_script(path, study, script) for script in study.scripts],
         wires=wires,
         slurm=replace(study.slurm, scripts=str((home / study.slurm.scripts).resolve())),
@@ -226,12 +231,31 @@ def _named(path: str, home: Path, study: StudyConfig, model: ModelConfig) -> Mod
     if config.distributed.backend not in ("auto", study.backend) and study.backend != "auto":
         own = f"distributed.backend={config.distributed.backend}"
         raise BadInput(f"{path}: {model.config} has {own} and the study backend={study.backend}; name it once, in the study")
-    if config.distributed.strategy != "ddp":
-        raise BadInput(
-            f"{path}: {model.config} has distributed.strategy={config.distributed.strategy}, and a study predicts DDP's "
-            "schedule; run the trainings and compare them by commprof predict --strategy"
-        )
     training, _ = prepare_data(config.data, config.model)
     for world_size in study.world_sizes:
         count_steps(len(training.labels), config, world_size)
     return replace(model, name=_folder_name(path, model.name or config.experiment_name))
+
+
+def _by_strategy(path: str, study: StudyConfig, model: ModelConfig) -> list[ModelConfig]:
+    """Return the model once a strategy of the study, named after both; as it is where the study names none."""
+    unknown = [own for own in study.strategies if own not in STRATEGY_OVERRIDES]
+    if unknown or len(set(study.strategies)) < len(study.strategies):
+        names = ", ".join(STRATEGY_OVERRIDES)
+        raise BadInput(f"{path}: strategies {list(study.strategies)} must each be one of {names}, and be named once")
+    found = [
+        replace(model, name=f"{model.name}-{own}", overrides=(*model.overrides, *STRATEGY_OVERRIDES[own]))
+        for own in study.strategies
+    ] or [model]
+    for own in found:
+        distributed = train_config(study, own).distributed
+        check_train_config(train_config(study, own))
+        for world_size in study.parallel_sizes:
+            check_replicas(distributed, world_size)
+    return found
+
+
+def shardings_of(study: StudyConfig) -> dict[str, Sharding]:
+    """Return by name how those of its models are sharded that are."""
+    found = {model.name: sharding_of(train_config(study, model).distributed) for model in study.models}
+    return {name: own for name, own in found.items() if own is not None}

@@ -1,6 +1,7 @@
 """A study file -> its stages, in order, and what each will take. Nothing runs here.
 
-    bench, contention   per wire and world size    the wire alone, and how it and computation slow each other
+    bench, contention   per wire and world size    the wire alone, and how it and computation slow each other; of sharded
+                                                   models each collective among as many ranks as it has
     then per model:
     profile             one rank, plain
     then per wire:
@@ -11,15 +12,18 @@ What is sent is nothing in a compute run, so one wire's would serve all; but a s
 and each cell's computation is measured right before its checks.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final, Literal
 
 from commprof.commbench.machine.wire import Wire, parse_wire
 from commprof.study.command import words_at
 from commprof.study.config import ModelConfig, ScriptConfig, StudyConfig
+from commprof.study.sharding import Sharding, benched
 
 StageKind = Literal["bench", "contention", "profile", "compute", "train"]
+NOTHING_SHARDED: Final[Mapping[str, Sharding]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,7 @@ class ModelPlan:
     name: str
     profile: Stage
     cells: tuple[CellPlan, ...]
+    sharding: Sharding | None = None
 
     @property
     def stages(self) -> list[Stage]:
@@ -66,18 +71,29 @@ class Plan:
         return [*self.wires, *(stage for model in self.models for stage in model.stages)]
 
 
-def make_plan(study: StudyConfig) -> Plan:
-    """Return the stages in the order in which they run."""
-    return Plan(wires=tuple(_wire_stages(study)), models=tuple(_model_plan(study, training) for training in study.trainings))
+def make_plan(study: StudyConfig, shardings: Mapping[str, Sharding] = NOTHING_SHARDED) -> Plan:
+    """Return the stages in the order in which they run; `shardings` are those of the models that are sharded, by name."""
+    return Plan(
+        wires=tuple(_wire_stages(study, shardings)),
+        models=tuple(
+            replace(_model_plan(study, training), sharding=shardings.get(training.name)) for training in study.trainings
+        ),
+    )
 
 
-def _wire_stages(study: StudyConfig) -> Iterator[Stage]:
+def _wire_stages(study: StudyConfig, shardings: Mapping[str, Sharding]) -> Iterator[Stage]:
     bench, contention = study.bench, study.contention
     sizes = ("-b", bench.min_bytes, "-e", bench.max_bytes, "--seconds", f"{bench.seconds:g}", "--place", "in")
     backend = () if study.backend == "auto" else ("--backend", study.backend)
     passes = ("-b", contention.min_bytes, "-e", contention.max_bytes, "-n", str(contention.rounds))
+    unsharded = len(shardings) < len(study.trainings)
+    all_reduced = [("all_reduce", n) for n in study.parallel_sizes if unsharded]
+    others = [own for own in benched(shardings.values(), study.parallel_sizes) if own not in all_reduced]
     for wire in study.own_wires:
-        for n in study.parallel_sizes:
+        for op, n in others:
+            argv = ("bench", op, *sizes, *backend)
+            yield Stage(name=_name(f"bench-{op}", n, wire), kind="bench", world_size=n, wire=wire, argv=argv)
+        for _, n in all_reduced:
             argv = ("bench", *sizes, *backend)
             yield Stage(name=_name("bench", n, wire), kind="bench", world_size=n, wire=wire, argv=argv)
             if contention.rounds:

@@ -109,7 +109,8 @@ def run_jobs(folder: Path, study: StudyConfig, plan: Plan, study_argv: Sequence[
     failures = {stage.name: _why(queue, stage) for stage in plan.stages if not is_measured(folder / stage.name)}
     for model in plan.models:
         own = folder / "analysis" / model.name if study.is_grid else folder / "analysis"
-        if model.profile.name not in failures and not (own / "predictions.json").exists():
+        written = own / ("predictions.json" if model.sharding is None else "strategies.json")
+        if model.profile.name not in failures and not written.exists():
             failures[f"prediction of {model.name}"] = f"its words are in {folder / 'logs' / f'{model.name}-predict.log'}"
     return failures
 

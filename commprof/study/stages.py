@@ -14,7 +14,7 @@ from commprof.launch import console_script, launch, local_command
 from commprof.study.backend import rank_environment
 from commprof.study.config import StudyConfig
 from commprof.study.files import is_measured, set_aside
-from commprof.study.plan import Plan, Stage, wire_of
+from commprof.study.plan import CellPlan, ModelPlan, Plan, Stage, wire_of
 from commprof.study.recorded import run_recorded
 from commprof.testbed import network as testbed
 
@@ -23,7 +23,7 @@ _TIMEOUT_S = 120.0  # for ranks to come up and to end, the verbs' own default
 
 def run_stages(folder: Path, study: StudyConfig, plan: Plan) -> dict[str, str]:
     """Run the stages one after the other; a cell's predictions are on disk before the first run that checks them starts."""
-    from commprof.analysis.study.predictions import write_boundaries, write_predictions
+    from commprof.analysis.study.predictions import write_boundaries
     from commprof.study.estimate import TimeLeft
 
     failures: dict[str, str] = {}
@@ -54,11 +54,25 @@ def run_stages(folder: Path, study: StudyConfig, plan: Plan) -> dict[str, str]:
             continue
         for cell in model.cells:
             run(cell.compute)
-            if study.is_grid:
+            if study.is_grid and model.sharding is None:
                 write_boundaries(folder, model.name)
-            failures |= write_predictions(folder, model.name, cell.wire, grid=study.is_grid)
+            failures |= predict_cell(folder, study, model, cell)
             run(cell.checks)
     return failures
+
+
+def predict_cell(folder: Path, study: StudyConfig, model: ModelPlan, cell: CellPlan) -> dict[str, str]:
+    """Write a cell's predictions unless that has been done; return what could not be predicted and why."""
+    from commprof.analysis.strategies.choose import Asked
+    from commprof.analysis.study.predictions import write_predictions
+    from commprof.analysis.study.sharded import write_sharded_predictions
+
+    if (own := model.sharding) is None:
+        return write_predictions(folder, model.name, cell.wire, grid=study.is_grid)
+    asked = Asked(strategies=(own.strategy,), replicas=max(2, own.replicas), prefetch=own.prefetch)
+    return write_sharded_predictions(
+        folder, model.name, cell.wire, grid=study.is_grid, asked=asked, world_sizes=study.parallel_sizes
+    )
 
 
 @contextmanager

@@ -102,7 +102,8 @@ def test_what_was_not_seen_is_counted_and_said(trainings: Path) -> None:
     )
     assert workload(trainings, "builtin hook").communication_hook == "fp16"
     (lost,) = read_info(trainings / "fsdp1").unseen
-    assert lost == "the gradients of 4 of 4 parameters (424 B of 424 B) were never seen"
+    assert lost == "the gradients of 4 of 4 parameters (848 B of 848 B) were never seen", "of the model, not of a shard"
+    assert {workload(trainings, name).num_parameters for name in ("fsdp1", "fsdp2", "ddp")} == {212}
     assert read_info(trainings / "ddp").unseen == ()
 
 

@@ -22,6 +22,8 @@ from commprof.analysis.step.comparable import contradictions, without
 from commprof.analysis.step.evidence.profiles import profile_runs
 from commprof.analysis.step.kept import PREDICTIONS_FILE, foretold, kept_predictions
 from commprof.analysis.step.results import AssumptionCheck, PredictionSet
+from commprof.analysis.strategies.inputs import sharded_runs
+from commprof.analysis.study.sharded import KeptChoices, kept_choices, predicted_now
 from commprof.analysis.wire.benched import fit_costs
 from commprof.analysis.wire.ceiling import WireCeiling, wire_ceiling
 from commprof.analysis.wire.cost import transfer_s
@@ -41,7 +43,8 @@ class Material:
 
     `predictions_file` is the name by which the page speaks of the file that holds `predicted`. `unpredicted` is why there is
     no prediction where there could be one. `contradicted` says by world size why its runs are not comparable: nothing in
-    `predicted` is of them. `budget` is what was said about money and epochs.
+    `predicted` is of them. `budget` is what was said about money and epochs. `sharded` is what is predicted
+    of strategies, before its runs or now; None where no run is sharded, or for the reason `sharded_cannot`.
     """
 
     root: Path
@@ -57,6 +60,8 @@ class Material:
     contradicted: Mapping[int, str] = field(default_factory=dict)
     disturbed: str | None = None
     budget: Budget | None = None
+    sharded: KeptChoices | None = None
+    sharded_cannot: str = ""
 
     @property
     def shared(self) -> dict[int, RunInfo]:
@@ -172,6 +177,7 @@ def _material(unordered: Sequence[Run], root: Path, derived: Sequence[Path], stu
     costs, refusals = _fits(runs)
     own = foretold(kept_predictions(derived), runs)
     predicted, refusal = (own.predictions, []) if own is not None else _predictions(runs)
+    sharded, sharded_cannot = _sharded(runs, derived)
     contradicted = contradictions(runs, predicted)
     if predicted is not None and contradicted:
         predicted = without(predicted, set(contradicted))
@@ -189,6 +195,8 @@ def _material(unordered: Sequence[Run], root: Path, derived: Sequence[Path], stu
         unpredicted=refusal[0] if refusal and predicted is None else None,
         contradicted=contradicted,
         disturbed=disturbance_text(runs),
+        sharded=sharded,
+        sharded_cannot=sharded_cannot,
     )
 
 
@@ -280,12 +288,24 @@ def _named(path: Path) -> str:
 
 
 def _predictions(runs: Sequence[Run]) -> tuple[PredictionSet | None, list[str]]:
+    if sharded_runs(runs) and not any(run.units is None for run in profile_runs(runs)):
+        return None, []  # what is predicted of it is told by strategy
     if not profile_runs(runs) or all(run.world_size == 1 for run in select(runs, kind="bench")):
         return None, []
     try:
         return predict_runs(runs), []
     except UnusableData as error:
         return None, [f"No prediction: {error}."]
+
+
+def _sharded(runs: Sequence[Run], derived: Sequence[Path]) -> tuple[KeptChoices | None, str]:
+    """Return what was predicted of strategies before these runs, else what is now; or why it cannot be told."""
+    if not sharded_runs(runs):
+        return None, ""
+    try:
+        return kept_choices(derived) or predicted_now(runs), ""
+    except UnusableData as error:
+        return None, str(error)
 
 
 def _curve(world_size: int, samples: dict[int, list[float]], cost: CostModel | None, ceiling: WireCeiling) -> WireCurve:

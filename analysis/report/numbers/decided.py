@@ -77,14 +77,26 @@ def _unpredicted(material: Material) -> Iterator[Candidate]:
         if n in material.contradicted or not alone or run.info.workload is None:
             continue
         work = work_s(alone[0].median_step_s(), n, run.info.workload.scaling)
+        predicted, interval = _of_strategy(material, run, work)
         yield Candidate(
             world_size=n,
             speedup=work / run.median_step_s(),
             within=_within(work, run, material),
             measured=True,
+            predicted=predicted,
+            interval=interval,
             unknown=unknown,
             no_gain=no_gain(material.runs, n),
         )
+
+
+def _of_strategy(material: Material, run: Run, work: float) -> tuple[float | None, Interval | None]:
+    """Return the speedup that was predicted of a sharded run's strategy, and its interval."""
+    answer = None if material.sharded is None else material.sharded.of(run)
+    if answer is None or answer.step_s is None:
+        return None, None
+    span = answer.interval_s
+    return work / answer.step_s, None if span is None else Interval(low=work / span.high, high=work / span.low)
 
 
 def _within(work: float, run: Run, material: Material) -> Interval:

@@ -12,6 +12,8 @@ from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.decision import Decision
 from commprof.analysis.step.evidence.profiles import profile_runs
+from commprof.analysis.strategies.inputs import sharded_runs
+from commprof.analysis.strategies.results import STRATEGIES
 
 _OF_ITS_RANKS = ("--nproc", "--folder", "--out", "--resume")
 _MOST_WORDS = 40
@@ -22,6 +24,8 @@ _A_PROFILE = "commprof train configs/small.yaml, or your own script on one rank 
 def next_command(material: Material, decision: Decision) -> str:
     """Return the command, and in a few words what for."""
     profiles = profile_runs(material.runs)
+    if material.predicted is None and material.disturbed is None and sharded_runs(material.runs):
+        return _of_strategies(material)
     if not profiles:
         return f"{_A_PROFILE}: the profile of one rank that a prediction starts from; then commprof report @train-n1 @bench-n2"
     if material.disturbed is not None or material.contradicted or material.unpredicted is not None:
@@ -37,6 +41,17 @@ def next_command(material: Material, decision: Decision) -> str:
         return "commprof bench --nproc 2: the wire, which advice needs; then commprof advise @train-n1 @bench-n2"
     sizes = " ".join(str(own.candidate.world_size) for own in decision.answers)
     return f"commprof advise {_named(material)} -n {sizes}: every change with what it saves, and from where on more ranks pay"
+
+
+def _of_strategies(material: Material) -> str:
+    """Return the command that compares strategies, or the benches that this takes."""
+    told = material.sharded is not None and any(not own.cannot for choice in material.sharded.choices for own in choice.answers)
+    if not told:
+        both = " and ".join(f"commprof bench {op} --nproc 2" for op in ("all_gather", "reduce_scatter"))
+        return f"{both}: what shards send, which a prediction needs"
+    used = [run.path for run in material.runs if run.world_size == 1 or run.info.kind == "bench"]
+    named = _joined([_from_here(path) for path in [*material.studies] or used])
+    return f"commprof predict {named} --strategy {','.join(STRATEGIES)} --memory 24G: which of them fit, and the fastest"
 
 
 def _again(material: Material, profile: Run, world_size: int = 1) -> str:

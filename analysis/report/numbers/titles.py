@@ -10,7 +10,7 @@ def title_of(material: Material) -> str:
     """Return the question that the runs answer."""
     sizes = sorted({run.world_size for run in material.runs if run.world_size > 1})
     experiment = next((run.info.workload.experiment for run in material.runs if run.info.workload is not None), None)
-    if material.predicted is not None or material.unpredicted is not None:
+    if any(own is not None for own in (material.predicted, material.unpredicted, material.sharded)):
         known = sorted(decision_of(material).words) or sizes
         return f"How many ranks should train {experiment}: {_listed([1, *known], 'or')}?"
     if experiment is not None:

@@ -18,8 +18,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from commprof.analysis.report.explorer.page_data import Explorer
 from commprof.analysis.report.figures.canvas import BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, SKY, VERMILLION, styled
-from commprof.analysis.report.page.explorer import Explorer
 from commprof.analysis.report.page.marks import marks_of
 from commprof.analysis.scaling.decision import Answer
 from commprof.commbench.units import printable

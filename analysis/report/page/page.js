@@ -1,6 +1,6 @@
 "use strict";
 // What every page does by itself: values under the pointer and under the arrow keys, tables that a narrow page lays out as
-// blocks, folded sections that open when one goes there, and the place in the navigation. The values stand in the marks' data-say, made by marks.py or by explorer.js.
+// blocks, folded sections that open when one goes there, and the place in the navigation. The values stand in the marks' data-say, made by marks.py or by the explorer.
 
 {
   const tip = document.getElementById("tip");

@@ -83,7 +83,7 @@ def build_report(material: Material, page: Path) -> Report:
         training_section(material),
         prediction_section(material, predicted, tuple(material.answers(predicted).values())) if predicted else None,
         change_section(predicted) if predicted else None,
-        what_if_section(material, predicted) if predicted else None,
+        what_if_section(material, predicted),
         health_section(material),
         environment_section(material),
         file_section(material, page),

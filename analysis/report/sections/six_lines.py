@@ -6,6 +6,9 @@ from commprof.analysis.report.numbers.decided import decision_of
 from commprof.analysis.report.numbers.next_command import next_command
 from commprof.analysis.report.numbers.six_lines import SixLines
 from commprof.analysis.scaling.decision import Candidate, Decision
+from commprof.analysis.strategies.results import Choice
+from commprof.analysis.strategies.text import verdict
+from commprof.commbench.units import format_seconds
 
 _FIRST = "Try first: "
 _MISSING = "there is no prediction: it takes a finished training run on one rank and a bench of the wire"
@@ -28,17 +31,39 @@ def six_lines(material: Material, num_warnings: int) -> SixLines:
 def _verdict(material: Material, decision: Decision) -> str:
     if decision.answers:
         return str(decision)
+    if told := _strategies(material):
+        disturbed = material.disturbed is not None
+        strategies = "; ".join(verdict(choice, disturbed=disturbed) for choice in told)
+        return f"{strategies}. No run on several ranks has shown yet how many of them to use."
     return f"How many ranks to use cannot be told: {(material.unpredicted or _MISSING).rstrip('.')}."
 
 
 def _why_and_change(material: Material) -> tuple[str, str]:
     if material.disturbed is not None:
         return "cannot be told from disturbed runs.", "End what else runs there, and measure again."
+    if told := _strategies(material):
+        return _exposed(told[-1]), f"{verdict(told[-1])}, of those benched; memory stands beside each below."
     if material.predicted is None:
         return "cannot be told without a prediction.", "nothing can be advised without a prediction."
     cause, cure = material.cause_and_cure(material.predicted)
     first = cure.removeprefix(_FIRST)
     return cause, first[:1].upper() + first[1:]
+
+
+def _strategies(material: Material) -> list[Choice]:
+    """Return what is predicted of strategies where they are all that is predicted."""
+    if material.predicted is not None or material.sharded is None:
+        return []
+    return [choice for choice in material.sharded.choices if choice.fastest is not None]
+
+
+def _exposed(choice: Choice) -> str:
+    """Say how much of a step of each strategy is communication that nothing hides."""
+    told = [own for own in choice.answers if own.step_s is not None and own.exposed_s is not None]
+    shares = ", ".join(
+        f"{own.strategy} {format_seconds(own.exposed_s or 0)} of {format_seconds(own.step_s or 0)}" for own in told
+    )
+    return f"on {choice.world_size} ranks communication that nothing hides takes, by strategy: {shares}."
 
 
 def _how_sure(material: Material, decision: Decision, num_warnings: int) -> list[str]:

@@ -6,16 +6,14 @@ from commprof.analysis.report.figures.units import unit_figure
 from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Picture, Section, Table
-from commprof.analysis.runs.load import Run, select
-from commprof.analysis.strategies.choose import Asked, choose
-from commprof.analysis.strategies.inputs import sharded_runs, strategy_of
-from commprof.analysis.strategies.results import STRATEGIES, STRATEGY_NAMES, Choice, Strategy, StrategyAnswer
+from commprof.analysis.runs.load import Run
+from commprof.analysis.strategies.inputs import sharded_runs
+from commprof.analysis.strategies.measured import Shape, measured_runs, shape_of
+from commprof.analysis.strategies.results import STRATEGY_NAMES, Choice, StrategyAnswer
 from commprof.analysis.strategies.text import verdict
-from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.sharding import UNITS_FILE
 from commprof.commbench.units import format_bytes, format_seconds
 
-Shape = tuple[Strategy, int, int]  # on so many ranks, in so many copies
 _HEAD = (
     "Ranks",
     "Strategy",
@@ -33,10 +31,10 @@ def strategy_section(material: Material) -> Section | None:
     """Return the choice at every benched world size; None where no run was sharded."""
     if not sharded_runs(material.runs):
         return None
-    try:
-        choices = choose(material.runs, (), Asked(strategies=STRATEGIES))
-    except (BadInput, UnusableData) as error:
-        return Section(name="strategies", title="Sharding strategies", sentences=(f"Nothing is predicted, because {error}.",))
+    if material.sharded is None:
+        because = f"Nothing is predicted, because {material.sharded_cannot}."
+        return Section(name="strategies", title="Sharding strategies", sentences=(because,))
+    choices = material.sharded.choices
     told = [(choice, answer) for choice in choices for answer in choice.answers if not answer.cannot]
     measured_s = _measured_s(material.runs)
     silent = [
@@ -88,23 +86,13 @@ def _sentence(assumptions: tuple[str, ...]) -> str:
 
 
 def _measured_s(runs: Sequence[Run]) -> dict[Shape, float]:
-    """Return the median step of every strategy that was run, the last run of each."""
-    found = {}
-    for run in select(runs, kind="train"):
-        if (strategy := strategy_of(run)) is not None:
-            replicas = run.world_size if run.units is None else run.units.num_replicas
-            found[strategy, run.world_size, replicas] = run.median_step_s()
-    return found
-
-
-def _shape(answer: StrategyAnswer) -> Shape:
-    return answer.strategy, answer.world_size, answer.num_replicas
+    return {shape: run.median_step_s() for shape, run in measured_runs(runs).items()}
 
 
 def _beside(told: list[tuple[Choice, StrategyAnswer]], measured_s: Mapping[Shape, float]) -> Iterator[str]:
     """Say of each strategy that was run what its step was and what was predicted."""
     for _, answer in told:
-        own_s = measured_s.get(_shape(answer))
+        own_s = measured_s.get(shape_of(answer))
         if own_s is not None and answer.step_s is not None:
             took, off = format_seconds(own_s), answer.step_s / own_s - 1
             where = f"{answer.strategy} on {ranks(answer.world_size)}"
@@ -128,7 +116,7 @@ def _table(told: list[tuple[Choice, StrategyAnswer]], measured_s: Mapping[Shape,
         memory = "unknown" if answer.memory is None else format_bytes(answer.memory.total)
         shape = f"{answer.num_replicas} x {answer.num_shards}"
         times = (format_seconds(answer.step_s), span, format_seconds(answer.exposed_s))
-        own_s = measured_s.get(_shape(answer))
+        own_s = measured_s.get(shape_of(answer))
         check = ("-", "-") if own_s is None else (format_seconds(own_s), f"{answer.step_s / own_s - 1:+.1%}")
         rows.append((str(answer.world_size), answer.strategy, shape, *times, memory, *check))
     return Table(

@@ -10,10 +10,12 @@ from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Cell as Entry
 from commprof.analysis.report.page.html import Link, Noted, Picture, Report, Section, Table, between
 from commprof.analysis.report.study.grid_verdict import grid_headline, grid_lines, shown_rate
+from commprof.analysis.report.study.strategy_table import strategy_table
 from commprof.analysis.step.kept import PREDICTIONS_FILE
 from commprof.analysis.study.experiment import BOUNDARY_FILE
 from commprof.analysis.study.grid import Grid, boundary_of, measured_speedups
 from commprof.analysis.study.results import WireRate
+from commprof.analysis.study.sharded import STRATEGIES_FILE
 from commprof.analysis.study.table import MODELS, StudyRow
 from commprof.analysis.wire.ceiling import line_rate
 from commprof.commbench.records.rundir import now_utc
@@ -35,7 +37,11 @@ def build_grid_report(grid: Grid) -> Report:
         sources=("analysis/study.csv", *_predictions(grid)),
         warnings=warned,
         pictures=tuple(_pictures(grid)),
-        sections=(_boundary_section(grid), _error_section(grid), _cell_section(grid)),
+        sections=tuple(
+            section
+            for section in (_boundary_section(grid), strategy_table(grid), _error_section(grid), _cell_section(grid))
+            if section is not None
+        ),
         written_at=now_utc(),
     )
 
@@ -57,7 +63,7 @@ def _warnings(grid: Grid) -> Iterator[str]:
             "not for hosts of their own."
         )
     yield from (f"{stage} has no result: {reason}" for stage, reason in grid.failures)
-    missing = [cell.name for cell, predicted in grid.cells if predicted is None]
+    missing = [cell.name for cell, predicted in grid.cells if predicted is None and cell.name not in grid.sharded]
     if missing:
         yield f"No prediction could be made for {', '.join(missing)}."
     refused = {(grid.cell_of(row)[0].name, row.run.world_size): row.incomparable for row in grid.checks if row.incomparable}
@@ -93,6 +99,7 @@ def _predictions(grid: Grid) -> Iterator[str]:
     if grid.boundaries:
         yield f"analysis/{BOUNDARY_FILE}"
     yield from (f"analysis/{cell.name}/{PREDICTIONS_FILE}" for cell, predicted in grid.cells if predicted is not None)
+    yield from (f"analysis/{name}/{STRATEGIES_FILE}" for name in grid.sharded)
 
 
 def _boundary_section(grid: Grid) -> Section:

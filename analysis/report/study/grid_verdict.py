@@ -13,7 +13,7 @@ from commprof.analysis.study.grid import Grid, boundary_of
 from commprof.analysis.study.results import Boundary, WireRate
 from commprof.analysis.study.table import StudyRow
 from commprof.commbench.records.rundir import read_info
-from commprof.commbench.units import format_line_rate
+from commprof.commbench.units import format_line_rate, format_seconds
 
 
 def grid_headline(grid: Grid) -> Headline | None:
@@ -69,6 +69,12 @@ def _why_and_change(grid: Grid) -> tuple[str, str]:
         if predicted is not None and predicted.overheads:
             cause, cure = cause_and_cure(predicted, outcomes(predicted, cell.runs), cell.runs)
             return f"Slowest against one rank, at {least:.2f}x, is {_named(row)}. {cause}", cure
+        if cell.name in grid.sharded and (own := row.predictions.get("schedule")) is not None:
+            hidden = f"{format_seconds(own.exposed_s)} of its predicted {format_seconds(own.step_s)} a step"
+            return (
+                f"Slowest against one rank, at {least:.2f}x, is {_named(row)}: communication that nothing hides is {hidden}.",
+                "another strategy: commprof predict --strategy compares them from these runs.",
+            )
     return "cannot be told without predictions of runs that can be compared.", "nothing can be advised without a prediction."
 
 
@@ -111,8 +117,9 @@ def _accuracy(grid: Grid) -> str:
     errors = [abs(error) for row in grid.checks if (error := row.error("schedule")) is not None]
     if not errors:
         return "Nothing was predicted."
-    written = {(cell.experiment, cell.wire): predicted.created_at for cell, predicted in grid.cells if predicted is not None}
-    late = sum(row.run.info.started_at < written[row.workload.experiment, row.wire] for row in grid.checks if row.predictions)
+    written = {cell.name: predicted.created_at for cell, predicted in grid.cells if predicted is not None}
+    written |= {name: own.created_at for name, own in grid.sharded.items()}
+    late = sum(row.run.info.started_at < written[grid.cell_of(row)[0].name] for row in grid.checks if row.predictions)
     when = "every prediction was written before its run" if not late else f"{late} of them began before their prediction"
     off = f"{median(errors):.1%} off in the median, {max(errors):.1%} at worst"
     return f"Steps were predicted {off}, over {len(errors)} runs; {when}."

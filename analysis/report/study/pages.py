@@ -21,6 +21,7 @@ from commprof.analysis.study.experiment import (
 from commprof.analysis.study.failed import failed_stages
 from commprof.analysis.study.grid import Grid
 from commprof.analysis.study.predictions import read_boundaries
+from commprof.analysis.study.sharded import kept_choices
 from commprof.analysis.study.table import study_rows, to_csv
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info, write_text
@@ -80,10 +81,13 @@ def read_grid(root: Path, cells: Sequence[Cell], *, grid: bool = True, out: Path
     """Put together what a study's cells have been predicted, what was measured, and where their pages lie or will, by `out`."""
     folders = [cell_folder(root, cell, grid=grid) for cell in cells]
     known = tuple((cell, _foretold(cell, folder)) for cell, folder in zip(cells, folders, strict=True))
+    kept = {cell.name: kept_choices([folder]) for cell, folder in zip(cells, folders, strict=True)}
+    sharded = {name: own for name, own in kept.items() if own is not None}
     return Grid(
         root=root,
         cells=known,
-        rows=tuple(study_rows(known)),
+        rows=tuple(study_rows(known, sharded)),
+        sharded=sharded,
         boundaries=read_boundaries(root),
         page=_page(root, out),
         pages=_pages(folders, out),

@@ -8,7 +8,7 @@ from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.machine.hardware import usable_cores
 from commprof.commbench.records.rundir import create_run
 from commprof.study.backend import with_backend
-from commprof.study.config import ModelConfig, StudyConfig, load_study
+from commprof.study.config import ModelConfig, StudyConfig, load_study, shardings_of
 from commprof.study.estimate import TimeLeft, gradient_bytes, plan_table, tried_step_s
 from commprof.study.plan import make_plan, wire_of
 from commprof.train.config.types import TrainConfig
@@ -50,6 +50,46 @@ def test_a_machine_with_its_own_wire_has_one_cell_a_model() -> None:
     assert [s.name for s in plan.stages] == [
         *("bench-n2", "contention-n2", "small-profile-n1", "small-compute-n2", "small-train-n2")
     ]
+
+
+def test_strategies_make_a_training_each_of_a_model_and_bench_what_they_send(tmp_path: Path) -> None:
+    """HSDP on four ranks gathers among two and all-reduces among two; on two ranks it has one shard and only all-reduces."""
+    path = write_study(tmp_path, "strategies: [ddp, fsdp, hsdp, zero2]\nworld_sizes: [1, 2, 4]\ncontention: {rounds: 0}")
+    study = load_study(path)
+    shardings = shardings_of(study)
+    assert {name: (own.strategy, own.replicas) for name, own in shardings.items()} == {
+        "small-fsdp": ("fsdp", 1),
+        "small-hsdp": ("hsdp", 2),
+        "small-zero2": ("zero2", 1),
+    }
+    plan = make_plan(study, shardings)
+    both = ("all_gather", "reduce_scatter")
+    assert [stage.name for stage in plan.wires] == [
+        *(f"bench-{op}-n{n}" for n in (2, 4) for op in both),
+        *("bench-n2", "bench-n4"),
+    ]
+    assert plan.wires[0].argv[:2] == ("bench", "all_gather")
+    assert [model.name for model in plan.models] == ["small-ddp", "small-fsdp", "small-hsdp", "small-zero2"]
+    assert "distributed.reshard_after_forward=false" in plan.models[3].cells[0].compute[0].argv
+    only_hsdp = make_plan(replace(study, models=study.models[2:3]), {"small-hsdp": shardings["small-hsdp"]})
+    assert [stage.name for stage in only_hsdp.wires] == [
+        "bench-all_gather-n2",
+        "bench-all_reduce-n2",
+        "bench-reduce_scatter-n2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("strategies: [zero3]", "must each be one of ddp, fsdp, hsdp, zero2"),
+        ("strategies: [fsdp, fsdp]", "and be named once"),
+        ("strategies: [hsdp]\nworld_sizes: [1, 3]", "distributed.replicas=2 does not divide 3 ranks"),
+    ],
+)
+def test_strategies_that_cannot_be_are_refused_before_anything_runs(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        load_study(write_study(tmp_path, text))
 
 
 def test_a_study_s_backend_is_that_of_every_stage() -> None:
@@ -102,7 +142,6 @@ def test_the_demo_runs_on_any_machine_and_says_what_it_takes(
     [
         ("backend: mpi", "backend 'mpi' is not known; use auto, gloo, nccl"),
         ("backend: gloo\noverrides: [distributed.backend=nccl]", "name it once, in the study"),
-        ("overrides: [distributed.strategy=fsdp]", "compare them by commprof predict --strategy"),
         ("world_sizes: [2, 4]", "must hold 1 and at least one larger size"),
         ("world_sizes: [1]", "must hold 1 and at least one larger size"),
         ("world_sizes: [0, 1]", "must hold 1"),

@@ -4,7 +4,7 @@ import json
 import random
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,23 @@ import numpy as np
 import pytest
 
 from benchmarks.browser import chromium, visit
-from commprof.analysis.report.page.draws import kept_draws
-from commprof.analysis.report.page.explorer import Curve, PageData, curve_of, page_data
+from commprof.analysis.report.explorer.curve import Curve, curve_of
+from commprof.analysis.report.explorer.draws import kept_draws
+from commprof.analysis.report.explorer.page_data import PageData, page_data, sharded_page_data
+from commprof.analysis.report.explorer.sharded import SHARDED, ShardedPlace, sharded_place
 from commprof.analysis.report.sections.build import write_report
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.estimate import Setting, estimate, interval, speedup
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import SingleRank, StepInputs
+from commprof.analysis.strategies.choose import Asked, choose
+from commprof.analysis.strategies.estimate import ShardedEstimate, ShardedSetting, estimate_sharded
+from commprof.analysis.strategies.inputs import ShardedInputs, sharded_inputs
+from commprof.analysis.strategies.results import Strategy
 from commprof.analysis.wire.cost import cost_s
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.types import CollectiveMeasurement, Workload
+from commprof.commbench.units import format_bytes
 from tests.factory import (
     MIB,
     collective,
@@ -34,6 +41,7 @@ from tests.factory import (
     write_measurements,
     write_training_run,
 )
+from tests.unit.analysis.strategies.sharded_steps import BY_ITSELF_S, ONE_RANK, sharding, write_benches, write_sharded_run
 
 WORLD_SIZES = (2, 4, 8, 16, 32, 64)
 WORDS = "</script><script>alert(1)</script>"
@@ -72,6 +80,18 @@ def study(root: Path, backend: str, work: Workload) -> Path:
     return root
 
 
+def shard(root: Path) -> None:
+    """Add a rank sharded over itself whose spans vary from step to step, and benches of its collectives."""
+    pace = np.random.default_rng(1).uniform(0.8, 1.3, size=(len(ONE_RANK), 12))
+    still = sharding()
+    spans = [
+        replace(span, samples_s=tuple(float(seconds) for seconds in row * span.samples_s))
+        for span, row in zip(still.spans, pace, strict=True)
+    ]
+    write_sharded_run(root / "sharded", replace(still, spans=tuple(spans)), BY_ITSELF_S)
+    write_benches(root / "gathers4", 4, ["all_gather", "reduce_scatter"])
+
+
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """gloo under plain DDP, NCCL with two-byte gradients in micro-batches, and gloo with gradients sent after backward."""
@@ -90,7 +110,9 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         ),
         ("gloo", workload(synchronisation="delayed")),
     ]
-    return [study(root / str(i), backend, work) for i, (backend, work) in enumerate(cases)]
+    roots = [study(root / str(i), backend, work) for i, (backend, work) in enumerate(cases)]
+    shard(roots[0])
+    return roots
 
 
 def folders(root: Path) -> list[Path]:
@@ -149,6 +171,13 @@ for (const [name, value] of Object.entries(moves)) {
     words: control.getAttribute("aria-valuetext") };
 }
 const changed = said();
+const strategy = document.getElementById("what-if-strategy");
+strategy.value = "hsdp";
+strategy.dispatchEvent(new Event("input"));
+const listed = [...document.querySelectorAll("#what-if-strategies tbody tr")];
+const sharded = { said: said(), picture: document.querySelector("#what-if-timeline svg").getAttribute("aria-label"),
+  rows: listed.map((row) => [...row.children].map((cell) => cell.textContent)),
+  off: ["batch", "accumulation", "cap", "precision"].every((name) => document.getElementById("what-if-" + name).disabled) };
 const spoken = [...document.querySelectorAll("#what-if svg")].map((svg) => svg.getAttribute("aria-label"));
 document.getElementById("what-if-reset").click();
 const back = said() === first && pictures().every((picture, i) => picture === drawn[i]);
@@ -156,7 +185,12 @@ const answers = asked.map(([data, settings]) => settings.map((setting) => {
   const found = evaluate(data, setting);
   return { ...found, interval_s: intervals(data, setting, found).step_s };
 }));
-return { first, changed, effects, spoken, back, answers };
+const answersSharded = askedSharded.map(([place, settings]) => settings.map((setting) => {
+  const found = evaluateSharded(place, setting);
+  const all = place.strategies.map((one) => ({ ...setting, strategy: one.strategy }));
+  return { ...found, drawn: drawnSteps(null, place, setting), told: compared(null, place, all) };
+}));
+return { first, changed, effects, spoken, back, answers, sharded, answersSharded };
 """
 
 
@@ -172,6 +206,36 @@ def asked(studies: list[Path]) -> list[tuple[tuple[StepInputs, ...], SingleRank,
     return found
 
 
+@dataclass(frozen=True)
+class Wished:
+    strategy: Strategy
+    bandwidth: float
+    latency: float
+
+
+@dataclass(frozen=True)
+class Playable:
+    work_s: float
+    strategies: tuple[ShardedPlace, ...]
+
+
+AskedSharded = tuple[dict[Strategy, ShardedInputs], Playable, list[Wished]]
+SOME_DRAWS = tuple(range(1, 200, 7))
+
+
+@pytest.fixture(scope="module")
+def asked_sharded(studies: list[Path]) -> list[AskedSharded]:
+    """The first study's strategies on four ranks, as gloo's collectives block and as streams would play them."""
+    draw, found = random.Random(1), []
+    runs = load_runs(folders(studies[0]))
+    for blocking in (True, False):
+        inputs = {own: replace(sharded_inputs(runs, 4, 2 if own == "hsdp" else 1), blocking=blocking) for own in SHARDED}
+        places = tuple(sharded_place(inputs[own], own, SOME_DRAWS, None) for own in SHARDED)
+        wishes = [Wished(draw.choice(SHARDED), 10 ** draw.uniform(-1, 2), 10 ** draw.uniform(-1, 1)) for _ in range(30)]
+        found.append((inputs, Playable(1.0, places), wishes))
+    return found
+
+
 @pytest.fixture(scope="module")
 def page(studies: list[Path]) -> Path:
     """The first study's report."""
@@ -179,12 +243,15 @@ def page(studies: list[Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def driven(page: Path, asked: list[tuple[Any, float, PageData, list[tuple[int, Setting]]]]) -> dict[str, Any]:
+def driven(
+    page: Path, asked: list[tuple[Any, float, PageData, list[tuple[int, Setting]]]], asked_sharded: list[AskedSharded]
+) -> dict[str, Any]:
     """The page with its controls moved, and its answers to everything asked, of the other studies too."""
     if chromium() is None:
         pytest.skip("no Chromium; apt-get install chromium")
     given = [[msgspec.to_builtins(data), [for_page(*one) for one in settings]] for _, _, data, settings in asked]
-    visited = visit(page, f"const asked = {json.dumps(given)};{DRIVE}")
+    places = [[msgspec.to_builtins(page_place), list(map(asdict, settings))] for _, page_place, settings in asked_sharded]
+    visited = visit(page, f"const asked = {json.dumps(given)}; const askedSharded = {json.dumps(places)};{DRIVE}")
     assert visited.console == ()
     assert isinstance(visited.value, dict)
     return visited.value
@@ -205,6 +272,51 @@ def test_the_page_gives_the_same_answers_as_python(driven: dict[str, Any], asked
             )
             for name, mark in (("start_s", "starts_s"), ("done_s", "dones_s")):
                 assert [bucket[name] for bucket in answer["buckets"]] == pytest.approx(expected[mark], rel=1e-4)
+
+
+@pytest.mark.processes
+def test_the_page_plays_sharded_steps_as_python_does(driven: dict[str, Any], asked_sharded: list[AskedSharded]) -> None:
+    """Every collective of the prediction, on streams too; a draw's step exactly where collectives block, else within 2 %."""
+    for (inputs, _, wishes), answers in zip(asked_sharded, driven["answersSharded"], strict=True):
+        for wish, answer in zip(wishes, answers, strict=True):
+            known = {own: estimate_sharded(inputs[own], setting_of(own, wish)) for own in SHARDED}
+            expected = known[wish.strategy]
+            for name in ("step_s", "compute_s", "exposed_s"):
+                assert answer[name] == pytest.approx(getattr(expected, name)[0], rel=1e-6), (name, wish)
+            assert answer["speedup"] == pytest.approx(1 / expected.step_s[0], rel=1e-6)
+            for name in ("start_s", "done_s"):
+                times = [float(getattr(each, name)[0]) for each in expected.played.exchanges]
+                assert [each[name] for each in answer["exchanges"]] == pytest.approx(times, rel=1e-6, abs=1e-9)
+            exact = inputs[wish.strategy].blocking
+            assert answer["drawn"] == pytest.approx(expected.step_s[list(SOME_DRAWS)], rel=1e-4 if exact else 0.02)
+            if exact:
+                assert (answer["told"]["fastest"], set(answer["told"]["within_noise"])) == told_apart(known)
+
+
+def setting_of(strategy: Strategy, wish: Wished) -> ShardedSetting:
+    return ShardedSetting(resharded=strategy != "zero2", bandwidth=wish.bandwidth, latency=wish.latency)
+
+
+def told_apart(known: dict[Strategy, ShardedEstimate]) -> tuple[Strategy, set[Strategy]]:
+    """The rule of `choose`, on the draws that the page has."""
+    fastest = min(known, key=lambda own: known[own].step_s[0])
+    first_s = known[fastest].step_s[list(SOME_DRAWS)]
+    alike = {own for own in known if own != fastest and np.mean(first_s < known[own].step_s[list(SOME_DRAWS)]) < 0.9}
+    return fastest, alike
+
+
+@pytest.mark.processes
+def test_the_page_lets_one_choose_a_strategy_and_lists_all_with_their_memory(
+    driven: dict[str, Any], studies: list[Path]
+) -> None:
+    seen = driven["sharded"]
+    assert "under hsdp" in seen["said"] and seen["off"]
+    assert "exposed, 11 collectives" in seen["picture"], "five gathers, three reductions, three all-reduces"
+    assert [row[0] for row in seen["rows"]] == ["ddp", "fsdp", "hsdp", "zero2"]
+    (choice,) = choose(load_runs(folders(studies[0])), [2], Asked(strategies=("ddp", "fsdp")))
+    memory = [own.memory for own in choice.answers]
+    assert [row[4] for row in seen["rows"]][:2] == [format_bytes(own.total) for own in memory if own is not None]
+    assert [row[5] for row in seen["rows"]].count("fastest") == 1
 
 
 @pytest.mark.processes
@@ -232,6 +344,17 @@ def test_the_page_says_what_the_controls_ask(driven: dict[str, Any], asked: list
     then = said_by_python(by_size[2], single, moved)
     assert driven["changed"].startswith(f"{then['speedup']:.2f}x ") and "on 2 ranks: a step takes" in driven["changed"]
     assert f"in {len(then['starts_s'])} buckets" in driven["changed"]
+
+
+def test_sharded_runs_alone_have_a_page_too(tmp_path: Path) -> None:
+    """Without a plain profile there is no DDP to choose; what was benched on no rank's number is offered, and not spoken of."""
+    shard(tmp_path)
+    runs = load_runs(folders(tmp_path))
+    data = sharded_page_data(runs, [2, 4])
+    assert [(place.world_size, place.spoken, place.ddp) for place in data.places] == [(2, False, None), (4, True, None)]
+    assert {own.strategy for place in data.places for own in place.strategies} == {"fsdp", "zero2"}, "no all-reduce was benched"
+    source = write_report(folders(tmp_path), tmp_path / "report.html").page.read_text()
+    assert '<option value="fsdp">fsdp</option>' in source and '<option value="ddp">' not in source
 
 
 def read(curve: Curve, size: float) -> float:
@@ -268,7 +391,7 @@ def test_of_a_machine_too_disturbed_the_page_gives_no_interval_either(tmp_path: 
     given: dict[str, Any] = {"gradients": timeline(PARAMETERS, backward_s=0.08), "backend": "gloo", "cores": 4}
     shutil.rmtree(root / "profile")
     write_training_run(root / "profile", stretches, workload=workload(), **given)
-    assert {place.draws for place in page_data(load_runs(folders(root)), (2, 4)).places} == {None}
+    assert {place.ddp.draws for place in page_data(load_runs(folders(root)), (2, 4)).places if place.ddp} == {None}
     written = write_report(folders(root), tmp_path / "report.html").page
     visited = visit(written, 'return document.querySelector("#what-if [role=status]").innerText;')
     assert visited.console == ()

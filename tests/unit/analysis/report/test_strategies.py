@@ -4,8 +4,10 @@ from pathlib import Path
 
 from commprof.analysis.report.figures.units import unit_figure
 from commprof.analysis.report.numbers.data import gather
+from commprof.analysis.report.sections.six_lines import six_lines
 from commprof.analysis.report.sections.strategies import strategy_section
 from commprof.analysis.strategies.results import UnitExchange
+from tests.unit.analysis.health.test_disturbance import add_surroundings, samples
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
     exchanged_s,
@@ -21,8 +23,8 @@ def test_a_sharded_run_brings_its_strategies_and_its_units(tmp_path: Path) -> No
     section = strategy_section(gather(paths))
     assert section is not None
     assert section.sentences[0] == "4 ranks: zero2 is the fastest that can be told."
-    assert [row[1] for row in section.tables[0].rows] == ["fsdp", "zero2"]
-    assert [words.split(" cannot")[0] for words in section.remarks] == ["ddp on 4 ranks", "hsdp on 4 ranks"]
+    assert [row[1] for row in section.tables[0].rows] == ["fsdp", "hsdp", "zero2"]
+    assert [words.split(" cannot")[0] for words in section.remarks] == ["ddp on 4 ranks"]
     (picture,) = section.pictures
     assert picture.sources == ("one/units.json",)
     assert "ZERO2 on 4 ranks" in picture.title
@@ -34,8 +36,23 @@ def test_a_sharded_run_of_several_ranks_stands_beside_its_prediction(tmp_path: P
     run = write_sharded_run(tmp_path / "run", sharding(num_shards=4), expected / 1.1, world_size=4)
     section = strategy_section(gather([one, benches, run]))
     assert section is not None
-    assert [row[-1] for row in section.tables[0].rows] == ["+10.0%", "-"], "zero2 was not run"
+    assert [row[-1] for row in section.tables[0].rows] == ["+10.0%", "-", "-"], "the others were not run"
     assert any("measured (+10.0%)" in words for words in section.sentences)
+
+
+def test_the_six_lines_speak_of_strategies_where_these_are_all_that_is_predicted(tmp_path: Path) -> None:
+    """Alone they name the fastest; a run of several ranks says how many ranks to use, inside what was predicted of it."""
+    one, benches = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)
+    lines = six_lines(gather([one, benches]), 0)
+    assert lines.verdict.startswith("4 ranks: zero2 is the fastest that can be told.")
+    assert "communication that nothing hides takes, by strategy: fsdp " in lines.why
+    assert lines.next_command.startswith("commprof predict ") and "--strategy ddp,fsdp,hsdp,zero2" in lines.next_command
+    expected = on_shards_s(4) + exchanged_s((0, 1, 2, 2, 1))
+    run = write_sharded_run(tmp_path / "run", sharding(num_shards=4), expected, world_size=4)
+    measured = six_lines(gather([one, benches, run]), 0)
+    assert "4 was measured, inside its interval." in measured.how_sure
+    add_surroundings(one, samples(*[(0.5, 0.5)] * 5))
+    assert "cannot be told: other processes disturbed" in six_lines(gather([one, benches]), 0).verdict
 
 
 def test_without_a_sharded_run_nothing_is_said_of_sharding(tmp_path: Path) -> None:

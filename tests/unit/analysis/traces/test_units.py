@@ -94,6 +94,16 @@ def test_gloos_collectives_get_their_units_their_operations_and_their_sizes(tmp_
     assert {own.step for own in trace.units} == {1}
 
 
+def test_where_calls_and_collectives_differ_in_number_nothing_is_called_another_name(tmp_path: Path) -> None:
+    """Without the CPU's second call nobody can say which of the two the first one made; the units are known all the same."""
+    lost = [own for own in GLOO if not (own["name"] == "c10d::allreduce_" and own["args"]["Input Dims"] == [[400]])]
+    assert len(lost) == len(GLOO) - 1
+    assert seen(reduced(tmp_path, lost))[-2:] == [
+        ("b", "all_reduce", "backward", False, 3_200),
+        ("b", "all_reduce", "backward", False, 1_600),
+    ]
+
+
 def test_a_rank_that_waits_in_an_operator_for_gloo_computes_nothing_meanwhile(tmp_path: Path) -> None:
     steps = analysed(tmp_path, GLOO).units
     assert [own.hidden_share for own in steps] == [0, 0, 0, 0, 0]

@@ -53,19 +53,19 @@ def draws_of(inputs: StepInputs, smallest: float, largest: float) -> Draws:
     ratios = _ratios(inputs, places, normal[2])
     rates = [np.broadcast_to(rate, len(pace)) for rate in astuple(inputs.contention)]
     return Draws(
-        log_bytes=_rounded(places),
+        log_bytes=rounded(places),
         draws=tuple(
             Draw(
-                before_s=_short(own.before_s[i]),
-                backward_s=_short(own.backward_s[i]),
-                copy_s=_short(own.copy_s[i]),
-                update_s=_short(own.update_s[i]),
-                compute_rate=_short(rates[0][i]),
-                comm_rate=_short(rates[1][i]),
-                wait_s=_short(rates[2][i]),
-                pace=_short(pace[i]),
-                exposed=_short(exposed[i]),
-                ratios=_rounded(ratios[i]),
+                before_s=short(own.before_s[i]),
+                backward_s=short(own.backward_s[i]),
+                copy_s=short(own.copy_s[i]),
+                update_s=short(own.update_s[i]),
+                compute_rate=short(rates[0][i]),
+                comm_rate=short(rates[1][i]),
+                wait_s=short(rates[2][i]),
+                pace=short(pace[i]),
+                exposed=short(exposed[i]),
+                ratios=rounded(ratios[i]),
             )
             for i in kept_draws(inputs)
         ),
@@ -82,8 +82,13 @@ def _ratios(inputs: StepInputs, places: Floats, normal: Floats) -> Floats:
 
 
 def kept_draws(inputs: StepInputs) -> list[int]:
+    """Return which draws of a prediction are kept."""
+    return evenly_kept(estimate(inputs).step_s)
+
+
+def evenly_kept(step_s: Floats) -> list[int]:
     """Return which draws are kept: evenly over the order of their steps, the prediction itself (entry 0) left out."""
-    order = 1 + np.argsort(estimate(inputs).step_s[1:])
+    order = 1 + np.argsort(step_s[1:])
     return [int(order[int((i + 0.5) / KEPT * len(order))]) for i in range(KEPT)]
 
 
@@ -98,9 +103,9 @@ def _places(sizes: Floats, low: float, high: float) -> Floats:
     return kept
 
 
-def _rounded(values: Floats) -> tuple[float, ...]:
-    return tuple(_short(value) for value in values)
+def rounded(values: Floats, digits: int = 5) -> tuple[float, ...]:
+    return tuple(short(value, digits) for value in values)
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")
+def short(value: float, digits: int = 5) -> float:
+    return float(f"{value:.{digits}g}")

@@ -1,13 +1,14 @@
 "use strict";
 // The step of N ranks with something changed: what analysis/step/estimate.py and ddp.py say of draw 0, the prediction itself,
 // and of the draws that make its interval.
-// Seconds and bytes; `data` is explorer.py's PageData. Pure functions: nothing here touches the page.
+// Seconds and bytes; `data` is page_data.py's PageData. Pure functions: nothing here touches the page.
 //
 // A setting is { world_size, batch, accumulation, cap_bytes, sent_share, bandwidth, latency }: factors on what was measured;
 // cap_bytes null leaves DDP's buckets as trained, a pair are the caps of the first and of the others; sent_share null
 // leaves what is sent per byte of gradient.
 
-const placeOf = (data, setting) => data.places.find((one) => one.world_size === setting.world_size);
+const flat = (place) => ({ ...place, ...place.ddp }); // DDP's numbers beside the others, where there are any
+const placeOf = (data, setting) => flat(data.places.find((one) => one.world_size === setting.world_size));
 const AS_PREDICTED = { pace: 1, exposed: 1, ratios: null };
 
 function evaluate(data, setting) {
@@ -20,10 +21,14 @@ function evaluate(data, setting) {
 function intervals(data, setting, predicted) {
   const place = placeOf(data, setting);
   if (!place.draws) return null;
-  const drawn = place.draws.draws.map((draw) => played(data, place, draw, setting).step_s).sort((a, b) => a - b);
-  const [low, high] = [Math.min(quantile(drawn, 0.05), predicted.step_s), Math.max(quantile(drawn, 0.95), predicted.step_s)];
+  const { low, high } = middle(place.draws.draws.map((draw) => played(data, place, draw, setting).step_s), predicted.step_s);
   const workS = predicted.speedup * predicted.step_s;
   return { step_s: { low, high }, speedup: { low: workS / high, high: workS / low } };
+}
+
+function middle(drawn, predictedS) {
+  const sorted = [...drawn].sort((a, b) => a - b);
+  return { low: Math.min(quantile(sorted, 0.05), predictedS), high: Math.max(quantile(sorted, 0.95), predictedS) };
 }
 
 function quantile(sorted, share) {

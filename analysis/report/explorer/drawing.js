@@ -1,11 +1,9 @@
-// The page's "what if": reads the controls, asks explorer_model.js, and draws. A figure is as wide as its place, one unit a CSS
-// pixel, and takes the page's colours. Only numbers and words of this file and of explorer.py are ever put into the markup.
-// What is set stands in the address behind #what-if, so that a link leads to it.
+// How the page's "what if" says and draws things. A figure is as wide as its place, one unit a CSS pixel, and takes the page's
+// colours. Only numbers and words of these files and of page_data.py are ever put into the markup.
 
-const MIB = 2 ** 20;
-const CAPS_MIB = [1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 128, 160, 200];
 const LARGEST_LINEAR = 8; // ranks; beyond, doublings lie at equal distances
-const MOST_MARKED = 150; // buckets that tell their values one by one
+const MOST_MARKED = 150; // collectives that tell their values one by one
+const EXCHANGES = { gather: ["all-gather", "blue"], reduce: ["reduce-scatter", "vermillion"], all_reduce: ["all-reduce of copies", "green"] };
 
 // ---- words
 
@@ -110,21 +108,43 @@ function stepRows(name, step, at, y) {
   return [parts, height];
 }
 
+// A step of units: what computes above, their collectives below; where nothing computes, the exposed part shows.
+function shardedRows(name, step, at, y) {
+  const lanes = lanesOf(step.exchanges);
+  const deep = Math.max(1, ...lanes.map((lane) => lane + 1));
+  const [bar, lane] = [20, 12];
+  const parts = [text(at(0), y + 12, `<tspan font-weight="600">${name}</tspan> ${time(step.step_s)}, ${time(step.exposed_s)} of it exposed`)];
+  const top = y + 18;
+  parts.push(box(at(0), top, at(step.step_s) - at(0), bar, "orange", `${name}: ${time(step.exposed_s)} exposed in all, where nothing computes`));
+  for (const [start, end] of step.computing) parts.push(box(at(start), top, at(end) - at(start), bar, "sky"));
+  step.exchanges.forEach((one, i) => {
+    const [what, colour] = EXCHANGES[one.what];
+    const say = i < MOST_MARKED ? `${name}: ${what} of unit ${one.unit + 1}, ${size(one.num_bytes)}, ${time(one.done_s - one.start_s)} on the wire from ${time(one.start_s)} on` : "";
+    parts.push(box(at(one.start_s), top + bar + 5 + lane * lanes[i], Math.max(1, at(one.done_s) - at(one.start_s) - 0.4), lane - 2, colour, say));
+  });
+  return [parts, 20 + bar + 4 + lane * deep];
+}
+
+const DDP_LEGEND = [["grey", "computing before"], ["sky", "last backward pass"], ["blue", "a bucket on the wire"],
+  ["purple", "a bucket waiting"], ["orange", "exposed: nothing computes"]];
+const SHARDED_LEGEND = [["sky", "computing"], ...Object.values(EXCHANGES).map(([what, colour]) => [colour, what]), ["orange", "exposed: nothing computes"]];
+
 function drawTimeline(steps) {
   const width = widthOf("what-if-timeline");
-  const [parts, top] = legend([["grey", "computing before"], ["sky", "last backward pass"], ["blue", "a bucket on the wire"],
-    ["purple", "a bucket waiting"], ["orange", "exposed: nothing computes"]], width);
+  const sharded = steps.some(([, step]) => step.exchanges);
+  const [parts, top] = legend(sharded ? SHARDED_LEGEND : DDP_LEGEND, width);
   const longest = Math.max(...steps.map(([, step]) => step.step_s));
   const scaleAt = (seconds) => 2 + ((width - 14) * seconds) / longest;
   let y = top + 4;
   for (const [name, step] of steps) {
-    const [rows, height] = stepRows(name, step, scaleAt, y);
+    const [rows, height] = (step.exchanges ? shardedRows : stepRows)(name, step, scaleAt, y);
     parts.push(...rows);
     y += height + 14;
   }
   const [, axis] = timeAxis(longest, 2, width - 12, top, y);
-  const said = steps.map(([name, step]) => `${name} ${time(step.step_s)}, computing ends after ${time(step.compute_end_s)}, `
-    + `${step.buckets.length} bucket${step.buckets.length === 1 ? "" : "s"}`).join("; ");
+  const many = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+  const said = steps.map(([name, step]) => `${name} ${time(step.step_s)}, ${step.exchanges ? `${time(step.exposed_s)} exposed, ${many(step.exchanges.length, "collective")}`
+    : `computing ends after ${time(step.compute_end_s)}, ${many(step.buckets.length, "bucket")}`}`).join("; ");
   put("what-if-timeline", width, y + 38, `A step on one line of time. ${said}.`, [...axis, ...parts]);
 }
 
@@ -171,145 +191,16 @@ function drawSpeedups(now, changed, chosen, differs) {
   put("what-if-speedup", width, bottom + 40, `Speedup over one rank: ${said}.`, parts);
 }
 
-// ---- the page
-
-function start(data) {
-  const control = (name) => document.getElementById(`what-if-${name}`);
-  const names = ["ranks", "wire", "bandwidth", "latency", "batch", "accumulation", "cap", "precision"];
-  const first = Object.fromEntries(names.map((name) => [name, name === "ranks" ? control("ranks").dataset.first : name === "accumulation" ? "1" : name === "wire" ? "-1" : "0"]));
-  const trained = [data.first_cap_bytes, data.cap_bytes];
-  const own = [MIB, 25 * MIB];
-  const stops = data.whole_buckets ? [null] : [null, ...(caps(own) === caps(trained) ? [] : [own]), ...CAPS_MIB.map((mib) => [mib * MIB, mib * MIB])];
-  control("cap").max = stops.length - 1;
-  control("cap").disabled = data.whole_buckets;
-  const plain = { batch: 1, accumulation: 1, cap_bytes: null, sent_share: null, bandwidth: 1, latency: 1 };
-  const started = data.places.filter((place) => place.spoken);
-  const fallback = data.places.filter((place) => !place.extrapolated);
-  const known = started.length ? started : fallback.length ? fallback : data.places;
-
-  // What this machine can speak for; with another wire chosen, all that the model can be asked.
-  const offered = () => (Number(control("wire").value) < 0 ? data.places.filter((place) => known.includes(place) || String(place.world_size) === first.ranks) : data.places);
-  const wireOf = (place) => {
-    const wire = data.wires[Number(control("wire").value)];
-    return wire ? wire.busbw_bytes_per_s / place.busbw_bytes_per_s : 1;
-  };
-  const settingAt = (place, setting) => ({ ...setting, world_size: place.world_size, bandwidth: setting.bandwidth * (setting === plain ? 1 : wireOf(place)) });
-  const at = (place, setting) => {
-    const own = settingAt(place, setting);
-    const found = evaluate(data, own);
-    return { ...place, ...found, span: intervals(data, own, found) };
-  };
-
-  function chosen() {
-    const value = Object.fromEntries(names.map((name) => [name, Number(control(name).value)]));
-    return {
-      world_size: value.ranks,
-      batch: Math.max(1, Math.round(data.samples * 2 ** value.batch)) / data.samples,
-      accumulation: value.accumulation,
-      cap_bytes: stops[value.cap],
-      sent_share: value.precision || null,
-      bandwidth: 10 ** value.bandwidth,
-      latency: 10 ** value.latency,
-    };
-  }
-
-  function offer() {
-    const sizes = new Set(offered().map((place) => String(place.world_size)));
-    for (const option of control("ranks").options) option.hidden = option.disabled = !sizes.has(option.value);
-    if (!sizes.has(control("ranks").value)) control("ranks").value = first.ranks;
-  }
-
-  function show(setting) {
-    const place = data.places.find((one) => one.world_size === setting.world_size);
-    const [samples, batches] = [Math.round(data.samples * setting.batch), data.accumulation * setting.accumulation];
-    const bandwidth = setting.bandwidth * wireOf(place);
-    const shown = {
-      bandwidth: `${rate(place.busbw_bytes_per_s * bandwidth)} busbw, ${short(bandwidth)}x`,
-      latency: `${time(place.latency_s * setting.latency)}, ${short(setting.latency)}x`,
-      batch: `${samples} sample${samples === 1 ? "" : "s"}${batches > 1 ? " a micro-batch" : ""}, ${short(setting.batch)}x`,
-      cap: setting.cap_bytes ? caps(setting.cap_bytes) : data.whole_buckets ? "as traced" : `as trained: ${caps(trained)}`,
-      accumulation: `${batches} micro-batch${batches === 1 ? "" : "es"} a step`,
-    };
-    for (const [name, words] of Object.entries(shown)) {
-      control(`${name}-shown`).textContent = words;
-      control(name).setAttribute("aria-valuetext", words);
-    }
-  }
-
-  const moved = () => names.filter((name) => name !== "ranks" && control(name).value !== first[name]);
-
-  function draw(setting, differs) {
-    const places = offered();
-    const changed = places.map((place) => at(place, setting));
-    const asItIs = places.map((place) => at(place, plain));
-    const index = places.findIndex((place) => place.world_size === setting.world_size);
-    const [before, after] = [asItIs[index], changed[index]];
-    show(setting);
-    const span = after.span;
-    control("number").textContent = times(after.speedup);
-    control("span").textContent = span ? `${times(span.speedup.low)} to ${times(span.speedup.high)}` : "without an interval: too disturbed to give one";
-    control("summary").textContent = `on ${ranks(setting.world_size)}: a step takes ${time(after.step_s)}${span ? ` (${time(span.step_s.low)} to ${time(span.step_s.high)})` : ""}, `
-      + `${time(after.exposed_s)} of it exposed, in ${after.buckets.length} bucket${after.buckets.length === 1 ? "" : "s"}.`
-      + (differs ? ` As it is: ${times(before.speedup)}, ${time(before.step_s)}.` : "");
-    const steps = [...(after.measured ? [["measured", after.measured]] : []), ["predicted", before], ...(differs ? [["changed", after]] : [])];
-    drawTimeline(steps);
-    drawSpeedups(asItIs, changed, setting.world_size, differs);
-  }
-
-  const redraw = () => draw(chosen(), moved().length > 0);
-
-  // The address: #what-if&ranks=4&bandwidth=0.5, what differs from the beginning only.
-  function remember() {
-    const told = names.filter((name) => control(name).value !== first[name]).map((name) => `&${name}=${control(name).value}`);
-    history.replaceState(null, "", told.length ? `#what-if${told.join("")}` : "#what-if");
-  }
-
-  function recall() {
-    const [place, ...told] = location.hash.slice(1).split("&");
-    if (place !== "what-if" || !told.length) return false;
-    const wanted = Object.fromEntries(told.map((one) => one.split("=")));
-    for (const name of names) {
-      control(name).value = wanted[name] ?? first[name];
-      if (control(name).value === "") control(name).value = first[name];
-      offer();
-    }
-    document.getElementById("what-if").scrollIntoView();
-    return true;
-  }
-
-  function reset() {
-    for (const name of names) control(name).value = first[name];
-    offer();
-    redraw();
-  }
-
-  for (const name of names) {
-    control(name).addEventListener("input", () => {
-      if (name === "wire") offer();
-      redraw();
-      remember();
-    });
-  }
-  control("reset").addEventListener("click", () => {
-    reset();
-    remember();
-  });
-  window.addEventListener("hashchange", () => recall() && redraw());
-  window.addEventListener("beforeprint", () => draw({ ...plain, world_size: Number(first.ranks) }, false));
-  window.addEventListener("afterprint", redraw);
-  document.getElementById("what-if-page").hidden = false;
-  window.commprof = {
-    evaluate: (setting) => evaluate(data, { ...plain, ...setting }),
-    intervals: (setting) => intervals(data, { ...plain, ...setting }, evaluate(data, { ...plain, ...setting })),
-  };
-  reset();
-  if (recall()) redraw();
-  let drawn = widthOf("what-if-timeline");
-  new ResizeObserver(() => {
-    if (widthOf("what-if-timeline") === drawn) return;
-    drawn = widthOf("what-if-timeline");
-    requestAnimationFrame(redraw); // not within the observer, whose own loop it would be
-  }).observe(document.getElementById("what-if-timeline"));
+// Every strategy at the chosen ranks: a row of a table each.
+function listStrategies(place, found, chosen) {
+  const named = (one) => (one.strategy === found.fastest ? "fastest" : found.within_noise.includes(one.strategy) ? "within noise" : "");
+  document.getElementById("what-if-strategies-title").textContent = `Strategies on ${ranks(place.world_size)}, all else as trained`;
+  document.querySelector("#what-if-strategies tbody").replaceChildren(...found.answers.map((one) => {
+    const row = document.createElement("tr");
+    const span = one.span ? `${time(one.span.low)} to ${time(one.span.high)}` : "too disturbed";
+    const cells = [one.strategy, time(one.step_s), span, time(one.exposed_s), one.memory_bytes === null ? "unknown" : size(one.memory_bytes), found.answers.length > 1 ? named(one) : ""];
+    row.replaceChildren(...cells.map((words) => Object.assign(document.createElement("td"), { textContent: words })));
+    if (one.strategy === chosen) row.className = "chosen";
+    return row;
+  }));
 }
-
-start(JSON.parse(document.getElementById("what-if-data").textContent));

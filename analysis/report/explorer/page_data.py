@@ -1,44 +1,40 @@
 """What does the report's page need to answer "what if" by itself? Numbers only, and the script that computes with them.
 
-The script (explorer_model.js) is step/estimate.py and step/ddp.py over again for draw 0, the prediction itself; a test drives
-the page in a browser and compares. What a collective costs goes in as a curve: cubics in log bytes that give log seconds, taken
-from `cost_s` wherever a bucket's message can lie and split until they meet it to 1e-6. No text of any file enters the data.
+The script (model.js) is step/estimate.py and step/ddp.py over again for draw 0, the prediction itself; a test drives the page
+in a browser and compares. Of strategies that shard, sharded.py says what goes in. No text of any file enters the data.
 """
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
-from itertools import pairwise
 from math import inf
+from statistics import median
 
 import msgspec
-import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
-from commprof.analysis.report.page.draws import Draws, draws_of
-from commprof.analysis.report.page.measured_step import MeasuredStep, measured_steps
+from commprof.analysis.report.explorer.curve import Curve, curve_of
+from commprof.analysis.report.explorer.draws import KEPT, Draws, draws_of, kept_draws
+from commprof.analysis.report.explorer.measured_step import MeasuredStep, measured_steps
+from commprof.analysis.report.explorer.sharded import ShardedPlace, sharded_places
 from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.computation import last_ready_s
 from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Setting, buffers_s, estimate
 from commprof.analysis.step.gather import gather
-from commprof.analysis.step.inputs import SingleRank, StepInputs
+from commprof.analysis.step.inputs import StepInputs
 from commprof.analysis.step.predict import too_disturbed
-from commprof.analysis.wire.cost import cost_s
-from commprof.analysis.wire.results import CostModel
+from commprof.analysis.strategies.choose import told_ddp_memory
+from commprof.analysis.strategies.inputs import sharded_runs
+from commprof.analysis.strategies.results import STRATEGIES, Strategy
+from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.training import GradientTimeline
 
 _LARGEST = 64  # ranks
-_SCRIPTS = ("explorer_model.js", "explorer.js")
-_CURVE_ERROR = 1e-6  # relative, of a collective's time
-_FEWEST = 1e-4  # of a knot's distance to the next, in log bytes: a jump of the curve is not split further
-_THIRDS = np.array([0.0, 1 / 3, 2 / 3, 1.0])
-_CUBIC = np.linalg.inv(np.vander(_THIRDS, 4))  # four values at thirds -> coefficients, the highest power first
-_BETWEEN = np.array([1 / 6, 1 / 2, 5 / 6])
+_SCRIPTS = ("model.js", "sharded.js", "drawing.js", "page.js")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,27 +46,13 @@ class Gradients:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """log seconds over log bytes: from each knot to the next a cubic in the share of the way, the highest power first."""
+class DdpPlace:
+    """DDP's step at a world size: entry 0 of StepInputs, and some draws. `gradients` counts into the page's.
 
-    knots: tuple[float, ...]
-    coefficients: tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A world size: entry 0 of StepInputs, and some draws. `gradients` counts into the page's.
-
-    `spoken`: the wire was measured there, on cores enough. `measured` is the run that checked it. `work_s` is what one rank
-    takes for the samples of a step, `work_update_s` the part of it that no batch lengthens. `draws` are None where the machine
-    was too disturbed for an interval.
+    `measured` is the run that checked it. `draws` are None where the machine was too disturbed for an interval, `memory_bytes`
+    where a rank's are unknown.
     """
 
-    world_size: int
-    extrapolated: bool
-    spoken: bool
-    work_s: float
-    work_update_s: float
     before_s: float
     backward_s: float
     copy_s: float
@@ -87,6 +69,24 @@ class Place:
     wait_s: float
     draws: Draws | None
     measured: MeasuredStep | None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A world size: DDP's step, None where it cannot be told, and each strategy that shards and can be.
+
+    `spoken`: the wire was measured there, on cores enough. `work_s` is what one rank takes for the samples of a step,
+    `work_update_s` the part of it that no batch lengthens.
+    """
+
+    world_size: int
+    extrapolated: bool
+    spoken: bool
+    work_s: float
+    work_update_s: float
+    ddp: DdpPlace | None = None
+    strategies: tuple[ShardedPlace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +136,13 @@ class Explorer:
     first: int
 
     @property
+    def strategies(self) -> tuple[Strategy, ...]:
+        """The strategies to choose from, DDP first."""
+        told = {own.strategy for place in self.data.places for own in place.strategies}
+        told |= {"ddp" for place in self.data.places if place.ddp is not None}
+        return tuple(own for own in STRATEGIES if own in told)
+
+    @property
     def plain(self) -> object:
         return msgspec.to_builtins(self.data)
 
@@ -162,6 +169,7 @@ def page_data(runs: Sequence[Run], predicted: Iterable[int]) -> PageData:
     shared = {run.world_size for run in runs if run.info.oversubscribed}
     measured = measured_steps(runs)
     distinct = list(dict.fromkeys(_gradients(inputs.gradients) for inputs in known))
+    memory, _ = told_ddp_memory(runs, bucket_view=work.gradient_as_bucket_view)
     return PageData(
         samples=work.samples_per_rank // work.accumulation,
         accumulation=work.accumulation,
@@ -173,63 +181,65 @@ def page_data(runs: Sequence[Run], predicted: Iterable[int]) -> PageData:
         conversion_passes=CONVERSION_PASSES,
         gradients=tuple(distinct),
         places=tuple(
-            _place(
-                inputs,
-                gathered.single,
-                distinct,
+            Place(
+                world_size=inputs.world_size,
+                extrapolated=inputs.extrapolated,
                 spoken=not inputs.extrapolated and inputs.world_size not in shared,
-                measured=measured.get(inputs.world_size),
+                work_s=work_s(gathered.single.step_s, inputs.world_size, work.scaling),
+                work_update_s=work_s(gathered.single.update_s, inputs.world_size, work.scaling),
+                ddp=replace(
+                    _ddp_place(inputs, distinct, measured.get(inputs.world_size)),
+                    memory_bytes=None if memory is None else memory.total,
+                ),
+                strategies=sharded_places(runs, inputs.world_size, kept_draws(inputs)),
             )
             for inputs in known
         ),
     )
 
 
-def curve_of(cost: CostModel, smallest: float, largest: float) -> Curve:
-    """Return the cost of messages from `smallest` to `largest` bytes, within 1e-6 of `cost_s`."""
-    ends = [smallest, *(size for size in cost.message_bytes if smallest < size < largest), largest]
-    pieces = [piece for start, stop in pairwise(np.log(ends)) for piece in _pieces(cost, float(start), float(stop))]
-    return Curve(
-        knots=(*(start for start, _ in pieces), float(np.log(largest))),
-        coefficients=tuple(tuple(round(number, 9) for number in cubic) for _, cubic in pieces),
+def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
+    """Return the data for trainings of which sharded ones alone are known; raise UnusableData where nothing can be told."""
+    profile = ([run for run in sharded_runs(runs) if run.world_size == 1] or sharded_runs(runs))[-1]
+    work = profile.info.workload
+    single_s = profile.median_step_s()
+    update_s = median(step.optimizer_s for step in profile.counted_steps())
+    shared = {run.world_size for run in runs if run.info.oversubscribed}
+    told = {n: sharded_places(runs, n, range(1, KEPT + 1)) for n in sorted(set(world_sizes))}
+    if work is None or not any(told.values()):
+        raise UnusableData("no strategy can be told at any number of ranks")
+    return PageData(
+        samples=max(1, work.samples_per_rank // work.accumulation),
+        accumulation=work.accumulation,
+        first_cap_bytes=work.first_bucket_bytes,
+        cap_bytes=work.bucket_cap_bytes,
+        whole_buckets=True,
+        sent_share=1.0,
+        delayed=False,
+        conversion_passes=CONVERSION_PASSES,
+        gradients=(),
+        places=tuple(
+            Place(
+                world_size=n,
+                extrapolated=all(own.extrapolated for own in places),
+                spoken=n not in shared and not all(own.extrapolated for own in places),
+                work_s=work_s(single_s, n, work.scaling),
+                work_update_s=work_s(update_s, n, work.scaling),
+                strategies=places,
+            )
+            for n, places in told.items()
+            if places
+        ),
     )
 
 
-def _pieces(cost: CostModel, start: float, stop: float) -> Iterator[tuple[float, tuple[float, ...]]]:
-    """Yield where each cubic begins, and its coefficients."""
-    length = stop - start
-    cubic = _CUBIC @ _log_cost(cost, start + length * _THIRDS)
-    error = np.abs(np.polyval(cubic, _BETWEEN) - _log_cost(cost, start + length * _BETWEEN)).max()
-    if error < _CURVE_ERROR or length < _FEWEST:
-        yield start, tuple(cubic.tolist())
-        return
-    for half in (start, start + length / 2):
-        yield from _pieces(cost, half, half + length / 2)
-
-
-def _log_cost(cost: CostModel, log_bytes: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.log([cost_s(cost, size) for size in np.exp(log_bytes)])
-
-
-def _place(
-    inputs: StepInputs,
-    single: SingleRank,
-    gradients: Sequence[Gradients],
-    *,
-    spoken: bool,
-    measured: MeasuredStep | None,
-) -> Place:
+def _ddp_place(inputs: StepInputs, gradients: Sequence[Gradients], measured: MeasuredStep | None) -> DdpPlace:
     own = inputs.computation
     sizes = [parameter.num_bytes for parameter in inputs.gradients.parameters]
     share = inputs.sent_share
     messages_s = buffers_s(inputs, Setting(bandwidth=inf))
     smallest, largest = share * min(sizes) / 2, share * sum(sizes)  # the page can halve what is sent
-    return Place(
-        world_size=inputs.world_size,
-        extrapolated=inputs.extrapolated,
-        work_s=work_s(single.step_s, inputs.world_size, inputs.workload.scaling),
-        work_update_s=work_s(single.update_s, inputs.world_size, inputs.workload.scaling),
-        spoken=spoken,
+    return DdpPlace(
         before_s=float(own.before_s[0]),
         backward_s=float(own.backward_s[0]),
         copy_s=float(own.copy_s[0]),
