@@ -51,6 +51,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
+def known(folders: list[Path]) -> StepInputs:
+    return inputs(folders)
+
+
+@pytest.fixture(scope="module")
 def two(folders: list[Path]) -> RankAdvice:
     return advise(load_runs(folders)).ranks[0]
 
@@ -131,9 +136,8 @@ def test_other_hardware_saves_what_it_takes_away(two: RankAdvice) -> None:
     sent_share=st.sampled_from([None, 0.5]),
     bucket_view=st.booleans(),
 )
-def test_no_change_gives_more_than_n(folders: list[Path], **changed: object) -> None:
+def test_no_change_gives_more_than_n(known: StepInputs, **changed: object) -> None:
     """A larger batch spreads the optimizer's work on one rank as on two: both are set alike."""
-    known = inputs(folders)
     setting = Setting(**changed)  # type: ignore[arg-type]
     assert 0 < answer(known, setting, SINGLE).speedup <= 2 * (1 + 1e-9)
 
