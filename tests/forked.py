@@ -27,8 +27,10 @@ def fork_server() -> Iterator[str]:
         handle = listening.fileno()
         command = [sys.executable, "-m", "tests.zygote", str(handle)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[handle], cwd=ROOT)
-    yield name
-    process.communicate(timeout=DEADLINE_S)
+    try:
+        yield name
+    finally:
+        process.communicate(timeout=DEADLINE_S)
 
 
 class Zygote:

@@ -85,8 +85,9 @@ def begin(environ: Any, out: int, err: int, *, new_session: bool, group: int, pr
     os.closerange(3, 512)
     if preexec is not None:
         preexec()
-    os.environ.clear()
-    os.environ.update(environ)
+    if environ is not None:
+        os.environ.clear()
+        os.environ.update(environ)
 
 
 def run(become: Callable[[], int], words: list[str]) -> None:
