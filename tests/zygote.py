@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,7 @@ class ForkedPopen(Popen):  # type: ignore[type-arg]
         gc.freeze()
         self.pid = os.fork()
         if self.pid == 0:
+            weakref.finalize._registry.clear()  # type: ignore[attr-defined]  our temporary folders are not the program's to remove
             begin(environ, out, err, new_session=new_session, group=group, preexec=preexec_fn)
             run(become, words)
         self._child_created = True
