@@ -39,7 +39,7 @@ def test_the_kind_of_a_training_is_found(trainings: Path, name: str) -> None:
     assert work.synchronised == (not name.startswith("compute_only"))
 
 
-def test_ddps_own_settings_are_steps_of(trainings: Path) -> None:
+def test_ddps_own_settings_are_recorded(trainings: Path) -> None:
     def caps(work: Workload) -> tuple[int, int]:
         return work.first_bucket_bytes, work.bucket_cap_bytes
 

@@ -38,7 +38,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
 
-def test_a_model_may_be_copied_and_saved_while_it_is_steps_of(tmp_path: Path, group: None) -> None:
+def test_a_model_may_be_copied_and_saved_while_it_is_recorded(tmp_path: Path, group: None) -> None:
     model = DistributedDataParallel(network())
     with record_steps(model, samples_per_rank=1, folder=tmp_path / "run") as recorder, recorder.step():
         copied = copy.deepcopy(model)
