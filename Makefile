@@ -40,6 +40,9 @@ LOGS ?= ../shared/data/nccl_logs
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
 
+# Containers often forbid Python to keep compiled files; every worker would rewrite all tests anew, every process compile us.
+test test-quick test-faults: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/installed-dev
 	$(VENV)/bin/pytest --numprocesses auto
 

@@ -4,12 +4,13 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
-from tests.forked import Zygote
+from tests.forked import Zygote, fork_server
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -26,6 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 ORDER = ("slurm", "testbed", "distributed", "frameworks", "faults", "packaging", "perfetto", "field", "gpu", "fuzz", "unit")
 # There is one of these on a machine: one cluster, whose jobs' numbers become ports, and one testbed.
 ONCE = ("slurm", "testbed")
+NO_PROCESSES = "not processes"  # what `make test-quick` asks for
+FORK_SERVER = "COMMPROF_TESTS_FORK_SERVER"
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +42,11 @@ def _handlers_of_signals_stay() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def zygote() -> Iterator[Zygote]:
-    """One for each worker that has a test which asks for it."""
-    own = Zygote()
-    yield own
-    own.end()
+    """One for each worker that has a test which asks for it, a fork of one process with torch loaded."""
+    with ExitStack() as alone:
+        own = Zygote(os.environ.get(FORK_SERVER) or alone.enter_context(fork_server()))
+        yield own
+        own.end()
 
 
 def folder_of(nodeid: str) -> str:
@@ -51,11 +55,16 @@ def folder_of(nodeid: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: ORDER.index(folder_of(item.nodeid)))
+    waiting = {item.path for item in items if item.get_closest_marker("processes")}
+    items.sort(key=lambda item: (ORDER.index(folder_of(item.nodeid)), item.path not in waiting))
 
 
-def pytest_sessionstart() -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
     gc.disable()  # nothing is garbage while modules are loaded
+    if getattr(session.config.option, "numprocesses", None) and session.config.option.markexpr != NO_PROCESSES:
+        shared = ExitStack()
+        os.environ[FORK_SERVER] = shared.enter_context(fork_server())  # what workers find there
+        session.config.add_cleanup(shared.close)
 
 
 def pytest_collection_finish() -> None:
@@ -65,8 +74,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores where tests wait for processes."""
-    return len(os.sched_getaffinity(0)) + (config.option.markexpr != "not processes")
+    """Two more than there are cores where tests wait for processes."""
+    return len(os.sched_getaffinity(0)) + (0 if config.option.markexpr == NO_PROCESSES else 2)
 
 
 @pytest.hookimpl(optionalhook=True)

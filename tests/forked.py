@@ -5,28 +5,46 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests import ROOT
+
 DEADLINE_S = 240  # many times what it takes: a busy machine is no failure
+
+
+@contextlib.contextmanager
+def fork_server() -> Iterator[str]:
+    """Start the process that zygotes are forked off, and yield the name by which they are had; it loads torch meanwhile."""
+    name = f"commprof-tests-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"\0{name}")
+        listening.listen()
+        handle = listening.fileno()
+        command = [sys.executable, "-m", "tests.zygote", str(handle)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[handle], cwd=ROOT)
+    try:
+        yield name
+    finally:
+        process.communicate(timeout=DEADLINE_S)
 
 
 class Zygote:
     """The process that commands are forked off."""
 
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, server: str) -> None:
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(f"\0{server}")
+        self._lines = self._connection.makefile("rw")
 
     def _ask(self, request: Mapping[str, object]) -> int:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        self._lines.write(json.dumps(request) + "\n")
+        self._lines.flush()
+        return int(self._lines.readline())
 
     def start(
         self,
@@ -66,7 +84,8 @@ class Zygote:
         return subprocess.CompletedProcess(argv, code, said, errors)
 
     def end(self) -> None:
-        self.process.communicate(timeout=DEADLINE_S)
+        self._lines.close()
+        self._connection.close()
 
 
 class Command:

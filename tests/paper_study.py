@@ -8,7 +8,7 @@ from commprof.analysis.runs.disturbance import disturbance_text
 from commprof.analysis.runs.load import Run
 from commprof.analysis.step.assumptions import checked_assumptions
 from commprof.analysis.step.comparable import contradictions, without
-from commprof.analysis.step.results import PredictionSet
+from commprof.analysis.step.results import Prediction, PredictionSet
 from tests.factory import MIB, step, timeline, write_bench_run, write_training_run
 
 # Backward takes 60 ms; 1 MiB is ready at half of it, 8 MiB (the embedding) at its end.
@@ -35,3 +35,7 @@ def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequenc
     checking = [one for one in measured if one.prediction.world_size not in contradicted]
     found = answers(sound, checking, checked_assumptions(sound, runs), disturbed=others is not None)
     return [*warned, *found.values(), *cause_and_cure(sound, checking, runs, disturbed=others is not None)]
+
+
+def by_model(predicted: PredictionSet) -> dict[str, Prediction]:
+    return {prediction.model: prediction for prediction in predicted.predictions}

@@ -1,8 +1,9 @@
-"""Started by tests: loads torch once and forks commands off it, launchers, keepers and ranks alike.
+"""Started by tests: loads torch once and forks a zygote for whoever connects, off which commands are forked, launchers, keepers
+and ranks alike.
 
 A command's processes are what they always are, but that the launcher, the keeper and a rank that needs none are forked where
 they would be started anew, as if they had been executed. So a command costs a tenth of the processor time of a real start.
-What becomes of a real start is for tests that make one. Requests are JSON lines on standard input, answers on standard output:
+What becomes of a real start is for tests that make one. Requests are JSON lines, answers are numbers:
 
     {"argv": ["commprof" or "-m", ...], "ranks": N, "folder": ..., "out": ..., "err": ..., "environ": {...}, "phase": ...}
         a command or a module in a folder, its output in two files; N ranks of it without a launcher, of any script then, unless
@@ -11,14 +12,18 @@ What becomes of a real start is for tests that make one. Requests are JSON lines
         answered by its exit code, as subprocess counts
 """
 
+import contextlib
 import gc
 import json
 import os
 import runpy
+import select
 import signal
+import socket
 import subprocess
 import sys
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -46,20 +51,21 @@ class ForkedPopen(Popen):  # type: ignore[type-arg]
         gc.freeze()
         self.pid = os.fork()
         if self.pid == 0:
+            weakref.finalize._registry.clear()  # type: ignore[attr-defined]  our temporary folders are not the program's to remove
             begin(environ, out, err, new_session=new_session, group=group, preexec=preexec_fn)
             run(become, words)
         self._child_created = True
-        for handle in (out, err):
-            if handle > 2:
-                os.close(handle)
+        self._close_pipe_fds(*rest[7:13])  # type: ignore[attr-defined]
 
 
 def program(words: list[str]) -> Callable[[], int] | None:
-    """Return what a command line would have run, where it is a keeper's or the console script's."""
+    """Return what a command line would have run, where it is a keeper's, another module's of ours or the console script's."""
     if keeper.__name__ in words:
         return lambda: keeper.main(words[words.index(keeper.__name__) + 1 :])
     if words[0].endswith("/commprof"):
         return enter
+    if words[1:3] == ["-P", "-m"] and words[3].startswith("commprof."):
+        return lambda: run_module(words[3:])
     return None
 
 
@@ -81,8 +87,9 @@ def begin(environ: Any, out: int, err: int, *, new_session: bool, group: int, pr
     os.closerange(3, 512)
     if preexec is not None:
         preexec()
-    os.environ.clear()
-    os.environ.update(environ)
+    if environ is not None:
+        os.environ.clear()
+        os.environ.update(environ)
 
 
 def run(become: Callable[[], int], words: list[str]) -> None:
@@ -109,8 +116,9 @@ def enter() -> int:
     cli.enter()
 
 
-def run_module(name: str) -> int:
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+def run_module(words: list[str]) -> int:
+    sys.argv = words
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     return 0
 
 
@@ -128,24 +136,38 @@ def start(request: dict[str, Any]) -> int:
     subprocess.Popen = ForkedPopen  # type: ignore[misc]
     runpy.run_path = lambda *_, **__: {"__name__": enter()}  # type: ignore[assignment]  what the keeper's forks become
     if request["argv"][0] == "-m":
-        run(lambda: run_module(request["argv"][1]), request["argv"][1:])
+        run(lambda: run_module(request["argv"][1:]), request["argv"][1:])
     run(enter, request["argv"])
     raise AssertionError
 
 
-def main() -> None:
-    null = os.open(os.devnull, os.O_RDONLY)
-    requests = os.fdopen(os.dup(0))
-    os.dup2(null, 0)
+def serve(connection: socket.socket) -> None:
+    """Be one client's zygote until it hangs up."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    requests = connection.makefile("rw")
     for line in requests:
         request = json.loads(line)
         if "reap" in request:
             answer = os.waitstatus_to_exitcode(os.waitpid(request["reap"], 0)[1])
         else:
             answer = start(request)
-        sys.stdout.write(f"{answer}\n")
-        sys.stdout.flush()
+        requests.write(f"{answer}\n")
+        requests.flush()
+
+
+def main(listening: socket.socket) -> None:
+    """Fork a zygote for each connection until standard input ends, with whoever started this; then wait for their ends."""
+    while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
+        connection, _ = listening.accept()
+        if os.fork() == 0:
+            listening.close()
+            serve(connection)
+            return
+        connection.close()
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 if __name__ == "__main__":
-    main()
+    main(socket.socket(fileno=int(sys.argv[1])))

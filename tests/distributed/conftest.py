@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from commprof.commbench.records.rundir import read_records
+from commprof.commbench.records.training import StepMeasurement
 from tests.factory import write_tiny_config
 from tests.forked import DEADLINE_S, Command, Zygote
 
@@ -94,6 +96,10 @@ def fork(tmp_path: Path, zygote: Zygote) -> Iterator[Callable[..., Command]]:
 def tiny(tmp_path: Path) -> Path:
     """A training configuration whose step takes milliseconds, with a cache of its own."""
     return write_tiny_config(tmp_path)
+
+
+def steps_of(run: Path, rank: int = 0) -> list[StepMeasurement]:
+    return list(read_records(run / f"steps.rank{rank:05d}.jsonl", StepMeasurement))
 
 
 def told(errors: str) -> list[str]:

@@ -17,8 +17,9 @@ from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.types import CollectiveMeasurement, SizeFailure
 from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof, ranks_of, told
 from tests.distributed.test_faults import Fork, Process, Start, lines, wait_until
+from tests.forked import Zygote, ended
 
-LONG = ("-b", "64K", "-e", "64M", "-n", "2000")
+LONG = ("-b", "64K", "-e", "64M", "-n", "500")
 TIMEOUT_S = 16.0  # half of it is for what follows a lost rank, as for every longer timeout
 SIZE = r"all_reduce of \d+ [KM]iB"
 
@@ -56,31 +57,30 @@ def stalled_s(fork: Fork, run: Path) -> float:
     return took_s
 
 
-def test_a_killed_rank_is_named(start: Start, tmp_path: Path) -> None:
+def test_a_killed_rank_is_named(fork: Fork, tmp_path: Path) -> None:
     run = tmp_path / "r"
-    process = begin(start, run)
+    process = begin(fork, run)
     os.kill(ranks_of(run)[-1], signal.SIGKILL)
     assert "rank 1 was killed (SIGKILL)" in end(process)
     assert (process.returncode, read_info(run).status, ranks_of(run)) == (1, "failed", [])
 
 
-def test_without_the_launcher_the_survivor_names_the_rank_that_died(tmp_path: Path) -> None:
+def test_without_the_launcher_the_survivor_names_the_rank_that_died(zygote: Zygote, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    environ = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    run = tmp_path / "r"
-    words = ["bench", *LONG, "--timeout", "60", "--folder", run]
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    run, errors = tmp_path / "r", tmp_path / "errors"
+    words = ("commprof", "bench", *LONG, "--timeout", "60", "--folder", str(run))
     survivor, victim = (
-        subprocess.Popen([SCRIPT, *words], env={**environ, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
-        for rank in ("0", "1")
+        zygote.start(words, tmp_path, out=Path(os.devnull), err=err, environ={**place, "RANK": rank, "LOCAL_RANK": rank})
+        for rank, err in (("0", errors), ("1", Path(os.devnull)))
     )
     wait_until("the first measurement", lambda: lines(run / "collectives.jsonl") >= 1)
-    victim.kill()
-    _, errors = survivor.communicate(timeout=DEADLINE_S)
-    victim.communicate(timeout=DEADLINE_S)
-    assert re.fullmatch(f"commprof: error: rank 1 died or stalls in {SIZE}", errors.splitlines()[-1])
-    assert survivor.returncode == 1
+    os.kill(victim, signal.SIGKILL)
+    assert ended(survivor, DEADLINE_S)
+    assert (zygote.reap(survivor), zygote.reap(victim)) == (1, -signal.SIGKILL)
+    assert re.fullmatch(f"commprof: error: rank 1 died or stalls in {SIZE}", errors.read_text().splitlines()[-1])
     assert re.fullmatch(f"rank 1 died or stalls in {SIZE}", read_info(run).failure or "")
 
 

@@ -38,7 +38,7 @@ ONLY_CHECKED = {
     "bench": "measures for a minute; test_bench.py runs it",
     "links": "starts ranks; test_links.py runs it",
     "contention": "starts ranks; test_contention.py runs it",
-    "record": "starts the reader's own program; test_foreign_trainings.py runs it",
+    "record": "starts the reader's own program; test_record.py runs it",
     "train": "trains for minutes; test_train.py and test_training_options.py run it",
     "study": "takes minutes, or a testbed; test_study_script.py and tests/slurm run it",
     "testbed": "makes network namespaces as root; tests/testbed runs it",
@@ -160,6 +160,7 @@ def test_there_are_examples_of_every_verb_and_a_walk_from_bench_to_report() -> N
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda own: " ".join(own.words))
 def test_examples_are_right(example: Example, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
+    monkeypatch.setattr("commprof.study.estimate.tried_step_s", lambda study, model: 0.5)  # test_study_plan.py tries one
     monkeypatch.setenv("PATH", f"{SCRIPT.parent}:{os.environ['PATH']}")  # torchrun's place
     words = words_here(example.words)
     if example.verb not in ONLY_CHECKED or "--dry-run" in words:

@@ -66,8 +66,8 @@ def test_a_stalled_rank_is_given_up_within_the_timeout(fork: Fork, tmp_path: Pat
     assert ranks_of(run) == []
 
 
-def test_ranks_do_not_outlive_a_killed_launcher(start: Start, tmp_path: Path, tiny: Path) -> None:
-    process, run = begin_training(start, tmp_path, tiny)
+def test_ranks_do_not_outlive_a_killed_launcher(fork: Fork, tmp_path: Path, tiny: Path) -> None:
+    process, run = begin_training(fork, tmp_path, tiny)
     (keeper,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
     os.kill(keeper, signal.SIGKILL)
     wait_until("the ranks to end", lambda: ranks_of(run) == [])
@@ -98,11 +98,11 @@ overrides: [training.evaluate=false]
 
 
 def test_a_study_goes_on_past_a_model_that_cannot_run_and_after_an_interruption_with_what_is_missing(
-    start: Start, tmp_path: Path, tiny: Path
+    fork: Fork, tmp_path: Path, tiny: Path
 ) -> None:
     study, folder = tmp_path / "study.yaml", tmp_path / "runs" / "s"
     study.write_text(STUDY)
-    process = start("study", study)
+    process = fork("study", study)
     wait_until("the computation to begin", (folder / "tiny-compute-n2" / RUN_FILE).exists)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=DEADLINE_S)
@@ -112,7 +112,7 @@ def test_a_study_goes_on_past_a_model_that_cannot_run_and_after_an_interruption_
     retime_steps(folder / "tiny-profile-n1", 0.001)  # measured beside others, it could be slower than two ranks
     profiled_at = (folder / "tiny-profile-n1" / RUN_FILE).stat().st_mtime_ns
 
-    process = start("study", study)
+    process = fork("study", study)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1, output
     assert "tiny-profile-n1: already measured" in output
@@ -130,7 +130,7 @@ def test_a_study_goes_on_past_a_model_that_cannot_run_and_after_an_interruption_
     assert len((folder / "analysis" / "study.csv").read_text().splitlines()) == 3
 
     study.write_text(study.read_text().replace("seconds: 2", "seconds: 3"))
-    process = start("study", study)
+    process = fork("study", study)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 2
     assert "holds another study: " in output

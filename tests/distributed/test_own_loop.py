@@ -16,7 +16,6 @@ from tests.factory import write_bench_run
 from tests.forked import Zygote
 
 GUIDE = Path(__file__).parents[2] / "docs" / "own-loop.md"
-BIN = Path(sys.executable).parent
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -24,20 +23,15 @@ Script = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def script(tmp_path: Path) -> Script:
     """Run the guide's script as train.py, beside a user's own analysis.py."""
-
-    def run(*launcher: str) -> "subprocess.CompletedProcess[str]":
-        write_script(tmp_path)
-        return run_in(tmp_path, BIN / launcher[0], *launcher[1:], "train.py")
-
-    return run
+    return lambda: run_in(tmp_path, sys.executable, write_script(tmp_path).name)
 
 
 @pytest.fixture
 def forked_script(tmp_path: Path, zygote: Zygote) -> Script:
-    """Run it with `old` replaced by `new`, as one rank that is forked."""
+    """Run it with `old` replaced by `new`, on ranks that are forked."""
 
-    def run(old: str, new: str) -> "subprocess.CompletedProcess[str]":
-        return zygote.run(tmp_path, write_script(tmp_path, old, new), ranks=1)
+    def run(old: str = "", new: str = "", num_ranks: int = 1) -> "subprocess.CompletedProcess[str]":
+        return zygote.run(tmp_path, write_script(tmp_path, old, new), ranks=num_ranks)
 
     return run
 
@@ -56,7 +50,7 @@ def one_run(folder: Path) -> Path:
 
 
 def test_predicting_needs_the_own_loop_on_one_rank_and_a_bench(script: Script, commprof: Commprof, tmp_path: Path) -> None:
-    done = script("python")
+    done = script()
     assert done.returncode == 0, done.stderr
     run = one_run(tmp_path)
     assert f"commprof: the steps are in {Path('runs') / run.name}" in done.stderr.replace(str(tmp_path) + "/", "")
@@ -80,8 +74,8 @@ def timeline(run: Path) -> GradientTimeline:
     return read_document(run / "gradients.json", GradientTimeline)
 
 
-def test_two_ranks_leave_one_run(script: Script, tmp_path: Path) -> None:
-    done = script("torchrun", "--standalone", "--nproc-per-node", "2")
+def test_two_ranks_leave_one_run(forked_script: Script, tmp_path: Path) -> None:
+    done = forked_script(num_ranks=2)
     assert done.returncode == 0, done.stderr
     run = one_run(tmp_path)
     info = read_info(run)

@@ -7,16 +7,14 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import pytest
 
 from commprof.commbench.foreign.asked import NOTES_VARIABLE, VARIABLE
-from commprof.commbench.records.rundir import read_document, read_info, read_records
-from commprof.commbench.records.training import GradientTimeline, StepMeasurement
+from commprof.commbench.records.rundir import read_document, read_info
+from commprof.commbench.records.training import GradientTimeline
 from commprof.commbench.records.types import RunInfo, Workload
-from tests.distributed.conftest import FORK, Commprof, processes_with, run_in
-from tests.distributed.unchanged_loops import LONG_S, LOOPS, STEPS
+from tests.distributed.conftest import FORK, Commprof, processes_with, run_in, steps_of
 
 SCRIPT = """
 import os, sys, torch, torch.distributed as dist, torch.nn as nn
@@ -55,64 +53,6 @@ def the_run(folder: Path) -> tuple[Path, RunInfo, Workload]:
     info = read_info(run)
     assert info.workload is not None
     return run, info, info.workload
-
-
-def steps_of(run: Path, rank: int = 0) -> list[StepMeasurement]:
-    return list(read_records(run / f"steps.rank{rank:05d}.jsonl", StepMeasurement))
-
-
-@pytest.fixture(scope="module")
-def loops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("loops")
-    done = run_in(folder, sys.executable, Path(__file__).with_name("unchanged_loops.py"), folder)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.mark.parametrize("name", LOOPS)
-def test_no_loop_notices_and_each_is_recorded(loops: Path, name: str) -> None:
-    info, steps = read_info(loops / name), steps_of(loops / name)
-    assert (info.status, info.failure) == ("completed", None)
-    per_step = {"accumulated": 1 / 3, "gan": 2, "workers": 2}.get(name, 1)
-    wanted = 8 if name == "scaled" else per_step * STEPS
-    assert len(steps) == wanted - 1, "all but the first, which shows what is trained"
-    for step in steps:
-        assert step.data_s + step.forward_s + step.backward_s + step.optimizer_s == pytest.approx(step.step_s, abs=1e-9)
-        assert step.backward_s > 0
-        assert step.forward_s > 0
-    assert info.workload is not None
-    assert info.workload.kind == ("in_turn" if name == "gan" else "none")
-    assert bool(info.unseen) == (name == "compiled_in_place")
-    assert not (loops / name / "cards").exists()
-
-
-def test_micro_batches_and_samples_are_counted(loops: Path) -> None:
-    def counted(name: str) -> tuple[int, int]:
-        work = read_info(loops / name).workload
-        assert work is not None
-        return work.accumulation, work.samples_per_rank
-
-    assert (counted("accumulated"), counted("plain"), counted("by_parts")) == ((3, 12), (1, 4), (1, 4))
-    assert (counted("checkpointed"), counted("checkpointed_reentrant")) == ((1, 4), (1, 4))
-    assert {step.num_samples for step in steps_of(loops / "generator")} == {1, 5}
-
-
-@pytest.mark.parametrize("name", ["plain", "checkpointed", "checkpointed_reentrant"])
-def test_every_gradient_is_seen_in_the_one_backward_pass(loops: Path, name: str) -> None:
-    """A backward pass may call parts' forward passes again, and a backward pass inside it: neither ends it."""
-    timeline = read_document(loops / name / "gradients.json", GradientTimeline)
-    assert len(timeline.parameters) == (4 if name == "plain" else 6)
-    ready = [parameter.ready_s for parameter in timeline.parameters]
-    assert max(ready) <= timeline.backward_s
-
-
-def test_evaluations_and_checkpoints_between_steps_are_none_of_their_time(loops: Path) -> None:
-    assert median(step.step_s for step in steps_of(loops / "evaluated")) < LONG_S / 2
-
-
-def test_what_a_process_that_is_torn_away_recorded_stays(loops: Path) -> None:
-    assert read_document(loops / "os_exit" / "gradients.json", GradientTimeline).num_steps == 4
-    assert len(steps_of(loops / "os_exit")) == STEPS - 1
 
 
 def test_one_rank_as_it_is_started(commprof: Commprof, script: Path, tmp_path: Path) -> None:
@@ -188,7 +128,7 @@ def test_torchruns_ranks_and_their_exit_code(commprof: Commprof, script: Path, t
     assert [step.step for step in steps_of(run) if step.profiled] == [11, 12, 13]
 
 
-def test_a_script_that_starts_its_ranks_itself(commprof: Commprof, script: Path, tmp_path: Path) -> None:
+def test_a_script_that_starts_its_ranks_itself_and_its_exit_code(commprof: Commprof, script: Path, tmp_path: Path) -> None:
     starter = """
 import os, runpy, socket, torch.multiprocessing as mp
 
@@ -204,19 +144,13 @@ if __name__ == "__main__":
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     mp.spawn(rank, (port,), nprocs=2)
+    raise SystemExit(7)
 """
     (tmp_path / "starter.py").write_text(starter)
     done = commprof("record", "--", sys.executable, "starter.py")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 7, done.stderr
     run, info, work = the_run(tmp_path)
     assert (info.world_size, work.kind, len(steps_of(run, 1))) == (2, "ddp", 29)
-
-
-def test_a_commands_exit_code_is_its_own(commprof: Commprof, script: Path, tmp_path: Path) -> None:
-    (tmp_path / "badly.py").write_text(SCRIPT.replace("print(", "raise SystemExit(7)  # ("))
-    done = commprof("record", "--", sys.executable, "badly.py")
-    assert done.returncode == 7, done.stderr
-    _, info, _ = the_run(tmp_path)
     assert (info.status, info.failure) == ("failed", "the command ended with exit code 7")
 
 

@@ -13,9 +13,8 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.training import EvaluationMeasurement
-from tests.distributed.conftest import DEADLINE_S, Commprof, processes_of, ranks_of, told
+from tests.distributed.conftest import DEADLINE_S, Commprof, processes_of, ranks_of, steps_of, told
 from tests.distributed.test_faults import Fork, lines, wait_until
-from tests.distributed.test_train import steps_of
 
 ENDLESS = ("training.epochs=100000", "training.max_steps=100000", "training.checkpoint_every=7")
 

@@ -4,8 +4,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ from commprof.commbench.ranks.rollcall import RollCall
 from commprof.commbench.records.rundir import read_info
 from commprof.commbench.timing import HostWait
 from tests.distributed.test_faults import lines, wait_until
+from tests.forked import Zygote, ended
 
 TIMEOUT_S = 12.0
 DEADLINE_S = 60.0
@@ -58,46 +57,45 @@ def test_short_waits_and_long_work_between_them_end_nothing() -> None:
     assert codes == []
 
 
-def start(run: Path) -> list["subprocess.Popen[str]"]:
+def start(zygote: Zygote, run: Path) -> list[int]:
+    """Start two ranks, each for itself, whose errors go to `err.RANK`, and return their processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    environ = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    script = Path(__file__).with_name("silent_ranks.py")
-    flags = ("-b", "1M", "-e", "1M", "-n", "50000", "--backend", "gloo", "--timeout", f"{TIMEOUT_S:g}", "--folder", run)
+    place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    flags = ("-b", "1M", "-e", "1M", "-n", "50000", "--backend", "gloo", "--timeout", f"{TIMEOUT_S:g}", "--folder", str(run))
+    words = ("-m", "tests.distributed.silent_ranks", "bench", *flags)
     return [
-        subprocess.Popen(
-            [sys.executable, script, "bench", *flags],
-            env={**environ, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
+        zygote.start(
+            words, run.parent, out=Path(os.devnull), err=run.with_name(f"err.{rank}"),
+            environ={**place, "RANK": rank, "LOCAL_RANK": rank},
         )
         for rank in ("0", "1")
-    ]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_the_stopped_rank_is_named_within_the_timeout_and_the_run_is_marked(tmp_path: Path, lost: int) -> None:
+def test_the_stopped_rank_is_named_within_the_timeout_and_the_run_is_marked(zygote: Zygote, tmp_path: Path, lost: int) -> None:
     """Twice at most: where others need the cores, a look at the clock comes late."""
-    took_s = stopped_s(tmp_path / "first", lost)
-    assert took_s < TIMEOUT_S or stopped_s(tmp_path / "second", lost) < TIMEOUT_S
+    (tmp_path / "second").mkdir()
+    took_s = stopped_s(zygote, tmp_path / "r", lost)
+    assert took_s < TIMEOUT_S or stopped_s(zygote, tmp_path / "second" / "r", lost) < TIMEOUT_S
 
 
-def stopped_s(run: Path, lost: int) -> float:
-    ranks = start(run)
+def stopped_s(zygote: Zygote, run: Path, lost: int) -> float:
+    ranks = start(zygote, run)
     wait_until("the plan to be written", lambda: lines(run / "telemetry.jsonl") >= 2 and (run / "bench.json").exists())
-    os.kill(ranks[lost].pid, signal.SIGSTOP)
+    os.kill(ranks[lost], signal.SIGSTOP)
     began_s = time.monotonic()
-    try:
-        _, errors = ranks[1 - lost].communicate(timeout=DEADLINE_S)
-        took_s = time.monotonic() - began_s
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.communicate(timeout=DEADLINE_S)
+    in_time = ended(ranks[1 - lost], DEADLINE_S)
+    took_s = time.monotonic() - began_s
+    for rank in ranks:
+        os.kill(rank, signal.SIGKILL)
+    codes = [zygote.reap(rank) for rank in ranks]
+    errors = run.with_name(f"err.{1 - lost}").read_text()
+    assert in_time, errors
     expected = f"rank {lost} died or stalls in all_reduce of 1 MiB"
     assert re.fullmatch(f"commprof: error: {expected}", errors.splitlines()[-1]), errors
-    assert ranks[1 - lost].returncode == 1
+    assert codes[1 - lost] == 1
     assert (read_info(run).status, read_info(run).failure) == ("failed", expected)
     return took_s

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from commprof.analysis.step.results import PredictionSet
 from commprof.commbench.records.rundir import read_document, read_info
-from tests.distributed.conftest import FORK, SCRIPT, run_in
+from tests.distributed.conftest import FORK, Commprof
 
 # Ranks that share cores are slower than one by more than any noise here; a cap of its own gives it two buckets.
 TRAINING = """
@@ -26,13 +26,15 @@ while True:
 """
 
 
-def test_a_script_is_predicted_then_checked_and_reported_and_then_there_is_nothing_left_to_do(tmp_path: Path) -> None:
+def test_a_script_is_predicted_then_checked_and_reported_and_then_there_is_nothing_left_to_do(
+    commprof: Commprof, tmp_path: Path
+) -> None:
     (tmp_path / "mine.py").write_text(TRAINING)
     words = (
         *("study", "--script", f"{' '.join(FORK)} {{n}} mine.py --api-token SECRET", "--max-steps", "16", "name=s"),
         *("contention.rounds=0", "bench.min_bytes=64K", "bench.max_bytes=8M", "bench.seconds=2", "--world-sizes", "1", "2"),
     )
-    done = run_in(tmp_path, SCRIPT, *words)
+    done = commprof(*words)
     assert done.returncode == 0, done.stderr
     study = tmp_path / "runs" / "s"
     said = done.stderr.splitlines()
@@ -56,7 +58,7 @@ def test_a_script_is_predicted_then_checked_and_reported_and_then_there_is_nothi
     assert not any(b"SECRET" in text for text in texts)
 
     before = predictions.stat().st_mtime_ns
-    again = run_in(tmp_path, SCRIPT, *words)
+    again = commprof(*words)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("already measured") == 4 and len(again.stderr.splitlines()) == 4
     assert predictions.stat().st_mtime_ns == before

@@ -2,48 +2,21 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.distributed.conftest import DEADLINE_S, SCRIPT, end_all, ranks_of
+from tests.distributed.conftest import DEADLINE_S, end_all, ranks_of
 from tests.forked import Command, Zygote
 from tests.terminals import Watched, screen
 
-Started = tuple["subprocess.Popen[bytes] | Command", Watched]
-
-
-@pytest.fixture
-def start_watched(tmp_path: Path) -> Iterator[Callable[..., Started]]:
-    """Start `commprof ARGS` as a shell would, in the foreground of a terminal of 80 columns."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def run(*args: str | Path) -> Started:
-        watched = Watched()
-        process = subprocess.Popen(
-            [SCRIPT, *map(str, args)],
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            stdout=watched.theirs,
-            stderr=watched.theirs,
-            env={**os.environ, "TERM": "xterm"},
-            start_new_session=True,
-        )
-        started.append(process)
-        return process, watched
-
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
-    end_all(tmp_path)
+Started = tuple[Command, Watched]
 
 
 @pytest.fixture
 def fork_watched(tmp_path: Path, zygote: Zygote, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Started]]:
-    """Do the same with forks."""
+    """Start `commprof ARGS` as a shell would, in the foreground of a terminal of 80 columns."""
     monkeypatch.setenv("TERM", "xterm")
     started: list[Command] = []
 
@@ -58,7 +31,7 @@ def fork_watched(tmp_path: Path, zygote: Zygote, monkeypatch: pytest.MonkeyPatch
     end_all(tmp_path)
 
 
-def ended(process: "subprocess.Popen[bytes] | Command", watched: Watched) -> list[str]:
+def ended(process: Command, watched: Watched) -> list[str]:
     """Return what stands on the terminal after the process has ended; its cursor must show."""
     process.wait(DEADLINE_S)
     lines, cursor = screen(watched.seen())
@@ -67,8 +40,8 @@ def ended(process: "subprocess.Popen[bytes] | Command", watched: Watched) -> lis
     return lines
 
 
-def test_a_bench_leaves_its_table_alone(start_watched: Callable[..., Started], tmp_path: Path) -> None:
-    process, watched = start_watched("bench", "-e", "64K", "--seconds", "3", "--nproc", "2", "--folder", tmp_path / "r")
+def test_a_bench_leaves_its_table_alone(fork_watched: Callable[..., Started], tmp_path: Path) -> None:
+    process, watched = fork_watched("bench", "-e", "64K", "--seconds", "3", "--nproc", "2", "--folder", tmp_path / "r")
     watched.wait_for("/28  ", DEADLINE_S)  # 14 sizes, in and out of place
     lines = ended(process, watched)
     rows = [line.split() for line in lines if line and not line.startswith("#")]

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from commprof.commbench.records.rundir import read_info
-from tests.distributed.conftest import DEADLINE_S, Commprof, ranks_of
+from tests.distributed.conftest import DEADLINE_S, Commprof, ranks_of, steps_of
 from tests.distributed.test_faults import Fork, lines, wait_until
-from tests.distributed.test_train import steps_of
 
 ENDLESS = ("training.epochs=100000", "training.max_steps=100000")
 

@@ -9,18 +9,14 @@ import pytest
 
 from commprof.analysis.step.ddp import assign_buckets
 from commprof.commbench.records.rundir import read_document, read_info, read_records
-from commprof.commbench.records.training import EvaluationMeasurement, GradientTimeline, StepMeasurement
-from tests.distributed.conftest import SCRIPT, Commprof, run_in
+from commprof.commbench.records.training import EvaluationMeasurement, GradientTimeline
+from tests.distributed.conftest import SCRIPT, Commprof, run_in, steps_of
 from tests.distributed.test_trace import document
 from tests.factory import write_tiny_config
 from tests.forked import Zygote
 
 Trained = tuple[Path, "subprocess.CompletedProcess[str]"]
 USERS_OWN = ("train", "analysis", "commbench", "torch")
-
-
-def steps_of(run: Path, rank: int = 0) -> list[StepMeasurement]:
-    return list(read_records(run / f"steps.rank{rank:05d}.jsonl", StepMeasurement))
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,8 @@ from commprof.commbench.records.rundir import read_document, read_info
 from commprof.commbench.records.sharding import UNITS_FILE, ShardingTimeline
 from commprof.commbench.records.training import GradientTimeline, TrainingSummary
 from commprof.train.hooks import delayed
-from tests.distributed.conftest import DEADLINE_S, Commprof, processes_of
+from tests.distributed.conftest import DEADLINE_S, Commprof, processes_of, steps_of
 from tests.distributed.test_faults import Fork, lines, wait_until
-from tests.distributed.test_train import steps_of
 from tests.forked import Zygote
 
 

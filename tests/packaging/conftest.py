@@ -53,7 +53,8 @@ def environment(folder: Path, *what: str | Path) -> Path:
     # A folder that a .pth names is searched, but the .pth files in it are not read: not even this checkout's own.
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--quiet"]
-    run([*pip, "--no-deps", "--no-build-isolation", "--no-index", "--force-reinstall", *what], env=os.environ | PIP_ALONE)
+    flags = ("--no-deps", "--no-compile", "--no-build-isolation", "--no-index", "--force-reinstall")
+    run([*pip, *flags, *what], env=os.environ | PIP_ALONE)
     return folder / "bin"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import SCRIPT, SCRIPTS, finish, submit
+from tests.slurm.conftest import SCRIPT, SCRIPTS, finish
 
 pytestmark = pytest.mark.slurm
 
@@ -27,10 +27,11 @@ def test_a_bench_runs_on_two_nodes_and_shows_its_torchrun(slurm: Cluster, tmp_pa
     assert shown.endswith(f"commprof bench --folder runs/slurm-{job} all_gather {' '.join(SHORT)}")
 
 
-def test_a_training_takes_its_ranks_its_place_and_its_tools_from_the_environment(
+def test_a_training_takes_its_settings_from_the_environment_and_reduces_its_traces_on_its_nodes(
     slurm: Cluster, tmp_path: Path, tiny: Path
 ) -> None:
     settings = {
+        "COMMPROF_REDUCE": "1",
         "NPROC_PER_NODE": "2",
         "OUT": str(tmp_path / "my results"),
         "MODULES": "cuda/12.4",
@@ -38,22 +39,19 @@ def test_a_training_takes_its_ranks_its_place_and_its_tools_from_the_environment
         "COMMPROF": "commprof",
     }
     job, output = finish(slurm, tmp_path, "--nodes=2", SCRIPTS / "train.sbatch", tiny, "training.batch_size=4", **settings)
-    info = read_info(tmp_path / "my results" / f"slurm-{job}")
+    run = tmp_path / "my results" / f"slurm-{job}"
+    info = read_info(run)
     assert (info.status, info.kind, info.world_size, info.num_nodes) == ("completed", "train", 4, 2)
     assert [rank.local_rank for rank in info.ranks] == [0, 1, 0, 1]
     assert info.workload is not None
     assert info.workload.samples_per_rank == 4
     assert 'MODULES="cuda/12.4" is skipped' in output
-
-
-def test_a_training_reduces_its_traces_on_its_nodes_when_asked(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
-    job, output = finish(slurm, tmp_path, "--nodes=2", SCRIPTS / "train.sbatch", tiny, COMMPROF_REDUCE="1")
-    run = tmp_path / "runs" / f"slurm-{job}"
-    assert sorted(path.name for path in (run / "reduced").iterdir()) == ["rank00000.reduced.gz", "rank00001.reduced.gz"], output
-    assert output.count("1 reduced trace, ") == 2
+    reduced = sorted(path.name for path in (run / "reduced").iterdir())
+    assert reduced == [f"rank0000{rank}.reduced.gz" for rank in range(4)], output
+    assert output.count("2 reduced traces, ") == 2
     shutil.rmtree(run / "traces")
     done = slurm.run(SCRIPT, "trace", run, cwd=tmp_path)
-    assert "2 of 2 ranks" in done.stdout
+    assert "4 of 4 ranks" in done.stdout
 
 
 def test_one_rank_is_started_without_torchrun(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
@@ -81,18 +79,6 @@ def test_a_wrong_flag_fails_the_job_with_the_tools_own_words(slurm: Cluster, tmp
     job, output = finish(slurm, tmp_path, SCRIPTS / "bench.sbatch", "-b", "4M", "-e", "8")
     assert "commprof: error: -b 4M -e 8: need 0 < smallest size <= largest size" in output
     assert slurm.state_of(job) == "FAILED"
-
-
-def test_a_cancelled_job_is_written_down_and_leaves_nothing_behind(slurm: Cluster, tmp_path: Path) -> None:
-    endless = ("-b", "1K", "-e", "1K", "-n", "50000", "--timeout", "60")
-    job = submit(slurm, tmp_path, "--nodes=2", SCRIPTS / "bench.sbatch", *endless)
-    run = tmp_path / "runs" / f"slurm-{job}"
-    slurm.wait_until("the run to begin", (run / "environment.json").exists)
-    slurm.ask("scancel", job)
-    slurm.wait_until("the job's processes to end", lambda: not slurm.processes_of(job))
-    slurm.wait_until("SLURM to know it", lambda: slurm.state_of(job) == "CANCELLED")
-    info = read_info(run)
-    assert (info.status, info.failure) == ("interrupted", "stopped by SIGTERM")
 
 
 def test_a_study_runs_in_one_node(slurm: Cluster, tmp_path: Path) -> None:

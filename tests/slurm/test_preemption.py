@@ -76,6 +76,7 @@ def test_a_cancelled_training_does_not_come_back_until_it_is_submitted_with_resu
     slurm.wait_until("the job's processes to end", lambda: not slurm.processes_of(job))
     slurm.wait_until("SLURM to know it", lambda: slurm.state_of(job) not in ("RUNNING", "COMPLETING"))
     assert (slurm.state_of(job), read_info(run).status) == ("CANCELLED", "interrupted")
+    assert (read_info(run).failure or "").startswith("stopped by SIGTERM")
 
     num_steps = max(int(path.stem.removeprefix("step-")) for path in run.glob("checkpoints/step-*.pt")) + 10
     finish(slurm, tmp_path, "--nodes=2", *words, f"training.max_steps={num_steps}", "--resume", run)

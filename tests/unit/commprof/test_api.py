@@ -3,16 +3,11 @@
 import copy
 import json
 import pickle
-import rlcompleter
-import subprocess
-import sys
 from dataclasses import replace
 from html import escape
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jedi
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,32 +20,11 @@ from commprof.cli import main
 from commprof.commbench.records.links import PairMeasurement
 from commprof.commbench.records.rundir import RecordWriter, create_run
 from commprof.commbench.records.types import RankInfo, Remeasured
-from tests import ROOT
 from tests.factory import collective, run_info, write_measurements
 from tests.report_runs import HOSTILE, add_bench, add_study, add_train
-from tests.traces import all_reduce, header, kernel, profiler_step, write_trace
 
 DAYS = {"monday": 0.1, "tuesday": 0.2}
 TIME_OR_SIZE = ("_s", "bytes")  # how the name of a measured column ends
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return add_study(tmp_path_factory.mktemp("api") / "demo")
-
-
-@pytest.fixture(scope="module")
-def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two ranks that compute for 50 us; rank 0 waits 15 us for rank 1, then both transfer for 20 us."""
-    folder = tmp_path_factory.mktemp("traces")
-    for rank, start_us in enumerate((60.0, 75.0)):
-        events = [
-            profiler_step(1, 0.0, 100.0),
-            *kernel("gemm", 5.0, 55.0, launched_us=1.0, correlation=1),
-            *all_reduce(start_us, 95.0, launched_us=3.0, correlation=2),
-        ]
-        write_trace(folder / f"rank{rank}.json", events, header(rank))
-    return folder
 
 
 def document(capsys: pytest.CaptureFixture[str], *words: object) -> Any:  # noqa: ANN401
@@ -279,59 +253,3 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     runs = [add_train(tmp_path / "one", 1, 0.1, run_id=name), add_bench(tmp_path / "two", 2, run_id=name)]
     for shown in (cp.load(runs)._repr_html_(), cp.fit(runs[1])._repr_html_(), cp.predict(runs)._repr_html_()):
         assert not any(what in shown for what in ("<script", "\x1b", "\u202e"))
-
-
-@pytest.mark.processes
-def test_import_brings_nothing_with_it() -> None:
-    code = (
-        "import sys; before = set(sys.modules); import commprof; "
-        "print(sorted(set(sys.modules) - before)); dir(commprof); print(sorted(set(sys.modules) - before))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "['commprof']\n['commprof']\n"
-
-
-@pytest.mark.processes
-def test_tables_and_answers_bring_neither_torch_nor_pyplot(study: Path) -> None:
-    code = (
-        f"import sys; import commprof as cp; runs = cp.load({str(study)!r}); answer = cp.predict(runs); "
-        "lazy = 'pandas' in sys.modules; answer.to_frame(); answer.plot(); "
-        "print(lazy, 'torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "False False False\n"
-
-
-@pytest.mark.processes
-def test_a_script_needs_no_guard_to_read_traces(traces: Path, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import commprof as cp\nprint('once')\n"
-        "from commprof.analysis.traces.one_rank import files\n"
-        "files._WORTH_PROCESSES_BYTES = 0\n"  # as if these were large
-        f"print(len(cp.trace({str(traces)!r}).to_frame()))\n"
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "once\n2\n"
-
-
-def test_names_complete_and_are_there() -> None:
-    found: list[str | None] = []
-    complete = rlcompleter.Completer({"cp": cp}).complete
-    while (match := complete("cp.", len(found))) is not None:
-        found.append(match.rstrip("()").removeprefix("cp."))
-    assert set(cp.__all__) <= set(found)
-    assert all(getattr(cp, name).__doc__ for name in cp.__all__)
-    assert cp.__version__ == version("commprof")
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = cp.nonsense  # type: ignore[attr-defined]
-
-
-@pytest.mark.processes
-def test_an_editor_knows_the_names() -> None:
-    def completed(line: str) -> set[str]:
-        project = jedi.Project(ROOT, sys_path=[str(ROOT), *sys.path])
-        return {found.name for found in jedi.Script(f"import commprof as cp\n{line}", project=project).complete()}
-
-    assert set(cp.__all__) <= completed("cp.")
-    assert "to_frame" in completed("cp.predict('runs').")

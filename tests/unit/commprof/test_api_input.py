@@ -10,12 +10,6 @@ import pytest
 
 import commprof as cp
 from commprof.commbench.errors import BadInput
-from tests.report_runs import add_study
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return add_study(tmp_path_factory.mktemp("api") / "demo")
 
 
 @pytest.mark.parametrize("n", [[2.5], "4", b"4", 1, True, None, [2, 70_000], [None], [[2]]])

@@ -11,7 +11,7 @@ from commprof.analysis.advice.advise import advise
 from commprof.analysis.advice.changes import changes
 from commprof.analysis.advice.cli import VERB as ADVISE
 from commprof.analysis.advice.predict import predict_runs
-from commprof.analysis.advice.results import Advice, Budget, Costs, RankAdvice
+from commprof.analysis.advice.results import Advice, RankAdvice
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.estimate import Setting, estimate
@@ -48,6 +48,11 @@ def inputs(folders: list[Path], world_size: int = 2) -> StepInputs:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return write_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def known(folders: list[Path]) -> StepInputs:
+    return inputs(folders)
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +136,8 @@ def test_other_hardware_saves_what_it_takes_away(two: RankAdvice) -> None:
     sent_share=st.sampled_from([None, 0.5]),
     bucket_view=st.booleans(),
 )
-def test_no_change_gives_more_than_n(folders: list[Path], **changed: object) -> None:
+def test_no_change_gives_more_than_n(known: StepInputs, **changed: object) -> None:
     """A larger batch spreads the optimizer's work on one rank as on two: both are set alike."""
-    known = inputs(folders)
     setting = Setting(**changed)  # type: ignore[arg-type]
     assert 0 < answer(known, setting, SINGLE).speedup <= 2 * (1 + 1e-9)
 
@@ -241,34 +245,6 @@ def test_parameters_of_a_larger_model_fill_buckets_sooner(tmp_path: Path, folder
     known = inputs([profile, folders[1]])
     assert [bucket.num_bytes for bucket in estimate(known).buckets] == [1_200_000]
     assert [bucket.num_bytes for bucket in estimate(known, Setting(model=2.0)).buckets] == [1_200_000] * 2
-
-
-def costs(folders: list[Path], **budget: object) -> Costs:
-    asked = Budget(price_per_gpu_hour=2.5, samples_per_epoch=120_000, epochs=10, deadline_s=None)
-    found = advise(load_runs(folders), [2], replace(asked, **budget)).costs  # type: ignore[arg-type]
-    assert found is not None
-    return found
-
-
-def test_an_epoch_costs_its_steps_times_the_ranks(folders: list[Path]) -> None:
-    one, both = costs(folders).rows
-    assert one.epoch_s == pytest.approx(3750 * STEP_S)
-    assert both.epoch_s == pytest.approx(1875 * (STEP_S + COMM_S), rel=1e-4)
-    assert one.cost == pytest.approx(2.5 * 3750 * STEP_S / 3600)
-    assert both.cost_per_added_rank == pytest.approx(both.cost - one.cost)
-    assert both.cost == pytest.approx(2.5 * 2 * both.epoch_s / 3600)
-    assert both.cost_interval is not None and both.cost_interval.low < both.cost < both.cost_interval.high
-    unknown = costs(folders, samples_per_epoch=None, price_per_gpu_hour=None)
-    assert unknown.rows[0].cost == pytest.approx(1e6 / 32 * STEP_S / 3600)  # GPU-hours for a million samples
-
-
-@pytest.mark.parametrize(
-    ("deadline_s", "cheapest", "surely"), [(None, 1, 1), (4000.0, 1, 1), (3600.0, 2, 2), (3000.0, 2, None), (60.0, None, None)]
-)
-def test_the_cheapest_in_time(folders: list[Path], deadline_s: float | None, cheapest: int | None, surely: int | None) -> None:
-    """Ten epochs take 3862 s on one rank and 2916 s on two, by the interval up to 3.1 thousand."""
-    found = costs(folders, deadline_s=deadline_s)
-    assert (found.cheapest, found.surely_cheapest) == (cheapest, surely)
 
 
 def test_the_verb_prints_80_columns_or_one_document(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,10 @@ from commprof.commbench.records.rundir import RecordWriter, write_document
 from tests.factory import step, write_measurements, write_training_run
 from tests.paper_study import study, verdict
 from tests.report_runs import WORKLOAD, add_train, report
+from tests.unit.analysis.health.benches import evidence
 from tests.unit.analysis.health.machines import host
 from tests.unit.analysis.health.test_check import sweep
-from tests.unit.analysis.health.test_run_health import bent, evidence
+from tests.unit.analysis.health.test_run_health import bent
 
 HOST = replace(host(), cores_usable=2, cores_total=2)
 

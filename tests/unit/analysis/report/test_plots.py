@@ -1,29 +1,22 @@
 """Figures hold the numbers they were given, in the units their axes name."""
 
 from pathlib import Path
-from threading import Event, Thread
 
-import matplotlib
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.container import BarContainer
-from matplotlib.figure import Figure
 
 from commprof.analysis.report.figures import predictions as plots
-from commprof.analysis.report.figures.canvas import BLUE, log_value_axis, new_axes, size_axis, styled, time_unit
+from commprof.analysis.report.figures.canvas import BLUE, styled
 from commprof.analysis.report.figures.learning import curve_figure
 from commprof.analysis.report.figures.overview import Comparison, predicted_measured_figure
-from commprof.analysis.report.numbers.data import Anatomy, WireCurve
+from commprof.analysis.report.numbers.data import Anatomy
 from commprof.analysis.report.numbers.verdict import Outcome
-from commprof.analysis.report.page.html import inline_svg
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run
 from commprof.analysis.step.results import Overhead, Prediction, PredictionSet, ScheduledBucket, ScheduledStep
-from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.training import BucketTiming, GradientTimeline
 from commprof.commbench.records.types import SCHEMA_VERSION, RunInfo, SoftwareInfo
-from commprof.commbench.units import format_seconds
+from tests.drawn import bars, error_ends, legend, only, points
 
 STEPS_S = {2: {"schedule": 0.12, "linear": 0.1}, 4: {"schedule": 0.16, "linear": 0.1}}
 
@@ -70,40 +63,6 @@ def outcomes(measured_s: dict[int, float], checked: PredictionSet | None = None)
     ]
 
 
-def only(figure: Figure) -> Axes:
-    (axes,) = figure.axes
-    return axes
-
-
-def points(axes: Axes, label: str) -> list[list[float]]:
-    """Return x and y of the line, or of the markers, with this label."""
-    found = [line for line in axes.lines if line.get_label() == label]
-    found += [container.lines[0] for container in axes.containers if container.get_label() == label]  # type: ignore[attr-defined]
-    (line,) = found
-    return [np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()]
-
-
-def bars(axes: Axes, label: str) -> list[tuple[float, float]]:
-    """Return the left end and the width of each bar with this label."""
-    (container,) = (c for c in axes.containers if c.get_label() == label and isinstance(c, BarContainer))
-    return [(round(bar.get_x(), 9), round(bar.get_width(), 9)) for bar in container]
-
-
-def error_ends(axes: Axes, colour: str) -> list[list[float]]:
-    """Return low and high of each error bar of this colour."""
-    found = [c for c in axes.collections if c.get_edgecolor().size and np.allclose(c.get_edgecolor()[0], rgba(colour))]
-    (collection,) = found
-    return [segment[:, 1].tolist() for segment in collection.get_segments()]  # type: ignore[attr-defined]
-
-
-def rgba(colour: str) -> list[float]:
-    return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] + [1.0]
-
-
-def legend(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.legends[0].get_texts()]
-
-
 def test_speedups_are_those_of_the_steps_and_long_steps_end_their_bars_low() -> None:
     axes = only(plots.speedup_figure(predicted(), outcomes({4: 0.2}), {}))
     assert points(axes, "linear") == [[1, 2, 4], [1.0, 2.0, 4.0]]
@@ -143,71 +102,6 @@ def test_many_ranks_lie_at_equal_distances_per_doubling() -> None:
     assert axes.get_ylim()[0] == 0.5
     assert [text.get_text() for text in axes.texts] == ["32.00x"]  # five labels would run into each other
     assert only(plots.speedup_figure(predicted(), [], {})).get_xscale() == "linear"
-
-
-def curve(cost: CostModel | None = None) -> WireCurve:
-    return WireCurve(
-        world_size=4,
-        message_bytes=(1000, 2000),
-        median_s=(1e-3, 1.6e-3),
-        low_s=(0.5e-3, 1e-3),
-        high_s=(2e-3, 3e-3),
-        num_samples=10,
-        cost=cost,
-    )
-
-
-def line() -> CostModel:
-    return CostModel(
-        op="all_reduce",
-        world_size=4,
-        latency_s=5e-4,
-        latency_interval_s=Interval(low=0, high=1),
-        bandwidth_bytes_per_s=2e6,
-        bandwidth_interval=Interval(low=0, high=1),
-        message_bytes=(1000, 2000),
-        median_s=(1e-3, 1.5e-3),
-        num_samples=10,
-        line_error=0.0,
-        comm_cores=0.0,
-        verdict="sound",
-        run_ids=(),
-    )
-
-
-def test_bus_bandwidth_is_what_each_link_carries() -> None:
-    axes = only(plots.bandwidth_figure([curve(line())]))
-    assert points(axes, "4 ranks") == [[1000, 2000], pytest.approx([1.5e6, 1.875e6])]  # 2(4-1)/4 = 1.5 times size over time
-    drawn = [np.asarray(found.get_ydata()).tolist() for found in axes.lines if found.get_linestyle() == "--"]
-    assert drawn == [pytest.approx([1.5e6, 2e6]), []]
-    assert axes.get_xscale() == axes.get_yscale() == "log"
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("message size (bytes)", "bus bandwidth (bytes/s)")
-
-
-def test_the_band_reaches_from_the_10th_to_the_90th_percentile() -> None:
-    axes = only(plots.latency_figure([curve()]))
-    (band,) = axes.collections
-    corners = band.get_paths()[0].vertices
-    assert {tuple(corner) for corner in np.asarray(corners)} >= {(1000, 0.5e-3), (2000, 1e-3), (2000, 3e-3), (1000, 2e-3)}
-    assert points(axes, "4 ranks")[1] == [1e-3, 1.6e-3]
-    assert len(axes.lines) == 2  # the curve and the legend's empty line: no fit, no line
-
-
-def test_log_ticks_enclose_the_values_and_carry_units() -> None:
-    with styled():
-        _, axes = new_axes(200, left=50)
-        log_value_axis(axes, 3e-4, 4e-3, "time (s)", format_seconds)
-        size_axis(axes, [8, 2**25])
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["200 us", "500 us", "1 ms", "2 ms", "5 ms"]
-    assert axes.get_ylim() == pytest.approx((2e-4, 5e-3))
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["32 B", "1 KiB", "32 KiB", "1 MiB", "32 MiB"]
-
-
-def test_one_odd_size_still_gets_a_tick() -> None:
-    with styled():
-        _, axes = new_axes(200, left=50)
-        size_axis(axes, [3000])
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2.93 KiB"]
 
 
 def test_phases_follow_each_other_and_end_at_the_step() -> None:
@@ -287,21 +181,6 @@ def test_errors_are_per_cent_of_the_measured_step() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["bucket schedule", "ring", "Amdahl", "linear"]
 
 
-@pytest.mark.parametrize(("longest_s", "unit"), [(3.0, "s"), (1.9, "ms"), (0.002, "ms"), (0.0019, "us")])
-def test_the_time_axis_takes_the_unit_that_reads_best(longest_s: float, unit: str) -> None:
-    assert time_unit(longest_s)[1] == unit
-
-
-def test_two_figures_on_one_page_share_no_id() -> None:
-    first, second = (inline_svg(plots.bandwidth_figure([curve()]), name, "alt") for name in ("one", "two"))
-    assert ids(first)
-    assert not ids(first) & ids(second)
-
-
-def ids(svg: str) -> set[str]:
-    return {part.split('"')[0] for part in svg.split(' id="')[1:]}
-
-
 def run(world_size: int) -> Run:
     info = RunInfo(
         schema_version=SCHEMA_VERSION,
@@ -321,21 +200,3 @@ def run(world_size: int) -> Run:
         environ={},
     )
     return Run(path=Path("run"), info=info, collectives=(), steps={}, gradients=None)
-
-
-def test_threads_that_draw_leave_matplotlib_as_it_was() -> None:
-    before = dict(matplotlib.rcParams)
-    drawing, first_done = Event(), Event()
-
-    def draw_longer_than_the_first() -> None:
-        with styled():
-            drawing.set()
-            first_done.wait(10)
-
-    second = Thread(target=draw_longer_than_the_first)
-    with styled():
-        second.start()
-        drawing.wait(0.2)  # set at once by a thread that does not wait for its turn
-    first_done.set()
-    second.join(10)
-    assert dict(matplotlib.rcParams) == before

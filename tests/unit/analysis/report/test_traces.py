@@ -13,9 +13,9 @@ from commprof.analysis.report.sections.build import write_report
 from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.one_rank.files import reduce_all
 from commprof.analysis.traces.sets import traced_runs
+from tests.drawn import bars, legend, only, points
 from tests.report_runs import EVERY_PAGE, HOSTILE, OWN_SCRIPTS, SHOWN, Page, add_bench, add_train, report
 from tests.traces import all_reduce, event, gloo_all_reduce, header, profiler_step, write_trace
-from tests.unit.analysis.report.test_plots import bars, legend, only, points
 from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
 
 

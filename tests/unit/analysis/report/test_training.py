@@ -12,9 +12,9 @@ from commprof.analysis.report.sections.training import training_section
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import RecordWriter, write_document, write_text
 from commprof.commbench.records.training import EvaluationMeasurement, TrainingSummary
+from tests.drawn import only, points
 from tests.factory import collective, write_measurements
 from tests.report_runs import WORKLOAD, add_bench, add_train
-from tests.unit.analysis.report.test_plots import only, points
 
 SUMMARY = TrainingSummary(
     num_steps=8,

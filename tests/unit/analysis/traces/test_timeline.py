@@ -4,7 +4,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commprof.analysis.traces.all_ranks.job import analyse_traces
@@ -109,6 +109,7 @@ def test_a_level_has_no_overlap_and_there_are_no_more_than_spans_at_once(spans: 
         assert len(set(found)) == depth
 
 
+@settings(max_examples=50)
 @given(SPANS, SPANS, SPANS, SPANS, st.integers(-100, 100))
 def test_whatever_happens_slices_nest_and_add_up(
     first: list[tuple[int, int]],
