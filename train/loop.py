@@ -13,6 +13,7 @@ from commprof.commbench.progress import Report, progress
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.runtime import barrier
 from commprof.commbench.ranks.stopping import StopRequest
+from commprof.commbench.recorder.stand_in import ComputingClock
 from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import RecordWriter
 from commprof.commbench.records.training import EvaluationMeasurement, StepMeasurement
@@ -93,15 +94,16 @@ def _naming_failures(config: TrainConfig, rank: int) -> Iterator[None]:
 
 
 def _recorder(config: TrainConfig, trainee: Trainee, context: RankContext, run: Path, first_step: int) -> StepRecorder:
+    alone = config.distributed.synchronisation == "compute_only"
     return StepRecorder(
         trainee.model,
         folder=run,
         rank=context.rank,
-        clock=device_clock(trainee.device),
+        clock=ComputingClock() if alone and trainee.device.type == "cpu" else device_clock(trainee.device),
         samples_per_rank=samples_per_rank(config.training, context.world_size),
         warmup_steps=config.profiling.warmup_steps,
         first_step=first_step,
-        exchanges=config.distributed.synchronisation != "compute_only",
+        exchanges=not alone,
     )
 
 

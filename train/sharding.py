@@ -5,7 +5,7 @@
 
 With `reshard_after_forward` off a unit stays whole from its forward to its backward: gradients and optimizer are sharded, the
 parameters of a step are not (ZeRO-2). Compute-only ranks do all but the sending: each copies what it has to where the others'
-parts would land.
+parts would land, and on the host something stands in for each exchange.
 
 What loads torch's sharding, a second of a core, is imported by who shards: DDP goes without.
 """
@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from commprof.commbench.recorder.stand_in import StandIn
 from commprof.train.config.exchange import DistributedConfig
 from commprof.train.model import TextClassifier
 
@@ -110,7 +111,17 @@ def _mesh(distributed: DistributedConfig, device: torch.device) -> "DeviceMesh":
 
 
 class _Unsent:
-    """Memory for a collective as fully_shard allocates it by default."""
+    """Memory for a collective as fully_shard allocates it by default, and what stands in for it."""
+
+    _stand_in: StandIn | None = None
+
+    def _stands_in(self, tensor: Tensor, group: dist.ProcessGroup) -> StandIn | None:
+        """Begin a pass of what stands in for this collective; None on a GPU, and for a rank by itself."""
+        if self._stand_in is None and tensor.is_cpu and group.size() > 1:
+            self._stand_in = StandIn(group)
+        if self._stand_in is not None:
+            self._stand_in.begins_pass()
+        return self._stand_in
 
     def allocate(self, size: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.empty(*size, dtype=dtype, device=device)
@@ -122,10 +133,16 @@ class _UnsentGather(_Unsent):
     def __call__(
         self, output_tensor: Tensor, input_tensor: Tensor, group: dist.ProcessGroup, async_op: bool = False
     ) -> dist.Work | None:
-        own = dist.get_rank(group)
+        stand_in, own = self._stands_in(input_tensor, group), dist.get_rank(group)
+        if stand_in is not None and stand_in.exchanges:
+            with stand_in.exchanging():
+                dist.all_gather_into_tensor(output_tensor, input_tensor, group=group)
+            return None
         for rank, part in enumerate(output_tensor.view(group.size(), -1)):
             if rank != own:
                 part.copy_(input_tensor)
+        if stand_in is not None:
+            stand_in.wait()
         return None
 
 
@@ -140,5 +157,12 @@ class _UnsentReduction(_Unsent):
         op: dist.ReduceOp | dist.ReduceOp.RedOpType,
         async_op: bool = False,
     ) -> dist.Work | None:
+        stand_in = self._stands_in(input_tensor, group)
+        if stand_in is not None and stand_in.exchanges:
+            with stand_in.exchanging():
+                dist.reduce_scatter_tensor(output_tensor, input_tensor, op, group=group)
+            return None
         output_tensor.copy_(input_tensor.view(group.size(), -1)[dist.get_rank(group)])
+        if stand_in is not None:
+            stand_in.wait()
         return None

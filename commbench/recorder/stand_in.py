@@ -9,6 +9,8 @@ The wait is no computing time: the recorder's clock stands still meanwhile.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -72,6 +74,19 @@ class StandIn:
         if self._launched_ns and self.exchanges:
             self._exchanges_s.append(max(0, self._landed_ns - self._launched_ns) / 1e9)
         self._num_passes += 1
+
+    @contextmanager
+    def exchanging(self) -> Iterator[None]:
+        """Time an exchange that blocks."""
+        self.launches_last()
+        yield
+        self.lands()
+
+    def wait(self) -> None:
+        """Meet the others and wait here, as a collective that blocks would."""
+        nothing: torch.futures.Future[Tensor] = torch.futures.Future()
+        nothing.set_result(torch.empty(0))
+        self.meet(nothing).wait()
 
     def meet(self, last: torch.futures.Future[Tensor]) -> torch.futures.Future[Tensor]:
         """Return the pass's last bucket, which nothing sends, once every rank has come and has waited."""

@@ -50,6 +50,17 @@ def test_the_first_passes_exchange_and_the_later_ones_wait_as_long(stand_in: Sta
     assert computed_s <= waited_s - stand_in.wait_s
 
 
+def test_a_collective_that_blocks_is_timed_and_then_waited_for(stand_in: StandIn) -> None:
+    for _ in range(EXCHANGED_PASSES):
+        stand_in.begins_pass()
+        with stand_in.exchanging():
+            time.sleep(0.02)
+    stand_in.begins_pass()
+    begun_s = time.perf_counter()
+    stand_in.wait()
+    assert time.perf_counter() - begun_s >= 0.02
+
+
 def test_the_last_exchange_counts_and_no_later_pass(stand_in: StandIn) -> None:
     for _ in range(EXCHANGED_PASSES):
         exchange(stand_in, 0.01)
