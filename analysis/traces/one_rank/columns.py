@@ -195,10 +195,9 @@ class ColumnBuilder:
 
     def _add_levels(self, events: list[Event]) -> None:
         for event in events:
-            if event.args is not None and -_MAX_US < event.ts < _MAX_US:
-                held, device = _whole(event.args.allocated), _whole(event.args.device_type)
-                if held is not None and device is not None:
-                    self._levels.append((event.ts, min(device, _MAX_DEVICE_KIND), held))
+            own = event.args or _NOTHING
+            if own.allocated >= 0 and own.device_type >= 0 and -_MAX_US < event.ts < _MAX_US:
+                self._levels.append((event.ts, min(own.device_type, _MAX_DEVICE_KIND), own.allocated))
         if len(self._levels) > self._limits.events:
             raise BadInput(f"the trace has more than {self._limits.events:,} events of memory; profile fewer steps")
 

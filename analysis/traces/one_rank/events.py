@@ -40,8 +40,8 @@ class Arguments(msgspec.Struct, gc=False):
     operator_sequence: Annotated[int, msgspec.Meta(ge=-1, lt=2**62)] = msgspec.field(default=-1, name="Sequence number")
     input_shapes: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input Dims")
     input_types: msgspec.Raw = msgspec.field(default=_ABSENT, name="Input type")
-    allocated: msgspec.Raw = msgspec.field(default=_ABSENT, name="Total Allocated")
-    device_type: msgspec.Raw = msgspec.field(default=_ABSENT, name="Device Type")
+    allocated: Annotated[int, msgspec.Meta(ge=-1, lt=2**62)] = msgspec.field(default=-1, name="Total Allocated")
+    device_type: Annotated[int, msgspec.Meta(ge=-1, lt=2**31)] = msgspec.field(default=-1, name="Device Type")
 
 
 class Event(msgspec.Struct, gc=False):
