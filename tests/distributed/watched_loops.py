@@ -38,7 +38,7 @@ def run_forked(folder: Path, loop: Callable[[], None]) -> int:
         os._exit(code)
 
 
-ON_THEIR_OWN = ("plain", "compiled", "compiled_in_place")  # load torch._dynamo themselves, once they are watched
+ON_THEIR_OWN = ("plain", "compiled_in_place")  # load torch._dynamo themselves, once they are watched
 
 
 def main(root: Path) -> None:
