@@ -150,5 +150,6 @@ def tried_step_s(study: StudyConfig, model: ModelConfig) -> float:
     except subprocess.TimeoutExpired:
         reason = f"not within {_TRIAL_TIMEOUT_S:g} s"
     except (subprocess.CalledProcessError, ValueError, IndexError) as error:
-        reason = printable(str(getattr(error, "stderr", error)).strip().splitlines()[-1][:300])
+        told = str(getattr(error, "stderr", error)).strip().splitlines() or [f"{error}, and nothing said why"]
+        reason = printable(told[-1][:300])
     raise RunFailed(f"a step of {model.name} could not be tried: {reason}")

@@ -1,3 +1,4 @@
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,3 +257,14 @@ def test_the_rules_of_thumb_count_what_ddp_sends() -> None:
     config = TrainConfig()  # 12,000 words of 128 features, 128 tokens, 2 layers with 512 inside
     per_layer = 4 * 128 * 128 + 2 * 128 * 512
     assert gradient_bytes(config) == 4 * (2 * per_layer + 12_128 * 128)
+
+
+def test_a_trial_that_is_killed_without_a_word_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path, ""), ())
+
+    def killed(command: list[str], **_: object) -> None:
+        raise subprocess.CalledProcessError(-9, command, stderr="")
+
+    monkeypatch.setattr("subprocess.run", killed)
+    with pytest.raises(RunFailed, match=r"could not be tried: .*SIGKILL.*and nothing said why"):
+        tried_step_s(study, study.models[0])
