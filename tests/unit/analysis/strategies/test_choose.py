@@ -147,8 +147,8 @@ def test_what_cannot_be_told_is_refused_with_the_run_that_is_missing(tmp_path: P
 
 
 def test_collectives_that_were_benched_elsewhere_are_carried_over_with_a_wider_interval(tmp_path: Path) -> None:
-    """From 2 ranks to 4 a ring passes three messages for one, and an all-gather 3/4 of the bytes as before, since gloo's two ranks
-    take turns. A reduce-scatter is carried out as an all-reduce, six messages for two and 3/2 of the bytes for 1."""
+    """From 2 ranks to 4 a ring passes three messages for one, and an all-gather 3/4 of the bytes as before: of gloo's two
+    ranks one waits. A reduce-scatter is carried out as an all-reduce, six messages for two and 3/2 of the bytes for 1."""
     profile = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
     carried = answer(chosen([profile, write_benches(tmp_path / "b2", 2)], strategies=("fsdp",)), "fsdp")
     benched = answer(chosen([profile, write_benches(tmp_path / "b4", 4)], strategies=("fsdp",)), "fsdp")
