@@ -11,7 +11,7 @@ from statistics import median
 from typing import Final
 
 from commprof.analysis.runs.load import Run, check_one_origin, select
-from commprof.analysis.wire.cost import curve_measurements, fit_cost, transfer_s
+from commprof.analysis.wire.cost import curve_measurements, end_ratio, fit_cost, transfer_s
 from commprof.analysis.wire.curve_shape import MATTERS_BYTES
 from commprof.analysis.wire.fabric import ring_crossings
 from commprof.analysis.wire.results import CostModel
@@ -149,7 +149,9 @@ def check_agreement(benched: Sequence[tuple[Run, Sequence[CollectiveMeasurement]
 
 
 def _medians_s(measured: Sequence[CollectiveMeasurement], num_nodes: int | None) -> dict[int, float]:
-    return {m.message_bytes: median(transfer_s(m, num_nodes)) for m in curve_measurements(measured)}
+    used = curve_measurements(measured)
+    ratio = end_ratio(used, num_nodes)
+    return {m.message_bytes: median(transfer_s(m, ratio)) for m in used}
 
 
 def _fitted(measured: Sequence[CollectiveMeasurement], benches: Sequence[Run]) -> CostModel:

@@ -103,10 +103,11 @@ def _fit_cost(measurements: tuple[CollectiveMeasurement, ...], run_ids: tuple[st
         raise UnusableData(
             f"the {used[0].op.replace('_', '-')} of {wrong[0]} bytes gave wrong values; mend the installation before timing it"
         )
-    sizes, samples = _group_by_size(used, num_nodes)
+    ratio = end_ratio(used, num_nodes)
+    sizes, samples = _group_by_size(used, ratio)
     if min(float(values.min()) for values in samples) <= 0:
         raise UnusableData(f"a {used[0].op.replace('_', '-')} of the bench took no time at all; its clock cannot be right")
-    measured = _curve(measurements, sizes, samples, num_nodes)
+    measured = _curve(measurements, sizes, samples, ratio)
     set_aside = disturbed(measured)
     out = {size.message_bytes for size in set_aside}
     curve = measured.without(out)
@@ -162,19 +163,32 @@ def resampled_medians(
     measurements: Sequence[CollectiveMeasurement], rng: np.random.Generator, count: int, num_nodes: int | None = None
 ) -> Floats:
     """Return `count` bootstrapped curves [count, sizes]: medians that other runs of the same sweep might have given."""
-    _, samples = _group_by_size(curve_measurements(measurements), num_nodes)
+    used = curve_measurements(measurements)
+    _, samples = _group_by_size(used, end_ratio(used, num_nodes))
     return _resample(samples, rng, count)
 
 
-def transfer_s(measurement: CollectiveMeasurement, num_nodes: int | None) -> tuple[float, ...]:
-    """Return the samples that tell what a collective costs: on one node the fastest rank's, over several the slowest's.
+def end_ratio(measurements: Sequence[CollectiveMeasurement], num_nodes: int | None) -> float:
+    """Return how many times the fastest rank's time a collective of one op and world size takes until its last rank has ended.
 
-    What a step waits for ends with the last rank, and begins with it. On one node ranks end together, and begin apart, by the
-    time that the barrier lets them go one after the other: the fastest rank began last. Over nodes they end apart however
-    they began, behind a slow hop by a third of the whole; the slowest rank ended last, and its time is too long by no more
-    than what the ranks began apart.
+    On one node ranks end together, and begin apart, by the time that the barrier lets them go one after the other: the fastest
+    rank began last, and its time is the collective's. Over nodes ranks end apart however they began, behind a slow hop by a
+    fifth to a half of the whole at every size; what they begin apart is nothing beside the largest messages. So the median
+    ratio of the slowest rank's time to the fastest's at the largest half of the sizes from `MATTERS_BYTES` up.
     """
-    return measurement.slowest_rank_s if num_nodes is not None and num_nodes > 1 else measurement.fastest_rank_s
+    if num_nodes is None or num_nodes < 2:
+        return 1.0
+    by_size: dict[int, list[float]] = {}
+    for m in measurements:
+        if m.message_bytes >= MATTERS_BYTES:
+            by_size.setdefault(m.message_bytes, []).extend(np.divide(m.slowest_rank_s, m.fastest_rank_s))
+    largest = sorted(by_size)[len(by_size) // 2 :]
+    return float(np.median([np.median(by_size[size]) for size in largest])) if largest else 1.0
+
+
+def transfer_s(measurement: CollectiveMeasurement, ratio: float) -> Sequence[float]:
+    """Return the samples that tell what a collective costs: until its last rank has ended, from when the last one began."""
+    return measurement.fastest_rank_s if ratio == 1.0 else [ratio * seconds for seconds in measurement.fastest_rank_s]
 
 
 def in_place_by_size(measurements: Sequence[CollectiveMeasurement]) -> list[CollectiveMeasurement]:
@@ -201,16 +215,14 @@ def _line_s(cost: CostModel, message_bytes: float) -> float:
     return cost.latency_s + message_bytes / cost.bandwidth_bytes_per_s
 
 
-def _curve(
-    measurements: Sequence[CollectiveMeasurement], sizes: Floats, samples: Sequence[Floats], num_nodes: int | None
-) -> Curve:
+def _curve(measurements: Sequence[CollectiveMeasurement], sizes: Floats, samples: Sequence[Floats], ratio: float) -> Curve:
     """Put beside each median what else is known of that size."""
     repeated = any(len(values) > 1 for values in samples)
     resampled = np.log(_resample(samples, np.random.default_rng(0), _RESAMPLES))
     others: dict[int, list[float]] = {}
     for m in measurements:
         if not m.in_place and OPERATIONS[m.op].in_place:
-            others.setdefault(m.message_bytes, []).extend(transfer_s(m, num_nodes))
+            others.setdefault(m.message_bytes, []).extend(transfer_s(m, ratio))
     return Curve(
         message_bytes=sizes,
         median_s=np.array([np.median(values) for values in samples]),
@@ -238,10 +250,10 @@ def _one_world_size(measurements: Sequence[CollectiveMeasurement]) -> int:
     return world_size
 
 
-def _group_by_size(measurements: Sequence[CollectiveMeasurement], num_nodes: int | None) -> tuple[Floats, list[Floats]]:
+def _group_by_size(measurements: Sequence[CollectiveMeasurement], ratio: float) -> tuple[Floats, list[Floats]]:
     by_size: dict[int, list[float]] = {}
     for measurement in measurements:
-        by_size.setdefault(measurement.message_bytes, []).extend(transfer_s(measurement, num_nodes))
+        by_size.setdefault(measurement.message_bytes, []).extend(transfer_s(measurement, ratio))
     return np.array(list(by_size), dtype=float), [np.array(values) for values in by_size.values()]
 
 

@@ -3,7 +3,7 @@
 All times are seconds. Times of the wire are those of the fit (`transfer_s`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -26,7 +26,7 @@ from commprof.analysis.strategies.inputs import sharded_runs
 from commprof.analysis.study.sharded import KeptChoices, kept_choices, predicted_now
 from commprof.analysis.wire.benched import fit_costs
 from commprof.analysis.wire.ceiling import WireCeiling, wire_ceiling
-from commprof.analysis.wire.cost import transfer_s
+from commprof.analysis.wire.cost import end_ratio, transfer_s
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.rundir import read_info
@@ -207,12 +207,20 @@ def wire_curves(material: Material) -> list[WireCurve]:
     for world_size in sorted({run.world_size for run in benches}):
         samples: dict[int, list[float]] = {}
         for run in (run for run in benches if run.world_size == world_size):
-            for measurement in (m for m in run.all_reduces if m.in_place):
-                samples.setdefault(measurement.message_bytes, []).extend(transfer_s(measurement, run.num_nodes))
+            for message_bytes, seconds in _in_place_s(run):
+                samples.setdefault(message_bytes, []).extend(seconds)
         if samples:
             ceiling = wire_ceiling(next(run for run in reversed(benches) if run.world_size == world_size))
             curves.append(_curve(world_size, dict(sorted(samples.items())), material.costs.get(world_size), ceiling))
     return curves
+
+
+def _in_place_s(run: Run) -> Iterator[tuple[int, Sequence[float]]]:
+    """Yield the size of each in-place all-reduce of a bench, and the samples of what it costs."""
+    measured = [m for m in run.all_reduces if m.in_place]
+    ratio = end_ratio(measured, run.num_nodes)
+    for m in measured:
+        yield m.message_bytes, transfer_s(m, ratio)
 
 
 def anatomies(runs: Sequence[Run]) -> list[Anatomy]:
@@ -245,9 +253,9 @@ def busbw_at(runs: Sequence[Run], world_size: int, message_bytes: int) -> tuple[
     samples_s = [
         seconds
         for run in select(runs, kind="bench", world_size=world_size)
-        for m in run.all_reduces
-        if m.in_place and m.message_bytes == message_bytes
-        for seconds in transfer_s(m, run.num_nodes)
+        for size, own in _in_place_s(run)
+        if size == message_bytes
+        for seconds in own
     ]
     carried_bytes = 2 * (world_size - 1) / world_size * message_bytes
     low, high = (carried_bytes / seconds for seconds in reversed(median_interval(samples_s)))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commprof.analysis.wire.across_nodes import as_in_a_ring
-from commprof.analysis.wire.cost import cost_s, fit_cost, transfer_s
+from commprof.analysis.wire.cost import cost_s, end_ratio, fit_cost, transfer_s
 from commprof.analysis.wire.fabric import Fabric, even_traffic, fabric_of, ring_crossings, ring_traffic
 from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
@@ -170,10 +170,24 @@ def test_each_hop_carries_the_rings_share_inside_a_node_or_between(hosts: str, i
 
 
 def test_over_nodes_a_collective_ends_with_the_last_rank() -> None:
-    """On one node the fastest rank arrived last and waited for nobody."""
-    measured = replace(collective(MIB, [1.0], world_size=4), slowest_rank_s=(1.0,), fastest_rank_s=(0.8,))
-    assert transfer_s(measured, 2) == transfer_s(measured, 4) == (1.0,)
-    assert transfer_s(measured, 1) == transfer_s(measured, None) == (0.8,)
+    """Ranks begin 4 ms apart, and behind a slow hop end a quarter of the whole apart: the largest sizes tell the second."""
+    fastest_s = {2**k * MIB: 0.01 * 2**k for k in range(7)}
+    behind = [
+        replace(collective(size, [own], world_size=4), slowest_rank_s=(1.25 * own + 0.004,)) for size, own in fastest_s.items()
+    ]
+    alike = [replace(m, slowest_rank_s=(m.fastest_rank_s[0] + 0.004,)) for m in behind]
+    assert end_ratio(behind, 4) == pytest.approx(1.25, abs=0.02)
+    assert end_ratio(alike, 4) == pytest.approx(1.0, abs=0.02)
+    assert end_ratio(behind, 1) == end_ratio(behind, None) == end_ratio(behind[:0], 4) == 1.0
+    assert transfer_s(behind[0], 1.25) == pytest.approx([0.0125])
+    assert transfer_s(behind[0], 1.0) == (0.01,)
+
+
+def test_a_disturbed_size_does_not_make_a_hop_slow() -> None:
+    """Three of seven samples at 8 MiB met another process on the slowest rank."""
+    measured = [collective(2**k * MIB, [0.01 * 2**k] * 7, world_size=4) for k in range(7)]
+    late = replace(measured[3], slowest_rank_s=(0.08,) * 3 + (0.15,) * 4)
+    assert end_ratio([*measured[:3], late, *measured[4:]], 4) == 1.0
 
 
 def arrivals(chunks: int, hops_s: Sequence[float]) -> list[float]:
