@@ -111,7 +111,7 @@ def estimate(inputs: StepInputs, setting: Setting = AS_MEASURED) -> Estimate:
         ready_s, compute_end_s, transfer_s, workers=inputs.workers, contention=inputs.contention, copy_s=copy_s
     )
     compute_s = compute_end_s + copy_s.sum(axis=1) - sync_s
-    pace, exposed = model_error(normal, inputs.drift, inputs.between, EXPOSED_ERROR)
+    pace, exposed = model_error(normal, inputs.drift, hypot(inputs.between, inputs.beside), EXPOSED_ERROR)
     return Estimate(
         step_s=pace * compute_s + exposed * (timelines.end_s - compute_s),
         compute_s=pace * compute_s,

@@ -29,6 +29,7 @@ class StepInputs:
     and empty where it is worked out. `contention_at` are other world sizes at which it was measured, which is not used.
     `drift`: drift.py.
     `configured`: a line of `commprof train`'s configuration means something to whoever asks. `backend` is that of the wire.
+    `beside`: how far off computation is where no run shows what ranks that share a machine cost each other, relative, else 0.
     `between`: what the runs that were pooled differ by (repeats.py), relative; `pooled` names them, a text for each kind.
     """
 
@@ -51,6 +52,7 @@ class StepInputs:
     traced_from: str | None = None
     traced_ranks: int = 0
     drift: float = 0.0
+    beside: float = 0.0
     between: float = 0.0
     pooled: tuple[str, ...] = ()
     configured: bool = True

@@ -5,6 +5,7 @@ Of the bootstrap's draws those are kept that lie evenly over the step as it is; 
 """
 
 from dataclasses import astuple, dataclass
+from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ def draws_of(inputs: StepInputs, smallest: float, largest: float) -> Draws:
     sizes = np.linspace(low, high, 4 * _MOST_SIZES) if inputs.extrapolated else np.log(inputs.cost.message_bytes)
     places = sizes if inputs.extrapolated else _places(sizes, low, high)
     normal = standard_normal(len(own.before_s))
-    pace, exposed = model_error(normal, inputs.drift, inputs.between, EXPOSED_ERROR)
+    pace, exposed = model_error(normal, inputs.drift, hypot(inputs.between, inputs.beside), EXPOSED_ERROR)
     ratios = _ratios(inputs, places, normal[2])
     rates = [np.broadcast_to(rate, len(pace)) for rate in astuple(inputs.contention)]
     return Draws(

@@ -7,7 +7,7 @@ import pytest
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.runs.load import load_run, load_runs
 from commprof.analysis.step.estimate import EXPOSED_ERROR, PACE_ERROR
-from commprof.analysis.step.gather import gather
+from commprof.analysis.step.gather import BESIDE_ERROR, gather
 from commprof.commbench.errors import BadInput, UnusableData
 from tests.factory import (
     MIB,
@@ -99,7 +99,7 @@ def test_steps_that_never_vary_leave_the_doubt_about_the_model(tmp_path: Path) -
     """Only its own error is left: of the pace and of 8.5 ms exposed beside 103; 90 % of a normal lie within 1.645 of it."""
     interval = by_model(predict_runs(load_runs(study(tmp_path))))["schedule"].interval_s
     assert interval is not None
-    spread_s = math.hypot(PACE_ERROR * 0.103, EXPOSED_ERROR * TAIL_S)
+    spread_s = math.hypot(PACE_ERROR * 0.103, BESIDE_ERROR * 0.103, EXPOSED_ERROR * TAIL_S)
     assert interval.high - interval.low == pytest.approx(2 * 1.645 * spread_s, rel=0.2)
 
 
@@ -114,14 +114,26 @@ def test_a_machine_that_drifts_widens_the_interval_by_what_its_runs_show(tmp_pat
     predicted = by_model(predict_runs(load_runs(folders)))["schedule"]
     assert predicted.interval_s is not None
     low, high = predicted.interval_s.low / predicted.step_s, predicted.interval_s.high / predicted.step_s
-    own = math.hypot(PACE_ERROR, math.sqrt(2 / 3) * math.log(1.06))
-    assert math.log(high / low) > 2 * 1.645 * own * 0.9
+    own = math.hypot(PACE_ERROR, BESIDE_ERROR, math.sqrt(2 / 3) * math.log(1.06))
+    assert math.log(high / low) > 2 * 1.645 * own * 0.9 * 0.103 / predicted.step_s  # the wire does not drift
     assert any("the machine's pace drifts by" in note for note in predicted.assumptions)
     steady = predict_runs(load_runs(study(tmp_path / "steady")), beside=load_runs(folders[:1]))
     told = by_model(steady)["schedule"]
     assert told.interval_s is not None
-    pooled = math.hypot(PACE_ERROR, math.log(1.06) / math.sqrt(3))  # half the variance: one of two runs drifts
-    assert math.log(told.interval_s.high / told.interval_s.low) == pytest.approx(2 * 1.645 * pooled, rel=0.2)
+    pooled = math.hypot(PACE_ERROR, BESIDE_ERROR, math.log(1.06) / math.sqrt(3))  # half the variance: one of two runs drifts
+    assert math.log(told.interval_s.high / told.interval_s.low) == pytest.approx(
+        2 * 1.645 * pooled * 0.103 / told.step_s, rel=0.2
+    )
+
+
+def test_a_run_of_ranks_side_by_side_narrows_the_interval(tmp_path: Path) -> None:
+    """Without one nothing shows what ranks on one machine cost each other; the same steps on two ranks do."""
+    folders = study(tmp_path)
+    alone = by_model(predict_runs(load_runs(folders)))["schedule"].interval_s
+    beside = write_training_run(tmp_path / "beside", STEPS, gradients=GRADIENTS, world_size=2, synchronised=False)
+    both = by_model(predict_runs(load_runs([*folders, beside])))["schedule"].interval_s
+    assert alone is not None and both is not None
+    assert math.log(alone.high / alone.low) > 3 * math.log(both.high / both.low)
 
 
 def test_steps_and_wires_that_vary_widen_the_interval(tmp_path: Path) -> None:

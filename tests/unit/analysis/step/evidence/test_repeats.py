@@ -31,7 +31,8 @@ def schedule(predicted: PredictionSet) -> Prediction:
     return next(p for p in predicted.predictions if p.model == "schedule")
 
 
-def test_profiles_that_agree_are_pooled_and_the_interval_holds_both(tmp_path: Path) -> None:
+def test_profiles_that_agree_are_pooled_and_the_interval_holds_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("commprof.analysis.step.gather.BESIDE_ERROR", 0.0)  # which would hide what the profiles differ by
     profile, bench = study(tmp_path)
     runs = load_runs([profile, bench, paced(tmp_path / "again", 1.08)])
     alone, both = schedule(predict_runs(runs[:2])), predict_runs(runs)
