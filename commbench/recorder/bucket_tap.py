@@ -170,8 +170,10 @@ class BucketTap:
             stand_in.launches_last()
         sent = self._hook(stand_in.group if self._hook is average_over_ranks else self._state, bucket)
 
+        exchanged = stand_in.exchanged
+
         def landed(reduced: torch.futures.Future[Any]) -> Any:  # noqa: ANN401  what the user's hook gave
-            stand_in.lands()
+            exchanged.lands()
             return reduced.value()
 
         return sent.then(landed)

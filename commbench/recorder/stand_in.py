@@ -42,15 +42,30 @@ class ComputingClock(MonotonicClock):
         return super().mark() - _waited.total_ns
 
 
+@dataclass(slots=True)
+class Exchanged:
+    """When a pass sent its last bucket and had all of them back, and what the ranks then agreed to wait.
+
+    What is called as a bucket lands holds this alone: were it to hold the group, whose thread calls it, that thread might be
+    the last to let the group go, and a group that ends in its own thread aborts the process.
+    """
+
+    launched_ns: int = 0
+    landed_ns: int = 0
+    agreed_s: float | None = None
+
+    def lands(self) -> None:
+        self.landed_ns = time.perf_counter_ns()
+
+
 class StandIn:
     """Stands in for the exchange of one model's gradients, on ranks of `group` that compute on the host."""
 
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.group = group
+        self.exchanged = Exchanged()
         self._num_passes = 0
-        self._launched_ns = self._landed_ns = 0
         self._exchanges_s: list[float] = []
-        self._agreed_s: float | None = None
 
     @property
     def exchanges(self) -> bool:
@@ -60,19 +75,16 @@ class StandIn:
     @property
     def wait_s(self) -> float | None:
         """What ranks wait in each pass; None before they have agreed on it."""
-        return self._agreed_s
+        return self.exchanged.agreed_s
 
     def launches_last(self) -> None:
         """Note that this pass sends its last bucket."""
-        self._launched_ns = time.perf_counter_ns()
-
-    def lands(self) -> None:
-        self._landed_ns = time.perf_counter_ns()
+        self.exchanged.launched_ns = time.perf_counter_ns()
 
     def begins_pass(self) -> None:
         """Note that a pass sends its first bucket; DDP has all buckets of the one before back."""
-        if self._launched_ns and self.exchanges:
-            self._exchanges_s.append(max(0, self._landed_ns - self._launched_ns) / 1e9)
+        if self.exchanged.launched_ns and self.exchanges:
+            self._exchanges_s.append(max(0, self.exchanged.landed_ns - self.exchanged.launched_ns) / 1e9)
         self._num_passes += 1
 
     @contextmanager
@@ -80,7 +92,7 @@ class StandIn:
         """Time an exchange that blocks."""
         self.launches_last()
         yield
-        self.lands()
+        self.exchanged.lands()
 
     def wait(self) -> None:
         """Meet the others and wait here, as a collective that blocks would."""
@@ -90,7 +102,7 @@ class StandIn:
 
     def meet(self, last: torch.futures.Future[Tensor]) -> torch.futures.Future[Tensor]:
         """Return the pass's last bucket, which nothing sends, once every rank has come and has waited."""
-        begun_ns = time.perf_counter_ns()
+        begun_ns, exchanged = time.perf_counter_ns(), self.exchanged
         least_s = torch.tensor([median(self._exchanges_s[_CONNECTING_PASSES:])], dtype=torch.float64)
         options = dist.AllreduceOptions()
         options.reduceOp = dist.ReduceOp(dist.ReduceOp.MIN)
@@ -98,8 +110,8 @@ class StandIn:
 
         def waited(met: torch.futures.Future[Tensor]) -> Tensor:
             met.value()  # raises where a rank was lost
-            self._agreed_s = float(least_s)
-            time.sleep(self._agreed_s)
+            exchanged.agreed_s = float(least_s)
+            time.sleep(exchanged.agreed_s)
             _waited.total_ns += time.perf_counter_ns() - begun_ns
             return last.wait()
 

@@ -14,10 +14,12 @@ from commprof.commbench.recorder.stand_in import EXCHANGED_PASSES, ComputingCloc
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Iterator[StandIn]:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    group = dist.group.WORLD  # kept until its thread is done: see Exchanged
     try:
-        yield StandIn(dist.group.WORLD)
+        yield StandIn(group)
     finally:
         dist.destroy_process_group()
+        del group
 
 
 def there(bucket: torch.Tensor) -> torch.futures.Future[torch.Tensor]:
@@ -31,7 +33,7 @@ def exchange(stand_in: StandIn, took_s: float) -> None:
     stand_in.begins_pass()
     stand_in.launches_last()
     time.sleep(took_s)
-    stand_in.lands()
+    stand_in.exchanged.lands()
 
 
 def test_the_first_passes_exchange_and_the_later_ones_wait_as_long(stand_in: StandIn) -> None:
