@@ -98,12 +98,13 @@ def predict_all(inputs: StepInputs, known: Estimate, single_s: float, anchor: Co
 
 
 def too_disturbed(inputs: StepInputs, known: Estimate) -> str | None:
-    """Say why no interval is given, None where one is: the rule of `too_wide`."""
+    """Say why no interval is given, None where one is: the rule of `too_wide`, for what disturbs and not for what is missing."""
+    told = replace(inputs, beside=0.0)
 
     def undisturbed_s() -> Interval:
-        return interval(estimate(replace(inputs, drift=0.0, between=0.0)).step_s)
+        return interval(estimate(replace(told, drift=0.0, between=0.0)).step_s)
 
-    span_s = interval(known.step_s)
+    span_s = interval(known.step_s if inputs.beside == 0 else estimate(told).step_s)
     return too_wide(float(known.step_s[0]), span_s, undisturbed_s, drift=inputs.drift, between=inputs.between)
 
 
