@@ -98,7 +98,7 @@ def predict_all(inputs: StepInputs, known: Estimate, single_s: float, anchor: Co
 
 
 def too_disturbed(inputs: StepInputs, known: Estimate) -> str | None:
-    """Say why no interval is given, None where one is: the rule of `too_wide`, for what disturbs and not for what is missing."""
+    """Say why no interval is given, None where one is: the rule of `too_wide`, about what disturbs alone."""
     told = replace(inputs, beside=0.0)
 
     def undisturbed_s() -> Interval:
