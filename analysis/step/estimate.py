@@ -81,7 +81,8 @@ class Estimate:
 
     @property
     def exposed_s(self) -> Floats:
-        return self.step_s - self.compute_s
+        exposed_s: Floats = np.maximum(0.0, self.step_s - self.compute_s)  # rounding may lead below zero
+        return exposed_s
 
     @property
     def per_batch_s(self) -> Floats:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from commprof.analysis.advice.parts_text import parts_blocks
@@ -76,6 +76,7 @@ def printed_sum(cells: Sequence[str]) -> float:
     return round(sum(map(float, cells)), 9)
 
 
+@example(seed=4345, side_by_side=2.90625, measured=True)
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), side_by_side=st.floats(1.0, 3.0), measured=st.booleans())
 def test_the_parts_of_a_prediction_add_up_to_its_step(
