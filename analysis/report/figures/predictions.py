@@ -33,9 +33,10 @@ from commprof.analysis.report.figures.canvas import (
     styled,
     time_unit,
 )
-from commprof.analysis.report.numbers.data import Anatomy, WireCurve
+from commprof.analysis.report.numbers.data import Anatomy
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import Outcome
+from commprof.analysis.report.numbers.wire_curves import WireCurve
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.results import Overhead, PredictionSet, ScheduledStep

@@ -21,7 +21,7 @@ from commprof.analysis.report.figures.canvas import (
     time_unit,
 )
 from commprof.analysis.report.figures.predictions import rate_tick
-from commprof.analysis.report.numbers.data import WireCurve
+from commprof.analysis.report.numbers.wire_curves import WireCurve
 from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.one_rank.steps import NO_STEP
 

@@ -1,17 +1,10 @@
 """The one number at the top of a report, with the interval in which it lies: the same kind as in the six lines under it."""
 
-from commprof.analysis.report.numbers.data import (
-    Material,
-    anatomies,
-    busbw_at,
-    called_interval,
-    checked_too_early,
-    raw_files,
-    wire_curves,
-)
+from commprof.analysis.report.numbers.data import Material, anatomies, called_interval, checked_too_early, raw_files
 from commprof.analysis.report.numbers.decided import spoken_of
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import Outcome
+from commprof.analysis.report.numbers.wire_curves import busbw_at, wire_curves
 from commprof.analysis.report.page.html import Headline, between
 from commprof.analysis.runs.load import Run
 from commprof.analysis.step.decided import speedup_interval

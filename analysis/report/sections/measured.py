@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from commprof.analysis.report.figures import predictions as plots
 from commprof.analysis.report.figures.links import traffic_figure
-from commprof.analysis.report.numbers.data import Anatomy, Material, WireCurve, anatomies, raw_files, wire_curves
+from commprof.analysis.report.numbers.data import Anatomy, Material, anatomies, raw_files
 from commprof.analysis.report.numbers.titles import ranks
+from commprof.analysis.report.numbers.wire_curves import WireCurve, wire_curves
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.runs.load import select
 from commprof.analysis.wire.fabric import RingTraffic, even_traffic, ring_traffic

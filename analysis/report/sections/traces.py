@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from commprof.analysis.report.figures.traces import PART_NAMES, budget_figure, collective_figure
-from commprof.analysis.report.numbers.data import Material, WireCurve, raw_files, wire_curves
+from commprof.analysis.report.numbers.data import Material, raw_files
 from commprof.analysis.report.numbers.titles import ranks
+from commprof.analysis.report.numbers.wire_curves import WireCurve, wire_curves
 from commprof.analysis.report.page.html import Cell, Picture, Section, Table
 from commprof.analysis.report.sections.origin import file_link
 from commprof.analysis.traces.all_ranks.budget import StepBudget

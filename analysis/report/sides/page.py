@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from commprof.analysis.report.numbers.data import WireCurve, busbw_at, raw_files, samples_per_s
+from commprof.analysis.report.numbers.data import raw_files, samples_per_s
 from commprof.analysis.report.numbers.six_lines import SixLines
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.weakening import warnings
+from commprof.analysis.report.numbers.wire_curves import WireCurve, busbw_at
 from commprof.analysis.report.page.html import Headline, Report, Section, render
 from commprof.analysis.report.page.place import default_page
 from commprof.analysis.report.page.written import Written

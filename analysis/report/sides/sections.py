@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from commprof.analysis.report.figures import predictions as plots
-from commprof.analysis.report.numbers.data import WireCurve, anatomies, raw_files, samples_per_s
+from commprof.analysis.report.numbers.data import anatomies, raw_files, samples_per_s
 from commprof.analysis.report.numbers.titles import ranks
+from commprof.analysis.report.numbers.wire_curves import WireCurve
 from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Table, between
 from commprof.analysis.report.sections.measured import FIT_HEAD, fit_row
 from commprof.analysis.report.sections.origin import file_link

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from commprof.analysis.report.numbers.data import Material, WireCurve, gather, wire_curves
+from commprof.analysis.report.numbers.data import Material, gather
+from commprof.analysis.report.numbers.wire_curves import WireCurve, wire_curves
 from commprof.analysis.report.sections.origin import facts
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, check_one_origin, load_cards, load_runs, select

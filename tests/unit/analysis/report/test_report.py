@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from commprof.analysis.report.numbers.data import gather, wire_curves
+from commprof.analysis.report.numbers.data import gather
+from commprof.analysis.report.numbers.wire_curves import wire_curves
 from commprof.analysis.report.sections.build import write_report
 from commprof.analysis.report.sections.predicted import bucket_section, prediction_section
 from commprof.analysis.step.results import CheckedPrediction

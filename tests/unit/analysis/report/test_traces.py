@@ -8,7 +8,7 @@ import pytest
 from markupsafe import escape
 
 from commprof.analysis.report.figures.traces import budget_figure, collective_figure
-from commprof.analysis.report.numbers.data import WireCurve
+from commprof.analysis.report.numbers.wire_curves import WireCurve
 from commprof.analysis.report.sections.build import write_report
 from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.one_rank.files import reduce_all

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from commprof.analysis.report.figures.learning import thinned
-from commprof.analysis.report.numbers.data import gather, wire_curves
+from commprof.analysis.report.numbers.data import gather
+from commprof.analysis.report.numbers.wire_curves import wire_curves
 from commprof.analysis.report.sections.health import health_section
 from commprof.analysis.report.sections.training import training_section
 from commprof.commbench.errors import BadInput

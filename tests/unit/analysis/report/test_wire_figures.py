@@ -8,7 +8,7 @@ import pytest
 
 from commprof.analysis.report.figures import predictions as plots
 from commprof.analysis.report.figures.canvas import log_value_axis, new_axes, size_axis, styled, time_unit
-from commprof.analysis.report.numbers.data import WireCurve
+from commprof.analysis.report.numbers.wire_curves import WireCurve
 from commprof.analysis.report.page.html import inline_svg
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.wire.results import CostModel
