@@ -10,7 +10,7 @@ from math import hypot
 import numpy as np
 from numpy.typing import NDArray
 
-from commprof.analysis.step.estimate import EXPOSED_ERROR, carried_error, estimate, model_error, standard_normal
+from commprof.analysis.step.estimate import CARRIED_ERRORS, EXPOSED_ERROR, carried_error, estimate, model_error, standard_normal
 from commprof.analysis.step.inputs import StepInputs
 
 KEPT = 30
@@ -47,8 +47,7 @@ def draws_of(inputs: StepInputs, smallest: float, largest: float) -> Draws:
     """Return the draws for messages of `smallest` to `largest` bytes."""
     own = inputs.computation
     low, high = np.log(smallest), np.log(largest)
-    sizes = np.linspace(low, high, 4 * _MOST_SIZES) if inputs.extrapolated else np.log(inputs.cost.message_bytes)
-    places = sizes if inputs.extrapolated else _places(sizes, low, high)
+    places = _carried_places(inputs.backend, low, high) if inputs.extrapolated else _places(inputs, low, high)
     normal = standard_normal(len(own.before_s))
     pace, exposed = model_error(normal, inputs.drift, hypot(inputs.between, inputs.beside), EXPOSED_ERROR)
     ratios = _ratios(inputs, places, normal[2])
@@ -93,8 +92,18 @@ def evenly_kept(step_s: Floats) -> list[int]:
     return [int(order[int((i + 0.5) / KEPT * len(order))]) for i in range(KEPT)]
 
 
-def _places(sizes: Floats, low: float, high: float) -> Floats:
+def _carried_places(backend: str, low: float, high: float) -> Floats:
+    """Return where ratios of a carried wire are told: evenly and at the error's kinks, but not where it stays the same."""
+    kinks = [np.log(size) for size, _ in CARRIED_ERRORS if low < np.log(size) < high]
+    places = np.union1d(np.linspace(low, high, _MOST_SIZES), kinks)
+    changes = np.diff([carried_error(size, backend) for size in np.exp(places)]) != 0
+    kept: Floats = places[np.r_[True, changes[:-1] | changes[1:], True]]
+    return kept
+
+
+def _places(inputs: StepInputs, low: float, high: float) -> Floats:
     """Return where ratios are told: the measured sizes in and next to the range, every n-th of many."""
+    sizes = np.log(inputs.cost.message_bytes)
     first = max(0, int(np.searchsorted(sizes, low, side="right")) - 1)
     last = min(len(sizes) - 1, int(np.searchsorted(sizes, high)))
     inside = sizes[first : last + 1]

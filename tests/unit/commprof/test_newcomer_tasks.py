@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.examples import MOST_BYTES
 from commprof.cli import VERBS, verb_named
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -39,4 +40,4 @@ def test_examples_are_small_enough_to_keep() -> None:
         "does-not-scale.html",
         "log-import.html",
     }
-    assert max(page.stat().st_size for page in (DOCS / "examples").glob("*.html")) <= 300_000
+    assert max(page.stat().st_size for page in (DOCS / "examples").glob("*.html")) <= MOST_BYTES
