@@ -34,7 +34,7 @@ from benchmarks.foreign_summary import CellResult, WayResult, results_text
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
 from commprof.analysis.runs.load import Run, load_run, load_runs
-from commprof.analysis.step.estimate import Setting, estimate, interval
+from commprof.analysis.step.estimate import Setting, estimate, interval, saved
 from commprof.analysis.step.evidence.pools import compute_only_s
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import StepInputs
@@ -148,7 +148,7 @@ def _savings(inputs: StepInputs) -> dict[str, tuple[float, float, float]]:
     """Return what each change would save a batch, and the ends of its 90 % interval, seconds."""
     now, found = estimate(inputs), {}
     for mode, setting in CHANGES.items():
-        saved_s = now.per_batch_s - estimate(inputs, setting).per_batch_s
+        saved_s = saved(now.per_batch_s, estimate(inputs, setting).per_batch_s)
         span = interval(saved_s)
         found[mode] = (float(saved_s[0]), span.low, span.high)
     return found

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 
-from commprof.commbench.recorder.units import UnitRecorder
+from commprof.commbench.recorder.sharded.marks import UnitRecorder
 from commprof.train.sharding import is_sharded, own_shard
 
 _HELD, _PEAK = 0, 1  # the steps in which they are measured

@@ -1,15 +1,16 @@
 """What would make N ranks faster on the hardware at hand? Each change is one setting, played through the same model as the
 prediction itself, on the same draws.
 
-A change is worth naming when even the low end of its interval saves time: 90 % of the draws, paired, so that what all of them
-share falls out. Seconds are per batch of the size that a step has now, so that changes of batch compare with the others; a
-speedup is over one rank with the same change, so that what helps one rank as much is not taken for the merit of N.
+A change is worth naming when even the low end of 90 % of the draws saves time, paired, so that what all share falls out.
+The interval told is of what two runs would show, one before the change and one after: each has a pace of its own. Seconds are
+per batch of the size that a step has now, so that changes of batch compare with the others; a speedup is over one rank with the
+same change, so that what helps one rank as much is not taken for the merit of N.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from commprof.analysis.step.estimate import Estimate, Setting, estimate, interval, speedup
+from commprof.analysis.step.estimate import Estimate, Setting, estimate, interval, saved, speedup
 from commprof.analysis.step.inputs import SingleRank, StepInputs
 from commprof.analysis.step.language import (
     accumulation_setting,
@@ -57,14 +58,13 @@ def _judged(inputs: StepInputs, now: Estimate, single: SingleRank, candidates: I
     for candidate in candidates:
         then = estimate(inputs, candidate.changed)
         saved_s = now.per_batch_s - then.per_batch_s
-        span = interval(saved_s)
-        if span.low > 0 and saved_s[0] > _WORTH_TRYING * now.per_batch_s[0]:
+        if interval(saved_s).low > 0 and saved_s[0] > _WORTH_TRYING * now.per_batch_s[0]:
             yield Change(
                 what=candidate.what,
                 setting=candidate.setting,
                 world_size=inputs.world_size,
                 seconds_saved=float(saved_s[0]),
-                interval_s=span,
+                interval_s=interval(saved(now.per_batch_s, then.per_batch_s)),
                 speedup=speedup(inputs, single, candidate.changed, then),
                 side_effect=candidate.side_effect,
                 alters_learning=candidate.alters_learning,

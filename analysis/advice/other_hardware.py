@@ -10,7 +10,7 @@ from commprof.analysis.advice.results import WhatIf
 from commprof.analysis.readers.as_run import measurements, understand
 from commprof.analysis.readers.presets import preset, preset_names
 from commprof.analysis.scaling.speedup import work_s
-from commprof.analysis.step.estimate import AS_MEASURED, Setting, estimate, interval, speedup
+from commprof.analysis.step.estimate import AS_MEASURED, Setting, estimate, interval, saved, speedup
 from commprof.analysis.step.inputs import SingleRank, StepInputs
 from commprof.analysis.wire.cost import fit_cost
 from commprof.analysis.wire.results import CostModel
@@ -30,7 +30,7 @@ def what_ifs(inputs: StepInputs, larger: StepInputs | None, single: SingleRank) 
     def row(what: str, changed: Setting, on: StepInputs = inputs) -> WhatIf:
         then = estimate(on, changed)
         grown = work_s(1.0, on.world_size, kind) / work_s(1.0, inputs.world_size, kind)  # samples of a step by ours
-        saved_s = now_s - then.per_batch_s / grown
+        saved_s = saved(now_s, then.per_batch_s / grown)
         return WhatIf(
             what=what,
             seconds_saved=float(saved_s[0]),

@@ -218,6 +218,17 @@ def _carried_factors(inputs: StepInputs, setting: Setting, buckets: Sequence[Buc
     return factors
 
 
+def saved(now_s: Floats, then_s: Floats) -> Floats:
+    """Return what a change saves [draws], as two runs would show it: each has a pace of its own, besides what draws share.
+
+    `now_s` and `then_s` [draws] are paired, entry 0 the prediction.
+    """
+    own = PACE_ERROR * np.random.default_rng(1).standard_normal((2, len(now_s)))
+    own[:, 0] = 0.0
+    difference_s: Floats = now_s * np.exp(own[0]) - then_s * np.exp(own[1])
+    return difference_s
+
+
 def standard_normal(count: int) -> Floats:
     """Return three rows of draws, the same for every setting, entry 0 being 0: of the pace, of what is exposed, of the wire."""
     normal = np.random.default_rng(0).standard_normal((3, count))

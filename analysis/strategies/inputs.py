@@ -185,13 +185,14 @@ def _profile(runs: Sequence[Run], world_size: int, num_shards: int, units: str |
 
 
 def _check_kinds(runs: Sequence[Run]) -> None:
-    """Raise UnusableData that names a training which shards by other means than fully_shard, and what to profile instead."""
+    """Raise UnusableData that names a training which shards and whose units nobody saw, and what to profile instead."""
     for run in select(runs, kind="train"):
         kind = None if run.info.workload is None else run.info.workload.kind
         if kind in _OTHER_SHARDING:
             raise UnusableData(
-                f"{run.path} is {KIND_NAMES[kind]}, which has no places for its collectives that a recorder could stand in, as "
-                "fully_shard has: its units are not known; profile the script on one rank without it, or under fully_shard"
+                f"{run.path} is {KIND_NAMES[kind]}, whose units were not seen: those of fully_shard are, and of "
+                "FullyShardedDataParallel without copies and hooks of one's own; profile the script on one rank without it, or "
+                "under fully_shard"
             )
 
 

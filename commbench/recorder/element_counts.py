@@ -5,6 +5,7 @@ FullyShardedDataParallel are views into a shard of a flat one, which has the num
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,6 +26,12 @@ def num_bytes(parameter: Tensor) -> int:
     return num_elements(parameter) * parameter.element_size()
 
 
+def numels_of(flat: Any) -> Sequence[int]:  # noqa: ANN401
+    """Return the elements of each parameter in a flat one of FullyShardedDataParallel's, over all shards; none where this torch
+    does not keep them, so that a shard counts as what it is."""
+    return tuple(getattr(flat, "_numels", None) or ())
+
+
 def _flattened(model: nn.Module) -> dict[int, int]:
     """Return the elements of what FullyShardedDataParallel flattened, by the parameters' identity: those that it kept, if it
     was told to, and the flat ones."""
@@ -33,8 +40,8 @@ def _flattened(model: nn.Module) -> dict[int, int]:
     for module in model.modules():
         any_module: Any = module
         flat: Any = getattr(getattr(any_module, "_handle", None), "flat_param", None) if isinstance(module, known) else None
-        numbers = getattr(flat, "_numels", None)  # where this torch keeps them; else a shard counts as what it is
-        if numbers is not None:
+        numbers = numels_of(flat)
+        if numbers:
             counts[id(flat)] = sum(numbers)
             counts |= {id(own): number for own, number in zip(flat._params or (), numbers, strict=False)}
     return counts

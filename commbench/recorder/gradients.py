@@ -126,8 +126,8 @@ class GradientRecorder:
         if self._tap is not None:
             self._tap.listener = None
 
-    def unseen(self) -> Iterator[str]:
-        """Yield, in words, what of the training could not be seen."""
+    def unseen(self, *, in_units: bool = False) -> Iterator[str]:
+        """Yield, in words, what of the training could not be seen; `in_units`: gradients were, as units that are sharded."""
         if self._sends and self._ddp is None:
             yield "DDP's python_reducer sends every gradient by itself: there are no buckets to see"
         if self._has_builtin_hook:
@@ -139,7 +139,7 @@ class GradientRecorder:
             if p.requires_grad
         }
         silent = [name for name in trained if ("ready", name) not in self._samples]
-        if self.has_samples and silent:
+        if self.has_samples and silent and not in_units:
             lost, whole = (format_bytes(sum(map(trained.__getitem__, names))) for names in (silent, trained))
             yield f"the gradients of {len(silent)} of {len(trained)} parameters ({lost} of {whole}) were never seen"
         if sparse := self._sparse():

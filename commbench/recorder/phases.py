@@ -5,7 +5,7 @@ from typing import Any, Final, Literal, get_args
 from torch.profiler import record_function
 
 from commprof.commbench.recorder.gradients import GradientRecorder
-from commprof.commbench.recorder.units import UnitRecorder
+from commprof.commbench.recorder.sharded.marks import UnitRecorder
 from commprof.commbench.records.sharding import Mark
 from commprof.commbench.timing import Clock
 

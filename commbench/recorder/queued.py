@@ -8,7 +8,7 @@ from torch import Tensor
 
 from commprof.commbench.recorder.gradients import Backward
 from commprof.commbench.recorder.phases import PHASES, Phase
-from commprof.commbench.recorder.units import Marks
+from commprof.commbench.recorder.sharded.marks import Marks
 from commprof.commbench.records.training import StepMeasurement
 from commprof.commbench.timing import Clock
 

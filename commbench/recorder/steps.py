@@ -32,8 +32,8 @@ from commprof.commbench.recorder.own_work import OwnWork, say
 from commprof.commbench.recorder.pace_probe import PaceRecorder
 from commprof.commbench.recorder.phases import PHASES, Phase, PhaseMarks
 from commprof.commbench.recorder.queued import QueuedStep, on_its_way
+from commprof.commbench.recorder.sharded.choice import unit_recorder
 from commprof.commbench.recorder.stand_in import ComputingClock
-from commprof.commbench.recorder.units import UnitRecorder
 from commprof.commbench.records.rundir import RecordWriter, write_document
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement, gradients_file
 from commprof.commbench.timing import Clock, MonotonicClock
@@ -78,7 +78,7 @@ class StepRecorder:
         self._first_step = self._step = first_step
         self._own_work = own_work or OwnWork()
         self._gradients = GradientRecorder(model, rank, clock, self._own_work, alone=compute_only)
-        self.units = UnitRecorder(uncompiled(model), rank, clock, self._own_work)
+        self.units = unit_recorder(uncompiled(model), rank, clock, self._own_work)
         self._phases = PhaseMarks(clock, self._gradients, self.units)
         self._device = next(bare(model).parameters()).device
         self._in_step = self._told_of_stray = False
@@ -137,7 +137,7 @@ class StepRecorder:
 
     def unseen(self) -> tuple[str, ...]:
         """Return, in words, what of the training could not be seen."""
-        return (*([_STRAY] if self._told_of_stray else []), *self._gradients.unseen())
+        return (*([_STRAY] if self._told_of_stray else []), *self._gradients.unseen(in_units=self.units.has_steps))
 
     @contextmanager
     def step(self, num_samples: int | None = None, *, profiled: bool = False) -> Iterator[None]:

@@ -1,6 +1,6 @@
 """What a sharded training run writes of its units: units.json, a step from mark to mark as rank 0 went through it.
 
-A unit is a module that fully_shard was called on. Its marks, in the order of one micro-batch:
+A unit is a module under fully_shard or FullyShardedDataParallel. Its marks, in the order of one micro-batch:
 
     before, ready       its forward begins; its parameters are whole: between them lies its all-gather, with its copies
     done, after         its forward is computed; its parameters are freed again, where it reshards

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,14 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
 
-def fsdp1(model: nn.Module) -> nn.Module:
+def fsdp1(model: nn.Module, *, keep_names: bool = True) -> nn.Module:
     from torch.distributed.fsdp import FullyShardedDataParallel
 
-    return FullyShardedDataParallel(model, device_id=torch.device("cpu"), use_orig_params=True)
+    def wrap(module: nn.Module) -> nn.Module:
+        return FullyShardedDataParallel(module, device_id=torch.device("cpu"), use_orig_params=keep_names)
+
+    model[0] = wrap(model[0])  # type: ignore[index, operator]
+    return wrap(model)
 
 
 def fsdp2(model: nn.Module, *shape: int) -> nn.Module:
@@ -92,6 +97,7 @@ KINDS: dict[str, Wrap] = {
     "compute_only": DDP,
     "compute_only hook": hooked(own_hook),
     "fsdp1": fsdp1,
+    "fsdp1 flat": partial(fsdp1, keep_names=False),
     "fsdp2": fsdp2,
     "hsdp": lambda model: fsdp2(model, 2, 1),
     "tensor_parallel": tensor_parallel,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from commprof.commbench.records.rundir import read_document, read_info
+from commprof.commbench.records.sharding import ShardingTimeline
 from commprof.commbench.records.training import GradientTimeline
 from commprof.commbench.records.types import Workload
 from tests.distributed.conftest import steps_of
@@ -33,6 +34,7 @@ def workload(folder: Path, name: str) -> Workload:
 def test_the_kind_of_a_training_is_found(trainings: Path, name: str) -> None:
     kind = name if name in ("zero_redundancy_optimizer", "fsdp1", "fsdp2", "hsdp", "tensor_parallel", "replicate") else "ddp"
     kind = name if name in ("hand_made", "none") else kind
+    kind = "fsdp1" if name == "fsdp1 flat" else kind
     work = workload(trainings, name)
     assert work.kind == kind
     assert len(steps_of(trainings / name.replace(" ", "-"))) == num_steps(name)
@@ -67,9 +69,8 @@ def test_what_was_not_seen_is_counted_and_said(trainings: Path) -> None:
         "the model's communication hook is built into torch's C++: there are no buckets to see",
     )
     assert workload(trainings, "builtin hook").communication_hook == "fp16"
-    (lost,) = read_info(trainings / "fsdp1").unseen
-    assert lost == "the gradients of 4 of 4 parameters (848 B of 848 B) were never seen", "of the model, not of a shard"
-    assert {workload(trainings, name).num_parameters for name in ("fsdp1", "fsdp2", "ddp")} == {212}
+    assert {workload(trainings, name).num_parameters for name in ("fsdp1", "fsdp1 flat", "fsdp2", "ddp")} == {212}
+    assert read_info(trainings / "fsdp1").unseen == (), "of parameters that it flattened its units tell"
     assert read_info(trainings / "ddp").unseen == ()
 
 
@@ -87,3 +88,13 @@ def test_a_compute_only_run_has_buckets_and_waits_in_the_exchanges_stead(trainin
         work = workload(trainings, name)
         assert work.starts_together and work.waited_s is not None and work.waited_s > 0
         assert read_document(trainings / name / "gradients.json", GradientTimeline).buckets
+
+
+@pytest.mark.parametrize("name", ["fsdp1", "fsdp1 flat"])
+def test_each_unit_that_a_wrapper_shards_is_seen_to_gather_and_to_reduce(trainings: Path, name: str) -> None:
+    timeline = read_document(trainings / name.replace(" ", "-") / "units.json", ShardingTimeline)
+    assert (timeline.num_shards, timeline.num_replicas, timeline.num_others) == (2, 1, 0)
+    assert [(unit.name, unit.num_bytes, unit.resharded) for unit in timeline.units] == [("", 272, False), ("0", 576, True)]
+    assert [(unit.gather_bytes, unit.reduce_bytes) for unit in timeline.units] == [(272, 272), (576, 576)]
+    for mark in ("ready", "back_ready", "reduce_landed"):
+        assert sorted(span.unit or 0 for span in timeline.spans if span.until == mark) == [0, 1], mark

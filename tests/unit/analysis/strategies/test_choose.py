@@ -238,7 +238,7 @@ def test_a_sharded_profile_beside_a_plain_one_leaves_the_plain_prediction_as_it_
 def test_what_shards_by_other_means_is_named_with_what_to_profile_instead(tmp_path: Path) -> None:
     benches = write_benches(tmp_path / "b4", 4)
     flat = write_training_run(tmp_path / "flat", [step(i) for i in range(12)], workload=workload(kind="fsdp1"), cores=64)
-    assert "is FSDP1, which has no places for its collectives" in answer(chosen([flat, benches]), "fsdp").cannot
+    assert "is FSDP1, whose units were not seen" in answer(chosen([flat, benches]), "fsdp").cannot
 
 
 def test_copies_on_every_rank_are_said_to_shard_nothing(tmp_path: Path) -> None:

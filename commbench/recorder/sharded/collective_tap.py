@@ -21,13 +21,13 @@ class CollectiveTap:
     def __init__(self, earlier: Any, mark: Callable[[Mark], None], *, gathers: bool) -> None:  # noqa: ANN401  torch's or a user's
         self._earlier, self._mark, self._gathers = earlier, mark, gathers
         self._allocated = 0
-        self.told: Callable[[int, str], None] | None = None
+        self.told: Callable[[int, torch.dtype], None] | None = None
 
     def allocate(self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
         if not self._gathers:  # fully_shard asks for the input, fills it, and asks for the output
             self._mark("reduce_begun" if self._allocated % 2 == 0 else "reduce_filled")
             if self._allocated % 2 == 0 and self.told is not None:
-                self.told(prod(size) * dtype.itemsize, str(dtype).removeprefix("torch."))
+                self.told(prod(size) * dtype.itemsize, dtype)
             self._allocated += 1
         memory: Tensor = self._earlier.allocate(size, dtype=dtype, device=device)
         return memory

@@ -1,56 +1,53 @@
 """When does each unit of a sharded model gather, compute and reduce? Marks of one step after the other, from public hooks.
 
-Modules' hooks and tensors' hooks stand before and behind those of fully_shard; its own places for collectives
-(set_custom_all_gather, set_custom_reduce_scatter) are taken by a tap that does what stood there before. What every mark
-means is in records/sharding.py. Nothing is marked outside of a step, nor where nothing is learnt.
+Modules' hooks and tensors' hooks stand before and behind those of what shards. What every mark means is in records/sharding.py.
+Nothing is marked outside of a step, nor where nothing is learnt. What differs between fully_shard and FullyShardedDataParallel,
+how a collective is seen and what a unit holds, is in fully_shard.py and flat_units.py.
 """
 
-import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
 
 from commprof.commbench.errors import RunFailed
 from commprof.commbench.recorder.own_work import OwnWork
-from commprof.commbench.recorder.unit_tap import CollectiveTap, collective_of
 from commprof.commbench.records.rundir import write_document
 from commprof.commbench.records.sharding import UNITS_FILE, Mark, ShardedSpan, ShardedUnit, ShardingTimeline
 from commprof.commbench.timing import Clock
 
 _KEPT_STEPS: Final = 64  # of each order of marks, the last ones: bounds the file and what is drawn from it
 _MAX_ORDERS: Final = 4
-_COMMS: Final = {"_all_gather_comm": "set_custom_all_gather", "_reduce_scatter_comm": "set_custom_reduce_scatter"}
 
+Direction = Literal["forward", "backward"]
 Place = tuple[Mark, int | None, bool]  # a mark, its unit, and whether that was sharded when the span before it began
 Marks = list[tuple[Place, Any]]
 
 
-def sharded_units(model: nn.Module) -> list[tuple[str, Any]]:
-    """Return the modules that fully_shard was called on, by name, the root first; none where it was never imported."""
-    known = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", None)
-    return [] if known is None else [(name, module) for name, module in model.named_modules() if isinstance(module, known)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A module that is sharded as one: its parameters are gathered before `inner` computes, within a call of `outer`."""
+
+    name: str
+    outer: Any
+    inner: Any
 
 
 class UnitRecorder:
-    """Marks a model's units in each step while attached; marks nothing of a model that is not sharded."""
+    """Marks units in each step while attached; of a model without any it marks nothing."""
 
-    def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork) -> None:
+    def __init__(self, units: Sequence[Unit], rank: int, clock: Clock, own_work: OwnWork) -> None:
         self._rank, self._clock, self._own_work = rank, clock, own_work
         self._told: dict[str, int] = {}
         self.held_bytes: Callable[[], int] | None = None  # what autograd holds now, while somebody counts it
-        found = [(name, module) for name, module in sharded_units(model) if _own_parameters(module)]
-        self._names = [name for name, _ in found]
-        self._units: list[Any] = [module for _, module in found]
-        self._parameters = [_own_parameters(module) for module in self._units]
+        self._units = tuple(units)
         self._hooks: list[Any] = []
-        self._earlier: list[tuple[Any, str, Any]] = []
         self._marks: Marks = []
         self._known: dict[int, dict[str, Any]] = {}
         self._samples: dict[tuple[Place, ...], deque[tuple[float, ...]]] = {}
@@ -58,24 +55,14 @@ class UnitRecorder:
         self._marking = False
 
     def attach(self) -> None:
-        for number, module in enumerate(self._units):
-            self._hook(number, module)
-            for place, setter in _COMMS.items():
-                earlier = collective_of(module, place)
-                if earlier is not None:
-                    tap = CollectiveTap(earlier, partial(self.mark, unit=number), gathers=place == "_all_gather_comm")
-                    tap.told = partial(self._note_reduction, number)
-                    getattr(module, setter)(tap)
-                    self._earlier.append((module, setter, earlier))
+        for number in range(len(self._units)):
+            self._hook(number)
 
     def release(self) -> None:
-        """Take every hook off and give the collectives back their earlier places."""
+        """Take every hook off."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
-        while self._earlier:
-            module, setter, earlier = self._earlier.pop()
-            getattr(module, setter)(earlier)
         self._marking = False
 
     def begin_step(self) -> None:
@@ -125,9 +112,14 @@ class UnitRecorder:
         except OSError as error:
             raise RunFailed(f"cannot write {path}: {error.strerror}; make room, the steps are kept") from None
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether a step was seen with all its units."""
+        return bool(self._samples) and all(number in self._known for number in range(len(self._units)))
+
     def timeline(self) -> ShardingTimeline | None:
         """Return the steps that most went through alike; None where none was seen, or of a unit its reduction was not."""
-        if not self._samples or any(number not in self._known for number in range(len(self._units))):
+        if not self.has_steps:
             return None
         order = max(self._samples, key=lambda each: len(self._samples[each]))
         kept = self._samples[order]
@@ -163,74 +155,74 @@ class UnitRecorder:
                 return False
         return False
 
-    def _hook(self, number: int, module: nn.Module) -> None:
-        mark, sharded = partial(self.mark, unit=number), partial(self._is_sharded, number)
+    def _hook(self, number: int) -> None:
+        mark, unit = partial(self.mark, unit=number), self._units[number]
 
         def before(_module: nn.Module, _arguments: object) -> None:
-            mark("before", sharded=sharded())
+            mark("before", sharded=self._is_sharded(number, "forward"))
             self._note_held(number, "held_before_bytes")
 
         def ready(_module: nn.Module, arguments: object) -> None:
             mark("ready", sharded=self._was_sharded("before", number))
-            self._look(number)
+            self._look_at_whole(number)
             self._on_gradient(arguments, partial(mark, "back_done"))
 
         def done(_module: nn.Module, _arguments: object, output: object) -> None:
             mark("done")
             self._note_held(number, "held_after_bytes")
-            self._on_gradient(output, lambda: mark("back_before", sharded=sharded()))
+            self._on_gradient(output, lambda: mark("back_before", sharded=self._is_sharded(number, "backward")))
 
         def after(_module: nn.Module, _arguments: object, output: object) -> None:
             mark("after")
-            self._known.setdefault(number, {})["resharded"] = sharded()
+            self._known.setdefault(number, {})["resharded"] = self._is_sharded(number, "backward")
             self._on_gradient(output, lambda: mark("back_ready", sharded=self._was_sharded("back_before", number)))
 
         self._hooks += [
-            module.register_forward_pre_hook(before, prepend=True),
-            module.register_forward_pre_hook(ready),
-            module.register_forward_hook(done, prepend=True),
-            module.register_forward_hook(after),
+            unit.outer.register_forward_pre_hook(before, prepend=True),
+            unit.inner.register_forward_pre_hook(ready),
+            unit.inner.register_forward_hook(done, prepend=True),
+            unit.outer.register_forward_hook(after),
         ]
-
-        def kept(_parameter: Tensor) -> None:
-            mark("reduced")
-            mark("kept")
-
-        trained: list[Any] = [parameter for parameter in self._parameters[number].values() if parameter.requires_grad]
-        self._hooks += [parameter.register_post_accumulate_grad_hook(kept) for parameter in trained]
 
     def _on_gradient(self, value: object, told: Callable[[], None]) -> None:
         if self._marking and torch.is_grad_enabled():
             self._own_work.do(_hook_gradients, value, told)
 
-    def _is_sharded(self, number: int) -> bool:
-        """Say whether a unit's parameters are shards at present: it has others while it is whole."""
-        present = _own_parameters(self._units[number])
-        return any(present.get(name) is parameter for name, parameter in self._parameters[number].items())
+    def _is_sharded(self, number: int, ahead: Direction) -> bool:
+        """Say whether a unit's parameters are shards at present, the pass `ahead` being next."""
+        raise NotImplementedError
+
+    def _parameters(self, number: int) -> Sequence[int]:
+        """Return the bytes of each of a unit's parameters, over all shards."""
+        raise NotImplementedError
+
+    def _mesh(self) -> tuple[int, int]:
+        """Return over how many ranks parameters are sharded, and how many groups hold the same ones."""
+        raise NotImplementedError
+
+    def _look_at_whole(self, number: int) -> None:
+        """Note what is known of a unit while its parameters are whole."""
 
     def _was_sharded(self, name: Mark, number: int) -> bool:
         return next((sharded for (other, unit, sharded), _ in reversed(self._marks) if (other, unit) == (name, number)), False)
 
-    def _look(self, number: int) -> None:
-        """Note what a unit gathers, which its whole parameters tell."""
-        whole = _own_parameters(self._units[number])
-        if self._known.get(number, {}).get("gather_dtype") is None and whole:
-            known = self._known.setdefault(number, {})
-            known["gather_bytes"] = sum(_num_bytes(parameter) for parameter in whole.values())
-            known["gather_dtype"] = str(next(iter(whole.values())).dtype).removeprefix("torch.")
+    def _note_gather(self, number: int, num_bytes: int, dtype: torch.dtype) -> None:
+        known = self._known.setdefault(number, {})
+        known.update(gather_bytes=num_bytes, gather_dtype=str(dtype).removeprefix("torch."))
 
     def _note_held(self, number: int, when: str) -> None:
         if self.held_bytes is not None and self._marking and torch.is_grad_enabled():
             self._known.setdefault(number, {})[when] = self.held_bytes()
 
-    def _note_reduction(self, number: int, num_bytes: int, dtype: str) -> None:
-        self._known.setdefault(number, {}).update(reduce_bytes=num_bytes, reduce_dtype=dtype)
+    def _note_reduction(self, number: int, num_bytes: int, dtype: torch.dtype) -> None:
+        known = self._known.setdefault(number, {})
+        known.update(reduce_bytes=num_bytes, reduce_dtype=str(dtype).removeprefix("torch."))
 
     def _unit(self, number: int) -> ShardedUnit:
-        own, known = self._parameters[number], self._known[number]
+        own, known = self._parameters(number), self._known[number]
         return ShardedUnit(
-            name=self._names[number],
-            num_bytes=sum(map(_num_bytes, own.values())),
+            name=self._units[number].name,
+            num_bytes=sum(own),
             num_tensors=len(own),
             gather_bytes=known.get("gather_bytes", 0),
             gather_dtype=known.get("gather_dtype", "unknown"),
@@ -240,32 +232,11 @@ class UnitRecorder:
             activation_bytes=_held_bytes(known),
         )
 
-    def _mesh(self) -> tuple[int, int]:
-        """Return over how many ranks parameters are sharded, and how many groups hold the same ones."""
-        some: Any = next(iter(self._parameters[0].values()), None) if self._parameters[0] else None
-        mesh = getattr(some, "device_mesh", None)
-        sizes = (1,) if mesh is None else tuple(mesh.shape)
-        return int(sizes[-1]), prod(map(int, sizes[:-1]))
-
 
 def _held_bytes(known: dict[str, Any]) -> int | None:
     """Return what autograd held more as a unit's forward ended than as it began."""
     after_bytes = known.get("held_after_bytes")
     return None if after_bytes is None else max(0, after_bytes - known["held_before_bytes"])
-
-
-def _own_parameters(unit: nn.Module) -> dict[str, Any]:
-    """Return a unit's parameters without those of the units inside it, as they are at present."""
-    inner = [name for name, _ in sharded_units(unit) if name]
-    return {
-        name: parameter
-        for name, parameter in unit.named_parameters()
-        if not any(name.startswith(f"{prefix}.") for prefix in inner)
-    }
-
-
-def _num_bytes(parameter: Tensor) -> int:
-    return parameter.numel() * parameter.element_size()
 
 
 def _tensors(value: object) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from commprof.commbench.recorder.unit_tap import collective_of
+from commprof.commbench.recorder.sharded.collective_tap import collective_of
 
 GROUP = SimpleNamespace(_all_gather_comm="its own")
 
