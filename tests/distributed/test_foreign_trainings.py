@@ -98,3 +98,12 @@ def test_each_unit_that_a_wrapper_shards_is_seen_to_gather_and_to_reduce(trainin
     assert [(unit.gather_bytes, unit.reduce_bytes) for unit in timeline.units] == [(272, 272), (576, 576)]
     for mark in ("ready", "back_ready", "reduce_landed"):
         assert sorted(span.unit or 0 for span in timeline.spans if span.until == mark) == [0, 1], mark
+
+
+def test_on_one_rank_units_are_marked_as_if_they_were_sharded(zygote: Zygote, tmp_path: Path) -> None:
+    done = zygote.run(tmp_path, Path(__file__).with_name("foreign_trainings.py"), tmp_path, "fsdp1", ranks=1)
+    assert done.returncode == 0, done.stderr
+    timeline = read_document(tmp_path / "fsdp1" / "units.json", ShardingTimeline)
+    assert (timeline.num_shards, [unit.resharded for unit in timeline.units]) == (1, [False, True])
+    gathered = {(span.until, span.unit): span.gathers for span in timeline.spans if span.until in ("ready", "back_ready")}
+    assert gathered == {("ready", 0): True, ("ready", 1): True, ("back_ready", 0): False, ("back_ready", 1): True}
