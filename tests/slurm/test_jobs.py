@@ -12,6 +12,7 @@ from tests.slurm.conftest import SCRIPT, SCRIPTS, finish
 
 pytestmark = pytest.mark.slurm
 
+SHARDED = "distributed.strategy=fsdp"
 SHORT = ("-b", "8", "-e", "64", "-n", "3", "--timeout", "60")
 
 
@@ -38,13 +39,16 @@ def test_a_training_takes_its_settings_from_the_environment_and_reduces_its_trac
         "VENV": sys.prefix,
         "COMMPROF": "commprof",
     }
-    job, output = finish(slurm, tmp_path, "--nodes=2", SCRIPTS / "train.sbatch", tiny, "training.batch_size=4", **settings)
+    job, output = finish(
+        slurm, tmp_path, "--nodes=2", SCRIPTS / "train.sbatch", tiny, "training.batch_size=4", SHARDED, **settings
+    )
     run = tmp_path / "my results" / f"slurm-{job}"
     info = read_info(run)
     assert (info.status, info.kind, info.world_size, info.num_nodes) == ("completed", "train", 4, 2)
     assert [rank.local_rank for rank in info.ranks] == [0, 1, 0, 1]
     assert info.workload is not None
-    assert info.workload.samples_per_rank == 4
+    assert (info.workload.samples_per_rank, info.workload.kind) == (4, "fsdp2")
+    assert (run / "units.json").exists()
     assert 'MODULES="cuda/12.4" is skipped' in output
     reduced = sorted(path.name for path in (run / "reduced").iterdir())
     assert reduced == [f"rank0000{rank}.reduced.gz" for rank in range(4)], output

@@ -27,10 +27,10 @@ def start_again(slurm: Cluster, job: str) -> None:
     slurm.ask("scontrol", "update", f"jobid={job}", "starttime=now+3")
 
 
-def test_a_warned_job_saves_is_requeued_and_goes_on_bit_for_bit(
+def test_a_warned_job_of_shards_saves_is_requeued_and_goes_on_bit_for_bit(
     slurm: Cluster, zygote: Zygote, tmp_path: Path, tiny: Path
 ) -> None:
-    words = (tiny, f"training.max_steps={NUM_STEPS}", "training.checkpoint_every=25")
+    words = (tiny, f"training.max_steps={NUM_STEPS}", "training.checkpoint_every=25", "distributed.strategy=fsdp")
     job = submit(slurm, tmp_path, "--nodes=2", SCRIPTS / "train.sbatch", *words)
     run = tmp_path / "runs" / f"slurm-{job}"
     slurm.wait_until("a checkpoint", lambda: any(run.glob("checkpoints/step-*.pt")))
