@@ -14,7 +14,7 @@ from tests.slurm.conftest import SCRIPTS, UNFINISHED, finish, submit
 
 pytestmark = pytest.mark.slurm
 
-NUM_STEPS = 300  # seconds, so that the warning comes in the middle
+NUM_STEPS = 200  # seconds, so that the warning comes in the middle
 
 
 def losses(run: Path, rank: int) -> list[tuple[int, float | None]]:
