@@ -51,7 +51,7 @@ class StepRecorder:
 
     Every rank of a DDP model must enter and leave. The first `warmup_steps` after `first_step` are marked as warm-up, also in
     a run that goes on: DDP lays its buckets out anew. `last` is the last step that was read, on a GPU the one before the
-    last. `exchanges` is False where DDP's group holds this rank alone.
+    last. With `compute_only` the model's gradients stay on their rank, and what it waits in the exchange's stead is in no step.
     """
 
     def __init__(
@@ -64,7 +64,6 @@ class StepRecorder:
         samples_per_rank: int,
         warmup_steps: int,
         first_step: int = 0,
-        exchanges: bool = True,
         own_work: OwnWork | None = None,
         compute_only: bool = False,
         accumulation: int = 1,
@@ -82,7 +81,7 @@ class StepRecorder:
         self._phases = PhaseMarks(clock, self._gradients, self.units)
         self._device = next(bare(model).parameters()).device
         self._in_step = self._told_of_stray = False
-        self._exchanges = exchanges and not compute_only
+        self._exchanges = not compute_only
         self._passes: Counter[int] = Counter()
         self._samples: Counter[int] = Counter()
         self._loss: Tensor | None = None
