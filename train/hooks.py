@@ -2,7 +2,7 @@
 
 A communication hook turns a bucket into a future of the bucket's mean over all ranks. `delayed` keeps every bucket until
 backward has made the last one and only then hands them, in order, to the hook that it delays: the same communication
-with nothing to hide behind.
+with nothing to hide behind. Ranks that only compute do with each bucket what the hook does, and send nothing.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,8 @@ from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDSt
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
+from commprof.commbench.recorder.bucket_tap import BucketTap
+from commprof.commbench.records.training import EXCHANGED_PASSES
 from commprof.train.config.exchange import DistributedConfig
 
 Hook = Callable[[Any, GradBucket], Future[Tensor]]
@@ -29,6 +31,17 @@ def register_hook(model: DistributedDataParallel, distributed: DistributedConfig
         hook = delayed(hook or allreduce_hook)
     if hook is not None:
         model.register_comm_hook(state, hook)
+
+
+def keep_gradients(model: DistributedDataParallel, distributed: DistributedConfig) -> None:
+    """Keep a model's gradients on their rank once its ranks know how long to wait in the exchange's stead (stand_in.py)."""
+    tap = BucketTap(model, None, alone=True)
+    tap.attach()
+    state, hook = _configured(distributed, model.process_group)
+    if isinstance(state, PowerSGDState):
+        state.iter = EXCHANGED_PASSES
+    if hook is not None:
+        tap.kept_by = state, hook
 
 
 def delayed(hook: Hook) -> Hook:

@@ -7,15 +7,15 @@ process N times as many samples per step as one, under strong scaling as many as
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from commprof.commbench.progress import Report, progress
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.runtime import barrier
 from commprof.commbench.ranks.stopping import StopRequest
-from commprof.commbench.recorder.stand_in import ComputingClock
 from commprof.commbench.recorder.steps import StepRecorder
-from commprof.commbench.records.rundir import RecordWriter
+from commprof.commbench.records.rundir import RUN_FILE, RecordWriter, read_info, write_document
 from commprof.commbench.records.training import EvaluationMeasurement, StepMeasurement
 from commprof.commbench.timing import device_clock
 from commprof.commbench.units import format_number
@@ -64,7 +64,7 @@ def train(
         stream = endless(loader, begun_step)
         for step in steps:
             rate = learning_rate(config.training, step, num_steps)
-            if config.distributed.synchronisation == "compute_only":
+            if config.distributed.synchronisation == "compute_only" and not _meet_after_backward(config, trainee):
                 barrier()  # ranks that compete for memory and cores begin each step together, as in a run that exchanges
             traced, number = tracer.touches(step), step - begun_step
             telling = _telling_memory(trainee, recorder, number) if not traced else nullcontext()
@@ -80,6 +80,13 @@ def train(
                 _record_evaluation(run, context, plot, result, step + 1, len(loader), time.monotonic() - start_s)
             if keeper is not None and step + 1 < num_steps:
                 keeper.after_step(step + 1, time.monotonic() - start_s)
+        if context.rank == 0:
+            _note_waits(run, recorder)
+
+
+def _meet_after_backward(config: TrainConfig, trainee: Trainee) -> bool:
+    """Whether something stands in for the exchange of a whole pass (stand_in.py)."""
+    return config.distributed.strategy == "ddp" and trainee.device.type == "cpu"
 
 
 def _telling_memory(trainee: Trainee, recorder: StepRecorder, number: int) -> AbstractContextManager[None]:
@@ -94,17 +101,23 @@ def _naming_failures(config: TrainConfig, rank: int) -> Iterator[None]:
 
 
 def _recorder(config: TrainConfig, trainee: Trainee, context: RankContext, run: Path, first_step: int) -> StepRecorder:
-    alone = config.distributed.synchronisation == "compute_only"
     return StepRecorder(
         trainee.model,
         folder=run,
         rank=context.rank,
-        clock=ComputingClock() if alone and trainee.device.type == "cpu" else device_clock(trainee.device),
+        clock=device_clock(trainee.device),
         samples_per_rank=samples_per_rank(config.training, context.world_size),
         warmup_steps=config.profiling.warmup_steps,
         first_step=first_step,
-        exchanges=not alone,
+        compute_only=config.distributed.synchronisation == "compute_only",
     )
+
+
+def _note_waits(run: Path, recorder: StepRecorder) -> None:
+    """Add to the run's card what ranks waited in each step in the exchange's stead, if they did."""
+    tap, info = recorder.gradients.tap, read_info(run)
+    if tap is not None and tap.waited_s is not None and info.workload is not None:
+        write_document(run / RUN_FILE, replace(info, workload=replace(info.workload, waited_s=tap.waited_s)))
 
 
 def _keeper(

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from commprof.commbench.errors import BadInput, RunFailed
 from commprof.train.config.exchange import DistributedConfig
 from commprof.train.config.types import TrainConfig
-from commprof.train.hooks import register_hook
+from commprof.train.hooks import keep_gradients, register_hook
 from commprof.train.model import TextClassifier
 from commprof.train.sharding import is_sharded, own_shard, put_back, sending_shards, sharded, whole_states
 from commprof.train.text.dataset import NUM_CLASSES
@@ -122,18 +122,18 @@ def check_first_bucket(distributed: DistributedConfig) -> None:
 
 
 def _distributed(model: nn.Module, distributed: DistributedConfig, device: torch.device) -> DistributedDataParallel:
-    """Wrap the model in DDP; in a compute-only run among this rank alone, so that all is done but the sending."""
-    alone = distributed.synchronisation == "compute_only"
+    """Wrap the model in DDP; in a compute-only run each rank soon keeps its gradients, and does all but the sending."""
     wrapped = DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
         gradient_as_bucket_view=distributed.gradient_as_bucket_view,
-        process_group=dist.new_group([dist.get_rank()], use_local_synchronization=True) if alone else None,
         static_graph=distributed.static_graph,
         find_unused_parameters=distributed.find_unused_parameters,
         **_bucket_options(distributed),
     )
     register_hook(wrapped, distributed)
+    if distributed.synchronisation == "compute_only":
+        keep_gradients(wrapped, distributed)
     return wrapped
 
 

@@ -34,7 +34,7 @@ def assemble(folder: Path, failure: str | None) -> RunInfo | None:
         failure=failure,
         ended_at=now_utc(),
         ranks=tuple(card.info.ranks[0] for card in cards),
-        num_nodes=max(1, len({card.info.ranks[0].hostname for card in cards})),
+        num_nodes=max(first.num_nodes, len({card.info.ranks[0].hostname for card in cards})),
         num_machines=len(kernels) if all(kernels) else None,
         unseen=(*first.unseen, *silent),
     )

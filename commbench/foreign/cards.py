@@ -20,7 +20,7 @@ from commprof.commbench.errors import BadInput
 from commprof.commbench.foreign.asked import Asked
 from commprof.commbench.foreign.assembled import CARDS_FOLDER, RankCard
 from commprof.commbench.machine import hardware
-from commprof.commbench.ranks.launched import RankContext
+from commprof.commbench.ranks.launched import RankContext, place_on_host
 from commprof.commbench.ranks.session import rank_info, run_card, sampled
 from commprof.commbench.recorder.bucket_tap import told_by
 from commprof.commbench.recorder.ddp_settings import assumed_settings, ddp_settings, element_bytes
@@ -113,12 +113,5 @@ def place_of_rank() -> RankContext:
     if not dist.is_initialized():
         return RankContext(rank=0, local_rank=0, world_size=1, local_world_size=1, launcher="single")
     rank, world_size = dist.get_rank(), dist.get_world_size()
-    local = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or str(rank)
-    beside = os.environ.get("LOCAL_WORLD_SIZE") or str(world_size)
-    return RankContext(
-        rank=rank,
-        local_rank=int(local),
-        world_size=world_size,
-        local_world_size=min(world_size, int(beside)),
-        launcher="own",
-    )
+    local_rank, beside = place_on_host(os.environ, rank, world_size)
+    return RankContext(rank=rank, local_rank=local_rank, world_size=world_size, local_world_size=beside, launcher="own")

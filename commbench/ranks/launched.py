@@ -67,6 +67,18 @@ def detect_rank(environ: Mapping[str, str]) -> RankContext:
     return RankContext(rank=0, local_rank=0, world_size=1, local_world_size=1, launcher="single")
 
 
+def place_on_host(environ: Mapping[str, str], rank: int, world_size: int) -> tuple[int, int]:
+    """Return the local rank, and the ranks of its host, of a process whose own process group said which of how many it is.
+
+    Nothing but torchrun's variables, or those of a job step of as many tasks, tells of hosts: without them all ranks share one.
+    """
+    if "LOCAL_RANK" not in environ and environ.get("SLURM_STEP_NUM_TASKS") == str(world_size):
+        tasks = tasks_per_node(environ["SLURM_STEP_TASKS_PER_NODE"])
+        return int(environ["SLURM_LOCALID"]), tasks[int(environ["SLURM_NODEID"])]
+    local, beside = environ.get("LOCAL_RANK") or rank, environ.get("LOCAL_WORLD_SIZE") or world_size
+    return int(local), min(world_size, int(beside))
+
+
 def _of_torchrun(environ: Mapping[str, str]) -> RankContext:
     try:
         context = RankContext(

@@ -42,12 +42,15 @@ class BucketTap:
     """Attached to one DDP model at a time, between the reducer and the user's hook; `listener` may come and go.
 
     With `alone` the model's gradients stay on their rank: its reducer works in a group of this rank only, so that all is
-    done but the sending, and its buffers are not sent either. On the host something stands in for the exchange.
+    done but the sending, and its buffers are not sent either. On the host something stands in for the exchange. `kept_by` is
+    a state and a hook that do on this rank alone what the user's hook does with a bucket; without it, the hooks of torch that
+    have their group for a state do, and after others a bucket stays as it is.
     """
 
     def __init__(self, model: DistributedDataParallel, listener: BucketListener | None, *, alone: bool = False) -> None:
         self._reference = ref(model)  # the reducer keeps the tap, and torch's C++ no cycle that Python could see
         self.listener = listener
+        self.kept_by: tuple[Any, Hook] | None = None
         self._alone = alone
         self._group: dist.ProcessGroup | None = None
         self._stand_in: StandIn | None = None
@@ -148,10 +151,10 @@ class BucketTap:
     def _sent(self, group: dist.ProcessGroup, bucket: GradBucket) -> torch.futures.Future[Tensor]:
         if self._stand_in is not None and not self._model._join_config.enable:  # ranks that join do not come in step
             return self._stood_in(self._stand_in, bucket)
+        if self._alone:
+            return self._kept(bucket)
         if self._hook is average_over_ranks:
             return average_over_ranks(group, bucket)
-        if self._alone:
-            return _unsent(bucket)
         self._rounds += bucket.index() == 0
         if self._rounds % _METERED_EVERY != _METERED_FIRST:
             return self._hook(self._state, bucket)
@@ -164,8 +167,8 @@ class BucketTap:
         if bucket.index() == 0:
             stand_in.begins_pass()
         if not stand_in.exchanges:
-            unsent = self._hook(self._model.process_group, bucket) if self._hook in _SENDING_IN_STATE else _unsent(bucket)
-            return stand_in.meet(unsent) if bucket.is_last() else unsent
+            kept = self._kept(bucket)
+            return stand_in.meet(kept) if bucket.is_last() else kept
         if bucket.is_last():
             stand_in.launches_last()
         sent = self._hook(stand_in.group if self._hook is average_over_ranks else self._state, bucket)
@@ -177,6 +180,13 @@ class BucketTap:
             return reduced.value()
 
         return sent.then(landed)
+
+    def _kept(self, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+        """Return a bucket as the user's hook makes it of one rank's gradients."""
+        if self.kept_by is not None:
+            state, hook = self.kept_by
+            return hook(state, bucket)
+        return self._hook(self._model.process_group, bucket) if self._hook in _SENDING_IN_STATE else _unsent(bucket)
 
     def _told(self, index: int, future: torch.futures.Future[Tensor]) -> torch.futures.Future[Tensor]:
         """Tell the listener when a bucket has landed."""

@@ -36,9 +36,9 @@ from commprof.commbench.recorder.exchange import Exchange
 from commprof.commbench.recorder.gradients import bare, uncompiled
 from commprof.commbench.recorder.own_work import OwnWork, say
 from commprof.commbench.recorder.parallelism import training_kind, wrapper_of
-from commprof.commbench.recorder.stand_in import EXCHANGED_PASSES
 from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import RUN_FILE, new_run_path, read_info, write_document
+from commprof.commbench.records.training import EXCHANGED_PASSES
 from commprof.commbench.records.types import Workload
 from commprof.commbench.timing import device_clock
 

@@ -19,9 +19,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from commprof.commbench.records.training import EXCHANGED_PASSES
 from commprof.commbench.timing import MonotonicClock
 
-EXCHANGED_PASSES: Final = 4
 _CONNECTING_PASSES: Final = 1  # the first one connects the ranks, and its time says nothing
 
 

@@ -34,7 +34,8 @@ from commprof.commbench.recorder.phases import PHASES, Phase, PhaseMarks
 from commprof.commbench.recorder.queued import QueuedStep, on_its_way
 from commprof.commbench.recorder.sharded.choice import unit_recorder
 from commprof.commbench.recorder.stand_in import ComputingClock
-from commprof.commbench.records.rundir import RecordWriter, write_document
+from commprof.commbench.recorder.step_file import StepFile
+from commprof.commbench.records.rundir import write_document
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement, gradients_file
 from commprof.commbench.timing import Clock, MonotonicClock
 
@@ -51,7 +52,7 @@ class StepRecorder:
 
     Every rank of a DDP model must enter and leave. The first `warmup_steps` after `first_step` are marked as warm-up, also in
     a run that goes on: DDP lays its buckets out anew. `last` is the last step that was read, on a GPU the one before the
-    last. `exchanges` is False where DDP's group holds this rank alone.
+    last. With `compute_only` the model's gradients stay on their rank, and what it waits in the exchange's stead is in no step.
     """
 
     def __init__(
@@ -64,7 +65,6 @@ class StepRecorder:
         samples_per_rank: int,
         warmup_steps: int,
         first_step: int = 0,
-        exchanges: bool = True,
         own_work: OwnWork | None = None,
         compute_only: bool = False,
         accumulation: int = 1,
@@ -74,28 +74,25 @@ class StepRecorder:
         self._clock = clock = ComputingClock() if compute_only and isinstance(clock, MonotonicClock) else clock
         self._samples_per_rank = samples_per_rank
         self._accumulation = accumulation
-        self._warmup_end = first_step + warmup_steps
         self._first_step = self._step = first_step
         self._own_work = own_work or OwnWork()
         self._gradients = GradientRecorder(model, rank, clock, self._own_work, alone=compute_only)
         self.units = unit_recorder(uncompiled(model), rank, clock, self._own_work)
+        self._file = StepFile(clock, first_step + warmup_steps, self._gradients, self.units)
         self._phases = PhaseMarks(clock, self._gradients, self.units)
         self._device = next(bare(model).parameters()).device
         self._in_step = self._told_of_stray = False
-        self._exchanges = exchanges and not compute_only
+        self._exchanges = not compute_only
         self._passes: Counter[int] = Counter()
         self._samples: Counter[int] = Counter()
         self._loss: Tensor | None = None
-        self.queued: QueuedStep | None = None
-        self.last: StepMeasurement | None = None
 
     def __enter__(self) -> Self:
         self._gradients.attach()
         self.units.attach()
-        self._writer = RecordWriter(self._folder / f"steps.rank{self._rank:05d}.jsonl")
-        self._pace = PaceRecorder(
-            self._folder, self._rank, self._device, self._clock
-        )  # the ranks have agreed on the folder now
+        # After the gradients are attached the ranks have agreed on the folder.
+        self._file.open(self._folder / f"steps.rank{self._rank:05d}.jsonl")
+        self._pace = PaceRecorder(self._folder, self._rank, self._device, self._clock)
         self._own_work.do(self._pace.take, self._step)
         return self
 
@@ -107,14 +104,23 @@ class StepRecorder:
         finally:
             self._own_work.do_anyway(self._gradients.detach)
             self._own_work.do_anyway(self.units.release)
-            self._writer.__exit__(kind, error, tb)
+            self._file.close(kind, error, tb)
             self._own_work.do_anyway(self.write_timeline)
 
     def leave(self) -> None:
         """End recording on this rank alone: DDP's hook stays and does what DDP does, all other hooks are taken off."""
         self._gradients.release()
         self.units.release()
-        self._writer.__exit__(None, None, None)
+        self._file.close()
+
+    @property
+    def queued(self) -> QueuedStep | None:
+        """The step that has been asked for and not read yet."""
+        return self._file.queued
+
+    @property
+    def last(self) -> StepMeasurement | None:
+        return self._file.last
 
     @property
     def gradients(self) -> GradientRecorder:
@@ -220,12 +226,12 @@ class StepRecorder:
 
     def catch_up(self) -> None:
         """Wait for the step that has been asked for and not read yet, if there is one, and write it down."""
-        self._own_work.do(self._read_queued)
+        self._own_work.do(self._file.read)
 
     def settle(self, *, failed: bool) -> None:
         """Read the last step; after a failure only one that is done: a rank may be lost, and the error is to be heard."""
-        if failed and self.queued is not None and not self._is_done(self.queued):
-            self.queued = None
+        if failed:
+            self._file.drop_unless_done()
         self.catch_up()
 
     def take_last_pace(self) -> None:
@@ -255,11 +261,7 @@ class StepRecorder:
 
     def _close(self, num_samples: int | None, profiled: bool) -> None:
         profiled = profiled or _profiler_enabled()
-        queued = self._queue(self._phases.close(), num_samples or self._samples_per_rank, profiled)
-        self._read_queued()
-        self.queued = queued
-        if not self._clock.runs_behind:
-            self._read_queued()
+        self._file.put(self._queue(self._phases.close(), num_samples or self._samples_per_rank, profiled))
 
     def _queue(self, end: Any, num_samples: int, profiled: bool) -> QueuedStep:  # noqa: ANN401
         """Put down what the host knows of the step that ends, and let its loss follow, without waiting for the device."""
@@ -292,21 +294,3 @@ class StepRecorder:
             self._told_of_stray = True
             if self._rank == 0:
                 say(f"step {self._step}: {_STRAY}")
-
-    def _read_queued(self) -> None:
-        queued, self.queued = self.queued, None
-        if queued is None:
-            return
-        record = queued.measured(self._clock, warmup=queued.step < self._warmup_end)
-        self._writer.append(record)
-        self.last = record
-        if record.counts:
-            self._gradients.keep(queued.backward)
-            self.units.keep(queued.start, queued.units)
-        self._clock.release(queued.marks)
-
-    def _is_done(self, queued: QueuedStep) -> bool:
-        try:
-            return self._clock.happened(queued.read)
-        except RuntimeError:  # the device itself has failed
-            return False

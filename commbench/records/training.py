@@ -4,7 +4,7 @@ Types that go to disk, under the same rules and the same schema version as those
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from commprof.commbench.records.quantities import (
     BytesAboveZero,
@@ -19,6 +19,8 @@ from commprof.commbench.records.quantities import (
     Span,
     Time,
 )
+
+EXCHANGED_PASSES: Final = 4  # of a compute-only run's ranks, which then wait as long as they exchanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ from commprof.study.backend import gpus_in_words, with_backend
 from commprof.study.config import ScriptConfig, StudyConfig, load_study, script_study, shardings_of
 from commprof.study.identity import check_identity, write_identity
 from commprof.study.plan import Plan, make_plan
+from commprof.study.sharding import SCRIPT_STRATEGIES
 from commprof.study.stages import hosts_of, predict_cell, run_stages
 from commprof.testbed import network as testbed
 
@@ -46,6 +47,9 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("in place of a file, a training that nobody changed").add_argument
     add("--script", metavar="COMMAND", help="'python train.py --lr 1e-3', or any command with {n} for the number of ranks")
     add("--max-steps", type=int, metavar="N", help=f"of each of its runs ({ScriptConfig().max_steps})")
+    add(
+        "--strategy", choices=SCRIPT_STRATEGIES, help="how its ranks share the work; fsdp and zero2: it calls fully_shard (ddp)"
+    )
 
 
 def check_study(args: argparse.Namespace) -> None:
@@ -58,14 +62,15 @@ def check_study(args: argparse.Namespace) -> None:
 def _asked(args: argparse.Namespace) -> StudyConfig:
     """Return the study of the file, or of the script; raise BadInput for both or neither."""
     if args.script is None:
-        if args.study is None or args.max_steps is not None:
+        if args.study is None or args.max_steps is not None or args.strategy is not None:
             raise BadInput("name a study's file, or give a training's command: commprof study --script 'python train.py'")
         return load_study(args.study, _overrides(args))
     words = [*([] if args.study is None else [str(args.study)]), *_overrides(args)]
     if file := next((word for word in words if "=" not in word), None):
         raise BadInput(f"{file} and --script are two studies; give one of them, or name the script in the file: scripts")
     steps = ScriptConfig().max_steps if args.max_steps is None else args.max_steps
-    return script_study(ScriptConfig(command=args.script, max_steps=steps), words)
+    script = ScriptConfig(command=args.script, max_steps=steps, strategy=args.strategy or ScriptConfig().strategy)
+    return script_study(script, words)
 
 
 def _overrides(args: argparse.Namespace) -> list[str]:

@@ -10,7 +10,7 @@ from commprof.commbench.ranks.arguments import MAX_TIMEOUT_S
 from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.units import parse_bytes, parse_line_rate
 from commprof.study.command import check_command, name_of
-from commprof.study.sharding import STRATEGY_OVERRIDES, Sharding, sharding_of
+from commprof.study.sharding import SCRIPT_STRATEGIES, STRATEGY_OVERRIDES, Sharding, script_sharding, sharding_of
 from commprof.testbed.fabric import MAX_HOSTS
 from commprof.train.config.exchange import check_replicas
 from commprof.train.config.load import load_config
@@ -37,12 +37,14 @@ class ModelConfig:
 class ScriptConfig:
     """A training that is not ours, as its user types it where the study is started; `name` is after its script unless given.
 
-    Each of its runs is ended after `max_steps` optimizer steps, where the script does not end earlier by itself.
+    Each of its runs is ended after `max_steps` optimizer steps, where the script does not end earlier by itself. `strategy`
+    (ddp, fsdp, zero2) is how it shares the work out: one that calls fully_shard is predicted as that, from its units.
     """
 
     command: str = ""
     name: str = ""
     max_steps: int = 60
+    strategy: str = "ddp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +182,8 @@ def _named_script(path: str, study: StudyConfig, script: ScriptConfig) -> Script
         raise BadInput(f"{path}: {error}") from None
     if not _FEWEST_STEPS <= script.max_steps <= _MOST["max_steps"]:
         raise BadInput(f"{path}: max_steps={script.max_steps} must be {_FEWEST_STEPS} to {_MOST['max_steps']}")
+    if script.strategy not in SCRIPT_STRATEGIES:
+        raise BadInput(f"{path}: a script's strategy {script.strategy!r} is not one of {', '.join(SCRIPT_STRATEGIES)}")
     return replace(script, name=_folder_name(path, script.name or name_of(script.command)))
 
 
@@ -256,6 +260,7 @@ def _by_strategy(path: str, study: StudyConfig, model: ModelConfig) -> list[Mode
 
 
 def shardings_of(study: StudyConfig) -> dict[str, Sharding]:
-    """Return by name how those of its models are sharded that are."""
+    """Return by name how those of its trainings are sharded that are."""
     found = {model.name: sharding_of(train_config(study, model).distributed) for model in study.models}
+    found |= {script.name: script_sharding(script.strategy) for script in study.scripts}
     return {name: own for name, own in found.items() if own is not None}

@@ -15,6 +15,10 @@ STRATEGY_OVERRIDES: Final[dict[str, tuple[str, ...]]] = {
     "zero2": ("distributed.strategy=fsdp", "distributed.reshard_after_forward=false"),
 }
 
+# Of a script: its shards are all ranks', as nobody tells how many copies it would make.
+_OF_SCRIPTS: Final[dict[str, Strategy]] = {"fsdp": "fsdp", "zero2": "zero2"}
+SCRIPT_STRATEGIES: Final = ("ddp", *_OF_SCRIPTS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharding:
@@ -41,6 +45,12 @@ def sharding_of(distributed: DistributedConfig) -> Sharding | None:
     whole: Strategy = "fsdp" if distributed.reshard_after_forward else "zero2"
     own = "hsdp" if distributed.strategy == "hsdp" else whole
     return Sharding(strategy=own, replicas=copies, prefetch=distributed.prefetch)
+
+
+def script_sharding(strategy: str) -> Sharding | None:
+    """Return how a script of one of SCRIPT_STRATEGIES shards, None of DDP's; units are gathered as torch does by default."""
+    own = _OF_SCRIPTS.get(strategy)
+    return None if own is None else Sharding(strategy=own, replicas=1, prefetch=True)
 
 
 def benched(shardings: Iterable[Sharding], world_sizes: Sequence[int]) -> list[tuple[str, int]]:

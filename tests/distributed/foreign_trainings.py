@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 
 from commprof.commbench.ranks.stopping import end_process
 from commprof.commbench.recorder.own_loop import record_steps
-from commprof.commbench.recorder.stand_in import EXCHANGED_PASSES
+from commprof.commbench.records.training import EXCHANGED_PASSES
 
 STEPS = 4
 Wrap = Callable[[nn.Module], nn.Module]

@@ -105,15 +105,19 @@ def test_our_own_training_is_understood_without_a_finding(trained: Trained, zygo
     assert document(commprof, run / "reduced") == found
 
 
-def test_compute_only_ranks_send_nothing(forked: Commprof, tmp_path: Path, tiny: Path) -> None:
+def test_compute_only_ranks_send_nothing_and_wait_in_the_exchanges_stead(forked: Commprof, tmp_path: Path, tiny: Path) -> None:
+    """Their first four passes exchange, to tell how long that takes, and do not count."""
     done = forked(2, "train", tiny, "--folder", "r", "distributed.synchronisation=compute_only")
     assert done.returncode == 0, done.stderr
     timeline = read_document(tmp_path / "r" / "gradients.json", GradientTimeline)
     assert sum(bucket.num_bytes for bucket in timeline.buckets) == sum(p.num_bytes for p in timeline.parameters)
-    assert not any(s.synchronised for s in steps_of(tmp_path / "r"))
+    steps = steps_of(tmp_path / "r")
+    assert not any(s.synchronised for s in steps)
+    assert [s.warmup for s in steps[:6]] == [True] * 5 + [False]
     work = read_info(tmp_path / "r").workload
     assert work is not None
     assert (work.synchronised, work.starts_together) == (False, True)
+    assert work.waited_s is not None and work.waited_s > 0
 
 
 def test_strong_scaling_shares_one_batch(trained: Trained) -> None:

@@ -52,6 +52,15 @@ def recorded_as_it_went(timeline: ShardingTimeline) -> None:
     assert timeline.spans[-1].until == "ended"
 
 
+def keeps_its_own_from_the_fifth_pass_on(difference: dict[str, list[float]]) -> None:
+    """Compute-only ranks exchange in four passes; then each keeps its own gradients, as its hook would have handed them on."""
+    assert max(difference["compute only"][:4]) == 0
+    assert min(difference["compute only"][4:]) > 1e-3
+    assert 0 < difference["compute only bf16"][-1] < 5e-3, "converted"
+    assert difference["compute only powersgd"][4] == 0
+    assert difference["compute only powersgd"][5] > 1e-3, "as factors"
+
+
 def test_options_give_the_gradients_they_should(zygote: Zygote, tmp_path: Path) -> None:
     rows = verified(zygote, tmp_path, 2)
     difference = {name: row["difference"] for name, row in rows.items()}
@@ -68,6 +77,7 @@ def test_options_give_the_gradients_they_should(zygote: Zygote, tmp_path: Path) 
         assert 0 < min(difference[name]) <= max(difference[name]) < 5e-3, name
     assert difference["powersgd"][:3] == [0, 0, 0]
     assert min(difference["powersgd"][3:]) > 1e-3
+    keeps_its_own_from_the_fifth_pass_on(difference)
     for name, row in rows.items():
         assert row["losses"][-1] < row["losses"][0] - 0.1, name
         assert (max(row["apart"]) > 0) == ("compute only" in name), name

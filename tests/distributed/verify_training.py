@@ -44,6 +44,12 @@ COMBINATIONS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "delayed": ("plain", {}, {"synchronisation": "delayed", **BUCKETS}),
     "compute only": ("plain", {}, {"synchronisation": "compute_only"}),
     "static compute only": ("compute only", {}, {"synchronisation": "compute_only", "static_graph": True}),
+    "compute only bf16": ("compute only", {}, {"synchronisation": "compute_only", "communication_hook": "bf16"}),
+    "compute only powersgd": (
+        "compute only",
+        {},
+        {"synchronisation": "compute_only", "communication_hook": "powersgd", "powersgd_start": 5},
+    ),
     "bf16": ("plain", {}, {"communication_hook": "bf16", **BUCKETS}),
     "delayed bf16": ("bf16", {}, {"communication_hook": "bf16", "synchronisation": "delayed", **BUCKETS}),
     "fp16": ("plain", {}, {"communication_hook": "fp16"}),

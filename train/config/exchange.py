@@ -19,8 +19,8 @@ class DistributedConfig:
     DDP's own.
 
     `synchronisation` normal overlaps communication with backward as DDP does; delayed sends all buckets once backward has
-    made the last one; compute_only sends nothing: each rank has a DDP group to itself, or copies where fully_shard would send,
-    and does all the rest of a step, which the ranks begin together.
+    made the last one; compute_only sends nothing after its first passes: each rank keeps its gradients, or copies where
+    fully_shard would send, and does all the rest of a step; on the host the ranks meet and wait where they would exchange.
 
     `strategy` ddp; fsdp, which shards parameters, gradients and optimizer over all ranks (fully_shard, a unit a block); hsdp,
     `replicas` copies of such shards. `reshard_after_forward` frees a unit's parameters between its passes,

@@ -1,11 +1,12 @@
 """A training run as data: defaults < YAML < key=value, checked as a whole before any process starts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.quantities import MAX_RANKS
+from commprof.commbench.records.training import EXCHANGED_PASSES
 from commprof.train.config.exchange import STRATEGIES, DistributedConfig, check_exchange
 from commprof.train.config.limits import LARGEST
 from commprof.train.config.load import load_config
@@ -168,7 +169,15 @@ def load_train_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read a YAML file over the defaults, then `section.key=value` overrides; raise BadInput naming key and mend."""
     config = load_config(TrainConfig, path, overrides)
     check_train_config(config)
-    return config
+    return _leaving_out_what_is_exchanged(config)
+
+
+def _leaving_out_what_is_exchanged(config: TrainConfig) -> TrainConfig:
+    """Let the first steps of a compute-only run, in which ranks learn how long to wait, warm up."""
+    if config.distributed.synchronisation != "compute_only":
+        return config
+    warmup_steps = max(config.profiling.warmup_steps, EXCHANGED_PASSES + 1)
+    return replace(config, profiling=replace(config.profiling, warmup_steps=warmup_steps))
 
 
 def check_train_config(config: TrainConfig) -> None:

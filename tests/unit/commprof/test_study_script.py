@@ -16,7 +16,7 @@ from commprof.commbench.records.rundir import create_run
 from commprof.study.backend import rank_environment
 from commprof.study.cli import _asked
 from commprof.study.command import check_command, name_of, words_at
-from commprof.study.config import ScriptConfig, StudyConfig, load_study, script_study
+from commprof.study.config import ScriptConfig, StudyConfig, load_study, script_study, shardings_of
 from commprof.study.estimate import TimeLeft, plan_table
 from commprof.study.identity import STUDY_FILE, check_identity, write_identity
 from commprof.study.plan import make_plan
@@ -130,6 +130,20 @@ def test_one_recorder_stands_outside_of_what_starts_the_ranks(tmp_path: Path, mo
     assert _command(study, compute, tmp_path / "r") == [*begun, "--compute-only", "--", *hosts]
     assert len(set_to) == 1
     assert _command(study, plan.wires[0], tmp_path / "r")[:6] == [*hosts[:6]], "a bench's ranks record themselves"
+
+
+def test_a_sharded_script_has_the_wire_of_its_collectives_and_no_run_that_sends_nothing() -> None:
+    """It is predicted from its units by fully_shard's schedule, so that DDP's all-reduce need not be benched."""
+    study = script_study(ScriptConfig(command=COMMAND, strategy="fsdp"), ["world_sizes=[1,2,4]"])
+    plan = make_plan(study, shardings_of(study))
+    assert [stage.name for stage in plan.stages] == [
+        *(f"bench-{op}-n{n}" for n in (2, 4) for op in ("all_gather", "reduce_scatter")),
+        *("train-profile-n1", "train-train-n2", "train-train-n4"),
+    ]
+    (model,) = plan.models
+    assert model.sharding is not None and model.sharding.strategy == "fsdp"
+    with pytest.raises(BadInput, match="a script's strategy 'hsdp' is not one of ddp, fsdp, zero2"):
+        script_study(ScriptConfig(command=COMMAND, strategy="hsdp"))
 
 
 def test_over_gloo_a_script_sees_no_gpu_and_elsewhere_the_users() -> None:

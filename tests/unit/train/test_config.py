@@ -26,6 +26,14 @@ def test_the_saved_configuration_makes_the_same_run(tmp_path: Path) -> None:
     assert load(tmp_path, dump_config(config)) == config
 
 
+def test_what_a_compute_only_run_exchanges_at_first_warms_up(tmp_path: Path) -> None:
+    """Four steps, and the first in which its ranks wait; a longer warm-up stays, and another run's is its own."""
+    alone, words = "distributed.synchronisation=compute_only", "profiling.warmup_steps="
+    assert load(tmp_path, "", alone, f"{words}2").profiling.warmup_steps == 5
+    assert load(tmp_path, "", alone, f"{words}9").profiling.warmup_steps == 9
+    assert load(tmp_path, "", f"{words}2").profiling.warmup_steps == 2
+
+
 @pytest.mark.parametrize("name", ["small", "large", "medium-25m", "gpt-124m", "gpt-350m"])
 def test_the_shipped_configurations_load(name: str) -> None:
     assert load_train_config(ROOT / "configs" / f"{name}.yaml").experiment_name == name

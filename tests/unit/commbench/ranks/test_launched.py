@@ -1,7 +1,7 @@
 import pytest
 
 from commprof.commbench.errors import BadInput
-from commprof.commbench.ranks.launched import detect_rank, expand_hosts, tasks_per_node, where_ranks_meet
+from commprof.commbench.ranks.launched import detect_rank, expand_hosts, place_on_host, tasks_per_node, where_ranks_meet
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "x",
@@ -144,3 +144,20 @@ def test_tasks_per_node_are_written_out() -> None:
     for text in ("", "2(3)", "0", "x"):
         with pytest.raises(ValueError, match="tasks per node"):
             tasks_per_node(text)
+
+
+@pytest.mark.parametrize(
+    ("environ", "rank", "place"),
+    [
+        ({}, 1, (1, 4)),  # a script that starts its own
+        (TORCHRUN | {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, 3, (1, 2)),
+        (STEP | {"SLURM_PROCID": "3"}, 3, (1, 2)),
+        (STEP | {"SLURM_STEP_TASKS_PER_NODE": "3,1", "SLURM_LOCALID": "0"}, 3, (0, 1)),
+        (STEP | {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "4"}, 0, (0, 4)),  # torchrun inside a step
+        (STEP | {"SLURM_STEP_NUM_TASKS": "1"}, 2, (2, 4)),  # ranks of a script that is a step's one task
+    ],
+)
+def test_a_rank_knows_who_shares_its_host_by_its_launchers_variables(
+    environ: dict[str, str], rank: int, place: tuple[int, int]
+) -> None:
+    assert place_on_host(environ, rank, 4) == place

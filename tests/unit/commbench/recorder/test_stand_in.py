@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from commprof.commbench.recorder.stand_in import EXCHANGED_PASSES, ComputingClock, StandIn
+from commprof.commbench.recorder.stand_in import ComputingClock, StandIn
+from commprof.commbench.records.training import EXCHANGED_PASSES
 
 
 @pytest.fixture

@@ -1,0 +1,61 @@
+"""Steps on their way to the disk: each is read once its device has done it, and adds to what is kept of its gradients."""
+
+from pathlib import Path
+from types import TracebackType
+
+from commprof.commbench.recorder.gradients import GradientRecorder
+from commprof.commbench.recorder.queued import QueuedStep
+from commprof.commbench.recorder.sharded.marks import UnitRecorder
+from commprof.commbench.records.rundir import RecordWriter
+from commprof.commbench.records.training import StepMeasurement
+from commprof.commbench.timing import Clock
+
+
+class StepFile:
+    """`queued` is a step that has been asked for and not read yet, `last` the one that was read last; `warmup_end` the first
+    step that does not warm up."""
+
+    def __init__(self, clock: Clock, warmup_end: int, gradients: GradientRecorder, units: UnitRecorder) -> None:
+        self._clock, self._warmup_end = clock, warmup_end
+        self._gradients, self._units = gradients, units
+        self.queued: QueuedStep | None = None
+        self.last: StepMeasurement | None = None
+
+    def open(self, path: Path) -> None:
+        self._writer = RecordWriter(path)
+
+    def close(
+        self, kind: type[BaseException] | None = None, error: BaseException | None = None, tb: TracebackType | None = None
+    ) -> None:
+        self._writer.__exit__(kind, error, tb)
+
+    def put(self, step: QueuedStep) -> None:
+        """Take a step that has ended for the host, and write down the one before; this one too if its device has done it."""
+        self.read()
+        self.queued = step
+        if not self._clock.runs_behind:
+            self.read()
+
+    def read(self) -> None:
+        """Wait for the step that is queued, if there is one, and write it down."""
+        queued, self.queued = self.queued, None
+        if queued is None:
+            return
+        record = queued.measured(self._clock, warmup=queued.step < self._warmup_end)
+        self._writer.append(record)
+        self.last = record
+        if record.counts:
+            self._gradients.keep(queued.backward)
+            self._units.keep(queued.start, queued.units)
+        self._clock.release(queued.marks)
+
+    def drop_unless_done(self) -> None:
+        """Forget a step whose device has not done it: after a failure it may never be."""
+        if self.queued is not None and not self._is_done(self.queued):
+            self.queued = None
+
+    def _is_done(self, queued: QueuedStep) -> bool:
+        try:
+            return self._clock.happened(queued.read)
+        except RuntimeError:  # the device itself has failed
+            return False
