@@ -93,7 +93,8 @@ def decode_block(text: bytes) -> tuple[Decoded, int] | None:
 
 
 def _first_whole(text: bytes, cuts: list[tuple[int, int]]) -> tuple[Decoded, int] | None:
-    tried = ((decode_whole(text[:end]), following) for end, following in cuts)
+    view = memoryview(text)
+    tried = ((decode_whole(view[:end]), following) for end, following in cuts)
     return next(((decoded, following) for decoded, following in tried if decoded is not None), None)
 
 
@@ -111,7 +112,7 @@ def _any_boundaries(text: bytes, tail_bytes: int) -> list[tuple[int, int]]:
     return found[: -_FULL_TRIES - 1 : -1]
 
 
-def decode_whole(text: bytes) -> Decoded | None:
+def decode_whole(text: bytes | memoryview) -> Decoded | None:
     """Decode events joined by commas, or return None where they must be taken apart. The list may end within the text."""
     try:
         return _whole(text)
@@ -120,19 +121,20 @@ def decode_whole(text: bytes) -> Decoded | None:
     except _UNREADABLE:
         pass
     try:
-        return _whole(cleaned(text))
+        return _whole(cleaned(bytes(text)))
     except _UNREADABLE:
         return None
 
 
-def _whole(text: bytes) -> Decoded:
+def _whole(text: bytes | memoryview) -> Decoded:
+    listed = b"".join((b"[", text, b"]"))
     try:
-        return Decoded(events=_decode_events(b"[" + text + b"]"))
+        return Decoded(events=_decode_events(listed))
     except msgspec.DecodeError as error:
         length = _length_before(error)
         if length is None:
             raise
-    return Decoded(events=_decode_events((b"[" + text)[:length]), trailer=text[length - 1 :])
+    return Decoded(events=_decode_events(listed[:length]), trailer=bytes(text[length - 1 :]))
 
 
 def decode_apart(text: bytes) -> Decoded:

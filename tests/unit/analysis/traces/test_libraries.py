@@ -172,6 +172,9 @@ def test_every_library_s_kernels_communicate(name: str, op: str) -> None:
         "void (anonymous namespace)::elementwise_kernel_with_index<int, x>(y)",
         "void nv::topk::radix_kernel<x>(y)",
         "void deep_ep::elastic::combine_reduce_epilogue_impl<8>(x)",
+        "Cijk_Alik_Bljk_BBS_BH_Bias_MT128x64x32_allreduce_WG64_4_1",
+        "nvjet_sm90_tst_128x64_splitK_TNT_reduce_scatter",
+        "void at::native::broadcast_allreduce_kernel<float>(x)",
     ],
 )
 def test_kernels_that_compute_do_not(name: str) -> None:
