@@ -22,9 +22,9 @@ from commprof.commbench.errors import BadInput
 
 Number = TypeVar("Number", np.float64, np.int32, np.int64)
 Int64s = NDArray[np.int64]
-_MAX_US = 4e15  # the year 2096, in microseconds since 1970; with as late a base it is still an int64 of nanoseconds
+MAX_US = 4e15  # the year 2096, in microseconds since 1970; with as late a base it is still an int64 of nanoseconds
 _MAX_DURATION_US = 1e12
-_DETAILED = re.compile("nccl|gloo:|record_param_comms|c10d::(?:allreduce_|_allgather_base_|_reduce_scatter_base_)")
+_DETAILED = re.compile("nccl|hcom_|hccl_|gloo:|record_param_comms|c10d::(?:allreduce_|_allgather_base_|_reduce_scatter_base_)")
 _MODULE = "nn.Module: "  # of the Python frames those that are kept: few, and they say what a kernel was launched for
 _MEMORY = "[memory]"
 _MAX_DEVICE_KIND = 99
@@ -142,7 +142,8 @@ class ColumnBuilder:
         self._names, self._categories, self._threads = (_Codes(limits.names) for _ in range(3))
         self._chunks: list[tuple[NDArray[Any], ...]] = []
         self._details: dict[int, Details] = {}
-        self._levels: list[tuple[float, int, int]] = []
+        self._levels: list[tuple[NDArray[np.float64], Int64s, Int64s]] = []
+        self._num_levels = 0
         self._telling: list[bool] = []  # by name: whether its events say more than when they were
         self.num_events = 0
         self.num_kept = 0
@@ -154,12 +155,12 @@ class ColumnBuilder:
         """Append the complete events of a chunk. Raises BadInput beyond the limits."""
         self.num_events += len(events)
         complete = [event for event in events if event.ph == "X"]
-        if len(complete) < len(events):
-            self._add_levels([event for event in events if event.name == _MEMORY and event.ph == "i"])
+        if len(complete) < len(events) and (levels := [own for own in events if own.name == _MEMORY and own.ph == "i"]):
+            self._add_levels(levels)
         timed = [event for event in complete if event.cat != "python_function" or event.name.startswith(_MODULE)]
         self.num_python += len(complete) - len(timed)
         start_us, duration_us = _column(timed, "ts", np.float64), _column(timed, "dur", np.float64)
-        placed = (np.abs(start_us) < _MAX_US) & (duration_us >= 0) & (duration_us < _MAX_DURATION_US)
+        placed = (np.abs(start_us) < MAX_US) & (duration_us >= 0) & (duration_us < _MAX_DURATION_US)
         kept = timed if placed.all() else [event for event, is_placed in zip(timed, placed.tolist(), strict=True) if is_placed]
         self.num_timeless += len(timed) - len(kept)
         if self.num_kept + len(kept) > self._limits.events:
@@ -194,22 +195,20 @@ class ColumnBuilder:
         )
 
     def _add_levels(self, events: list[Event]) -> None:
-        for event in events:
-            own = event.args or _NOTHING
-            if own.allocated >= 0 and own.device_type >= 0 and -_MAX_US < event.ts < _MAX_US:
-                self._levels.append((event.ts, min(own.device_type, _MAX_DEVICE_KIND), own.allocated))
-        if len(self._levels) > self._limits.events:
+        told = [own.args or _NOTHING for own in events]
+        times_us = _column(events, "ts", np.float64)
+        held, device = _column(told, "allocated", np.int64), _column(told, "device_type", np.int64)
+        placed = (held >= 0) & (device >= 0) & (np.abs(times_us) < MAX_US)
+        self._levels.append((times_us[placed], np.minimum(device[placed], _MAX_DEVICE_KIND), held[placed]))
+        self._num_levels += int(placed.sum())
+        if self._num_levels > self._limits.events:
             raise BadInput(f"the trace has more than {self._limits.events:,} events of memory; profile fewer steps")
 
     def _memory_levels(self, base_ns: int) -> MemoryLevels:
-        if not self._levels:
+        if not self._num_levels:
             return MemoryLevels()
-        times_us, devices, held = zip(*self._levels, strict=True)
-        return MemoryLevels(
-            time_ns=nanoseconds(np.array(times_us)) + base_ns,
-            device=np.array(devices, dtype=np.int64),
-            num_bytes=np.array(held, dtype=np.int64),
-        )
+        times_us, device, held = (np.concatenate(parts) for parts in zip(*self._levels, strict=True))
+        return MemoryLevels(time_ns=nanoseconds(times_us) + base_ns, device=device, num_bytes=held)
 
     def _columns(
         self, events: list[Event], start_us: NDArray[np.float64], duration_us: NDArray[np.float64]

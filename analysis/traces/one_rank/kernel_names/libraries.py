@@ -36,7 +36,7 @@ WORDS = {
     "gather": re.compile(r"gather"),
     "reduce": re.compile(r"reduce"),
     "barrier": re.compile(r"barrier"),
-    "send_recv": re.compile(r"send|recv"),
+    "send_recv": re.compile(r"send|recv|receive"),
 }
 assert set(WORDS) == set(OPERATIONS)
 
@@ -47,7 +47,8 @@ _COLLECTIVE = re.compile(r"all_?reduce|reduce_?scatter|all_?gather|all_?(?:to|2)
 _WITHIN = re.compile(r"(?:warp|block|thread|cta|cluster|quad|lane|sub_?group|sm)_?all_?(?:reduce|gather)", re.IGNORECASE)
 _RELATED = KernelRule(pattern=_CCL, operation="", library="unknown", source="the kernel's name is a library's of collectives")
 _NAMED = KernelRule(pattern=_COLLECTIVE, operation="", library="unknown", source="the kernel's name is a collective's")
-_GENERATED = re.compile(r"^triton_\w*fused_")  # torch.compile's, named after what was fused: the collective is none of it
+# torch.compile's are named after what was fused into them; Tensile's GEMMs after their tiles, in some 500 characters.
+_COMPUTES = re.compile(r"triton_\w*fused_|Cijk_|nvjet_|(?:at|cub|thrust)::")
 _LIKELY = re.compile(
     r"dispatch|combine(?!d)|send|recv|broadcast|bcast|barrier|lamport|multimem|nvls|rdma|ibgda|shmem|symm_?mem|"
     r"p2p|peer|one_?shot|two_?shot|cross_?device|all_?red|a2a|comm(?!on)",
@@ -103,7 +104,7 @@ DEFAULT_TABLE = KernelTable()
 @lru_cache(maxsize=65536)
 def _found(kernel: str) -> KernelRule | None:
     name = function_name(kernel)
-    if _GENERATED.search(name):
+    if _COMPUTES.match(name):
         return None
     known = next((rule for rule in TABLE if rule.pattern.search(name)), None)
     if known is not None:

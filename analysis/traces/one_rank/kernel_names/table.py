@@ -186,7 +186,12 @@ _LIBRARIES = (
     *_rules(
         "Apex", "NVIDIA/apex apex/contrib/csrc/peer_memory/peer_memory_cuda.cu", (r"\bpush_pull_halos_1d_kernel", "send_recv")
     ),
-    *_rules("NVSHMEM, rocSHMEM, ISHMEM", "NVIDIA/nvshmem src/host; ROCm/rocSHMEM src", (r"\b(?:nv|roc|i)shmem", "")),
+    *_rules(
+        "NVSHMEM, rocSHMEM, ISHMEM",
+        "NVIDIA/nvshmem src/host; ROCm/rocSHMEM src",
+        (r"\b(?:nv|roc|i)shmem\w*_reduce(?!_?scatter)", "all_reduce"),  # OpenSHMEM's reduction ends on all
+        (r"\b(?:nv|roc|i)shmem", ""),
+    ),
     *_rules(
         "NVSHMEM on a stream",
         "NVIDIA/nvshmem src/include/internal/non_abi/nvshmemi_h_to_d_coll_defs.cuh",
@@ -206,13 +211,14 @@ _LIBRARIES = (
     ),
     *_rules(
         "HCCL",
-        "profiles: hcom_allReduce__503_0_1, aiv_all_reduce_910b_bfloat16_t, allgatherAicpuKernel, "
-        "MoeDistributeDispatchV2 on Ascend; sgl-project/sgl-kernel-npu csrc/deepep",
-        (r"\bhcom_|\bhccl", ""),
-        (r"\baiv_(?:all_|reduce|broadcast|scatter|send|recv|sync)", ""),
-        (r"(?:reduce|gather|scatter|alltoall\w*|broadcast|send|receive)AicpuKernel$", ""),
-        (r"\bMoeDistribute(?:Dispatch|Combine)|\bmoe_distribute_(?:dispatch|combine)", "all_to_all"),
-        (r"\bcam_moe_(?:dispatch|combine)|\bmoe_low_latency_(?:dispatch|combine)", "all_to_all"),
+        "hicann/hcomm task_profiling_pub.h: PROF_OP_NAME; hicann/hccl src/ops/*/template/aiv/kernel/aiv_*_op.h; Ascend/msprof "
+        "analysis: *AicpuKernel, *AivKernel; sgl-project/sgl-kernel-npu csrc/deepep",
+        (r"\bhcom_|\bhccl", ""),  # hcom_allReduce__503_0_1: the group's last digits, a counter, the iteration
+        (r"\baiv_(?:all|reduce|broadcast|scatter|send|recv|sync)", ""),
+        (r"(?:reduce|gather|scatter|alltoall\w*|broadcast|send|receive|recv)Ai(?:cpu|v)Kernel$", ""),
+        (r"MoeDistribute(?:Dispatch|Combine)|\bmoe_distribute_(?:dispatch|combine)", "all_to_all"),
+        (r"(?:CamMoe|MoeLowLatency)(?:Dispatch|Combine)|\b(?:cam_moe|moe_low_latency)_(?:dispatch|combine)", "all_to_all"),
+        (r"\bNotifyDispatch|\bDispatchNormal|\bnotify_dispatch(?:_a2)?$|\bdispatch_normal_a2$", "all_to_all"),
     ),
 )
 

@@ -52,20 +52,15 @@ class ModuleTime:
 def module_times(events: Columns, rows: Int64s, launch: Launch) -> tuple[ModuleTime, ...]:
     """Return what these GPU events took by module, the longest first; nothing where the trace marks no part of a model."""
     names = [_module_name(name) for name in events.names]
-    if not any(names[code] and not _OF_EVERY_STEP.match(names[code]) for code in distinct(events.name[_marks(events)])):
+    marks = np.flatnonzero(np.array(names, dtype=bool)[events.name] & events.in_category("python_function", "user_annotation"))
+    if not any(names[code] and not _OF_EVERY_STEP.match(names[code]) for code in distinct(events.name[marks])):
         return ()
-    ranges = _Ranges(events, names)
+    ranges = _Ranges(events, marks)
     inside = np.where(launch.known, ranges.at(events.thread[launch.row], launch.start_ns), _NONE)
     of_backward = _of_backward(events, ranges, launch)
     backward = (inside == _NONE) & (of_backward != _NONE)
     module = np.where(backward, of_backward, inside)
     return _summed(names, module, events.duration_ns[rows], backward)
-
-
-def _marks(events: Columns) -> NDArray[np.bool_]:
-    """Return which rows are ranges that name a part of the program."""
-    named = np.array([bool(_module_name(name)) for name in events.names], dtype=bool)
-    return named[events.name] & events.in_category("python_function", "user_annotation")
 
 
 def _module_name(name: str) -> str:
@@ -77,8 +72,7 @@ def _module_name(name: str) -> str:
 class _Ranges:
     """By thread, which range is the innermost from each instant on at which that changes."""
 
-    def __init__(self, events: Columns, names: Sequence[str]) -> None:
-        rows = np.flatnonzero(_marks(events))
+    def __init__(self, events: Columns, rows: Int64s) -> None:
         start_ns, end_ns = events.start_ns[rows], events.end_ns(rows)
         rows = rows[np.lexsort((-end_ns, start_ns))]
         self._changes: dict[int, tuple[Int64s, Int64s]] = {}

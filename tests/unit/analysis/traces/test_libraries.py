@@ -35,6 +35,7 @@ from commprof.commbench.errors import BadInput
         ("void tensorrt_llm::kernels::twoShotAllReduceKernel<__half, 8, true>(x)", "all_reduce"),
         ("void tensorrt_llm::kernels::moe_comm::moeA2ADispatchKernel<1>(x)", "all_to_all"),
         ("void nvshmemi_alltoall_kernel(x)", "all_to_all"),
+        ("void nvshmemi_reduce_kernel<float, (rdxn_ops)4>(int)", "all_reduce"),
         ("void rdxn_on_stream_kernel<float, 0>(int)", "all_reduce"),
         ("void fcollect_on_stream_kernel<float>(int)", "all_gather"),
         ("void alltoall_on_stream_kernel<long>(int)", "all_to_all"),
@@ -115,6 +116,11 @@ from commprof.commbench.errors import BadInput
         ("write_monolithic_kernel_3_bfloat16_sum", "unknown"),
         ("aiv_all_reduce_910b_bfloat16_t", "all_reduce"),
         ("allgatherAicpuKernel", "all_gather"),
+        ("hcom_receive__486_1_1", "send_recv"),
+        ("hcom_batchSendRecv__101_0_1", "send_recv"),
+        ("aiv_allreduce_mesh1d_twoshot_half", "all_reduce"),
+        ("aiv_alltoallv_float", "all_to_all"),
+        ("aclnnMoeDistributeDispatchV3_MoeDistributeDispatchV2_MoeDistributeDispatchV2", "all_to_all"),
         ("MoeDistributeDispatchV2", "all_to_all"),
         ("std::enable_if<(a<b>)1, void>::type vllm::cross_device_reduce_1stage<float>(x)", "all_reduce"),
         (
@@ -172,6 +178,9 @@ def test_every_library_s_kernels_communicate(name: str, op: str) -> None:
         "void (anonymous namespace)::elementwise_kernel_with_index<int, x>(y)",
         "void nv::topk::radix_kernel<x>(y)",
         "void deep_ep::elastic::combine_reduce_epilogue_impl<8>(x)",
+        "Cijk_Alik_Bljk_BBS_BH_Bias_MT128x64x32_allreduce_WG64_4_1",
+        "nvjet_sm90_tst_128x64_splitK_TNT_reduce_scatter",
+        "void at::native::broadcast_allreduce_kernel<float>(x)",
     ],
 )
 def test_kernels_that_compute_do_not(name: str) -> None:

@@ -1,4 +1,4 @@
-"""A trace in Perfetto's format says what the same trace in JSON says; what is broken costs only itself."""
+"""A trace in Perfetto's format, or of Ascend's layers, says what Kineto's JSON says; what is broken costs only itself."""
 
 import gzip
 import json
@@ -15,7 +15,17 @@ from commprof.analysis.traces.one_rank.kineto import read_trace
 from commprof.analysis.traces.one_rank.native.pftrace import PackedEvents, is_native
 from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
 from commprof.commbench.errors import BadInput
-from tests.traces import Json, all_reduce, header, kernel, kineto_text, profiler_step, write_trace
+from tests.traces import (
+    ASCEND_AGE_US,
+    Json,
+    all_reduce,
+    ascend_trace,
+    header,
+    kernel,
+    kineto_text,
+    profiler_step,
+    write_trace,
+)
 from tests.unit.analysis.traces.test_budget import RANK_0
 
 NOW = 1_700_000_000_000_000_000
@@ -195,3 +205,43 @@ def test_packets_that_cannot_be_are_counted(packet: bytes) -> None:
     events = PackedEvents(2**20)
     events.add(packet)
     assert (events.num_unreadable, list(events.events())) == (1, [])
+
+
+def test_ascend_s_layers_are_read_as_a_gpu_s_work(tmp_path: Path) -> None:
+    path = tmp_path / "ASCEND_PROFILER_OUTPUT" / "trace_view.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(ascend_trace()))
+    (tmp_path / "profiler_info_5.json").write_text("{}")
+    trace = reduce_trace(read_trace(path))
+    (collective,) = trace.collectives
+    age_ns = ASCEND_AGE_US * 1000
+    assert (trace.header.rank, trace.not_understood) == (5, ())
+    assert (trace.compute - age_ns).tolist() == [[210_500, 240_500]]
+    assert (trace.memory - age_ns).tolist() == [[280_000, 285_000]]
+    assert (collective.op, collective.message_bytes, collective.group, collective.group_size) == (
+        "all_reduce",
+        2000,
+        "hccl_world_group",
+        2,
+    )
+    assert (collective.start_ns - age_ns, collective.end_ns - age_ns, collective.step) == (230_000, 270_000, 2)
+    # The product is of the step in which torch asked for it; the host was late until CANN was called.
+    assert [(own.number, own.start_ns - age_ns, own.end_ns - age_ns) for own in trace.windows] == [
+        (1, 210_500, 240_500),
+        (2, 240_500, 285_000),
+    ]
+    assert (trace.num_gpu_events, trace.num_orphans) == (3, 1)
+
+
+def test_a_cut_or_broken_trace_of_ascend_is_read_up_to_there(tmp_path: Path) -> None:
+    path = tmp_path / "trace_view.json"
+    text = json.dumps(ascend_trace())
+    for length in range(len(text) // 3, len(text), 97):
+        path.write_text(text[:length])
+        assert read_trace(path).notes.damage == "it ends before its list of events does"
+    broken = text.replace('"dur": 30.0', '"dur": "30.0"').replace("Plane 0", "Plane \n 0").replace('"pid": 5', '"pid": [5]')
+    path.write_text(broken)
+    trace = reduce_trace(read_trace(path))
+    assert trace.notes.num_unreadable == 2
+    assert [own.op for own in trace.collectives] == ["all_reduce"]
+    assert len(trace.compute) == 0
