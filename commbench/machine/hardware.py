@@ -1,6 +1,6 @@
 """What machine is this?
 
-GPUs are read in nvml, network interfaces in network; this module adds the processor, the memory and the software, and puts
+GPUs are read in gpus, network interfaces in network; this module adds the processor, the memory and the software, and puts
 them together. The environment is read through an allow-list: a job's variables can hold credentials.
 """
 
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from commprof.commbench.machine.facts import HostInfo
+from commprof.commbench.machine.gpus import driver_version, read_gpus
 from commprof.commbench.machine.network import read_interfaces
-from commprof.commbench.machine.nvml import Nvml, driver_version, read_gpus
+from commprof.commbench.machine.nvml import Nvml
 from commprof.commbench.records.masking import masked_variables
 from commprof.commbench.records.types import SoftwareInfo
 from commprof.commbench.units import parse_bytes
