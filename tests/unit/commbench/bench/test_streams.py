@@ -1,4 +1,4 @@
-"""Which way a call takes into the process group: isolated calls of every collective the blocking one, DDP's the other."""
+"""Which way a call takes into the process group, blocking or not, and whether its launch is watched."""
 
 from types import SimpleNamespace
 
@@ -6,8 +6,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from commprof.commbench.bench.burst import Burst
 from commprof.commbench.bench.collectives import Arena, Collective
+from commprof.commbench.bench.timer import CallTimer
 from commprof.commbench.records.operations import OPERATIONS
+from commprof.commbench.timing import MonotonicClock, host_wait
 
 
 @pytest.fixture
@@ -39,3 +42,30 @@ def test_blocking_calls_of_all_collectives_share_the_current_stream(op: str, ask
     collective.run(0)
     collective.issue(0)
     assert asked == [False, True]
+
+
+class Launched:
+    """Stands in for a collective whose launches find the device's queue full."""
+
+    def __init__(self) -> None:
+        self.waits: list[bool] = []
+
+    def issue(self, index: int) -> list[SimpleNamespace]:
+        self.waits.append(host_wait.since_s is not None)
+        return [SimpleNamespace(wait=lambda: self.waits.append(host_wait.since_s is not None))]
+
+
+def test_launches_back_to_back_are_waits() -> None:
+    collective, clock = Launched(), MonotonicClock()
+    timer = CallTimer(collective, torch.device("cpu"), clock, lambda: 0.0, lambda: 0)  # type: ignore[arg-type]
+    timer.pipelined(2, calls=3)
+    assert collective.waits == [True] * 12
+
+
+def test_a_bursts_launches_are_waits() -> None:
+    buckets = [Launched(), Launched()]
+    burst = Burst.__new__(Burst)
+    burst.bench, burst.buckets = SimpleNamespace(clock=MonotonicClock()), buckets  # type: ignore[assignment]
+    assert len(burst._time()) == 2
+    assert [bucket.waits for bucket in buckets] == [[True, True]] * 2
+    assert host_wait.since_s is None
