@@ -1,8 +1,8 @@
 """What do ranks say on their standard error, and what of it tells how they ended?
 
 The launcher lets their own words through, keeps their error lines and the keeper's for the one line that matters, and leaves
-out what torch says beside. NCCL's watchdog, which aborts a rank that has waited beyond the group's timeout, says who waited
-and in what (ProcessGroupNCCL.cpp, checkTimeout), and never for whom:
+out what torch says beside. NCCL's watchdog, which aborts a rank that has waited beyond the group's timeout, or whose connection
+broke, says who waited and in what (ProcessGroupNCCL.cpp, checkTimeout and checkAndSetException), and never for whom:
 
     [rank0]:[E1218 20:27:21.426 ProcessGroupNCCL.cpp:629] [Rank 0] Watchdog caught collective operation timeout:
     WorkNCCL(SeqNum=1, OpType=BROADCAST, NumelIn=1, NumelOut=1, Timeout(ms)=600000) ran for 600081 milliseconds ...
@@ -22,7 +22,8 @@ _CHATTER = re.compile(r"[WI]\d{4} .*torch/distributed/|USDT:")
 # What torch's C++ prints of a peer that is gone: the error that it raises says the same.
 _TRACE_OF_CPP = re.compile(r"(\[rank\d+\]:)?\[[WEI]\d{4} .*\.cpp:\d+\]|Exception raised from |frame #\d+: |<omitting python")
 _WATCHDOG = re.compile(
-    r"Rank (?P<rank>\d{1,7})\] {0,2}Watchdog caught collective operation timeout: WorkNCCL\(.{0,200}?OpType=(?P<op>\w{1,40})"
+    r"Rank (?P<rank>\d{1,7})\] {0,2}(?:Watchdog caught collective operation timeout: |Collective )"
+    r"WorkNCCL\(.{0,200}?OpType=(?P<op>\w{1,40}).*(?:before timing out|raised the following async exception)"
 )
 _MOST_KEPT = 500
 _WORDS = "commprof: error: "

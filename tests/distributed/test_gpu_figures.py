@@ -70,9 +70,13 @@ def test_without_a_gpu_and_without_the_word_nothing_is_measured(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if figures.torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
+    assert "benchmarks.gpu.figures $(GPU_PARTS)" in (ROOT / "Makefile").read_text()  # `make gpu GPU_PARTS=--cpu` rehearses
     assert figures.main([]) == 2
     assert "try --cpu" in capsys.readouterr().err
     assert figures.main(["--cpu", "Z"]) == 2
+    monkeypatch.setattr(figures, "COMMPROF", str(tmp_path / "commprof"))
+    assert figures.main(["--cpu"]) == 2
+    assert "is missing" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

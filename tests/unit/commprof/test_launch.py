@@ -102,6 +102,19 @@ def test_a_survivor_that_nccls_watchdog_aborted_is_not_blamed(
     assert (read_info(tmp_path / "r").failure, shown.getvalue()) == (reason, "")
 
 
+def test_a_survivor_whose_connection_broke_is_not_blamed(tmp_path: Path) -> None:
+    """NCCL's own error, which its watchdog sees a second after a rank on another host has gone."""
+    create_run(tmp_path / "r", run_info(status="running", world_size=2))
+    heard = Heard()
+    said = (
+        "[rank0]:[E1218 20:27:21.426415540 ProcessGroupNCCL.cpp:542] [Rank 0] Collective WorkNCCL(SeqNum=89, OpType=ALLREDUCE, "
+        "NumelIn=4, Timeout(ms)=90000) raised the following async exception: NCCL error: remote process exited\n"
+    )
+    forward(io.StringIO(f"{said}commprof: ranks: rank 0 was killed (SIGABRT)\n"), io.StringIO(), heard, None)
+    error = _explain(heard, tmp_path / "r", "mark", 1, "rank 0")
+    assert str(error).startswith("rank 1 died or stalls in NCCL's allreduce, for which rank 0 waited")
+
+
 def test_a_rank_that_was_killed_is_named_whatever_a_watchdog_said(tmp_path: Path) -> None:
     heard = Heard()
     forward(io.StringIO(f"{watchdog_of(0)}commprof: ranks: rank 1 was killed (SIGKILL)\n"), io.StringIO(), heard, None)
