@@ -127,7 +127,7 @@ def _exchanging(work: Path, backend: str, *, gpu: bool) -> Iterator[Stage]:
         name = f"two-ranks-{strategy}"
         keys = (
             f"distributed.strategy={strategy}", f"distributed.backend={backend}", "training.evaluate=false",
-            f"training.max_steps={60 if gpu else 8}", f"data.cache_dir={work / 'cache'}",
+            f"training.max_steps={60 if gpu else 12}", f"data.cache_dir={work / 'cache'}",
             *(() if gpu else ("training.batch_size=2", "model.sequence_length=16")),
         )  # fmt: skip
         folder = str(work / name)
