@@ -6,7 +6,7 @@ device: a thread's current device is another than the model's wherever a script 
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 class HostWait:
     """Since when this process waits for its device, if it does; `time.monotonic()`, read by the thread that watches over it.
 
-    Under NCCL a lost rank shows nowhere else: no call fails, the host waits for a kernel that never ends.
+    Under NCCL a lost rank shows nowhere else: no call fails, the host waits for a kernel that never ends. It waits in calls
+    that are known to wait, which are blocks of this; or, once the device's queue is full (1,024 launches), in whatever it
+    launches next. Then the newest mark is old, and the device has not come to it. A host that computes, loads or compiles has
+    an old mark as well, but one that is reached.
     """
 
     def __init__(self) -> None:
         self.since_s: float | None = None
         self._depth = 0
+        self._newest: tuple[float, Callable[[], bool]] | None = None
 
     def __enter__(self) -> None:
         if self._depth == 0:
@@ -35,6 +39,26 @@ class HostWait:
         self._depth -= 1
         if self._depth == 0:
             self.since_s = None
+
+    def asked(self, happened: Callable[[], bool]) -> None:
+        """Note that the device is asked for a mark now; `happened` tells whether it has come to it."""
+        self._newest = time.monotonic(), happened
+
+    def lasts_longer_than(self, limit_s: float) -> bool:
+        """Say whether the host waits, in a call that waits or in a launch, for longer than the limit.
+
+        The device is asked only where the newest mark is that old: torch holds the interpreter's lock while it asks
+        (torch/csrc/cuda/Event.cpp, THCPEvent_query).
+        """
+        now_s, since_s, newest = time.monotonic(), self.since_s, self._newest
+        if since_s is not None:
+            return now_s - since_s > limit_s
+        if newest is None or now_s - newest[0] <= limit_s:
+            return False
+        try:
+            return not newest[1]()
+        except RuntimeError:  # the device itself has failed, which the thread that uses it is told
+            return False
 
 
 host_wait = HostWait()
@@ -118,6 +142,7 @@ class CudaClock:
         except IndexError:
             event = self._cuda.Event(enable_timing=True)
         event.record(self._cuda.current_stream(self._device))
+        host_wait.asked(event.query)
         return event
 
     def seconds(self, start: Any, end: Any) -> float:  # noqa: ANN401

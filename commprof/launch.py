@@ -11,7 +11,6 @@ writes down what ended the run even when rank 0 is dead.
 import argparse
 import contextlib
 import os
-import re
 import secrets
 import select
 import signal
@@ -20,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO
@@ -30,6 +28,7 @@ from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunF
 from commprof.commbench.machine.processes import is_stopped
 from commprof.commbench.progress import TERMINAL_VARIABLE, terminal
 from commprof.commbench.ranks import keeper
+from commprof.commbench.ranks.heard import Heard, forward, waited_for
 from commprof.commbench.ranks.stopping import STOPPING, answering_later, child_dies_with, raise_when_stopped, stopped_by
 from commprof.commbench.records.ownership import MARK_VARIABLE, belongs_to, take
 from commprof.commbench.records.rundir import RUN_FILE, finish_run, new_run_path, read_info
@@ -41,11 +40,6 @@ _STOP_GRACE_S = 40.0  # for the keeper, which gives its ranks 30 s
 _LOOK_EVERY_S = 1.0
 _LOOKS_STOPPED = 3  # in a row, before a child that is stopped is made to go on
 _DRAIN_S = 15.0  # for the last words of ranks that were killed
-# torch's own log, and the probe lines that Kineto prints when a profiler starts and stops.
-_CHATTER = re.compile(r"[WI]\d{4} .*torch/distributed/|USDT:")
-# What torch's C++ prints of a peer that is gone: the error that it raises says the same.
-_TRACE_OF_CPP = re.compile(r"(\[rank\d+\]:)?\[[WEI]\d{4} .*\.cpp:\d+\]|Exception raised from |frame #\d+: |<omitting python")
-_WORDS = "commprof: error: "
 
 
 def run_verb(name: str, argv: Sequence[str], args: argparse.Namespace) -> int:
@@ -97,8 +91,8 @@ def launch(
         env={"OMP_NUM_THREADS": "1", **os.environ, **environ, MARK_VARIABLE: mark},
     )
     assert child.stderr is not None
-    heard = _Heard()
-    reader = threading.Thread(target=_forward, args=(child.stderr, log or sys.stderr, heard, on_line), daemon=True)
+    heard = Heard()
+    reader = threading.Thread(target=forward, args=(child.stderr, log or sys.stderr, heard, on_line), daemon=True)
     reader.start()
     try:
         code = _wait(child, is_keeper=is_keeper)
@@ -188,48 +182,7 @@ def _without_launch_flags(argv: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-@dataclass(slots=True)
-class _Heard:
-    """What the ranks' standard error held besides output: their own error lines (bounded), and the keeper's last word."""
-
-    words: list[str] = field(default_factory=list)
-    ending: str = ""
-    stopped: bool = False  # then the user knows why, and what else the ranks say of it adds nothing
-
-
-def _forward(source: IO[str], target: IO[str], heard: _Heard, on_line: Callable[[str], None] | None) -> None:
-    """Copy lines, but keep the ranks' error lines and the keeper's, and leave out what torch says of it beside."""
-    told: IO[str] | None = target
-    tracing = False
-    for line in source:
-        if line.startswith(_WORDS):
-            heard.words.append(line.removeprefix(_WORDS).strip()[:1000])
-            del heard.words[500:]
-            continue
-        if line.startswith(keeper.WORDS):
-            heard.ending = line.removeprefix(keeper.WORDS).strip()[:1000]
-            continue
-        tracing = _TRACE_OF_CPP.match(line) is not None or (tracing and line == "\n")
-        if not (heard.stopped or tracing or _CHATTER.match(line)):
-            told = _tell(line, told)
-            if on_line is not None:
-                on_line(line)
-
-
-def _tell(line: str, target: IO[str] | None) -> IO[str] | None:
-    """Write a line; return where the next one goes: nowhere once the reader has gone, for the ranks must not wait for it."""
-    if target is None:
-        return None
-    try:
-        clear_line(target)
-        target.write(line)
-        target.flush()
-    except OSError:
-        return None
-    return target
-
-
-def _explain(heard: _Heard, run: Path, mark: str, code: int, child: str) -> CommprofError:
+def _explain(heard: Heard, run: Path, mark: str, code: int, child: str) -> CommprofError:
     """Put what ended the run into one line: who was killed, or the ranks' own words, or how the first of them ended."""
     known = _is_ours(run, mark)
     where = _what_is_left(run) if known else ""
@@ -238,7 +191,7 @@ def _explain(heard: _Heard, run: Path, mark: str, code: int, child: str) -> Comm
     elif code < 0:
         reason = f"{child} was killed ({signal.Signals(-code).name})"
     elif "was killed" in heard.ending:
-        reason = heard.ending
+        reason = waited_for(heard, read_info(run).world_size if known else None) or heard.ending
     elif known and (info := read_info(run)).status == "interrupted":
         return Interrupted(f"{info.failure}{where}")
     elif code == Interrupted.exit_code:

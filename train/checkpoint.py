@@ -31,6 +31,7 @@ from commprof.commbench.ranks.stopping import StopRequest, stopped_by
 from commprof.commbench.records.quantities import MAX_TIME_S
 from commprof.commbench.records.rundir import keep_records, replacing
 from commprof.commbench.records.training import EvaluationMeasurement, StepMeasurement
+from commprof.commbench.timing import host_wait
 from commprof.commbench.units import format_bytes
 from commprof.train.config.types import ProfilingConfig, TrainConfig
 from commprof.train.sharding import is_sharded
@@ -107,7 +108,8 @@ class CheckpointKeeper:
 
     def _save(self, done: int, elapsed_s: float) -> None:
         """Let rank 0 write for all; where it cannot, raise its RunFailed on every rank. No rank leaves before it is done."""
-        own = self._trainee.states()
+        with host_wait:
+            own = self._trainee.states()
         states = gather_text(" ".join(state.numpy().tobytes().hex() for state in _random_states(self._device)), self._device)
         failure = self._write(done, elapsed_s, own, states) if self._context.rank == 0 else ""
         failure = broadcast_text(failure, self._device)
@@ -271,8 +273,9 @@ def _largest(value: int, device: torch.device) -> int:
     if not dist.is_initialized():
         return value
     largest = torch.tensor([value], device=device)
-    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
-    return int(largest)
+    with host_wait:
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        return int(largest)
 
 
 def _random_states(device: torch.device) -> list[Tensor]:

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.runtime import gather_values
+from commprof.commbench.timing import host_wait
 from commprof.train.sharding import is_sharded
 from commprof.train.text.dataset import EncodedText
 from commprof.train.trainee import Trainee
@@ -24,15 +25,21 @@ def evaluate(trainee: Trainee, text: EncodedText, batch_size: int, context: Rank
     tokens, labels = torch.from_numpy(text.tokens[mine]), torch.from_numpy(text.labels[mine])
     totals = torch.zeros(3, dtype=torch.float64)
     for start in range(0, num_most, batch_size):
-        with trainee.autocast():
-            logits = _logits(trainee, tokens[start : start + batch_size])
-        wanted = labels[start : start + batch_size].to(trainee.device)
-        loss = functional.cross_entropy(logits.float(), wanted, reduction="sum")
-        correct = (logits.argmax(1) == wanted).sum()
-        totals += torch.tensor([float(loss), float(correct), float(len(wanted))], dtype=torch.float64)
+        with host_wait:  # a sharded model gathers from all ranks
+            totals += _totals(trainee, tokens[start : start + batch_size], labels[start : start + batch_size])
     module.train()
     loss_sum, correct_sum, count = (sum(column) for column in zip(*gather_values(totals.tolist(), trainee.device), strict=True))
     return loss_sum / count, correct_sum / count, int(count)
+
+
+def _totals(trainee: Trainee, tokens: Tensor, labels: Tensor) -> Tensor:
+    """Return a batch's summed loss, right answers and samples, shape [3]."""
+    with trainee.autocast():
+        logits = _logits(trainee, tokens)
+    wanted = labels.to(trainee.device)
+    loss = functional.cross_entropy(logits.float(), wanted, reduction="sum")
+    correct = (logits.argmax(1) == wanted).sum()
+    return torch.tensor([float(loss), float(correct), float(len(wanted))], dtype=torch.float64)
 
 
 def _logits(trainee: Trainee, tokens: Tensor) -> Tensor:

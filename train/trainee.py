@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.timing import host_wait
 from commprof.train.config.exchange import DistributedConfig
 from commprof.train.config.types import TrainConfig
 from commprof.train.hooks import keep_gradients, register_hook
@@ -97,10 +98,11 @@ def build_trainee(config: TrainConfig, device: torch.device) -> Trainee:
     model: nn.Module = plain
     if training.compile:
         model.compile()  # in place, so that parameters keep their names
-    if dist.is_initialized() and config.distributed.strategy == "ddp":
-        model = _distributed(model, config.distributed, device)
-    elif dist.is_initialized():
-        model = sharded(plain, config.distributed, device)
+    with host_wait:  # the ranks compare their parameters, and take rank 0's
+        if dist.is_initialized() and config.distributed.strategy == "ddp":
+            model = _distributed(model, config.distributed, device)
+        elif dist.is_initialized():
+            model = sharded(plain, config.distributed, device)
     return Trainee(
         model=model,
         optimizer=torch.optim.AdamW(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay),

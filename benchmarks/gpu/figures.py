@@ -37,7 +37,7 @@ KEPT_LINES = 14
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One command of one or two ranks. `loses` is the rank that is stopped once the run has begun, None for none."""
+    """One command of one or two ranks. `loses` is the rank that gets the signal `by` once the run has begun, None for none."""
 
     name: str
     part: str
@@ -45,6 +45,7 @@ class Stage:
     words: tuple[str, ...]
     ranks: int = 1
     loses: int | None = None
+    by: signal.Signals = signal.SIGSTOP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,23 @@ def _trainings(work: Path, *, gpu: bool) -> Iterator[Stage]:
                     yield Stage(name="import", part="B", limit_s=30, words=words)
                 predict = (COMMPROF, "predict", folder, wire, "-n", "8")
                 yield Stage(name=f"predict-{name}", part="B", limit_s=60, words=predict)
+    yield from _exchanging(work, backend, gpu=gpu)
     yield _measure("marks", "B", ranks=2, gpu=gpu)
+
+
+def _exchanging(work: Path, backend: str, *, gpu: bool) -> Iterator[Stage]:
+    """Yield trainings of two ranks, which share the card, and what their traces say."""
+    for strategy in ("ddp", "fsdp"):
+        name = f"two-ranks-{strategy}"
+        keys = (
+            f"distributed.strategy={strategy}", f"distributed.backend={backend}", "training.evaluate=false",
+            f"training.max_steps={60 if gpu else 12}", f"data.cache_dir={work / 'cache'}",
+            *(() if gpu else ("training.batch_size=2", "model.sequence_length=16")),
+        )  # fmt: skip
+        folder = str(work / name)
+        words = (COMMPROF, "train", "configs/small.yaml", *keys, "--folder", folder)
+        yield Stage(name=name, part="B", limit_s=60, ranks=2, words=words)
+        yield Stage(name=f"trace-{name}", part="B", limit_s=30, words=(COMMPROF, "trace", folder))
 
 
 def _ends(work: Path, *, gpu: bool) -> Iterator[Stage]:
@@ -124,10 +141,9 @@ def _ends(work: Path, *, gpu: bool) -> Iterator[Stage]:
     words = (sys.executable, "-m", "pytest", "-q", tests, "-o", "filterwarnings=default", "-p", "no:cacheprovider")
     yield Stage(name="tests", part="C", limit_s=420, words=words)
     backend = ("--backend", "nccl" if gpu else "gloo", "--timeout", "20" if gpu else "8")
-    for rank in (1, 0):
-        folder = ("--folder", str(work / f"lost-{rank}"))
-        bench = (COMMPROF, "bench", "-b", "1M", "-e", "1M", "-n", "50000", *backend, *folder)
-        yield Stage(name=f"lost-{rank}", part="C", limit_s=120, ranks=2, loses=rank, words=bench)
+    for name, rank, by in (("lost-1", 1, signal.SIGSTOP), ("lost-0", 0, signal.SIGSTOP), ("killed-1", 1, signal.SIGKILL)):
+        bench = (COMMPROF, "bench", "-b", "1M", "-e", "1M", "-n", "50000", *backend, "--folder", str(work / name))
+        yield Stage(name=name, part="C", limit_s=120, ranks=2, loses=rank, by=by, words=bench)
 
 
 def _measure(name: str, part: str, *, gpu: bool, ranks: int = 1, limit_s: float = 120) -> Stage:
@@ -144,7 +160,7 @@ def run(stage: Stage, work: Path) -> Outcome:
     try:
         processes += (_start(stage, rank, log) for rank, log in enumerate(logs))
         if stage.loses is not None:
-            _stop_one(stage, processes, work / f"lost-{stage.loses}" / "telemetry.jsonl")
+            _lose_one(stage, processes, work / stage.name / "telemetry.jsonl")
         end_s = begin_s + stage.limit_s
         survivors = [process for rank, process in enumerate(processes) if rank != stage.loses]
         codes = [_wait(process, end_s - time.monotonic()) for process in survivors]
@@ -183,13 +199,13 @@ def _port_of(name: str) -> int:
     return _PORTS[name]
 
 
-def _stop_one(stage: Stage, processes: Sequence["subprocess.Popen[bytes]"], sampled: Path) -> None:
-    """Stop a rank once the run is under way: its telemetry has a second sample then."""
+def _lose_one(stage: Stage, processes: Sequence["subprocess.Popen[bytes]"], sampled: Path) -> None:
+    """Stop or kill a rank once the run is under way: its telemetry has a second sample then."""
     assert stage.loses is not None
     end_s = time.monotonic() + stage.limit_s / 2
     while time.monotonic() < end_s and all(process.poll() is None for process in processes):
         if sampled.exists() and sampled.read_bytes().count(b"\n") >= 3:
-            os.kill(processes[stage.loses].pid, signal.SIGSTOP)
+            os.kill(processes[stage.loses].pid, stage.by)
             return
         time.sleep(0.2)
 
@@ -232,6 +248,11 @@ def main(words: Sequence[str]) -> int:
     args = parser.parse_args(words)
     if not args.cpu and not torch.cuda.is_available():
         sys.stderr.write("gpu: error: torch sees no NVIDIA GPU here; run this on a machine that has one, or try --cpu\n")
+        return 2
+    if not Path(COMMPROF).exists():
+        sys.stderr.write(
+            f"gpu: error: {COMMPROF} is missing; {sys.executable} -m pip install --editable '.[dev]' puts it there\n"
+        )
         return 2
     known = {name for stage in stages(Path(), gpu=not args.cpu) for name in (stage.name, stage.part)}
     if unknown := set(args.chosen) - known:

@@ -11,6 +11,7 @@ from commprof.commbench.bench.plan import Cell
 from commprof.commbench.bench.sweep import Bench, allocate, count_wrong, next_count
 from commprof.commbench.ranks.runtime import barrier, gather_values
 from commprof.commbench.records.types import BurstMeasurement
+from commprof.commbench.timing import host_wait
 
 _TIME_SHARE = 0.2  # of the sweep's time, beside it
 _CELL = Cell(mode="isolated", in_place=True)  # as to buffers: one for each bucket
@@ -44,13 +45,14 @@ class Burst:
         clock.prepare(1 + len(self.buckets))
         barrier()
         clock.synchronize()
-        start = clock.mark()
-        launched = [bucket.issue(0) for bucket in self.buckets]
-        marks = []
-        for works in launched:
-            for work in works:
-                work.wait()
-            marks.append(clock.mark())
+        with host_wait:  # launches wait as well, once the device's queue is full
+            start = clock.mark()
+            launched = [bucket.issue(0) for bucket in self.buckets]
+            marks = []
+            for works in launched:
+                for work in works:
+                    work.wait()
+                marks.append(clock.mark())
         own_s = [clock.seconds(start, mark) for mark in marks]
         clock.release([start, *marks])
         return own_s

@@ -22,7 +22,7 @@ from commprof.commbench.ranks.runtime import gather_values
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.types import CollectiveMeasurement, Remeasured
 from commprof.commbench.spread import quantile, relative_half_width
-from commprof.commbench.timing import Clock
+from commprof.commbench.timing import Clock, host_wait
 from commprof.commbench.units import format_bytes
 
 _LEAST_SAMPLES = 3  # taken whatever they cost
@@ -223,6 +223,7 @@ def _again(take: Callable[[int], Chunk], outliers: Sequence[int]) -> tuple[Remea
 
 def count_wrong(collective: Collective, device: torch.device) -> int | None:
     """Return the wrong elements of a known input over all ranks; None where no exact result is known."""
-    own = collective.count_wrong()
+    with host_wait:
+        own = collective.count_wrong()
     per_rank = gather_values([-1.0 if own is None else float(own)], device)
     return None if own is None else int(sum(count for (count,) in per_rank))

@@ -10,8 +10,8 @@ all-reduce, so that ranks which share cores share them in both.
 
 On hosts the pass runs on the main thread and gloo's own threads carry the all-reduce; both need cores. On GPUs the pass has the
 current stream and NCCL its own; they share multiprocessors and memory. A short NCCL all-reduce is repeated, back to back, until
-its chain is long enough for several passes, which are queued between its launches as well. Where a launch takes longer than
-the all-reduce, the chain has pauses with and without passes, and its slowdown is a lower bound.
+its chain is long enough for several passes. The chain is one CUDA graph: launched one by one, by a host that launches
+passes too, all-reduces that are shorter than a launch (about 25 us) would stand apart, and show the host's time as their own.
 """
 
 import threading
@@ -27,13 +27,14 @@ from commprof.commbench.contention.backward import Backward, calibrated_backward
 from commprof.commbench.errors import RunFailed
 from commprof.commbench.ranks.runtime import barrier, gather_values
 from commprof.commbench.records.contention import ContentionMeasurement
-from commprof.commbench.timing import Clock, device_clock
+from commprof.commbench.timing import Clock, device_clock, host_wait
 from commprof.commbench.units import format_bytes
 
 _PASSES_PER_TRANSFER = 10
 _MOST_PASSES_ALONE = 100
 _MAX_PASS_S = 3e-3  # short enough that what hangs over the ends of an all-reduce is little
 _CHAIN_S = 2e-3  # on a GPU, ten passes of this are each several times their launch
+_LONGEST_CHAIN = 1000
 _TRIALS = 5
 _CALLBACK_S = 10.0
 _AHEAD = 4  # passes that the host may have queued on a GPU: enough to keep it busy, few to be left over at the end
@@ -55,8 +56,8 @@ class Transfer(Protocol):
 
     chain: int
 
-    def start(self, between: Callable[[], None] = lambda: None) -> None:
-        """Send without waiting; `between` is done after each launch of a chain, which may take longer than what it launches."""
+    def start(self) -> None:
+        """Send without waiting."""
 
     def done(self) -> bool:
         """Return whether the last one has arrived."""
@@ -74,7 +75,7 @@ class HostTransfer:
         self._buffer, self._clock = buffer, clock
         self._arrived = threading.Event()
 
-    def start(self, between: Callable[[], None] = lambda: None) -> None:
+    def start(self) -> None:
         self._arrived.clear()
         self._start = self._clock.mark()
         self._work: Any = dist.all_reduce(self._buffer, async_op=True)
@@ -95,28 +96,35 @@ class HostTransfer:
 
 
 class CudaTransfer:
-    """NCCL: events on a stream that waits for NCCL's."""
+    """NCCL: events on a stream that waits for NCCL's; a chain is captured once and launched as a whole."""
 
     def __init__(self, buffer: torch.Tensor, clock: Clock, chain: int) -> None:
         self._buffer, self._clock, self.chain = buffer, clock, chain
         self._stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._send: Callable[[], None] = self._all_reduce if chain == 1 else self._captured().replay
 
-    def start(self, between: Callable[[], None] = lambda: None) -> None:
+    def start(self) -> None:
         with torch.cuda.stream(self._stream):
             self._start = self._clock.mark()
-        for _ in range(self.chain):
-            with torch.cuda.stream(self._stream):
-                dist.all_reduce(self._buffer, async_op=True).wait()  # the stream waits, the host does not
-            between()
-        with torch.cuda.stream(self._stream):
+            self._send()
             self._end = self._clock.mark()
 
     def done(self) -> bool:
-        return bool(self._end.query())
+        return self._clock.happened(self._end)
 
     def wait(self) -> tuple[Any, Any]:
-        self._end.synchronize()
+        self._clock.seconds(self._start, self._end)
         return self._start, self._end
+
+    def _all_reduce(self) -> None:
+        dist.all_reduce(self._buffer, async_op=True).wait()  # the stream waits, the host does not
+
+    def _captured(self) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(self.chain):
+                dist.all_reduce(self._buffer)
+        return graph
 
 
 def measure_contention(options: ContentionOptions, device: torch.device) -> Iterator[ContentionMeasurement]:
@@ -172,14 +180,14 @@ def mean_s(spans: Spans) -> float:
 
 def _round(transfer: Transfer, backward: Callable[[], None], num_alone: int, device: torch.device, clock: Clock) -> Round:
     _together(clock)
-    start, end = _send(transfer)
-    comm_s = clock.seconds(start, end)
+    comm_s = _alone_s(transfer, clock)
     _together(clock)
     origin = clock.mark()
     alone = _spans(clock, origin, [_timed(backward, clock) for _ in range(num_alone)])
     _together(clock)
     origin = clock.mark()
-    beside, span = _both(transfer, backward, device, clock)
+    with host_wait:  # the passes come to an end, each of them, also where the all-reduce never does
+        beside, span = _both(transfer, backward, device, clock)
     ((start_s, end_s),) = _spans(clock, origin, [span])
     within = inside(_spans(clock, origin, beside), start_s, end_s)
     both_s = end_s - start_s
@@ -197,17 +205,9 @@ def _both(
     transfer: Transfer, backward: Callable[[], None], device: torch.device, clock: Clock
 ) -> tuple[list[tuple[Any, Any]], tuple[Any, Any]]:
     """Run passes until the all-reduce is done; return the marks of all of them and of the all-reduce."""
-    passes: list[tuple[Any, Any]] = []
-
-    def feed() -> None:
-        """Queue a pass where few are left: a chain of short all-reduces takes longer to launch than some passes take."""
-        if len(passes) < _AHEAD or clock.happened(passes[-_AHEAD][1]):
-            passes.append(_timed(backward, clock))
-
     # A GPU gets its first passes before the all-reduce, which would else be over before they arrive.
-    for _ in range(_AHEAD if device.type == "cuda" else 0):
-        feed()
-    transfer.start(feed if device.type == "cuda" else lambda: None)
+    passes = [_timed(backward, clock) for _ in range(_AHEAD if device.type == "cuda" else 0)]
+    transfer.start()
     while not transfer.done():
         passes.append(_timed(backward, clock))
         if len(passes) > _AHEAD:
@@ -218,16 +218,24 @@ def _both(
 def _calibrate(size: int, device: torch.device, clock: Clock) -> tuple[Transfer, float, Backward]:
     """Return the transfer, its seconds and the backward pass beside it, the same on all ranks: rank 0 decides."""
     buffer = torch.zeros(max(1, size // 4), device=device)  # zeros stay zeros, however often they are summed
-    one: Transfer = HostTransfer(buffer, clock) if device.type == "cpu" else CudaTransfer(buffer, clock, 1)
+    transfer: Transfer = HostTransfer(buffer, clock) if device.type == "cpu" else CudaTransfer(buffer, clock, 1)
+    comm_s = _typical_s(transfer, device, clock)
+    for _ in range(2 if device.type == "cuda" else 0):  # the first chain shows what is left without the launches
+        chain = min(_LONGEST_CHAIN, max(1, round(transfer.chain * _CHAIN_S / comm_s)))
+        if chain > transfer.chain:
+            transfer = CudaTransfer(buffer, clock, chain)
+            comm_s = _typical_s(transfer, device, clock)
+    target_s = min(comm_s / _PASSES_PER_TRANSFER, _MAX_PASS_S)
+    return transfer, comm_s, calibrated_backward(target_s, device, clock, lambda seconds: _agree(seconds, device))
+
+
+def _typical_s(transfer: Transfer, device: torch.device, clock: Clock) -> float:
+    """Return the median seconds of a whole chain alone, the same on all ranks."""
     times = []
     for _ in range(_TRIALS):
         _together(clock)
-        times.append(clock.seconds(*_send(one)))
-    comm_s = _agree(sorted(times)[_TRIALS // 2], device)
-    chain = 1 if device.type == "cpu" else max(1, round(_CHAIN_S / comm_s))
-    transfer = one if chain == 1 else CudaTransfer(buffer, clock, chain)
-    target_s = min(chain * comm_s / _PASSES_PER_TRANSFER, _MAX_PASS_S)
-    return transfer, chain * comm_s, calibrated_backward(target_s, device, clock, lambda seconds: _agree(seconds, device))
+        times.append(_alone_s(transfer, clock))
+    return _agree(sorted(times)[_TRIALS // 2], device)
 
 
 def _timed(backward: Callable[[], None], clock: Clock) -> tuple[Any, Any]:
@@ -236,9 +244,10 @@ def _timed(backward: Callable[[], None], clock: Clock) -> tuple[Any, Any]:
     return start, clock.mark()
 
 
-def _send(transfer: Transfer) -> tuple[Any, Any]:
-    transfer.start()
-    return transfer.wait()
+def _alone_s(transfer: Transfer, clock: Clock) -> float:
+    with host_wait:
+        transfer.start()
+        return clock.seconds(*transfer.wait())
 
 
 def _spans(clock: Clock, origin: Any, marks: Sequence[tuple[Any, Any]]) -> Spans:  # noqa: ANN401  a clock's mark

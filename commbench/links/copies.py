@@ -29,10 +29,10 @@ import torch
 import torch.distributed as dist
 
 from commprof.commbench.errors import RunFailed
-from commprof.commbench.machine.nvml import GpuFacts, read_gpus
+from commprof.commbench.machine.gpus import GpuFacts, read_gpus
 from commprof.commbench.ranks.runtime import gather_values, pci_bus_id
 from commprof.commbench.records.links import LinkMeasurement
-from commprof.commbench.timing import Clock, CudaClock
+from commprof.commbench.timing import Clock, CudaClock, host_wait
 from commprof.commbench.units import format_bytes
 
 _PERIOD = 251  # prime, so it lines up with no segment size; fits a byte
@@ -170,8 +170,9 @@ def _measure_pair(
         peer = target if rank == source else source
         sent, received = payload(rank, size, device), torch.zeros(size, dtype=torch.uint8, device=device)
         trip = partial(_round_trip, sent, received, peer, rank == source)
-        trip()
-        num_wrong = int((received != payload(peer, size, device)).sum())
+        with host_wait:
+            trip()
+            num_wrong = int((received != payload(peer, size, device)).sum())
         own_s = time_calls(trip, options, clock)
     dist.barrier(waiting)
     rows = gather_values([float(num_wrong), *own_s], device)
@@ -192,15 +193,16 @@ def _measure_pair(
 
 def time_calls(call: Callable[[], None], options: LinkOptions, clock: Clock) -> list[float]:
     """Return the seconds of each of a row of calls, queued one behind the other after untimed ones."""
-    for _ in range(options.warmup_iterations):
-        call()
-    clock.prepare(2 * options.iterations)
-    clock.synchronize()
-    marks = []
-    for _ in range(options.iterations):
-        start = clock.mark()
-        call()
-        marks.append((start, clock.mark()))
+    with host_wait:  # launches wait as well, once the device's queue is full
+        for _ in range(options.warmup_iterations):
+            call()
+        clock.prepare(2 * options.iterations)
+        clock.synchronize()
+        marks = []
+        for _ in range(options.iterations):
+            start = clock.mark()
+            call()
+            marks.append((start, clock.mark()))
     return [clock.seconds(start, end) for start, end in marks]
 
 

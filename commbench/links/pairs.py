@@ -17,7 +17,7 @@ from commprof.commbench.links.copies import LinkOptions, payload, time_calls
 from commprof.commbench.links.schedule import Matching
 from commprof.commbench.ranks.runtime import gather_values
 from commprof.commbench.records.links import PairMeasurement
-from commprof.commbench.timing import Clock
+from commprof.commbench.timing import Clock, host_wait
 from commprof.commbench.units import format_bytes
 
 _PASSES = 4
@@ -86,9 +86,12 @@ def _take_part(
     message = payload(sender, size, device) if sends else torch.zeros(size, dtype=torch.uint8, device=device)
     answer = torch.zeros(1, dtype=torch.uint8, device=device)
     call = partial(_send, message, answer, receiver) if sends else partial(_receive, message, answer, sender)
-    call()  # TCP begins slowly after a pause
+    with host_wait:
+        call()  # TCP begins slowly after a pause
     own_s = time_calls(call, options, clock)
-    return 0 if sends else int((message != payload(sender, size, device)).sum()), own_s
+    with host_wait:
+        num_wrong = 0 if sends else int((message != payload(sender, size, device)).sum())
+    return num_wrong, own_s
 
 
 def _send(message: torch.Tensor, answer: torch.Tensor, receiver: int) -> None:

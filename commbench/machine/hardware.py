@@ -1,6 +1,6 @@
 """What machine is this?
 
-GPUs are read in nvml, network interfaces in network; this module adds the processor, the memory and the software, and puts
+GPUs are read in gpus, network interfaces in network; this module adds the processor, the memory and the software, and puts
 them together. The environment is read through an allow-list: a job's variables can hold credentials.
 """
 
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from commprof.commbench.machine.facts import HostInfo
+from commprof.commbench.machine.gpus import driver_version, read_gpus
 from commprof.commbench.machine.network import read_interfaces
-from commprof.commbench.machine.nvml import Nvml, driver_version, read_gpus
+from commprof.commbench.machine.nvml import Nvml
 from commprof.commbench.records.masking import masked_variables
 from commprof.commbench.records.types import SoftwareInfo
 from commprof.commbench.units import parse_bytes
@@ -41,18 +42,26 @@ ALLOWED_VARIABLES = (
     "NCCL_COLLNET_ENABLE",
     "NCCL_CONF_FILE",
     "NCCL_CROSS_NIC",
+    "NCCL_CTA_POLICY",
     "NCCL_CUMEM_ENABLE",
     "NCCL_DEBUG",
     "NCCL_DMABUF_ENABLE",
+    "NCCL_GRAPH_MIXING_SUPPORT",
+    "NCCL_GRAPH_REGISTER",
     "NCCL_HOSTID",
     "NCCL_IB_ADAPTIVE_ROUTING",
     "NCCL_IB_DISABLE",
     "NCCL_IB_GID_INDEX",
     "NCCL_IB_HCA",
+    "NCCL_IB_MERGE_NICS",
+    "NCCL_IB_PCI_RELAXED_ORDERING",
     "NCCL_IB_QPS_PER_CONNECTION",
     "NCCL_IB_SL",
+    "NCCL_IB_SPLIT_DATA_ON_QPS",
     "NCCL_IB_TC",
+    "NCCL_IGNORE_CPU_AFFINITY",
     "NCCL_LAUNCH_MODE",
+    "NCCL_LOCAL_REGISTER",
     "NCCL_MAX_CTAS",
     "NCCL_MAX_NCHANNELS",
     "NCCL_MAX_P2P_NCHANNELS",
@@ -61,6 +70,7 @@ ALLOWED_VARIABLES = (
     "NCCL_MNNVL_ENABLE",
     "NCCL_MULTI_RANK_GPU_ENABLE",
     "NCCL_NET",
+    "NCCL_NETDEVS_POLICY",
     "NCCL_NET_GDR_LEVEL",
     "NCCL_NET_GDR_READ",
     "NCCL_NET_PLUGIN",
@@ -69,6 +79,7 @@ ALLOWED_VARIABLES = (
     "NCCL_NVLS_ENABLE",
     "NCCL_P2P_DISABLE",
     "NCCL_P2P_LEVEL",
+    "NCCL_P2P_NET_CHUNKSIZE",
     "NCCL_PROTO",
     "NCCL_PXN_DISABLE",
     "NCCL_SHM_DISABLE",
@@ -94,6 +105,7 @@ ALLOWED_VARIABLES = (
     "TORCH_NCCL_CUDA_EVENT_CACHE",
     "TORCH_NCCL_ENABLE_TIMING",
     "TORCH_NCCL_HIGH_PRIORITY",
+    "TORCH_NCCL_USE_COMM_NONBLOCKING",
     "TORCH_NCCL_USE_TENSOR_REGISTER_ALLOCATOR_HOOK",
 )
 

@@ -1,14 +1,15 @@
 """Has a rank waited for its device longer than a peer may take? NCCL's calls never fail for want of a peer: the host waits.
 
-A thread looks at since when this process waits (timing.host_wait). Beyond the limit it calls the roll, says who is missing, has
-the run marked and ends the process: the thread that waits cannot be woken. torch's own watchdog would come later, sleep a
-minute, and abort a survivor without a name; it stays behind this one, for waits that are not seen here.
+A thread looks how long this process has waited (timing.host_wait), also in a launch that finds the device's queue full. Beyond
+the limit it calls the roll, says who is missing, has the run marked and ends the process: the thread that waits cannot be
+woken. torch's own watchdog (ProcessGroupNCCL.cpp) would come later, sleep a minute, and abort a survivor without a name; it
+stays behind this one, for waits that are not seen here, and its words are understood by the launcher. One such wait is a
+launch in which torch holds the interpreter's lock, as older ones do while an event is recorded: no thread of Python runs then.
 """
 
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 
 from commprof.commbench.ranks.rollcall import RollCall, explain
@@ -42,8 +43,7 @@ class Deadline:
 
     def _watch(self) -> None:
         while not self._over.wait(self._limit_s / _LOOKS):
-            since_s = self._wait.since_s
-            if since_s is not None and time.monotonic() - since_s > self._limit_s:
+            if self._wait.lasts_longer_than(self._limit_s):
                 self._give_up()
                 return
 

@@ -3,6 +3,7 @@
 Text travels between ranks as UTF-8 bytes in tensors: torch's own object collectives would pickle it.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,6 +27,7 @@ _RESERVE_S = 8.0  # of the timeout for what follows a lost rank: calling the rol
 _RESERVE_SHARE = 0.5  # at most
 _ROLL_SHARE = 0.25  # of the reserve
 _WATCHDOG_S = 30.0  # by which torch's own watchdog comes after the whole timeout
+_DUMP_WAITS = 4
 
 
 def waits_silently(backend: str) -> bool:
@@ -83,8 +85,8 @@ def process_group(
     """
     wait_s = group_timeout_s(timeout_s)
     silent = waits_silently(backend)
-    if silent:  # four of these, 15 s each, before its watchdog acts
-        os.environ.setdefault("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "1000")
+    if silent:
+        os.environ.setdefault("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", _dump_wait_ms(timeout_s if context.world_size > 1 else 0))
     _open_group(context, backend, wait_s, timeout_s + _WATCHDOG_S if silent else wait_s, device)
     roll = _roll_call(context, _ROLL_SHARE * (timeout_s - wait_s))
     watch = Deadline(roll, wait_s) if roll is not None and silent else None
@@ -98,6 +100,15 @@ def process_group(
     finally:
         if roll is not None:
             roll.dismiss()
+
+
+def _dump_wait_ms(own_s: float) -> str:
+    """Return what torch's watchdog waits for a dump, so that it leaves the end to us for so long, once it knows of a failure.
+
+    It sleeps four of these before it aborts (ProcessGroupNCCL.cpp, Watchdog::runLoop), also when NCCL has lost a connection,
+    which it sees within a second: a survivor would be gone before anybody has asked for whom it waits.
+    """
+    return str(max(1000, math.ceil(own_s * 1000 / _DUMP_WAITS)))
 
 
 @contextmanager

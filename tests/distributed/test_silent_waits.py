@@ -9,13 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from torch.distributed import HashStore
 
+from commprof.commbench import timing
 from commprof.commbench.ranks.deadline import Deadline
 from commprof.commbench.ranks.rollcall import RollCall
 from commprof.commbench.records.rundir import read_info
-from commprof.commbench.timing import HostWait
+from commprof.commbench.timing import HostWait, device_clock
 from tests.distributed.test_faults import lines, wait_until
+from tests.fake_cuda import fake_cuda
 from tests.forked import Zygote, ended
 
 TIMEOUT_S = 12.0
@@ -43,6 +46,29 @@ def test_a_wait_beyond_the_limit_names_who_is_missing_and_ends_the_process(capfd
     assert codes == [1]
     assert marked == ["rank 1 died or stalls in all_reduce of 4 MiB"]
     assert capfd.readouterr().err == "commprof: error: rank 1 died or stalls in all_reduce of 4 MiB\n"
+
+
+def test_a_rank_that_is_held_in_a_launch_names_who_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device stands in an all-reduce, its queue is full, and the host is held in whatever it launches next."""
+    cuda, wait, held = fake_cuda(monkeypatch, 1), HostWait(), threading.Event()
+    monkeypatch.setattr(timing, "host_wait", wait)
+    roll, marked, codes = RollCall(0, 3, Shared(), wait_s=0.1), [], []  # type: ignore[var-annotated]
+    other = RollCall(1, 3, roll._held, wait_s=0.1)
+    roll.doing = other.doing = "the train run"
+    clock = device_clock(torch.device("cuda", 0))
+
+    def end(code: int) -> None:
+        codes.append(code)
+        held.set()
+
+    with Deadline(roll, 0.2, wait=wait, end=end) as deadline:
+        deadline.before_end.append(marked.append)
+        clock.mark()
+        assert not held.wait(0.6)  # reached, and the host is at something else
+        cuda.work(0, 1e9)
+        clock.mark()
+        assert held.wait(30)  # a launch
+    assert (codes, marked) == ([1], ["rank 2 died or stalls in the train run"])
 
 
 def test_short_waits_and_long_work_between_them_end_nothing() -> None:

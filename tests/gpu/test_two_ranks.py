@@ -52,12 +52,15 @@ def test_marks_lie_where_the_profiler_sees_the_kernels(tmp_path: Path, monkeypat
     assert max(map(abs, landed)) < 20, told
 
 
-@pytest.mark.parametrize("lost", [0, 1])
-def test_a_stopped_rank_is_named_within_the_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int) -> None:
-    outcome = done(f"lost-{lost}", tmp_path, monkeypatch)
+@pytest.mark.parametrize(("name", "lost"), [("lost-0", 0), ("lost-1", 1), ("killed-1", 1)])
+def test_a_stopped_or_killed_rank_is_named_within_the_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, lost: int
+) -> None:
+    outcome = done(name, tmp_path, monkeypatch)
     assert outcome.codes == (1,)
+    assert outcome.seconds < 60  # of which 20 are the timeout, and the rest is the start
     assert outcome.lines[-1] == f"commprof: error: rank {lost} died or stalls in all_reduce of 1 MiB"
-    info = read_info(tmp_path / f"lost-{lost}")
+    info = read_info(tmp_path / name)
     assert (info.status, info.failure) == ("failed", f"rank {lost} died or stalls in all_reduce of 1 MiB")
 
 

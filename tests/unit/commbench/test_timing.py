@@ -5,9 +5,10 @@ import threading
 import pytest
 import torch
 
+from commprof.commbench import timing
 from commprof.commbench.errors import BadInput
-from commprof.commbench.timing import CudaClock, MonotonicClock, device_clock, host_wait
-from tests.fake_cuda import FakeCuda, fake_cuda, in_thread
+from commprof.commbench.timing import CudaClock, HostWait, MonotonicClock, device_clock, host_wait
+from tests.fake_cuda import FakeCuda, FakeEvent, fake_cuda, in_thread
 
 
 @pytest.fixture
@@ -71,6 +72,39 @@ def test_what_the_host_waits_for_can_be_seen_from_another_thread(cuda: FakeCuda,
     assert seen[0] is not None
     assert host_wait.since_s is None
     assert threading.current_thread() is threading.main_thread()
+
+
+@pytest.fixture
+def wait(monkeypatch: pytest.MonkeyPatch) -> HostWait:
+    monkeypatch.setattr(timing, "host_wait", wait := HostWait())
+    return wait
+
+
+def test_a_launch_that_finds_the_queue_full_is_a_wait(cuda: FakeCuda, wait: HostWait) -> None:
+    """The host is in no call that is known to wait: it launches on, and the newest mark is never reached."""
+    clock = device_clock(torch.device("cuda", 1))
+    assert not wait.lasts_longer_than(0)
+    clock.mark()
+    cuda.work(1, 1.0)  # an all-reduce whose peer is lost
+    mark = clock.mark()
+    assert wait.lasts_longer_than(0)
+    assert not wait.lasts_longer_than(60)
+    clock.seconds(mark, mark)
+    assert not wait.lasts_longer_than(0)  # the device came to it: a host that compiles for a while waits for nobody
+    cuda.work(0, 1.0)
+    assert not wait.lasts_longer_than(0)
+
+
+def test_only_an_old_mark_is_asked_for_and_a_failed_device_is_no_wait(
+    cuda: FakeCuda, wait: HostWait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(event: FakeEvent) -> bool:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(FakeEvent, "query", failed)
+    device_clock(torch.device("cuda", 0)).mark()
+    assert not wait.lasts_longer_than(60)
+    assert not wait.lasts_longer_than(0)
 
 
 @pytest.mark.parametrize("kind", ["xpu", "mps", "hpu", "meta"])

@@ -4,11 +4,12 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.records.training import TrainingSummary
+from commprof.commbench.timing import host_wait
 from commprof.train.config.flops import flops_per_token, peak_flops_per_s
 from commprof.train.config.learning_rate import learning_rate
 from commprof.train.config.schedule import count_steps, samples_per_part, steps_per_epoch
@@ -54,6 +55,22 @@ def test_the_models_for_gpus_have_the_size_in_their_name(name: str, millions: in
     with torch.device("meta"):
         model = TextClassifier(load_train_config(CONFIGS / f"{name}.yaml").model, NUM_CLASSES)
     assert count_parameters(model) == pytest.approx(millions * 1e6, rel=0.03)
+
+
+def test_an_evaluation_waits_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For as long as a rank is waited for, whose parameters a sharded model gathers."""
+    trainee, since_s = build_trainee(configured(), CPU), []  # type: ignore[var-annotated]
+    forward = trainee.module.forward
+
+    def watched(batch: Tensor) -> object:
+        since_s.append(host_wait.since_s)
+        return forward(batch)
+
+    monkeypatch.setattr(trainee.module, "forward", watched)
+    evaluate(trainee, articles(6), 2, rank_of(0, 1))
+    assert len(since_s) == len(set(since_s)) == 3
+    assert None not in since_s
+    assert host_wait.since_s is None
 
 
 def test_padding_changes_nothing() -> None:

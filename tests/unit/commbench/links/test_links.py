@@ -3,13 +3,16 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
+import torch
 
 from commprof.commbench.links import copies as links
-from commprof.commbench.links.copies import connection
+from commprof.commbench.links.copies import LinkOptions, connection, time_calls
 from commprof.commbench.links.table import between_hosts, copy_row, describe_slowest, header, matrices, slowest_link
-from commprof.commbench.machine.nvml import read_gpus
+from commprof.commbench.machine.gpus import read_gpus
 from commprof.commbench.records.links import LinkMeasurement, PairMeasurement
+from commprof.commbench.timing import CudaClock, MonotonicClock, host_wait
 from tests.factory import message, run_info
+from tests.fake_cuda import fake_cuda
 from tests.fake_nvml import A100_LINK, Card, FakeNvml
 
 STEADY = [0.98, 0.99, 1.0, 1.0, 1.0, 1.0, 1.0, 1.01, 1.02, 1.03]
@@ -128,6 +131,24 @@ def test_gpus_that_take_one_process_alone_are_left_to_the_other_ranks(
     monkeypatch.setattr(links, "pci_bus_id", lambda device: f"0000:{0x10 + device.index:02x}:00.0")
     monkeypatch.setattr(links.torch.cuda, "can_device_access_peer", lambda source, target: True)
     assert {route.gpu.index for route in links.list_routes(3, own=1)} == used
+
+
+def test_calls_that_are_timed_find_their_events_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, made = fake_cuda(monkeypatch, 1), list[int]()
+    options = LinkOptions(sizes=(1,), iterations=3, warmup_iterations=0)
+    time_calls(lambda: made.append(cuda.made), options, CudaClock(torch.device("cuda", 0)))
+    assert made == [6] * 3
+
+
+def test_calls_that_are_timed_are_waits_from_their_first_launch_on() -> None:
+    """Once the device's queue is full the host waits in a launch, and for a peer that is lost for ever."""
+    since_s: list[float | None] = []
+    options = LinkOptions(sizes=(1,), iterations=3, warmup_iterations=2)
+    time_calls(lambda: since_s.append(host_wait.since_s), options, MonotonicClock())
+    assert len(since_s) == 5
+    assert None not in since_s
+    assert len(set(since_s)) == 1
+    assert host_wait.since_s is None
 
 
 def test_hosts_are_laid_out_by_what_they_send_and_receive() -> None:

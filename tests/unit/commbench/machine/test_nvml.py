@@ -4,9 +4,9 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from commprof.commbench.machine import nvml
+from commprof.commbench.machine import gpus, nvml
 from commprof.commbench.machine.facts import PcieLink
-from commprof.commbench.machine.nvml import GpuFacts, read_gpus
+from commprof.commbench.machine.gpus import GpuFacts, read_gpus
 from tests.fake_nvml import A100_LINK, H100_LINK, Card, FakeNvml, bus_id
 
 
@@ -98,8 +98,30 @@ def test_a_newer_nvlink_is_not_taken_for_an_older_one() -> None:
     assert "code 9" in found.absent["gpu0.nvlinks.0.version"]
 
 
+def test_every_number_is_that_of_nvidia_ml_py() -> None:
+    """NVML's enumerations are written out where pynvml's are wrong or missing in some version; here they are compared."""
+    assert nvml._LINK_BYTES == (pynvml.NVML_FI_DEV_NVLINK_COUNT_XMIT_BYTES, pynvml.NVML_FI_DEV_NVLINK_COUNT_RCV_BYTES)
+    assert (nvml._SM, nvml._MEMORY) == (pynvml.NVML_CLOCK_SM, pynvml.NVML_CLOCK_MEM)
+    assert (*pynvml.NVML_P2P_CAPS_INDEX_READ, pynvml.NVML_P2P_CAPS_INDEX_NVLINK) == (gpus._P2P_READ, gpus._P2P_NVLINK)
+    known = {
+        "NVML_P2P_STATUS_": gpus._P2P_STATUS,
+        "NVML_COMPUTEMODE_": {**gpus._COMPUTE_MODE, pynvml.NVML_COMPUTEMODE_COUNT: None},
+        "NVML_TOPOLOGY_": gpus._TOPOLOGY_LEVEL,
+        "NVML_NVLINK_VERSION_": {**gpus._NVLINK_GENERATION, pynvml.NVML_NVLINK_VERSION_INVALID: None},
+        "nvmlClocksEventReason": {
+            **nvml._THROTTLE_REASONS,
+            pynvml.nvmlClocksEventReasonNone: None,
+            pynvml.nvmlClocksEventReasonAll: None,
+        },
+    }
+    for prefix, ours in known.items():
+        assert {value for name, value in vars(pynvml).items() if name.startswith(prefix)} == set(ours), prefix
+    versions = {name: value for name, value in vars(pynvml).items() if re.fullmatch(r"NVML_NVLINK_VERSION_\d_\d", name)}
+    assert {value: int(name[20]) for name, value in versions.items()} == gpus._NVLINK_GENERATION
+
+
 def test_every_question_exists_in_nvidia_ml_py() -> None:
-    sources = (Path(nvml.__file__).with_name(name) for name in ("nvml.py", "telemetry.py"))
+    sources = (Path(nvml.__file__).with_name(name) for name in ("nvml.py", "gpus.py", "telemetry.py"))
     asked = {name for source in sources for name in re.findall(r"\bnvml[A-Z]\w+(?=[\"(])", source.read_text())}
     assert len(asked) > 15
     assert not [name for name in asked if not callable(getattr(pynvml, name, None))]

@@ -1,12 +1,13 @@
 """Which GPU a rank takes, who shares one, and what is said before anything starts: torch.cuda and NVML are stand-ins."""
 
 import argparse
+import os
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from commprof.commbench.machine import hardware
 from commprof.commbench.ranks import runtime
 from commprof.commbench.ranks.arguments import check_gpus
 from commprof.commbench.ranks.launched import RankContext
-from commprof.commbench.ranks.runtime import rank_device
+from commprof.commbench.ranks.runtime import process_group, rank_device
 from commprof.commbench.ranks.sharing import card_of, first_shared, refuse_shared_cards
 from tests.fake_nvml import Card, FakeNvml
 
@@ -113,7 +114,46 @@ def test_nccl_is_opened_with_the_ranks_device_after_the_cards_were_compared(monk
     alone = RankContext(rank=0, local_rank=0, world_size=1, local_world_size=1, launcher="torchrun")
     runtime._open_group(alone, "nccl", 30.0, 30.0, torch.device("cuda", 0))
     assert (asked["backend"], asked["device"]) == ("nccl", torch.device("cuda", 0))
+    assert os.environ["TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING"] == "0"
     assert "0000:19:00.0" in asked["compared"]
+
+
+class Watching:
+    """Stands in for the deadline's thread and notes its limit."""
+
+    limits_s: ClassVar[list[float]] = []
+
+    def __init__(self, roll: object, limit_s: float) -> None:
+        self.limits_s.append(limit_s)
+        self.before_end: list[object] = []
+
+    def __enter__(self) -> "Watching":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing runs."""
+
+
+@pytest.mark.parametrize(("world_size", "least_s"), [(2, 120.0), (1, 0.0)])
+def test_under_nccl_our_deadline_comes_before_torchs_watchdog_whatever_nccl_reports(
+    monkeypatch: pytest.MonkeyPatch, world_size: int, least_s: float
+) -> None:
+    """It acts on a timeout, and a second after NCCL has lost a connection; either way it sleeps four waits for a dump first."""
+    opened: dict[str, Any] = {}
+    for name in (WAIT := "TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "TORCH_NCCL_BLOCKING_WAIT"):
+        monkeypatch.setenv(name, "0")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(runtime, "_open_group", lambda *asked: opened.update(meeting_s=asked[2], timeout_s=asked[3]))
+    monkeypatch.setattr(runtime, "_roll_call", lambda context, wait_s: SimpleNamespace(dismiss=lambda: None, on_loss=[]))
+    monkeypatch.setattr(runtime.dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(runtime, "Deadline", Watching)
+    Watching.limits_s.clear()
+    with process_group(rank(0, of=world_size), "nccl", 120.0, None):
+        sleeps_s = 4 * int(os.environ[WAIT]) / 1000
+    assert Watching.limits_s == [112.0]
+    assert opened == {"meeting_s": 112.0, "timeout_s": 150.0}
+    assert least_s <= sleeps_s <= least_s + 4
+    assert "TORCH_NCCL_BLOCKING_WAIT" not in os.environ
 
 
 @pytest.mark.parametrize(
