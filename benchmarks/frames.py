@@ -1,4 +1,4 @@
-"""One page in several frames of one browser: wide and narrow, light, dark and as it is printed. A script asks all of them.
+"""Pages in several frames of one browser: wide and narrow, light, dark and as they are printed. A script asks all of them.
 
 The frames lie in a page of their own, which may look into them: nothing of the page's policy is relaxed, and its own script
 runs.
@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ window.addEventListener("load", () => {
     for (const frame of document.querySelectorAll("iframe")) {
       const ask = (page, document) => { %s };
       if (frame.dataset.print) asPrinted(frame.contentDocument);
-      answer[frame.id] = ask(frame.contentWindow, frame.contentDocument);
+      (answer[frame.dataset.page] ??= {})[frame.name] = ask(frame.contentWindow, frame.contentDocument);
     }
   } catch (error) { answer.error = String(error.stack); }
   const shown = document.createElement("pre");
@@ -52,10 +53,11 @@ class Frame:
     dark: bool = False
     printed: bool = False
 
-    def tag(self, page: str) -> str:
+    def tag(self, page: Path) -> str:
         scheme = "dark" if self.dark else "light"
         size = f'width="{self.width}" height="900" style="border: 0; color-scheme: {scheme}"'
-        return f'<iframe id="{self.name}" src="{page}" {size}{" data-print=1" if self.printed else ""}></iframe>'
+        name = f'name="{self.name}" data-page="{html.escape(page.stem)}" src="{page.resolve().as_uri()}"'
+        return f"<iframe {name} {size}{' data-print=1' if self.printed else ''}></iframe>"
 
 
 FRAMES = (
@@ -64,16 +66,19 @@ FRAMES = (
     Frame(name="phone", width=390),
     Frame(name="print", width=720, printed=True),
 )
+CROSSED = (Frame(name="wide-dark", width=1280, dark=True), Frame(name="phone", width=390))
+"""Both widths and both grounds in half as many frames."""
 
 
-def look(page: Path, script: str, *, timeout_s: float = 120.0) -> Visit:
-    """Run the body of a function of (page, document) in each of FRAMES; return its values by frame.
+def look(pages: Mapping[Path, Sequence[Frame]], script: str, *, timeout_s: float = 120.0) -> Visit:
+    """Run the body of a function of (page, document) in each page's frames; return its values by the page's stem and by frame.
 
     Raise RuntimeError where it throws.
     """
     browser = chromium()
     assert browser is not None, "the caller asks first"
-    tags = "\n".join(frame.tag(page.resolve().as_uri()) for frame in FRAMES)
+    tags = "\n".join(frame.tag(page) for page, frames in pages.items() for frame in frames)
+    names = ", ".join(str(page) for page in pages)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         wrapper = Path(folder) / "frames.html"
         wrapper.write_text(_WRAPPER % (tags, script), "utf-8")
@@ -82,8 +87,8 @@ def look(page: Path, script: str, *, timeout_s: float = 120.0) -> Visit:
         done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
     found = _ANSWER.search(done.stdout)
     if found is None:
-        raise RuntimeError(f"{page}: no answer from the frames: {done.stderr[-2000:]}")
+        raise RuntimeError(f"{names}: no answer from the frames: {done.stderr[-2000:]}")
     answer = json.loads(html.unescape(found[1]))
     if "error" in answer:
-        raise RuntimeError(f"{page}: {answer['error']}")
+        raise RuntimeError(f"{names}: {answer['error']}")
     return Visit(value=answer, console=tuple(CONSOLE.findall(done.stderr)))

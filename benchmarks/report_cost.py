@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -53,16 +53,17 @@ _FRAME = """<!doctype html><title>wait</title><script>const start = performance.
 _READY = re.compile(r"ready ([\d.]+) ms")
 
 
-def add_study(root: Path) -> Path:
+def add_study(root: Path, models: Iterable[str] = MODELS, wires: Iterable[str] = WIRES) -> Path:
     """Write the runs of all cells and their predictions."""
+    models, wires = list(models), list(wires)
     rng = np.random.default_rng(0)
     create_run(root, _info("study", max(RANKS), root.name))
-    for wire in WIRES:
+    for wire in wires:
         for ranks in RANKS:
             _add_bench(root / f"bench-n{ranks}-{wire}", ranks, wire, rng)
-    for model in MODELS:
+    for model in models:
         _add_training(root / f"{model}-profile-n1", model, 1, None, 0.0, rng)
-        for wire in WIRES:
+        for wire in wires:
             for ranks in RANKS:
                 sent_s = _transfer_s(4 * MODELS[model], ranks, wire)
                 _add_training(root / f"{model}-compute-n{ranks}-{wire}", model, ranks, wire, None, rng)

@@ -43,6 +43,14 @@ class Run:
     gradients_of: dict[int, GradientTimeline] = field(default_factory=dict)
     pace: dict[int, tuple[PaceProbe, ...]] = field(default_factory=dict)
     units: ShardingTimeline | None = None
+    _counted: tuple[StepMeasurement, ...] = field(init=False, repr=False, compare=False)
+    _median_step_s: float | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Look for the steps that count once: a report asks for them, and for their median, hundreds of times."""
+        counted = tuple(step for steps in self.steps.values() for step in steps if step.counts)
+        object.__setattr__(self, "_counted", counted)
+        object.__setattr__(self, "_median_step_s", median(step.step_s for step in counted) if counted else None)
 
     @property
     def world_size(self) -> int:
@@ -86,15 +94,23 @@ class Run:
         m, modes = measurement, ("isolated",) if self.info.imported_from is None else ("isolated", "pipelined")
         return (m.op, m.dtype) == ("all_reduce", "float32") and m.mode in modes and m.reduction in ("sum", "avg")
 
+    @property
+    def has_counted_steps(self) -> bool:
+        return bool(self._counted)
+
     def counted_steps(self) -> list[StepMeasurement]:
         """Return the steps of all ranks that are neither warm-up nor profiled; raise UnusableData without any."""
-        counted = [step for steps in self.steps.values() for step in steps if step.counts]
-        if not counted:
-            raise UnusableData(f"{self.path} has no step beyond warm-up and profiling; run it longer")
-        return counted
+        self._check_counted()
+        return list(self._counted)
 
     def median_step_s(self) -> float:
-        return median(step.step_s for step in self.counted_steps())
+        self._check_counted()
+        assert self._median_step_s is not None
+        return self._median_step_s
+
+    def _check_counted(self) -> None:
+        if not self._counted:
+            raise UnusableData(f"{self.path} has no step beyond warm-up and profiling; run it longer")
 
     def step_interval_s(self) -> Interval:
         """Return the 95 % interval of the median step: the widest of the ranks', whose steps are not independent."""
@@ -233,13 +249,7 @@ def select(runs: Sequence[Run], *, kind: str, world_size: int | None = None, syn
         if run.info.kind == kind
         and world_size in (None, run.world_size)
         and synchronised in (None, run.synchronised)
-        and (
-            run.collectives
-            or run.contention
-            or run.links
-            or run.pairs
-            or any(step.counts for steps in run.steps.values() for step in steps)
-        )
+        and (run.collectives or run.contention or run.links or run.pairs or run.has_counted_steps)
     ]
 
 

@@ -57,6 +57,7 @@ STAND_INS = {
     **dict.fromkeys(("runs/MONDAY", "runs/BENCH2"), "large-bench"),
     "runs/TUESDAY": "runs/*-bench-n2-*",
     "runs/BENCH4": "bench-of-4",
+    **{f"runs/{name}": f"{name}-bench" for name in ("gather", "scatter", "reduce")},
     "AGNews": "synthetic",
 }
 CHECK_SAYS_NO = 3
@@ -132,8 +133,14 @@ def home(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> Path:
     (folder / "logs").mkdir()
     for name in ("all_reduce.log", "logs/one.txt", "logs/two.txt"):
         (folder / name).write_text(log)
-    for name, n in (("large-bench", 2), ("bench-of-4", 4)):
-        swept = [collective(4**k, [1e-4 + 4**k / 1e9] * 5, world_size=n) for k in range(5, 16)]
+    for name, n, op in (
+        ("large-bench", 2, "all_reduce"),
+        ("bench-of-4", 4, "all_reduce"),
+        ("gather-bench", 2, "all_gather"),
+        ("scatter-bench", 2, "reduce_scatter"),
+        ("reduce-bench", 2, "all_reduce"),
+    ):
+        swept = [collective(4**k, [1e-4 + 4**k / 1e9] * 5, world_size=n, op=op) for k in range(5, 16)]
         write_measurements(folder / name, swept, world_size=n)
     (folder / "table.csv").write_text("n_gpus,throughput\n1,100\n2,190\n4,370\n")
     (folder / "nodes.csv").write_text(
@@ -147,8 +154,10 @@ def home(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> Path:
 
 
 def words_here(words: tuple[str, ...]) -> list[str]:
-    """Put this folder's runs for the reader's, and expand patterns as a shell does."""
-    named = [STAND_INS.get(word, word) for word in words]
+    """Put this folder's runs for the reader's, but not where one is to be written, and expand patterns as a shell does."""
+    named = [
+        word if before == "--folder" else STAND_INS.get(word, word) for before, word in zip(("", *words), words, strict=False)
+    ]
     return [found for word in named for found in (sorted(glob.glob(word)) or [word])]
 
 

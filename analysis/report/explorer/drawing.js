@@ -24,6 +24,17 @@ function size(bytes) {
 const rate = (bytesPerS) => (bytesPerS >= 1e8 ? `${short(bytesPerS / 1e9)} GB/s` : `${short(bytesPerS / 1e6)} MB/s`);
 const caps = ([first, others]) => (first === others ? size(first) : `${size(first)}, then ${size(others)}`);
 const times = (speedup) => `${speedup.toFixed(2)}x`;
+const behind = (step) => Math.max(0, step.step_s - step.compute_end_s); // the last gradient, in seconds
+const copied = (step) => (step.copies ?? []).reduce((sum, [from, to]) => sum + to - from, 0);
+const counts = (seconds, step) => seconds > 0.001 * step.step_s;
+
+// What of a predicted step is exposed, and where it lies: with the copies it is what its bars show.
+function exposedWords(step) {
+  const elsewhere = [[step.slowed_s, "slows computation"], [step.buffers_s, "sends buffers before it"]].filter(([seconds]) => counts(seconds, step));
+  const parts = elsewhere.map(([seconds, what]) => `${time(seconds)} ${what}`).join(", ");
+  const copyS = copied(step);
+  return `${time(step.exposed_s)} of it exposed${parts && ` (${parts})`}${counts(copyS, step) ? ` and ${time(copyS)} copies out of buckets` : ""}`;
+}
 
 // ---- drawing
 
@@ -83,20 +94,24 @@ function lanesOf(buckets) {
   });
 }
 
-// One step: what computes above, the wire below it, the exposed part marked through both.
+// One step: what computes above, the wire below it, what follows the last gradient marked through both. A measured step does
+// not tell copies from what is exposed.
 function stepRows(name, step, at, y) {
   const lanes = lanesOf(step.buckets);
   const deep = Math.max(1, ...lanes.map((lane) => lane + 1));
   const [bar, lane] = [20, deep > 2 ? 8 : 12];
-  const exposedS = Math.max(0, step.step_s - step.compute_end_s);
+  const tailS = behind(step);
   const [began, ended, last] = [step.backward_start_s, step.compute_end_s, step.step_s].map(at);
   const height = 20 + bar + 4 + lane * deep;
-  const parts = [text(at(0), y + 12, `<tspan font-weight="600">${name}</tspan> ${time(step.step_s)}, ${time(exposedS)} of it exposed`)];
+  const parts = [text(at(0), y + 12, `<tspan font-weight="600">${name}</tspan> ${time(step.step_s)}, ${time(tailS)} of it after the last gradient`)];
   const top = y + 18;
   parts.push(`<rect x="${fixed(ended)}" y="${top - 2}" width="${fixed(Math.max(0, last - ended))}" height="${bar + 8 + lane * deep}" fill="var(--orange)" opacity="0.22"/>`);
   parts.push(box(at(0), top, began - at(0), bar, "grey", `${name}: ${time(step.backward_start_s)} up to the last backward pass`));
-  parts.push(box(began, top, ended - began, bar, "sky", `${name}: ${time(step.compute_end_s - step.backward_start_s)} of backward pass`));
-  parts.push(box(ended, top, last - ended, bar, "orange", `${name}: ${time(exposedS)} exposed, nothing computes`));
+  const slowed = counts(step.slowed_s ?? 0, step) ? `, ${time(step.slowed_s)} of it slower for the buckets beside it` : "";
+  parts.push(box(began, top, ended - began, bar, "sky", `${name}: ${time(step.compute_end_s - step.backward_start_s)} of backward pass${slowed}`));
+  const exposed = step.copies ? `${time(tailS - copied(step))} exposed, nothing computes` : `${time(tailS)} exposed, with the copies out of buckets`;
+  parts.push(box(ended, top, last - ended, bar, "orange", `${name}: ${exposed}`));
+  for (const [from, to] of step.copies ?? []) parts.push(box(at(from), top, at(to) - at(from), bar, "green", `${name}: ${time(to - from)} copied out of a bucket`));
   step.buckets.forEach((bucket, i) => {
     const row = top + bar + 4 + lane * lanes[i];
     const waitedS = bucket.start_s - bucket.ready_s;
@@ -115,7 +130,9 @@ function shardedRows(name, step, at, y) {
   const [bar, lane] = [20, 12];
   const parts = [text(at(0), y + 12, `<tspan font-weight="600">${name}</tspan> ${time(step.step_s)}, ${time(step.exposed_s)} of it exposed`)];
   const top = y + 18;
-  parts.push(box(at(0), top, at(step.step_s) - at(0), bar, "orange", `${name}: ${time(step.exposed_s)} exposed in all, where nothing computes`));
+  const playedS = step.step_s - step.late_s;
+  parts.push(box(at(0), top, at(playedS) - at(0), bar, "orange", `${name}: ${time(step.exposed_s)} exposed in all, where nothing computes`));
+  if (counts(step.late_s, step)) parts.push(box(at(playedS), top, at(step.step_s) - at(playedS), bar, "purple", `${name}: ${time(step.late_s)} of waiting for the latest rank, in all`));
   for (const [start, end] of step.computing) parts.push(box(at(start), top, at(end) - at(start), bar, "sky"));
   step.exchanges.forEach((one, i) => {
     const [what, colour] = EXCHANGES[one.what];
@@ -125,14 +142,18 @@ function shardedRows(name, step, at, y) {
   return [parts, 20 + bar + 4 + lane * deep];
 }
 
-const DDP_LEGEND = [["grey", "computing before"], ["sky", "last backward pass"], ["blue", "a bucket on the wire"],
-  ["purple", "a bucket waiting"], ["orange", "exposed: nothing computes"]];
-const SHARDED_LEGEND = [["sky", "computing"], ...Object.values(EXCHANGES).map(([what, colour]) => [colour, what]), ["orange", "exposed: nothing computes"]];
+const EXPOSED = ["orange", "exposed: nothing computes"];
+const DDP_LEGEND = [["grey", "computing before"], ["sky", "last backward pass"], ["blue", "a bucket on the wire"], ["purple", "a bucket waiting"], EXPOSED];
+const SHARDED_LEGEND = [["sky", "computing"], ...Object.values(EXCHANGES).map(([what, colour]) => [colour, what]), EXPOSED];
+
+function legendOf(steps) {
+  if (!steps.some(([, step]) => step.exchanges)) return steps.some(([, step]) => copied(step) > 0) ? [...DDP_LEGEND, ["green", "copies out of buckets"]] : DDP_LEGEND;
+  return steps.some(([, step]) => counts(step.late_s ?? 0, step)) ? [...SHARDED_LEGEND, ["purple", "waiting for the latest rank"]] : SHARDED_LEGEND;
+}
 
 function drawTimeline(steps) {
   const width = widthOf("what-if-timeline");
-  const sharded = steps.some(([, step]) => step.exchanges);
-  const [parts, top] = legend(sharded ? SHARDED_LEGEND : DDP_LEGEND, width);
+  const [parts, top] = legend(legendOf(steps), width);
   const longest = Math.max(...steps.map(([, step]) => step.step_s));
   const scaleAt = (seconds) => 2 + ((width - 14) * seconds) / longest;
   let y = top + 4;

@@ -4,13 +4,14 @@ Of the bootstrap's draws those are kept that lie evenly over the step as it is; 
 (step/estimate.py). Numbers are rounded to five digits, far below what an interval's ends are known to.
 """
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
 
-from commprof.analysis.step.estimate import CARRIED_ERRORS, EXPOSED_ERROR, carried_error, estimate, model_error, standard_normal
+from commprof.analysis.step.estimate import CARRIED_ERRORS, EXPOSED_ERROR, carried_error, model_error, standard_normal
 from commprof.analysis.step.inputs import StepInputs
 
 KEPT = 30
@@ -43,8 +44,8 @@ class Draws:
     draws: tuple[Draw, ...]
 
 
-def draws_of(inputs: StepInputs, smallest: float, largest: float) -> Draws:
-    """Return the draws for messages of `smallest` to `largest` bytes."""
+def draws_of(inputs: StepInputs, kept: Sequence[int], smallest: float, largest: float) -> Draws:
+    """Return the `kept` draws for messages of `smallest` to `largest` bytes."""
     own = inputs.computation
     low, high = np.log(smallest), np.log(largest)
     places = _carried_places(inputs.backend, low, high) if inputs.extrapolated else _places(inputs, low, high)
@@ -67,7 +68,7 @@ def draws_of(inputs: StepInputs, smallest: float, largest: float) -> Draws:
                 exposed=short(exposed[i]),
                 ratios=rounded(ratios[i]),
             )
-            for i in kept_draws(inputs)
+            for i in kept
         ),
     )
 
@@ -81,12 +82,7 @@ def _ratios(inputs: StepInputs, places: Floats, normal: Floats) -> Floats:
     return np.array([np.interp(places, sizes, ratios) for ratios in inputs.cost_ratios])
 
 
-def kept_draws(inputs: StepInputs) -> list[int]:
-    """Return which draws of a prediction are kept."""
-    return evenly_kept(estimate(inputs).step_s)
-
-
-def evenly_kept(step_s: Floats) -> list[int]:
+def kept_draws(step_s: Floats) -> list[int]:
     """Return which draws are kept: evenly over the order of their steps, the prediction itself (entry 0) left out."""
     order = 1 + np.argsort(step_s[1:])
     return [int(order[int((i + 0.5) / KEPT * len(order))]) for i in range(KEPT)]

@@ -62,6 +62,9 @@ function played(data, place, own, setting) {
     step_s: stepS,
     compute_s: own.pace * computeS,
     exposed_s: own.exposed * (play.end_s - computeS),
+    slowed_s: play.compute_end_s - computeEndS, // parts of what is exposed that do not lie behind the last gradient
+    buffers_s: buffersS,
+    copies: play.copies,
     speedup: (samples * (place.work_s - place.work_update_s) + place.work_update_s) / stepS, // over one rank set alike
     backward_start_s: beforeS,
     compute_end_s: play.compute_end_s,
@@ -154,6 +157,11 @@ function simulate(readyS, computeEndS, transferS, copyS, { workers, compute_rate
         return !one.landed;
       });
   }
-  const endS = doneS.reduce((end, done, i) => Math.max(end, done) + copyS[i], computeWall);
-  return { ready_s: launchedS, start_s: startS, done_s: doneS, compute_end_s: computeWall, end_s: endS };
+  const copies = [];
+  const endS = doneS.reduce((end, done, i) => {
+    const from = Math.max(end, done);
+    if (copyS[i] > 0) copies.push([from, from + copyS[i]]);
+    return from + copyS[i];
+  }, computeWall);
+  return { ready_s: launchedS, start_s: startS, done_s: doneS, compute_end_s: computeWall, copies, end_s: endS };
 }

@@ -67,7 +67,9 @@ function start(told) {
     const sizes = new Set(offered().map((place) => String(place.world_size)));
     for (const option of control("ranks").options) option.hidden = option.disabled = !sizes.has(option.value);
     if (!sizes.has(control("ranks").value)) control("ranks").value = sizes.has(first.ranks) ? first.ranks : [...sizes].pop();
-    for (const name of DDP_ONLY) control(name).disabled = control("strategy").value !== "ddp" || (name === "cap" && data.whole_buckets);
+    const sharded = control("strategy").value !== "ddp";
+    for (const name of DDP_ONLY) control(name).disabled = sharded || (name === "cap" && data.whole_buckets);
+    control("ddp-only").hidden = !sharded;
   }
 
   function show(setting) {
@@ -107,7 +109,7 @@ function start(told) {
     control("number").textContent = times(after.speedup);
     control("span").textContent = span ? `${times(span.speedup.low)} to ${times(span.speedup.high)}` : "without an interval: too disturbed to give one";
     control("summary").textContent = `on ${ranks(setting.world_size)}: a step takes ${time(after.step_s)}${span ? ` (${time(span.step_s.low)} to ${time(span.step_s.high)})` : ""}, `
-      + `${time(after.exposed_s)} of it exposed${after.buckets ? `, in ${after.buckets.length} bucket${after.buckets.length === 1 ? "" : "s"}` : ` under ${setting.strategy}`}.`
+      + (after.buckets ? `${exposedWords(after)}, in ${after.buckets.length} bucket${after.buckets.length === 1 ? "" : "s"}.` : `${time(after.exposed_s)} of it exposed under ${setting.strategy}.`)
       + (differs ? ` As it is: ${times(before.speedup)}, ${time(before.step_s)}.` : "");
     const steps = [...(after.measured?.buckets ? [["measured", after.measured]] : []), ["predicted", before], ...(differs ? [["changed", after]] : [])];
     drawTimeline(steps);

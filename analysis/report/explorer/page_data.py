@@ -23,7 +23,7 @@ from commprof.analysis.report.explorer.sharded import ShardedPlace, sharded_plac
 from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.computation import last_ready_s
-from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Setting, buffers_s, estimate
+from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Estimate, Setting, buffers_s, estimate
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import StepInputs
 from commprof.analysis.step.predict import too_disturbed
@@ -156,18 +156,19 @@ class Explorer:
         return "sha256-" + base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
 
 
-def page_data(runs: Sequence[Run], predicted: Iterable[int]) -> PageData:
+def page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
     """Return the data for the predicted world sizes and, at a fixed batch per rank, for the doublings up to 64 that the wire
     can be carried over to.
 
     A batch that is shared out computes otherwise at every size, which only a run there can tell. Raises as `predict` does.
     """
-    gathered = gather(runs, predicted, beyond=[2**k for k in range(1, _LARGEST.bit_length())])
+    gathered = gather(runs, world_sizes, beyond=[2**k for k in range(1, _LARGEST.bit_length())])
     work = gathered.workload
     beyond = gathered.beyond if work.scaling == "weak" else ()
     known = sorted((*gathered.at, *beyond), key=lambda inputs: inputs.world_size)
     shared = {run.world_size for run in runs if run.info.oversubscribed}
     measured = measured_steps(runs)
+    predicted = [(inputs, estimate(inputs)) for inputs in known]
     distinct = list(dict.fromkeys(_gradients(inputs.gradients) for inputs in known))
     memory, _ = told_ddp_memory(runs, bucket_view=work.gradient_as_bucket_view)
     return PageData(
@@ -188,12 +189,12 @@ def page_data(runs: Sequence[Run], predicted: Iterable[int]) -> PageData:
                 work_s=work_s(gathered.single.step_s, inputs.world_size, work.scaling),
                 work_update_s=work_s(gathered.single.update_s, inputs.world_size, work.scaling),
                 ddp=replace(
-                    _ddp_place(inputs, distinct, measured.get(inputs.world_size)),
+                    _ddp_place(inputs, own, distinct, measured.get(inputs.world_size)),
                     memory_bytes=None if memory is None else memory.total,
                 ),
-                strategies=sharded_places(runs, inputs.world_size, kept_draws(inputs)),
+                strategies=sharded_places(runs, inputs.world_size, kept_draws(own.step_s)),
             )
-            for inputs in known
+            for inputs, own in predicted
         ),
     )
 
@@ -233,7 +234,9 @@ def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageDa
     )
 
 
-def _ddp_place(inputs: StepInputs, gradients: Sequence[Gradients], measured: MeasuredStep | None) -> DdpPlace:
+def _ddp_place(
+    inputs: StepInputs, predicted: Estimate, gradients: Sequence[Gradients], measured: MeasuredStep | None
+) -> DdpPlace:
     own = inputs.computation
     sizes = [parameter.num_bytes for parameter in inputs.gradients.parameters]
     share = inputs.sent_share
@@ -252,7 +255,7 @@ def _ddp_place(inputs: StepInputs, gradients: Sequence[Gradients], measured: Mea
         busbw_bytes_per_s=inputs.cost.busbw_bytes_per_s,
         workers=inputs.workers,
         **asdict(inputs.contention.first),
-        draws=draws_of(inputs, smallest, largest) if too_disturbed(inputs, estimate(inputs)) is None else None,
+        draws=None if too_disturbed(inputs, predicted) else draws_of(inputs, kept_draws(predicted.step_s), smallest, largest),
         measured=measured,
     )
 

@@ -52,7 +52,7 @@ function playedSharded(own, draw, setting) {
   const play = playOperations(own, (number) => (number < 0 ? 0 : messageS[number]), draw);
   const computeS = draw.pace * (play.compute_s + draw.late_s);
   const exposedS = draw.exposed * (play.end_s - play.compute_s);
-  return { step_s: computeS + exposedS, compute_s: computeS, exposed_s: exposedS, computing: play.computing, exchanges: play.exchanges };
+  return { step_s: computeS + exposedS, compute_s: computeS, exposed_s: exposedS, late_s: draw.pace * draw.late_s, computing: play.computing, exchanges: play.exchanges };
 }
 
 // Play one step: the host computes and waits, gathers and reductions of the shards go through one queue, all-reduces among

@@ -14,6 +14,7 @@ from threading import RLock
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
 
 from commprof.commbench.units import format_bytes
 
@@ -24,6 +25,8 @@ SERIES = tuple(zip((GREEN, PURPLE, ORANGE, SKY, BLUE, VERMILLION), "osD^vP", str
 MOST_SERIES = len(SERIES) ** 2  # that one figure can tell apart
 
 _EDGE = 4.0  # points between a figure's edge and its legend
+_NAME_BELOW, _NAME_BESIDE = 24.0, 14.0  # points from a figure's edges: the top of the x axis' name, the right of the y axis'
+_MOST_TICKS = 6  # stretches between them, where a figure does not choose its own
 _WIDTH = 360.0  # points; 358 CSS pixels are a telephone's column, where text then keeps its 11 px
 _CHARACTER, _HANDLE = 5.5, 36.0  # points that a letter takes, and a legend's line with its gaps
 _WIDE_CHARACTER = 6.2
@@ -93,7 +96,16 @@ def new_axes(height: float, *, left: float) -> tuple[Figure, Axes]:
     figure.plot_height, figure.plot_left = height, left
     axes = figure.add_subplot()
     _arrange(figure, legend_rows=0)
+    _place_names(figure, axes)
+    axes.locator_params(nbins=_MOST_TICKS)
     return figure, axes
+
+
+def _place_names(figure: Figure, axes: Axes) -> None:
+    """Give the axes' names their places in the margins, which matplotlib would find by measuring every tick's label twice."""
+    points = figure.dpi_scale_trans
+    axes.xaxis.set_label_coords(0.5, _NAME_BELOW / 72, transform=blended_transform_factory(axes.transAxes, points))
+    axes.yaxis.set_label_coords(_NAME_BESIDE / 72, 0.5, transform=blended_transform_factory(points, axes.transAxes))
 
 
 def _arrange(figure: _ShownFigure, legend_rows: int) -> None:

@@ -18,6 +18,7 @@ from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, load_runs, select
 from commprof.analysis.step.assumptions import checked_assumptions
 from commprof.analysis.step.comparable import contradictions, without
+from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.evidence.profiles import profile_runs
 from commprof.analysis.step.kept import PREDICTIONS_FILE, foretold, kept_predictions
 from commprof.analysis.step.results import AssumptionCheck, PredictionSet
@@ -40,7 +41,8 @@ class Material:
     `predictions_file` is the name by which the page speaks of the file that holds `predicted`. `unpredicted` is why there is
     no prediction where there could be one. `contradicted` says by world size why its runs are not comparable: nothing in
     `predicted` is of them. `budget` is what was said about money and epochs. `sharded` is what is predicted
-    of strategies, before its runs or now; None where no run is sharded, or for the reason `sharded_cannot`.
+    of strategies, before its runs or now; None where no run is sharded, or for the reason `sharded_cannot`. `drift` is how much
+    the machine's pace changed, relative.
     """
 
     root: Path
@@ -58,6 +60,7 @@ class Material:
     budget: Budget | None = None
     sharded: KeptChoices | None = None
     sharded_cannot: str = ""
+    drift: float = 0.0
 
     @property
     def shared(self) -> dict[int, RunInfo]:
@@ -161,6 +164,7 @@ def _material(unordered: Sequence[Run], root: Path, derived: Sequence[Path], stu
         disturbed=disturbance_text(runs),
         sharded=sharded,
         sharded_cannot=sharded_cannot,
+        drift=drift_of(runs),
     )
 
 

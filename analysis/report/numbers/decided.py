@@ -14,7 +14,6 @@ from commprof.analysis.scaling.decision import Candidate, Decision, decide
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.comparable import pace_margin
 from commprof.analysis.step.decided import DISTURBED, no_gain, predicted_candidate, speedup_interval
-from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.results import PredictionSet
 
 
@@ -100,5 +99,5 @@ def _of_strategy(material: Material, run: Run, work: float) -> tuple[float | Non
 
 
 def _within(work: float, run: Run, material: Material) -> Interval:
-    span, margin = run.step_interval_s(), pace_margin(drift_of(material.runs))
+    span, margin = run.step_interval_s(), pace_margin(material.drift)
     return Interval(low=work / (span.high * margin), high=work * margin / span.low if span.low > 0 else float("inf"))

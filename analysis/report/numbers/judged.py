@@ -1,4 +1,4 @@
-"""Which runs fail the rules of `commprof check`? Judged once a report, for its warnings and for its section on health."""
+"""Which runs fail the rules of `commprof check`? For a report's warnings, and for its section on health."""
 
 from collections.abc import Sequence
 

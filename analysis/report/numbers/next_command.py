@@ -27,7 +27,7 @@ def next_command(material: Material, decision: Decision) -> str:
     if material.predicted is None and material.disturbed is None and sharded_runs(material.runs):
         return _of_strategies(material)
     if not profiles:
-        return f"{_A_PROFILE}: the profile of one rank that a prediction starts from; then commprof report @train-n1 @bench-n2"
+        return f"{_A_PROFILE}{_profiled_with(material)}"
     if material.disturbed is not None or material.contradicted or material.unpredicted is not None:
         return f"{_again(material, profiles[-1])}: the same on a quiet machine"
     if material.predicted is None:
@@ -41,6 +41,14 @@ def next_command(material: Material, decision: Decision) -> str:
         return "commprof bench --nproc 2: the wire, which advice needs; then commprof advise @train-n1 @bench-n2"
     sizes = " ".join(str(own.candidate.world_size) for own in decision.answers)
     return f"commprof advise {_named(material)} -n {sizes}: every change with what it saves, and from where on more ranks pay"
+
+
+def _profiled_with(material: Material) -> str:
+    """Say what the profile is for, which machine it is to be made on, and with which benches to report on it."""
+    benches = select(material.runs, kind="bench")
+    elsewhere = " on such a machine" if any(run.info.imported_from is not None for run in benches) else ""
+    wire = _joined([_from_here(run.path) for run in benches[:_MOST_RUNS]]) or "@bench-n2"
+    return f"{elsewhere}: the profile of one rank that a prediction starts from; then commprof report @train-n1 {wire}"
 
 
 def _of_strategies(material: Material) -> str:

@@ -6,7 +6,6 @@ from commprof.analysis.report.numbers.data import Material, checked_too_early
 from commprof.analysis.report.numbers.judged import failing_rules
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.runs.load import Run, select
-from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.evidence.repeats import repeats_of
 from commprof.analysis.study.failed import failed_stages
 from commprof.commbench.errors import UnusableData
@@ -60,12 +59,12 @@ def _without_result(material: Material) -> Iterator[str]:
 
 def _disagreeing(material: Material) -> Iterator[str]:
     """Yield a warning for the training runs that measured one thing and differ by more than the machine's pace does."""
-    drift, groups = drift_of(material.runs), dict[tuple[int, bool], list[Run]]()
+    groups = dict[tuple[int, bool], list[Run]]()
     for run in select(material.runs, kind="train"):
         groups.setdefault((run.world_size, run.synchronised), []).append(run)
     for runs in groups.values():
         try:
-            repeats_of(runs, Run.median_step_s, drift)
+            repeats_of(runs, Run.median_step_s, material.drift)
         except UnusableData as error:
             if str(error) not in (material.unpredicted or ""):
                 yield f"On {ranks(runs[0].world_size)}: {error}."
@@ -98,11 +97,10 @@ def _listed(world_sizes: Sequence[int]) -> str:
 
 
 def _drifting(material: Material) -> Iterator[str]:
-    drift = drift_of(material.runs)
-    if drift >= _MUCH_DRIFT:
+    if material.drift >= _MUCH_DRIFT:
         yield (
-            f"This machine changed its pace by {drift:.0%} from one stretch of a run to the next (standard deviation). What is "
-            "measured at another time may differ by as much: keep other work off it and measure again."
+            f"This machine changed its pace by {material.drift:.0%} from one stretch of a run to the next (standard "
+            "deviation). What is measured at another time may differ by as much: keep other work off it and measure again."
         )
 
 

@@ -88,16 +88,22 @@ class Table:
 class Picture:
     """A figure with what a reader needs to trust it: what it shows, from how many samples, from which raw files.
 
-    `instead` is what a page says in its place where these data leave nothing to see in it.
+    `instead` is what a page says in its place where these data leave nothing to see in it. `draw` makes the figure, only where
+    it is looked at.
     """
 
     name: str
     title: str
-    figure: Figure
+    draw: Callable[[], Figure]
     alt: str
     caption: str
     sources: tuple[str, ...]
     instead: str = ""
+
+    @property
+    def figure(self) -> Figure:
+        """The figure, drawn anew."""
+        return self.draw()
 
     @property
     def svg(self) -> Markup:

@@ -26,7 +26,7 @@ def health_section(material: Material) -> Section | None:
     return Section(
         name="health",
         title="Health",
-        folded=not any(verdict.ok is False for _, verdict in judged) and not refusals,
+        folded=material.predicted is not None or not (refusals or any(verdict.ok is False for _, verdict in judged)),
         sentences=(_summary(runs, judged),),
         tables=tuple(table for table in tables if table.rows),
         remarks=tuple(refusals),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from commprof.analysis.report.figures.links import MAX_RANKS, link_figure
 from commprof.analysis.report.numbers.data import Material
@@ -99,7 +100,8 @@ def _picture(figure_name: str, name: str, links: Sequence[LinkMeasurement], *, l
     return Picture(
         name=figure_name,
         title=f"{name}: {f'latency, {size}' if latency else f'bandwidth, {size}'}",
-        figure=link_figure(
+        draw=partial(
+            link_figure,
             {_pair(link): link.median_s for link in links},
             {_pair(link): _number(link, latency=latency) for link in links},
             unit,

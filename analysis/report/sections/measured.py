@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from commprof.analysis.report.figures import predictions as plots
 from commprof.analysis.report.figures.links import traffic_figure
@@ -27,7 +28,7 @@ def wire_section(material: Material) -> Section | None:
     return Section(
         name="wire",
         title="The wire",
-        folded=material.predicted is not None and all(cost.verdict == "sound" for cost in material.costs.values()),
+        folded=material.predicted is not None,
         sentences=(
             _wire_gist(curves),
             "Every time here is the fastest rank's, as in the fit: it arrived last, so it waited for nobody (over several "
@@ -48,7 +49,9 @@ def _wire_gist(curves: Sequence[WireCurve]) -> str:
     for curve in curves:
         best = format_rate(max(curve.bus_bandwidth(curve.median_s)))
         told.append(f"{ranks(curve.world_size)} {format_seconds(min(curve.median_s))} at least, {best} bus bandwidth at best")
-    return f"An all-reduce: {'; '.join(told)}."
+    costs = [curve.cost for curve in curves if curve.cost is not None and curve.cost.verdict != "sound"]
+    doubts = "".join(f" The line on {ranks(cost.world_size)} is {cost.verdict}." for cost in costs)
+    return f"An all-reduce: {'; '.join(told)}.{doubts}"
 
 
 def anatomy_section(material: Material, pictures: tuple[Picture, ...] = (), tables: tuple[Table, ...] = ()) -> Section | None:
@@ -60,7 +63,7 @@ def anatomy_section(material: Material, pictures: tuple[Picture, ...] = (), tabl
     measured = Picture(
         name="anatomy",
         title="Phases of a step",
-        figure=plots.anatomy_figure(found),
+        draw=partial(plots.anatomy_figure, found),
         alt="Phases of a step. " + "; ".join(f"{ranks(a.run.world_size)} {a.kind}: {format_seconds(a.step_s)}" for a in found),
         caption="Mean over the middle half of the steps by length, so that the parts add up. Other is the step less its four "
         f"phases. Steps of all ranks: {', '.join(f'{a.run.path.name} {a.num_steps}' for a in found)}.",
@@ -106,7 +109,7 @@ def _wire_pictures(material: Material, curves: Sequence[WireCurve]) -> tuple[Pic
         Picture(
             name="bandwidth",
             title="Bus bandwidth over message size",
-            figure=plots.bandwidth_figure(curves),
+            draw=partial(plots.bandwidth_figure, curves),
             alt=f"Bus bandwidth over message size, both logarithmic. {best}.",
             caption=f"{caption} Bus bandwidth is 2(N-1)/N times size over time.{_on_ceiling(curves)}",
             sources=sources,
@@ -114,7 +117,7 @@ def _wire_pictures(material: Material, curves: Sequence[WireCurve]) -> tuple[Pic
         Picture(
             name="latency",
             title="Time of one all-reduce over message size",
-            figure=plots.latency_figure(curves),
+            draw=partial(plots.latency_figure, curves),
             alt=f"Time of an all-reduce over message size, both logarithmic. {least}.",
             caption=caption,
             sources=sources,
@@ -198,7 +201,7 @@ def _traffic_picture(sent: Sequence[_Sent]) -> Iterator[Picture]:
     yield Picture(
         name="traffic",
         title=f"Where the gradients of a step go, {on}",
-        figure=traffic_figure(own.traffic, own.num_nodes),
+        draw=partial(traffic_figure, own.traffic, own.num_nodes),
         alt=f"A ring over {on} takes {format_bytes(own.gradient_bytes)} of gradients: {inside} move inside a node, {line} "
         f"leave each node over its line, {switch} pass the switch.",
         caption="Of the node that moves most. A line is as wide as what it carries.",

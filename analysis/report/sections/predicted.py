@@ -1,6 +1,7 @@
 """What a report says of predictions: beside the measurements, bucket by bucket, law by law, and what to change."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from commprof.analysis.report.figures import predictions as plots
 from commprof.analysis.report.figures.predictions import MODELS
@@ -157,7 +158,7 @@ def _bucket_picture(world_size: int, step: ScheduledStep | None, run: Run | None
     return Picture(
         name=f"buckets-{world_size}",
         title=ranks(world_size),
-        figure=plots.bucket_figure(step, timeline),
+        draw=partial(plots.bucket_figure, step, timeline),
         alt=f"Buckets on the backward pass of {ranks(world_size)}. Backward with its communication: {', '.join(spoken)}.",
         caption=" ".join(captions),
         sources=tuple(sources),
@@ -222,7 +223,7 @@ def _error_picture(material: Material) -> Picture:
     return Picture(
         name="errors",
         title="How far each model is off",
-        figure=plots.error_figure(material.outcomes),
+        draw=partial(plots.error_figure, material.outcomes),
         alt=f"Relative error of each model. {checked}.",
         caption="Left of zero a model promised a shorter step than was measured. Measured: median of "
         f"{count_steps(material.checking)}.",

@@ -1,6 +1,7 @@
 """What a report says of sharding: each strategy's step and memory, and when the units' collectives are under way."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from commprof.analysis.report.figures.units import unit_figure
 from commprof.analysis.report.numbers.data import Material
@@ -46,6 +47,7 @@ def strategy_section(material: Material) -> Section | None:
     return Section(
         name="strategies",
         title="Sharding strategies",
+        folded=material.predicted is not None,  # their table stands under "What if" then
         sentences=(
             *(f"{verdict(choice, disturbed=material.disturbed is not None)}." for choice in choices),
             *_beside(told, measured_s),
@@ -71,7 +73,7 @@ def _pictures(told: list[tuple[Choice, StrategyAnswer]], sources: tuple[str, ...
         Picture(
             name="units",
             title=f"Units of a step: {name}, predicted",
-            figure=unit_figure(answer.exchanges, answer.step_s),
+            draw=partial(unit_figure, answer.exchanges, answer.step_s),
             alt=f"When each unit of {name} gathers and reduces; the step takes {format_seconds(answer.step_s)}, "
             f"{format_seconds(answer.exposed_s)} of it exposed communication.",
             caption=f"Medians, as predicted; {STRATEGY_NAMES[answer.strategy]}. {_sentence(answer.assumptions)}",

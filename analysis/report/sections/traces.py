@@ -1,6 +1,7 @@
 """What a report says of a run's traces: where each rank's step went, how fast collectives were, who was waited for."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from commprof.analysis.report.figures.traces import PART_NAMES, budget_figure, collective_figure
@@ -96,7 +97,7 @@ def _budget_picture(index: int, one: TracedRun) -> Picture:
     return Picture(
         name=f"budget-{index}",
         title=f"{one.name}: where each rank's step went",
-        figure=budget_figure(shown),
+        draw=partial(budget_figure, shown),
         alt=f"Parts of each traced step. Median steps: {per_rank}.",
         caption=f"{counted}; the parts add up to the step's wall time. Faint: hidden behind computation.{which}",
         sources=one.sources,
@@ -121,7 +122,7 @@ def _bandwidth_picture(material: Material, traced: Sequence[TracedRun]) -> tuple
         Picture(
             name="collectives",
             title="Collectives of the training, over message size",
-            figure=collective_figure(points, curves),
+            draw=partial(collective_figure, points, curves),
             alt=f"Bus bandwidth over message size, both logarithmic. {_best(points)}.",
             caption=f"Traced: medians over {_counted(traced)} collectives, from the shortest time that any rank spent in each. "
             f"They share cores and wire with computation and each other.{_on_bench(curves)}",

@@ -6,6 +6,7 @@ utilisation is the model's own arithmetic over the peak of all devices, known fo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean
 
 from commprof.analysis.report.figures.learning import MAX_RUNS, Points, curve_figure, thinned
@@ -105,8 +106,11 @@ def _loss_picture(learned: Sequence[Training]) -> Picture:
     return Picture(
         name="loss",
         title="Training loss over steps",
-        figure=curve_figure(
-            {key: thinned(one.losses, _MOST_POINTS) for key, one in _keyed(shown).items()}, "loss (nats)", marked=False
+        draw=partial(
+            curve_figure,
+            {key: thinned(one.losses, _MOST_POINTS) for key, one in _keyed(shown).items()},
+            "loss (nats)",
+            marked=False,
         ),
         alt=f"Training loss against optimizer steps. First and last: {ends}.",
         caption=f"Cross-entropy, mean over ranks and over at most {_MOST_POINTS} stretches of steps. {_told(shown, learned)} "
@@ -123,7 +127,8 @@ def _accuracy_picture(tested: Sequence[Training]) -> Picture:
     return Picture(
         name="accuracy",
         title="Accuracy on held-out data",
-        figure=curve_figure(
+        draw=partial(
+            curve_figure,
             {key: [(e.step, e.accuracy) for e in one.evaluations] for key, one in _keyed(shown).items()},
             "accuracy (share of samples)",
             marked=True,

@@ -15,9 +15,8 @@ _REMARKS = (
     "less certain than its interval says. Memory is not looked at: a larger batch may not fit.",
 )
 _OF_STRATEGIES = (
-    "Strategies that shard follow ranks and wire; the other controls are DDP's. Their wire is what the all-gather reaches, and "
-    "another one quickens all their collectives alike. Memory is a rank's at its peak, as trained. Within noise: under 90 % of "
-    "the draws tell it from the fastest."
+    "The wire of strategies that shard is what the all-gather reaches, and another one quickens all their collectives alike. "
+    "Memory is a rank's at its peak, as trained. Within noise: under 90 % of the draws tell it from the fastest."
 )
 
 
@@ -43,7 +42,7 @@ def what_if_section(material: Material, predicted: PredictionSet | None) -> Sect
         title=title,
         sentences=_SENTENCES,
         explorer=explorer,
-        remarks=(*_REMARKS, _OF_STRATEGIES) if len(explorer.strategies) > 1 else _REMARKS,
+        remarks=_REMARKS if explorer.strategies == ("ddp",) else (*_REMARKS, _OF_STRATEGIES),
     )
 
 

@@ -1,6 +1,7 @@
 """What a report shows of why N ranks are not N times as fast: speedup, the waterfall, the parts of each step."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from commprof.analysis.report.figures import predictions as plots
 from commprof.analysis.report.figures.waterfall import waterfall_figure
@@ -27,7 +28,7 @@ def _speedup_picture(material: Material, predicted: PredictionSet) -> Picture:
     return Picture(
         name="speedup",
         title="Speedup: samples per second over one rank's",
-        figure=plots.speedup_figure(predicted, checks, material.shared),
+        draw=partial(plots.speedup_figure, predicted, checks, material.shared),
         alt=f"Speedup against ranks. {_all_spoken(predicted, checks)}.",
         caption=_scaling_caption(material),
         sources=(*raw_files([*material.known, *material.checking]), material.predictions_file),
@@ -46,7 +47,7 @@ def _waterfall_picture(material: Material, predicted: PredictionSet) -> Iterator
     yield Picture(
         name="waterfall",
         title=f"Why not {n} times",
-        figure=waterfall_figure(own),
+        draw=partial(waterfall_figure, own),
         alt=f"From {n} times one rank to {own.speedup:.2f} times, {own.end}: {own.words}.",
         caption=f"What makes a step longer than {format_seconds(own.linear_s)}, which {n} times would take, in brackets the "
         f"interval. From {count_steps(used)}.",
@@ -61,10 +62,11 @@ def step_picture(material: Material, predicted: PredictionSet) -> Picture:
     return Picture(
         name="step-time",
         title=f"Step time at a fixed batch {'per rank' if predicted.scaling == 'weak' else 'in all'}",
-        figure=plots.step_figure(predicted, checks, material.shared),
+        draw=partial(plots.step_figure, predicted, checks, material.shared),
         alt=f"Step time against ranks. One rank: {one_rank}; {_all_spoken(predicted, checks)}.",
         caption=_scaling_caption(material),
         sources=(*raw_files([*material.known, *material.checking]), material.predictions_file),
+        instead="The figure of speedups above shows the same; seconds stand in the table.",
     )
 
 
@@ -91,7 +93,7 @@ def overhead_picture(material: Material, predicted: PredictionSet) -> Picture:
     return Picture(
         name="overhead",
         title="Why a step on N ranks takes longer than on one",
-        figure=plots.overhead_figure(predicted.overheads, material.schedule_outcomes),
+        draw=partial(plots.overhead_figure, predicted.overheads, material.schedule_outcomes),
         alt=f"Parts added to one rank's step. {said}.",
         caption=f"Predicted from {count_steps(training)}.{measured}",
         sources=(*raw_files([*material.known, *material.checking]), material.predictions_file),

@@ -1,6 +1,7 @@
 """What sides have to say to each other: set-up, steps and wires, side by side. Ratios are over A, the side named first."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from commprof.analysis.report.figures import predictions as plots
@@ -56,7 +57,7 @@ def step_section(sides: Sequence[Side]) -> Section | None:
     picture = Picture(
         name="anatomy",
         title="Phases of a step",
-        figure=plots.anatomy_figure(parts, [f"{side.letter}, {ranks(a.run.world_size)}" for side, a in found]),
+        draw=partial(plots.anatomy_figure, parts, [f"{side.letter}, {ranks(a.run.world_size)}" for side, a in found]),
         alt="Phases of a step. "
         + "; ".join(f"{side.letter}, {ranks(a.run.world_size)} {a.kind}: {format_seconds(a.step_s)}" for side, a in found),
         caption="Mean over the middle half of the steps by length, so that the parts add up. Steps of all ranks: "
@@ -139,7 +140,7 @@ def _wire_pictures(found: Sequence[tuple[Side, WireCurve]]) -> Iterator[Picture]
     yield Picture(
         name="bandwidth",
         title="Bus bandwidth over message size",
-        figure=plots.bandwidth_figure(curves, names),
+        draw=partial(plots.bandwidth_figure, curves, names),
         alt=f"Bus bandwidth over message size, both logarithmic. At best: {best}.",
         caption=caption,
         sources=sources,
@@ -148,7 +149,7 @@ def _wire_pictures(found: Sequence[tuple[Side, WireCurve]]) -> Iterator[Picture]
     yield Picture(
         name="latency",
         title="Time of one all-reduce over message size",
-        figure=plots.latency_figure(curves, names),
+        draw=partial(plots.latency_figure, curves, names),
         alt=f"Time of an all-reduce over message size, both logarithmic. At least: {least}.",
         caption=caption,
         sources=sources,

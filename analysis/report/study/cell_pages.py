@@ -12,7 +12,7 @@ from commprof.commbench.progress import progress
 _WORTH_PROCESSES = 4  # cells; below, interpreters of their own take longer to start than the pages to write
 _PATIENCE_S = 60.0
 _PAGE_PATIENCE_S = 60.0
-_MAX_OBJECTS = 300_000  # of finished pages' that may wait to be freed; a page leaves 45,000, in 8 MB
+_MAX_OBJECTS = 600_000  # of finished pages' that may wait to be freed; a page leaves 45,000, in 8 MB
 
 Job = tuple[Path, str, str | None, tuple[Path, ...], Path]  # of the page at last
 
@@ -52,8 +52,8 @@ def _write(job: Job) -> Path:
         write_cell_report,  # half a second that the waiting process need not spend as well
     )
 
-    gc.disable()  # a page's figures live to its end; to look through them again and again costs a seventh of the time
-    if not gc.get_freeze_count():
+    if gc.isenabled():
+        gc.disable()  # a page's figures live to its end; to look through them again and again costs a seventh of the time
         gc.freeze()  # nor need what was loaded before be looked through, once for all pages
     cell = Cell(experiment=experiment, wire=wire, runs=tuple(load_runs(paths)))
     page = write_cell_report(root, cell, cell_folder(root, cell, grid=True), target).page

@@ -1,6 +1,7 @@
 """A study of several models and wires as one page: who pays where, as predicted before the runs and as measured."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from statistics import median
 from urllib.parse import quote
 
@@ -87,7 +88,7 @@ def _pictures(grid: Grid) -> Iterator[Picture]:
         yield Picture(
             name=f"rates-{experiment}",
             title=f"{experiment}: speedup over the rate of the wire",
-            figure=speedup_over_rate(rated, measured, crossings),
+            draw=partial(speedup_over_rate, rated, measured, crossings),
             alt=f"Speedup against the rate of the wire. Measured: {said}.",
             caption="Lines: predicted before the runs, bars their 90 % intervals. Markers: measured medians. Above 1 N ranks "
             "are faster than one. Dashed: where the schedule predicted that; dotted: where the runs show it.",
@@ -102,7 +103,9 @@ def _predictions(grid: Grid) -> Iterator[str]:
     yield from (f"analysis/{name}/{STRATEGIES_FILE}" for name in grid.sharded)
 
 
-def _boundary_section(grid: Grid) -> Section:
+def _boundary_section(grid: Grid) -> Section | None:
+    if not grid.boundaries:
+        return None
     rows: list[tuple[Entry, ...]] = []
     for boundary in grid.boundaries:
         who = Noted(value=boundary.experiment, note=ranks(boundary.world_size))
@@ -123,7 +126,7 @@ def _boundary_section(grid: Grid) -> Section:
         rows=tuple(rows),
         words=frozenset({0, 7}),
     )
-    return Section(name="boundary", title="Where it begins to pay", tables=(table,) if rows else ())
+    return Section(name="boundary", title="Where it begins to pay", tables=(table,))
 
 
 def _rate(rate: WireRate | None) -> Entry:
@@ -133,13 +136,15 @@ def _rate(rate: WireRate | None) -> Entry:
     return shown if rate.inside or rate.bits_per_s is None else Noted(value=shown, note="not tried near it")
 
 
-def _error_section(grid: Grid) -> Section:
+def _error_section(grid: Grid) -> Section | None:
     rows = []
     for model in MODELS:
         steps = [error for row in grid.checks if (error := row.error(model)) is not None]
         overheads = [error for row in grid.checks if (error := row.overhead_error(model)) is not None]
         if steps:
             rows.append((MODEL_NAMES[model], *_spread(steps), *_spread(overheads), str(len(steps))))
+    if not rows:
+        return None
     table = Table(
         title="How far each model is off",
         note="Error: (predicted - measured) / measured. Overhead: T_N - T_compute(N) measured, beside what the model adds to "
@@ -148,7 +153,7 @@ def _error_section(grid: Grid) -> Section:
         rows=tuple(rows),
         words=frozenset({0}),
     )
-    return Section(name="errors", title="Prediction errors", tables=(table,) if rows else ())
+    return Section(name="errors", title="Prediction errors", tables=(table,))
 
 
 def _spread(errors: Sequence[float]) -> tuple[str, str]:

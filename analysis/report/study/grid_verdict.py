@@ -15,6 +15,8 @@ from commprof.analysis.study.table import StudyRow
 from commprof.commbench.records.rundir import read_info
 from commprof.commbench.units import format_line_rate, format_seconds
 
+_MOST_NAMED = 3
+
 
 def grid_headline(grid: Grid) -> Headline | None:
     """Count the runs that are faster than one rank, their speedups' range below, and say how far predictions were off."""
@@ -55,7 +57,15 @@ def _verdict(grid: Grid) -> str:
     (row, least), (best_row, most) = rated[0], rated[-1]
     told = list(_boundaries(grid))
     between = f"Speedups lie between {least:.2f}x ({_named(row)}) and {most:.2f}x ({_named(best_row)})."
-    return " ".join(told or [between])
+    return " ".join(told or [_paying(rated), between])
+
+
+def _paying(rated: Sequence[tuple[StudyRow, float]]) -> str:
+    """Say in how many runs several ranks were faster than one, and in which they were not, the slowest first."""
+    slower = [_named(row) for row, speedup in rated if speedup <= 1]
+    more = f" and {len(slower) - _MOST_NAMED} more" if len(slower) > _MOST_NAMED else ""
+    but = f": not of {', '.join(slower[:_MOST_NAMED])}{more}" if slower else ""
+    return f"Several ranks pay in {len(rated) - len(slower)} of {len(rated)} runs{but}."
 
 
 def _why_and_change(grid: Grid) -> tuple[str, str]:

@@ -48,7 +48,9 @@ const clipped = texts.filter(ours).filter((element) => {
   return box.right > width + 1 || box.left < -1 || (element.scrollWidth > element.clientWidth + 1 && style(element).overflow !== "visible" && element.clientWidth > 0);
 }).map((element) => [element.tagName, said(element)]);
 
-const unfolded = document.body.innerText.split(/\s+/).filter(Boolean).length;
+const wordsOf = (text) => text.split(/\s+/).filter(Boolean).length;
+const chosenFrom = [...document.querySelectorAll("select")].reduce((sum, one) => sum + wordsOf(one.innerText), 0); // shown where it is opened
+const unfolded = wordsOf(document.body.innerText) - chosenFrom;
 const scrolling = [...document.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.ariaLabel);
 const folded = [...document.querySelectorAll("details.fold")];
 const hidden = folded.filter((one) => !one.lastElementChild.checkVisibility({ contentVisibilityAuto: true })).length;
@@ -68,15 +70,25 @@ const told = figures.filter((svg) => svg.querySelector(".mark")).map((svg) => {
   svg.dispatchEvent(new page.KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
   return [hovered, !tip.hidden && tip.textContent, tip.getAttribute("aria-live"), document.activeElement === svg, svg.ariaLabel];
 });
-const after = document.querySelector("svg .mark").closest("svg");
-after.dispatchEvent(new page.KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+document.dispatchEvent(new page.KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+const looked = { ...first, bare, told, escaped: tip.hidden };
 
-// The explorer.
+// The explorer, where the page has one.
+if (!document.getElementById("what-if-page")) return looked;
 const control = (name) => document.getElementById("what-if-" + name);
 const offered = () => [...control("ranks").options].filter((option) => !option.disabled).map((option) => Number(option.value));
 const move = (name, value) => { control(name).value = value; control(name).dispatchEvent(new page.Event("input")); };
 const state = () => [control("number").textContent, control("span").textContent];
-const explored = { ranks: control("ranks").value, offered: offered(), start: state() };
+const labels = () => [...document.querySelectorAll("#what-if-timeline text:has(tspan)")].map((one) => one.textContent);
+const explored = { ranks: control("ranks").value, offered: offered(), start: state(), summary: control("summary").textContent, labels: labels(),
+  marks: [...document.querySelectorAll("#what-if-timeline .mark")].map((mark) => mark.dataset.say) };
+const strategies = [...control("strategy").options].map((option) => option.value);
+explored.sharded = strategies.filter((one) => one !== "ddp").map((one) => {
+  move("strategy", one);
+  return [one, control("ddp-only").checkVisibility(), control("batch").disabled, labels().length];
+});
+control("reset").click();
+explored.ddp = control("ddp-only").checkVisibility();
 move("bandwidth", 1);
 explored.moved = state();
 explored.address = page.location.hash;
@@ -88,4 +100,4 @@ explored.back = state();
 page.location.hash = "#what-if&bandwidth=1&ranks=2";
 page.dispatchEvent(new page.HashChangeEvent("hashchange"));
 explored.linked = [control("ranks").value, control("bandwidth").value];
-return { ...first, bare, told, explored, escaped: tip.hidden };
+return { ...looked, explored };

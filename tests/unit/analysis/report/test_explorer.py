@@ -140,7 +140,7 @@ def said_by_python(inputs: StepInputs, single: SingleRank, setting: Setting) -> 
         "speedup": speedup(inputs, single, setting, known),
         "backward_start_s": known.backward_start_s,
         "compute_end_s": float(known.timelines.compute_end_s[0]),
-        "interval_s": interval(known.step_s[[0, *kept_draws(inputs)]]),
+        "interval_s": interval(known.step_s[[0, *kept_draws(estimate(inputs).step_s)]]),
         "starts_s": known.timelines.start_s[0].tolist(),
         "dones_s": known.timelines.done_s[0].tolist(),
     }

@@ -49,7 +49,7 @@ def test_a_complete_study_answers_every_question(study_page: Page) -> None:
     assert rests_on.startswith("profile-n1/steps.rank*.jsonl , bench-n2/collectives.jsonl ,")
     assert ", train-n4/steps.rank*.jsonl , analysis/predictions.json " in rests_on
     assert "Read with care" not in study_page.text
-    assert len(study_page.of("svg")) == len(study_page.of("figure")) == 9
+    assert len(study_page.of("svg")) == len(study_page.of("figure")) == 8
     assert "The loss hardly moves: profile-n1: 1.000 to 1.000" in study_page.text, "a flat line is no picture"
     assert "How far each model is off: bucket schedule on 2 ranks +10.0%" in study_page.text, "nor are eight dots"
 

@@ -123,7 +123,11 @@ def test_runs_that_contradict_each_other_are_not_decided_on(tmp_path: Path) -> N
 def test_what_is_missing_comes_next(tmp_path: Path) -> None:
     words = ("/opt/venv/bin/commprof", "train", "a config.yaml", "k=v", "--nproc", "1", "--folder", "x", "--out=y")
     alone, bench = add_train(tmp_path / "one", 1, 0.1, command=words), add_bench(tmp_path / "bench", 2)
-    assert said_of(gather([bench])).next_command.startswith("commprof train configs/small.yaml, or your own script")
+    profile = said_of(gather([bench])).next_command
+    assert profile.startswith("commprof train configs/small.yaml, or your own script")
+    assert profile.endswith(f"; then commprof report @train-n1 {bench}"), "the bench that is there, on whatever ranks"
+    log = add_bench(tmp_path / "log", 8, imported_from="all_reduce.log")
+    assert "on one rank (docs/own-loop.md) on such a machine: " in said_of(gather([log])).next_command
     assert said_of(gather([alone])).next_command.startswith("commprof bench --nproc 2")
     again = said_of(gather([alone, bench])).next_command
     assert again == "commprof train 'a config.yaml' k=v --nproc 2: a run that checks what is predicted of 2 ranks"

@@ -99,7 +99,8 @@ def test_the_boundary_is_predicted_before_the_runs_and_found_again_in_them(tmp_p
     assert "2 of 3" in html and "Measured: 0.45x to 1.49x." in html
     (root / "analysis" / "boundaries.json").unlink()
     assert write_study_report(root)[0] == [
-        "Verdict: Speedups lie between 0.45x (small on 2 ranks at 100mbit) and 1.49x (small on 2 ranks at 1gbit).",
+        "Verdict: Several ranks pay in 2 of 3 runs: not of small on 2 ranks at 100mbit. "
+        "Speedups lie between 0.45x (small on 2 ranks at 100mbit) and 1.49x (small on 2 ranks at 1gbit).",
         hindrance,
         how_sure,
         cost,
