@@ -64,8 +64,9 @@ class RankTrace:
 
     `buckets` are DDP's whose all-reduces are among the collectives, `units` fully_shard's exchanges; a training has one of
     them. `span_ns` is all recorded time, `begin_ns` its beginning. `steps_from` says what the steps were found from where they
-    are not the profiler's. `idle_sync` and `idle_data` are the parts of `launch_idle` in which the host waited for the GPU or loaded data. `likely` are kernels that may communicate and count as
-    computation. `not_understood` are categories of events that say nothing to us, with their numbers. `modules` are what
+    are not the profiler's. `idle_sync` and `idle_data` are the parts of `launch_idle` in which the host waited for the GPU or
+    loaded data. `likely` are kernels that may communicate and count as computation. `not_understood` are categories of events
+    that say nothing to us, with their numbers. `modules` are what
     the steps' computation and copies were launched for.
     """
 
