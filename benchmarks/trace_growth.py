@@ -28,7 +28,8 @@ from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
 from benchmarks.startup import SCRIPT
 from commprof.analysis.traces.one_rank.collectives import Collective
-from commprof.analysis.traces.one_rank.kineto import ReadingNotes, TraceHeader
+from commprof.analysis.traces.one_rank.header import TraceHeader
+from commprof.analysis.traces.one_rank.kineto import ReadingNotes
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.reduced import SUFFIX, write_reduced
 from commprof.analysis.traces.one_rank.spans import NONE, union

@@ -7,8 +7,9 @@ of an unexpected type, an unescaped quote), it is cleaned, then taken apart even
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
@@ -20,6 +21,7 @@ _FULL_TRIES = 3
 _CONTROL_TO_SPACE = bytes(32 if code < 32 else code for code in range(256))
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_TEXT_TIME = re.compile(rb'"ts"\s*:\s*"\d')
 _ABSENT = msgspec.Raw()
 
 
@@ -57,44 +59,94 @@ class Event(msgspec.Struct, gc=False):
     args: Arguments | None = None
 
 
+class AscendArguments(Arguments, gc=False):
+    """What Ascend's events say beside that: a track's name; a collective's elements, their type, its ranks."""
+
+    label: msgspec.Raw = msgspec.field(default=_ABSENT, name="name")
+    count: msgspec.Raw = _ABSENT
+    data_type: msgspec.Raw = _ABSENT
+    rank_size: msgspec.Raw = _ABSENT
+
+
+class AscendEvent(msgspec.Struct, gc=False):
+    """One event of Ascend's, whose time is text."""
+
+    ph: str = ""
+    cat: str = ""
+    name: str = ""
+    pid: int | str | None = None
+    tid: int | str | None = None
+    ts: float | str = math.nan
+    dur: float = 0.0
+    args: AscendArguments | None = None
+
+
+E = TypeVar("E", Event, AscendEvent)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
+class Layout(Generic[E]):
+    """How a writer's events are decoded: many at once, or one."""
+
+    event: type[E]
+    arguments: type[Arguments]
+    decode_events: Callable[[bytes], list[E]]
+    decode_event: Callable[[bytes], E]
+
+
+KINETO = Layout(
+    event=Event,
+    arguments=Arguments,
+    decode_events=msgspec.json.Decoder(list[Event]).decode,
+    decode_event=msgspec.json.Decoder(Event).decode,
+)
+ASCEND = Layout(
+    event=AscendEvent,
+    arguments=AscendArguments,
+    decode_events=msgspec.json.Decoder(list[AscendEvent]).decode,
+    decode_event=msgspec.json.Decoder(AscendEvent).decode,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded(Generic[E]):
     """Events of a piece of text. `unreadable` others were dropped; the piece's last `tail_bytes` are no whole event.
 
     `trailer` is the text behind the list of events, where the list ends within the piece.
     """
 
-    events: list[Event]
+    events: list[E]
     unreadable: int = 0
     tail_bytes: int = 0
     trailer: bytes | None = None
 
 
-_decode_events = msgspec.json.Decoder(list[Event]).decode
-_decode_event = msgspec.json.Decoder(Event).decode
+def has_text_times(head: bytes) -> bool:
+    """Say whether the events at a file's beginning have their times as text, as Ascend's do."""
+    return _TEXT_TIME.search(head) is not None
 
 
-def decode_block(text: bytes) -> tuple[Decoded, int] | None:
+def decode_block(text: bytes, layout: Layout[E]) -> tuple[Decoded[E], int] | None:
     """Decode up to the last place where text may be cut between two events; also return where the next piece begins.
 
     None where there is no such place. Only where no cut decodes at once is the text taken apart, up to the best.
     """
     near = _any_boundaries(text, _NEAR_BYTES)
-    if len(near) == _FULL_TRIES and (found := _first_whole(text, near)) is not None:
+    if len(near) == _FULL_TRIES and (found := _first_whole(text, near, layout)) is not None:
         return found  # most events are short, and a whole block takes longer to search
     cuts = _last_boundaries(text)
     if not cuts:
         return None
-    if (found := _first_whole(text, cuts)) is not None:
+    if (found := _first_whole(text, cuts, layout)) is not None:
         return found
     end, following = cuts[0]
-    decoded = decode_apart(text[:end])
+    decoded = decode_apart(text[:end], layout)
     return replace(decoded, unreadable=decoded.unreadable + bool(decoded.tail_bytes)), following
 
 
-def _first_whole(text: bytes, cuts: list[tuple[int, int]]) -> tuple[Decoded, int] | None:
+def _first_whole(text: bytes, cuts: list[tuple[int, int]], layout: Layout[E]) -> tuple[Decoded[E], int] | None:
     view = memoryview(text)
-    tried = ((decode_whole(view[:end]), following) for end, following in cuts)
+    tried = ((decode_whole(view[:end], layout), following) for end, following in cuts)
     return next(((decoded, following) for decoded, following in tried if decoded is not None), None)
 
 
@@ -112,38 +164,38 @@ def _any_boundaries(text: bytes, tail_bytes: int) -> list[tuple[int, int]]:
     return found[: -_FULL_TRIES - 1 : -1]
 
 
-def decode_whole(text: bytes | memoryview) -> Decoded | None:
+def decode_whole(text: bytes | memoryview, layout: Layout[E]) -> Decoded[E] | None:
     """Decode events joined by commas, or return None where they must be taken apart. The list may end within the text."""
     try:
-        return _whole(text)
+        return _whole(text, layout)
     except msgspec.ValidationError:
         return None
     except _UNREADABLE:
         pass
     try:
-        return _whole(cleaned(bytes(text)))
+        return _whole(cleaned(bytes(text)), layout)
     except _UNREADABLE:
         return None
 
 
-def _whole(text: bytes | memoryview) -> Decoded:
+def _whole(text: bytes | memoryview, layout: Layout[E]) -> Decoded[E]:
     listed = b"".join((b"[", text, b"]"))
     try:
-        return Decoded(events=_decode_events(listed))
+        return Decoded(events=layout.decode_events(listed))
     except msgspec.DecodeError as error:
         length = _length_before(error)
         if length is None:
             raise
-    return Decoded(events=_decode_events(listed[:length]), trailer=bytes(text[length - 1 :]))
+    return Decoded(events=layout.decode_events(listed[:length]), trailer=bytes(text[length - 1 :]))
 
 
-def decode_apart(text: bytes) -> Decoded:
+def decode_apart(text: bytes, layout: Layout[E]) -> Decoded[E]:
     """Decode event by event, dropping those that cannot be read."""
-    events: list[Event] = []
+    events: list[E] = []
     clean = cleaned(text)
-    event: Event | None = None
+    event: E | None = None
     for number, (start, end) in enumerate(_pieces(clean)):
-        event, length = _one(clean[start:end])
+        event, length = _one(clean[start:end], layout)
         if event is not None:
             events.append(event)
         behind = clean[start + length : end].lstrip() if length is not None else b""
@@ -161,16 +213,16 @@ def _pieces(text: bytes) -> list[tuple[int, int]]:
     return list(zip(starts, [*(end for end, _ in cuts), len(text)], strict=True))
 
 
-def _one(text: bytes) -> tuple[Event | None, int | None]:
+def _one(text: bytes, layout: Layout[E]) -> tuple[E | None, int | None]:
     """Decode one event; also return its length where something follows it."""
     try:
-        return _decode_event(text), None
+        return layout.decode_event(text), None
     except msgspec.ValidationError:
         length = _length_of_object(text)  # what follows is only seen where the fields are as expected
-        return _tolerant(text if length is None else text[:length]), length
+        return _tolerant(text if length is None else text[:length], layout), length
     except _UNREADABLE as error:
         length = _length_before(error)
-    return (None if length is None else _one(text[:length])[0]), length
+    return (None if length is None else _one(text[:length], layout)[0]), length
 
 
 def _length_of_object(text: bytes) -> int | None:
@@ -188,7 +240,7 @@ def _length_before(error: Exception) -> int | None:
     return None if found is None else int(found[1]) - 1
 
 
-def _tolerant(text: bytes) -> Event | None:
+def _tolerant(text: bytes, layout: Layout[E]) -> E | None:
     """Take what can be used of an object some of whose fields have unexpected types."""
     try:
         found = msgspec.json.decode(text)
@@ -197,8 +249,8 @@ def _tolerant(text: bytes) -> Event | None:
     if not isinstance(found, dict):
         return None
     if isinstance(arguments := found.get("args"), dict):
-        found["args"] = _fitting(arguments, Arguments)
-    event = msgspec.json.decode(msgspec.json.encode(_fitting(found, Event)), type=Event, strict=False)
+        found["args"] = _fitting(arguments, layout.arguments)
+    event = msgspec.json.decode(msgspec.json.encode(_fitting(found, layout.event)), type=layout.event, strict=False)
     if "dur" in found and not _is_number(found["dur"]):
         event.dur = math.nan  # a duration that is none is not 0: the event cannot be placed
     return event

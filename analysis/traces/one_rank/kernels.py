@@ -17,7 +17,7 @@ MEMORY_CATEGORIES = ("gpu_memcpy", "gpu_memset", "Memcpy", "Memset")
 LAUNCHES = re.compile(r"\w*_(?:runtime|driver)|Runtime")
 _HOST = re.compile(
     r"cpu_op|cpu_instant_event|user_annotation|gpu_user_annotation|\w*_user_annotation|python_function|operator|Operator|overhead|"
-    r"\w*_sync|Trace|collective_comm|\w*_profiler_range|external_correlation|"
+    r"\w*_sync|Trace|collective_comm|\w*_profiler_range|external_correlation|enqueue|dequeue|"
 )
 
 _MAX_MESSAGE_BYTES = 2**60

@@ -9,45 +9,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from commprof.analysis.traces.one_rank.columns import ColumnBuilder, Columns, distinct
-from commprof.analysis.traces.one_rank.events import Decoded, cleaned, decode_apart, decode_block, decode_whole
+from commprof.analysis.traces.one_rank.events import (
+    ASCEND,
+    KINETO,
+    Decoded,
+    E,
+    Layout,
+    decode_apart,
+    decode_block,
+    decode_whole,
+    has_text_times,
+)
+from commprof.analysis.traces.one_rank.header import TraceHeader, fields, header_of
 from commprof.analysis.traces.one_rank.kernels import is_known
+from commprof.analysis.traces.one_rank.native.ascend import AscendLayers, as_kineto
 from commprof.analysis.traces.one_rank.native.pftrace import PackedEvents, is_native, packets
 from commprof.analysis.traces.one_rank.stream import BLOCK_BYTES, Limits, TraceText, keep_freed_blocks
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import format_bytes, printable
 
 _OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
-_MAX_BASE_NS = 4 * 10**18
-MAX_RANKS = 2**20
-_MAX_DEVICES = 64
 _NATIVE_BATCH = 4096
 _NATIVE_SLICES = 5_000_000  # held in memory one by one until the last: a begin may have its end anywhere behind it
 _SINCE_1970_NS = 10**18  # clocks that count since the machine was started are far below
 _MAX_SHOWN = 4
+_RANK_BESIDE = re.compile(r"profiler_info_(\d{1,6})\.json")
 _OPERATOR_CATEGORIES = ("cpu_op", "operator", "Operator")
 _OPERATORS = ("aten::", "c10d::", "autograd::", "torch::")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TraceHeader:
-    """What the trace says about itself; None where it does not. `base_ns` is when its clock began, since 1970.
-
-    `has_subgroups` says that it names a process group that leaves ranks out. `device` is the model of the accelerators, all
-    models where there are several.
-    """
-
-    rank: int | None = None
-    world_size: int | None = None
-    backend: str | None = None
-    host_name: str | None = None
-    base_ns: int | None = None
-    has_subgroups: bool = False
-    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +75,12 @@ def read_trace(path: Path, limits: Limits | None = None) -> Trace:
     reader.run()
     if reader.native_base_ns is not None:
         return _native(path, reader)
-    header = _header(reader.texts)
+    header = header_of(reader.texts)
     if reader.builder.num_kept == 0:
         raise BadInput(f"{path} holds no timed event; it is not a trace of torch.profiler")
-    events = reader.builder.finish(header.base_ns or 0)
+    events = reader.builder.finish((header.base_ns or 0) + reader.ascend.base_us * 1000)
+    if reader.ascend.found:
+        header, events = _of_ascend(path, header, events, reader.ascend)
     if not _of_torch(events):
         shown = ", ".join(printable(name[:40]) for name in events.categories[:_MAX_SHOWN])
         raise BadInput(
@@ -99,6 +93,15 @@ def read_trace(path: Path, limits: Limits | None = None) -> Trace:
             "read, name the ranks' own traces"
         )
     return Trace(path=path, header=header, events=events, notes=reader.notes())
+
+
+def _of_ascend(path: Path, header: TraceHeader, events: Columns, layers: AscendLayers) -> tuple[TraceHeader, Columns]:
+    """Return what Kineto would say; a rank is named by a file of torch_npu's beside the folder."""
+    named = [_RANK_BESIDE.fullmatch(own.name) for own in path.absolute().parent.parent.glob("profiler_info_*.json")]
+    ranks = [int(own[1]) for own in named if own is not None]
+    base_ns = layers.base_us * 1000 or header.base_ns
+    rank = ranks[0] if len(ranks) == 1 and header.rank is None else header.rank
+    return replace(header, rank=rank, base_ns=base_ns), as_kineto(events, layers)
 
 
 def _of_torch(events: Columns) -> bool:
@@ -127,6 +130,7 @@ class _Reader:
         self._damage = ""
         self._lost_bytes = 0
         self.native_base_ns: int | None = None
+        self.ascend = AscendLayers()
 
     def run(self) -> None:
         head = self.text.next_block()
@@ -134,11 +138,19 @@ class _Reader:
             self._run_native(head)
             return
         rest = self._opening(head)
-        for decoded in self._decoded(rest):
-            self.builder.add(decoded.events)
-            self._unreadable += decoded.unreadable
-            if decoded.trailer is not None:
-                self._close(decoded.trailer)
+        if has_text_times(rest):
+            for told in self._decoded(rest, ASCEND):
+                self.builder.add(self.ascend.events(told.events))
+                self._end(told)
+        else:
+            for decoded in self._decoded(rest, KINETO):
+                self.builder.add(decoded.events)
+                self._end(decoded)
+
+    def _end(self, decoded: Decoded[E]) -> None:
+        self._unreadable += decoded.unreadable
+        if decoded.trailer is not None:
+            self._close(decoded.trailer)
 
     def notes(self) -> ReadingNotes:
         return ReadingNotes(
@@ -168,7 +180,7 @@ class _Reader:
         events = packed.events()
         while batch := list(islice(events, _NATIVE_BATCH)):
             text = msgspec.json.encode(batch)[1:-1]
-            self.builder.add((decode_whole(text) or decode_apart(text)).events)
+            self.builder.add((decode_whole(text, KINETO) or decode_apart(text, KINETO)).events)
 
     def _opening(self, head: bytes) -> bytes:
         """Return the text from the first event on."""
@@ -186,14 +198,14 @@ class _Reader:
         self.texts.append(head[: found.end()] + b"]}")
         return head[found.end() :]
 
-    def _decoded(self, rest: bytes) -> Iterator[Decoded]:
+    def _decoded(self, rest: bytes, layout: Layout[E]) -> Iterator[Decoded[E]]:
         while more := self.text.next_block():
             rest += more
             if len(rest) < BLOCK_BYTES:
                 continue
             if len(rest) > self._limits.event_bytes:
                 raise BadInput(f"{self.path}: no event ends within {format_bytes(len(rest))}; it is not a trace")
-            found = decode_block(rest)
+            found = decode_block(rest, layout)
             if found is None:
                 continue
             decoded, following = found
@@ -202,7 +214,7 @@ class _Reader:
                 yield replace(decoded, trailer=self._to_the_end(decoded.trailer + b"," + rest))
                 return
             yield decoded
-        yield self._last(rest)
+        yield self._last(rest, layout)
 
     def _to_the_end(self, trailer: bytes) -> bytes:
         while more := self.text.next_block():
@@ -211,11 +223,9 @@ class _Reader:
                 raise BadInput(f"{self.path}: {format_bytes(len(trailer))} follow the events; it is not a trace")
         return trailer
 
-    def _last(self, rest: bytes) -> Decoded:
+    def _last(self, rest: bytes, layout: Layout[E]) -> Decoded[E]:
         """Decode what is left at the end of the file: events, the end of their list, and perhaps an object's last fields."""
-        decoded = decode_whole(rest)
-        if decoded is None:
-            decoded = decode_apart(rest)
+        decoded = decode_whole(rest, layout) or decode_apart(rest, layout)
         if decoded.trailer is None:
             self._damage = "it ends before its list of events does"
             self._lost_bytes = decoded.tail_bytes
@@ -225,7 +235,7 @@ class _Reader:
         if self._is_list:
             return
         self.texts.append(b'{"traceEvents":[]' + trailer)
-        if not _fields(self.texts[-1]):
+        if not fields(self.texts[-1]):
             self._damage = "what follows its events is broken"
 
 
@@ -236,50 +246,3 @@ def _native(path: Path, reader: _Reader) -> Trace:
         raise BadInput(f"{path} holds no slice; it is not a trace of torch.profiler")
     header = TraceHeader(base_ns=base_ns if base_ns > _SINCE_1970_NS else None)
     return Trace(path=path, header=header, events=reader.builder.finish(base_ns), notes=reader.notes())
-
-
-def _header(texts: list[bytes]) -> TraceHeader:
-    found: dict[str, Any] = {}
-    for text in texts:
-        found |= _fields(text)
-    own = found.get("distributedInfo")
-    own = own if isinstance(own, dict) else {}
-    world_size = _count(own.get("world_size"), MAX_RANKS)
-    groups = own.get("pg_config")
-    return TraceHeader(
-        rank=_count(own.get("rank"), MAX_RANKS),
-        world_size=world_size,
-        backend=_word(own.get("backend")),
-        host_name=_word(found.get("host_name")),
-        base_ns=_count(found.get("baseTimeNanoseconds"), _MAX_BASE_NS),
-        has_subgroups=isinstance(groups, list) and any(_leaves_ranks_out(group, world_size) for group in groups),
-        device=_device(found.get("deviceProperties")),
-    )
-
-
-def _device(properties: object) -> str | None:
-    """Return the model of the trace's accelerators; of several models all."""
-    devices = properties[:_MAX_DEVICES] if isinstance(properties, list) else []
-    names = {_word(own.get("name")) for own in devices if isinstance(own, dict)} - {None, ""}
-    return _word(", ".join(sorted(map(str, names)))) or None
-
-
-def _leaves_ranks_out(group: object, world_size: int | None) -> bool:
-    size = _count(group.get("pg_size"), MAX_RANKS) if isinstance(group, dict) else None
-    return size is not None and world_size is not None and 0 < size < world_size
-
-
-def _fields(text: bytes) -> dict[str, Any]:
-    """Return the fields around the events. Broken ones cost the rank's name, not the events, and the doctor says so."""
-    try:
-        return msgspec.json.decode(cleaned(text), type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
-        return {}
-
-
-def _count(value: object, below: int) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below else None
-
-
-def _word(value: object) -> str | None:
-    return value[:200] if isinstance(value, str) else None

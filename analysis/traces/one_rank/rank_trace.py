@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch, bucket_launches
 from commprof.analysis.traces.one_rank.collectives import Collective, Launches, gloo_collectives, gloo_rows, gpu_collectives
 from commprof.analysis.traces.one_rank.columns import Columns, distinct
+from commprof.analysis.traces.one_rank.header import TraceHeader
 from commprof.analysis.traces.one_rank.kernel_names.libraries import DEFAULT_TABLE, KernelTable
 from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES, MEMORY_CATEGORIES, is_known
-from commprof.analysis.traces.one_rank.kineto import ReadingNotes, Trace, TraceHeader
+from commprof.analysis.traces.one_rank.kineto import ReadingNotes, Trace
 from commprof.analysis.traces.one_rank.spans import NONE, Intervals, common, merged, union, without
 from commprof.analysis.traces.one_rank.steps import NO_STEP, Steps, StepWindow, find_steps, place_orphans, step_at
 from commprof.analysis.traces.one_rank.unit_exchanges import UnitExchange, unit_exchanges

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from commprof.analysis.traces.one_rank.bucket_launches import BucketLaunch
 from commprof.analysis.traces.one_rank.collectives import Collective
-from commprof.analysis.traces.one_rank.kineto import MAX_RANKS, ReadingNotes, TraceHeader
+from commprof.analysis.traces.one_rank.header import MAX_RANKS, TraceHeader
+from commprof.analysis.traces.one_rank.kineto import ReadingNotes
 from commprof.analysis.traces.one_rank.rank_trace import Orphans, RankTrace
 from commprof.analysis.traces.one_rank.spans import Intervals
 from commprof.analysis.traces.one_rank.steps import StepWindow

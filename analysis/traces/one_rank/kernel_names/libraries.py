@@ -36,7 +36,7 @@ WORDS = {
     "gather": re.compile(r"gather"),
     "reduce": re.compile(r"reduce"),
     "barrier": re.compile(r"barrier"),
-    "send_recv": re.compile(r"send|recv"),
+    "send_recv": re.compile(r"send|recv|receive"),
 }
 assert set(WORDS) == set(OPERATIONS)
 

@@ -206,13 +206,14 @@ _LIBRARIES = (
     ),
     *_rules(
         "HCCL",
-        "profiles: hcom_allReduce__503_0_1, aiv_all_reduce_910b_bfloat16_t, allgatherAicpuKernel, "
-        "MoeDistributeDispatchV2 on Ascend; sgl-project/sgl-kernel-npu csrc/deepep",
-        (r"\bhcom_|\bhccl", ""),
-        (r"\baiv_(?:all_|reduce|broadcast|scatter|send|recv|sync)", ""),
-        (r"(?:reduce|gather|scatter|alltoall\w*|broadcast|send|receive)AicpuKernel$", ""),
-        (r"\bMoeDistribute(?:Dispatch|Combine)|\bmoe_distribute_(?:dispatch|combine)", "all_to_all"),
-        (r"\bcam_moe_(?:dispatch|combine)|\bmoe_low_latency_(?:dispatch|combine)", "all_to_all"),
+        "hicann/hcomm task_profiling_pub.h: PROF_OP_NAME; hicann/hccl src/ops/*/template/aiv/kernel/aiv_*_op.h; Ascend/msprof "
+        "analysis: *AicpuKernel, *AivKernel; sgl-project/sgl-kernel-npu csrc/deepep",
+        (r"\bhcom_|\bhccl", ""),  # hcom_allReduce__503_0_1: the group's last digits, a counter, the iteration
+        (r"\baiv_(?:all|reduce|broadcast|scatter|send|recv|sync)", ""),
+        (r"(?:reduce|gather|scatter|alltoall\w*|broadcast|send|receive|recv)Ai(?:cpu|v)Kernel$", ""),
+        (r"MoeDistribute(?:Dispatch|Combine)|\bmoe_distribute_(?:dispatch|combine)", "all_to_all"),
+        (r"(?:CamMoe|MoeLowLatency)(?:Dispatch|Combine)|\b(?:cam_moe|moe_low_latency)_(?:dispatch|combine)", "all_to_all"),
+        (r"\bNotifyDispatch|\bDispatchNormal|\bnotify_dispatch(?:_a2)?$|\bdispatch_normal_a2$", "all_to_all"),
     ),
 )
 

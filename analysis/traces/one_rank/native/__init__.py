@@ -1,5 +1,5 @@
-"""How does a trace in Perfetto's own format become the events that a JSON trace holds?
+"""How do traces that are not laid out as Kineto's become events as Kineto's?
 
-In: blocks of a `.pftrace`, protobuf messages. Out: events as JSON, which everything behind reads already.
+In: blocks of Perfetto's `.pftrace`, protobuf messages; events of Ascend's layers. Out: what Kineto would have written.
 Called by nothing beside it; the trace's reader asks it.
 """

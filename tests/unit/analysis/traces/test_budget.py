@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from commprof.analysis.traces.all_ranks.budget import PARTS, StepBudget, rank_budgets, split_communication
 from commprof.analysis.traces.all_ranks.job import TraceAnalysis, analyse_traces
 from commprof.analysis.traces.one_rank.collectives import Collective
-from commprof.analysis.traces.one_rank.kineto import ReadingNotes, TraceHeader, read_trace
+from commprof.analysis.traces.one_rank.header import TraceHeader
+from commprof.analysis.traces.one_rank.kineto import ReadingNotes, read_trace
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace, reduce_trace
 from commprof.analysis.traces.one_rank.spans import merged, union
 from commprof.analysis.traces.one_rank.steps import StepWindow

@@ -115,6 +115,11 @@ from commprof.commbench.errors import BadInput
         ("write_monolithic_kernel_3_bfloat16_sum", "unknown"),
         ("aiv_all_reduce_910b_bfloat16_t", "all_reduce"),
         ("allgatherAicpuKernel", "all_gather"),
+        ("hcom_receive__486_1_1", "send_recv"),
+        ("hcom_batchSendRecv__101_0_1", "send_recv"),
+        ("aiv_allreduce_mesh1d_twoshot_half", "all_reduce"),
+        ("aiv_alltoallv_float", "all_to_all"),
+        ("aclnnMoeDistributeDispatchV3_MoeDistributeDispatchV2_MoeDistributeDispatchV2", "all_to_all"),
         ("MoeDistributeDispatchV2", "all_to_all"),
         ("std::enable_if<(a<b>)1, void>::type vllm::cross_device_reduce_1stage<float>(x)", "all_reduce"),
         (

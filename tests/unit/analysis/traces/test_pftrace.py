@@ -1,4 +1,4 @@
-"""A trace in Perfetto's format says what the same trace in JSON says; what is broken costs only itself."""
+"""A trace in Perfetto's format, or of Ascend's layers, says what Kineto's JSON says; what is broken costs only itself."""
 
 import gzip
 import json
@@ -195,3 +195,91 @@ def test_packets_that_cannot_be_are_counted(packet: bytes) -> None:
     events = PackedEvents(2**20)
     events.add(packet)
     assert (events.num_unreadable, list(events.events())) == (1, [])
+
+
+AGE_US = 1_704_161_511_420_306
+
+
+def layered(events: list[Json], **processes: int) -> list[Json]:
+    """What torch_npu writes: times are text, and processes say what their events are."""
+    named = [
+        {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": name}} for name, pid in processes.items()
+    ]
+    return [own | {"ts": f"{AGE_US + own['ts'] // 1000}.{own['ts'] % 1000:03d}"} for own in events] + named
+
+
+def span(pid: int, tid: int, name: str, start_ns: int, end_ns: int, **more: Any) -> Json:  # noqa: ANN401
+    return {
+        "ph": "X",
+        "name": name,
+        "pid": pid,
+        "tid": tid,
+        "ts": start_ns,
+        "dur": (end_ns - start_ns) / 1000,
+        "args": {},
+    } | more
+
+
+def arrow(category: str, name: str, begin: tuple[int, int, int], end: tuple[int, int, int]) -> list[Json]:
+    ends = zip("sf", (begin, end), strict=True)
+    return [{"ph": ph, "name": name, "cat": category, "pid": pid, "tid": tid, "ts": ts} for ph, (pid, tid, ts) in ends]
+
+
+def ascend_trace() -> list[Json]:
+    """Two steps of 100 us; CANN calls what step 1 asked for 15 us late, when step 2 has begun. Only the product computes."""
+    message = {"args": {"count": 1000, "data_type": "BFP16", "rank_size": 2, "connection_id": 7}}
+    host = [
+        span(1, 1, f"ProfilerStep#{number}", 100_000 * number, 100_000 * number + 99_000, cat="cpu_op") for number in (1, 2)
+    ]
+    host += [span(1, 1, "aten::mm", 190_000, 192_000, cat="cpu_op"), span(2, 9, "Node@launch", 205_000, 207_000)]
+    product = [span(3, 3, "aclnnMm_MatMulCommon_MatMulV2", 210_500, 240_500)]
+    product += arrow("HostToDevice", "HostToDevice1", (2, 9, 205_000), (3, 3, 210_500))
+    product += arrow("async_npu", "torch_to_npu", (1, 1, 190_000), (3, 3, 210_500))
+    sent = [span(4, 0, "hcom_allReduce__503_0_1", 230_000, 270_000, **message), span(4, 1, "Notify_Wait", 230_000, 250_000)]
+    sent += [span(3, 5, "MEMCPY_ASYNC", 232_000, 242_000), span(3, 5, "NOTIFY_WAIT", 242_000, 270_000)]
+    sent += arrow("HostToDevice", "HostToDevice2", (2, 9, 207_000), (4, 0, 230_000))
+    beside = [span(3, 3, "MEMCPY_ASYNC", 280_000, 285_000), span(5, 0, "Computing", 210_500, 240_500)]
+    processes = {"CANN": 2, "Ascend Hardware": 3, "Communication": 4, "Overlap Analysis": 5}
+    threads = [(0, "Group hccl_world_group Communication"), (1, "Plane 0")]
+    named = [{"ph": "M", "name": "thread_name", "pid": 4, "tid": tid, "args": {"name": name}} for tid, name in threads]
+    return layered(host + product + sent + beside, **processes) + named
+
+
+def test_ascend_s_layers_are_read_as_a_gpu_s_work(tmp_path: Path) -> None:
+    path = tmp_path / "ASCEND_PROFILER_OUTPUT" / "trace_view.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(ascend_trace()))
+    (tmp_path / "profiler_info_5.json").write_text("{}")
+    trace = reduce_trace(read_trace(path))
+    (collective,) = trace.collectives
+    age_ns = AGE_US * 1000
+    assert (trace.header.rank, trace.not_understood) == (5, ())
+    assert (trace.compute - age_ns).tolist() == [[210_500, 240_500]]
+    assert (trace.memory - age_ns).tolist() == [[280_000, 285_000]]
+    assert (collective.op, collective.message_bytes, collective.group, collective.group_size) == (
+        "all_reduce",
+        2000,
+        "hccl_world_group",
+        2,
+    )
+    assert (collective.start_ns - age_ns, collective.end_ns - age_ns, collective.step) == (230_000, 270_000, 2)
+    # The product is of the step in which torch asked for it; the host was late until CANN was called.
+    assert [(own.number, own.start_ns - age_ns, own.end_ns - age_ns) for own in trace.windows] == [
+        (1, 210_500, 240_500),
+        (2, 240_500, 285_000),
+    ]
+    assert (trace.num_gpu_events, trace.num_orphans) == (3, 1)
+
+
+def test_a_cut_or_broken_trace_of_ascend_is_read_up_to_there(tmp_path: Path) -> None:
+    path = tmp_path / "trace_view.json"
+    text = json.dumps(ascend_trace())
+    for length in range(len(text) // 3, len(text), 97):
+        path.write_text(text[:length])
+        assert read_trace(path).notes.damage == "it ends before its list of events does"
+    broken = text.replace('"dur": 30.0', '"dur": "30.0"').replace("Plane 0", "Plane \n 0").replace('"pid": 5', '"pid": [5]')
+    path.write_text(broken)
+    trace = reduce_trace(read_trace(path))
+    assert trace.notes.num_unreadable == 2
+    assert [own.op for own in trace.collectives] == ["all_reduce"]
+    assert len(trace.compute) == 0

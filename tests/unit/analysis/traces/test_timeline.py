@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commprof.analysis.traces.all_ranks.job import analyse_traces
-from commprof.analysis.traces.one_rank.kineto import ReadingNotes, TraceHeader
+from commprof.analysis.traces.one_rank.header import TraceHeader
+from commprof.analysis.traces.one_rank.kineto import ReadingNotes
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
 from commprof.analysis.traces.one_rank.spans import union
 from commprof.analysis.traces.one_rank.steps import StepWindow
