@@ -37,6 +37,14 @@ _NATIVE_BATCH = 4096
 _NATIVE_SLICES = 5_000_000  # held in memory one by one until the last: a begin may have its end anywhere behind it
 _SINCE_1970_NS = 10**18  # clocks that count since the machine was started are far below
 _MAX_SHOWN = 4
+_PACKERS = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ": "xz",
+    b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\x1f\x8b": "gzip twice",
+}
 _RANK_BESIDE = re.compile(r"profiler_info_(\d{1,6})\.json")
 _OPERATOR_CATEGORIES = ("cpu_op", "operator", "Operator")
 _OPERATORS = ("aten::", "c10d::", "autograd::", "torch::")
@@ -95,6 +103,15 @@ def read_trace(path: Path, limits: Limits | None = None) -> Trace:
     return Trace(path=path, header=header, events=events, notes=reader.notes())
 
 
+def _no_json(head: bytes) -> str:
+    """Say what a file is whose text does not begin as JSON does, and what to do."""
+    packer = next((name for magic, name in _PACKERS.items() if head.startswith(magic)), None)
+    if packer is not None:
+        return f"is packed by {packer}, which is not read; unpack it, or pack it by gzip once"
+    what = "is not JSON" if head else "is empty"
+    return f"{what}; name a trace that torch.profiler wrote (.json or .json.gz)"
+
+
 def _of_ascend(path: Path, header: TraceHeader, events: Columns, layers: AscendLayers) -> tuple[TraceHeader, Columns]:
     """Return what Kineto would say; a rank is named by a file of torch_npu's beside the folder."""
     named = [_RANK_BESIDE.fullmatch(own.name) for own in path.absolute().parent.parent.glob("profiler_info_*.json")]
@@ -106,7 +123,7 @@ def _of_ascend(path: Path, header: TraceHeader, events: Columns, layers: AscendL
 
 def _of_torch(events: Columns) -> bool:
     """Say whether torch.profiler wrote this; its oldest exports name no category, but operators."""
-    if any(is_known(category) for category in events.categories if category):
+    if any(is_known(category) for category in events.categories if category not in ("", "Trace")):  # other tools' word, too
         return True
     return "" in events.categories and any(name.startswith(_OPERATORS) for name in events.names)
 
@@ -189,7 +206,7 @@ class _Reader:
             self._is_list = True
             return head[1:]
         if head[:1] != b"{":
-            raise BadInput(f"{self.path} is not JSON; name a trace that torch.profiler wrote (.json or .json.gz)")
+            raise BadInput(f"{self.path} {_no_json(head)}")
         while (found := _OPENING.search(head)) is None:
             more = self.text.next_block()
             if not more or len(head) > self._limits.event_bytes:

@@ -181,8 +181,8 @@ def _notes(
     counts = [len(own) for own in steps.values()]
     if min(counts) < MIN_STEPS:
         yield (
-            f"{counts[0]} steps before and {counts[1]} after: noise is told from a change with {MIN_STEPS} or more in each, "
-            f"so nothing is judged; trace more (ours: profiling.trace_steps={ENOUGH_STEPS})"
+            f"{counts[0]} step{'s' * (counts[0] != 1)} before and {counts[1]} after: noise is told from a change with "
+            f"{MIN_STEPS} or more in each, so nothing is judged; trace more (ours: profiling.trace_steps={ENOUGH_STEPS})"
         )
     yield from _set_up(before, after)
     if together:

@@ -186,7 +186,12 @@ _LIBRARIES = (
     *_rules(
         "Apex", "NVIDIA/apex apex/contrib/csrc/peer_memory/peer_memory_cuda.cu", (r"\bpush_pull_halos_1d_kernel", "send_recv")
     ),
-    *_rules("NVSHMEM, rocSHMEM, ISHMEM", "NVIDIA/nvshmem src/host; ROCm/rocSHMEM src", (r"\b(?:nv|roc|i)shmem", "")),
+    *_rules(
+        "NVSHMEM, rocSHMEM, ISHMEM",
+        "NVIDIA/nvshmem src/host; ROCm/rocSHMEM src",
+        (r"\b(?:nv|roc|i)shmem\w*_reduce(?!_?scatter)", "all_reduce"),  # OpenSHMEM's reduction ends on all
+        (r"\b(?:nv|roc|i)shmem", ""),
+    ),
     *_rules(
         "NVSHMEM on a stream",
         "NVIDIA/nvshmem src/include/internal/non_abi/nvshmemi_h_to_d_coll_defs.cuh",

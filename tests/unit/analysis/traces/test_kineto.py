@@ -157,9 +157,12 @@ def test_events_that_break_the_rules_cost_only_themselves(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "is not JSON"),
+        (b"", "is empty"),
         (b"hello", "is not JSON"),
-        (b"\x1f\x8b", "is not JSON"),
+        (b"\x1f\x8b", "is empty"),
+        (b"\x28\xb5\x2f\xfd" + b"\0" * 99, "is packed by zstd, which is not read; unpack it, or pack it by gzip once"),
+        (gzip.compress(gzip.compress(b"{}")), "is packed by gzip twice"),
+        (b'[{"ph":"X","cat":"Trace","name":"fwd","ts":1,"dur":1,"pid":0,"tid":0}]', "is not of torch.profiler"),
         (b'{"a": 1}', "has no traceEvents"),
         (b'{"traceEvents": 5}', "has no traceEvents"),
         (b'{"traceEvents": []}', "holds no timed event"),

@@ -35,6 +35,7 @@ from commprof.commbench.errors import BadInput
         ("void tensorrt_llm::kernels::twoShotAllReduceKernel<__half, 8, true>(x)", "all_reduce"),
         ("void tensorrt_llm::kernels::moe_comm::moeA2ADispatchKernel<1>(x)", "all_to_all"),
         ("void nvshmemi_alltoall_kernel(x)", "all_to_all"),
+        ("void nvshmemi_reduce_kernel<float, (rdxn_ops)4>(int)", "all_reduce"),
         ("void rdxn_on_stream_kernel<float, 0>(int)", "all_reduce"),
         ("void fcollect_on_stream_kernel<float>(int)", "all_gather"),
         ("void alltoall_on_stream_kernel<long>(int)", "all_to_all"),
