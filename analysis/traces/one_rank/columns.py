@@ -22,7 +22,7 @@ from commprof.commbench.errors import BadInput
 
 Number = TypeVar("Number", np.float64, np.int32, np.int64)
 Int64s = NDArray[np.int64]
-_MAX_US = 4e15  # the year 2096, in microseconds since 1970; with as late a base it is still an int64 of nanoseconds
+MAX_US = 4e15  # the year 2096, in microseconds since 1970; with as late a base it is still an int64 of nanoseconds
 _MAX_DURATION_US = 1e12
 _DETAILED = re.compile("nccl|hcom_|hccl_|gloo:|record_param_comms|c10d::(?:allreduce_|_allgather_base_|_reduce_scatter_base_)")
 _MODULE = "nn.Module: "  # of the Python frames those that are kept: few, and they say what a kernel was launched for
@@ -160,7 +160,7 @@ class ColumnBuilder:
         timed = [event for event in complete if event.cat != "python_function" or event.name.startswith(_MODULE)]
         self.num_python += len(complete) - len(timed)
         start_us, duration_us = _column(timed, "ts", np.float64), _column(timed, "dur", np.float64)
-        placed = (np.abs(start_us) < _MAX_US) & (duration_us >= 0) & (duration_us < _MAX_DURATION_US)
+        placed = (np.abs(start_us) < MAX_US) & (duration_us >= 0) & (duration_us < _MAX_DURATION_US)
         kept = timed if placed.all() else [event for event, is_placed in zip(timed, placed.tolist(), strict=True) if is_placed]
         self.num_timeless += len(timed) - len(kept)
         if self.num_kept + len(kept) > self._limits.events:
@@ -198,7 +198,7 @@ class ColumnBuilder:
         told = [own.args or _NOTHING for own in events]
         times_us = _column(events, "ts", np.float64)
         held, device = _column(told, "allocated", np.int64), _column(told, "device_type", np.int64)
-        placed = (held >= 0) & (device >= 0) & (np.abs(times_us) < _MAX_US)
+        placed = (held >= 0) & (device >= 0) & (np.abs(times_us) < MAX_US)
         self._levels.append((times_us[placed], np.minimum(device[placed], _MAX_DEVICE_KIND), held[placed]))
         self._num_levels += int(placed.sum())
         if self._num_levels > self._limits.events:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from commprof.analysis.traces.one_rank.columns import Columns, Details
+from commprof.analysis.traces.one_rank.columns import MAX_US, Columns, Details
 from commprof.analysis.traces.one_rank.events import AscendEvent, Event
 from commprof.analysis.traces.one_rank.kernel_names.libraries import DEFAULT_TABLE, op_in_words
 from commprof.analysis.traces.one_rank.spans import lengths_within_ns, union
@@ -53,8 +53,8 @@ class AscendLayers:
     threads: dict[str, str] = field(default_factory=dict)
     calls: dict[str, Place] = field(default_factory=dict)
     called: dict[Place, str] = field(default_factory=dict)
-    operators: list[Place] = field(default_factory=list)
-    launched: list[Place] = field(default_factory=list)
+    asked: dict[Place, Place] = field(default_factory=dict)  # by the task's place, the operator's
+    _operator: Place | None = None
 
     def events(self, told: list[AscendEvent]) -> list[Event]:
         """Return a piece's events with times in microseconds since the first of the trace; keep what the others say."""
@@ -63,7 +63,7 @@ class AscendLayers:
             time_us = self._time_us(own.ts)
             if own.ph == "M":
                 self._name(own)
-            elif own.ph in ("s", "f") and own.cat in (_ARROW, _TORCH_ARROW) and math.isfinite(time_us):
+            elif own.ph in ("s", "f") and own.cat in (_ARROW, _TORCH_ARROW) and abs(time_us) < MAX_US:
                 self._arrow(own, (f"{own.pid}/{own.tid}", round(time_us * 1000)))
             if own.args is not None and own.args.count and not own.args.in_elements:
                 own.args.in_elements, own.args.dtype = own.args.count, own.args.data_type
@@ -90,8 +90,12 @@ class AscendLayers:
             self.threads[f"{own.pid}/{own.tid}"] = name
 
     def _arrow(self, own: AscendEvent, place: Place) -> None:
-        if own.cat == _TORCH_ARROW:
-            (self.operators if own.ph == "s" else self.launched).append(place)
+        if own.cat == _TORCH_ARROW and own.ph == "s":
+            self._operator = place  # its end is written right behind it
+        elif own.cat == _TORCH_ARROW:
+            if self._operator is not None:
+                self.asked[place] = self._operator
+            self._operator = None
         elif own.ph == "s":
             self.calls.setdefault(own.name, place)
         else:
@@ -207,9 +211,8 @@ def _launches(row_at: Mapping[Place, int], layers: AscendLayers) -> dict[int, tu
     for place, arrow in layers.called.items():
         if place in row_at and arrow in layers.calls:
             found[row_at[place]] = (layers.calls[arrow], layers.calls[arrow][1])
-    if len(layers.operators) == len(layers.launched):  # each begin is written right before its end
-        for operator, place in zip(layers.operators, layers.launched, strict=True):
-            row = row_at.get(place)
-            if row is not None:
-                found[row] = (operator, found[row][1] if row in found else operator[1])
+    for place, operator in layers.asked.items():
+        row = row_at.get(place)
+        if row is not None:
+            found[row] = (operator, found[row][1] if row in found else operator[1])
     return found
