@@ -88,3 +88,51 @@ def kineto_text(events: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) 
     joined = "\n  },\n  {\n    ".join(bodies)
     before = json.dumps({"schemaVersion": 1})[1:-1]
     return f'\n{{\n  {before},\n  "traceEvents": [\n  {{\n    {joined}\n  }}\n  ],\n  {json.dumps(dict(fields))[1:-1]}\n}}\n'
+
+
+ASCEND_AGE_US = 1_704_161_511_420_306  # when the timeline of Ascend begins
+
+
+def _layered(events: list[Json], **processes: int) -> list[Json]:
+    """What torch_npu writes: times are text, and processes say what their events are."""
+    named = [
+        {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": name}} for name, pid in processes.items()
+    ]
+    return [own | {"ts": f"{ASCEND_AGE_US + own['ts'] // 1000}.{own['ts'] % 1000:03d}"} for own in events] + named
+
+
+def _span(pid: int, tid: int, name: str, start_ns: int, end_ns: int, **more: Any) -> Json:  # noqa: ANN401
+    return {
+        "ph": "X",
+        "name": name,
+        "pid": pid,
+        "tid": tid,
+        "ts": start_ns,
+        "dur": (end_ns - start_ns) / 1000,
+        "args": {},
+    } | more
+
+
+def _arrow(category: str, name: str, begin: tuple[int, int, int], end: tuple[int, int, int]) -> list[Json]:
+    ends = zip("sf", (begin, end), strict=True)
+    return [{"ph": ph, "name": name, "cat": category, "pid": pid, "tid": tid, "ts": ts} for ph, (pid, tid, ts) in ends]
+
+
+def ascend_trace() -> list[Json]:
+    """Two steps of 100 us; CANN calls what step 1 asked for 15 us late, when step 2 has begun. Only the product computes."""
+    message = {"args": {"count": 1000, "data_type": "BFP16", "rank_size": 2, "connection_id": 7}}
+    host = [
+        _span(1, 1, f"ProfilerStep#{number}", 100_000 * number, 100_000 * number + 99_000, cat="cpu_op") for number in (1, 2)
+    ]
+    host += [_span(1, 1, "aten::mm", 190_000, 192_000, cat="cpu_op"), _span(2, 9, "Node@launch", 205_000, 207_000)]
+    product = [_span(3, 3, "aclnnMm_MatMulCommon_MatMulV2", 210_500, 240_500)]
+    product += _arrow("HostToDevice", "HostToDevice1", (2, 9, 205_000), (3, 3, 210_500))
+    product += _arrow("async_npu", "torch_to_npu", (1, 1, 190_000), (3, 3, 210_500))
+    sent = [_span(4, 0, "hcom_allReduce__503_0_1", 230_000, 270_000, **message), _span(4, 1, "Notify_Wait", 230_000, 250_000)]
+    sent += [_span(3, 5, "MEMCPY_ASYNC", 232_000, 242_000), _span(3, 5, "NOTIFY_WAIT", 242_000, 270_000)]
+    sent += _arrow("HostToDevice", "HostToDevice2", (2, 9, 207_000), (4, 0, 230_000))
+    beside = [_span(3, 3, "MEMCPY_ASYNC", 280_000, 285_000), _span(5, 0, "Computing", 210_500, 240_500)]
+    processes = {"CANN": 2, "Ascend Hardware": 3, "Communication": 4, "Overlap Analysis": 5}
+    threads = [(0, "Group hccl_world_group Communication"), (1, "Plane 0")]
+    named = [{"ph": "M", "name": "thread_name", "pid": 4, "tid": tid, "args": {"name": name}} for tid, name in threads]
+    return _layered(host + product + sent + beside, **processes) + named

@@ -53,7 +53,7 @@ from commprof.train.text.dataset import _load_encoded
 from tests.factory import collective, message, step, timeline, workload
 from tests.factory import run_info as own_run_info
 from tests.report_runs import predictions
-from tests.traces import all_reduce, header, kernel, kineto_text, profiler_step
+from tests.traces import all_reduce, ascend_trace, header, kernel, kineto_text, profiler_step
 from tests.unit.analysis.health.machines import card, gpu, host, telemetry
 from tests.unit.commbench.records.test_laws import BURST, PLAN, SUMMARY
 
@@ -228,7 +228,7 @@ def _traces(folder: Path) -> Iterator[Target]:
         events += all_reduce(start + 310, start + 500, launched_us=start + 100, correlation=10 * number + 2)
     text = kineto_text(events, header()).encode()
     path = folder / "rank00000.trace.json"
-    yield Target(name="trace", seeds=(text,), read=partial(_trace, path), every=64)
+    yield Target(name="trace", seeds=(text, msgspec.json.encode(ascend_trace())), read=partial(_trace, path), every=64)
     path.write_bytes(text)
     packed = folder / "rank00000.reduced.gz"
     write_reduced(packed, reduce_trace(read_trace(path)))

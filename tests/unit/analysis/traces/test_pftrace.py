@@ -15,7 +15,17 @@ from commprof.analysis.traces.one_rank.kineto import read_trace
 from commprof.analysis.traces.one_rank.native.pftrace import PackedEvents, is_native
 from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
 from commprof.commbench.errors import BadInput
-from tests.traces import Json, all_reduce, header, kernel, kineto_text, profiler_step, write_trace
+from tests.traces import (
+    ASCEND_AGE_US,
+    Json,
+    all_reduce,
+    ascend_trace,
+    header,
+    kernel,
+    kineto_text,
+    profiler_step,
+    write_trace,
+)
 from tests.unit.analysis.traces.test_budget import RANK_0
 
 NOW = 1_700_000_000_000_000_000
@@ -197,54 +207,6 @@ def test_packets_that_cannot_be_are_counted(packet: bytes) -> None:
     assert (events.num_unreadable, list(events.events())) == (1, [])
 
 
-AGE_US = 1_704_161_511_420_306
-
-
-def layered(events: list[Json], **processes: int) -> list[Json]:
-    """What torch_npu writes: times are text, and processes say what their events are."""
-    named = [
-        {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": {"name": name}} for name, pid in processes.items()
-    ]
-    return [own | {"ts": f"{AGE_US + own['ts'] // 1000}.{own['ts'] % 1000:03d}"} for own in events] + named
-
-
-def span(pid: int, tid: int, name: str, start_ns: int, end_ns: int, **more: Any) -> Json:  # noqa: ANN401
-    return {
-        "ph": "X",
-        "name": name,
-        "pid": pid,
-        "tid": tid,
-        "ts": start_ns,
-        "dur": (end_ns - start_ns) / 1000,
-        "args": {},
-    } | more
-
-
-def arrow(category: str, name: str, begin: tuple[int, int, int], end: tuple[int, int, int]) -> list[Json]:
-    ends = zip("sf", (begin, end), strict=True)
-    return [{"ph": ph, "name": name, "cat": category, "pid": pid, "tid": tid, "ts": ts} for ph, (pid, tid, ts) in ends]
-
-
-def ascend_trace() -> list[Json]:
-    """Two steps of 100 us; CANN calls what step 1 asked for 15 us late, when step 2 has begun. Only the product computes."""
-    message = {"args": {"count": 1000, "data_type": "BFP16", "rank_size": 2, "connection_id": 7}}
-    host = [
-        span(1, 1, f"ProfilerStep#{number}", 100_000 * number, 100_000 * number + 99_000, cat="cpu_op") for number in (1, 2)
-    ]
-    host += [span(1, 1, "aten::mm", 190_000, 192_000, cat="cpu_op"), span(2, 9, "Node@launch", 205_000, 207_000)]
-    product = [span(3, 3, "aclnnMm_MatMulCommon_MatMulV2", 210_500, 240_500)]
-    product += arrow("HostToDevice", "HostToDevice1", (2, 9, 205_000), (3, 3, 210_500))
-    product += arrow("async_npu", "torch_to_npu", (1, 1, 190_000), (3, 3, 210_500))
-    sent = [span(4, 0, "hcom_allReduce__503_0_1", 230_000, 270_000, **message), span(4, 1, "Notify_Wait", 230_000, 250_000)]
-    sent += [span(3, 5, "MEMCPY_ASYNC", 232_000, 242_000), span(3, 5, "NOTIFY_WAIT", 242_000, 270_000)]
-    sent += arrow("HostToDevice", "HostToDevice2", (2, 9, 207_000), (4, 0, 230_000))
-    beside = [span(3, 3, "MEMCPY_ASYNC", 280_000, 285_000), span(5, 0, "Computing", 210_500, 240_500)]
-    processes = {"CANN": 2, "Ascend Hardware": 3, "Communication": 4, "Overlap Analysis": 5}
-    threads = [(0, "Group hccl_world_group Communication"), (1, "Plane 0")]
-    named = [{"ph": "M", "name": "thread_name", "pid": 4, "tid": tid, "args": {"name": name}} for tid, name in threads]
-    return layered(host + product + sent + beside, **processes) + named
-
-
 def test_ascend_s_layers_are_read_as_a_gpu_s_work(tmp_path: Path) -> None:
     path = tmp_path / "ASCEND_PROFILER_OUTPUT" / "trace_view.json"
     path.parent.mkdir()
@@ -252,7 +214,7 @@ def test_ascend_s_layers_are_read_as_a_gpu_s_work(tmp_path: Path) -> None:
     (tmp_path / "profiler_info_5.json").write_text("{}")
     trace = reduce_trace(read_trace(path))
     (collective,) = trace.collectives
-    age_ns = AGE_US * 1000
+    age_ns = ASCEND_AGE_US * 1000
     assert (trace.header.rank, trace.not_understood) == (5, ())
     assert (trace.compute - age_ns).tolist() == [[210_500, 240_500]]
     assert (trace.memory - age_ns).tolist() == [[280_000, 285_000]]
