@@ -13,7 +13,7 @@ from commprof.analysis.traces.all_ranks.matched.matching import Matching
 from commprof.analysis.traces.one_rank.files import rank_in_name
 from commprof.analysis.traces.one_rank.kernel_names.libraries import function_name
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
-from commprof.analysis.traces.one_rank.steps import NO_STEP
+from commprof.analysis.traces.one_rank.steps import NO_STEP, REPEATED
 from commprof.analysis.traces.one_rank.work.kinds import KernelTime
 from commprof.commbench.units import format_bytes, format_seconds
 
@@ -156,7 +156,7 @@ def _orphans(trace: RankTrace) -> str:
     if not own.gpu_ns:  # reduced by an older release, which only counted them
         return f"{head}, so belong to no step"
     weight = f", {format_seconds(own.total_ns / 1e9)} or {own.total_ns / own.gpu_ns:.1%} of the GPU's time"
-    if trace.steps_from == "kernels that repeat" or (trace.windows and trace.windows[0].number == NO_STEP):
+    if trace.steps_from == REPEATED or (trace.windows and trace.windows[0].number == NO_STEP):
         return head + weight
     placed = f"{own.num_placed:,} {_is(own.num_placed)} placed in steps by time on their stream" if own.num_placed else ""
     out = f"{num_out:,} ({format_seconds(own.out_ns / 1e9)}) stay out of all steps" if num_out else ""
@@ -170,12 +170,7 @@ def _of_steps(trace: RankTrace) -> Iterator[tuple[str, str]]:
     if trace.windows[0].number == NO_STEP:
         yield "steps", _without_steps(trace)
     if trace.steps_from:
-        begin = "; where one begins is not known" if trace.steps_from == "kernels that repeat" else ""
-        yield (
-            "steps",
-            f"it marks no steps; its {len(trace.windows)} {_is(len(trace.windows))} found from {trace.steps_from}, "
-            f"counted from 0{begin}. {_HINT}",
-        )
+        yield "steps", _steps_found(trace)
     if not trace.on_gpu and not trace.collectives and not trace.not_understood:
         yield "cpu", "it holds neither GPU work nor gloo's collectives: only what the CPU did can be told"
     covered = sum(window.wall_ns for window in trace.windows)
@@ -183,6 +178,14 @@ def _of_steps(trace: RankTrace) -> Iterator[tuple[str, str]]:
         yield "coverage", f"its steps cover only {covered / trace.span_ns:.1%} of the recorded time"
     if trace.lag_ns is not None and trace.lag_ns > _LAG * covered / len(trace.windows):
         yield "lag", f"the GPU's steps end {format_seconds(trace.lag_ns / 1e9)} behind the CPU's; windows go by the GPU"
+
+
+def _steps_found(trace: RankTrace) -> str:
+    launched = trace.num_orphans < trace.num_gpu_events
+    why = "it marks no steps" if launched or not trace.on_gpu else "no GPU event has a launch call that would lead to a step"
+    begin = "; where one begins is not known" if trace.steps_from == REPEATED else ""
+    found = f"{why}; its {len(trace.windows)} {_is(len(trace.windows))} found from {trace.steps_from}, counted from 0{begin}"
+    return f"{found}. {_HINT}" if launched or not trace.on_gpu else found
 
 
 def _without_steps(trace: RankTrace) -> str:

@@ -27,7 +27,7 @@ from commprof.analysis.traces.one_rank.kernel_names.libraries import DEFAULT_TAB
 from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES, MEMORY_CATEGORIES, is_known
 from commprof.analysis.traces.one_rank.kineto import ReadingNotes, Trace
 from commprof.analysis.traces.one_rank.spans import NONE, Intervals, common, merged, union, without
-from commprof.analysis.traces.one_rank.steps import NO_STEP, Steps, StepWindow, find_steps, place_orphans, step_at
+from commprof.analysis.traces.one_rank.steps import NO_STEP, Steps, StepWindow, find_steps, place_orphans, step_at, steps_of_gpu
 from commprof.analysis.traces.one_rank.unit_exchanges import UnitExchange, unit_exchanges
 from commprof.analysis.traces.one_rank.work.kinds import KernelTime, KindTime, Launching, kind_times, launching, likely_kernels
 from commprof.analysis.traces.one_rank.work.memory import MemoryPeak, memory_peaks
@@ -64,7 +64,7 @@ class RankTrace:
 
     `buckets` are DDP's whose all-reduces are among the collectives, `units` fully_shard's exchanges; a training has one of
     them. `span_ns` is all recorded time, `begin_ns` its beginning.
-    `steps_from` says what the steps were found from where the profiler marks none. `idle_sync` and `idle_data` are the parts of
+    `steps_from` is what steps that are not the profiler's were found from. `idle_sync` and `idle_data` are the parts of
     `launch_idle` in which the host waited for the GPU or loaded data. `likely` are kernels that may communicate and count as
     computation. `not_understood` are categories of events that say nothing to us, with their numbers. `modules` are what
     the steps' computation and copies were launched for.
@@ -107,10 +107,12 @@ def reduce_trace(trace: Trace, table: KernelTable = DEFAULT_TABLE) -> RankTrace:
 
 
 def _reduce_gpu(trace: Trace, found: Steps, on_gpu: NDArray[np.bool_], table: KernelTable) -> RankTrace:
-    events, steps = trace.events, found.windows
+    events = trace.events
     launches = Launches.of(events)
     rows = np.flatnonzero(on_gpu)
     launch = launches.of_correlations(events.correlation[rows])
+    found = steps_of_gpu(found, events, launch.known)
+    steps = found.windows
     if found.on_gpu:
         step = by_launch = step_at(steps, events.start_ns[rows])
         windows = steps

@@ -21,6 +21,7 @@ from commprof.analysis.traces.one_rank.kernels import KERNEL_CATEGORIES
 
 Int64s = NDArray[np.int64]
 NO_STEP = -1
+REPEATED = "kernels that repeat"
 _STEP = re.compile(r"ProfilerStep#(\d{1,15})")
 _OPTIMIZER = re.compile(r"Optimizer\.step#.*")
 _MIN_REPEATS = 3
@@ -59,7 +60,14 @@ def find_steps(events: Columns) -> Steps:
         return Steps(windows=own)
     if found := _optimizer_steps(events):
         return Steps(windows=found, found_from="the optimizer's steps")
-    return Steps(windows=_repeated_steps(events), found_from="kernels that repeat", on_gpu=True)
+    return Steps(windows=_repeated_steps(events), found_from=REPEATED, on_gpu=True)
+
+
+def steps_of_gpu(found: Steps, events: Columns, launched: NDArray[np.bool_]) -> Steps:
+    """Return these steps, or those of repeated kernels where no GPU event is `launched`: the host's then say nothing of it."""
+    if found.on_gpu or launched.any() or not (repeated := _repeated_steps(events)):
+        return found
+    return Steps(windows=repeated, found_from=REPEATED, on_gpu=True)
 
 
 def profiler_steps(events: Columns) -> tuple[StepWindow, ...]:

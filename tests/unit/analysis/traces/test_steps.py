@@ -99,6 +99,18 @@ def test_where_no_work_has_a_launch_call_that_is_said_and_not_that_steps_are_mis
     assert "marks no steps" not in finding(trace, "steps")
 
 
+def test_where_no_work_has_a_launch_call_its_steps_are_those_of_its_kernels(tmp_path: Path) -> None:
+    layers = [(100 * number + at, name) for number in range(4) for at, name in ((10, "layer"), (40, "layer"), (70, "head"))]
+    replays = [replayed(start, start + 20) | {"name": name} for start, name in layers]
+    trace = reduced(tmp_path, [profiler_step(1, 0, 100), profiler_step(2, 100, 400), *replays])
+    assert trace.steps_from == "kernels that repeat"
+    assert [own.number for own in trace.windows] == [0, 1, 2, 3]
+    assert finding(trace, "steps") == (
+        "rank 0: no GPU event has a launch call that would lead to a step; its 4 are found from kernels that repeat, "
+        "counted from 0; where one begins is not known"
+    )
+
+
 def test_steps_are_found_from_the_optimizer_and_said_to_be(tmp_path: Path) -> None:
     events = []
     for number in range(3):
