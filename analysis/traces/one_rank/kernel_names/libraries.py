@@ -47,8 +47,8 @@ _COLLECTIVE = re.compile(r"all_?reduce|reduce_?scatter|all_?gather|all_?(?:to|2)
 _WITHIN = re.compile(r"(?:warp|block|thread|cta|cluster|quad|lane|sub_?group|sm)_?all_?(?:reduce|gather)", re.IGNORECASE)
 _RELATED = KernelRule(pattern=_CCL, operation="", library="unknown", source="the kernel's name is a library's of collectives")
 _NAMED = KernelRule(pattern=_COLLECTIVE, operation="", library="unknown", source="the kernel's name is a collective's")
-# torch.compile's are named after what was fused into them; Tensile's GEMMs after their tiles, in some 500 characters.
-_COMPUTES = re.compile(r"triton_\w*fused_|Cijk_|nvjet_|(?:at|cub|thrust)::")
+# torch.compile's are named after what was fused into them; Tensile's and cuDNN's after their tiles, in hundreds of characters.
+_COMPUTES = re.compile(r"triton_\w*fused_|Cijk_|nvjet_|sm\d+_xmma_|(?:at|cub|cudnn|thrust)::")
 _LIKELY = re.compile(
     r"dispatch|combine(?!d)|send|recv|broadcast|bcast|barrier|lamport|multimem|nvls|rdma|ibgda|shmem|symm_?mem|"
     r"p2p|peer|one_?shot|two_?shot|cross_?device|all_?red|a2a|comm(?!on)",
