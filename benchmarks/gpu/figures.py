@@ -117,7 +117,23 @@ def _trainings(work: Path, *, gpu: bool) -> Iterator[Stage]:
                     yield Stage(name="import", part="B", limit_s=30, words=words)
                 predict = (COMMPROF, "predict", folder, wire, "-n", "8")
                 yield Stage(name=f"predict-{name}", part="B", limit_s=60, words=predict)
+    yield from _exchanging(work, backend, gpu=gpu)
     yield _measure("marks", "B", ranks=2, gpu=gpu)
+
+
+def _exchanging(work: Path, backend: str, *, gpu: bool) -> Iterator[Stage]:
+    """Yield trainings of two ranks, which share the card, and what their traces say."""
+    for strategy in ("ddp", "fsdp"):
+        name = f"two-ranks-{strategy}"
+        keys = (
+            f"distributed.strategy={strategy}", f"distributed.backend={backend}", "training.evaluate=false",
+            f"training.max_steps={60 if gpu else 12}", f"data.cache_dir={work / 'cache'}",
+            *(() if gpu else ("training.batch_size=2", "model.sequence_length=16")),
+        )  # fmt: skip
+        folder = str(work / name)
+        words = (COMMPROF, "train", "configs/small.yaml", *keys, "--folder", folder)
+        yield Stage(name=name, part="B", limit_s=60, ranks=2, words=words)
+        yield Stage(name=f"trace-{name}", part="B", limit_s=30, words=(COMMPROF, "trace", folder))
 
 
 def _ends(work: Path, *, gpu: bool) -> Iterator[Stage]:

@@ -6,9 +6,9 @@ over ranks stays within the integers that the data type holds exactly; then it i
 needs no tolerance. Where even m = 2 is too much, only the positions with q < k are q + 1 and the rest are zero.
 
 An average of n ranks takes multiples of n, which gloo divides after the sum. NCCL multiplies each input by 1/n, rounded to
-the data type, before it: for n = 7 in float32 that misses most multiples of 7, and 41 times the rounded 1/41 is not even 1.
-So unless n is a power of two, inputs are n 2^k, whose product is exact where n times the rounded 1/n rounds to 1; elsewhere
-an average is not checked. Integers NCCL divides after the sum.
+the data type, before it (enqueue.cc, hostToDevRedOp): for n = 7 in float32 that misses most multiples of 7, and 41 times
+the rounded 1/41 is not even 1. So unless n is a power of two, inputs are n 2^k, whose product is exact where n times the
+rounded 1/n rounds to 1; elsewhere an average is not checked. Integers NCCL divides after the sum.
 """
 
 from dataclasses import dataclass

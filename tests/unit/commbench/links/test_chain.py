@@ -101,7 +101,7 @@ def in_simulation(
 ) -> tuple[overlap.Transfer, Callable[[], None]]:
     """Return what is sent, calibrated as on a GPU, and the pass beside it."""
 
-    def all_reduce(buffer: object, async_op: bool) -> SimpleNamespace:
+    def all_reduce(buffer: object, async_op: bool = False) -> SimpleNamespace:
         gpu.launch(ALL_REDUCE_LAUNCH_S, all_reduce_s)
         return SimpleNamespace(wait=lambda: None)
 
