@@ -133,6 +133,7 @@ def test_the_demo_runs_on_any_machine_and_says_what_it_takes(
     (tmp_path / "auto.yaml").write_text((configs / "study-demo.yaml").read_text().replace("backend: gloo", "backend: auto"))
     for name in ("small.yaml",):
         (tmp_path / name).write_text((configs / name).read_text())
+    assert load_study(configs / "study-demo.yaml").backend == "gloo"
     for study, said in ((configs / "study-demo.yaml", ""), (tmp_path / "auto.yaml", "1 GPU for 4 ranks: every rank")):
         assert main(["study", str(study), "--dry-run", "--out", str(tmp_path / "runs")]) == 0
         assert said in capsys.readouterr().err

@@ -99,7 +99,7 @@ def test_a_sampler_that_hangs_is_left_behind(
 
 def test_a_sample_in_si_units(tmp_path: Path) -> None:
     times = iter([5.0, 5.0, 7.5])
-    sampler = host(tmp_path, Card(links=[H100_LINK], throttle_bits=0x4), now=lambda: next(times))
+    sampler = host(tmp_path, Card(links=[H100_LINK], throttle_bits=0x4, generation=4, width=8), now=lambda: next(times))
     first = sampler()
     write(tmp_path / "proc", stat="cpu 150 0 0 120 5 0 0 0 0 0")
     second = sampler()
@@ -112,6 +112,7 @@ def test_a_sample_in_si_units(tmp_path: Path) -> None:
     assert gpu.power_w == pytest.approx(123.456)
     assert (gpu.sm_clock_hz, gpu.temperature_c, gpu.throttle_reasons) == (1.41e9, 41, ("software power cap",))
     assert gpu.pcie_tx_bytes_per_s == pytest.approx(2.5e6)
+    assert (gpu.pcie_generation, gpu.pcie_width) == (4, 8)
     assert (gpu.nvlink_tx_bytes, gpu.nvlink_rx_bytes) == (138 * 1024, 139 * 1024)
 
 

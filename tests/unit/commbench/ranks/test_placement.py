@@ -105,6 +105,7 @@ def test_nccl_is_opened_with_the_ranks_device_after_the_cards_were_compared(monk
     asked: dict[str, Any] = {}
     see(monkeypatch, 0x19)
     store = HashStore()
+    store.set_timeout(timedelta(seconds=5))
 
     def opened(backend: str, *, device_id: torch.device, **place: object) -> None:
         asked.update(backend=backend, device=device_id, compared=store.get("card/0").decode())
