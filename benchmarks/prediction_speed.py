@@ -1,8 +1,8 @@
 """How long do a thousand predictions with their intervals take?
 
 A made-up profile of 100 parameters and 250 MB of gradients, 4 ranks, a thousand different settings of batch, accumulation, wire
-and computation, as a search over them would ask; every twentieth has bucket caps of its own. Once on NCCL, and once on gloo,
-which sends two buckets at a time; communication and computation slow each other. What is the same for all settings, reading the
+and computation, as a search over them would ask; every twentieth has bucket caps of its own. Once on NCCL, and twice on gloo,
+which sends two buckets at a time; communication and computation slow each other, or buckets wait beside computation. What is the same for all settings, reading the
 runs and fitting the wire, is timed apart. Judged by processor time, because time on the clock holds whatever else a shared
 machine does; both are the median of several.
 
@@ -21,18 +21,22 @@ import numpy as np
 
 from benchmarks.machine import describe_machine
 from commprof.analysis.runs.load import load_runs
+from commprof.analysis.step.ddp import ContentionForm
 from commprof.analysis.step.estimate import Setting, estimate, interval
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import StepInputs
 from commprof.commbench.records.rundir import write_text
-from tests.factory import MIB, step, timeline, write_bench_run, write_contention_run, write_training_run
+from tests.factory import MIB, contended, step, timeline, write_bench_run, write_contentions, write_training_run
 
 RANKS, PARAMETERS, PREDICTIONS, STEPS = 4, 100, 1000, 64
 BACKWARD_S = 0.06
-LIMIT_S = 10.0
+LIMIT_S = 3.0
+RATES = [contended(25 * MIB, [(0.001, 0.0012, 0.010, 0.015)])]
+WAIT = [contended(size * MIB, [(0.001, 0.001, size / 500, size / 500 + 0.05)]) for size in (1, 4, 16)]
+CASES: tuple[tuple[str, ContentionForm], ...] = (("nccl", "rates"), ("gloo", "rates"), ("gloo", "wait"))
 
 
-def write_runs(folder: Path, backend: str) -> list[Path]:
+def write_runs(folder: Path, backend: str, form: ContentionForm) -> list[Path]:
     """Write a profile of uneven steps and parameters, a bench and a contention run of 4 ranks."""
     rng = np.random.default_rng(1)
     sizes = rng.integers(100_000, 4_900_000, PARAMETERS)
@@ -43,7 +47,7 @@ def write_runs(folder: Path, backend: str) -> list[Path]:
     return [
         profile,
         write_bench_run(folder / "bench", 1e-4, 1e10, world_size=RANKS, backend=backend, cores=4),
-        write_contention_run(folder / "contention", [(25 * MIB, 1.2, 1.5)], world_size=RANKS, backend=backend),
+        write_contentions(folder / "contention", WAIT if form == "wait" else RATES, world_size=RANKS, backend=backend),
     ]
 
 
@@ -70,26 +74,27 @@ def predict_all_s(inputs: StepInputs) -> tuple[float, float]:
     return time.process_time() - cpu_started_s, time.perf_counter() - started_s
 
 
-def row(backend: str, repeats: int) -> tuple[str, float]:
-    """Return the table's row for a backend, and the processor's seconds of its predictions."""
+def row(backend: str, form: ContentionForm, repeats: int) -> tuple[str, float]:
+    """Return the table's row for a backend and a form of contention, and the processor's seconds of its predictions."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = write_runs(Path(folder), backend)
+        paths = write_runs(Path(folder), backend, form)
         started_s = time.perf_counter()
         (inputs,) = gather(load_runs(paths), [RANKS]).at
         once_s = time.perf_counter() - started_s
+    assert inputs.contention_form == form
     times_s = [predict_all_s(inputs) for _ in range(repeats)]
     cpu_s, clock_s = ([pair[kind] for pair in times_s] for kind in (0, 1))
     buckets, draws = len(inputs.buckets), len(inputs.cost_ratios) - 1
-    sys.stderr.write(f"{backend}: {median(cpu_s):.2f} s of the processor\n")
+    sys.stderr.write(f"{backend}, {form}: {median(cpu_s):.2f} s of the processor\n")
     return (
-        f"| {backend} | {buckets} | {draws} | {once_s * 1e3:.0f} ms | {median(cpu_s):.2f} s | {min(cpu_s):.2f} to "
+        f"| {backend} | {form} | {buckets} | {draws} | {once_s * 1e3:.0f} ms | {median(cpu_s):.2f} s | {min(cpu_s):.2f} to "
         f"{max(cpu_s):.2f} s | {median(clock_s):.2f} s | {min(clock_s):.2f} to {max(clock_s):.2f} s |"
     ), median(cpu_s)
 
 
 def table(rows: Sequence[tuple[str, float]]) -> Iterator[str]:
-    yield "| backend | buckets | draws | reading and fitting, once | a thousand, processor | range | on the clock | range |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "| backend | contention | buckets | draws | reading and fitting, once | a thousand, processor | range | on the clock | range |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     yield from (line for line, _ in rows)
     slowest_s = max(seconds for _, seconds in rows)
     yield ""
@@ -108,7 +113,7 @@ def main() -> None:
         describe_machine(),
         f"- {RANKS} ranks, {PARAMETERS} parameters, median of {args.repeats}",
     ]
-    lines += ["", *table([row(backend, args.repeats) for backend in ("nccl", "gloo")])]
+    lines += ["", *table([row(backend, form, args.repeats) for backend, form in CASES])]
     write_text(args.out / "prediction-speed.md", "\n".join(lines) + "\n")
     sys.stdout.write("\n".join(lines) + "\n")
 
