@@ -99,7 +99,8 @@ class GradientRecorder:
             if self._tap is not None:
                 self._tap.listener = self
         trained: list[Any] = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
-        ready = partial(self._own_work.do, self._note_ready)
+        do: Any = self._own_work.do
+        ready = partial(do, self._note_ready)  # no function of our own around it: it is called for every gradient
         self._hooks = [parameter.register_post_accumulate_grad_hook(ready) for parameter in trained]
 
     def _attached_tap(self, ddp: DistributedDataParallel) -> BucketTap | None:

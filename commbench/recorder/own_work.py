@@ -33,20 +33,23 @@ class OwnWork:
         try:  # not by do_anyway: this is called for every gradient
             work(*args, **kwargs)
         except Exception as error:
-            self._end(error)
+            if not self._ended_by(error):
+                raise
 
     def do_anyway(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do what is to be done even after a failure: to put things back."""
         try:
             work(*args, **kwargs)
         except Exception as error:
-            self._end(error)
+            if not self._ended_by(error):
+                raise
 
-    def _end(self, error: Exception) -> None:
+    def _ended_by(self, error: Exception) -> bool:
         if self._let_go is None or isinstance(error, Interrupted):  # a signal asked the job to end, not this work
-            raise error
+            return False
         self.ended = True
         self._let_go(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+        return True
 
 
 def say(text: str) -> None:
