@@ -3,14 +3,16 @@
 A is the bare loop that people write: model, loss, backward, optimizer, batches ready in memory. R is the same loop in a
 StepRecorder. W is the bare loop watched as `commprof record` watches it, telemetry too. T is `commprof train`'s own loop with
 its recorder, data loader and progress line. All of them train one model in one process per rank, so that nothing but the loop
-differs; a step is the time between two optimizer steps. Each block begins with steps that DDP needs to lay its buckets out;
-they are left out. Each R, W and T is compared with the two A around them; the control compares those two with each other: what
-it shows is noise.
+differs; a step is what passes between two optimizer steps, on the clock and of the process' processor time, which other
+processes disturb less. Each block begins with steps that DDP needs to lay its buckets out; they are left out. Each R, W and T
+is compared with the two A around them; the control compares those two with each other: what it shows is noise. Blocks are
+short and many, and batches small: a recorder costs a step the same whatever the batch, so that a share of these steps is more
+than one of the steps people take.
 
 The own work of the recorder and of the watch is also timed where next to nothing else happens: a model with as many parameters
 and buckets, each of a few elements. It does not depend on the batch, so it can be set against the step that the machine takes.
 
-    make benchmark-training-cost    about 25 minutes on 2 cores, in pieces: MINUTES=3; results in docs/results/training-cost.md
+    make benchmark-training-cost    under 6 minutes on 2 quiet cores; results in docs/results/training-cost.md
 """
 
 import argparse
@@ -23,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from statistics import median
 
@@ -50,12 +52,13 @@ from commprof.train.text.dataset import prepare_data
 from commprof.train.trainee import Trainee, build_trainee
 
 REPO = Path(__file__).parents[1]
-CONFIGS = ("small", "large")
+BATCHES = {"small": 4, "large": 1}
 ORDERS = ("ARWTA", "ATWRA")
 ARMS = {"R": "recorder", "W": "record", "T": "trainer", "control": "control (noise)"}
-GROUPS_A_PIECE = 2
+GROUPS = {"small": 18, "large": 6}
 SKIPPED = 3  # of each block: first steps of a new reducer, and the block's own start
 EMPTY_STEPS = 200
+KINDS = {"wall": "time", "cpu": "processor time"}
 EMPTY_ARMS = "ARW"
 TIMEOUT_S = 1800.0
 
@@ -63,28 +66,30 @@ Loop = Callable[[int], None]
 
 
 def rank_main(name: str, groups: int, steps: int, folder: Path) -> None:
-    """Do every block as one rank; rank 0 prints {"orders": ..., "blocks": [[step seconds]], "empty": [...]} as JSON."""
+    """Do every block as one rank; rank 0 prints {"wall": [[step seconds]], "cpu": [...], "empty": [...]} as JSON."""
     torch.set_num_threads(1)
     context = detect_rank(os.environ)
     if context.world_size > 1:
         dist.init_process_group("gloo")
-    config = shortened(load_train_config(REPO / "configs" / f"{name}.yaml"), SKIPPED + steps)
+    words = [f"training.batch_size={BATCHES[name]}"]
+    config = shortened(load_train_config(REPO / "configs" / f"{name}.yaml", words), SKIPPED + steps)
     trainee = build_trainee(config, torch.device("cpu"))
     loops = loops_of(config, trainee, context, folder)
-    stamps: list[float] = []
-    trainee.optimizer.register_step_post_hook(lambda *_: stamps.append(time.perf_counter()))
-    blocks = []
+    stamps: list[tuple[float, float]] = []
+    trainee.optimizer.register_step_post_hook(lambda *_: stamps.append((time.perf_counter(), time.process_time())))
+    found: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
     for number, arm in enumerate("".join(ORDERS[group % 2] for group in range(groups))):
         stamps.clear()
         loops[arm](SKIPPED + steps)
-        blocks.append([b - a for a, b in zip(stamps[SKIPPED - 1 :], stamps[SKIPPED:], strict=False)])
+        for kind, times in zip(KINDS, zip(*stamps[SKIPPED - 1 :], strict=True), strict=True):
+            found[kind].append([b - a for a, b in pairwise(times)])
         if context.rank == 0:
             sys.stderr.write(f"{name}: block {number + 1}/{len(ORDERS[0]) * groups}\n")
-    empty = empty_steps(trainee.model, context, folder)
+    found["empty"] = empty_steps(trainee.model, context, folder)
     if context.world_size > 1:
         dist.destroy_process_group()
     if context.rank == 0:
-        sys.stdout.write(json.dumps({"blocks": blocks, "empty": empty}))
+        sys.stdout.write(json.dumps(found))
 
 
 def shortened(config: TrainConfig, steps: int) -> TrainConfig:
@@ -214,13 +219,15 @@ def ratios(blocks: list[list[float]]) -> dict[str, list[float]]:
     return found
 
 
-def row(name: str, num_ranks: int, found: dict[str, list[list[float]]]) -> str:
-    blocks = found["blocks"]
-    step_s = median(median(blocks[index]) for index in range(0, len(blocks), len(ORDERS[0])))
-    shares = [f"{median(values) - 1:+.2%} ({interval(values)})" for values in ratios(blocks).values()]
-    groups = len(blocks) // len(ORDERS[0])
-    cells = [name, str(num_ranks), str(groups), f"{step_s * 1e3:.0f} ms", *shares, *own_work(found["empty"], step_s)]
-    return "| " + " | ".join(cells) + " |"
+def rows(name: str, num_ranks: int, found: dict[str, list[list[float]]]) -> Iterator[str]:
+    size = len(ORDERS[0])
+    for kind, told in KINDS.items():
+        blocks = found[kind]
+        step_s = median(median(blocks[index]) for index in range(0, len(blocks), size))
+        shares = [f"{median(values) - 1:+.2%} ({interval(values)})" for values in ratios(blocks).values()]
+        own = own_work(found["empty"], step_s) if kind == "wall" else ("", "")
+        cells = [name, str(num_ranks), str(len(blocks) // size), told, f"{step_s * 1e3:.0f} ms", *shares, *own]
+        yield "| " + " | ".join(cells) + " |"
 
 
 def own_work(empty: list[list[float]], step_s: float) -> Iterator[str]:
@@ -239,38 +246,42 @@ def interval(values: list[float]) -> str:
 
 def lines(runs: Path, steps: int) -> Iterator[str]:
     yield from ("# Cost of the recorder, of record and of the trainer", "", describe_machine())
-    yield f"- groups of five blocks of {steps} steps, one thread a rank, batch and model of configs/*.yaml"
+    batches = ", ".join(f"{samples} of {name}" for name, samples in BATCHES.items())
+    yield f"- groups of five blocks of {steps} steps, one thread a rank, models of configs/*.yaml, samples a step: {batches}"
     yield "- intervals: 95 % of the median over groups; own work: what recording adds to a step of as many, but tiny,"
     yield "  parameters, the median of its blocks and their range, and that as a share of the bare step"
     yield ""
-    yield f"| model | ranks | groups | bare step | {' | '.join(ARMS.values())} | recorder's own work | record's own work |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
-    for name in CONFIGS:
+    yield f"| model | ranks | groups | of | bare step | {' | '.join(ARMS.values())} | recorder's own work | record's own work |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    for name in BATCHES:
         for num_ranks in (1, 2):
             found = stored(runs, name, num_ranks)
-            if found["blocks"]:
-                yield row(name, num_ranks, found)
+            if found["wall"]:
+                yield from rows(name, num_ranks, found)
     yield ""
     yield "The own work is measured well on one rank only: on two, an empty step is spent waking the other's threads."
 
 
 def stored(runs: Path, name: str, num_ranks: int) -> dict[str, list[list[float]]]:
     path = runs / f"{name}-{num_ranks}.json"
-    found: dict[str, list[list[float]]] = json.loads(path.read_text()) if path.exists() else {"blocks": [], "empty": []}
+    found: dict[str, list[list[float]]] = (
+        json.loads(path.read_text()) if path.exists() else {"wall": [], "cpu": [], "empty": []}
+    )
     return found
 
 
-def measure_pieces(runs: Path, groups: int, steps: int, minutes: float) -> None:
-    """Add groups to what is stored until there are enough or the time is used up, to the rows with the fewest first."""
+def measure_pieces(runs: Path, pieces: int, steps: int, minutes: float) -> None:
+    """Add pieces to what is stored until there are enough or the time is used up, to the rows with the fewest first."""
     end_s, longest_s = time.monotonic() + 60 * minutes, 0.0
     size = len(ORDERS[0])
     while True:
-        rows = {(name, n): stored(runs, name, n) for name in CONFIGS for n in (1, 2)}
-        (name, num_ranks), found = min(rows.items(), key=lambda item: len(item[1]["blocks"]))
-        start_s = time.monotonic()
-        if len(found["blocks"]) >= size * groups or start_s + longest_s > end_s:
+        known = {(name, n): stored(runs, name, n) for name in BATCHES for n in (1, 2)}
+        done = {key: len(found["wall"]) // (size * GROUPS[key[0]]) for key, found in known.items()}
+        name, num_ranks = min(done, key=lambda key: done[key])
+        found, start_s = known[name, num_ranks], time.monotonic()
+        if done[name, num_ranks] >= pieces or start_s + longest_s > end_s:
             return
-        more = measure(name, num_ranks, GROUPS_A_PIECE, steps)
+        more = measure(name, num_ranks, GROUPS[name], steps)
         write_text(runs / f"{name}-{num_ranks}.json", json.dumps({key: found[key] + more[key] for key in found}))
         longest_s = max(longest_s, time.monotonic() - start_s)
 
@@ -278,22 +289,23 @@ def measure_pieces(runs: Path, groups: int, steps: int, minutes: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="DIR", help="write training-cost.md there (only printed)")
-    parser.add_argument("--groups", type=int, default=8, metavar="N", help="groups of five blocks for each model (8)")
-    parser.add_argument("--steps", type=int, default=5, metavar="N", help="steps measured in a block (5)")
+    parser.add_argument("--pieces", type=int, default=1, metavar="N", help="processes for each model and number of ranks (1)")
+    parser.add_argument("--groups", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, default=8, metavar="N", help="steps measured in a block (8)")
     parser.add_argument(
         "--minutes", type=float, default=60.0, metavar="M", help="begin nothing that would not be done by then (60)"
     )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/training-cost"), metavar="DIR", help="where it goes on (runs/training-cost)"
     )
-    parser.add_argument("--config", choices=CONFIGS, help=argparse.SUPPRESS)
+    parser.add_argument("--config", choices=tuple(BATCHES), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.config is not None:
         rank_main(args.config, args.groups, args.steps, args.folder)
         return
     args.runs.mkdir(parents=True, exist_ok=True)
-    measure_pieces(args.runs, args.groups, args.steps, args.minutes)
+    measure_pieces(args.runs, args.pieces, args.steps, args.minutes)
     text = "\n".join(lines(args.runs, args.steps)) + "\n"
     if args.out is not None:
         write_text(args.out / "training-cost.md", text)

@@ -115,9 +115,12 @@ def _recorder(config: TrainConfig, trainee: Trainee, context: RankContext, run: 
 
 def _note_waits(run: Path, recorder: StepRecorder) -> None:
     """Add to the run's card what ranks waited in each step in the exchange's stead, if they did."""
-    tap, info = recorder.gradients.tap, read_info(run)
-    if tap is not None and tap.waited_s is not None and info.workload is not None:
-        write_document(run / RUN_FILE, replace(info, workload=replace(info.workload, waited_s=tap.waited_s)))
+    tap = recorder.gradients.tap
+    if tap is None or tap.waited_s is None:
+        return
+    info = read_info(run)
+    assert info.workload is not None
+    write_document(run / RUN_FILE, replace(info, workload=replace(info.workload, waited_s=tap.waited_s)))
 
 
 def _keeper(

@@ -99,7 +99,9 @@ class GradientRecorder:
             if self._tap is not None:
                 self._tap.listener = self
         trained: list[Any] = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
-        self._hooks = [parameter.register_post_accumulate_grad_hook(self._ready) for parameter in trained]
+        do: Any = self._own_work.do
+        ready = partial(do, self._note_ready)  # no function of our own around it: it is called for every gradient
+        self._hooks = [parameter.register_post_accumulate_grad_hook(ready) for parameter in trained]
 
     def _attached_tap(self, ddp: DistributedDataParallel) -> BucketTap | None:
         """Return a tap in its place; None where its place is taken and the training goes before what can be seen of it."""
@@ -247,9 +249,6 @@ class GradientRecorder:
             parameters=tuple(sorted(parameters, key=lambda p: p.ready_s)),
             buckets=tuple(buckets),
         )
-
-    def _ready(self, parameter: Tensor) -> None:
-        self._own_work.do(self._note_ready, parameter)
 
     def _note_ready(self, parameter: Tensor) -> None:
         if self._backward is None:

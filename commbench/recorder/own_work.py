@@ -28,18 +28,28 @@ class OwnWork:
 
     def do(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do a piece of work; its error, whatever it is, must not reach the job that is only looked at."""
-        if not self.ended:
-            self.do_anyway(work, *args, **kwargs)
+        if self.ended:
+            return
+        try:  # not by do_anyway: this is called for every gradient
+            work(*args, **kwargs)
+        except Exception as error:
+            if not self._ended_by(error):
+                raise
 
     def do_anyway(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do what is to be done even after a failure: to put things back."""
         try:
             work(*args, **kwargs)
         except Exception as error:
-            if self._let_go is None or isinstance(error, Interrupted):  # a signal asked the job to end, not this work
+            if not self._ended_by(error):
                 raise
-            self.ended = True
-            self._let_go(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+
+    def _ended_by(self, error: Exception) -> bool:
+        if self._let_go is None or isinstance(error, Interrupted):  # a signal asked the job to end, not this work
+            return False
+        self.ended = True
+        self._let_go(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+        return True
 
 
 def say(text: str) -> None:
