@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -38,6 +39,15 @@ def _handlers_of_signals_stay() -> Iterator[None]:
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _probes_are_brief() -> None:
+    """Trainings in this process; without torch there are none."""
+    if "torch" in sys.modules:
+        from tests.brief_probe import probe_briefly
+
+        probe_briefly()
 
 
 @pytest.fixture(scope="session")
