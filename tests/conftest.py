@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
+# Workers fill the cores: of more threads, here and in what is started, the others only wait, which takes a core as well.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("machine")
 
