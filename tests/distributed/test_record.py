@@ -19,7 +19,7 @@ from commprof.commbench.records.rundir import read_document, read_info
 from commprof.commbench.records.training import GradientTimeline
 from commprof.commbench.records.types import RunInfo, Workload
 from tests.distributed.conftest import FORK, Commprof, processes_with, run_in, steps_of
-from tests.forked import Zygote
+from tests.forked import DEADLINE_S, Zygote
 
 SCRIPT = """
 import gc; gc.disable()  # a third of the time that torch takes to load
@@ -178,7 +178,7 @@ def test_a_command_that_is_killed_leaves_what_was_recorded(
     _until((tmp_path / "run" / "gradients.json").exists)
     (pid,) = [pid for pid in processes_with(str(tmp_path / "endless.py")) if pid != process.pid]
     os.kill(pid, signal.SIGKILL)
-    assert process.wait(timeout=60) == 128 + signal.SIGKILL
+    assert process.wait(timeout=DEADLINE_S) == 128 + signal.SIGKILL
     info = read_info(tmp_path / "run")
     assert (info.status, info.failure) == ("failed", f"the command ended with exit code {128 + signal.SIGKILL}")
     assert len(steps_of(tmp_path / "run")) > 4

@@ -18,8 +18,8 @@ from tests.field.test_traces import TRACES
 from tests.forked import Zygote
 from tests.perfetto.processor import Processor, missing
 from tests.traces import gloo_all_reduce, header, profiler_step, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
-from tests.unit.analysis.traces.test_pftrace import packed
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0, RANK_1
+from tests.unit.analysis.traces.one_rank.test_pftrace import packed
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")]
 

@@ -18,8 +18,8 @@ from commprof.analysis.traces.one_rank.spans import union
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.traces import event, gloo_all_reduce, header, profiler_step, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
-from tests.unit.analysis.traces.test_ranks import ONE
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0, RANK_1
+from tests.unit.analysis.traces.all_ranks.test_ranks import ONE
 
 GLOO = [profiler_step(1, 0, 90), event("cpu_op", "aten::mm", 0, 40), gloo_all_reduce(30, 70), gloo_all_reduce(35, 80)]
 

@@ -16,7 +16,7 @@ from commprof.analysis.traces.one_rank.native.pftrace import PackedEvents, is_na
 from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
 from commprof.commbench.errors import BadInput
 from tests.traces import Json, all_reduce, header, kernel, kineto_text, profiler_step, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0
 
 NOW = 1_700_000_000_000_000_000
 
