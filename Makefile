@@ -43,12 +43,15 @@ demo: $(VENV)/installed
 # Containers often forbid Python to keep compiled files; every worker would rewrite all tests anew, every process compile us.
 test test-quick test-faults: export PYTHONDONTWRITEBYTECODE =
 
+# A worker that dies ends the run, which would wait for it else; whatever else hangs ends with the half hour.
+PYTEST := timeout --foreground --verbose --kill-after 30s 30m $(VENV)/bin/pytest --numprocesses auto --max-worker-restart 0
+
 test: $(VENV)/installed-dev
-	$(VENV)/bin/pytest --numprocesses auto
+	$(PYTEST)
 
 # Starts no process and needs no root; a test that would is marked, or fails.
 test-quick: $(VENV)/installed-dev
-	$(VENV)/bin/pytest --numprocesses auto -m "not processes" tests/unit
+	$(PYTEST) -m "not processes" tests/unit
 
 # Every combination of verb, phase, signal and target; `make test` runs some that cover all pairs.
 test-faults: $(VENV)/installed-dev

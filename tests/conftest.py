@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
+# Workers fill the cores: of more threads, here and in what is started, the others only wait, which takes a core as well.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("machine")
 
@@ -38,6 +41,15 @@ def _handlers_of_signals_stay() -> Iterator[None]:
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _probes_are_brief() -> None:
+    """Trainings in this process; without torch there are none."""
+    if "torch" in sys.modules:
+        from tests.brief_probe import probe_briefly
+
+        probe_briefly()
 
 
 @pytest.fixture(scope="session")

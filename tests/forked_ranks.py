@@ -20,8 +20,15 @@ from commprof.commbench.ranks.loading import load_torch
 load_torch(to_train=True)  # before the fork
 from torch.distributed import TCPStore  # noqa: E402
 
+sys.path.append(str(Path(__file__).parents[1]))  # of a script Python knows the folder alone
+from tests.brief_probe import probe_briefly  # noqa: E402
+
+sys.path.pop()
+
 HOST = "127.0.0.1"
 MEET_S = 60
+
+probe_briefly()
 
 
 def run_rank(rank: int, num_ranks: int, port: int, command: Sequence[str]) -> None:

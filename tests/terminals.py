@@ -59,7 +59,7 @@ def on_terminal(words: Sequence[str], columns: int = 80, **environ: str) -> str:
         stdout=watched.theirs,
         stderr=subprocess.DEVNULL,
         env={**inherited, "TERM": "xterm-256color", **environ},
-        timeout=60,
+        timeout=DEADLINE_S,
     )
     return watched.seen()
 

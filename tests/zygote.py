@@ -1,9 +1,9 @@
 """Started by tests: loads torch once and forks a zygote for whoever connects, off which commands are forked, launchers, keepers
 and ranks alike.
 
-A command's processes are what they always are, but that the launcher, the keeper and a rank that needs none are forked where
-they would be started anew, as if they had been executed. So a command costs a tenth of the processor time of a real start.
-What becomes of a real start is for tests that make one. Requests are JSON lines, answers are numbers:
+A command's processes are what they always are, but that the launcher, the keeper, a rank that needs none and ranks that are
+recorded are forked where they would be started anew, as if they had been executed. So a command costs a tenth of the processor
+time of a real start. What becomes of a real start is for tests that make one. Requests are JSON lines, answers are numbers:
 
     {"argv": ["commprof" or "-m", ...], "ranks": N, "folder": ..., "out": ..., "err": ..., "environ": {...}, "phase": ...}
         a command or a module in a folder, its output in two files; N ranks of it without a launcher, of any script then, unless
@@ -29,11 +29,15 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 from commprof import cli
+from commprof.analysis.report.sections import build  # noqa: F401  what verbs that explain load, scipy and matplotlib with it
+from commprof.commbench.foreign.asked import VARIABLE
 from commprof.commbench.ranks import keeper
+from commprof.study import cli as study  # noqa: F401
 from tests import forked_ranks  # loads torch, before any fork
 from tests.faults import holding
 
 Popen = subprocess.Popen
+run_path = runpy.run_path
 
 
 class ForkedPopen(Popen):  # type: ignore[type-arg]
@@ -59,13 +63,16 @@ class ForkedPopen(Popen):  # type: ignore[type-arg]
 
 
 def program(words: list[str]) -> Callable[[], int] | None:
-    """Return what a command line would have run, where it is a keeper's, another module's of ours or the console script's."""
+    """Return what a command line would have run, where it is a keeper's, another module's of ours, the console script's or that
+    of ranks without a launcher."""
     if keeper.__name__ in words:
         return lambda: keeper.main(words[words.index(keeper.__name__) + 1 :])
     if words[0].endswith("/commprof"):
         return enter
     if words[1:3] == ["-P", "-m"] and words[3].startswith("commprof."):
         return lambda: run_module(words[3:])
+    if words[1:2] == [forked_ranks.__file__]:
+        return lambda: run_ranks(words[2:])
     return None
 
 
@@ -120,6 +127,16 @@ def run_module(words: list[str]) -> int:
     sys.argv = words
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     return 0
+
+
+def run_ranks(words: list[str]) -> int:
+    """Be Python as it starts, which `commprof record` may have told to look into a folder of its own, then the ranks."""
+    if VARIABLE in os.environ:
+        from commprof.commbench.foreign.startup import sitecustomize
+
+        sitecustomize._arm()
+    runpy.run_path = run_path
+    return forked_ranks.main(int(words[0]), words[1:])
 
 
 def start(request: dict[str, Any]) -> int:

@@ -15,7 +15,7 @@ import pytest
 
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.types import CollectiveMeasurement, SizeFailure
-from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof, ranks_of, told
+from tests.distributed.conftest import DEADLINE_S, Commprof, ranks_of, told
 from tests.distributed.test_faults import Fork, Process, Start, lines, wait_until
 from tests.forked import Zygote, ended
 
@@ -203,16 +203,17 @@ def test_a_wrong_interface_is_refused_before_anything_starts(commprof: Commprof,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ranks_without_a_launcher_end_in_good_order(tmp_path: Path) -> None:
+def test_ranks_without_a_launcher_end_in_good_order(zygote: Zygote, tmp_path: Path) -> None:
     """The store is rank 0's own here; torch aborts a process whose thread still waits at a store that has gone."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    environ = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    words = ["bench", "-b", "8", "-e", "64", "-n", "3", "--timeout", "60", "--folder", tmp_path / "r"]
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    words = ("commprof", "bench", "-b", "8", "-e", "64", "-n", "3", "--timeout", "60", "--folder", str(tmp_path / "r"))
+    errors = tmp_path / "errors"
     ranks = [
-        subprocess.Popen([SCRIPT, *words], env={**environ, "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
+        zygote.start(words, tmp_path, out=Path(os.devnull), err=errors, environ={**place, "RANK": rank, "LOCAL_RANK": rank})
         for rank in ("0", "1")
     ]
-    errors = "".join(rank.communicate(timeout=DEADLINE_S)[1] for rank in ranks)
-    assert ([rank.returncode for rank in ranks], "frame #" in errors) == ([0, 0], False)
+    assert all(ended(rank, DEADLINE_S) for rank in ranks)
+    assert ([zygote.reap(rank) for rank in ranks], "frame #" in errors.read_text()) == ([0, 0], False)

@@ -58,7 +58,7 @@ def test_a_stalled_rank_is_given_up_within_the_timeout(fork: Fork, tmp_path: Pat
     os.kill(stalled, signal.SIGSTOP)
     began_s = time.monotonic()
     wait_until("the run to be marked", lambda: read_info(run).status == "failed")
-    assert time.monotonic() - began_s < 20
+    assert time.monotonic() - began_s < 40, "eight seconds, not a minute, and what others need of the cores"
     os.kill(stalled, signal.SIGCONT)
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1

@@ -1,4 +1,8 @@
-"""`commprof record`: trainings of which no line knows of it, in real processes."""
+"""`commprof record`: trainings of which no line knows of it, in real processes.
+
+How a process is found as it starts is asked of real starts, alone, under torchrun and by multiprocessing; what is recorded of
+two ranks also of forks.
+"""
 
 import os
 import signal
@@ -15,8 +19,10 @@ from commprof.commbench.records.rundir import read_document, read_info
 from commprof.commbench.records.training import GradientTimeline
 from commprof.commbench.records.types import RunInfo, Workload
 from tests.distributed.conftest import FORK, Commprof, processes_with, run_in, steps_of
+from tests.forked import DEADLINE_S, Zygote
 
 SCRIPT = """
+import gc; gc.disable()  # a third of the time that torch takes to load
 import os, sys, torch, torch.distributed as dist, torch.nn as nn
 from torch.utils.data import DataLoader, TensorDataset
 ranks = int(os.environ.get("WORLD_SIZE", "1"))
@@ -40,6 +46,12 @@ sys.exit(int(os.environ.get("CODE", "0")))
 def commprof(tmp_path: Path) -> Commprof:
     """Start `commprof ARGS` in an empty folder: what is recorded must be started in earnest."""
     return partial(run_in, tmp_path, Path(sys.executable).parent / "commprof")
+
+
+@pytest.fixture
+def forking(tmp_path: Path, zygote: Zygote) -> Commprof:
+    """Fork `commprof record`, and the ranks that FORK would load torch for."""
+    return partial(zygote.run, tmp_path, "commprof")
 
 
 @pytest.fixture
@@ -69,8 +81,8 @@ def test_one_rank_as_it_is_started(commprof: Commprof, script: Path, tmp_path: P
     }  # fmt: skip
 
 
-def test_own_caps_meet_at_one_rank_and_at_two(commprof: Commprof, script: Path, tmp_path: Path) -> None:
-    done = commprof("record", "--", *FORK, "2", script)
+def test_own_caps_meet_at_one_rank_and_at_two(forking: Commprof, script: Path, tmp_path: Path) -> None:
+    done = forking("record", "--", *FORK, "2", script)
     assert done.returncode == 0, done.stderr
     run, info, work = the_run(tmp_path)
     assert run.name.split("-")[1:3] == ["train", "n2"]
@@ -80,8 +92,8 @@ def test_own_caps_meet_at_one_rank_and_at_two(commprof: Commprof, script: Path, 
     assert [len(steps_of(run, rank)) for rank in (0, 1)] == [29, 29]
 
 
-def test_ranks_that_send_nothing(commprof: Commprof, script: Path, tmp_path: Path) -> None:
-    done = commprof("record", "--compute-only", "--max-steps", "12", "--trace", "--", *FORK, "2", script)
+def test_ranks_that_send_nothing(forking: Commprof, script: Path, tmp_path: Path) -> None:
+    done = forking("record", "--compute-only", "--max-steps", "12", "--trace", "--", *FORK, "2", script)
     assert done.returncode == 0, done.stderr
     assert "own words" not in done.stdout, "the training was ended before them; gloo of torch 2.9 has words of its own"
     assert "commprof: the training is ended after 12 steps, as --max-steps asks" in done.stderr
@@ -92,7 +104,7 @@ def test_ranks_that_send_nothing(commprof: Commprof, script: Path, tmp_path: Pat
     assert {step.step for step in steps_of(run)} == set(range(1, 12))
 
 
-def test_ranks_that_only_ddp_could_keep_from_sending(commprof: Commprof, tmp_path: Path) -> None:
+def test_ranks_that_only_ddp_could_keep_from_sending(forking: Commprof, tmp_path: Path) -> None:
     script = tmp_path / "sharded.py"
     script.write_text(
         "import torch, torch.distributed as dist\n"
@@ -107,7 +119,7 @@ def test_ranks_that_only_ddp_could_keep_from_sending(commprof: Commprof, tmp_pat
         "    optimizer.zero_grad()\n"
         "dist.destroy_process_group()\n"
     )
-    done = commprof("record", "--compute-only", "--", *FORK, "2", script)
+    done = forking("record", "--compute-only", "--", *FORK, "2", script)
     assert done.returncode == 0, done.stderr
     _, info, work = the_run(tmp_path)
     assert (work.kind, work.synchronised, work.synchronisation) == ("fsdp2", True, "normal")
@@ -130,6 +142,7 @@ def test_torchruns_ranks_and_their_exit_code(commprof: Commprof, script: Path, t
 
 def test_a_script_that_starts_its_ranks_itself_and_its_exit_code(commprof: Commprof, script: Path, tmp_path: Path) -> None:
     starter = """
+import gc; gc.disable()
 import os, runpy, socket, torch.multiprocessing as mp
 
 def rank(number, port):
@@ -165,7 +178,7 @@ def test_a_command_that_is_killed_leaves_what_was_recorded(
     _until((tmp_path / "run" / "gradients.json").exists)
     (pid,) = [pid for pid in processes_with(str(tmp_path / "endless.py")) if pid != process.pid]
     os.kill(pid, signal.SIGKILL)
-    assert process.wait(timeout=60) == 128 + signal.SIGKILL
+    assert process.wait(timeout=DEADLINE_S) == 128 + signal.SIGKILL
     info = read_info(tmp_path / "run")
     assert (info.status, info.failure) == ("failed", f"the command ended with exit code {128 + signal.SIGKILL}")
     assert len(steps_of(tmp_path / "run")) > 4

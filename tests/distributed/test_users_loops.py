@@ -133,21 +133,25 @@ def test_a_loop_need_not_be_indented(tmp_path: Path) -> None:
 
 
 def test_a_script_that_never_stops_is_stopped_as_it_ends(tmp_path: Path) -> None:
+    """One Python loads torch and becomes two, which end as Python ends."""
     (tmp_path / "script.py").write_text(
-        "import sys, torch\n"
+        "import os, torch\n"
         "from commprof import record_steps\n"
+        "other = os.fork()\n"
+        "ending = 'well' if other else 'badly'\n"
         "model = torch.nn.Linear(2, 2)\n"
-        "recorder = record_steps(model, samples_per_rank=1, folder=sys.argv[1], warmup_steps=0).start()\n"
+        "recorder = record_steps(model, samples_per_rank=1, folder=ending, warmup_steps=0).start()\n"
         "for batch in recorder.steps([torch.ones(1, 2)] * 3):\n"
         "    recorder.begin('backward')\n"
         "    model(batch).sum().backward()\n"
-        "sys.argv[2] == 'well' or 1 / 0\n"
+        "other and os.waitpid(other, 0)\n"
+        "ending == 'well' or 1 / 0\n"
     )
+    run_in(tmp_path, sys.executable, "script.py")
     for ending, status, failure in (
         ("well", "completed", None),
         ("badly", "failed", "rank 0: ZeroDivisionError: division by zero"),
     ):
-        run_in(tmp_path, sys.executable, "script.py", ending, ending)
         info = read_info(tmp_path / ending)
         assert (info.status, info.failure) == (status, failure)
         assert (tmp_path / ending / "gradients.json").exists()

@@ -150,11 +150,13 @@ def largest_difference(left: list[list[Tensor]], right: list[list[Tensor]]) -> l
     return worst.tolist()
 
 
-def of_rank_0(steps: list[list[Tensor]]) -> list[list[Tensor]]:
-    copies = [[gradient.clone() for gradient in step] for step in steps]
-    for gradient in (each for step in copies for each in step):
-        dist.broadcast(gradient, 0)
-    return copies
+def apart(steps: list[list[Tensor]]) -> list[float]:
+    """Return how far each step's gradients are from those of rank 0, on any rank."""
+    whole_steps = [torch.cat([gradient.flatten() for gradient in step]) for step in steps]
+    of_rank_0 = [gradients.clone() for gradients in whole_steps]
+    for gradients in of_rank_0:
+        dist.broadcast(gradients, 0)
+    return largest_difference([[own] for own in whole_steps], [[theirs] for theirs in of_rank_0])
 
 
 def compare_options() -> None:
@@ -162,8 +164,8 @@ def compare_options() -> None:
     for name, (base, training, distributed) in COMBINATIONS.items():
         how = {"resumed": "resumed" in name, "recorded": "recorded" in name}
         seen[name], losses = gradients(training, distributed, **how)
-        apart = largest_difference(seen[name], of_rank_0(seen[name]))
-        row = {"name": name, "difference": largest_difference(seen[name], seen[base]), "apart": apart, "losses": losses}
+        difference = largest_difference(seen[name], seen[base])
+        row = {"name": name, "difference": difference, "apart": apart(seen[name]), "losses": losses}
         if dist.get_rank() == 0:
             print(json.dumps(row), flush=True)
 

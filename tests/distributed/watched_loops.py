@@ -16,6 +16,7 @@ from commprof.commbench.foreign.arming import arm
 from commprof.commbench.foreign.asked import VARIABLE, Asked, encode
 from commprof.commbench.foreign.assembled import assemble
 from commprof.commbench.ranks.loading import load_torch
+from tests.brief_probe import probe_briefly
 from tests.distributed.unchanged_loops import LOOPS
 
 
@@ -42,6 +43,7 @@ ON_THEIR_OWN = ("plain", "compiled_in_place")  # load torch._dynamo themselves, 
 
 
 def main(root: Path) -> None:
+    probe_briefly()
     for name in sorted(LOOPS, key=lambda name: name not in ON_THEIR_OWN):
         if name not in ON_THEIR_OWN:
             load_torch(to_train=True)

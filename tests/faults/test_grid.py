@@ -23,7 +23,8 @@ from tests.faults.grid import TIMEOUT_S, Case, covering_cases, every_case, expec
 from tests.forked import Zygote, ended
 
 EVERY = "COMMPROF_EVERY_FAULT"
-CASES = every_case() if EVERY in os.environ else covering_cases(60)
+NUM_SOME = 40
+CASES = every_case() if EVERY in os.environ else covering_cases(NUM_SOME)
 ENDS_WITHIN_S = 2 * TIMEOUT_S + 15  # the timeout, the graces behind it, and room for neighbours
 FLAGS = ("--timeout", f"{TIMEOUT_S:g}", "-n", "2", "-w", "1")
 
@@ -120,6 +121,6 @@ def test_some_cases_cover_every_two_values() -> None:
         named = ([("verb", c.verb), ("phase", c.phase), ("signal", c.signum), ("target", c.target)] for c in cases)
         return {pair for values in named for pair in combinations(values, 2)}
 
-    some = covering_cases(60)
-    assert (len(every_case()), len(some)) == (400, 60)
+    some = covering_cases(NUM_SOME)
+    assert (len(every_case()), len(some)) == (400, NUM_SOME)
     assert pairs(some) == pairs(every_case())

@@ -8,7 +8,7 @@ import gzip
 import io
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Target:
     """`every`: of so many examples one is given to it, where it is slow."""
 
     name: str
-    seeds: tuple[bytes, ...]
+    seeds: tuple[bytes, ...] = field(repr=False)  # kilobytes, which hypothesis would refuse to show beside what it found
     read: Callable[[bytes], object]
     every: int = 1
 

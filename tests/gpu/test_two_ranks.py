@@ -15,6 +15,7 @@ from commprof.commbench.machine.hardware import host_info
 from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.types import CollectiveMeasurement, SizeFailure
 from tests.distributed.test_faults import wait_until
+from tests.forked import DEADLINE_S
 from tests.gpu.test_nccl import SCRIPT, commprof
 
 GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -72,7 +73,7 @@ def test_a_killed_rank_is_named_by_the_launcher(tmp_path: Path) -> None:
     torchrun = Path(f"/proc/{begun.pid}/task/{begun.pid}/children").read_text().split()[0]
     ranks = Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split()
     os.kill(int(ranks[-1]), signal.SIGKILL)
-    _, errors = begun.communicate(timeout=120)
+    _, errors = begun.communicate(timeout=DEADLINE_S)
     assert "was killed (SIGKILL)" in errors.splitlines()[-1]
     assert read_info(tmp_path / "r").status == "failed"
 

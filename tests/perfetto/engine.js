@@ -1,15 +1,17 @@
 // Runs Perfetto's own trace processor, the WebAssembly that its page loads, outside of a browser.
 //
-//     node engine.js FOLDER REQUESTS REPLIES
+//     node engine.js FOLDER
 //
-// FOLDER holds engine_bundle.js and its .wasm files. REQUESTS is a file of messages of the page's protocol, each a length (4
-// bytes, little-endian) and that many bytes; REPLIES becomes what the engine answered, end to end. The bundle is a web worker:
-// what it wants of a browser are a message port and two ways to load the .wasm beside it.
+// FOLDER holds engine_bundle.js and its .wasm files. Each line of standard input names a folder: `requests.bin` in it holds
+// messages of the page's protocol, each a length (4 bytes, little-endian) and that many bytes; `replies.bin` becomes what the
+// engine answered, end to end, and an empty line says so. The bundle is a web worker: what it wants of a browser are a message
+// port and two ways to load the .wasm beside it.
 "use strict";
 const fs = require("node:fs");
 const path = require("node:path");
+const readline = require("node:readline");
 
-const [folder, requestsFile, repliesFile] = process.argv.slice(2);
+const folder = process.argv[2];
 const beside = (url) => fs.readFileSync(path.join(folder, path.basename(String(url))));
 
 class FileRequest {
@@ -53,13 +55,17 @@ function* frames(bytes) {
 }
 
 async function main() {
-  const replies = [];
+  let replies = [];
   const port = { postMessage: (reply) => replies.push(Buffer.from(reply)) };
   startEngine()({ data: port });
   // The module is compiled at once; what makes it ready to answer waits in promises, which are all done before the next turn.
   await new Promise(setImmediate);
-  for (const frame of frames(fs.readFileSync(requestsFile))) port.onmessage({ data: frame });
-  fs.writeFileSync(repliesFile, Buffer.concat(replies));
+  for await (const asked of readline.createInterface({ input: process.stdin })) {
+    replies = [];
+    for (const frame of frames(fs.readFileSync(path.join(asked, "requests.bin")))) port.onmessage({ data: frame });
+    fs.writeFileSync(path.join(asked, "replies.bin"), Buffer.concat(replies));
+    process.stdout.write("\n");
+  }
   process.exit(0);
 }
 

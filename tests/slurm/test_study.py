@@ -8,6 +8,7 @@ import pytest
 
 from commprof.commbench.records.rundir import read_document, read_info
 from tests.factory import retime_steps
+from tests.forked import DEADLINE_S
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import SCRIPT, SCRIPTS, UNFINISHED
 
@@ -55,7 +56,7 @@ def stop_and_collect(slurm: Cluster, study: Path, tmp_path: Path) -> "subprocess
     stopped = subprocess.Popen([SCRIPT, "study", study], cwd=tmp_path, env=slurm.environ, stderr=subprocess.PIPE, text=True)
     slurm.wait_until("the last job to be submitted", lambda: submitted.exists() and "tiny-train-n2" in submitted.read_text())
     stopped.send_signal(signal.SIGINT)
-    _, said = stopped.communicate(timeout=60)
+    _, said = stopped.communicate(timeout=DEADLINE_S)
     assert "the jobs stay in the queue; scancel" in said
     jobs = read_document(submitted, dict[str, str])
     slurm.ask("scontrol", "hold", jobs["tiny-predict"])

@@ -8,6 +8,7 @@ import pytest
 
 from commprof.commbench.errors import BadInput
 from commprof.testbed import network as testbed
+from tests.forked import DEADLINE_S
 
 
 @pytest.fixture(autouse=True)
@@ -22,5 +23,7 @@ def _clean() -> Iterator[None]:
 
 
 def namespaces() -> set[str]:
-    listed = subprocess.run(["ip", "-j", "netns", "list"], capture_output=True, text=True, check=True, timeout=10).stdout
+    listed = subprocess.run(
+        ["ip", "-j", "netns", "list"], capture_output=True, text=True, check=True, timeout=DEADLINE_S
+    ).stdout
     return {entry["name"] for entry in json.loads(listed or "[]")}

@@ -79,6 +79,8 @@ def read_yaml(path: Path) -> DictConfig:
         layer = OmegaConf.create(text)
     except _NOT_YAML as error:
         raise BadInput(f"{path} is not valid YAML: {_reason(error)}") from None
+    except AssertionError:  # the library's own, of a document that is a number
+        layer = None
     if not isinstance(layer, DictConfig):
         raise BadInput(f"{path} must be a mapping of sections, such as 'training:' with keys below it")
     return _without_interpolation(layer, str(path))

@@ -16,7 +16,7 @@ from commprof.commbench.pace import RoundPace, SweepPace
 from commprof.commbench.progress import TERMINAL_VARIABLE, activity, format_wait, progress, terminal
 from tests.terminals import COLOUR, screen
 from tests.traces import header, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0
 
 
 class Clock:

@@ -11,6 +11,7 @@ import pytest
 
 import commprof as cp
 from tests import ROOT
+from tests.forked import DEADLINE_S
 
 
 @pytest.mark.processes
@@ -19,7 +20,7 @@ def test_import_brings_nothing_with_it() -> None:
         "import sys; before = set(sys.modules); import commprof; "
         "print(sorted(set(sys.modules) - before)); dir(commprof); print(sorted(set(sys.modules) - before))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=DEADLINE_S)
     assert done.stdout == "['commprof']\n['commprof']\n"
 
 
@@ -30,7 +31,7 @@ def test_tables_and_answers_bring_neither_torch_nor_pyplot(study: Path) -> None:
         "lazy = 'pandas' in sys.modules; answer.to_frame(); answer.plot(); "
         "print(lazy, 'torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=DEADLINE_S)
     assert done.stdout == "False False False\n"
 
 
@@ -43,7 +44,7 @@ def test_a_script_needs_no_guard_to_read_traces(traces: Path, tmp_path: Path) ->
         "files._WORTH_PROCESSES_BYTES = 0\n"  # as if these were large
         f"print(len(cp.trace({str(traces)!r}).to_frame()))\n"
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=DEADLINE_S)
     assert done.stdout == "once\n2\n"
 
 

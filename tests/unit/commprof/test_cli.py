@@ -15,6 +15,7 @@ from commprof.cli import VERBS, main, parser_of, verb_named
 from commprof.commbench.errors import BadInput
 from commprof.commbench.verb import Verb
 from tests.factory import MIB, collective, step, timeline, write_bench_run, write_measurements, write_training_run
+from tests.forked import DEADLINE_S
 
 SCRIPT = Path(sys.executable).parent / "commprof"
 
@@ -26,7 +27,9 @@ def parse(verb: Verb, *words: str) -> argparse.Namespace:
 
 
 def run_python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, check=True
+    ).stdout.strip()
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +154,9 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run([SCRIPT, "fit", "--times", "1=1", "2=2"], stdout=writer, stderr=subprocess.PIPE, timeout=60)
+        done = subprocess.run(
+            [SCRIPT, "fit", "--times", "1=1", "2=2"], stdout=writer, stderr=subprocess.PIPE, timeout=DEADLINE_S
+        )
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
@@ -161,7 +166,7 @@ def test_a_reader_that_leaves_is_no_traceback() -> None:
 def test_a_full_disk_is_one_line() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [SCRIPT, "fit", "--times", "1=1", "2=2"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+            [SCRIPT, "fit", "--times", "1=1", "2=2"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S
         )
     assert (done.returncode, done.stderr) == (
         1,
@@ -182,7 +187,7 @@ codes = main(["fit", "--times", "1=1", "2=2"]), main(["fit", "--times", "1=x"])
 file = os.open(os.devnull, os.O_RDONLY)
 os._exit(0 if codes == (0, 2) and file > 2 else 1)
 """
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=DEADLINE_S).returncode == 0
 
 
 def test_fit_explains_four_times(capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,5 +263,5 @@ from commprof.cli import enter
 print("unflushed", end=" ")
 enter()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S)
     assert (done.returncode, done.stdout) == (2, "unflushed exit function\n")

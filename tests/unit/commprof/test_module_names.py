@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import DEADLINE_S
+
 ROOT = Path(__file__).resolve().parents[3]
 ROOMS = ("commprof", "commbench", "train", "analysis")
 IMPORT_ALL = """
@@ -25,7 +27,7 @@ print(json.dumps({name: os.path.realpath(file) for name, file in files.items() i
 
 @pytest.mark.processes
 def test_no_module_has_two_names() -> None:
-    done = subprocess.run([sys.executable, "-c", IMPORT_ALL], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", IMPORT_ALL], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout)
     on_disk = {str(file) for room in ROOMS for file in (ROOT / room).rglob("*.py") if file.parent.name != "integrations"}

@@ -17,7 +17,7 @@ RUN = """
 import sys
 import nbclient, nbformat
 notebook = nbformat.read(sys.argv[1], 4)
-nbclient.NotebookClient(notebook, timeout=120).execute()
+nbclient.NotebookClient(notebook, timeout=DEADLINE_S).execute()
 nbformat.write(notebook, sys.argv[2])
 """
 

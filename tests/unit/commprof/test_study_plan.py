@@ -14,6 +14,7 @@ from commprof.study.estimate import TimeLeft, gradient_bytes, plan_table, tried_
 from commprof.study.plan import make_plan, wire_of
 from commprof.train.config.types import TrainConfig
 from tests.factory import run_info
+from tests.forked import DEADLINE_S, Zygote
 
 
 def write_study(folder: Path, text: str) -> Path:
@@ -226,12 +227,13 @@ def test_a_step_that_cannot_be_tried_keeps_no_study_from_running(tmp_path: Path,
 
 
 @pytest.mark.processes
-def test_a_step_is_tried_with_the_model_itself(tmp_path: Path) -> None:
+def test_a_step_is_tried_with_the_model_itself(zygote: Zygote, tmp_path: Path) -> None:
     study = load_study(write_study(tmp_path, "overrides: [training.batch_size=8]"), ())
-    assert 0 < tried_step_s(study, study.models[0]) < 60
-    broken = replace(study, overrides=("training.batch_size=8", "distributed.backend=nccl"))
-    with pytest.raises(RunFailed, match="could not be tried"):
-        tried_step_s(broken, study.models[0])
+    assert 0 < tried_step_s(study, study.models[0]) < DEADLINE_S
+    path = write_study(tmp_path, "overrides: [training.batch_size=8, distributed.backend=nccl]")
+    broken = zygote.run(tmp_path, "commprof", "study", path, "--dry-run")
+    assert broken.returncode == 1
+    assert broken.stderr.splitlines()[-1].startswith("commprof: error: a step of small could not be tried: ")
 
 
 @pytest.mark.usefixtures("half_a_second")

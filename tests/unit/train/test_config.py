@@ -101,6 +101,7 @@ def test_a_cap_of_ones_own_replaces_both_of_ddps_unless_the_first_is_named(
         ("", ("profiling.trace_ranks=all",), "profiling.trace_ranks"),
         ("", ("training.epochs",), "is not key=value"),
         ("[1, 2]", (), "must be a mapping of sections"),
+        ("0", (), "must be a mapping of sections"),
         ("model: [", (), "is not valid YAML"),
         ("\x00", (), "is not valid YAML"),
         ("a: &a [1]\nb: *a", (), "aliases"),

@@ -16,6 +16,7 @@ from commprof.commbench.errors import BadInput
 from commprof.train.config.types import DataConfig, ModelConfig
 from commprof.train.text.dataset import prepare_data
 from tests.ag_news import EVAL_CSV, MODEL, TRAIN_CSV, cache_files, digest
+from tests.forked import DEADLINE_S
 
 
 def test_encodes_once(data: DataConfig, encodings: list[ModelConfig]) -> None:
@@ -186,7 +187,7 @@ save = dataset._save_encoded
 
 def save_together(*arguments):
     (folder / f"ready{index}").touch()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(list(folder.glob("ready*"))) < count and time.monotonic() < deadline:
         time.sleep(0.005)
     save(*arguments)
@@ -222,7 +223,7 @@ def test_processes_that_encode_at_once_agree_and_leave_one_cache(tmp_path: Path,
         )
         for index in range(3)
     ]
-    digests = {process.communicate(timeout=60)[0].strip() for process in processes}
+    digests = {process.communicate(timeout=DEADLINE_S)[0].strip() for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert len(list(tmp_path.glob("ready*"))) == 3, "every process encoded for itself"
     assert len(cache_files(data)) == 1

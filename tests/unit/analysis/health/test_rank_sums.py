@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import false_discovery_control, mannwhitneyu
 
 from commprof.analysis.health.rank_sums import chance_of_difference, false_discovery_levels
 
@@ -23,9 +22,13 @@ def test_equal_values_tell_nothing() -> None:
 
 @given(first=values, second=values)
 def test_it_is_scipys(first: list[float], second: list[float]) -> None:
+    from scipy.stats import mannwhitneyu  # loaded for the worker that asks, not for all
+
     assert chance_of_difference(first, second) == pytest.approx(min(1.0, float(mannwhitneyu(first, second).pvalue)), abs=1e-12)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_the_levels_are_scipys(chances: list[float]) -> None:
+    from scipy.stats import false_discovery_control
+
     assert false_discovery_levels(chances) == pytest.approx(list(false_discovery_control(chances)), abs=1e-12)

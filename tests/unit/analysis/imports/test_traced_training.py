@@ -31,7 +31,7 @@ from commprof.cli import main
 from commprof.commbench.errors import UnusableData
 from tests.factory import write_bench_run, write_contention_run
 from tests.traces import all_reduce, event, header, kernel, profiler_step, write_trace
-from tests.unit.analysis.traces.test_buckets import AUTOGRAD, Events, call, gloo_rank
+from tests.unit.analysis.traces.all_ranks.test_buckets import AUTOGRAD, Events, call, gloo_rank
 
 MS = 1000.0  # microseconds
 STEP_MS, STEPS = 120, 3

@@ -16,6 +16,7 @@ from commprof.commbench.records.rundir import RecordWriter, create_run, write_do
 from commprof.commbench.records.types import RankInfo, SoftwareInfo
 from commprof.commbench.units import format_seconds
 from tests.factory import message, write_contention_run
+from tests.forked import DEADLINE_S
 from tests.report_runs import (
     EVERY_PAGE,
     HOSTILE,
@@ -157,7 +158,7 @@ def test_nothing_is_loaded_that_a_report_does_not_need(tmp_path: Path) -> None:
         "from commprof.analysis.scaling import extrapolate; import commprof.analysis.report.cli, commprof.analysis.wire.cli\n"
         "print([name for name in ('torch', 'pandas', 'matplotlib.pyplot') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=DEADLINE_S)
     assert done.stdout == "[]\n[]\n"
 
 

@@ -16,7 +16,7 @@ from commprof.analysis.traces.sets import traced_runs
 from tests.drawn import bars, legend, only, points
 from tests.report_runs import EVERY_PAGE, HOSTILE, OWN_SCRIPTS, SHOWN, Page, add_bench, add_train, report
 from tests.traces import all_reduce, event, gloo_all_reduce, header, profiler_step, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0, RANK_1
 
 
 def add_traced(path: Path, *ranks: Sequence[dict[str, Any]], suffix: str = "") -> Path:

@@ -58,10 +58,10 @@ def test_a_run_that_failed_may_lack_the_steps_of_a_rank(tmp_path: Path) -> None:
 def test_a_run_of_more_ranks_than_there_are_files_is_told_at_once(tmp_path: Path) -> None:
     run = write_training_run(tmp_path / "r", [step(0)], world_size=1)
     write_document(run / RUN_FILE, replace(read_info(run), world_size=65_536))
-    start = time.monotonic()
+    begun_s = time.process_time()
     with pytest.raises(BadInput, match=r"lacks steps\.rank00001"):
         load_run(run)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - begun_s < 5
 
 
 @pytest.mark.parametrize(

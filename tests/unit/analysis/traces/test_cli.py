@@ -9,7 +9,7 @@ import pytest
 
 from commprof.cli import main
 from tests.traces import all_reduce, event, header, kernel, profiler_step, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0, RANK_1
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from commprof.cli import main
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Sheet, Table, Words, joined, line, plain_text
 from commprof.commbench.display.tables import console_on, print_sheet
 from tests.finished_study import finished_study
-from tests.forked import Zygote
+from tests.forked import DEADLINE_S, Zygote
 from tests.terminals import COLOUR, forked_on_terminal, on_terminal
 from tests.traces import header, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0, RANK_1
 
 VERBS = {
     "check": ["check", "study"],
@@ -117,7 +117,7 @@ def test_rich_is_loaded_for_a_terminal_alone(folder: Path, monkeypatch: pytest.M
     lines = ["import contextlib, sys", "from commprof.cli import main"]
     for words in (["--help"], ["predict", "--help"], ["predict", "study"], ["predict", "study", "--json"]):
         lines += [f"with contextlib.suppress(SystemExit): main({words})", "print('rich' in sys.modules, file=sys.stderr)"]
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=DEADLINE_S)
     assert [line for line in done.stderr.splitlines() if line in ("True", "False")] == ["False"] * 4
 
 

@@ -11,6 +11,7 @@ from commprof.commbench.display.sheet import plain_text
 from commprof.commbench.machine.hardware import host_info
 from commprof.commbench.machine.text import describe
 from tests.fake_nvml import A100_LINK, H100_LINK, Card, FakeNvml
+from tests.forked import DEADLINE_S
 from tests.unit.commbench.machine.test_network import net
 
 
@@ -58,7 +59,7 @@ def test_the_verb_answers_without_torch_and_hides_secrets(
     monkeypatch.setenv("MY_API_KEY", "hunter2")
     monkeypatch.setenv("NCCL_DEBUG", "WARN")
     code = "import sys; from commprof.cli import main; main(['env', '--json']); print('torch' in sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     assert done.stderr.strip() == "False"
     assert json.loads(done.stdout)["environ"]["NCCL_DEBUG"] == "WARN"
     assert main(["env"]) == 0

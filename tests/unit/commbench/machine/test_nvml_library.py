@@ -15,6 +15,7 @@ from commprof.analysis.health.results import Verdict
 from commprof.analysis.runs.load import Run
 from commprof.commbench.machine.facts import HostInfo, TelemetrySample
 from tests.factory import collective, run_info
+from tests.forked import DEADLINE_S
 
 STUB = Path(__file__).parents[3] / "nvml_stub.c"
 READ = """
@@ -34,7 +35,7 @@ pytestmark = [
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nvml")
     words = ("gcc", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o", folder / "libnvidia-ml.so.1", STUB)
-    subprocess.run(words, check=True, timeout=120)
+    subprocess.run(words, check=True, timeout=DEADLINE_S)
     return folder
 
 
@@ -44,7 +45,7 @@ def environ(library: Path, host: str) -> dict[str, str]:
 
 def read(library: Path, host: str) -> tuple[HostInfo, TelemetrySample]:
     words = [sys.executable, "-c", READ]
-    done = subprocess.run(words, env=environ(library, host), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, env=environ(library, host), capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     return msgspec.json.decode(done.stdout, type=tuple[HostInfo, TelemetrySample])
 
@@ -126,6 +127,6 @@ def test_without_permission_the_reason_is_the_refusal(library: Path) -> None:
 )
 def test_env_answers_in_words_on_every_host(library: Path, name: str, words: str) -> None:
     script = Path(sys.executable).with_name("commprof")
-    done = subprocess.run([script, "env"], env=environ(library, name), capture_output=True, text=True, timeout=120)
+    done = subprocess.run([script, "env"], env=environ(library, name), capture_output=True, text=True, timeout=DEADLINE_S)
     assert (done.returncode, done.stderr) == (0, "")
     assert words in " ".join(done.stdout.split())

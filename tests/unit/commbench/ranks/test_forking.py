@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import DEADLINE_S
+
 FORKS = """
 import os, sys
 from commprof.commbench.ranks.forking import fork_script
@@ -35,7 +37,7 @@ def test_a_fork_is_the_script_as_if_it_had_been_executed(tmp_path: Path, end: st
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.replace("END", f"sys.stdout.flush()\n{end}"))
     words = [sys.executable, "-c", FORKS, str(script), str(script), "--flag", "word"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_S)
     code, error = ENDS[end]
     assert done.stdout.splitlines() == [
         "['--flag', 'word'] ['OWN', 'PATH', 'RANK'] commprof 3 True __main__ False",

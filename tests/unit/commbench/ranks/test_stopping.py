@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from commprof.commbench.ranks import stopping
+from tests.forked import DEADLINE_S
 
 # A launcher that starts a rank, whose first act is `end_with_launcher`, and that dies once the rank says so.
 LAUNCHER = """\
@@ -60,5 +61,5 @@ def test_what_asks_to_stop_in_an_exit_function_ends_the_process_with_its_code() 
         "raise_when_stopped(); atexit.register(lambda: (signal.raise_signal(signal.SIGTERM), print('too late'))); "
         "print('written'); end_process(7)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE_S)
     assert (done.returncode, done.stdout, done.stderr) == (7, "written\n", "")

@@ -3,13 +3,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from commprof.commbench.recorder import pace_probe
 from commprof.commbench.recorder.pace_probe import PaceRecorder
 from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import read_records
 from commprof.commbench.records.training import PaceProbe, pace_file
 from commprof.commbench.timing import FakeClock, MonotonicClock
+from tests.brief_probe import IN_EARNEST
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _in_earnest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace_probe, "_WORK", IN_EARNEST)
 
 
 def test_a_run_is_probed_before_between_and_after_its_steps_and_its_random_numbers_stay(tmp_path: Path) -> None:

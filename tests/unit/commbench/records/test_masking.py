@@ -149,9 +149,9 @@ def test_masking_twice_is_masking_once(text: str) -> None:
     ],
 )
 def test_a_long_text_takes_no_longer_than_it_is(part: str) -> None:
-    start = time.monotonic()
+    begun_s = time.process_time()  # others may have the core meanwhile
     masked(part * (200_000 // len(part)))
-    assert time.monotonic() - start < 5
+    assert time.process_time() - begun_s < 5
 
 
 @pytest.mark.parametrize(

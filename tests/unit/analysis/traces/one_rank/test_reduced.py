@@ -18,8 +18,8 @@ from commprof.analysis.traces.one_rank.spans import union
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.traces import event, gloo_all_reduce, header, profiler_step, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
-from tests.unit.analysis.traces.test_ranks import ONE
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0, RANK_1
+from tests.unit.analysis.traces.all_ranks.test_ranks import ONE
 
 GLOO = [profiler_step(1, 0, 90), event("cpu_op", "aten::mm", 0, 40), gloo_all_reduce(30, 70), gloo_all_reduce(35, 80)]
 
@@ -106,7 +106,6 @@ ROW = dict.fromkeys(("kind", "start_ns", "duration_ns", "step", "sequence"), byt
         (document(header={"rank": -1}), "a rank or a number of ranks"),
         (document(windows=[{"number": 1, "start_ns": 5, "end_ns": 5}]), "a step lasts no time"),
         (document(path="x" * 5000), "a name is too long"),
-        (document() + bytes(reduced.MAX_BYTES), "unpacks to more than 256 MiB"),
     ],
 )
 def test_one_line_for_what_is_no_reduced_trace(
@@ -123,6 +122,9 @@ def test_one_line_for_what_is_no_reduced_trace(
 
 def test_a_cut_file_and_what_is_too_large_to_be_read_back_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.reduced.gz"
+    path.write_bytes(gzip.compress(document()) + gzip.compress(bytes(2**20)) * 256)
+    with pytest.raises(BadInput, match="unpacks to more than 256 MiB"):
+        reduced.read_reduced(path)
     path.write_bytes(gzip.compress(document()))
     trace = reduced.read_reduced(path)
     path.write_bytes(path.read_bytes()[:-9])

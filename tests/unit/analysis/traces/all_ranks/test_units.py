@@ -13,7 +13,7 @@ from commprof.analysis.traces.one_rank.reduced import read_reduced, write_reduce
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.traces import all_reduce, event, header, kernel, profiler_step, write_trace
-from tests.unit.analysis.traces.test_budget import analysed
+from tests.unit.analysis.traces.all_ranks.test_budget import analysed
 
 Events = list[dict[str, Any]]
 

@@ -26,7 +26,7 @@ from tests.traces import (
     profiler_step,
     write_trace,
 )
-from tests.unit.analysis.traces.test_budget import RANK_0
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0
 
 NOW = 1_700_000_000_000_000_000
 

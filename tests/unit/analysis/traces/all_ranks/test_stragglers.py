@@ -12,7 +12,7 @@ from commprof.analysis.traces.all_ranks.stragglers import StepStraggler, Straggl
 from commprof.cli import main
 from tests.report_runs import add_train
 from tests.traces import event, gloo_all_reduce, header, profiler_step, write_trace
-from tests.unit.analysis.traces.test_ranks import gloo_traces
+from tests.unit.analysis.traces.all_ranks.test_ranks import gloo_traces
 
 TRIES = 2000
 RANKS = (2, 3, 4, 5, 6, 8, 12, 16, 32, 64)

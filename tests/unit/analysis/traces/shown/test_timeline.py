@@ -18,7 +18,7 @@ from commprof.analysis.traces.shown.timeline_file import write_timeline
 from commprof.cli import main
 from tests.chrome_trace import Event, check_events, check_sums, on_track, read_events
 from tests.traces import all_reduce, event, gloo_all_reduce, header, profiler_step, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1, analysed, collective, shifted
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0, RANK_1, analysed, collective, shifted
 
 
 def in_us(slices: list[Event]) -> list[tuple[str, float, float]]:

@@ -16,8 +16,8 @@ from commprof.analysis.traces.one_rank.rank_trace import reduce_trace
 from commprof.analysis.traces.shown.tables import cost_sentences
 from commprof.cli import main
 from tests.traces import all_reduce, event, gloo_all_reduce, header, kernel, profiler_step, write_trace
-from tests.unit.analysis.traces.test_budget import analysed
-from tests.unit.analysis.traces.test_ranks import ONE
+from tests.unit.analysis.traces.all_ranks.test_budget import analysed
+from tests.unit.analysis.traces.all_ranks.test_ranks import ONE
 
 Events = list[dict[str, Any]]
 AUTOGRAD = "autograd::engine::evaluate_function: "

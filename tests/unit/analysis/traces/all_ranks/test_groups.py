@@ -14,8 +14,8 @@ from commprof.analysis.traces.one_rank.kineto import read_trace
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace, reduce_trace
 from commprof.analysis.traces.one_rank.spans import Intervals, common, length_ns, union, without
 from tests.traces import Json, all_reduce, header, kernel, profiler_step, write_trace
-from tests.unit.analysis.traces.test_ranks import ONE
-from tests.unit.analysis.traces.test_timeline import rank_trace
+from tests.unit.analysis.traces.all_ranks.test_ranks import ONE
+from tests.unit.analysis.traces.shown.test_timeline import rank_trace
 
 STEPS = 8
 TP = {"Process Group Name": "1", "Process Group Description": "mesh_tp"}

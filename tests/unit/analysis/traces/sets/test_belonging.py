@@ -9,7 +9,7 @@ from commprof.analysis.traces.sets.belonging import read_one_run, read_runs
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.traces import header, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0, RANK_1
 
 NOW = 1_700_000_000_000_000_000
 DAY = 86_400_000_000_000

@@ -16,7 +16,7 @@ from commprof.analysis.traces.sets.comparison import TraceComparison, compare_tr
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.traces import event, gloo_all_reduce, header, kernel, profiler_step, write_trace
-from tests.unit.analysis.traces.test_budget import RANK_0, RANK_1
+from tests.unit.analysis.traces.all_ranks.test_budget import RANK_0, RANK_1
 
 JITTER_US = (0, 6, 1, 5, 2, 4, 3)
 STEP_US = 1000
