@@ -1,10 +1,12 @@
 """The cards of the ranks -> the run's own, its hosts and how it ended. No torch here."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commprof.commbench.machine.facts import ENVIRONMENT_FILE, HostInfo
+from commprof.commbench.records.masking import masked_command
 from commprof.commbench.records.rundir import RUN_FILE, now_utc, read_document, write_document
 from commprof.commbench.records.types import RunInfo
 
@@ -20,8 +22,11 @@ class RankCard:
     kernel: str
 
 
-def assemble(folder: Path, failure: str | None) -> RunInfo | None:
-    """Put the run together from its ranks' cards, and throw those away; return None where no rank has left one."""
+def assemble(folder: Path, failure: str | None, command: Sequence[str] = ()) -> RunInfo | None:
+    """Put the run together from its ranks' cards, and throw those away; return None where no rank has left one.
+
+    `command` is what would record it again; without one it stays the program's own.
+    """
     cards = [read_document(path, RankCard) for path in sorted((folder / CARDS_FOLDER).glob("rank*.json"))]
     if not cards:
         return None
@@ -30,6 +35,7 @@ def assemble(folder: Path, failure: str | None) -> RunInfo | None:
     silent = (f"{missing} of {first.world_size} ranks took no step that was seen",) if missing else ()
     info = replace(
         first,
+        command=masked_command(command) if command else first.command,
         status="completed" if failure is None else "failed",
         failure=failure,
         ended_at=now_utc(),

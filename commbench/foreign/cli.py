@@ -86,7 +86,7 @@ def record_verb(args: argparse.Namespace) -> int:
         told = list(_notes(Path(notes)))
     failure = None if code == 0 else f"the command ended with exit code {code}"
     try:
-        info = assemble(folder, failure)
+        info = assemble(folder, failure, ("commprof", *sys.argv[1:]) if sys.argv[1:2] == ["record"] else ())
     except CommprofError as error:
         if failure is None:
             raise

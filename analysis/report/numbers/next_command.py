@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from commprof.analysis.report.numbers.data import Material
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.decision import Decision
 from commprof.analysis.step.evidence.profiles import profile_runs
@@ -66,14 +67,22 @@ def _again(material: Material, profile: Run, world_size: int = 1) -> str:
     """Return the command that measures a training like this one on so many ranks; a study's own where it is one."""
     for study in material.studies.values():
         return _joined(_of_a_shell(study.command))
-    words = list(_without_ranks(_of_a_shell(profile.info.command)))
+    words = _of_a_shell(profile.info.command)
     if words[:2] == ["commprof", "train"]:
-        return _joined([*words, *(["--nproc", str(world_size)] if world_size > 1 else [])])
-    script = words[1:] if words and Path(words[0]).name.startswith("python") else words
-    if not script:
-        return f"the same training on {world_size} ranks"
-    starter = ["python"] if world_size == 1 else ["torchrun", "--nproc-per-node", str(world_size)]
-    return _joined([*starter, *script])
+        return _joined([*_without_ranks(words), *(["--nproc", str(world_size)] if world_size > 1 else [])])
+    own, script = [], words
+    if words[:2] == ["commprof", "record"] and "--" in words:
+        own, script = [*_without_ranks(words[: words.index("--")]), "--"], words[words.index("--") + 1 :]
+    started = _on_ranks(script, world_size)
+    return _joined([*own, *started]) if started else f"the same training on {ranks(world_size)}"
+
+
+def _on_ranks(script: Sequence[str], world_size: int) -> list[str]:
+    """Return how a script is started on so many ranks; nothing where another program than Python starts it on several."""
+    program, *words = ("python", *script) if script and script[0].endswith(".py") else script or ("",)
+    if not Path(program).name.startswith("python"):
+        return list(script) if world_size == 1 else []
+    return [program, *words] if world_size == 1 else ["torchrun", "--nproc-per-node", str(world_size), *words]
 
 
 def _of_a_shell(command: Sequence[str]) -> list[str]:

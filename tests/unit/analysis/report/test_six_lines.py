@@ -136,6 +136,19 @@ def test_what_is_missing_comes_next(tmp_path: Path) -> None:
     assert again.startswith("torchrun --nproc-per-node 2 train.py --lr 0.1: ")
 
 
+@pytest.mark.parametrize(
+    ("script", "again"),
+    [
+        ("python3 train.py --out here", "commprof record --max-steps 80 -- torchrun --nproc-per-node 2 train.py --out here"),
+        ("./train.sh --lr 0.1", "the same training on 2 ranks"),
+    ],
+)
+def test_what_was_recorded_is_recorded_again(tmp_path: Path, script: str, again: str) -> None:
+    words = ("commprof", "record", "--max-steps", "80", "--out", "elsewhere", "--", *script.split())
+    alone, bench = add_train(tmp_path / "one", 1, 0.1, command=words), add_bench(tmp_path / "bench", 2)
+    assert said_of(gather([alone, bench])).next_command.startswith(f"{again}: ")
+
+
 def test_measured_speedups_are_decided_on_without_a_prediction(tmp_path: Path) -> None:
     told = said_of(gather([add_train(tmp_path / "one", 1, 0.1), add_train(tmp_path / "two", 2, 0.11)]))
     assert told.verdict == "Use 2 ranks. 2: yes, 1.82x."
