@@ -2,9 +2,9 @@
 
 A made-up profile of 100 parameters and 250 MB of gradients, 4 ranks, a thousand different settings of batch, accumulation, wire
 and computation, as a search over them would ask; every twentieth has bucket caps of its own. Once on NCCL, and twice on gloo,
-which sends two buckets at a time; communication and computation slow each other, or buckets wait beside computation. What is the same for all settings, reading the
-runs and fitting the wire, is timed apart. Judged by processor time, because time on the clock holds whatever else a shared
-machine does; both are the median of several.
+which sends two buckets at a time; communication and computation slow each other, or buckets wait beside computation. What is
+the same for all settings, reading the runs and fitting the wire, is timed apart. Judged by processor time, because time on the
+clock holds whatever else a shared machine does; both are the median of several.
 
     make benchmark-prediction-speed    about a minute; results in docs/results/prediction-speed.md
 """
@@ -93,7 +93,8 @@ def row(backend: str, form: ContentionForm, repeats: int) -> tuple[str, float]:
 
 
 def table(rows: Sequence[tuple[str, float]]) -> Iterator[str]:
-    yield "| backend | contention | buckets | draws | reading and fitting, once | a thousand, processor | range | on the clock | range |"
+    columns = ("backend", "contention", "buckets", "draws", "reading and fitting, once", "a thousand, processor", "range")
+    yield f"| {' | '.join((*columns, 'on the clock', 'range'))} |"
     yield "|---|---|---|---|---|---|---|---|---|"
     yield from (line for line, _ in rows)
     slowest_s = max(seconds for _, seconds in rows)
