@@ -9,7 +9,7 @@ from commprof.commbench.machine.facts import HostInfo, TelemetrySample
 from commprof.commbench.records.rundir import read_document, read_info, read_records
 from commprof.commbench.records.types import BurstMeasurement, CollectiveMeasurement
 from commprof.commbench.spread import relative_half_width
-from tests.distributed.conftest import DEADLINE_S, SCRIPT, Commprof, run_in
+from tests.distributed.conftest import SCRIPT, Commprof, run_in
 from tests.forked import Zygote
 
 Swept = tuple[Path, "subprocess.CompletedProcess[str]"]
@@ -87,11 +87,11 @@ def test_a_run_knows_its_hosts_and_how_they_fared(swept: Swept, zygote: Zygote) 
 
 
 def test_torchrun_starts_it_as_well(tmp_path: Path) -> None:
+    """Beside a user's own modules, which come first on the path."""
+    for name in ("train", "analysis", "commbench"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    done = subprocess.run(
-        [*command, SCRIPT, "bench", "-e", "16", "-n", "2", "--json"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
-    )  # fmt: skip
+    done = run_in(tmp_path, *command, SCRIPT, "bench", "-e", "16", "-n", "2", "--json", PYTHONPATH=".")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert [m["message_bytes"] for m in document["measurements"]] == [8, 8, 16, 16]

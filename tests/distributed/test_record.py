@@ -56,6 +56,9 @@ def forking(tmp_path: Path, zygote: Zygote) -> Commprof:
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
+    """A training beside modules of the user's own."""
+    for name in ("train", "analysis", "commbench"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
     (tmp_path / "mine.py").write_text(SCRIPT)
     return tmp_path / "mine.py"
 

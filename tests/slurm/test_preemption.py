@@ -33,8 +33,8 @@ def test_a_warned_job_of_shards_is_requeued_a_cancelled_one_is_not_and_both_go_o
     job = submit(slurm, tmp_path, "--nodes=2", *words, "training.max_steps=100000")
     run = tmp_path / "runs" / f"slurm-{job}"
     warn(slurm, job, run)
-    warned_at = last_checkpoint(run)
     start_again(slurm, job)
+    warned_at = last_checkpoint(run)
     assert "User defined signal" not in (tmp_path / "job.log").read_text()  # srun's words for who died of the warning
     slurm.wait_until("a checkpoint of the second part", lambda: last_checkpoint(run) > warned_at)
     assert f"--resume runs/slurm-{job}" in (tmp_path / "job.log").read_text()
