@@ -16,7 +16,6 @@ of these that holds is the answer:
 
 import gc
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -27,7 +26,7 @@ from commprof.commbench.records.training_kind import TrainingKind
 
 def training_kind(model: nn.Module, *, exchanged: bool) -> TrainingKind:
     """Return the kind of training of a model; `exchanged`: its group was seen to exchange something in its steps."""
-    if any(_instances("torch.distributed.pipelining.stage", "_PipelineStageBase")):
+    if _instances("torch.distributed.pipelining.stage", "_PipelineStageBase"):
         return "pipeline"
     return (
         _of_deepspeed(model)
@@ -75,7 +74,7 @@ def _of_ddp(model: nn.Module) -> TrainingKind | None:
         return "replicate" if any(map(_is_replicated, model.modules())) else None
     if any(_dtensors(model)):
         return "tensor_parallel"
-    shared = any(_instances("torch.distributed.optim.zero_redundancy_optimizer", "ZeroRedundancyOptimizer"))
+    shared = _instances("torch.distributed.optim.zero_redundancy_optimizer", "ZeroRedundancyOptimizer")
     return "zero_redundancy_optimizer" if shared else "ddp"
 
 
@@ -94,8 +93,10 @@ def _is(value: object, module: str, name: str) -> bool:
     return isinstance(known, type) and isinstance(value, known)
 
 
-def _instances(module: str, name: str) -> Iterator[Any]:
-    """Yield what there is of a class, nothing where its module was never imported; looks at every object there is."""
+def _instances(module: str, name: str) -> list[Any]:
+    """Return what there is of a class, nothing where its module was never imported; looks at every object there is.
+
+    At once: a generator that nobody asks to its end would be in its own list of objects, and keep all of them alive.
+    """
     known = getattr(sys.modules.get(module), name, None)
-    if isinstance(known, type):
-        yield from (value for value in gc.get_objects() if issubclass(type(value), known))
+    return [value for value in gc.get_objects() if issubclass(type(value), known)] if isinstance(known, type) else []

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
 from torch.nn.parallel import DistributedDataParallel as DDP
 
 from commprof.commbench.ranks.stopping import end_process
@@ -60,16 +62,21 @@ def replicated(model: nn.Module) -> nn.Module:
     return replicate(model)
 
 
-def compiled(model: nn.Sequential) -> nn.Module:
-    """One layer only: whatever watches a parameter's gradient is compiled, for each of them."""
-    torch._dynamo.config.optimize_ddp = "python_reducer"
-    return torch.compile(DDP(model[0]), backend="eager")  # type: ignore[return-value]
+def compiled(mode: str) -> Wrap:
+    def wrap(model: nn.Module) -> nn.Module:
+        torch._dynamo.reset()
+        torch._dynamo.config.optimize_ddp = mode
+        # Under python_reducer whatever watches a parameter's gradient is compiled, for each of them: one layer is enough.
+        inner = model[0] if mode == "python_reducer" else model  # type: ignore[index]
+        return torch.compile(DDP(inner), backend="eager")  # type: ignore[return-value]
+
+    return wrap
 
 
-def hooked(hook: Any) -> Wrap:  # noqa: ANN401
+def hooked(hook: Any, state: Callable[[], object] = lambda: None) -> Wrap:  # noqa: ANN401
     def wrap(model: nn.Module) -> nn.Module:
         ddp = DDP(model)
-        ddp.register_comm_hook(None, hook)
+        ddp.register_comm_hook(state(), hook)
         return ddp
 
     return wrap
@@ -91,7 +98,11 @@ KINDS: dict[str, Wrap] = {
     "static": lambda model: DDP(model, static_graph=True),
     "fp16": hooked(default_hooks.fp16_compress_hook),
     "own hook": hooked(own_hook),
-    "python_reducer": compiled,
+    "powersgd": hooked(powerSGD_hook, lambda: PowerSGDState(None, start_powerSGD_iter=2)),
+    "compiled in parts": compiled("ddp_optimizer"),
+    "compiled whole": compiled("no_optimization"),
+    "python_reducer": compiled("python_reducer"),
+    "joined": DDP,
     "builtin hook": builtin,
     "zero_redundancy_optimizer": DDP,
     "given bare": DDP,
@@ -116,7 +127,10 @@ def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.1)
 
 
-def num_steps(name: str) -> int:
+def num_steps(name: str, rank: int = 0) -> int:
+    """Of ranks that join, the second has a batch less and stands in for itself until the first is done."""
+    if name == "joined":
+        return STEPS - rank
     return STEPS + (EXCHANGED_PASSES if name.startswith("compute_only") else 0)
 
 
@@ -127,8 +141,11 @@ def train(name: str, folder: Path) -> None:
     given = bare if name == "given bare" else model
     quiet = name.startswith("compute_only")
     torch.manual_seed(1 + dist.get_rank())
-    with record_steps(given, samples_per_rank=2, warmup_steps=1, folder=folder, compute_only=quiet) as recorder:
-        for batch in recorder.steps(torch.ones(2, 8) * (1 + dist.get_rank()) for _ in range(num_steps(name))):
+    joining = model.join() if name == "joined" else nullcontext()  # type: ignore[operator]
+    recording = record_steps(given, samples_per_rank=2, warmup_steps=1, folder=folder, compute_only=quiet)
+    with recording as recorder, joining:
+        rank = dist.get_rank()
+        for batch in recorder.steps(torch.ones(2, 8) * (1 + rank) for _ in range(num_steps(name, rank))):
             loss = model(batch).square().mean()
             recorder.begin("backward")
             if name == "python_reducer":

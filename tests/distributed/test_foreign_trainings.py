@@ -37,7 +37,8 @@ def test_the_kind_of_a_training_is_found(trainings: Path, name: str) -> None:
     kind = "fsdp1" if name == "fsdp1 flat" else kind
     work = workload(trainings, name)
     assert work.kind == kind
-    assert len(steps_of(trainings / name.replace(" ", "-"))) == num_steps(name)
+    for rank in range(2):
+        assert len(steps_of(trainings / name.replace(" ", "-"), rank)) == num_steps(name, rank)
     assert work.synchronised == (not name.startswith("compute_only"))
 
 
@@ -49,16 +50,15 @@ def test_ddps_own_settings_are_recorded(trainings: Path) -> None:
     assert (caps(plain), caps(own)) == ((2**20, 25 * 2**20), (314, 314))
     assert (own.find_unused_parameters, own.gradient_as_bucket_view, own.static_graph) == (True, True, False)
     assert workload(trainings, "static").static_graph
-    assert [workload(trainings, name).communication_hook for name in ("ddp", "fp16", "own hook")] == [
-        "none",
-        "fp16",
-        "own: own_hook",
-    ]
+    hooks = {"ddp": "none", "fp16": "fp16", "powersgd": "powersgd", "own hook": "own: own_hook"}
+    assert {name: workload(trainings, name).communication_hook for name in hooks} == hooks
 
 
 def test_what_an_own_hook_sends_is_measured(trainings: Path) -> None:
     assert workload(trainings, "own hook").sent_share == 0.5
     assert workload(trainings, "ddp").sent_share is None
+    factors = 4 * ((16 + 8) + (4 + 16) + 16 + 4)  # of rank 1, and both biases as they are
+    assert workload(trainings, "powersgd").sent_share == pytest.approx(factors / 848)
 
 
 def test_what_was_not_seen_is_counted_and_said(trainings: Path) -> None:
@@ -77,6 +77,14 @@ def test_what_was_not_seen_is_counted_and_said(trainings: Path) -> None:
 def test_buckets_are_seen_though_only_the_inner_model_was_given(trainings: Path) -> None:
     timeline = read_document(trainings / "given-bare" / "gradients.json", GradientTimeline)
     assert [bucket.num_bytes for bucket in timeline.buckets] == [848]
+
+
+def test_buckets_are_seen_however_the_model_is_compiled_and_where_ranks_join(trainings: Path) -> None:
+    for name in ("compiled in parts", "compiled whole", "joined", "powersgd"):
+        folder = trainings / name.replace(" ", "-")
+        timeline = read_document(folder / "gradients.json", GradientTimeline)
+        assert sum(bucket.num_bytes for bucket in timeline.buckets) == 848, name
+        assert read_info(folder).unseen == (), name
 
 
 def test_a_compute_only_run_has_buckets_and_waits_in_the_exchanges_stead(trainings: Path) -> None:

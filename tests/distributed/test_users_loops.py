@@ -68,7 +68,7 @@ def train(recorder: OwnLoop, model: nn.Module, steps: int = 3) -> int:
     return trained
 
 
-@pytest.mark.parametrize("broken", ["_writer", "_phases._clock", "_phases._gradients"])
+@pytest.mark.parametrize("broken", ["_file._writer", "_phases._clock", "_phases._gradients"])
 def test_its_own_error_ends_the_recording_and_not_the_training(
     tmp_path: Path, group: None, capsys: pytest.CaptureFixture[str], broken: str
 ) -> None:
