@@ -51,7 +51,7 @@ def _traces_of(path: Path) -> list[Path]:
     if (path / "run.json").exists() and folder == path:
         if inside := sorted(run.parent for run in path.glob("*/traces")):
             raise BadInput(f"{path} holds several runs, each with its own traces; name one: commprof trace {inside[-1]}")
-        raise BadInput(f"{path} is a run without traces; only training runs have them (profiling.trace_steps above 0)")
+        raise BadInput(f"{path} is a run without traces: record it with --trace, or train with profiling.trace_steps")
     if not (found := _inside(folder)):
         raise BadInput(f"no trace (.json or .json.gz) in {folder}")
     return found
