@@ -17,7 +17,7 @@ RUN = """
 import sys
 import nbclient, nbformat
 notebook = nbformat.read(sys.argv[1], 4)
-nbclient.NotebookClient(notebook, timeout=DEADLINE_S).execute()
+nbclient.NotebookClient(notebook, timeout=240).execute()
 nbformat.write(notebook, sys.argv[2])
 """
 
