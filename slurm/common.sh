@@ -71,16 +71,34 @@ become() {
   exec "$@"
 }
 
-# Become this node's torchrun with the words after it: `join_ranks VERB ...`.
-join_ranks() {
-  local first=0 own torchrun=("${COMMPROF%/*}/torchrun")
+# Become this node's torchrun, started by the words before --, of the program behind it: `meet_as TORCHRUN ... -- PROGRAM ...`.
+meet_as() {
+  local first=0 own torchrun=()
   [ "$SLURM_NODEID" != 0 ] || first=1
-  [ -x "${torchrun[0]}" ] || torchrun=("${COMMPROF%/*}/python" -P -m torch.distributed.run)
+  while [ "$1" != -- ]; do
+    torchrun+=("$1")
+    shift
+  done
+  shift
   own=$(node_address "$SLURMD_NODENAME")
   become "${torchrun[@]}" --nnodes="$SLURM_STEP_NUM_NODES" --nproc-per-node="$NPROC_PER_NODE" \
     --rdzv-backend=c10d --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" --rdzv-id="$SLURM_JOB_ID" --local-addr="$own" \
-    --rdzv-conf="is_host=$first,join_timeout=$RENDEZVOUS_TIMEOUT_S,read_timeout=$RENDEZVOUS_TIMEOUT_S" \
-    --no-python "$COMMPROF" "$@"
+    --rdzv-conf="is_host=$first,join_timeout=$RENDEZVOUS_TIMEOUT_S,read_timeout=$RENDEZVOUS_TIMEOUT_S" "$@"
+}
+
+# Become this node's torchrun of our own verb: `join_ranks VERB ...`.
+join_ranks() {
+  local torchrun=("${COMMPROF%/*}/torchrun")
+  [ -x "${torchrun[0]}" ] || torchrun=("${COMMPROF%/*}/python" -P -m torch.distributed.run)
+  meet_as "${torchrun[@]}" -- --no-python "$COMMPROF" "$@"
+}
+
+# Become this node's torchrun of somebody's program, in its own Python: `join_program PYTHON [-u] X ARGS`.
+join_program() {
+  local python=$1
+  shift
+  [ "${1:-}" != -u ] || shift
+  meet_as "$python" -m torch.distributed.run -- "$@"
 }
 
 # Run `commprof VERB ...` on the job's nodes, NPROC_PER_NODE ranks on each, and return its exit code. One rank alone needs no
@@ -107,4 +125,4 @@ run_ranks() {
 read -r first_node < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 MASTER_ADDR=${MASTER_ADDR:-$(node_address "$first_node")}
 export COMMPROF NPROC_PER_NODE MASTER_ADDR MASTER_PORT RENDEZVOUS_TIMEOUT_S
-export -f node_address become join_ranks
+export -f node_address become meet_as join_ranks join_program

@@ -132,10 +132,19 @@ def _run_all(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Namesp
     if study.launcher == "slurm":
         from commprof.study.slurm import run_jobs
 
-        argv = (str(args.study.absolute()), *_overrides(args), "--out", str(args.out.absolute()))
-        return run_jobs(folder, study, plan, argv)
+        return run_jobs(folder, study, plan, (*_study_argv(args), "--out", str(args.out.absolute())))
     with hosts_of(study):
         return run_stages(folder, study, plan)
+
+
+def _study_argv(args: argparse.Namespace) -> tuple[str, ...]:
+    """Return the words that name this study to another `commprof study`, in a job that stands in the same folder."""
+    if args.script is None:
+        return (str(args.study.absolute()), *_overrides(args))
+    steps = () if args.max_steps is None else ("--max-steps", str(args.max_steps))
+    strategy = () if args.strategy is None else ("--strategy", args.strategy)
+    words = () if args.study is None else (str(args.study),)  # with a script, the first override
+    return (*words, *_overrides(args), "--script", args.script, *steps, *strategy)
 
 
 def _derive(folder: Path, study: StudyConfig, plan: Plan, what: str) -> None:

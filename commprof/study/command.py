@@ -1,7 +1,8 @@
 """How is somebody else's training started on N ranks? By the words of its command.
 
     python X ARGS     on one rank as it stands; on N: python -m torch.distributed.run --standalone --nproc-per-node N X ARGS
-                      on a testbed as it stands, once on every host, with torch's env:// variables
+                      on a testbed as it stands, once on every host, with torch's env:// variables; a SLURM job's nodes
+                      start it by torchrun (slurm/record.sbatch)
     ... {n} ...       with N in the place of {n}, on one rank too: accelerate launch --num_processes {n} X ARGS
 
 Words go to the program as they are, through no shell. Of Python's own flags -u and -m are known; torchrun would lose others.
@@ -52,7 +53,9 @@ def check_command(command: str, *, one_per_host: bool) -> None:
     _check_no_shell(words)
     is_python = _PYTHON.fullmatch(Path(words[0]).name) is not None
     if one_per_host and PLACE in command:
-        raise BadInput(f"command {command!r}: a testbed starts it once on every host; write python X ARGS, without {PLACE}")
+        raise BadInput(
+            f"command {command!r}: launcher: testbed and slurm start it on every host; write python X ARGS, without {PLACE}"
+        )
     if PLACE not in command and not is_python:
         raise BadInput(
             f"command {command!r} does not say how many ranks it starts; write python X ARGS, or {PLACE} where their number "

@@ -108,6 +108,11 @@ class StudyConfig:
         return [*self.models, *self.scripts]
 
     @property
+    def starts_each_host(self) -> bool:
+        """Whether a script's command is started once on every host, with the ranks' variables or by torchrun there."""
+        return self.launcher != "local"
+
+    @property
     def is_grid(self) -> bool:
         """Whether there is more than one training on one wire."""
         return len(self.trainings) * len(self.own_wires) > 1
@@ -177,7 +182,7 @@ def _check_names(path: str, study: StudyConfig) -> None:
 def _named_script(path: str, study: StudyConfig, script: ScriptConfig) -> ScriptConfig:
     """Check a script's command for the study's launcher; return it with its name."""
     try:
-        check_command(script.command, one_per_host=study.launcher == "testbed")
+        check_command(script.command, one_per_host=study.starts_each_host)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
     if not _FEWEST_STEPS <= script.max_steps <= _MOST["max_steps"]:
@@ -206,11 +211,6 @@ def _check_launcher(path: str, study: StudyConfig) -> None:
             parse_line_rate(wire)
         if not study.wires or max(study.world_sizes) > MAX_HOSTS:
             raise BadInput(f"{path}: a testbed needs wires, such as [200mbit, 1gbit], and at most {MAX_HOSTS} hosts")
-    elif study.launcher == "slurm" and study.scripts:
-        raise BadInput(
-            f"{path}: launcher: slurm starts commprof's own trainer alone; submit a script's study as one job on one node, "
-            "with launcher: local: sbatch slurm/study.sbatch and the words that follow commprof study"
-        )
     elif study.wires:
         raise BadInput(f"{path}: wires are made by launcher: testbed; launcher: {study.launcher} has the machine's own")
     if not 1 <= study.slurm.ranks_per_node <= MAX_RANKS:

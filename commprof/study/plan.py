@@ -150,7 +150,7 @@ def _train_argv(study: StudyConfig, model: ModelConfig, kind: StageKind) -> tupl
 
 def _record_argv(study: StudyConfig, script: ScriptConfig, kind: StageKind, world_size: int) -> tuple[str, ...]:
     alone = ("--compute-only",) if kind == "compute" else ()
-    words = words_at(script.command, world_size, one_per_host=study.launcher == "testbed")
+    words = words_at(script.command, world_size, one_per_host=study.starts_each_host)
     return ("record", "--experiment", script.name, "--max-steps", str(script.max_steps), *alone, "--", *words)
 
 

@@ -35,12 +35,19 @@ def run_recorded(
     except RunFailed as error:
         reason = next(iter(nothing), None) or _failure_of(run) or str(error)
         raise RunFailed(f"{reason} ({raised[0]})" if raised else reason) from None
+    if missing := missing_ranks(run, world_size):
+        raise RunFailed(missing)
+
+
+def missing_ranks(run: Path, world_size: int) -> str | None:
+    """Say what is wrong with a run of other ranks than were started; None of one that has them all."""
     found = read_info(run).world_size
-    if found != world_size:
-        raise RunFailed(
-            f"of {world_size} ranks that were started {found} trained together; does the script call init_process_group and "
-            "wrap its model where WORLD_SIZE says so?"
-        )
+    if found == world_size:
+        return None
+    return (
+        f"of {world_size} ranks that were started {found} trained together; does the script call init_process_group and "
+        "wrap its model where WORLD_SIZE says so?"
+    )
 
 
 def _failure_of(run: Path) -> str | None:

@@ -22,14 +22,16 @@ from commprof.commbench.ranks.stopping import raise_when_stopped
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, write_document
 from commprof.commbench.units import printable
 from commprof.launch import console_script
+from commprof.study.backend import rank_environment
 from commprof.study.config import StudyConfig
 from commprof.study.files import is_measured, set_aside
 from commprof.study.plan import Plan, Stage
+from commprof.study.recorded import missing_ranks
 
 _JOBS_FILE = "jobs.json"
 _POLL_S = 5.0
 _COMMAND_TIMEOUT_S = 60.0
-_VERB_SCRIPT = {"bench": "bench.sbatch", "contention": "bench.sbatch", "train": "train.sbatch"}
+_VERB_SCRIPT = {"bench": "bench.sbatch", "contention": "bench.sbatch", "train": "train.sbatch", "record": "record.sbatch"}
 
 
 @dataclass(slots=True)
@@ -68,9 +70,8 @@ class _Queue:
         per_node = min(stage.world_size, self.study.slurm.ranks_per_node)
         nodes = f"--nodes={-(-stage.world_size // per_node)}"
         verb, *argv = stage.argv
-        threads = str(self.study.threads_per_rank)
         environ = {"COMMPROF_RUN": str(run.absolute()), "COMMPROF_VERB": verb, "NPROC_PER_NODE": str(per_node)}
-        environ["OMP_NUM_THREADS"] = threads
+        environ |= rank_environment(self.study)
         self.submit(stage.name, [nodes, self._script(_VERB_SCRIPT[verb]), *argv], environ, after_ok)
 
     def submit_predictions(self, model: str) -> None:
@@ -106,7 +107,12 @@ def run_jobs(folder: Path, study: StudyConfig, plan: Plan, study_argv: Sequence[
             for stage in cell.checks:
                 queue.submit_stage(stage, [profile, f"{model.name}-predict"])
     _wait(queue)
-    failures = {stage.name: _why(queue, stage) for stage in plan.stages if not is_measured(folder / stage.name)}
+    failures: dict[str, str] = {}
+    for stage in plan.stages:
+        if is_measured(run := folder / stage.name) and (reason := missing_ranks(run, stage.world_size)):
+            set_aside(folder, run, reason)
+            failures[stage.name] = reason
+    failures |= {s.name: _why(queue, s) for s in plan.stages if s.name not in failures and not is_measured(folder / s.name)}
     for model in plan.models:
         own = folder / "analysis" / model.name if study.is_grid else folder / "analysis"
         written = own / ("predictions.json" if model.sharding is None else "strategies.json")

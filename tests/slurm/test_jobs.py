@@ -58,6 +58,29 @@ def test_a_training_takes_its_settings_from_the_environment_and_reduces_its_trac
     assert "4 of 4 ranks" in done.stdout
 
 
+USERS = """
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+dist.init_process_group("gloo")
+model = DistributedDataParallel(torch.nn.Linear(4, 4))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(100_000):
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_a_training_that_nobody_changed_is_recorded_on_two_nodes(slurm: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(USERS)
+    words = (SCRIPTS / "record.sbatch", "--max-steps", "12", "--", sys.executable, "-u", "mine.py")
+    job, output = finish(slurm, tmp_path, "--nodes=2", *words)
+    info = read_info(tmp_path / "runs" / f"slurm-{job}")
+    assert (info.status, info.kind, info.world_size, info.num_nodes) == ("completed", "train", 2, 2), output
+    assert info.workload is not None and info.workload.kind == "ddp"
+    assert f"+ {sys.executable} -m torch.distributed.run --nnodes=2 --nproc-per-node=1" in output
+
+
 def test_one_rank_is_started_without_torchrun(slurm: Cluster, tmp_path: Path, tiny: Path) -> None:
     job, output = finish(slurm, tmp_path, SCRIPTS / "train.sbatch", tiny)
     info = read_info(tmp_path / "runs" / f"slurm-{job}")

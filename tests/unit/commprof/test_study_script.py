@@ -1,5 +1,6 @@
 """A study of a training that is not ours: how its command is started, what is refused, which study it is. No process."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.foreign.cli import _hears_a_terminal
 from commprof.commbench.machine.hardware import usable_cores
 from commprof.commbench.records.rundir import create_run
+from commprof.study import slurm
 from commprof.study.backend import rank_environment
-from commprof.study.cli import _asked
+from commprof.study.cli import _asked, _study_argv, add_study_arguments
 from commprof.study.command import check_command, name_of, words_at
 from commprof.study.config import ScriptConfig, StudyConfig, load_study, script_study, shardings_of
 from commprof.study.estimate import TimeLeft, plan_table
@@ -23,6 +25,7 @@ from commprof.study.plan import make_plan
 from commprof.study.recorded import run_recorded
 from commprof.study.stages import _command
 from commprof.study.trial import Tried
+from tests import ROOT
 from tests.factory import run_info
 
 COMMAND = "python train.py --lr 1e-3"
@@ -86,7 +89,7 @@ def test_what_cannot_be_started_on_n_ranks_is_refused_with_how_to_write_it(comma
 
 def test_hosts_of_a_testbed_start_a_rank_each() -> None:
     check_command(COMMAND, one_per_host=True)
-    with pytest.raises(BadInput, match="a testbed starts it once on every host"):
+    with pytest.raises(BadInput, match="launcher: testbed and slurm start it on every host"):
         check_command("accelerate launch --num_processes {n} train.py", one_per_host=True)
 
 
@@ -153,6 +156,34 @@ def test_over_gloo_a_script_sees_no_gpu_and_elsewhere_the_users() -> None:
     assert "CUDA_VISIBLE_DEVICES" not in rank_environment(StudyConfig(backend="gloo"))
 
 
+def test_on_slurm_a_script_is_recorded_around_the_nodes_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorder stands outside; how the nodes start the command is said in record.sbatch."""
+    own = ["launcher=slurm", "slurm.ranks_per_node=4", "world_sizes=[1,8]", f"slurm.scripts={ROOT / 'slurm'}"]
+    study = script_study(ScriptConfig(command=COMMAND), own)
+    submitted: list[tuple[list[str], dict[str, str]]] = []
+
+    def run(command: list[str], environ: dict[str, str]) -> str:
+        submitted.append((command, environ))
+        return "101"
+
+    monkeypatch.setattr(slurm, "_run", run)
+    queue = slurm._Queue(folder=tmp_path, study=study, study_argv=())
+    queue.submit_stage(make_plan(study).models[0].stages[1])
+    ((words, environ),) = submitted
+    flags = ["--experiment", "train", "--max-steps", "60", "--compute-only"]
+    assert words[-11:] == ["--nodes=2", str(ROOT / "slurm" / "record.sbatch"), *flags, "--", *COMMAND.split()][-11:]
+    assert "--nodes=2" in words and str(ROOT / "slurm" / "record.sbatch") in words
+    assert (environ["NPROC_PER_NODE"], environ["COMMPROF_RUN"]) == ("4", str(tmp_path / "train-compute-n8"))
+
+
+def test_a_job_names_the_study_of_a_script_as_it_was_named() -> None:
+    parser = argparse.ArgumentParser()
+    add_study_arguments(parser)
+    typed = ["launcher=slurm", "--script", COMMAND, "--world-sizes", "1", "2", "--max-steps", "30", "--strategy", "fsdp"]
+    again = _study_argv(parser.parse_args(typed))
+    assert _asked(parser.parse_args(again)) == _asked(parser.parse_args(typed))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -162,8 +193,8 @@ def test_over_gloo_a_script_sees_no_gpu_and_elsewhere_the_users() -> None:
         ("scripts: [{command: python train.py, name: a/b}]", "'a/b' names folders"),
         ("scripts: [{comand: python train.py}]", "comand"),
         ("{scripts: [{command: python train.py}], overrides: [training.max_steps=9]}", "a script's arguments stand in its"),
-        ("{scripts: [{command: python train.py}], launcher: slurm}", "sbatch slurm/study.sbatch"),
-        ("{scripts: [{command: 'bash x {n}'}], launcher: testbed, wires: [1gbit]}", "a testbed starts it once"),
+        ("{scripts: [{command: 'torchrun --nproc-per-node {n} train.py'}], launcher: slurm}", "without {n}"),
+        ("{scripts: [{command: 'bash x {n}'}], launcher: testbed, wires: [1gbit]}", "start it on every host"),
         ("name: s", "need names of their own, here []"),
     ],
 )
@@ -191,7 +222,6 @@ def test_models_and_scripts_stand_beside_each_other(tmp_path: Path) -> None:
         (["study.yaml", "--script", COMMAND], "study.yaml and --script are two studies"),
         (["--script", COMMAND, "--max-steps", "3"], "--script: max_steps=3 must be"),
         (["--script", COMMAND, "--world-sizes", "2", "4"], "must hold 1 and at least one larger size"),
-        (["--script", COMMAND, "scripts=[]", "launcher=slurm"], "launcher: slurm starts commprof's own trainer"),
         (["--script", "python a.py"], "there is no script a.py"),
     ],
 )
