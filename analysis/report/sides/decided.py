@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from commprof.analysis.report.numbers.data import samples_per_s
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.wire_curves import busbw_at
-from commprof.analysis.report.sides.sides import Side, common_ranks, common_sizes, ratio, shared_curves
+from commprof.analysis.report.sides.sides import Ratio, Side, common_ranks, common_sizes, ratio, shared_curves
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.decision import Answer
@@ -51,11 +51,21 @@ def faster(sides: Sequence[Side], *, disturbed: bool) -> Faster:
     own, best = max(zip(found.rates, sides, strict=True), key=lambda each: each[0][0])
     others = [(ratio(own, rate), side.letter) for rate, side in zip(found.rates, sides, strict=True) if side is not best]
     over, other = min(others, key=lambda each: each[0].interval.low)
-    told = f"{over.value:.2f}x the {found.of}".format(other=other)
+    told = _told(found, sides) if len(sides) == 2 else _has(best.letter, over, found.of, other)
     if over.interval.low <= pace_margin(max(side.material.drift for side in sides)):
-        return _cannot_tell(f"{best.letter} has {told}, no more than two runs may differ by")
+        return _cannot_tell(f"{told}, no more than two runs may differ by")
     answer = f"{best.letter}{found.whose} is {'faster' if len(sides) == 2 else 'the fastest'}"
     return Faster(answer=answer, sign="yes", sentence=f"{answer}: {told}.")
+
+
+def _told(found: _Measured, sides: Sequence[Side]) -> str:
+    """Write B over A, as the page does above and below, whichever is faster."""
+    (first, second), (base, own) = found.rates, sides
+    return _has(own.letter, ratio(second, first), found.of, base.letter)
+
+
+def _has(own: str, over: Ratio, of: str, other: str) -> str:
+    return f"{own} has {over.value:.2f}x the {of.format(other=other)}"
 
 
 def same_work(runs: Sequence[Run]) -> bool:

@@ -136,7 +136,7 @@ def test_the_decision_comes_first_wherever_sides_are_shown(
     """64 samples in 0.1 s against as many in 0.125 s, on other machines: 1.25 times as many a second."""
     devices = tuple(RankInfo(rank=r, local_rank=r, hostname="node-b", device_name="Xeon") for r in range(2))
     paths = [str(add_train(tmp_path / "before", 2, 0.125)), str(add_train(tmp_path / "after", 2, 0.1, ranks=devices))]
-    said = "Verdict: B is faster: 1.25x the samples per second of A on 2 ranks."
+    said = "Verdict: B is faster: B has 1.25x the samples per second of A on 2 ranks."
     shown = {}
     for flag in ("--out", "--text", "--markdown", "--verdict"):
         assert main(["report", *paths, flag, *(["page.html"] if flag == "--out" else [])]) == 0
@@ -151,10 +151,10 @@ def test_the_decision_comes_first_wherever_sides_are_shown(
 @pytest.mark.parametrize(
     ("seconds", "first"),
     [
-        ((0.1, 0.1), "Which is faster cannot be told, because A has 1.00x the samples per second of B on 2 ranks, no more"),
-        ((0.1, 0.103), "Which is faster cannot be told, because A has 1.03x "),  # as two runs of one training differ
-        ((0.1, 0.2), "A is faster: 2.00x the samples per second of B on 2 ranks."),
-        ((0.4, 0.2, 0.1), "C is the fastest: 2.00x the samples per second of B on 2 ranks."),
+        ((0.1, 0.1), "Which is faster cannot be told, because B has 1.00x the samples per second of A on 2 ranks, no more"),
+        ((0.1, 0.103), "Which is faster cannot be told, because B has 0.97x "),  # as two runs of one training differ
+        ((0.1, 0.2), "A is faster: B has 0.50x the samples per second of A on 2 ranks."),
+        ((0.4, 0.2, 0.1), "C is the fastest: C has 2.00x the samples per second of B on 2 ranks."),
         ((0.4, 0.1, 0.101), "Which is faster cannot be told, because B has 1.01x the samples per second of C"),
     ],
 )
@@ -171,7 +171,7 @@ def test_what_cannot_be_compared_has_its_reason(tmp_path: Path) -> None:
     said = {
         "not the same work": [small, large],
         "no number of ranks on which all of them trained, nor": [small, wire],
-        "A has 1.00x the bus bandwidth of B on 2 ranks at 8 MiB": [wire, add_bench(tmp_path / "other", 2)],
+        "B has 1.00x the bus bandwidth of A on 2 ranks at 8 MiB": [wire, add_bench(tmp_path / "other", 2)],
     }
     for reason, paths in said.items():
         assert reason in faster(sides_of(paths, ""), disturbed=False).sentence
