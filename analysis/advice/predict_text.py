@@ -1,5 +1,6 @@
 """How is a prediction shown? Every model's step, what it assumes, who pays, and where a run parted from it; seconds."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from commprof.analysis.advice.parts_text import parts_blocks
@@ -19,6 +20,15 @@ _COLUMNS = (
     Column(name="speedup", width=7),
     Column(name="effic.", width=6),
     Column(name="exposed", width=8),
+)
+
+_PAYING = (
+    Column(name="ranks", width=5, before="", key=True),
+    Column(name="paying", width=14, left=True),
+    Column(name="W", width=10),
+    Column(name="R", width=8),
+    Column(name="R needed", width=8),
+    Column(name="Karp-Flatt e", width=12),
 )
 
 
@@ -46,11 +56,12 @@ def _predicted(predicted: PredictionSet, decision: Decision) -> list[Block]:
         GAP,
         Table(columns=_COLUMNS, rows=[_row(p) for p in predicted.predictions]),
         *([GAP, *parts_blocks(predicted.overheads)] if predicted.overheads else []),
-        *(block for p in predicted.predictions if p.assumptions for block in _assumed(p)),
+        *_assumed(predicted.predictions),
         GAP,
-        *(block for law in predicted.break_evens for block in _break_even(law, *worth[law.world_size])),
+        Table(columns=_PAYING, rows=[_break_even(law, *worth[law.world_size]) for law in predicted.break_evens]),
+        line("W: one rank's time for the step's samples; R = W / T_comm, T_comm that of all"),
+        line("buckets, needed with nothing hidden; Karp-Flatt e = (1/S - 1/N)/(1 - 1/N)"),
         GAP,
-        line("R = W / T_comm: one rank's time for the step's samples over that of all buckets"),
         line("T_N of each model:"),
         Table(
             columns=(Column(width=8, left=True, key=True), Column(left=True, folds=True)), rows=[Row(own) for own in formulas]
@@ -78,21 +89,41 @@ def _row(p: Prediction) -> Row:
     )
 
 
-def _assumed(p: Prediction) -> list[Block]:
-    notes = (Words(note, "  - ", "    ", break_on_hyphens=True) for note in p.assumptions)
-    return [GAP, line(f"{p.world_size} ranks assume:", "strong"), *notes]
+def _assumed(predictions: Sequence[Prediction]) -> Iterator[Block]:
+    """Yield the assumptions; what several numbers of ranks N share stands once, and first."""
+    shared: dict[str, dict[int, str]] = {}
+    for p in predictions:
+        for note in p.assumptions:
+            shared.setdefault(_of_any(note, p.world_size), {})[p.world_size] = note
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for of_any, notes in shared.items():
+        told = set(notes.values())
+        groups.setdefault(tuple(notes), []).append(of_any if len(told) > 1 else told.pop())
+    for sizes in sorted(groups, key=len, reverse=True):
+        yield GAP
+        yield line(f"{' and '.join(map(str, sizes))} ranks assume:", "strong")
+        yield from (Words(note, "  - ", "    ", break_on_hyphens=True) for note in groups[sizes])
 
 
-def _break_even(law: BreakEven, prediction: Prediction, answer: RankAnswer) -> list[Block]:
+def _of_any(note: str, world_size: int) -> str:
+    """Write an assumption with N for its number of ranks."""
+    as_ranks = re.compile(rf"\b{world_size}(?= ranks\b)|(?<=--nproc ){world_size}\b|(?<=--nproc-per-node ){world_size}\b")
+    return as_ranks.sub("N", note)
+
+
+def _break_even(law: BreakEven, prediction: Prediction, answer: RankAnswer) -> Row:
     """Say whether N ranks are worth having, what R is and had to be, and the serial fraction Amdahl's law would need."""
-    took, alone = format_seconds(prediction.step_s), format_seconds(law.work_s)
     tone: Tone = "good" if answer.answer == "yes" else "bad" if answer.answer == "no" else "note"
-    return [
-        Words(f"{answer}", "", "  ", tone),
-        line(f"  a step takes {took}, one rank {alone} for as many samples"),
-        line(f"  R = {law.ratio:.3g}, needed with nothing hidden: {law.ratio_needed:.3g}"),
-        line(f"  Karp-Flatt e = (1/S - 1/N)/(1 - 1/N) = {karp_flatt(prediction.speedup, law.world_size):.3f}"),
-    ]
+    return Row(
+        (
+            str(law.world_size),
+            Cell(answer.word, tone),
+            format_seconds(law.work_s),
+            f"{law.ratio:.3g}",
+            f"{law.ratio_needed:.3g}",
+            f"{karp_flatt(prediction.speedup, law.world_size):.3f}",
+        )
+    )
 
 
 def _parted(checks: Sequence[AssumptionCheck]) -> list[Block]:

@@ -2,10 +2,10 @@
 
 Taken from small N to large: N ranks are worth having where all of their speedup's interval lies above the speedup of the fewer
 ranks that were found worth having last, one rank's 1 to begin with; not, where none of it does; perhaps, between. Speedups are
-in samples per second over one rank's.
+in samples per second over one rank's, or over those of the fewest ranks known.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +46,11 @@ class RankAnswer:
         """Return why nothing can be said; empty where something is."""
         return (self.candidate.unknown or self.candidate.no_gain) if self.answer == "unknown" else ""
 
+    @property
+    def word(self) -> str:
+        """Return the answer in a word or two."""
+        return "cannot be told" if self.answer == "unknown" else self.answer
+
     def __str__(self) -> str:
         """Write it: `2: yes, 1.84x (predicted 1.92, 1.79 to 2.06)`."""
         if self.answer == "unknown":
@@ -53,7 +58,7 @@ class RankAnswer:
         own, told = self.candidate, _told(self.candidate)
         if self.answer == "yes":
             return f"{own.world_size}: yes, {told}"
-        fewer = "one rank" if self.over == 1 else f"{self.over} ranks"
+        fewer = _ranks(self.over)
         if self.answer == "perhaps":
             return f"{own.world_size}: perhaps, {told}: too close to {fewer} to tell"
         why = f", because {own.because}" if own.because else ""
@@ -62,9 +67,10 @@ class RankAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The answers, by number of ranks."""
+    """The answers, by number of ranks; `base` is that of which speedups are counted."""
 
     answers: tuple[RankAnswer, ...]
+    base: int = 1
 
     @property
     def best(self) -> RankAnswer | None:
@@ -74,13 +80,18 @@ class Decision:
     @property
     def words(self) -> dict[int, str]:
         """Return each answer in a word or two, for tables."""
-        return {own.candidate.world_size: "cannot be told" if own.answer == "unknown" else own.answer for own in self.answers}
+        return {own.candidate.world_size: own.word for own in self.answers}
 
     def __str__(self) -> str:
-        """Write what to do, then the answers; a reason that several have is given once."""
-        told = [str(own) for own in self.answers if own.answer != "unknown"]
-        reasons = dict.fromkeys(own.unknown for own in self.answers if own.unknown)
-        told += [_cannot_tell([own for own in self.answers if own.unknown == reason]) for reason in reasons]
+        """Write what to do, then the answers."""
+        return self.said_of([own.candidate.world_size for own in self.answers])
+
+    def said_of(self, world_sizes: Collection[int]) -> str:
+        """Write what to do, then the answers for these numbers of ranks; a reason that several have is given once."""
+        asked = [own for own in self.answers if own.candidate.world_size in world_sizes]
+        told = [str(own) for own in asked if own.answer != "unknown"]
+        reasons = dict.fromkeys(own.unknown for own in asked if own.unknown)
+        told += [_cannot_tell([own for own in asked if own.unknown == reason]) for reason in reasons]
         return "".join(f"{sentence}. " for sentence in (self.advice, *told)).rstrip()
 
     @property
@@ -90,22 +101,22 @@ class Decision:
         if self.best is not None:
             return f"Use {self.best.candidate.world_size} ranks"
         if given == {"no"}:
-            return "Stay with one rank"
+            return f"Stay with {_ranks(self.base)}"
         if "perhaps" in given:
-            return "Stay with one rank until a gain is sure"
+            return f"Stay with {_ranks(self.base)} until a gain is sure"
         return "How many ranks to use cannot be told"
 
 
-def decide(candidates: Iterable[Candidate]) -> Decision:
-    """Return the answer for each number of ranks."""
+def decide(candidates: Iterable[Candidate], base: int = 1) -> Decision:
+    """Return the answer for each number of ranks; speedups are over `base` ranks."""
     answers: list[RankAnswer] = []
-    best, over = 1.0, 1
+    best, over = 1.0, base
     for own in sorted(candidates, key=lambda own: own.world_size):
         answer = _answer(own, best)
         answers.append(RankAnswer(candidate=own, answer=answer, over=over))
         if answer == "yes" and own.speedup is not None:
             best, over = own.speedup, own.world_size
-    return Decision(answers=tuple(answers))
+    return Decision(answers=tuple(answers), base=base)
 
 
 def _answer(own: Candidate, best: float) -> Answer:
@@ -144,3 +155,7 @@ def _told(own: Candidate) -> str:
     if own.predicted is None:
         return f"{own.speedup:.2f}x"
     return f"{own.speedup:.2f}x (predicted {own.predicted:.2f}{f', {span}' if span else ''})"
+
+
+def _ranks(count: int) -> str:
+    return "one rank" if count == 1 else f"{count} ranks"

@@ -6,6 +6,8 @@ relative to the smallest row (`relative`).
 
 from collections.abc import Sequence
 
+from commprof.analysis.runs.interval import Interval
+from commprof.analysis.scaling.decision import Candidate, Decision, decide
 from commprof.analysis.scaling.from_one_rank import from_one_rank, law_values, overheads
 from commprof.analysis.scaling.next_row import best_next
 from commprof.analysis.scaling.overhead_mix import PRIOR, mixed
@@ -13,7 +15,7 @@ from commprof.analysis.scaling.power_law import ALONE, Pool
 from commprof.analysis.scaling.relative import Relative, others_of, relative, with_nodes
 from commprof.analysis.scaling.results import Extrapolated, Extrapolation, Refused
 from commprof.analysis.scaling.series import Series
-from commprof.analysis.scaling.speedup import ScalingKind
+from commprof.analysis.scaling.speedup import NOISE, ScalingKind
 from commprof.commbench.errors import UnusableData
 
 
@@ -83,6 +85,29 @@ def extrapolate(
         next_row=best_next(
             series, used, predictions, scaling, lambda rows, n: _Ways(rows, list(rows.values), scaling, machine).predicted(n)
         ),
+    )
+
+
+def decide_extrapolated(one: Extrapolation) -> Decision:
+    """Decide on the rows and on what was asked for; a row, one run without a spread, is known as well as two runs agree."""
+    asked = {p.world_size: p for p in one.predictions}
+    rows = {n: value for n, value in one.anchors.items() if n not in asked}
+    rows |= {n: p.measured for n, p in asked.items() if p.measured is not None}
+    candidates = [_candidate(one, n, rows.get(n), asked.get(n)) for n in sorted({*rows, *asked} - {one.base})]
+    return decide(candidates, one.base)
+
+
+def _candidate(one: Extrapolation, world_size: int, measured: float | None, asked: Extrapolated | None) -> Candidate:
+    predicted, interval = (None, None) if asked is None else (asked.speedup, one.speedup_interval(asked))
+    if measured is None:
+        reason = "" if asked is None else asked.withheld_because
+        return Candidate(
+            world_size=world_size, speedup=predicted, within=interval, predicted=predicted, interval=interval, unknown=reason
+        )
+    speedup = one.speedup_of(world_size, measured)
+    within = Interval(low=speedup / NOISE, high=speedup * NOISE)
+    return Candidate(
+        world_size=world_size, speedup=speedup, within=within, measured=True, predicted=predicted, interval=interval
     )
 
 

@@ -1,9 +1,13 @@
-"""What is said of a series at other numbers of ranks: types only."""
+"""What is said of a series at other numbers of ranks: types, and the speedups that they hold."""
 
+import re
 from dataclasses import dataclass
 
+from commprof.analysis.runs.interval import Interval
 from commprof.analysis.scaling.series import Interconnect
 from commprof.analysis.scaling.speedup import ScalingKind
+
+_WITHHELD = re.compile(r"withheld \((.*?)\)[:;] ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,12 @@ class Extrapolated:
     notes: tuple[str, ...]
     measured: float | None
     relative_error: float | None
+
+    @property
+    def withheld_because(self) -> str:
+        """Return why there is no answer, without what to do about it; empty where there is one."""
+        found = [told for note in self.notes if self.value is None and (told := _WITHHELD.match(note))]
+        return found[0][1] if found else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +75,20 @@ class Extrapolation:
     predictions: tuple[Extrapolated, ...]
     laws: tuple[LawValues, ...]
     next_row: NextRow | None
+
+    def speedup_of(self, world_size: int, value: float) -> float:
+        """Return the speedup over the smallest row of a value of the table's measure on N ranks."""
+        single = self.anchors[self.base]
+        if self.measure == "step_s":
+            return (world_size / self.base if self.scaling == "weak" else 1) * single / value
+        return (1 if self.measure == "throughput" else world_size / self.base) * value / single
+
+    def speedup_interval(self, one: Extrapolated) -> Interval | None:
+        """Return the speedup's 90 % interval, which a step's ends bound the other way round; None where it is withheld."""
+        if one.low is None or one.high is None:
+            return None
+        low, high = sorted(self.speedup_of(one.world_size, end) for end in (one.low, one.high))
+        return Interval(low=low, high=high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

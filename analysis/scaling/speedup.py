@@ -18,7 +18,7 @@ from typing import Literal
 
 from commprof.commbench.errors import BadInput
 
-_NOISE = 1.05  # what two runs on a quiet machine differ by: beyond N times that, one of them was disturbed
+NOISE = 1.05  # what two runs on a quiet machine differ by: beyond N times that, one of them was disturbed
 
 ScalingKind = Literal["weak", "strong"]
 
@@ -80,7 +80,7 @@ class Scaling:
     def explain(self) -> str:
         """Say in plain words what the two times mean, or that they cannot both be right."""
         n = self.world_size
-        if self.speedup > n * _NOISE:
+        if self.speedup > n * NOISE:
             return (
                 f"these times are not comparable, because {n} ranks take {self.parallel_s:.4g} s, less than 1/{n} of the "
                 f"{self.single_s:.4g} s of one, which only caches could do that a part of the work fits into; measure one rank "

@@ -1,8 +1,9 @@
-"""How is an extrapolation shown? Each N with its interval, what the numbers rest on, and the laws one by one."""
+"""How is an extrapolation shown? The decision, each N with its interval, what the numbers rest on, and the laws one by one."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from commprof.analysis.scaling.extrapolate import decide_extrapolated
 from commprof.analysis.scaling.results import Extrapolated, Extrapolation, LawValues, NextRow, Refused
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined
 from commprof.commbench.units import format_seconds
@@ -44,8 +45,10 @@ def _series(one: Extrapolation) -> list[Block]:
         Column(name="measured", width=9),
         Column(name="error", width=7, before=" "),
     )
+    decided = decide_extrapolated(one).said_of([p.world_size for p in one.predictions])
     return [
-        _wrapped(f"{name}{what} from {points}; {fixed}; {link}{over}", "strong"),
+        _wrapped(f"{name}{decided}", "strong"),
+        _wrapped(f"{what} from {points}; {fixed}; {link}{over}"),
         GAP,
         Table(columns=columns, rows=[_row(each, one.measure) for each in one.predictions]),
         GAP,

@@ -44,7 +44,7 @@ def extrapolated_figure(told: Sequence[Extrapolation]) -> Figure:
         below = [max(0.0, y * (1 - low)) for y, (low, _) in zip(ys, ends, strict=True)]
         above = [max(0.0, y * (high - 1)) for y, (_, high) in zip(ys, ends, strict=True)]
         axes.errorbar(xs, ys, yerr=[below, above], fmt=f"{marker}--", color=colour, label=labels[1 + index])
-        anchors = _anchor_speedups(one)
+        anchors = {n: one.speedup_of(n, value) for n, value in one.anchors.items()}
         axes.plot(list(anchors), list(anchors.values()), marker, color=colour, markerfacecolor="none")
         world_sizes |= {*xs, *anchors}
     bases = {one.base for one, _ in drawn}
@@ -57,15 +57,6 @@ def extrapolated_figure(told: Sequence[Extrapolation]) -> Figure:
 def _ratio(one: Extrapolation, end: float, value: float) -> float:
     """Return an end of the interval as a share of the speedup, which falls where a step grows."""
     return value / end if one.measure == "step_s" else end / value
-
-
-def _anchor_speedups(one: Extrapolation) -> dict[int, float]:
-    single = one.anchors[one.base]
-    if one.measure == "step_s":
-        share = {n: n / one.base if one.scaling == "weak" else 1 for n in one.anchors}
-        return {n: share[n] * single / value for n, value in one.anchors.items()}
-    share = {n: 1 if one.measure == "throughput" else n / one.base for n in one.anchors}
-    return {n: share[n] * value / single for n, value in one.anchors.items()}
 
 
 def _ranks(count: int) -> str:

@@ -22,6 +22,7 @@ from commprof.analysis.report.sections.links import link_section
 from commprof.analysis.report.sections.origin import file_section
 from commprof.analysis.report.sections.predicted import bucket_section
 from commprof.analysis.report.sections.training import per_second, training_section
+from commprof.analysis.report.sides.decided import Faster, faster, same_work
 from commprof.analysis.report.sides.sections import setup_section, step_section, wire_section
 from commprof.analysis.report.sides.sides import (
     Ratio,
@@ -34,7 +35,6 @@ from commprof.analysis.report.sides.sides import (
     sides_of,
 )
 from commprof.analysis.runs.disturbance import disturbance_text
-from commprof.analysis.runs.load import Run
 from commprof.commbench.records.rundir import now_utc, write_text
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
@@ -53,11 +53,13 @@ def write_comparison(paths: Sequence[Path], reason: str, out: Path | None) -> Wr
 def build_comparison(sides: Sequence[Side], reason: str, page: Path) -> Report:
     """Put the page together: what all sides have first, then each side's own sections, lettered."""
     own = (section for side in sides for section in _own_sections(side, page))
+    others = disturbance_text([run for side in sides for run in side.material.runs])
+    decided = faster(sides, disturbed=others is not None)
     return Report(
         title=", ".join(f"{side.letter}: {side.name}" for side in sides),
         subtitle=f"{len(sides)} side by side, not pooled: {reason}",
         headline=_headline(sides),
-        sentences=_six_lines(sides, reason).lines,
+        sentences=_six_lines(sides, reason, decided, others).lines,
         sources=tuple(f"{side.letter}: {file}" for side in sides for file in raw_files(side.material.runs)),
         warnings=tuple(f"{side.letter}: {warning}" for side in sides for warning in warnings(side.material)),
         pictures=(),
@@ -67,6 +69,8 @@ def build_comparison(sides: Sequence[Side], reason: str, page: Path) -> Report:
             *own,
         ),
         written_at=now_utc(),
+        answer=decided.answer,
+        sign=decided.sign,
     )
 
 
@@ -88,17 +92,8 @@ def _step_headline(sides: Sequence[Side], world_size: int) -> Headline:
         number=f"{found.value:.2f}x",
         interval=_told(found),
         meaning=f"the samples per second of A, measured for B on {ranks(world_size)}",
-        detail=f"Median steps: {steps}." + ("" if _same_work(first, second) else " A sample is not the same work for both."),
+        detail=f"Median steps: {steps}." + ("" if same_work([first, second]) else " A sample is not the same work for both."),
     )
-
-
-def _same_work(first: Run, second: Run) -> bool:
-    kinds = [
-        (run.info.workload.num_parameters, run.info.workload.sequence_length)
-        for run in (first, second)
-        if run.info.workload is not None
-    ]
-    return len(set(kinds)) == 1
 
 
 def _wire_headline(sides: Sequence[Side], world_size: int, curves: Sequence[WireCurve]) -> Headline:
@@ -118,15 +113,14 @@ def _told(found: Ratio) -> str:
     return f"{found.interval.low:.2f}x to {found.interval.high:.2f}x, from the ends of both medians' 95 % intervals."
 
 
-def _six_lines(sides: Sequence[Side], reason: str) -> SixLines:
-    """Say what the sides are beside each other; of what one side alone tells, where it stands."""
+def _six_lines(sides: Sequence[Side], reason: str, decided: Faster, others: str | None) -> SixLines:
+    """Say which side is faster, and of what one side alone tells, where it stands; `others` is who disturbed the runs."""
     apart, _ = differences(sides)
     told = [*_steps_told(sides), *_wires_told(sides)]
     warned = sum(len(warnings(side.material)) for side in sides)
-    others = disturbance_text([run for side in sides for run in side.material.runs])
     alone = f"is told of one side alone: commprof report {shlex.quote(str(sides[0].path))}"
     return SixLines(
-        verdict=f"no one answer, for these are not pooled: {reason}. {' '.join(told)}".strip(),
+        verdict=f"{decided.sentence} They are not pooled: {reason}. {' '.join(told)}".strip(),
         why=f"They differ in {', '.join(apart)}." if apart else "Nothing that was recorded of their set-up differs.",
         how_sure=(f"{others} " if others is not None else "")
         + "Ratios reach between the ends of both medians' 95 % intervals."

@@ -84,3 +84,15 @@ def test_what_is_advised_is_surely_faster_than_one_rank_and_no_fewer_are_surely_
     fewer = [own.candidate for own in found.answers if own.answer == "yes" and own.candidate.world_size < best.world_size]
     assert all(own.speedup is not None and own.speedup < best.speedup for own in fewer)
     assert found == decide(reversed(made))
+
+
+def test_without_one_rank_the_fewest_known_take_its_place() -> None:
+    found = decide([predicted(32, 0.9, 0.8, 0.95), predicted(64, 1.1, 0.9, 1.3)], base=16)
+    assert str(found).startswith("Stay with 16 ranks until a gain is sure. 32: no, 0.90x predicted (0.80 to 0.95): it adds")
+    assert str(found).endswith("64: perhaps, 1.10x predicted (0.90 to 1.30): too close to 16 ranks to tell.")
+    assert decide([predicted(32, 0.9, 0.8, 0.95)], base=16).advice == "Stay with 16 ranks"
+
+
+def test_what_was_not_asked_for_counts_and_is_not_told() -> None:
+    found = decide([measured(2, 1.9), predicted(4, 1.2, 1.1, 1.3)])
+    assert found.said_of([4]) == "Use 2 ranks. 4: no, 1.20x predicted (1.10 to 1.30): it adds nothing to 2 ranks here."

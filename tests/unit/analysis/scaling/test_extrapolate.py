@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from commprof.analysis.scaling.extrapolate import extrapolate
 from commprof.analysis.scaling.laws import fit_laws
 from commprof.analysis.scaling.overhead_mix import PRIOR, jump, mixed, noise
-from commprof.analysis.scaling.series import Interconnect, Series
+from commprof.analysis.scaling.series import Interconnect, Measure, Series
+from commprof.analysis.scaling.speedup import ScalingKind
 from commprof.analysis.scaling.table import parse_series
 from commprof.cli import main
 from commprof.commbench.errors import UnusableData
@@ -211,3 +212,42 @@ def test_by_machine_needs_a_column(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "t.csv").write_text("n,throughput\n8,80\n16,150\n")
     assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", "32", "--by", "machine"]) == 2
     assert "t.csv: no series names its machine; add a column machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "first"),
+    [
+        ("1,100\n2,190\n4,370\n", ("8", "--interconnect", "nvlink"), "Use 8 ranks. 8: yes, "),
+        # of a row that was asked for, its own speedup: 370 over 100
+        ("1,100\n2,190\n4,370\n", ("4", "--interconnect", "nvlink"), "Use 4 ranks. 4: yes, 3.70x (predicted "),
+        ("1,100\n2,80\n4,75\n", ("8", "--interconnect", "nvlink"), "Stay with one rank until a gain is sure. 8: perhaps, "),
+        # the largest row is better than what was asked for
+        ("1,100\n2,190\n4,120\n", ("8", "--interconnect", "nvlink"), "Use 2 ranks. 8: cannot be told: the overhead jumps"),
+        ("1,100\n2,190\n4,370\n", ("8",), "Use 4 ranks. 8: cannot be told: if it is PCIe, beyond 4 ranks often another "),
+        ("16,100\n32,190\n64,360\n", ("128",), "Use 128 ranks. 128: yes, "),
+        ("16,100\n32,90\n64,80\n", ("128",), "Stay with 16 ranks. 128: no, "),
+    ],
+)
+def test_the_decision_comes_first(
+    rows: str, words: tuple[str, ...], first: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.csv").write_text(f"n_gpus,throughput\n{rows}")
+    assert main(["extrapolate", str(tmp_path / "t.csv"), "-n", *words]) == 0
+    assert " ".join(capsys.readouterr().out.split()).startswith(first)
+
+
+@given(st.sampled_from(["throughput", "throughput_per_rank", "step_s"]), st.sampled_from(["weak", "strong"]))
+def test_a_row_has_the_speedup_that_an_extrapolation_to_it_would_have(measure: Measure, scaling: ScalingKind) -> None:
+    costs = {1: 0.1, 2: 0.11, 4: 0.12}
+    shares = {n: (1 if scaling == "weak" else 1 / n) for n in costs}
+    values = {n: cost * shares[n] if measure == "step_s" else n / cost for n, cost in costs.items()}
+    if measure == "throughput_per_rank":
+        values = {n: value / n for n, value in values.items()}
+    series = Series(name="s", measure=measure, values=values, interconnect="nvlink")
+    told = extrapolate(series, [8], scaling=scaling)
+    assert told.speedup_of(4, values[4]) == pytest.approx(4 * 0.1 / 0.12)
+    (eight,) = told.predictions
+    span = told.speedup_interval(eight)
+    assert eight.value is not None and span is not None
+    assert told.speedup_of(8, eight.value) == pytest.approx(eight.speedup)
+    assert span.low < told.speedup_of(8, eight.value) < span.high

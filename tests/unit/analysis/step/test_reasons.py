@@ -9,7 +9,7 @@ from commprof.analysis.advice.text import advice_sheet
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.reasons import clause
 from commprof.analysis.step.results import Overhead
-from commprof.commbench.display.sheet import Block, Words
+from commprof.commbench.display.sheet import Block, Words, plain_text
 from tests.factory import step, timeline, write_bench_run, write_training_run
 
 FOUR = Overhead(world_size=4, single_step_s=0.1, compute_s=0.02, waiting_s=0.005, exposed_s=0.01)
@@ -36,3 +36,18 @@ def test_predict_and_advise_say_why_not(tmp_path: Path) -> None:
     assert told.startswith("Stay with one rank. 2: no, ")
     assert "it adds nothing to one rank here, because communication that nothing hides takes " in told
     assert strong(advice_sheet(advise(runs), runs)) == told
+
+
+def test_what_numbers_of_ranks_share_is_told_once(tmp_path: Path) -> None:
+    """Neither 4 nor 8 ranks were benched or computed side by side: one sentence of each, with N for the number."""
+    gradients = timeline([("head", 1_000_000, 0.02), ("embedding", 3_000_000, 0.06)], 0.06)
+    profile = write_training_run(tmp_path / "profile", [step(i) for i in range(20)], gradients=gradients)
+    runs = load_runs([profile, write_bench_run(tmp_path / "bench", 1e-3, 1e8)])
+    told = " ".join(plain_text(prediction_sheet(predict_runs(runs, [4, 8]), (), runs, "Others ran.")).split())
+    (shared,) = [part for part in told.split(" ranks assume: ") if "weak scaling" in part]
+    assert "4 and 8 ranks assume: " in told and told.count("weak scaling") == 1
+    assert "no bench on N ranks;" in shared and "--nproc N" in shared and "--nproc 4" not in told
+    assert told.count("other processes disturbed these runs") == 1
+    assert len(told.split()) < 450
+    alone = plain_text(prediction_sheet(predict_runs(runs, [4]), (), runs))
+    assert "4 ranks assume:" in alone and "no bench on 4 ranks;" in alone
