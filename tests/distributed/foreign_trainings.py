@@ -37,6 +37,25 @@ def fsdp1(model: nn.Module, *, keep_names: bool = True) -> nn.Module:
     return wrap(model)
 
 
+def fsdp1_of_two_groups(model: nn.Module) -> nn.Module:
+    """The inner unit is each rank's own, as an expert's: what it reduces must not reach the other."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    groups = [dist.new_group([rank]) for rank in range(dist.get_world_size())]
+    any_model: Any = model
+    any_model[0] = FullyShardedDataParallel(
+        any_model[0], groups[dist.get_rank()], device_id=torch.device("cpu"), use_orig_params=True
+    )
+    return FullyShardedDataParallel(model, device_id=torch.device("cpu"), use_orig_params=True)
+
+
+def register_own_hook(model: Any) -> None:  # noqa: ANN401
+    """As a script of FullyShardedDataParallel may: torch takes one hook, and ends the job that asks for a second."""
+    from torch.distributed.algorithms._comm_hooks import default_hooks as of_shards
+
+    model.register_comm_hook(of_shards.DefaultState(model.process_group), of_shards.reduce_scatter_hook)
+
+
 def fsdp2(model: nn.Module, *shape: int) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -110,6 +129,8 @@ KINDS: dict[str, Wrap] = {
     "compute_only hook": hooked(own_hook),
     "fsdp1": fsdp1,
     "fsdp1 flat": partial(fsdp1, keep_names=False),
+    "fsdp1 own hook": fsdp1,
+    "fsdp1 of two groups": fsdp1_of_two_groups,
     "fsdp2": fsdp2,
     "hsdp": lambda model: fsdp2(model, 2, 1),
     "tensor_parallel": tensor_parallel,
@@ -146,6 +167,8 @@ def train(name: str, folder: Path) -> None:
     with recording as recorder, joining:
         rank = dist.get_rank()
         for batch in recorder.steps(torch.ones(2, 8) * (1 + rank) for _ in range(num_steps(name, rank))):
+            if name == "fsdp1 own hook" and recorder.num_steps == 2:
+                register_own_hook(model)
             loss = model(batch).square().mean()
             recorder.begin("backward")
             if name == "python_reducer":
@@ -159,11 +182,15 @@ def train(name: str, folder: Path) -> None:
                     dist.all_reduce(parameter.grad)
             if quiet and recorder.num_steps >= EXCHANGED_PASSES:
                 _assert_apart(model)
+            if name == "fsdp1 of two groups":
+                _assert_apart(model.module[0])  # type: ignore[index, union-attr]
             optimizer.step()
             optimizer.zero_grad()
     if name == "ddp":
         model(torch.ones(2, 8)).sum().backward()  # a process group, a reducer and a model as before
         assert not vars(model).keys() & {"register_comm_hook"}
+    if name == "fsdp1":
+        register_own_hook(model)  # its place is free again
     del optimizer
 
 

@@ -34,7 +34,7 @@ def workload(folder: Path, name: str) -> Workload:
 def test_the_kind_of_a_training_is_found(trainings: Path, name: str) -> None:
     kind = name if name in ("zero_redundancy_optimizer", "fsdp1", "fsdp2", "hsdp", "tensor_parallel", "replicate") else "ddp"
     kind = name if name in ("hand_made", "none") else kind
-    kind = "fsdp1" if name == "fsdp1 flat" else kind
+    kind = "fsdp1" if name.startswith("fsdp1") else kind
     work = workload(trainings, name)
     assert work.kind == kind
     for rank in range(2):
@@ -106,6 +106,18 @@ def test_each_unit_that_a_wrapper_shards_is_seen_to_gather_and_to_reduce(trainin
     assert [(unit.gather_bytes, unit.reduce_bytes) for unit in timeline.units] == [(272, 272), (576, 576)]
     for mark in ("ready", "back_ready", "reduce_landed"):
         assert sorted(span.unit or 0 for span in timeline.spans if span.until == mark) == [0, 1], mark
+
+
+def test_a_hook_of_the_scripts_own_is_given_way_to(trainings: Path) -> None:
+    """It may come at any step; what units reduce under it is not seen, and a step without a reduction must not be kept."""
+    timeline = read_document(trainings / "fsdp1-own-hook" / "units.json", ShardingTimeline)
+    assert (timeline.num_steps, timeline.num_others) == (1, 0)
+    assert [unit.reduce_bytes for unit in timeline.units] == [272, 576]
+    assert "reduce_landed" in {span.until for span in timeline.spans}
+
+
+def test_units_of_groups_that_differ_in_size_are_left_alone(trainings: Path) -> None:
+    assert not (trainings / "fsdp1-of-two-groups" / "units.json").exists()
 
 
 def test_on_one_rank_units_are_marked_as_if_they_were_sharded(zygote: Zygote, tmp_path: Path) -> None:

@@ -86,7 +86,9 @@ def read_trace(path: Path, limits: Limits | None = None) -> Trace:
     header = header_of(reader.texts)
     if reader.builder.num_kept == 0:
         raise BadInput(f"{path} holds no timed event; it is not a trace of torch.profiler")
-    events = reader.builder.finish((header.base_ns or 0) + reader.ascend.base_us * 1000)
+    if reader.ascend.base_us:
+        header = replace(header, base_ns=reader.ascend.base_us * 1000)  # times that are whole, whatever else the file says
+    events = reader.builder.finish(header.base_ns or 0)
     if reader.ascend.found:
         header, events = _of_ascend(path, header, events, reader.ascend)
     if not _of_torch(events):
@@ -116,9 +118,8 @@ def _of_ascend(path: Path, header: TraceHeader, events: Columns, layers: AscendL
     """Return what Kineto would say; a rank is named by a file of torch_npu's beside the folder."""
     named = [_RANK_BESIDE.fullmatch(own.name) for own in path.absolute().parent.parent.glob("profiler_info_*.json")]
     ranks = [int(own[1]) for own in named if own is not None]
-    base_ns = layers.base_us * 1000 or header.base_ns
     rank = ranks[0] if len(ranks) == 1 and header.rank is None else header.rank
-    return replace(header, rank=rank, base_ns=base_ns), as_kineto(events, layers)
+    return replace(header, rank=rank), as_kineto(events, layers)
 
 
 def _of_torch(events: Columns) -> bool:

@@ -1,17 +1,18 @@
 """The units of FullyShardedDataParallel: a module that it wraps each, with one flat parameter.
 
-Its reductions are seen from its own place for a communication hook, taken by one that does what torch does without and stays
-there, marking nothing, once the recorder has gone. The flat parameter's hook tells whose gradient is next. Gathers have no such
-place: they lie between a unit's marks `before` and `ready`. On one rank torch shards nothing, and units are marked as they
-were asked for.
+Its reductions are seen from its own place for a communication hook, taken by one that does what torch does without. torch's
+setter gives that place to the first who asks, and ends the job of who asks later: so each unit's is taken as its forward pass
+begins and given back as the step ends, and a script may register a hook of its own between its steps. Gathers have no such
+place: they lie between a unit's marks `before` and `ready`. On one rank torch shards nothing, and units are marked as they were
+asked for.
 """
 
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from commprof.commbench.recorder.element_counts import numels_of
@@ -26,17 +27,16 @@ class FlatUnitRecorder(UnitRecorder):
     """Marks the modules that FullyShardedDataParallel wraps and that have a flat parameter, the root first."""
 
     def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork) -> None:
-        known: Any = sys.modules["torch.distributed.fsdp"]
-        self._fsdp = known.FullyShardedDataParallel
         super().__init__(_units(model), rank, clock, own_work)
-        self._roots = list(self._fsdp.fsdp_modules(model, root_only=True))
-        self._reducing: int | None = None
+        self._standing: dict[int, Callable[..., None]] = {}
 
-    def attach(self) -> None:
-        super().attach()
-        for root in self._roots:
-            with suppress(AssertionError):  # a hook of the user's stands there: what units reduce is not seen, and not written
-                root.register_comm_hook(_state(root), self._reduce)
+    def end_step(self) -> None:
+        super().end_step()
+        self._give_back()
+
+    def release(self) -> None:
+        super().release()
+        self._give_back()
 
     def _hook(self, number: int) -> None:
         super()._hook(number)
@@ -44,19 +44,35 @@ class FlatUnitRecorder(UnitRecorder):
         flat = outer._handle.flat_param
         dtype = outer.mixed_precision.param_dtype or flat.dtype
         self._note_gather(number, sum(numels_of(flat)) * dtype.itemsize, dtype)
-        if flat.requires_grad:
-            self._hooks.append(flat.register_post_accumulate_grad_hook(partial(self._is_next, number)))
+        self._hooks.append(outer.register_forward_pre_hook(partial(self._take_place, number)))
 
-    def _is_next(self, number: int, _flat: Tensor) -> None:
-        self._reducing = number
+    def _take_place(self, number: int, outer: Any, _arguments: object) -> None:  # noqa: ANN401
+        """Stand in a unit's place for a hook. A step in which a user's own stands there is dropped: it hides reductions."""
+        if not self._marking or not torch.is_grad_enabled():
+            return
+        present = getattr(outer, "_comm_hook", self)  # a torch that keeps it elsewhere has a hook, for all that is known
+        if present is None:
+            self._own_work.do(self._stand, number, outer)
+        elif present is not self._standing.get(number):
+            self._marks, self._marking = [], False
 
-    def _reduce(self, state: Any, gradient: Tensor, *shard: Tensor) -> None:  # noqa: ANN401
+    def _stand(self, number: int, outer: Any) -> None:  # noqa: ANN401
+        outer._comm_hook_state = _state(outer)
+        outer._comm_hook = self._standing[number] = partial(self._reduce, number)
+
+    def _give_back(self) -> None:
+        for number, own in self._standing.items():
+            outer = self._units[number].outer
+            if outer._comm_hook is own:
+                outer._comm_hook = outer._comm_hook_state = None
+        self._standing.clear()
+
+    def _reduce(self, number: int, state: Any, gradient: Tensor, *shard: Tensor) -> None:  # noqa: ANN401
         """Reduce a unit's gradients as torch does without a hook, into `shard` where there is one, and mark the call's ends."""
         from torch.distributed.algorithms._comm_hooks import default_hooks
 
-        mark = partial(self.mark, unit=self._reducing)
-        if self._reducing is not None:
-            self._note_reduction(self._reducing, gradient.numel() * gradient.element_size(), gradient.dtype)
+        mark = partial(self.mark, unit=number)
+        self._note_reduction(number, gradient.numel() * gradient.element_size(), gradient.dtype)
         mark("reduce_begun")
         mark("reduce_filled")
         if shard:
@@ -70,7 +86,8 @@ class FlatUnitRecorder(UnitRecorder):
 
     def _is_sharded(self, number: int, ahead: Direction) -> bool:
         outer = self._units[number].outer
-        return ahead == "forward" or (outer not in self._roots and outer.sharding_strategy.name in ("FULL_SHARD", "NO_SHARD"))
+        # It knows from its first pass on whether it is a root; torch's function, asked sooner, would settle it there and then.
+        return ahead == "forward" or (not outer._is_root and outer.sharding_strategy.name in ("FULL_SHARD", "NO_SHARD"))
 
     def _parameters(self, number: int) -> Sequence[int]:
         flat = self._units[number].outer._handle.flat_param
@@ -81,14 +98,16 @@ class FlatUnitRecorder(UnitRecorder):
 
 
 def has_flat_units(model: nn.Module) -> bool:
-    """Say whether FullyShardedDataParallel shards a model so that its reductions can be seen: not over copies of shards."""
+    """Say whether FullyShardedDataParallel shards a model so that its reductions can be seen: not over copies of shards, and
+    all of it over as many ranks."""
     units = _units(model)
+    sizes = {unit.outer.process_group.size() for unit in units}
     shards = all(
         unit.outer.sharding_strategy.name in ("FULL_SHARD", "SHARD_GRAD_OP")
         or (unit.outer.sharding_strategy.name == "NO_SHARD" and unit.outer.process_group.size() == 1)
         for unit in units
     )
-    return bool(units) and shards
+    return len(sizes) == 1 and shards
 
 
 def _units(model: nn.Module) -> list[Unit]:
@@ -105,7 +124,8 @@ def _plain(name: str) -> str:
     return ".".join(word for word in name.split(".") if word != _WRAPPED)
 
 
-def _state(root: Any) -> object:  # noqa: ANN401
+def _state(outer: Any) -> object:  # noqa: ANN401
+    """Return what torch's default hook needs of a unit: units inside each other may have process groups of their own."""
     from torch.distributed.algorithms._comm_hooks import default_hooks
 
-    return default_hooks.DefaultState(root.process_group)
+    return default_hooks.DefaultState(outer.process_group)

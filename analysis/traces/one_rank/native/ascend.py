@@ -79,7 +79,7 @@ class AscendLayers:
             return math.nan
         whole_us = int(parts[1])
         if not self.found:
-            self.found, self.base_us = True, whole_us if whole_us > _SINCE_1970_US else 0
+            self.found, self.base_us = True, whole_us if _SINCE_1970_US < whole_us < MAX_US else 0
         return whole_us - self.base_us + float(parts[2] or 0)
 
     def _name(self, own: AscendEvent) -> None:

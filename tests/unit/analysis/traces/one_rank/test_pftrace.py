@@ -233,6 +233,23 @@ def test_ascend_s_layers_are_read_as_a_gpu_s_work(tmp_path: Path) -> None:
     assert (trace.num_gpu_events, trace.num_orphans) == (3, 1)
 
 
+def test_a_first_time_of_ascend_that_is_none_costs_its_event(tmp_path: Path) -> None:
+    path = tmp_path / "trace_view.json"
+    early = {"ph": "X", "name": "early", "cat": "cpu_op", "pid": 1, "tid": 1, "ts": "9" * 18, "dur": 1}
+    path.write_text(json.dumps([early, *ascend_trace()]))
+    trace = read_trace(path)
+    (collective,) = reduce_trace(trace).collectives
+    assert trace.notes.num_unreadable == 1
+    assert collective.start_ns == ASCEND_AGE_US * 1000 + 230_000
+
+
+def test_a_trace_of_ascend_that_says_when_its_clock_began_has_whole_times_anyway(tmp_path: Path) -> None:
+    path = tmp_path / "trace_view.json"
+    path.write_text(json.dumps({"baseTimeNanoseconds": NOW, "traceEvents": ascend_trace()}))
+    (collective,) = reduce_trace(read_trace(path)).collectives
+    assert collective.start_ns == ASCEND_AGE_US * 1000 + 230_000
+
+
 def test_a_cut_or_broken_trace_of_ascend_is_read_up_to_there(tmp_path: Path) -> None:
     path = tmp_path / "trace_view.json"
     text = json.dumps(ascend_trace())
