@@ -1,7 +1,8 @@
 """How is a prediction shown? Every model's step, what it assumes, who pays, and where a run parted from it; seconds."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from commprof.analysis.advice.parts_text import parts_blocks
 from commprof.analysis.runs.load import Run
@@ -12,6 +13,7 @@ from commprof.analysis.step.results import AssumptionCheck, BreakEven, Predictio
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_seconds
 
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _COLUMNS = (
     Column(name="ranks", width=5, before="", key=True),
     Column(name="model", width=8, left=True, key=True),
@@ -90,19 +92,32 @@ def _row(p: Prediction) -> Row:
 
 
 def _assumed(predictions: Sequence[Prediction]) -> Iterator[Block]:
-    """Yield the assumptions; what several numbers of ranks N share stands once, and first."""
-    shared: dict[str, dict[int, str]] = {}
+    """Yield the assumptions; what several numbers of ranks N share stands once, and first, its figures in their order."""
+    shared: dict[tuple[str, int], dict[int, str]] = {}
     for p in predictions:
+        seen: Counter[str] = Counter()
         for note in p.assumptions:
-            shared.setdefault(_of_any(note, p.world_size), {})[p.world_size] = note
+            words = _NUMBER.sub("#", _of_any(note, p.world_size))
+            shared.setdefault((words, seen[words]), {})[p.world_size] = note
+            seen[words] += 1
     groups: dict[tuple[int, ...], list[str]] = {}
-    for of_any, notes in shared.items():
-        told = set(notes.values())
-        groups.setdefault(tuple(notes), []).append(of_any if len(told) > 1 else told.pop())
+    for notes in shared.values():
+        groups.setdefault(tuple(notes), []).append(_in_one(notes))
     for sizes in sorted(groups, key=len, reverse=True):
         yield GAP
-        yield line(f"{' and '.join(map(str, sizes))} ranks assume:", "strong")
+        yield line(f"{'/'.join(map(str, sizes))} ranks assume:", "strong")
         yield from (Words(note, "  - ", "    ", break_on_hyphens=True) for note in groups[sizes])
+
+
+def _in_one(notes: Mapping[int, str]) -> str:
+    """Write notes that differ in numbers as one: N for the number of ranks, 33/44 where others differ."""
+    if len(set(notes.values())) == 1:
+        return next(iter(notes.values()))
+    told = [_of_any(note, n) for n, note in notes.items()]
+    figures = zip(*(_NUMBER.findall(note) for note in told), strict=True)
+    words = _NUMBER.split(told[0])
+    shown = (own[0] if len(set(own)) == 1 else "/".join(own) for own in figures)
+    return words[0] + "".join(figure + word for figure, word in zip(shown, words[1:], strict=True))
 
 
 def _of_any(note: str, world_size: int) -> str:

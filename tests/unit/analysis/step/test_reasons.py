@@ -4,7 +4,7 @@ from pathlib import Path
 
 from commprof.analysis.advice.advise import advise
 from commprof.analysis.advice.predict import predict_runs
-from commprof.analysis.advice.predict_text import prediction_sheet
+from commprof.analysis.advice.predict_text import _in_one, prediction_sheet
 from commprof.analysis.advice.text import advice_sheet
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.reasons import clause
@@ -45,9 +45,16 @@ def test_what_numbers_of_ranks_share_is_told_once(tmp_path: Path) -> None:
     runs = load_runs([profile, write_bench_run(tmp_path / "bench", 1e-3, 1e8)])
     told = " ".join(plain_text(prediction_sheet(predict_runs(runs, [4, 8]), (), runs, "Others ran.")).split())
     (shared,) = [part for part in told.split(" ranks assume: ") if "weak scaling" in part]
-    assert "4 and 8 ranks assume: " in told and told.count("weak scaling") == 1
+    assert "4/8 ranks assume: " in told and told.count("weak scaling") == 1
     assert "no bench on N ranks;" in shared and "--nproc N" in shared and "--nproc 4" not in told
+    assert "by the form of a tree 25 MiB would take 33/43% less" in shared
     assert told.count("other processes disturbed these runs") == 1
     assert len(told.split()) < 450
     alone = plain_text(prediction_sheet(predict_runs(runs, [4]), (), runs))
     assert "4 ranks assume:" in alone and "no bench on 4 ranks;" in alone
+
+
+def test_figures_that_differ_stand_in_the_order_of_the_numbers_of_ranks() -> None:
+    notes = {n: f"{n} ranks take {times} times as long; --nproc {n} sends 4 MiB" for n, times in ((2, 1), (4, 2.5), (8, 1))}
+    assert _in_one(notes) == "N ranks take 1/2.5/1 times as long; --nproc N sends 4 MiB"
+    assert _in_one({4: "4 ranks do"}) == "4 ranks do"
