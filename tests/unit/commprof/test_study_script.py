@@ -162,6 +162,8 @@ def test_over_gloo_a_script_sees_no_gpu_and_elsewhere_the_users() -> None:
         ("scripts: [{command: python train.py, name: a/b}]", "'a/b' names folders"),
         ("scripts: [{comand: python train.py}]", "comand"),
         ("{scripts: [{command: python train.py}], overrides: [training.max_steps=9]}", "a script's arguments stand in its"),
+        ("{scripts: [{command: python train.py}], strategies: [fsdp]}", "a script's is told by --strategy"),
+        (f"scripts: [{{command: python train.py, name: {'n' * 101}}}]", "has 101 letters and names folders"),
         ("{scripts: [{command: python train.py}], launcher: slurm}", "sbatch slurm/study.sbatch"),
         ("{scripts: [{command: 'bash x {n}'}], launcher: testbed, wires: [1gbit]}", "a testbed starts it once"),
         ("name: s", "need names of their own, here []"),
