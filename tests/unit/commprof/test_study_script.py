@@ -21,9 +21,9 @@ from commprof.study.estimate import TimeLeft, plan_table
 from commprof.study.identity import STUDY_FILE, check_identity, write_identity
 from commprof.study.plan import make_plan
 from commprof.study.recorded import run_recorded
-from commprof.study.stages import _command
+from commprof.study.stages import _command, predict_cell
 from commprof.study.trial import Tried
-from tests.factory import run_info
+from tests.factory import run_info, step, workload, write_training_run
 
 COMMAND = "python train.py --lr 1e-3"
 RUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -309,3 +309,12 @@ def test_a_recorder_hands_on_what_no_terminal_tells_its_command(
 
     monkeypatch.setattr(os, "tcgetpgrp", foreground)
     assert _hears_a_terminal() is hears
+
+
+def test_a_script_of_ddp_is_not_predicted_as_sharded(tmp_path: Path) -> None:
+    """It would be held against runs of DDP."""
+    study = script_study(ScriptConfig(command=COMMAND, strategy="zero2"))
+    (model,) = make_plan(study, shardings_of(study)).models
+    write_training_run(tmp_path / model.profile.name, [step(i) for i in range(20)], workload=workload(kind="ddp"))
+    (told,) = predict_cell(tmp_path, study, model, model.cells[0]).items()
+    assert told == ("prediction of train as zero2", "its profile is DDP's; name the strategy that it has, or leave that out")
