@@ -29,6 +29,7 @@ class HostWait:
         self.since_s: float | None = None
         self._depth = 0
         self._newest: tuple[float, Callable[[], bool]] | None = None
+        self._reached: object = None  # the newest mark that the device was seen to have come to
 
     def __enter__(self) -> None:
         if self._depth == 0:
@@ -47,18 +48,22 @@ class HostWait:
     def lasts_longer_than(self, limit_s: float) -> bool:
         """Say whether the host waits, in a call that waits or in a launch, for longer than the limit.
 
-        The device is asked only where the newest mark is that old: torch holds the interpreter's lock while it asks
-        (torch/csrc/cuda/Event.cpp, THCPEvent_query).
+        The device is asked only where the newest mark is that old, and not again once it has come to that: torch holds the
+        interpreter's lock while it asks (torch/csrc/cuda/Event.cpp, THCPEvent_query), and a graph that is being captured in
+        another thread may break of it.
         """
         now_s, since_s, newest = time.monotonic(), self.since_s, self._newest
         if since_s is not None:
             return now_s - since_s > limit_s
-        if newest is None or now_s - newest[0] <= limit_s:
+        if newest is None or newest is self._reached or now_s - newest[0] <= limit_s:
             return False
         try:
-            return not newest[1]()
+            reached = newest[1]()
         except RuntimeError:  # the device itself has failed, which the thread that uses it is told
             return False
+        if reached:
+            self._reached = newest
+        return not reached
 
 
 host_wait = HostWait()

@@ -7,6 +7,7 @@ from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.decision import Candidate, Decision, decide
 from commprof.analysis.step.decided import DISTURBED, because, no_gain, turned_round
+from commprof.analysis.step.language import MAY_SEEM_TO_LOSE
 from commprof.analysis.step.results import Change
 from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_estimate, format_rate, format_seconds
@@ -69,6 +70,8 @@ def _ranks_blocks(ranks: RankAdvice, scaling: str) -> Iterator[Block]:
         yield line("  no setting that leaves the updates as they are surely saves 1 % of the step")
     if others := [_change(own) for own in ranks.changes if own.alters_learning]:
         yield _savings("to change with what is learnt", others)
+    if any(own.interval_s is not None and own.interval_s.low < 0 for own in ranks.changes):
+        yield _wrapped(f"({MAY_SEEM_TO_LOSE})", "  ")
     what_ifs = [_saving(own.seconds_saved, own.interval_s, own.speedup, own.what) for own in ranks.what_ifs]
     yield _savings("other hardware: what if", what_ifs)
     yield from (_wrapped(f"({note})", "  ") for note in ranks.notes)

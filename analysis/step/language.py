@@ -11,6 +11,10 @@ from commprof.commbench.records.types import RunInfo
 _HOOKS = "torch.distributed.algorithms.ddp_comm_hooks.default_hooks"
 _SCRIPTS = ("commprof", "__main__.py")
 
+MAY_SEEM_TO_LOSE = (
+    "an interval below zero: of two runs, one with the change and one without, that with it may be the slower by its pace alone"
+)
+
 
 def is_configured(info: RunInfo) -> bool:
     """Say whether `commprof train` made the run, so that the lines of its configuration mean something to whoever asks."""

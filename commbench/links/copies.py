@@ -193,13 +193,15 @@ def _measure_pair(
 
 def time_calls(call: Callable[[], None], options: LinkOptions, clock: Clock) -> list[float]:
     """Return the seconds of each of a row of calls, queued one behind the other after untimed ones."""
-    with host_wait:  # launches wait as well, once the device's queue is full
-        for _ in range(options.warmup_iterations):
+    for _ in range(options.warmup_iterations):
+        with host_wait:  # launches wait as well, once the device's queue is full
             call()
+    with host_wait:
         clock.prepare(2 * options.iterations)
         clock.synchronize()
-        marks = []
-        for _ in range(options.iterations):
+    marks = []
+    for _ in range(options.iterations):  # each a wait of its own: many calls may take longer than any peer does
+        with host_wait:
             start = clock.mark()
             call()
             marks.append((start, clock.mark()))

@@ -5,11 +5,16 @@ the limit it calls the roll, says who is missing, has the run marked and ends th
 woken. torch's own watchdog (ProcessGroupNCCL.cpp) would come later, sleep a minute, and abort a survivor without a name; it
 stays behind this one, for waits that are not seen here, and its words are understood by the launcher. One such wait is a
 launch in which torch holds the interpreter's lock, as older ones do while an event is recorded: no thread of Python runs then.
+
+The clock goes on while a process is stopped, by its scheduler, a terminal or a debugger. A look that comes late tells of that,
+and a wait that it finds has the whole limit once more.
 """
 
+import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from commprof.commbench.ranks.rollcall import RollCall, explain
@@ -17,6 +22,7 @@ from commprof.commbench.timing import HostWait, host_wait
 from commprof.commbench.units import printable
 
 _LOOKS = 20  # within the limit
+_LATE_S = 1.0  # a look, beyond what a busy machine holds a thread up
 
 
 class Deadline:
@@ -42,8 +48,13 @@ class Deadline:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(self._limit_s / _LOOKS):
-            if self._wait.lasts_longer_than(self._limit_s):
+        every_s = self._limit_s / _LOOKS
+        looked_s, went_on_s = time.monotonic(), -math.inf
+        while not self._over.wait(every_s):
+            before_s, looked_s = looked_s, time.monotonic()
+            if looked_s - before_s > every_s + _LATE_S:
+                went_on_s = looked_s
+            if looked_s - went_on_s > self._limit_s and self._wait.lasts_longer_than(self._limit_s):
                 self._give_up()
                 return
 

@@ -47,9 +47,8 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("in place of a file, a training that nobody changed").add_argument
     add("--script", metavar="COMMAND", help="'python train.py --lr 1e-3', or any command with {n} for the number of ranks")
     add("--max-steps", type=int, metavar="N", help=f"of each of its runs ({ScriptConfig().max_steps})")
-    add(
-        "--strategy", choices=SCRIPT_STRATEGIES, help="how its ranks share the work; fsdp and zero2: it calls fully_shard (ddp)"
-    )
+    shards = "it calls fully_shard, or wraps its model in FullyShardedDataParallel"
+    add("--strategy", choices=SCRIPT_STRATEGIES, help=f"how its ranks share the work (ddp); fsdp and zero2: {shards}")
 
 
 def check_study(args: argparse.Namespace) -> None:

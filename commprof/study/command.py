@@ -17,6 +17,7 @@ from pathlib import Path
 from commprof.commbench.errors import BadInput
 
 PLACE = "{n}"
+MAX_NAME = 100  # of a training: what it names folders with is longer, and a file system takes 255
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _OF_A_SHELL = re.compile(r"&&?|\|\|?|;|\d?(>>?|<)\S*")
@@ -39,7 +40,7 @@ def name_of(command: str) -> str:
     scripts = [word for word in words if word.endswith(".py")]
     modules = [after for word, after in pairwise(words) if word == "-m" and not after.startswith("torch.distributed")]
     named = Path(scripts[0]).stem if scripts else modules[0].rpartition(".")[2] if modules else Path(words[0]).stem
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", named)
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", named)[:MAX_NAME]
 
 
 def check_command(command: str, *, one_per_host: bool) -> None:

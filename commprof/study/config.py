@@ -9,7 +9,7 @@ from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.ranks.arguments import MAX_TIMEOUT_S
 from commprof.commbench.records.quantities import MAX_RANKS
 from commprof.commbench.units import parse_bytes, parse_line_rate
-from commprof.study.command import check_command, name_of
+from commprof.study.command import MAX_NAME, check_command, name_of
 from commprof.study.sharding import SCRIPT_STRATEGIES, STRATEGY_OVERRIDES, Sharding, script_sharding, sharding_of
 from commprof.testbed.fabric import MAX_HOSTS
 from commprof.train.config.exchange import check_replicas
@@ -156,6 +156,10 @@ def _checked(study: StudyConfig, path: str, home: Path) -> StudyConfig:
         raise BadInput(f"{path}: backend {study.backend!r} is not known; use {', '.join(BACKENDS)}")
     _check_launcher(path, study)
     _check_sweeps(path, study)
+    if study.strategies and study.scripts and not study.models:
+        raise BadInput(
+            f"{path}: strategies are for commprof's own trainer; a script's is told by --strategy or scripts[].strategy"
+        )
     wires = tuple(parse_wire(wire).name for wire in study.wires)
     if len(set(wires)) < len(wires) or len(set(study.world_sizes)) < len(study.world_sizes):
         raise BadInput(f"{path}: wires {list(wires)} and world_sizes {list(study.world_sizes)} must each be named once")
@@ -174,7 +178,7 @@ def _checked(study: StudyConfig, path: str, home: Path) -> StudyConfig:
 def _check_names(path: str, study: StudyConfig) -> None:
     names = [training.name for training in study.trainings]
     if len(set(names)) < len(names) or not names:
-        raise BadInput(f"{path}: models need names of their own, here {names}; set models[].name")
+        raise BadInput(f"{path}: models and scripts need names of their own, here {names}; set models[].name or scripts[].name")
     if study.overrides and not study.models:
         raise BadInput(f"{path}: overrides are for commprof's own trainer; a script's arguments stand in its command")
 
@@ -195,6 +199,8 @@ def _named_script(path: str, study: StudyConfig, script: ScriptConfig) -> Script
 def _folder_name(path: str, name: str) -> str:
     if not name.replace("-", "").replace("_", "").isalnum():
         raise BadInput(f"{path}: model name {name!r} names folders; use letters, digits, - and _")
+    if len(name) > MAX_NAME:
+        raise BadInput(f"{path}: model name {name[:20]!r}... has {len(name)} letters and names folders; use at most {MAX_NAME}")
     return name
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from commprof.commbench.errors import CommprofError, Interrupted
 from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.progress import activity
+from commprof.commbench.records.rundir import read_info
+from commprof.commbench.records.training_kind import KIND_NAMES
 from commprof.commbench.units import printable
 from commprof.launch import console_script, launch, local_command
 from commprof.study.backend import rank_environment
@@ -69,6 +71,11 @@ def predict_cell(folder: Path, study: StudyConfig, model: ModelPlan, cell: CellP
 
     if (own := model.sharding) is None:
         return write_predictions(folder, model.name, cell.wire, grid=study.is_grid)
+    profile = folder / model.profile.name
+    work = read_info(profile).workload if is_measured(profile) else None
+    if work is not None and work.kind == "ddp":  # on one rank a script may wrap nothing yet; what it wraps it wraps on N too
+        reason = f"its profile is {KIND_NAMES[work.kind]}'s; name the strategy that it has, or leave that out"
+        return {f"prediction of {model.name} as {own.strategy}": reason}
     asked = Asked(strategies=(own.strategy,), replicas=max(2, own.replicas), prefetch=own.prefetch)
     return write_sharded_predictions(
         folder, model.name, cell.wire, grid=study.is_grid, asked=asked, world_sizes=study.parallel_sizes

@@ -13,6 +13,7 @@ from commprof.analysis.report.page.html import Cell, Noted, Picture, Section, Ta
 from commprof.analysis.report.sections.assumptions import assumption_table
 from commprof.analysis.report.sections.why import step_picture
 from commprof.analysis.runs.load import Run, select
+from commprof.analysis.step.language import MAY_SEEM_TO_LOSE
 from commprof.analysis.step.results import Change, PredictionSet, ScheduledStep
 from commprof.commbench.records.training import GradientTimeline
 from commprof.commbench.units import format_bytes, format_seconds
@@ -110,12 +111,14 @@ def change_section(predicted: PredictionSet) -> Section:
             sentences=("Nothing simulated surely saves more than 1 % of the step.",),
             folded=True,
         )
+    may_seem_to_lose = any(change.interval_s is not None and change.interval_s.low < 0 for change in predicted.changes)
     return Section(
         name="changes",
         title="What to try",
         sentences=(
             "Each change went through the same simulator as the prediction. None of them has been run. Speedups are over one "
             "rank with the same change, which may gain from it as well: more is saved than the speedup shows.",
+            *([f"{MAY_SEEM_TO_LOSE.capitalize()}."] if may_seem_to_lose else []),
         ),
         tables=tuple(_change_tables(predicted.changes)),
     )

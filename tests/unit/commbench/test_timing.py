@@ -107,6 +107,15 @@ def test_only_an_old_mark_is_asked_for_and_a_failed_device_is_no_wait(
     assert not wait.lasts_longer_than(0)
 
 
+def test_a_device_that_has_come_to_a_mark_is_not_asked_for_it_again() -> None:
+    wait, asked = HostWait(), []  # type: ignore[var-annotated]
+    wait.asked(lambda: asked.append("first") or True)  # type: ignore[func-returns-value]
+    assert [wait.lasts_longer_than(0) for _ in range(3)] == [False] * 3
+    wait.asked(lambda: asked.append("second") or False)  # type: ignore[func-returns-value]
+    assert [wait.lasts_longer_than(0) for _ in range(2)] == [True] * 2
+    assert asked == ["first", "second", "second"]
+
+
 @pytest.mark.parametrize("kind", ["xpu", "mps", "hpu", "meta"])
 def test_a_device_that_the_hosts_clock_would_misjudge_is_refused(kind: str) -> None:
     with pytest.raises(BadInput, match=f"{kind} runs behind the host"):

@@ -164,10 +164,10 @@ def test_the_demo_runs_on_any_machine_and_says_what_it_takes(
         ("nmae: x", "unknown key nmae; did you mean name?"),
         ("overrides: [model.dmodel=3]", "unknown key model.dmodel"),
         ("overrides: [training.max_steps=3]", "3 steps are too few"),
-        ("models: [{config: tiny.yaml}, {config: tiny.yaml}]", "models need names of their own"),
+        ("models: [{config: tiny.yaml}, {config: tiny.yaml}]", "need names of their own"),
         ("models: [{config: tiny.yaml, name: a/b}]", "model name 'a/b' names folders"),
         ("models: [{confg: tiny.yaml}]", "confg"),
-        ("models: []", "models need names"),
+        ("models: []", "need names of their own, here []"),
         ("models: [{config: none.yaml}]", "none.yaml"),
     ],
 )

@@ -12,13 +12,16 @@ from commprof.analysis.advice.changes import changes
 from commprof.analysis.advice.cli import VERB as ADVISE
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.advice.results import Advice, RankAdvice
+from commprof.analysis.advice.text import advice_sheet
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.estimate import Setting, estimate
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import SingleRank, StepInputs
+from commprof.analysis.step.results import Change
 from commprof.analysis.step.what_if import answer
 from commprof.cli import main
+from commprof.commbench.display.sheet import Words
 from commprof.commbench.errors import BadInput
 from tests.factory import MIB, step, timeline, workload, write_bench_run, write_training_run
 from tests.paper_study import verdict
@@ -279,3 +282,16 @@ def test_arguments_that_make_no_sense_are_refused(words: list[str], message: str
     ADVISE.add_arguments(parser)
     with pytest.raises(BadInput, match=message):
         ADVISE.check(parser.parse_args(["/nowhere", *words]))
+
+
+def test_an_interval_that_reaches_below_zero_is_explained_where_it_stands(folders: list[Path]) -> None:
+    runs = load_runs(folders)
+    sure = advise(runs)
+    (ranks,) = sure.ranks
+    unsure, first = ranks.changes[:2]  # 4.2 and 47.7 ms of a step whose pace is off by 5.5 ms either way
+
+    def explained(*changes: Change) -> bool:
+        told = advice_sheet(replace(sure, ranks=(replace(ranks, changes=changes),)), runs)
+        return any(isinstance(block, Words) and "an interval below zero" in block.text for block in told)
+
+    assert (explained(first), explained(first, unsure)) == (False, True)

@@ -37,8 +37,8 @@ def costs(count: int) -> list[CostModel]:
     return [replace(line(), world_size=n) for n in range(2, count + 2)]
 
 
-def saved(what: str) -> Change:
-    interval_s = Interval(low=0.1, high=0.3)
+def saved(what: str, low_s: float = 0.1) -> Change:
+    interval_s = Interval(low=low_s, high=0.3)
     return Change(what=what, setting="", world_size=65_536, seconds_saved=0.2, speedup=1.1, interval_s=interval_s)
 
 
@@ -52,6 +52,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "far ranks": lambda: extrapolated_figure(told(1, world_sizes=tuple(range(8, 41)))),
     "eight curves": lambda: cost_figure(costs(8)),
     "one change": lambda: savings_figure([saved("accumulate gradients over 8 batches")]),
+    "a change that two runs may lose": lambda: savings_figure([saved("send gradients in two bytes", low_s=-0.5)]),
     "long change": lambda: savings_figure([saved("word " * 20)]),
 }
 
@@ -92,3 +93,9 @@ def test_speedups_are_drawn_over_the_smallest_row() -> None:
         assert axes.get_ylabel() == "speedup over 8 ranks (x)"
         anchors = [line for line in axes.lines if list(line.get_xdata()) == [8, 16]]  # type: ignore[arg-type]
         assert list(anchors[0].get_ydata()) == pytest.approx([1, 1.9])  # type: ignore[arg-type]
+
+
+def test_an_interval_of_a_saving_is_drawn_to_its_end_below_zero() -> None:
+    (axes,) = savings_figure([saved("send gradients in two bytes", low_s=-0.5), saved("wait")]).axes
+    low, high = axes.get_xlim()
+    assert low < -500 < 300 < high, axes.get_xlabel()
