@@ -25,12 +25,8 @@ from commprof.study.plan import make_plan
 from commprof.study.recorded import run_recorded
 from commprof.study.stages import _command, predict_cell
 from commprof.study.trial import Tried
-<<<<<<< HEAD
 from tests import ROOT
-from tests.factory import run_info
-=======
 from tests.factory import run_info, step, workload, write_training_run
->>>>>>> break
 
 COMMAND = "python train.py --lr 1e-3"
 RUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -197,15 +193,10 @@ def test_a_job_names_the_study_of_a_script_as_it_was_named() -> None:
         ("scripts: [{command: python train.py, name: a/b}]", "'a/b' names folders"),
         ("scripts: [{comand: python train.py}]", "comand"),
         ("{scripts: [{command: python train.py}], overrides: [training.max_steps=9]}", "a script's arguments stand in its"),
-<<<<<<< HEAD
         ("{scripts: [{command: 'torchrun --nproc-per-node {n} train.py'}], launcher: slurm}", "without {n}"),
         ("{scripts: [{command: 'bash x {n}'}], launcher: testbed, wires: [1gbit]}", "start it on every host"),
-=======
         ("{scripts: [{command: python train.py}], strategies: [fsdp]}", "a script's is told by --strategy"),
         (f"scripts: [{{command: python train.py, name: {'n' * 101}}}]", "has 101 letters and names folders"),
-        ("{scripts: [{command: python train.py}], launcher: slurm}", "sbatch slurm/study.sbatch"),
-        ("{scripts: [{command: 'bash x {n}'}], launcher: testbed, wires: [1gbit]}", "a testbed starts it once"),
->>>>>>> break
         ("name: s", "need names of their own, here []"),
     ],
 )
