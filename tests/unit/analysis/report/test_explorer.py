@@ -1,9 +1,8 @@
-"""The page's what-if against Python's, in a browser; and what the page is given to compute with."""
+"""The page's what-if against Python's, in a browser."""
 
 import json
 import random
 import re
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ import numpy as np
 import pytest
 
 from benchmarks.browser import chromium, visit
-from commprof.analysis.report.explorer.curve import Curve, curve_of
 from commprof.analysis.report.explorer.draws import kept_draws
-from commprof.analysis.report.explorer.page_data import PageData, page_data, sharded_page_data
+from commprof.analysis.report.explorer.page_data import PageData, page_data
 from commprof.analysis.report.explorer.sharded import SHARDED, ShardedPlace, sharded_place
 from commprof.analysis.report.sections.build import write_report
 from commprof.analysis.runs.load import load_runs
@@ -26,70 +24,15 @@ from commprof.analysis.strategies.choose import Asked, choose
 from commprof.analysis.strategies.estimate import ShardedEstimate, ShardedSetting, estimate_sharded
 from commprof.analysis.strategies.inputs import ShardedInputs, sharded_inputs
 from commprof.analysis.strategies.results import Strategy
-from commprof.analysis.wire.cost import cost_s
-from commprof.analysis.wire.results import CostModel
-from commprof.commbench.records.types import CollectiveMeasurement, Workload
 from commprof.commbench.units import format_bytes
 from tests.factory import (
     MIB,
-    collective,
-    contended,
-    step,
-    timeline,
     workload,
-    write_contentions,
-    write_measurements,
-    write_training_run,
 )
-from tests.unit.analysis.strategies.sharded_steps import BY_ITSELF_S, ONE_RANK, sharding, write_benches, write_sharded_run
+from tests.unit.analysis.report.explorer_studies import folders, shard, study
 
 WORLD_SIZES = (2, 4, 8, 16, 32, 64)
-WORDS = "</script><script>alert(1)</script>"
-PARAMETERS = [(f"{WORDS}{i}", size, 0.004 * (i + 1)) for i, size in enumerate([5 * MIB, 64, MIB, 3 * MIB, 2048, 7 * MIB] * 3)]
 CHECKED = ("step_s", "compute_s", "exposed_s", "speedup", "backward_start_s", "compute_end_s")
-
-
-def bench(world_size: int) -> list[CollectiveMeasurement]:
-    """A wire that is no line: noise, and a jump at 256 KiB where an algorithm changes."""
-    random_time = random.Random(world_size)
-    sizes = [2**k for k in range(10, 25)]
-    pace = [random_time.uniform(0.7, 1.4) * (2 if size >= 2**18 else 1) for size in sizes]
-    return [
-        collective(size, [way * (40e-6 * world_size + size / 2e9)] * 5, world_size=world_size)
-        for size, way in zip(sizes, pace, strict=True)
-    ]
-
-
-def study(root: Path, backend: str, work: Workload) -> Path:
-    """Runs of 1, 2 and 4 ranks; those on 4 contend, those on 2 computed beside each other and copied.
-
-    Over gloo a bucket waits 7 ms for a core, elsewhere both sides slow down.
-    """
-    share = work.samples_per_rank // (2 if work.scaling == "strong" else 1)
-    beside = replace(work, synchronised=False, samples_per_rank=share)
-    timed = timeline(PARAMETERS, backward_s=0.08)  # the last gradient is there after 72 ms: 8 ms of copying
-    steps = [step(i, forward_s=0.03 + 0.001 * (i % 5)) for i in range(20)]
-    given: dict[str, Any] = {"gradients": timed, "backend": backend, "cores": 4}
-    write_training_run(root / "profile", steps, workload=work, **given)
-    write_training_run(root / "compute", steps, world_size=2, workload=beside, synchronised=False, **given)
-    for world_size in (2, 4):
-        write_measurements(root / f"bench{world_size}", bench(world_size), world_size=world_size, backend=backend)
-    waits = [contended(size, [(1e-3, 1e-3, size / 1e9, size / 1e9 + 7e-3)]) for size in (MIB, 4 * MIB, 16 * MIB)]
-    measured = waits if backend == "gloo" else [contended(MIB, [(1e-3, 1.3e-3, 1e-2, 1.6e-2)])]
-    write_contentions(root / "contention", measured, world_size=4, backend=backend)
-    return root
-
-
-def shard(root: Path) -> None:
-    """Add a rank sharded over itself whose spans vary from step to step, and benches of its collectives."""
-    pace = np.random.default_rng(1).uniform(0.8, 1.3, size=(len(ONE_RANK), 12))
-    still = sharding()
-    spans = [
-        replace(span, samples_s=tuple(float(seconds) for seconds in row * span.samples_s))
-        for span, row in zip(still.spans, pace, strict=True)
-    ]
-    write_sharded_run(root / "sharded", replace(still, spans=tuple(spans)), BY_ITSELF_S)
-    write_benches(root / "gathers4", 4, ["all_gather", "reduce_scatter"])
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +56,6 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     roots = [study(root / str(i), backend, work) for i, (backend, work) in enumerate(cases)]
     shard(roots[0])
     return roots
-
-
-def folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.name != "analysis")
 
 
 def random_setting(draw: random.Random) -> tuple[int, Setting]:
@@ -346,53 +285,8 @@ def test_the_page_says_what_the_controls_ask(driven: dict[str, Any], asked: list
     assert f"in {len(then['starts_s'])} buckets" in driven["changed"]
 
 
-def test_sharded_runs_alone_have_a_page_too(tmp_path: Path) -> None:
-    """Without a plain profile there is no DDP to choose; what was benched on no rank's number is offered, and not spoken of."""
-    shard(tmp_path)
-    runs = load_runs(folders(tmp_path))
-    data = sharded_page_data(runs, [2, 4])
-    assert [(place.world_size, place.spoken, place.ddp) for place in data.places] == [(2, False, None), (4, True, None)]
-    assert {own.strategy for place in data.places for own in place.strategies} == {"fsdp", "zero2"}, "no all-reduce was benched"
-    source = write_report(folders(tmp_path), tmp_path / "report.html").page.read_text()
-    assert '<option value="fsdp">fsdp</option>' in source and '<option value="ddp">' not in source
-
-
-def read(curve: Curve, size: float) -> float:
-    piece = min(np.searchsorted(curve.knots, np.log(size), side="right") - 1, len(curve.coefficients) - 1)
-    start, stop = curve.knots[piece : piece + 2]
-    return float(np.exp(np.polyval(curve.coefficients[piece], (np.log(size) - start) / (stop - start))))
-
-
-def test_a_curve_is_the_cost_below_between_and_beyond_the_measured_sizes(asked: list[Any]) -> None:
-    cost: CostModel = asked[0][0][0].cost
-    curve = curve_of(cost, 16, 2**30)
-    for size in np.exp(np.random.default_rng(0).uniform(np.log(16), np.log(2**30), 300)):
-        assert read(curve, size) == pytest.approx(cost_s(cost, size), rel=1e-5)
-
-
 def test_no_text_of_a_file_enters_the_data_and_the_page_runs_its_own_script_only(page: Path) -> None:
     source = page.read_text()
     assert "alert(1)" not in source.split('id="what-if-data">')[1].split("</script>")[0]
     assert source.count("<script") == 3
     assert "default-src 'none'" in source and "script-src 'sha256-" in source and "unsafe-eval" not in source
-
-
-def test_a_shared_out_batch_is_only_asked_of_sizes_that_were_run(tmp_path: Path) -> None:
-    runs = load_runs(folders(study(tmp_path, "gloo", workload(scaling="strong"))))
-    assert [place.world_size for place in page_data(runs, (2,)).places] == [2]
-
-
-@pytest.mark.processes
-def test_of_a_machine_too_disturbed_the_page_gives_no_interval_either(tmp_path: Path) -> None:
-    if chromium() is None:
-        pytest.skip("no Chromium; apt-get install chromium")
-    root = study(tmp_path / "study", "gloo", workload())
-    stretches = [step(i, forward_s=0.03 if i < 14 else 0.12) for i in range(20)]
-    given: dict[str, Any] = {"gradients": timeline(PARAMETERS, backward_s=0.08), "backend": "gloo", "cores": 4}
-    shutil.rmtree(root / "profile")
-    write_training_run(root / "profile", stretches, workload=workload(), **given)
-    assert {place.ddp.draws for place in page_data(load_runs(folders(root)), (2, 4)).places if place.ddp} == {None}
-    written = write_report(folders(root), tmp_path / "report.html").page
-    visited = visit(written, 'return document.querySelector("#what-if [role=status]").innerText;')
-    assert visited.console == ()
-    assert "without an interval: too disturbed to give one on 4 ranks: a step takes" in str(visited.value)
