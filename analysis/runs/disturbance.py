@@ -8,7 +8,7 @@ core of its host, where several of its nodes share one kernel, and of telemetry 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Final
 
 from commprof.analysis.runs.load import Run
@@ -24,13 +24,14 @@ _NAMED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disturbance:
-    """How many of a host's cores others kept busy, and how many were idle: medians over samples."""
+    """How many of a host's cores others kept busy, and how many were idle: medians over samples, and a mean beside them."""
 
     hostname: str
     cores: int
     others: float
     idle: float
     num_samples: int
+    others_mean: float
 
     def __str__(self) -> str:
         return (
@@ -59,6 +60,18 @@ def disturbance_text(runs: Sequence[Run]) -> str | None:
         f"This machine was disturbed: during {names} other processes kept up to {worst.others:.1f} of its {worst.cores} cores "
         "busy. Times and errors of predictions may come of that; end them and measure again."
     )
+
+
+def others_cores(run: Run) -> float:
+    """Return how many cores others kept busy on the one host of a run, the mean over samples; 0 for less than a third of one.
+
+    0 as well where nothing tells: of several hosts, without telemetry, and where the job may not use every core.
+    """
+    with suppress(BadInput):
+        hosts, telemetry = load_surroundings(run)
+        if run.info.num_nodes == 1 and hosts and (own := _of_host(hosts[0], telemetry or ())) is not None:
+            return own.others_mean if own.others_mean >= MIN_CORES else 0.0
+    return 0.0
 
 
 def load_surroundings(run: Run) -> tuple[tuple[HostInfo, ...] | None, tuple[TelemetrySample, ...] | None]:
@@ -97,4 +110,5 @@ def _of_host(host: HostInfo, telemetry: Sequence[TelemetrySample]) -> Disturbanc
         others=host.cores_total * median(others for others, _ in shares),
         idle=host.cores_total * (1 - median(busy for _, busy in shares)),
         num_samples=len(shares),
+        others_mean=host.cores_total * fmean(others for others, _ in shares),
     )

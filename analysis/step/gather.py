@@ -13,12 +13,14 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from commprof.analysis.runs.disturbance import others_cores
 from commprof.analysis.runs.load import Run, check_combinable, in_order, select
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.analysis.step.comparable import check_comparable
 from commprof.analysis.step.computation import ComputePool, copy_share, draw_computation
 from commprof.analysis.step.ddp import NO_CONTENTION, share_cores
 from commprof.analysis.step.evidence.contention import fit_contention, usable_contention
+from commprof.analysis.step.evidence.cores import cores_slowdown
 from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.evidence.pools import compute_only_s
 from commprof.analysis.step.evidence.profiles import profile_runs
@@ -164,7 +166,8 @@ def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel],
     gradients = last_readiness(beside) or profile.gradients
     traced = beside.info.imported_from is not None
     ranks_on_cores = ranks_per_machine if hosts.on_cpu and not traced else 0  # a trace does not tell its cores
-    pool = _pool(measured, profiles, world_size, ranks_on_cores)
+    others = 0.0 if measured is not None else others_cores(profile)
+    pool = _pool(measured, profiles, world_size, ranks_on_cores, others)
     rng = np.random.default_rng(world_size)
     known = StepInputs(
         world_size=world_size,
@@ -173,6 +176,7 @@ def _inputs(runs: Sequence[Run], profiles: Repeats, costs: dict[int, CostModel],
         computation=draw_computation(pool, world_size, gradients, rng, DRAWS),
         measured_at_n=pool.measured_at_n,
         slowdown=pool.slowdown,
+        others_cores=others,
         cost=cost,
         cost_ratios=cost_ratios(cost, () if extrapolated else all_reduces_at(benches, world_size), rng),
         extrapolated=extrapolated,
@@ -226,8 +230,11 @@ def cost_ratios(cost: CostModel, samples: Sequence[CollectiveMeasurement], rng: 
     return ratios
 
 
-def _pool(measured: Repeats | None, profiles: Repeats, world_size: int, ranks_on_cores: int) -> ComputePool:
-    """Collect the steps to draw from; one rank's own are stretched where `ranks_on_cores` of its kind lack cores."""
+def _pool(measured: Repeats | None, profiles: Repeats, world_size: int, ranks_on_cores: int, others: float) -> ComputePool:
+    """Collect the steps to draw from; one rank's own are stretched where `ranks_on_cores` of its kind lack cores.
+
+    `others`: the cores that other processes kept busy during the profile.
+    """
     if measured is not None:
         return measured.pool()
     profile = profiles.typical
@@ -236,8 +243,7 @@ def _pool(measured: Repeats | None, profiles: Repeats, world_size: int, ranks_on
             f"{profile.path} shares one batch out (strong scaling), and how long {world_size} ranks compute on a part of "
             f"it was not measured; add {compute_only_run(world_size, configured=is_configured(profile.info))}"
         )
-    slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
-    pool = profiles.pool(slowdown=slowdown)
+    pool = profiles.pool(slowdown=cores_slowdown(profile, ranks_on_cores, others))
     # The slowest of the ranks that were traced is not the slowest of another number of them.
     return replace(pool, kind="independent", measured_at_n=False) if profile.world_size > 1 else pool
 

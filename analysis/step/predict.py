@@ -179,8 +179,11 @@ def _assumptions(inputs: StepInputs, kind: ScalingKind, disturbed: str | None) -
     if inputs.delayed:
         notes.append("gradients are sent after backward, all communication exposed")
     if inputs.slowdown > 1:
+        taken = (
+            f", of which other processes kept {inputs.others_cores:.1f} busy beside the profile" if inputs.others_cores else ""
+        )
         notes.append(
-            f"{inputs.world_size} ranks take {inputs.slowdown:.3g} times as long to compute, for want of cores; "
+            f"{inputs.world_size} ranks take {inputs.slowdown:.3g} times as long to compute, for want of cores{taken}; "
             f"profile with as many threads as a rank has at that size, or add {_compute_only(inputs)}"
         )
     elif not inputs.measured_at_n and inputs.traced_from is None:

@@ -12,9 +12,11 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
+from commprof.analysis.runs.disturbance import others_cores
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.computation import ComputePool
 from commprof.analysis.step.estimate import UNTRIED_CARRIED_ERROR, carried_error
+from commprof.analysis.step.evidence.cores import cores_slowdown
 from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.evidence.pools import pool_of
 from commprof.analysis.step.gather import cost_ratios
@@ -116,13 +118,13 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int, unit
     if num_replicas > 1:
         wires["all_reduce"] = _wire(runs, "all_reduce", num_replicas, hosts)
     ranks_on_cores = -(-world_size // (hosts.num_machines or hosts.num_nodes)) if hosts.on_cpu else 0
-    slowdown = max(1.0, ranks_on_cores * profile.info.threads_per_rank / profile.info.cores_per_node)
+    slowdown = cores_slowdown(profile, ranks_on_cores, others_cores(profile)) if profile.world_size == 1 else 1.0
     return ShardedInputs(
         world_size=world_size,
         num_shards=num_shards,
         num_replicas=num_replicas,
         timeline=timeline,
-        pool=_pool(profile, timeline, slowdown=1.0 if profile.world_size > 1 else slowdown),
+        pool=_pool(profile, timeline, slowdown=slowdown),
         wires=wires,
         blocking=hosts.on_cpu,
         at_once=_at_once(profile.info, hosts, world_size),
@@ -251,7 +253,7 @@ def _notes(profile: Run, timeline: ShardingTimeline, wires: dict[str, Wire], slo
         )
     elif profile.world_size == 1:
         notes.append(f"units and times are those of {profile.path}, one rank sharded over itself")
-    if profile.world_size == 1 and slowdown > 1:
+    if slowdown > 1:
         notes.append(f"ranks take {slowdown:.3g} times as long to compute, for want of cores")
     for what, wire in wires.items():
         if wire.extrapolated:

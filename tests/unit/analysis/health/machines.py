@@ -1,5 +1,7 @@
 """Made-up hosts for tests: their GPUs, cards and telemetry, and what the rules say of them."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from commprof.analysis.health.evidence import Evidence
@@ -7,6 +9,7 @@ from commprof.analysis.health.machine import machine_health
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.runs.load import Run
 from commprof.commbench.machine.facts import (
+    ENVIRONMENT_FILE,
     GpuInfo,
     GpuSample,
     HostInfo,
@@ -17,6 +20,7 @@ from commprof.commbench.machine.facts import (
     TelemetrySample,
 )
 from commprof.commbench.records.links import LinkMeasurement
+from commprof.commbench.records.rundir import RecordWriter, write_document
 from commprof.commbench.records.types import SoftwareInfo
 from tests.factory import collective, run_info
 
@@ -135,3 +139,30 @@ def evidence(
 def judged(name: str, found: Evidence) -> Verdict:
     (verdict,) = [verdict for verdict in machine_health(found) if verdict.name == name]
     return verdict
+
+
+HOST = replace(host(), cores_usable=2, cores_total=2)
+
+
+def samples(*shares: tuple[float, float | None]) -> tuple[TelemetrySample, ...]:
+    """Samples of which the job and others had these shares of the host."""
+    return tuple(
+        TelemetrySample(
+            hostname=HOST.hostname,
+            at_s=float(at_s),
+            cpu_busy=min(1.0, own + (others or 0.0)),
+            others_busy=others,
+            cpu_clock_hz=None,
+            gpus=(),
+            interfaces=(),
+        )
+        for at_s, (own, others) in enumerate(shares)
+    )
+
+
+def add_surroundings(run: Path, telemetry: Sequence[TelemetrySample]) -> Path:
+    write_document(run / ENVIRONMENT_FILE, [HOST])
+    with RecordWriter(run / "telemetry.jsonl") as writer:
+        for sample in telemetry:
+            writer.append(sample)
+    return run

@@ -13,33 +13,14 @@ from commprof.analysis.health.evidence import Evidence
 from commprof.analysis.report.numbers.verdict import outcomes
 from commprof.analysis.runs.load import load_runs
 from commprof.cli import main
-from commprof.commbench.machine.facts import ENVIRONMENT_FILE, TelemetrySample
-from commprof.commbench.records.rundir import RecordWriter, write_document
+from commprof.commbench.machine.facts import TelemetrySample
 from tests.factory import step, write_measurements, write_training_run
 from tests.paper_study import study, verdict
 from tests.report_runs import WORKLOAD, add_train, report
 from tests.unit.analysis.health.benches import evidence
-from tests.unit.analysis.health.machines import host
+from tests.unit.analysis.health.machines import HOST, add_surroundings, samples
 from tests.unit.analysis.health.test_check import sweep
 from tests.unit.analysis.health.test_run_health import bent
-
-HOST = replace(host(), cores_usable=2, cores_total=2)
-
-
-def samples(*shares: tuple[float, float | None]) -> tuple[TelemetrySample, ...]:
-    """Samples of which the job and others had these shares of the host."""
-    return tuple(
-        TelemetrySample(
-            hostname=HOST.hostname,
-            at_s=float(at_s),
-            cpu_busy=min(1.0, own + (others or 0.0)),
-            others_busy=others,
-            cpu_clock_hz=None,
-            gpus=(),
-            interfaces=(),
-        )
-        for at_s, (own, others) in enumerate(shares)
-    )
 
 
 def seen(telemetry: Sequence[TelemetrySample], found: Evidence | None = None, **changes: object) -> Evidence:
@@ -85,14 +66,6 @@ def test_it_comes_first_and_no_cause_is_named_behind_it() -> None:
     assert not {"slow range", "switch"} & {own.name for own in others}
     (spikes,) = [own for own in others if own.name == "spikes"]
     assert spikes.message.endswith("other processes took cores meanwhile, measure again")
-
-
-def add_surroundings(run: Path, telemetry: Sequence[TelemetrySample]) -> Path:
-    write_document(run / ENVIRONMENT_FILE, [HOST])
-    with RecordWriter(run / "telemetry.jsonl") as writer:
-        for sample in telemetry:
-            writer.append(sample)
-    return run
 
 
 def test_check_and_the_report_say_so_before_anything_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

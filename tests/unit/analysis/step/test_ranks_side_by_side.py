@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from commprof.analysis.advice.predict import predict_runs
-from commprof.analysis.runs.load import load_run, load_runs
+from commprof.analysis.runs.load import Run, load_run, load_runs
+from commprof.analysis.step.evidence.cores import cores_slowdown
 from commprof.analysis.step.evidence.pools import compute_only_s
 from commprof.commbench.errors import UnusableData
-from tests.factory import MIB, step, timeline, workload, write_bench_run, write_contention_run, write_training_run
+from tests.factory import MIB, run_info, step, timeline, workload, write_bench_run, write_contention_run, write_training_run
 from tests.paper_study import BANDWIDTH, LATENCY_S, STEPS, TAIL_S, by_model, study
+from tests.unit.analysis.health.machines import add_surroundings, samples
 
 
 def test_ranks_that_take_turns_on_a_core_end_together(tmp_path: Path) -> None:
@@ -83,6 +85,33 @@ def test_one_rank_that_used_every_core_cannot_keep_its_pace_beside_another(tmp_p
     schedule = by_model(predict_runs(load_runs([tmp_path / "profile", tmp_path / "bench"])))["schedule"]
     assert schedule.step_s == pytest.approx(0.206, rel=1e-3)
     assert any("2 times as long to compute, for want of cores" in note for note in schedule.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("others", "compute_s"),
+    [
+        ([0.5, 0.0] * 4, 0.12875),  # of 2 cores half of one: 2.5 threads want what 2 have, so 1.25 times 103 ms
+        ([0.1, 0.0] * 4, 0.103),  # a tenth of a core is nothing
+        ([0.5] * 2, 0.103),  # two samples tell nothing
+    ],
+)
+def test_what_others_kept_of_the_cores_is_missed_by_more_ranks(tmp_path: Path, others: list[float], compute_s: float) -> None:
+    gradients = timeline([("w", 8, 0.06)], 0.06)
+    profile = write_training_run(tmp_path / "profile", STEPS, gradients=gradients, cores=2)
+    add_surroundings(profile, samples(*[(0.5, own) for own in others]))
+    write_bench_run(tmp_path / "bench", 1e-9, 1e12)
+    schedule = by_model(predict_runs(load_runs([profile, tmp_path / "bench"])))["schedule"]
+    assert schedule.step_s == pytest.approx(compute_s, rel=1e-3)
+    told = "1.25 times as long to compute, for want of cores, of which other processes kept 0.5 busy beside the profile"
+    assert any(told in note for note in schedule.assumptions) == (compute_s > 0.11)
+
+
+def test_others_slow_the_profile_itself_where_it_fills_the_cores() -> None:
+    """Alone it had 2/3 of its threads' wish, two such ranks have 2/5 of theirs: 5/3 times as long."""
+    info = run_info("train", world_size=1, cores=2, threads=2)
+    run = Run(path=Path("x"), info=info, collectives=(), steps={}, gradients=None)
+    assert cores_slowdown(run, 2, 1.0) == pytest.approx(5 / 3)
+    assert cores_slowdown(run, 0, 1.0) == cores_slowdown(run, 1, 1.0) == 1
 
 
 @pytest.mark.parametrize("backend", ["gloo", "nccl"])
