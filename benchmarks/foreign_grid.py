@@ -25,19 +25,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Final
 
-from benchmarks.foreign_summary import CellResult, WayResult, results_text
+from benchmarks.foreign_summary import Cell, CellResult, Savings, WayResult, results_text
 from benchmarks.machine import describe_machine
 from benchmarks.processes import run_together
 from commprof.analysis.runs.load import Run, load_run, load_runs
 from commprof.analysis.step.estimate import Setting, estimate, interval, saved
 from commprof.analysis.step.evidence.pools import compute_only_s
 from commprof.analysis.step.gather import gather
-from commprof.analysis.step.inputs import StepInputs
+from commprof.analysis.step.inputs import Gathered, StepInputs
 from commprof.analysis.step.predict import predict_all
 from commprof.analysis.step.results import Prediction
 from commprof.commbench.errors import CommprofError
@@ -71,21 +71,6 @@ NEIGHBOUR = (
     "    while time.monotonic() < end: sum(range(10000))\n"
     "    time.sleep(span)\n"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    model: str
-    hosts: int
-    rate: str
-    mode: str
-    disturbed: bool
-    repeat: int
-
-    @property
-    def name(self) -> str:
-        beside = "neighbour" if self.disturbed else "quiet"
-        return f"{self.model}-n{self.hosts}-{self.rate}-{self.mode}-{beside}-r{self.repeat}"
 
 
 def cells() -> list[Cell]:
@@ -133,10 +118,24 @@ def _inputs(cell: Cell, runs: Path, folder: Path) -> Iterator[tuple[str, list[Pa
         yield "carried", [profile, compute, *_wire_runs(runs, 2, cell.rate)]
 
 
+def savings_now(results: Sequence[CellResult], runs: Path) -> dict[str, Savings]:
+    """Return what the model as it is now says that each change saves, of the plain cells whose savings were foretold."""
+    names = {result.name for result in results if result.mode == "plain" and "compute" in result.ways}
+    found = {}
+    for cell in cells():
+        if cell.name in names:
+            paths = dict(_inputs(cell, runs, runs / cell.name))["compute"]
+            found[cell.name] = _savings(_gathered(cell, paths).at[0])
+    return found
+
+
+def _gathered(cell: Cell, paths: Sequence[Path]) -> Gathered:
+    return gather([_told(cell, run) for run in load_runs(paths)], [cell.hosts])
+
+
 def _predict(cell: Cell, paths: Sequence[Path], file: Path) -> WayResult:
     """Predict a cell from these runs alone, and write it to disk."""
-    runs = [_told(cell, run) for run in load_runs(paths)]
-    gathered = gather(runs, [cell.hosts])
+    gathered = _gathered(cell, paths)
     (inputs,) = gathered.at
     found = predict_all(inputs, estimate(inputs), gathered.single.step_s, gathered.anchor, gathered.workload.scaling)
     result = _way(found, _savings(inputs) if cell.mode == "plain" else {})
@@ -144,17 +143,17 @@ def _predict(cell: Cell, paths: Sequence[Path], file: Path) -> WayResult:
     return result
 
 
-def _savings(inputs: StepInputs) -> dict[str, tuple[float, float, float]]:
+def _savings(inputs: StepInputs) -> Savings:
     """Return what each change would save a batch, and the ends of its 90 % interval, seconds."""
     now, found = estimate(inputs), {}
     for mode, setting in CHANGES.items():
-        saved_s = saved(now.per_batch_s, estimate(inputs, setting).per_batch_s)
+        saved_s = saved(now.per_batch_s, estimate(inputs, setting).per_batch_s, inputs.drift, inputs.between)
         span = interval(saved_s)
         found[mode] = (float(saved_s[0]), span.low, span.high)
     return found
 
 
-def _way(found: Sequence[Prediction], savings: dict[str, tuple[float, float, float]]) -> WayResult:
+def _way(found: Sequence[Prediction], savings: Savings) -> WayResult:
     schedule, others = found[0], {p.model: p.step_s for p in found}
     span = schedule.interval_s
     return WayResult(
@@ -261,7 +260,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     run_grid(args.runs.absolute(), args.minutes, args.only)
-    text = results_text(finished(args.runs), len(cells()), HALVES, describe_machine())
+    results = finished(args.runs)
+    text = results_text(results, len(cells()), HALVES, describe_machine(), savings_now(results, args.runs))
     write_text(args.out / "foreign-grid.md", text)
     sys.stdout.write(text)
 

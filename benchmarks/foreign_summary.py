@@ -9,11 +9,14 @@ _EXPOSED = 0.1  # of the measured step: less says little of communication
 _BATCHES = {"accumulate": 2.0}
 
 
+Savings = dict[str, tuple[float, float, float]]  # of each change: seconds a batch, and the ends of the 90 % interval
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WayResult:
     """One way's prediction of a cell, seconds; without an interval the machine was too disturbed to predict.
 
-    `savings`: what other modes would save a batch, and the ends of the 90 % interval.
+    `savings`: what other modes would save.
     """
 
     step_s: float
@@ -23,19 +26,28 @@ class WayResult:
     ring_s: float
     amdahl_s: float
     assumptions: tuple[str, ...]
-    savings: dict[str, tuple[float, float, float]]
+    savings: Savings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CellResult:
-    """A cell, what was predicted of it and what it took."""
-
+class Cell:
     model: str
     hosts: int
     rate: str
     mode: str
     disturbed: bool
     repeat: int
+
+    @property
+    def name(self) -> str:
+        beside = "neighbour" if self.disturbed else "quiet"
+        return f"{self.model}-n{self.hosts}-{self.rate}-{self.mode}-{beside}-r{self.repeat}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellResult(Cell):
+    """A cell, what was predicted of it and what it took."""
+
     single_s: float
     compute_s: float
     measured_s: float
@@ -54,8 +66,17 @@ class CellResult:
 Pick = Callable[[CellResult], bool]
 
 
-def results_text(results: Sequence[CellResult], num_cells: int, halves: Mapping[str, Sequence[str]], machine: str) -> str:
-    """Return the whole page of results; `machine` says where they were measured."""
+def results_text(
+    results: Sequence[CellResult],
+    num_cells: int,
+    halves: Mapping[str, Sequence[str]],
+    machine: str,
+    now: Mapping[str, Savings],
+) -> str:
+    """Return the whole page of results; `machine` says where they were measured.
+
+    `now`: what each plain cell's changes would save by the model as it is now, by the cell's name.
+    """
     stated = "; ".join(f"{name}: {', '.join(models)}" for name, models in halves.items())
     head = [
         "# Predictions on foreign loops",
@@ -64,7 +85,7 @@ def results_text(results: Sequence[CellResult], num_cells: int, halves: Mapping[
         f"- {len(results)} of {num_cells} checks (make benchmark-foreign-grid), each predicted on disk before it was run",
         f"- the halves of the loops that may be fitted on in turn, stated before: {stated}",
     ]
-    return "\n".join([*head, *_sections(results, halves), *_savings(results)]) + "\n"
+    return "\n".join([*head, *_sections(results, halves), *_savings(results, now)]) + "\n"
 
 
 def _sections(results: Sequence[CellResult], halves: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -115,22 +136,43 @@ def _nearer(found: Sequence[tuple[CellResult, WayResult]], model: str) -> int:
     return sum(abs(own.step_s - cell.measured_s) < abs(getattr(own, model) - cell.measured_s) for cell, own in found)
 
 
-def _savings(results: Sequence[CellResult]) -> Iterator[str]:
-    """Yield what each change saved a batch over the plain cell of the same repeat, from which its saving was foretold."""
+def _savings(results: Sequence[CellResult], now: Mapping[str, Savings]) -> Iterator[str]:
+    """Yield what each change saved a batch over every plain cell from which its saving was foretold, all repeats of both."""
+    rows = [
+        _saving(before, cell, now)
+        for before in results
+        for cell in results
+        if _place(before) == _place(cell) and before.mode == "plain" and cell.mode in now.get(before.name, {})
+    ]
     yield from ("", "## What a change saves a batch", "")
-    yield "| model | hosts | change | neighbour | predicted | 90 % interval | measured | inside |"
+    for name, disturbed in (("quiet", False), ("beside a neighbour", True)):
+        some = [row for row in rows if row.disturbed == disturbed]
+        held, held_now = sum(row.held for row in some), sum(row.held_now for row in some)
+        yield f"- {name}: {held} of {len(some)} in the intervals that were on disk before, {held_now} in those of the model now"
+    yield from ("", "| model | hosts | change | neighbour | predicted | on disk before | the model now | measured |")
     yield "|---|---|---|---|---|---|---|---|"
-    plain = {_place(cell): cell for cell in results if cell.mode == "plain" and "compute" in cell.ways}
-    for cell in results:
-        before = plain.get(_place(cell))
-        if before is None or cell.mode not in before.ways["compute"].savings:
-            continue
-        saved_s, low_s, high_s = before.ways["compute"].savings[cell.mode]
-        measured_s = before.measured_s - cell.measured_s / _BATCHES.get(cell.mode, 1.0)
-        place = f"| {cell.model} | {cell.hosts} | {cell.mode} | {'yes' if cell.disturbed else 'no'}"
-        predicted = f"{saved_s * 1e3:+.0f} ms | {low_s * 1e3:+.0f} to {high_s * 1e3:+.0f} ms"
-        yield f"{place} | {predicted} | {measured_s * 1e3:+.0f} ms | {'yes' if low_s <= measured_s <= high_s else 'no'} |"
+    yield from (row.text for row in rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Saving:
+    disturbed: bool
+    held: bool
+    held_now: bool
+    text: str
+
+
+def _saving(before: CellResult, cell: CellResult, now: Mapping[str, Savings]) -> _Saving:
+    saved_s, low_s, high_s = before.ways["compute"].savings[cell.mode]
+    _, now_low_s, now_high_s = now[before.name][cell.mode]
+    measured_s = before.measured_s - cell.measured_s / _BATCHES.get(cell.mode, 1.0)
+    held, held_now = low_s <= measured_s <= high_s, now_low_s <= measured_s <= now_high_s
+    spans = ((low_s, high_s, held), (now_low_s, now_high_s, held_now))
+    ends = " | ".join(f"{low * 1e3:+.0f} to {high * 1e3:+.0f} ms{'' if ok else ', missed'}" for low, high, ok in spans)
+    place = f"| {cell.model} | {cell.hosts} | {cell.mode} | {'yes' if cell.disturbed else 'no'}"
+    text = f"{place} | {saved_s * 1e3:+.0f} ms | {ends} | {measured_s * 1e3:+.0f} ms |"
+    return _Saving(disturbed=cell.disturbed, held=held, held_now=held_now, text=text)
 
 
 def _place(cell: CellResult) -> tuple[object, ...]:
-    return cell.model, cell.hosts, cell.rate, cell.disturbed, cell.repeat
+    return cell.model, cell.hosts, cell.rate, cell.disturbed

@@ -64,7 +64,7 @@ def _judged(inputs: StepInputs, now: Estimate, single: SingleRank, candidates: I
                 setting=candidate.setting,
                 world_size=inputs.world_size,
                 seconds_saved=float(saved_s[0]),
-                interval_s=interval(saved(now.per_batch_s, then.per_batch_s)),
+                interval_s=interval(saved(now.per_batch_s, then.per_batch_s, inputs.drift, inputs.between)),
                 speedup=speedup(inputs, single, candidate.changed, then),
                 side_effect=candidate.side_effect,
                 alters_learning=candidate.alters_learning,

@@ -30,7 +30,7 @@ def what_ifs(inputs: StepInputs, larger: StepInputs | None, single: SingleRank) 
     def row(what: str, changed: Setting, on: StepInputs = inputs) -> WhatIf:
         then = estimate(on, changed)
         grown = work_s(1.0, on.world_size, kind) / work_s(1.0, inputs.world_size, kind)  # samples of a step by ours
-        saved_s = saved(now_s, then.per_batch_s / grown)
+        saved_s = saved(now_s, then.per_batch_s / grown, inputs.drift, inputs.between)
         return WhatIf(
             what=what,
             seconds_saved=float(saved_s[0]),

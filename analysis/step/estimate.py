@@ -218,12 +218,13 @@ def _carried_factors(inputs: StepInputs, setting: Setting, buckets: Sequence[Buc
     return factors
 
 
-def saved(now_s: Floats, then_s: Floats) -> Floats:
+def saved(now_s: Floats, then_s: Floats, drift: float, between: float) -> Floats:
     """Return what a change saves [draws], as two runs would show it: each has a pace of its own, besides what draws share.
 
-    `now_s` and `then_s` [draws] are paired, entry 0 the prediction.
+    `now_s` and `then_s` [draws] are paired, entry 0 the prediction. `drift` is of the pace within runs, `between` what runs of
+    one thing differ by: relative.
     """
-    own = PACE_ERROR * np.random.default_rng(1).standard_normal((2, len(now_s)))
+    own = hypot(PACE_ERROR, drift, between) * np.random.default_rng(1).standard_normal((2, len(now_s)))
     own[:, 0] = 0.0
     difference_s: Floats = now_s * np.exp(own[0]) - then_s * np.exp(own[1])
     return difference_s
