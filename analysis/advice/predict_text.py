@@ -37,15 +37,12 @@ _PAYING = (
 def prediction_sheet(
     predicted: PredictionSet, checks: Sequence[AssumptionCheck], runs: Sequence[Run], disturbed: str | None = None
 ) -> list[Block]:
-    """Lay out the decision, every model's prediction, and where one of `runs` parted from it.
-
-    Before them that the machine was `disturbed`.
-    """
+    """Lay out the decision, that the machine was `disturbed`, every model's prediction, and where a run parted from it."""
     sizes = sorted({check.world_size for check in checks})
     parted = [_parted([check for check in checks if check.world_size == n]) for n in sizes]
     warned = [] if disturbed is None else [[Words(disturbed, tone="bad")]]
     decision = decide_predicted(predicted, runs, DISTURBED if disturbed is not None else "")
-    return joined([*warned, [Words(str(decision), "", "", "strong")], _predicted(predicted, decision), *parted])
+    return joined([[Words(str(decision), "", "", "strong")], *warned, _predicted(predicted, decision), *parted])
 
 
 def _predicted(predicted: PredictionSet, decision: Decision) -> list[Block]:

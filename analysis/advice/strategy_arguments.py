@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from commprof.analysis.strategies.results import STRATEGIES
-from commprof.commbench.display.sheet import GAP, Words
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import parse_bytes
@@ -70,5 +69,4 @@ def answer_strategies(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
         sys.stdout.write(msgspec.json.encode(choices).decode() + "\n")
     else:
         others = disturbance_text(runs)
-        warned = [] if others is None else [Words(others, tone="bad"), GAP]
-        show([*warned, *choice_sheet(choices, disturbed=others is not None)])
+        show(choice_sheet(choices, disturbed=others is not None, warning=others))

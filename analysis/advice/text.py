@@ -16,20 +16,20 @@ _HOUR_S = 3600.0
 
 
 def advice_sheet(advice: Advice, runs: Sequence[Run], disturbed: str | None = None) -> list[Block]:
-    """Lay out the decision and all advice, world size by world size, then what epochs cost.
+    """Lay out the decision, that the machine was `disturbed`, all advice, world size by world size, and what epochs cost.
 
-    Before them that the machine was `disturbed`; `runs` are what the advice was made from.
+    `runs` are what the advice was made from.
     """
     fixed = "batch per rank fixed" if advice.scaling == "weak" else "batch in all fixed"
     single = format_seconds(advice.single_step_s)
     warned = [] if disturbed is None else [[_wrapped(disturbed, tone="bad")]]
-    decision = str(_decided(advice, runs, disturbed=disturbed is not None))
+    decision = str(decide_advised(advice, runs, disturbed=disturbed is not None))
     head = [_wrapped(f"one rank: {single} a step; speedup in samples/s over one rank with the same change; {fixed}")]
     costs = [] if advice.costs is None else list(_costs(advice.costs))
     return joined(
         [
-            *warned,
             [Words(decision, tone="strong", break_long_words=False)],
+            *warned,
             head,
             *(list(_ranks_blocks(ranks, advice.scaling)) for ranks in advice.ranks),
             costs,
@@ -37,7 +37,7 @@ def advice_sheet(advice: Advice, runs: Sequence[Run], disturbed: str | None = No
     )
 
 
-def _decided(advice: Advice, runs: Sequence[Run], *, disturbed: bool) -> Decision:
+def decide_advised(advice: Advice, runs: Sequence[Run], *, disturbed: bool) -> Decision:
     """Decide as `predict` does, from the same steps."""
     unknown = DISTURBED if disturbed else ""
     return decide(

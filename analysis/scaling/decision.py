@@ -7,11 +7,12 @@ in samples per second over one rank's, or over those of the fewest ranks known.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from commprof.analysis.runs.interval import Interval
 
 Answer = Literal["yes", "perhaps", "no", "unknown"]
+_UNDECIDED: Final = "How many ranks to use cannot be told"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,12 @@ class Decision:
         return "".join(f"{sentence}. " for sentence in (self.advice, *told)).rstrip()
 
     @property
+    def in_short(self) -> str:
+        """Say what to do, or in the same sentence why that cannot be told."""
+        reason = next((own.unknown for own in self.answers if own.unknown), "")
+        return f"{self.advice}: {reason}" if reason and self.advice == _UNDECIDED else self.advice
+
+    @property
     def advice(self) -> str:
         """Say how many ranks to use."""
         given = {own.answer for own in self.answers}
@@ -104,7 +111,7 @@ class Decision:
             return f"Stay with {_ranks(self.base)}"
         if "perhaps" in given:
             return f"Stay with {_ranks(self.base)} until a gain is sure"
-        return "How many ranks to use cannot be told"
+        return _UNDECIDED
 
 
 def decide(candidates: Iterable[Candidate], base: int = 1) -> Decision:

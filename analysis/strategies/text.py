@@ -19,9 +19,13 @@ _COLUMNS = (
 )
 
 
-def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False) -> list[Block]:
-    """Lay out every strategy at each world size, then the reasons; of `disturbed` runs none is called the fastest."""
+def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False, warning: str | None = None) -> list[Block]:
+    """Lay out which strategy is the fastest, a `warning`, every strategy at each world size, and the reasons.
+
+    Of `disturbed` runs none is called the fastest.
+    """
     blocks: list[Block] = [Words(verdict(choice, disturbed=disturbed), "", "  ", "strong") for choice in choices]
+    blocks += [] if warning is None else [GAP, Words(warning, tone="bad")]
     rows = [
         _row(choice, answer, named=_names_fastest(choice) and not disturbed)
         for choice in choices

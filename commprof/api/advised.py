@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from commprof.analysis.advice.advise import advise as advise_on
 from commprof.analysis.advice.results import Advice, Budget, RankAdvice
-from commprof.analysis.advice.text import advice_sheet
+from commprof.analysis.advice.text import advice_sheet, decide_advised
+from commprof.analysis.runs.disturbance import disturbance_text
 from commprof.analysis.runs.load import Run
 from commprof.api.answer import Answer, some
 from commprof.api.frames import Row, frame
@@ -28,10 +29,11 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Advised(Answer):
-    """All the advice that some runs allow."""
+    """All the advice that some runs allow; `disturbed` says which of them other processes took cores from."""
 
     advice: Advice
     runs: tuple[Run, ...]
+    disturbed: str | None
 
     def to_frame(self) -> "DataFrame":
         """Return one row a world size and change or other hardware: seconds saved a batch, with a 90 % interval."""
@@ -45,10 +47,11 @@ class Advised(Answer):
 
     def headline(self) -> str:
         best = {r.world_size: r.changes[0].what if r.changes else "nothing surely helps" for r in self.advice.ranks}
-        return some((f"{world_size} ranks: {what}" for world_size, what in best.items()), "; ")
+        decision = decide_advised(self.advice, self.runs, disturbed=self.disturbed is not None)
+        return f"{decision.in_short}; {some((f'on {n}: {what}' for n, what in best.items()), '; ')}"
 
     def sheet(self) -> list[Block]:
-        return advice_sheet(self.advice, self.runs)
+        return advice_sheet(self.advice, self.runs, self.disturbed)
 
 
 def advise(runs: RunsLike, n: int | Iterable[int] = (), *, budget: Budget | None = None) -> Advised:
@@ -60,7 +63,7 @@ def advise(runs: RunsLike, n: int | Iterable[int] = (), *, budget: Budget | None
         if value is not None and not value > 0:
             raise BadInput(f"budget: {name}={value}: it is above 0")
     known = as_runs(runs)
-    return Advised(advise_on(known, as_world_sizes(n), budget), tuple(known))
+    return Advised(advise_on(known, as_world_sizes(n), budget), tuple(known), disturbance_text(known))
 
 
 def _rows(ranks: RankAdvice) -> Iterator[Row]:

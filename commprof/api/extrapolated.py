@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from commprof.analysis.scaling.extrapolate import extrapolate_all
+from commprof.analysis.scaling.extrapolate import decide_extrapolated, extrapolate_all
 from commprof.analysis.scaling.results import Extrapolated as AtN
 from commprof.analysis.scaling.results import Extrapolation, Refused
 from commprof.analysis.scaling.series import Series
@@ -45,8 +45,7 @@ class Extrapolated(Answer):
         return extrapolated_figure(self.series)
 
     def headline(self) -> str:
-        found = [(one.series, p) for one in self.series for p in one.predictions if p.speedup is not None]
-        return some(f"{name}{': ' * bool(name)}{p.speedup:.2f}x on {p.world_size}" for name, p in found)
+        return some((_in_short(one) for one in self.series), "; ")
 
     def sheet(self) -> list[Block]:
         return extrapolation_sheet(self.told)
@@ -89,6 +88,12 @@ def _series(table: "PathLike | DataFrame") -> tuple[tuple[Series, ...], str]:
         return parse_series(table.to_csv(index=any(name is not None for name in table.index.names))), "the table"
     except BadInput as error:
         raise BadInput(f"the table, {error}") from None
+
+
+def _in_short(one: Extrapolation) -> str:
+    name = f"{one.series}: " if one.series else ""
+    found = some(f"{p.speedup:.2f}x on {p.world_size}" for p in one.predictions if p.speedup is not None)
+    return f"{name}{decide_extrapolated(one).in_short}{': ' * bool(found)}{found}"
 
 
 def _rows(one: Extrapolation) -> Iterator[Row]:

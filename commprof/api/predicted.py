@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.advice.predict_text import prediction_sheet
+from commprof.analysis.runs.disturbance import disturbance_text
+from commprof.analysis.step.decided import DISTURBED, decide_predicted
 from commprof.analysis.step.results import Change, Prediction, PredictionSet
 from commprof.api.answer import Answer, some
 from commprof.api.frames import Row, frame, row_of
@@ -33,10 +35,14 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Predicted(Answer):
-    """Predictions, and the runs they were made from; those on several ranks are what predictions are checked against."""
+    """Predictions, and the runs they were made from; those on several ranks are what predictions are checked against.
+
+    `disturbed` says which of the runs other processes took cores from, None where none did or none can tell.
+    """
 
     predictions: PredictionSet
     runs: Runs
+    disturbed: str | None
 
     __iter__ = None  # what is in brackets is a number of ranks, no position
     __contains__ = None
@@ -73,11 +79,12 @@ class Predicted(Answer):
 
     def headline(self) -> str:
         schedule = [p for p in self.predictions.predictions if p.model == "schedule"]
+        decision = decide_predicted(self.predictions, self.runs, DISTURBED if self.disturbed is not None else "")
         told = some(f"{p.speedup:.2f}x on {p.world_size} ranks" for p in schedule)
-        return f"{told}, over one rank's {self.predictions.single_step_s:.4g} s a step"
+        return f"{decision.in_short}: {told}, predicted over one rank's {self.predictions.single_step_s:.4g} s a step"
 
     def sheet(self) -> list[Block]:
-        return prediction_sheet(self.predictions, (), self.runs)
+        return prediction_sheet(self.predictions, (), self.runs, self.disturbed)
 
 
 def predict(runs: RunsLike, n: int | Iterable[int] = (), *, beside: RunsLike = ()) -> Predicted:
@@ -88,7 +95,8 @@ def predict(runs: RunsLike, n: int | Iterable[int] = (), *, beside: RunsLike = (
     Raises UnusableData without a profile or a bench, BadInput for runs that cannot be combined.
     """
     known = as_runs(runs)
-    return Predicted(predict_runs(known, as_world_sizes(n), beside=as_runs(beside)), known)
+    found = predict_runs(known, as_world_sizes(n), beside=as_runs(beside))
+    return Predicted(found, known, disturbance_text(known))
 
 
 def _row(prediction: Prediction, measured_s: float | None) -> Row:

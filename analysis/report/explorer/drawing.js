@@ -28,12 +28,14 @@ const behind = (step) => Math.max(0, step.step_s - step.compute_end_s); // the l
 const copied = (step) => (step.copies ?? []).reduce((sum, [from, to]) => sum + to - from, 0);
 const counts = (seconds, step) => seconds > 0.001 * step.step_s;
 
-// What of a predicted step is exposed, and where it lies: with the copies it is what its bars show.
+// What of a predicted step is exposed, and where it lies: with the copies it is what its bars show. What is left out is too little
+// to be seen in the figures beside it.
 function exposedWords(step) {
-  const elsewhere = [[step.slowed_s, "slows computation"], [step.buffers_s, "sends buffers before it"]].filter(([seconds]) => counts(seconds, step));
+  const told = ([seconds]) => seconds > 0.005 * step.exposed_s;
+  const elsewhere = [[step.slowed_s, "slows computation"], [step.buffers_s, "sends buffers before it"]].filter(told);
   const parts = elsewhere.map(([seconds, what]) => `${time(seconds)} ${what}`).join(", ");
   const copyS = copied(step);
-  return `${time(step.exposed_s)} of it exposed${parts && ` (${parts})`}${counts(copyS, step) ? ` and ${time(copyS)} copies out of buckets` : ""}`;
+  return `${time(step.exposed_s)} of it exposed${parts && ` (${parts})`}${told([copyS]) ? ` and ${time(copyS)} copies out of buckets` : ""}`;
 }
 
 // ---- drawing

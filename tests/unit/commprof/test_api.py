@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import re
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -234,6 +235,9 @@ def test_an_answer_shows_itself_in_a_line_and_a_row_in_a_line(study: Path, trace
         assert escape(str(answer).splitlines()[-1]) in words
     assert "None" not in cp.load(study)._repr_html_()
     assert repr(cp.predict(study, n=range(2, 40))).count("x on") == 8
+    decided = re.compile(r"<\w+: (Use \d+ ranks|Stay with one rank|How many ranks to use cannot be told)")
+    deciding = (cp.predict(study), cp.advise(study), cp.extrapolate(pd.DataFrame({"n": [1, 2], "step_s": [1.0, 1.1]}), n=[4]))
+    assert [answer for answer in deciding if not decided.match(repr(answer))] == []
     table = pd.DataFrame([{"series": f"s{own}", "n": n, "step_s": n**0.1} for own in range(100) for n in (1, 2)])
     many = cp.extrapolate(table, n=[4])
     assert len(many._repr_html_()) < len(str(many)) < 100_000

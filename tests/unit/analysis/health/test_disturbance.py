@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import commprof as cp
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.health.check import Demands, check_run
 from commprof.analysis.health.disturbance import disturbance
@@ -114,7 +115,12 @@ def test_no_cause_is_named_of_a_study_that_others_disturbed(tmp_path: Path, caps
         "What holds ranks back cannot be told from disturbed runs.",
         "Try first: end what else runs there, and measure again.",
     ]
+    undecided = "How many ranks to use cannot be told"
     for verb in ("predict", "advise"):
         assert main([verb, *map(str, folders)]) == 0
-        shown = capsys.readouterr().out
-        assert shown.startswith("This machine was disturbed: during real") and "failed:" not in shown
+        shown = " ".join(capsys.readouterr().out.split())
+        assert shown.startswith(f"{undecided}. 2: cannot be told") and "failed:" not in shown
+        assert shown.index("This machine was disturbed: during real") < shown.index("one rank: ")
+    for answer in (cp.predict(folders), cp.advise(folders)):
+        assert f": {undecided}: other processes disturbed these runs" in repr(answer)
+        assert " ".join(str(answer).split()).startswith(f"{undecided}. 2: cannot be told")
