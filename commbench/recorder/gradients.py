@@ -17,13 +17,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.recorder.bucket_tap import BucketTap, tap_of
-from commprof.commbench.recorder.element_counts import element_counts, num_bytes, num_elements
+from commprof.commbench.recorder.element_counts import element_counts, flattened_counts, num_bytes, num_elements
 from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.records.training import BucketTiming, GradientTimeline, ParameterTiming
 from commprof.commbench.timing import Clock
 from commprof.commbench.units import format_bytes
 
 _KEPT_STEPS = 512  # medians over the last steps that count; bounds memory in a long run
+
+_IN_UNITS = (
+    ": FullyShardedDataParallel has them in units, which are seen where it shards (NO_SHARD does not), over no copies of "
+    "shards and without a hook of the script's own"
+)
 
 
 @dataclass(slots=True)
@@ -143,7 +148,8 @@ class GradientRecorder:
         silent = [name for name in trained if ("ready", name) not in self._samples]
         if self.has_samples and silent and not in_units:
             lost, whole = (format_bytes(sum(map(trained.__getitem__, names))) for names in (silent, trained))
-            yield f"the gradients of {len(silent)} of {len(trained)} parameters ({lost} of {whole}) were never seen"
+            why = _IN_UNITS if flattened_counts(self._model) else ""
+            yield f"the gradients of {len(silent)} of {len(trained)} parameters ({lost} of {whole}) were never seen{why}"
         if sparse := self._sparse():
             part, whole = (format_bytes(sum(map(trained.__getitem__, names))) for names in (sparse, trained))
             yield (
