@@ -1,7 +1,8 @@
 """The events of a training that knows nothing of us -> the steps and phases of a StepRecorder.
 
     optimizer ends     the step ends with the first optimizer that comes after a backward pass; what follows it (zero_grad, a
-                       scheduler, words) is the next one's "optimizer", as long as no batch is fetched
+                       scheduler, words) is the next one's "optimizer", as long as no batch is fetched; where optimizers
+                       step inside the backward pass, as each gradient is there, the step ends with that
     fetch, forward     "data", "forward"; each of them is told where it begins
     backward           "backward", and "optimizer" when it has ended
     interrupted        an evaluation's forward or a checkpoint before the step's first forward: the step begins after it
@@ -33,6 +34,7 @@ from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.timing import device_clock
 
 _WARMUP_STEPS = 5  # of the process, as record_steps has it
+_STEPS_INSIDE = "optimizers step inside the backward pass, parameter by parameter: their time counts as the pass'"
 _FIRST_SAVE = 8  # records; then at every doubling: what a process that is killed leaves
 
 
@@ -48,6 +50,8 @@ class Watch:
         self._taps: list[BucketTap] = []
         self._num_steps = 0
         self._optimizers: set[int] = set()
+        self._inside: torch.optim.Optimizer | None = None  # one that took its step in the backward pass under way
+        self._steps_inside = False
         self._passes = self._samples = 0
         self._depth = 0  # of backward passes inside each other
         self._is_fresh = True  # no training forward since the step began
@@ -68,6 +72,9 @@ class Watch:
             self._passes = 0
         if self._recorder is not None:
             self._own_work.do(getattr(self, f"_{event}"), self._recorder)
+        inside, self._inside = self._inside, None
+        if inside is not None:
+            self.step_ends(inside)
 
     def wrapped(self, model: DistributedDataParallel) -> None:
         """Stand between a new DDP model and its communication hook, before the user registers one."""
@@ -78,6 +85,9 @@ class Watch:
 
     def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
         """End the step, if a backward pass was in it; end the training where it has taken all the steps asked for."""
+        if self._depth > 0:
+            self._inside, self._steps_inside = optimizer, True
+            return
         if self._is_over or (self._num_steps > 0 and self._passes == 0):
             return
         self._num_steps += 1
@@ -212,7 +222,9 @@ class Watch:
         assert self._recorder is not None and self._run is not None
         self._next_save = 2 * self._recorder.num_steps
         self._recorder.write_timeline()
-        self._run.amend(self._recorder, in_turn=len(self._optimizers) > 1, unseen=self._marks.unseen)
+        unseen = (*self._marks.unseen, *([_STEPS_INSIDE] if self._steps_inside else []))
+        in_turn = len(self._optimizers) > 1 and not self._steps_inside
+        self._run.amend(self._recorder, in_turn=in_turn, unseen=unseen)
 
     def _finish(self, *, failed: bool = False) -> None:
         """Write what is left to write. DDP's hook stays and does what DDP does: it can only go on all ranks at once."""
