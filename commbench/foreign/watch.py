@@ -169,12 +169,12 @@ class Watch:
         return recorder
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._recorder is not None:
+        if self._recorder is not None and self._last != "forward":  # else a part of the pass that has begun
             self._own_work.do(self._note_forward, self._recorder, module, args, kwargs)
 
     def _note_forward(self, recorder: StepRecorder, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._depth > 0 or self._last == "forward" or not self._trains(module):
-            return  # done again by a backward pass, a part of the pass that has begun, or an evaluation
+        if self._depth > 0 or not self._trains(module):
+            return  # done again by a backward pass, or an evaluation
         self._trains_in_training_mode |= module.training
         self._samples += batch_size(args, kwargs) or 0
         self._is_fresh = False

@@ -5,7 +5,7 @@ in which buckets were launched, the last.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
@@ -103,10 +103,8 @@ class GradientRecorder:
                 self._tap = self._attached_tap(self._ddp)
             if self._tap is not None:
                 self._tap.listener = self
-        trained: list[Any] = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
-        do: Any = self._own_work.do
-        ready = partial(do, self._note_ready)  # no function of our own around it: it is called for every gradient
-        self._hooks = [parameter.register_post_accumulate_grad_hook(ready) for parameter in trained]
+        trained: list[tuple[str, Any]] = [(name, p) for name, p in self._parameters.items() if p.requires_grad]
+        self._hooks = [parameter.register_post_accumulate_grad_hook(self._ready_hook(name)) for name, parameter in trained]
 
     def _attached_tap(self, ddp: DistributedDataParallel) -> BucketTap | None:
         """Return a tap in its place; None where its place is taken and the training goes before what can be seen of it."""
@@ -256,11 +254,23 @@ class GradientRecorder:
             buckets=tuple(buckets),
         )
 
-    def _note_ready(self, parameter: Tensor) -> None:
-        if self._backward is None:
-            self._num_stray += 1
-        else:
-            self._backward.ready[self._names[id(parameter)]] = self._clock.mark()
+    def _ready_hook(self, name: str) -> Callable[[Tensor], None]:
+        """Return what notes that a gradient is ready: flat, as it runs for each of them in caches that hold the training's."""
+        own_work, mark = self._own_work, self._clock.mark
+
+        def ready(_: Tensor) -> None:
+            if own_work.ended:
+                return
+            try:
+                if self._backward is None:
+                    self._num_stray += 1
+                else:
+                    self._backward.ready[name] = mark()
+            except Exception as error:
+                if not own_work.ended_by(error):
+                    raise
+
+        return ready
 
 
 def sends_each(ddp: DistributedDataParallel) -> bool:
