@@ -13,14 +13,15 @@ import torch
 
 def uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that does the same and is never traced into a compiled one; called in one, it is a graph break."""
-    hidden: list[Callable[..., Any]] = []
+    hidden: Callable[..., Any] | None = None
 
     @functools.wraps(function)
     def as_it_is(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        nonlocal hidden
         if not torch.compiler.is_dynamo_compiling():
             return function(*args, **kwargs)
-        if not hidden:
-            hidden.append(torch.compiler.disable(function))  # type: ignore[no-untyped-call]
-        return hidden[0](*args, **kwargs)
+        if hidden is None:
+            hidden = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+        return hidden(*args, **kwargs)
 
     return as_it_is
