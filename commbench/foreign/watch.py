@@ -222,7 +222,7 @@ class Watch:
         assert self._recorder is not None and self._run is not None
         self._next_save = 2 * self._recorder.num_steps
         self._recorder.write_timeline()
-        unseen = (*self._marks.unseen, *([_STEPS_INSIDE] if self._steps_inside else []))
+        unseen = (*self._marks.unseen, *self._tracer.unseen, *([_STEPS_INSIDE] if self._steps_inside else []))
         in_turn = len(self._optimizers) > 1 and not self._steps_inside
         self._run.amend(self._recorder, in_turn=in_turn, unseen=unseen)
 
