@@ -35,6 +35,7 @@ from commprof.commbench.timing import device_clock
 
 _WARMUP_STEPS = 5  # of the process, as record_steps has it
 _STEPS_INSIDE = "optimizers step inside the backward pass, parameter by parameter: their time counts as the pass'"
+_GRAPH = "a CUDA graph was captured: nothing tells of the steps that it replays"
 _FIRST_SAVE = 8  # records; then at every doubling: what a process that is killed leaves
 
 
@@ -51,7 +52,8 @@ class Watch:
         self._num_steps = 0
         self._optimizers: set[int] = set()
         self._inside: torch.optim.Optimizer | None = None  # one that took its step in the backward pass under way
-        self._steps_inside = False
+        self._steps_inside = self._was_captured = self._has_graph = False
+        self._runs_behind = False  # the device, behind the host
         self._passes = self._samples = 0
         self._depth = 0  # of backward passes inside each other
         self._is_fresh = True  # no training forward since the step began
@@ -70,7 +72,7 @@ class Watch:
         self._passes += event == "backward_begins"
         if event == "skipped":
             self._passes = 0
-        if self._recorder is not None:
+        if self._recorder is not None and not self._is_captured():
             self._own_work.do(getattr(self, f"_{event}"), self._recorder)
         inside, self._inside = self._inside, None
         if inside is not None:
@@ -88,7 +90,7 @@ class Watch:
         if self._depth > 0:
             self._inside, self._steps_inside = optimizer, True
             return
-        if self._is_over or (self._num_steps > 0 and self._passes == 0):
+        if self._is_over or (self._num_steps > 0 and self._passes == 0) or self._is_captured():
             return
         self._num_steps += 1
         self._optimizers.add(id(optimizer))
@@ -116,6 +118,17 @@ class Watch:
         if self._num_steps > 0:
             self._recorder = None
             self._is_over = self._own_work.ended = True
+
+    def _is_captured(self) -> bool:
+        """Say whether this is captured into a CUDA graph, in which no mark may be and no wait; after one a step begins anew."""
+        if self._runs_behind and torch.cuda.is_current_stream_capturing():
+            self._was_captured = self._has_graph = True
+            return True
+        if self._was_captured:
+            self._was_captured = False
+            if self._recorder is not None:
+                self._own_work.do(self._anew, self._recorder)
+        return False
 
     def _turn(self, optimizer: torch.optim.Optimizer) -> None:
         """End one step and begin another: the first may be where recording begins, the last where it ends."""
@@ -148,6 +161,7 @@ class Watch:
         self._model, self._found = model, found
         device = next(found.parameters()).device
         clock = device_clock(device)
+        self._runs_behind = clock.runs_behind
         self._run = RankRun(self._asked, model, device)
         recorder = StepRecorder(
             model,
@@ -169,7 +183,7 @@ class Watch:
         return recorder
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._recorder is not None and self._last != "forward":  # else a part of the pass that has begun
+        if self._recorder is not None and self._last != "forward" and not self._is_captured():  # else a part of a pass
             self._own_work.do(self._note_forward, self._recorder, module, args, kwargs)
 
     def _note_forward(self, recorder: StepRecorder, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -181,7 +195,7 @@ class Watch:
         self._turn_to(recorder, "forward")
 
     def _forward_ends(self, module: nn.Module) -> None:
-        if self._recorder is not None and not self._trains(module):
+        if self._recorder is not None and not self._trains(module) and not self._is_captured():
             self._own_work.do(self._interrupted, self._recorder)
 
     def _trains(self, module: nn.Module) -> bool:
@@ -222,7 +236,8 @@ class Watch:
         assert self._recorder is not None and self._run is not None
         self._next_save = 2 * self._recorder.num_steps
         self._recorder.write_timeline()
-        unseen = (*self._marks.unseen, *self._tracer.unseen, *([_STEPS_INSIDE] if self._steps_inside else []))
+        said = {_STEPS_INSIDE: self._steps_inside, _GRAPH: self._has_graph}
+        unseen = (*self._marks.unseen, *self._tracer.unseen, *(words for words, holds in said.items() if holds))
         in_turn = len(self._optimizers) > 1 and not self._steps_inside
         self._run.amend(self._recorder, in_turn=in_turn, unseen=unseen)
 
