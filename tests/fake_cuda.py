@@ -28,6 +28,7 @@ class FakeStream:
 class FakeCuda:
     devices: list[FakeDevice]
     made: int = 0
+    captures: bool = False
     waits: list[str] = field(default_factory=list)
     _threads: threading.local = field(default_factory=threading.local)
 
@@ -44,6 +45,9 @@ class FakeCuda:
         index = self.current_device() if device is None else device
         self.waits.append(f"device {index}")
         self.devices[index].done_s = self.devices[index].queued_s
+
+    def is_current_stream_capturing(self) -> bool:
+        return self.captures
 
     def work(self, device: int, seconds: float) -> None:
         """Ask a device for work."""
@@ -87,7 +91,7 @@ class FakeEvent:
 def fake_cuda(monkeypatch: pytest.MonkeyPatch, devices: int) -> FakeCuda:
     """Put a stand-in in the place of what commprof asks torch.cuda for."""
     cuda = FakeCuda([FakeDevice() for _ in range(devices)])
-    for name in ("current_device", "set_device", "current_stream", "synchronize", "Event"):
+    for name in ("current_device", "set_device", "current_stream", "synchronize", "is_current_stream_capturing", "Event"):
         monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
     return cuda
 

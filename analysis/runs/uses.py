@@ -7,6 +7,7 @@ from commprof.analysis.runs.names import kind_of
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_records
 from commprof.commbench.records.sharding import UNITS_FILE
+from commprof.commbench.records.training_kind import follows_ddp
 from commprof.commbench.records.types import CollectiveMeasurement
 
 _RAW_FILES = {
@@ -53,8 +54,10 @@ def _with_others(run: Run) -> str:
         return "; with a profile and a bench predict, advise"
     if kind == "train" and alone and (run.path / UNITS_FILE).is_file():
         return "; with benches of what is sent predict --strategy"
-    profiles = kind == "train" and (alone or run.info.imported_from is not None)
-    return "; with a bench predict, advise" if profiles and (run.path / "gradients.json").is_file() else ""
+    if kind != "train" or not (alone or run.info.imported_from is not None) or not (run.path / "gradients.json").is_file():
+        return ""
+    work = run.info.workload
+    return "; with a bench predict, advise" if work is None or follows_ddp(work.kind, run.world_size) else ""
 
 
 def _with_a_profile(run: Run) -> str:

@@ -7,8 +7,9 @@
     a checkpoint is written                torch.save
     a model is wrapped                     DistributedDataParallel.__init__
 
-What a stand-in does for the watch may fail; what it stands for is done in any case, and exactly once. No other module of
-ours is loaded before something of this happens: torchrun and a loader's workers import torch too.
+What a stand-in does for the watch may fail; what it stands for is done in any case, and exactly once. None of it is compiled
+into a step that torch.compile takes whole. Next to nothing of ours is loaded before something of this happens: torchrun and
+a loader's workers import torch too.
 """
 
 import functools
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from commprof.commbench.foreign.asked import Asked, decode, note
+from commprof.commbench.foreign.asked import UNPASSED, Asked, decode, note
+from commprof.commbench.foreign.uncompiled import uncompiled
 
 if TYPE_CHECKING:
     from commprof.commbench.foreign.watch import Watch
@@ -34,14 +36,15 @@ class Armed:
         self._watch: Watch | None = None
         self._thread: int | None = None
         self._is_blind = False
+        self._passed = self._told_unpassed = False
         self.num_steps = 0
 
     def arm(self) -> None:
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
         from torch.utils.data import dataloader
 
-        self._undo.append(register_optimizer_step_pre_hook(self._before_step).remove)
-        self._undo.append(register_optimizer_step_post_hook(self._after_step).remove)
+        self._undo.append(register_optimizer_step_pre_hook(uncompiled(self._before_step)).remove)
+        self._undo.append(register_optimizer_step_post_hook(uncompiled(self._after_step)).remove)
         self._stand_in(torch.autograd, "backward", before="backward_begins", after="backward_ends", failed="backward_ends")
         self._stand_in(dataloader._BaseDataLoaderIter, "__next__", before="fetch_begins", after="fetch_ends")
         self._stand_in(torch, "save", after="interrupted")
@@ -64,9 +67,11 @@ class Armed:
     def _stand_in(self, place: Any, name: str, *, before: str = "", after: str = "", failed: str = "") -> None:  # noqa: ANN401
         """Put a function that tells the watch in the place of torch's own."""
         own: Callable[..., Any] = getattr(place, name)
+        passes = before == "backward_begins"
 
         @functools.wraps(own)
         def stand_in(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            self._passed |= passes
             watch = self._watch if threading.get_ident() == self._thread else None
             if watch is not None and before:
                 watch.tell(before)
@@ -80,7 +85,7 @@ class Armed:
                 watch.tell(after)
             return result
 
-        self._put(place, name, stand_in)
+        self._put(place, name, uncompiled(stand_in))
 
     def _stand_in_for_scaler(self) -> None:
         own = torch.amp.GradScaler.step
@@ -115,6 +120,11 @@ class Armed:
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:  # noqa: ANN401
         self.num_steps += 1
+        if not self._passed:  # such a step makes an optimizer's state, or its gradients come in a way that nothing tells of
+            if not self._told_unpassed:
+                self._told_unpassed = True
+                note(self._asked, UNPASSED)
+            return
         if self._thread is None:
             self._thread = threading.get_ident()
         if self._thread == threading.get_ident():

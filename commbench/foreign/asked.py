@@ -9,6 +9,7 @@ import msgspec
 
 VARIABLE = "COMMPROF_RECORD"
 NOTES_VARIABLE = "COMMPROF_RECORD_NOTES"
+UNPASSED = "unpassed"  # the note of a process whose optimizer took a step before any backward pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

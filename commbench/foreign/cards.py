@@ -7,7 +7,7 @@ No rank asks another one: a collective of ours among theirs would wait for ranks
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -55,7 +55,7 @@ class RankRun:
         self._sampling = ExitStack()
         self._sampling.enter_context(sampled(self.folder, self.context))
 
-    def amend(self, recorder: StepRecorder, *, in_turn: bool, unseen: str) -> None:
+    def amend(self, recorder: StepRecorder, *, in_turn: bool, unseen: Sequence[str]) -> None:
         """Write again, with what the steps have told since."""
         card = read_document(self._path, RankCard)
         assert card.info.workload is not None
@@ -69,7 +69,7 @@ class RankRun:
             kind="in_turn" if in_turn else kind,
             **told_by(tap),
         )
-        words = (*recorder.unseen(), *([unseen] if unseen else []), *self._sent_all_the_same())
+        words = (*recorder.unseen(), *unseen, *self._sent_all_the_same())
         card = replace(card, info=replace(card.info, workload=workload, unseen=words))
         write_document(self._path, card)
         if self.context.rank == 0:

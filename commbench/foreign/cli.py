@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from commprof.commbench.errors import BadInput, CommprofError, RunFailed
-from commprof.commbench.foreign.asked import NOTES_VARIABLE, VARIABLE, Asked, encode
+from commprof.commbench.foreign.asked import NOTES_VARIABLE, UNPASSED, VARIABLE, Asked, encode
 from commprof.commbench.foreign.assembled import CARDS_FOLDER, assemble
 from commprof.commbench.records.rundir import new_run_path, read_records
 from commprof.commbench.records.training import StepMeasurement
@@ -60,7 +60,13 @@ def check_record(args: argparse.Namespace) -> None:
     if args.folder is not None and args.folder.exists():
         raise BadInput(f"{args.folder} already exists; a run never overwrites another, choose a new folder")
     if shutil.which(args.command[0]) is None:
-        raise BadInput(f"there is no program {args.command[0]}; write the command after -- as you would type it")
+        raise BadInput(_no_program(args.command[0]))
+
+
+def _no_program(name: str) -> str:
+    if Path(name).is_file():
+        return f"{name} is a file and no program; write python {name}, or what else it is to be run with"
+    return f"there is no program {name}; write the command after -- as you would type it"
 
 
 def record_verb(args: argparse.Namespace) -> int:
@@ -165,9 +171,14 @@ def _why_nothing(told: Sequence[str], first_step: int) -> str:
     if errors:
         return f"{errors[0][:300]}; is commprof installed in the Python that the command runs?"[:400]
     if "python" not in told:
-        return "the command started no Python, or one that takes no notice of PYTHONPATH (python -I, -E or -S)"
+        return (
+            "the command started no Python, or one that takes no notice of PYTHONPATH (python -I, -E or -S) or is not given it "
+            "(env -i, sudo, a container)"
+        )
     if "torch" not in told:
         return "no Python of the command imported torch"
+    if UNPASSED in told:
+        return "no backward pass came before an optimizer's step: gradients of torch.autograd.grad are not seen"
     return f"no process of the command took {first_step + 1} steps of a torch optimizer"
 
 

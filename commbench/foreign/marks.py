@@ -11,11 +11,13 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from commprof.commbench.foreign.root import is_compiled
+from commprof.commbench.foreign.uncompiled import uncompiled
 
 Begins = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
 Ends = Callable[[nn.Module], None]
 
 _MOST_PARTS = 16
+_COMPILED = "torch.compile has the model's call, so its forward pass counts from the batch's fetch on"
 
 
 class ForwardMarks:
@@ -23,13 +25,11 @@ class ForwardMarks:
 
     def __init__(self, module: nn.Module, begins: Begins, ends: Ends) -> None:
         called = modules_called(module)
-        self.unseen = (
-            "" if called else "torch.compile has the model's call, so its forward pass counts from the batch's fetch on"
-        )
+        self.unseen = () if called else (_COMPILED,)
         self._handles: list[RemovableHandle] = []
         for inner in called:
-            self._handles.append(inner.register_forward_pre_hook(_Mark(begins), with_kwargs=True))
-            self._handles.append(inner.register_forward_hook(_Mark(lambda module, *_: ends(module))))
+            self._handles.append(inner.register_forward_pre_hook(_Mark(uncompiled(begins)), with_kwargs=True))
+            self._handles.append(inner.register_forward_hook(_Mark(uncompiled(lambda module, *_: ends(module)))))
 
     def remove(self) -> None:
         for handle in self._handles:

@@ -1,14 +1,20 @@
-"""A few recorded steps under torch.profiler, where they are asked for: traces/rankNNNNN.trace.json.gz, as train's."""
+"""A few recorded steps under torch.profiler, where they are asked for: traces/rankNNNNN.trace.json.gz, as train's.
 
+A process has one trace at a time: a script with a profiler of its own keeps it to itself.
+"""
+
+import gc
 import json
 import os
 from typing import Any
 
+import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from commprof.commbench.foreign.cards import RankRun
 
 _AFTER, _STEPS = 10, 3  # recorded steps before, and those traced
+_TAKEN = "the script has a torch.profiler of its own, which --trace would have disturbed: no steps were traced"
 
 
 class WindowTracer:
@@ -19,6 +25,7 @@ class WindowTracer:
         self._window = range(0) if first_step is None else range(first_step + _AFTER, first_step + _AFTER + _STEPS)
         self._profiler: profile | None = None
         self._range: Any = None
+        self.unseen: tuple[str, ...] = ()
 
     def step_ended(self, next_step: int) -> None:
         """Take notice that a step has ended and `next_step` is about to begin."""
@@ -26,7 +33,10 @@ class WindowTracer:
             self._range.__exit__(None, None, None)
             self._range = None
         if next_step == self._window.start and self._window:
-            self._start()
+            if _has_profiler():
+                self.unseen, self._window = (_TAKEN,), range(0)
+            else:
+                self._start()
         if next_step in self._window:
             self._range = record_function(f"ProfilerStep#{next_step}")
             self._range.__enter__()
@@ -52,3 +62,9 @@ class WindowTracer:
         path = self._run.folder / "traces" / f"rank{self._run.context.rank:05d}.trace.json.gz"
         path.parent.mkdir(exist_ok=True)
         profiler.export_chrome_trace(str(path))
+
+
+def _has_profiler() -> bool:
+    """Say whether the process has a profiler, traces now or will: one that waits for its turn is as easily disturbed."""
+    kinds = (profile, torch.autograd.profiler.profile)
+    return any(issubclass(type(value), kinds) for value in gc.get_objects())

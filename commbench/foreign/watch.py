@@ -1,7 +1,8 @@
 """The events of a training that knows nothing of us -> the steps and phases of a StepRecorder.
 
     optimizer ends     the step ends with the first optimizer that comes after a backward pass; what follows it (zero_grad, a
-                       scheduler, words) is the next one's "optimizer", as long as no batch is fetched
+                       scheduler, words) is the next one's "optimizer", as long as no batch is fetched; where optimizers
+                       step inside the backward pass, as each gradient is there, the step ends with that
     fetch, forward     "data", "forward"; each of them is told where it begins
     backward           "backward", and "optimizer" when it has ended
     interrupted        an evaluation's forward or a checkpoint before the step's first forward: the step begins after it
@@ -33,6 +34,8 @@ from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.timing import device_clock
 
 _WARMUP_STEPS = 5  # of the process, as record_steps has it
+_STEPS_INSIDE = "optimizers step inside the backward pass, parameter by parameter: their time counts as the pass'"
+_GRAPH = "a CUDA graph was captured: nothing tells of the steps that it replays"
 _FIRST_SAVE = 8  # records; then at every doubling: what a process that is killed leaves
 
 
@@ -48,6 +51,9 @@ class Watch:
         self._taps: list[BucketTap] = []
         self._num_steps = 0
         self._optimizers: set[int] = set()
+        self._inside: torch.optim.Optimizer | None = None  # one that took its step in the backward pass under way
+        self._steps_inside = self._was_captured = self._has_graph = False
+        self._runs_behind = False  # the device, behind the host
         self._passes = self._samples = 0
         self._depth = 0  # of backward passes inside each other
         self._is_fresh = True  # no training forward since the step began
@@ -66,8 +72,11 @@ class Watch:
         self._passes += event == "backward_begins"
         if event == "skipped":
             self._passes = 0
-        if self._recorder is not None:
+        if self._recorder is not None and not self._is_captured():
             self._own_work.do(getattr(self, f"_{event}"), self._recorder)
+        inside, self._inside = self._inside, None
+        if inside is not None:
+            self.step_ends(inside)
 
     def wrapped(self, model: DistributedDataParallel) -> None:
         """Stand between a new DDP model and its communication hook, before the user registers one."""
@@ -78,7 +87,10 @@ class Watch:
 
     def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
         """End the step, if a backward pass was in it; end the training where it has taken all the steps asked for."""
-        if self._is_over or (self._num_steps > 0 and self._passes == 0):
+        if self._depth > 0:
+            self._inside, self._steps_inside = optimizer, True
+            return
+        if self._is_over or (self._num_steps > 0 and self._passes == 0) or self._is_captured():
             return
         self._num_steps += 1
         self._optimizers.add(id(optimizer))
@@ -106,6 +118,17 @@ class Watch:
         if self._num_steps > 0:
             self._recorder = None
             self._is_over = self._own_work.ended = True
+
+    def _is_captured(self) -> bool:
+        """Say whether this is captured into a CUDA graph, in which no mark may be and no wait; after one a step begins anew."""
+        if self._runs_behind and torch.cuda.is_current_stream_capturing():
+            self._was_captured = self._has_graph = True
+            return True
+        if self._was_captured:
+            self._was_captured = False
+            if self._recorder is not None:
+                self._own_work.do(self._anew, self._recorder)
+        return False
 
     def _turn(self, optimizer: torch.optim.Optimizer) -> None:
         """End one step and begin another: the first may be where recording begins, the last where it ends."""
@@ -138,6 +161,7 @@ class Watch:
         self._model, self._found = model, found
         device = next(found.parameters()).device
         clock = device_clock(device)
+        self._runs_behind = clock.runs_behind
         self._run = RankRun(self._asked, model, device)
         recorder = StepRecorder(
             model,
@@ -159,19 +183,19 @@ class Watch:
         return recorder
 
     def _forward_begins(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._recorder is not None:
+        if self._recorder is not None and self._last != "forward" and not self._is_captured():  # else a part of a pass
             self._own_work.do(self._note_forward, self._recorder, module, args, kwargs)
 
     def _note_forward(self, recorder: StepRecorder, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._depth > 0 or self._last == "forward" or not self._trains(module):
-            return  # done again by a backward pass, a part of the pass that has begun, or an evaluation
+        if self._depth > 0 or not self._trains(module):
+            return  # done again by a backward pass, or an evaluation
         self._trains_in_training_mode |= module.training
         self._samples += batch_size(args, kwargs) or 0
         self._is_fresh = False
         self._turn_to(recorder, "forward")
 
     def _forward_ends(self, module: nn.Module) -> None:
-        if self._recorder is not None and not self._trains(module):
+        if self._recorder is not None and not self._trains(module) and not self._is_captured():
             self._own_work.do(self._interrupted, self._recorder)
 
     def _trains(self, module: nn.Module) -> bool:
@@ -212,7 +236,10 @@ class Watch:
         assert self._recorder is not None and self._run is not None
         self._next_save = 2 * self._recorder.num_steps
         self._recorder.write_timeline()
-        self._run.amend(self._recorder, in_turn=len(self._optimizers) > 1, unseen=self._marks.unseen)
+        said = {_STEPS_INSIDE: self._steps_inside, _GRAPH: self._has_graph}
+        unseen = (*self._marks.unseen, *self._tracer.unseen, *(words for words, holds in said.items() if holds))
+        in_turn = len(self._optimizers) > 1 and not self._steps_inside
+        self._run.amend(self._recorder, in_turn=in_turn, unseen=unseen)
 
     def _finish(self, *, failed: bool = False) -> None:
         """Write what is left to write. DDP's hook stays and does what DDP does: it can only go on all ranks at once."""

@@ -10,12 +10,14 @@ it through DDP's class, whose method is the tap's for as long as any model is ta
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary, ref
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._autograd import _profiler_enabled
 from torch._C._distributed_c10d import GradBucket, _register_comm_hook
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
@@ -142,7 +144,7 @@ class BucketTap:
 
     def _reduce(self, group: dist.ProcessGroup, bucket: GradBucket) -> torch.futures.Future[Tensor]:
         index = bucket.index()
-        with record_function(f"bucket {index}"):
+        with record_function(f"bucket {index}") if _profiler_enabled() else nullcontext():
             if self.listener is not None:
                 self.listener.launched(bucket)
             future = self._sent(group, bucket)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 def element_counts(model: nn.Module) -> dict[str, int]:
     """Return the elements of each of a model's parameters by name, of all shards together."""
-    flattened = _flattened(model)
+    flattened = flattened_counts(model)
     return {name: flattened.get(id(parameter), num_elements(parameter)) for name, parameter in model.named_parameters()}
 
 
@@ -32,7 +32,7 @@ def numels_of(flat: Any) -> Sequence[int]:  # noqa: ANN401
     return tuple(getattr(flat, "_numels", None) or ())
 
 
-def _flattened(model: nn.Module) -> dict[int, int]:
+def flattened_counts(model: nn.Module) -> dict[int, int]:
     """Return the elements of what FullyShardedDataParallel flattened, by the parameters' identity: those that it kept, if it
     was told to, and the flat ones."""
     known: Any = getattr(sys.modules.get("torch.distributed.fsdp"), "FullyShardedDataParallel", ())

@@ -5,7 +5,7 @@ in which buckets were launched, the last.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
@@ -17,13 +17,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.recorder.bucket_tap import BucketTap, tap_of
-from commprof.commbench.recorder.element_counts import element_counts, num_bytes, num_elements
+from commprof.commbench.recorder.element_counts import element_counts, flattened_counts, num_bytes, num_elements
 from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.records.training import BucketTiming, GradientTimeline, ParameterTiming
 from commprof.commbench.timing import Clock
 from commprof.commbench.units import format_bytes
 
 _KEPT_STEPS = 512  # medians over the last steps that count; bounds memory in a long run
+
+_IN_UNITS = (
+    ": FullyShardedDataParallel has them in units, which are seen where it shards (NO_SHARD does not), over no copies of "
+    "shards and without a hook of the script's own"
+)
 
 
 @dataclass(slots=True)
@@ -98,10 +103,8 @@ class GradientRecorder:
                 self._tap = self._attached_tap(self._ddp)
             if self._tap is not None:
                 self._tap.listener = self
-        trained: list[Any] = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
-        do: Any = self._own_work.do
-        ready = partial(do, self._note_ready)  # no function of our own around it: it is called for every gradient
-        self._hooks = [parameter.register_post_accumulate_grad_hook(ready) for parameter in trained]
+        trained: list[tuple[str, Any]] = [(name, p) for name, p in self._parameters.items() if p.requires_grad]
+        self._hooks = [parameter.register_post_accumulate_grad_hook(self._ready_hook(name)) for name, parameter in trained]
 
     def _attached_tap(self, ddp: DistributedDataParallel) -> BucketTap | None:
         """Return a tap in its place; None where its place is taken and the training goes before what can be seen of it."""
@@ -143,7 +146,8 @@ class GradientRecorder:
         silent = [name for name in trained if ("ready", name) not in self._samples]
         if self.has_samples and silent and not in_units:
             lost, whole = (format_bytes(sum(map(trained.__getitem__, names))) for names in (silent, trained))
-            yield f"the gradients of {len(silent)} of {len(trained)} parameters ({lost} of {whole}) were never seen"
+            why = _IN_UNITS if flattened_counts(self._model) else ""
+            yield f"the gradients of {len(silent)} of {len(trained)} parameters ({lost} of {whole}) were never seen{why}"
         if sparse := self._sparse():
             part, whole = (format_bytes(sum(map(trained.__getitem__, names))) for names in (sparse, trained))
             yield (
@@ -250,11 +254,23 @@ class GradientRecorder:
             buckets=tuple(buckets),
         )
 
-    def _note_ready(self, parameter: Tensor) -> None:
-        if self._backward is None:
-            self._num_stray += 1
-        else:
-            self._backward.ready[self._names[id(parameter)]] = self._clock.mark()
+    def _ready_hook(self, name: str) -> Callable[[Tensor], None]:
+        """Return what notes that a gradient is ready: flat, as it runs for each of them in caches that hold the training's."""
+        own_work, mark = self._own_work, self._clock.mark
+
+        def ready(_: Tensor) -> None:
+            if own_work.ended:
+                return
+            try:
+                if self._backward is None:
+                    self._num_stray += 1
+                else:
+                    self._backward.ready[name] = mark()
+            except Exception as error:
+                if not own_work.ended_by(error):
+                    raise
+
+        return ready
 
 
 def sends_each(ddp: DistributedDataParallel) -> bool:

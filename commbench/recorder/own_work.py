@@ -30,10 +30,10 @@ class OwnWork:
         """Do a piece of work; its error, whatever it is, must not reach the job that is only looked at."""
         if self.ended:
             return
-        try:  # not by do_anyway: this is called for every gradient
+        try:
             work(*args, **kwargs)
         except Exception as error:
-            if not self._ended_by(error):
+            if not self.ended_by(error):
                 raise
 
     def do_anyway(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -41,10 +41,11 @@ class OwnWork:
         try:
             work(*args, **kwargs)
         except Exception as error:
-            if not self._ended_by(error):
+            if not self.ended_by(error):
                 raise
 
-    def _ended_by(self, error: Exception) -> bool:
+    def ended_by(self, error: Exception) -> bool:
+        """End the work for an error in it; return False where the error is to be raised."""
         if self._let_go is None or isinstance(error, Interrupted):  # a signal asked the job to end, not this work
             return False
         self.ended = True

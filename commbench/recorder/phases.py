@@ -2,6 +2,7 @@
 
 from typing import Any, Final, Literal, get_args
 
+from torch._C._autograd import _profiler_enabled
 from torch.profiler import record_function
 
 from commprof.commbench.recorder.gradients import GradientRecorder
@@ -26,9 +27,7 @@ class PhaseMarks:
         """Begin a step, and with it its first phase if there is one; return its mark."""
         self._under_way = None
         self.spans.clear()
-        whole: Any = record_function("step")
-        whole.__enter__()
-        self._range = whole
+        self._range = _opened("step")
         start = self._clock.mark()
         self._units.begin_step()
         if first is not None:
@@ -40,7 +39,7 @@ class PhaseMarks:
         end = self._clock.mark()
         self.end(end)
         self._units.end_step()
-        self._range.__exit__(None, None, None)
+        _close(self._range)
         return end
 
     def turn_to(self, name: Phase) -> None:
@@ -61,13 +60,26 @@ class PhaseMarks:
         elif name == "optimizer":
             self._units.mark("updated")
         self.spans.append((name, start, end))
-        named.__exit__(None, None, None)
+        _close(named)
 
     def _begin(self, name: Phase, mark: Any) -> None:  # noqa: ANN401
-        named: Any = record_function(name)
-        named.__enter__()
+        named = _opened(name)
         if name == "backward":
             self._gradients.begin(mark)
         if name != "data":
             self._units.mark(_BEGINNINGS[name])
         self._under_way = name, mark, named
+
+
+def _opened(name: str) -> Any:  # noqa: ANN401  a range of torch's, which has no types
+    """Open a range of the trace; None where nobody traces, for whom it would take 10 us."""
+    if not _profiler_enabled():
+        return None
+    named: Any = record_function(name)
+    named.__enter__()
+    return named
+
+
+def _close(named: Any) -> None:  # noqa: ANN401
+    if named is not None:
+        named.__exit__(None, None, None)

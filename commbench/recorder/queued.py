@@ -34,10 +34,15 @@ class QueuedStep:
         """Wait for the device to have done the step, and return its times."""
         seconds = clock.seconds
         seconds(self.start, self.read)  # everything before has happened then
-        phases = {f"{name}_s": sum(seconds(a, b) for each, a, b in self.spans if each == name) for name in PHASES}
+        phases_s = dict.fromkeys(PHASES, 0.0)
+        for name, start, end in self.spans:
+            phases_s[name] += seconds(start, end)
         return StepMeasurement(
             step=self.step,
-            **phases,
+            data_s=phases_s["data"],
+            forward_s=phases_s["forward"],
+            backward_s=phases_s["backward"],
+            optimizer_s=phases_s["optimizer"],
             step_s=seconds(self.start, self.end),
             num_samples=self.num_samples,
             loss=None if self.loss is None else float(self.loss),

@@ -47,7 +47,8 @@ class StepFile:
         if record.counts:
             self._gradients.keep(queued.backward)
             self._units.keep(queued.start, queued.units)
-        self._clock.release(queued.marks)
+        if self._clock.runs_behind:  # marks of others are numbers, and gathering them takes as long as writing them down
+            self._clock.release(queued.marks)
 
     def drop_unless_done(self) -> None:
         """Forget a step whose device has not done it: after a failure it may never be."""

@@ -27,11 +27,13 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
 
-def fsdp1(model: nn.Module, *, keep_names: bool = True) -> nn.Module:
-    from torch.distributed.fsdp import FullyShardedDataParallel
+def fsdp1(model: nn.Module, *, keep_names: bool = True, strategy: str = "FULL_SHARD") -> nn.Module:
+    from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
 
     def wrap(module: nn.Module) -> nn.Module:
-        return FullyShardedDataParallel(module, device_id=torch.device("cpu"), use_orig_params=keep_names)
+        return FullyShardedDataParallel(
+            module, device_id=torch.device("cpu"), use_orig_params=keep_names, sharding_strategy=ShardingStrategy[strategy]
+        )
 
     model[0] = wrap(model[0])  # type: ignore[index, operator]
     return wrap(model)
@@ -129,6 +131,7 @@ KINDS: dict[str, Wrap] = {
     "compute_only hook": hooked(own_hook),
     "fsdp1": fsdp1,
     "fsdp1 flat": partial(fsdp1, keep_names=False),
+    "fsdp1 unsharded": partial(fsdp1, strategy="NO_SHARD"),
     "fsdp1 own hook": fsdp1,
     "fsdp1 of two groups": fsdp1_of_two_groups,
     "fsdp2": fsdp2,

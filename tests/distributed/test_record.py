@@ -204,7 +204,9 @@ def _until(happened: Callable[[], bool]) -> None:
         ([sys.executable, "-c", "pass"], 1, "no Python of the command imported torch"),
         ([sys.executable, "-c", "import torch"], 1, "no process of the command took 2 steps of a torch optimizer"),
         ([sys.executable, "-c", "raise SystemExit(9)"], 9, "the command ended with exit code 9"),
+        (["env", "-i", sys.executable, "-c", "pass"], 1, "is not given it (env -i, sudo, a container)"),
         (["no-such-program"], 2, "there is no program no-such-program"),
+        ([__file__], 2, f"{__file__} is a file and no program; write python {__file__}"),
     ],
 )
 def test_a_command_that_trains_nothing_costs_one_line(

@@ -15,7 +15,7 @@ from commprof.commbench.foreign.recording import Recording
 from commprof.commbench.recorder import own_loop
 from commprof.commbench.recorder.own_loop import record_steps
 from commprof.commbench.recorder.steps import StepRecorder
-from commprof.commbench.records.rundir import read_document, read_records
+from commprof.commbench.records.rundir import read_document, read_info, read_records
 from commprof.commbench.records.training import GradientTimeline, StepMeasurement
 from commprof.commbench.timing import CudaClock, device_clock
 from tests.fake_cuda import FakeCuda, fake_cuda
@@ -158,6 +158,27 @@ def test_a_watched_training_that_went_well_ends_with_its_last_step_read(
         optimizer.step()
     recording.stop(failure)
     assert [step.step_s for step in written(tmp_path / "run")] == pytest.approx([1.0] * num_read)
+
+
+def test_a_step_that_is_captured_into_a_graph_is_left_alone(
+    tmp_path: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To wait for the step before it, or to mark its phases, would break the capture and with it the training."""
+    monkeypatch.setattr(watch, "device_clock", lambda device: CudaClock(torch.device("cuda", RANK_DEVICE)))
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recording = Recording(tmp_path / "run")
+    recording.start(torch.device("cpu"))
+    for step in range(7):
+        cuda.captures = step == 4
+        before = (len(cuda.waits), cuda.made)
+        model(torch.ones(1, 4)).sum().backward()
+        cuda.work(RANK_DEVICE, 1.0)
+        optimizer.step()
+        assert not cuda.captures or (len(cuda.waits), cuda.made) == before
+    recording.stop()
+    assert [step.step for step in written(tmp_path / "run")] == [1, 2, 3, 4, 5]
+    assert "a CUDA graph was captured: nothing tells of the steps that it replays" in read_info(tmp_path / "run").unseen
 
 
 def test_a_device_that_has_no_clock_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:

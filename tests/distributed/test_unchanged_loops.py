@@ -6,6 +6,8 @@ from statistics import median
 
 import pytest
 
+from commprof.commbench.foreign.asked import UNPASSED
+from commprof.commbench.foreign.cli import _why_nothing
 from commprof.commbench.records.rundir import read_document, read_info
 from commprof.commbench.records.training import GradientTimeline
 from tests import ROOT
@@ -34,7 +36,7 @@ def test_no_loop_notices_and_each_is_recorded(loops: Path, name: str) -> None:
         assert step.forward_s > 0
     assert info.workload is not None
     assert info.workload.kind == ("in_turn" if name == "gan" else "none")
-    assert bool(info.unseen) == (name == "compiled_in_place")
+    assert bool(info.unseen) == (name in ("compiled_in_place", "steps_in_backward"))
     assert not (loops / name / "cards").exists()
 
 
@@ -49,11 +51,11 @@ def test_micro_batches_and_samples_are_counted(loops: Path) -> None:
     assert {step.num_samples for step in steps_of(loops / "generator")} == {1, 5}
 
 
-@pytest.mark.parametrize("name", ["plain", "checkpointed", "checkpointed_reentrant"])
+@pytest.mark.parametrize("name", ["plain", "checkpointed", "checkpointed_reentrant", "steps_in_backward"])
 def test_every_gradient_is_seen_in_the_one_backward_pass(loops: Path, name: str) -> None:
     """A backward pass may call parts' forward passes again, and a backward pass inside it: neither ends it."""
     timeline = read_document(loops / name / "gradients.json", GradientTimeline)
-    assert len(timeline.parameters) == (4 if name == "plain" else 6)
+    assert len(timeline.parameters) == (6 if name.startswith("checkpointed") else 4)
     ready = [parameter.ready_s for parameter in timeline.parameters]
     assert max(ready) <= timeline.backward_s
 
@@ -65,3 +67,9 @@ def test_evaluations_and_checkpoints_between_steps_are_none_of_their_time(loops:
 def test_what_a_process_that_is_torn_away_recorded_stays(loops: Path) -> None:
     assert read_document(loops / "os_exit" / "gradients.json", GradientTimeline).num_steps == 4
     assert len(steps_of(loops / "os_exit")) == STEPS - 1
+
+
+def test_steps_without_a_backward_pass_are_no_run_and_a_reason(loops: Path) -> None:
+    (note,) = (loops / "alone").iterdir()
+    assert note.read_text().splitlines() == [UNPASSED]
+    assert "no backward pass came before an optimizer's step" in _why_nothing(["python", "torch", UNPASSED], 1)

@@ -5,6 +5,7 @@ import copy
 import io
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 
 import torch
@@ -174,6 +175,55 @@ def compiled_in_place() -> None:
         optimizer.step()
 
 
+def compiled_step() -> None:
+    """Whatever stands in a compiled step is read by torch.compile, and nothing of ours is to be."""
+    warnings.filterwarnings("error", message="Dynamo does not know how to trace")
+    model = network()
+    optimizer = sgd(model)
+    step = torch.compile(optimizer.step, backend="eager")
+    for (batch,) in loader():
+        optimizer.zero_grad()
+        model(batch).sum().backward()
+        step()
+
+
+def steps_in_backward() -> None:
+    """Each parameter has an optimizer that steps once its gradient is there, so that no two gradients are kept."""
+    model = network()
+    optimizers = {parameter: torch.optim.SGD([parameter], lr=1e-3) for parameter in model.parameters()}
+
+    def update(parameter: torch.Tensor) -> None:
+        optimizers[parameter].step()  # type: ignore[index]
+        optimizers[parameter].zero_grad()  # type: ignore[index]
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(update)
+    for (batch,) in loader():
+        model(batch).sum().backward()
+
+
+def state_first() -> None:
+    """A step before any backward pass makes the optimizer's state, as whoever loads a checkpoint needs it."""
+    model = network()
+    optimizer = sgd(model)
+    optimizer.step()
+    for (batch,) in loader():
+        optimizer.zero_grad()
+        model(batch).sum().backward()
+        optimizer.step()
+
+
+def no_backward_pass() -> None:
+    model = network()
+    optimizer = sgd(model)
+    for (batch,) in loader():
+        for parameter, gradient in zip(
+            model.parameters(), torch.autograd.grad(model(batch).sum(), [*model.parameters()]), strict=True
+        ):
+            parameter.grad = gradient
+        optimizer.step()
+
+
 class ByParts(nn.Module):
     """Never called as a whole, as Lightning's modules are not."""
 
@@ -275,6 +325,6 @@ LOOPS: dict[str, Callable[[], None]] = {
     for loop in (
         plain, accumulated, two_optimizers, gan, scaled, evaluated, frozen_mode, generator, workers, saved_and_copied, os_exit,
         compiled, compiled_in_place, by_parts, closure, master_weights,
-        checkpointed, checkpointed_reentrant, failed_backward,
+        checkpointed, checkpointed_reentrant, failed_backward, compiled_step, steps_in_backward, state_first,
     )
 }  # fmt: skip

@@ -17,7 +17,7 @@ from commprof.commbench.foreign.asked import VARIABLE, Asked, encode
 from commprof.commbench.foreign.assembled import assemble
 from commprof.commbench.ranks.loading import load_torch
 from tests.brief_probe import probe_briefly
-from tests.distributed.unchanged_loops import LOOPS
+from tests.distributed.unchanged_loops import LOOPS, no_backward_pass
 
 
 def run_forked(folder: Path, loop: Callable[[], None]) -> int:
@@ -49,6 +49,8 @@ def main(root: Path) -> None:
             load_torch(to_train=True)
         code = run_forked(root / name, LOOPS[name])
         assemble(root / name, None if code == 0 else f"exit code {code}")
+    (root / "alone").mkdir()
+    assert run_forked(root / "alone" / "run", no_backward_pass) == 0
 
 
 if __name__ == "__main__":

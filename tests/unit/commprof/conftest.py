@@ -1,11 +1,27 @@
-"""A finished study and two ranks' traces, made once; nobody writes to them."""
+"""A finished study and two ranks' traces, made once, to which nobody writes; and a place for a script that is not ours."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.report_runs import add_study
 from tests.traces import all_reduce, header, kernel, profiler_step, write_trace
+
+COMMAND = "python train.py --lr 1e-3"
+RUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+
+
+@pytest.fixture
+def script_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with train.py, and a PATH with python and accelerate."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text("")
+    for name in ("python", "accelerate", "torchrun", "bash"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
-"""A study of a training that is not ours: how its command is started, what is refused, which study it is. No process."""
+"""A study of a training that is not ours: its stages, what is refused, which study it is. No process."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +10,11 @@ import pytest
 
 from commprof.cli import main, parser_of, verb_named
 from commprof.commbench.errors import BadInput, RunFailed
-from commprof.commbench.foreign.cli import _hears_a_terminal
 from commprof.commbench.machine.hardware import usable_cores
 from commprof.commbench.records.rundir import create_run
 from commprof.study import slurm
 from commprof.study.backend import rank_environment
 from commprof.study.cli import _asked, _study_argv, add_study_arguments
-from commprof.study.command import check_command, name_of, words_at
 from commprof.study.config import ScriptConfig, StudyConfig, load_study, script_study, shardings_of
 from commprof.study.estimate import TimeLeft, plan_table
 from commprof.study.identity import STUDY_FILE, check_identity, write_identity
@@ -27,83 +24,9 @@ from commprof.study.stages import _command, predict_cell
 from commprof.study.trial import Tried
 from tests import ROOT
 from tests.factory import run_info, step, workload, write_training_run
+from tests.unit.commprof.conftest import COMMAND, RUN
 
-COMMAND = "python train.py --lr 1e-3"
-RUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with train.py, and a PATH with python and accelerate."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "train.py").write_text("")
-    for name in ("python", "accelerate", "torchrun", "bash"):
-        (tmp_path / name).write_text("#!/bin/sh\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("command", "one", "four"),
-    [
-        ("python train.py -a 'b c'", ["python", "train.py", "-a", "b c"], ["python", *RUN, "4", "train.py", "-a", "b c"]),
-        ("/x/python3.12 -u train.py", ["/x/python3.12", "-u", "train.py"], ["/x/python3.12", *RUN, "4", "train.py"]),
-        ("python -m my.go -m 3", ["python", "-m", "my.go", "-m", "3"], ["python", *RUN, "4", "-m", "my.go", "-m", "3"]),
-        ("torchrun --nproc={n} x.py", ["torchrun", "--nproc=1", "x.py"], ["torchrun", "--nproc=4", "x.py"]),
-        ("""python x.py {n} '{"a": {n}}'""", ["python", "x.py", "1", '{"a": 1}'], ["python", "x.py", "4", '{"a": 4}']),
-    ],
-)  # fmt: skip
-def test_a_command_on_one_rank_and_on_four(command: str, one: list[str], four: list[str]) -> None:
-    assert words_at(command, 1) == tuple(one)
-    assert words_at(command, 4) == tuple(four)
-    if "{n}" not in command:
-        assert words_at(command, 4, one_per_host=True) == tuple(one)
-
-
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ("", "command is empty"),
-        ("python 'train.py", "No closing quotation; write it as you would type it"),
-        ("torchrun --nproc-per-node 2 train.py", "write python X ARGS, or {n} where their number stands"),
-        ("bash train.sh", "does not say how many ranks it starts"),
-        ("cd x && python train.py", "&& is for a shell"),
-        ("python train.py > log", "> is for a shell"),
-        ("python train.py 2>&1", "2>&1 is for a shell"),
-        ("LR=1 python train.py", "LR=1 is for a shell, and none reads the command; write it before commprof itself"),
-        ("python3.99 train.py", "there is no program python3.99"),
-        ("nowhere --n {n}", "there is no program nowhere"),
-        ("python", "after python stands a script"),
-        ("python -m", "after python stands a script"),
-        ("python -X dev train.py", "with other flags of Python's own write it with {n}"),
-        ("python gone.py", "there is no script gone.py in "),
-    ],
-)
-def test_what_cannot_be_started_on_n_ranks_is_refused_with_how_to_write_it(command: str, words: str) -> None:
-    with pytest.raises(BadInput) as caught:
-        check_command(command, one_per_host=False)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_hosts_of_a_testbed_start_a_rank_each() -> None:
-    check_command(COMMAND, one_per_host=True)
-    with pytest.raises(BadInput, match="launcher: testbed and slurm start it on every host"):
-        check_command("accelerate launch --num_processes {n} train.py", one_per_host=True)
-
-
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [
-        ("python a/my.train.py --x b.py", "my-train"),
-        ("python -m pkg.sub.pre_train -m 3", "pre_train"),
-        ("python -m torch.distributed.run --nproc-per-node {n} -m pkg.go", "go"),
-        ("bash job.sh {n}", "bash"),
-    ],
-)
-def test_a_training_is_named_after_its_script(command: str, name: str) -> None:
-    assert name_of(command) == name
+pytestmark = pytest.mark.usefixtures("script_home")
 
 
 def test_the_stages_of_a_script_record_it_and_its_predictions_have_their_place_before_its_checks() -> None:
@@ -324,21 +247,6 @@ def test_ranks_that_trained_each_for_itself_are_no_training_on_two(tmp_path: Pat
         recorded(monkeypatch, tmp_path / "alone", [], fails=False)
     create_run(tmp_path / "pair", run_info("train", world_size=2))
     recorded(monkeypatch, tmp_path / "pair", [], fails=False)
-
-
-@pytest.mark.parametrize(("in_front", "hears"), [(0, True), (1, False), (None, False)])
-def test_a_recorder_hands_on_what_no_terminal_tells_its_command(
-    monkeypatch: pytest.MonkeyPatch, in_front: int | None, *, hears: bool
-) -> None:
-    """In the background, and in a session of a study's own, only the recorder is interrupted."""
-
-    def foreground(_: int) -> int:
-        if in_front is None:
-            raise OSError
-        return os.getpgrp() + in_front
-
-    monkeypatch.setattr(os, "tcgetpgrp", foreground)
-    assert _hears_a_terminal() is hears
 
 
 def test_a_script_of_ddp_is_not_predicted_as_sharded(tmp_path: Path) -> None:

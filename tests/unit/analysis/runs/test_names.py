@@ -206,6 +206,7 @@ def test_ls_says_what_each_can_be_used_for(tmp_path: Path, capsys: pytest.Captur
     write_bench_run(runs / "bench", 1e-4, 1e9)
     steps, gradients = [step(i) for i in range(20)], timeline([("head", 4_000_000, 1.0)], 0.06)
     write_training_run(runs / "profile", steps, world_size=1, gradients=gradients)
+    write_training_run(runs / "sharded", steps, gradients=gradients, workload=workload(kind="fsdp1"))  # its units were not seen
     place(runs / "dead", status="failed", failure="rank 1 was killed\nby SIGKILL")
     for op in ("all_gather", "broadcast"):
         write_measurements(runs / op, [collective(2**k, [1e-4] * 5, op=op) for k in range(3, 28)])
