@@ -63,7 +63,7 @@ GROWTH_BANDS: Mapping[Reach, Band] = {
     "across": Band(low=-1.21, high=3.95),
     "beside": Band(low=-1.36, high=2.96),
     "hop": Band(low=-1.0, high=5.9),
-    "pooled": Band(low=-1.17, high=1.74),
+    "pooled": Band(low=-1.22, high=2.17),
     "between": Band(low=-1.5, high=1.28),
 }
 

@@ -143,10 +143,14 @@ def with_nodes(table: Sequence[Series]) -> list[Series]:
 
 
 def others_of(table: Sequence[Series], scaling: ScalingKind) -> list[Pool]:
-    """Return for each series how the others of its machine, with as many ranks on a node, grow beyond a node."""
-    pools: dict[tuple[str, int], Pool] = defaultdict(lambda: ALONE)
+    """Return for each series how the others of its machine, with as many ranks on a node, grow beyond a node.
+
+    What crosses the boundary depends on how a model is split: with tensor parallelism 2 it is half of the gradients. So those
+    help each other that are split alike.
+    """
+    pools: dict[tuple[str, int, str], Pool] = defaultdict(lambda: ALONE)
     own = [None if one.fault or not one.machine else told_beyond(_costs(one, scaling), node_of(one)) for one in table]
-    keys = [(one.machine, node_of(one)) for one in table]
+    keys = [(one.machine, node_of(one), one.split) for one in table]
     for key, told in zip(keys, own, strict=True):
         if told is not None:
             pools[key] = pools[key].plus(told)

@@ -15,8 +15,8 @@ class Series:
     """Measurements that differ in the number of ranks only.
 
     `values` by number of ranks are samples per second over all ranks or of one, seconds per step, or MFU; `ranks_per_node` is
-    None where the table does not tell, `batches` are those of all ranks in a step where it does. A `fault` says in one line why
-    nothing can be told of the series.
+    None where the table does not tell, `split` is how the model is split over ranks, "" where it does not tell, and `batches`
+    are those of all ranks in a step where it does. A `fault` says in one line why nothing can be told of the series.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Series:
     interconnect: Interconnect = "unknown"
     ranks_per_node: int | None = None
     machine: str = ""
+    split: str = ""
     batches: Mapping[int, float] = field(default_factory=dict)
     fault: str | None = None
 

@@ -4,10 +4,10 @@ A header, then one line a measurement, as CSV, Markdown or columns set apart by 
 may stand before. Needed are the ranks (`n_gpus`, `world_size`, `# GPUs`, `2x8` in a cell; or `nodes` and `gpus_per_node`) and
 what was measured (`columns.measures`), in a column of its own or as `metric`, `value` and `unit` of each row. `series` or
 `group_id` tells several series of one file apart, without them model, framework, precision and their like; `machine` (or
-cluster, system; else `gpu` and `interconnect` together) what they ran on. Batches, `interconnect`, `nodes` and `gpus_per_node`
-are taken where they are there, other columns are left alone. Lines of one series with the same ranks are repeats; their median
-counts, unless most are far from it. Of several metrics a measurement the first counts. A series with a line that cannot be
-read keeps what is wrong with it, as `fault`.
+cluster, system; else `gpu` and `interconnect` together) what they ran on. `parallelism`, batches, `interconnect`, `nodes` and
+`gpus_per_node` are taken where they are there, other columns are left alone. Lines of one series with the same ranks are
+repeats; their median counts, unless most are far from it. Of several metrics a measurement the first counts. A series with a
+line that cannot be read keeps what is wrong with it, as `fault`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from commprof.analysis.readers.as_run import read_text
-from commprof.analysis.scaling.columns.header import Columns, columns_of, setups_of
+from commprof.analysis.scaling.columns.header import Columns, columns_of, setups_of, split_of
 from commprof.analysis.scaling.columns.lines import cells_of
 from commprof.analysis.scaling.columns.rows import Habits, Line, habits_of, line_of, machine_of
 from commprof.analysis.scaling.series import Interconnect, Series
@@ -35,6 +35,7 @@ class _Lines:
     """What the table says of one series, and what is wrong with the first line that cannot be read."""
 
     machine: str
+    split: str
     read: list[Line] = field(default_factory=list)
     fault: str | None = None
 
@@ -63,7 +64,13 @@ def parse_series(text: str) -> tuple[Series, ...]:
     habits = habits_of(named, cells.separator, rows[0][0])
     found: dict[str, _Lines] = {}
     for (line, _), setup, each in zip(rows, setups_of(columns, header, [row for _, row in rows]), named, strict=True):
-        _take(found.setdefault(each.get("series") or setup, _Lines(machine_of(each))), each, columns, habits, line)
+        _take(
+            found.setdefault(each.get("series") or setup, _Lines(machine_of(each), split_of(each.get("split", "")))),
+            each,
+            columns,
+            habits,
+            line,
+        )
     series = tuple(_series(name, lines) for name, lines in found.items())
     if all(one.fault for one in series):
         raise BadInput(series[0].fault)
@@ -123,6 +130,7 @@ def _series(name: str, lines: _Lines) -> Series:
         interconnect=kinds.pop() if len(kinds) == 1 else "unknown",
         ranks_per_node=min(_node_sizes(read), default=None),
         machine=lines.machine,
+        split=lines.split,
         batches={line.ranks: line.batch for line in read if line.batch is not None},
         fault=lines.fault or mixed or _other_nodes(read) or _differ(by_ranks),
     )

@@ -22,15 +22,17 @@ _ROLES: Mapping[str, tuple[str, ...]] = {  # of several columns that fit, one of
     "machine": ("machine", "cluster", "system"),
     "gpu": ("gpu", "gpu type", "gpu model", "card", "accelerator"),
     "interconnect": ("interconnect", "network"),
+    "split": ("parallelism", "parallel strategy|parallelism strategy|strategy"),
     "unit": ("unit", "units"),
     "metric": ("metric",),
     "value": ("value",),
     "batch": (r"(?:global|total) batch(?: ?size)?|batch ?size \(?global\)?|gbs",),
     "batch_per_rank": (r"(?:local )?batch(?: ?size)?/gpu|/gpu batch(?: ?size)?",),
 }  # fmt: skip
+_DEGREE = re.compile(r"\b((?:fs|hs|d)?dp|data[ -]?parallel)\s*[=:]?\s*[0-9]+\b", re.IGNORECASE)
 _SETUP = (  # what tells trainings apart where no column series does
     r"model(?: size| name)?|architecture|params|parameters|params millions|task|dataset|framework|library|optimizer|"
-    r"parallelism|strategy|sharding|tp|pp|cp|ep|precision|dtype|mode|method|seq(?:uence)?(?: len| length)?|context(?: length)?"
+    r"sharding|tp|pp|cp|ep|precision|dtype|mode|method|seq(?:uence)?(?: len| length)?|context(?: length)?"
 )
 
 
@@ -72,6 +74,11 @@ def columns_of(header: Sequence[str], line: int) -> Columns:
     return Columns(where=where, setup=setup, measured=None, measured_name="")
 
 
+def split_of(parallelism: str) -> str:
+    """Return how a model is split, without how many share the data: of `DP 8 x TP 2, act ckpt` it is `dp x tp 2`."""
+    return re.split("[,;]", _DEGREE.sub(r"\1", parallelism.lower()))[0].strip()
+
+
 def _of_its_own(
     usable: Mapping[int, Meaning], where: Mapping[str, int], setup: tuple[int, ...], header: Sequence[str]
 ) -> Columns:
@@ -88,9 +95,9 @@ def setups_of(columns: Columns, header: Sequence[str], rows: Sequence[Sequence[s
     named = [columns.named(row) for row in rows]
     batches = {(each.get("ranks"), each.get("nodes"), each.get("batch_per_rank")) for each in named}
     by_batch = "batch_per_rank" in columns.where and len({key[:2] for key in batches}) < len(batches)
-    roles = () if "series" in columns.where else ("machine", "gpu", *(("batch_per_rank",) if by_batch else ()))
+    roles = () if "series" in columns.where else ("machine", "gpu", "split", *(("batch_per_rank",) if by_batch else ()))
     asked = [*columns.setup, *(columns.where[role] for role in roles if role in columns.where)]
-    cells = {index: [row[index] if index < len(row) else "" for row in rows] for index in asked}
+    cells = {index: [_DEGREE.sub(r"\1", row[index]) if index < len(row) else "" for row in rows] for index in asked}
     told = [
         [f"{header[index]} {cell}" if cell.isdigit() else cell for cell in column]
         for index, column in cells.items()

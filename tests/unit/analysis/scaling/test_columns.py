@@ -127,6 +127,8 @@ def test_trainings_in_one_table_are_told_apart_by_what_they_are() -> None:
     assert (first.values, second.values) == ({8: 1000, 16: 1950}, {32: 500, 64: 960})
     machines = parse_series("cluster,n,throughput\nlumi,8,10\njuwels,16,12\n")
     assert [(one.name, one.machine) for one in machines] == [("lumi", "lumi"), ("juwels", "juwels")]
+    degrees = parse_series("parallelism,n,throughput\nDP 8 x TP 1,8,10\nDP=16 x TP 1,16,19\nDP 4 x TP 2; act ckpt,8,9\n")
+    assert [(one.values, one.split) for one in degrees] == [({8: 10, 16: 19}, "dp x tp 1"), ({8: 9}, "dp x tp 2")]
     named = parse_series("batch_per_gpu,n_gpus,throughput\n32,8,1000\n64,8,1100\n32,16,1950\n64,16,2150\n")
     assert [one.name for one in named] == ["batch_per_gpu 32", "batch_per_gpu 64"]
     (one,) = parse_series("batch_per_gpu,n_gpus,throughput\n32,8,1000\n16,16,1900\n")

@@ -42,6 +42,9 @@ def test_by_machine_takes_series_of_the_same_machine_only() -> None:
         first = extrapolate_all(table, [32], scaling="weak", by_machine=by_machine)[0]
         assert not isinstance(first, Refused)
         assert any(said in note for note in first.predictions[0].notes), first.predictions[0].notes
+    unlike = extrapolate_all([table[0], replace(table[1], split="dp x tp 2")], [32], scaling="weak")[0]
+    assert not isinstance(unlike, Refused)
+    assert "from published" in " ".join(unlike.predictions[0].notes), "what crosses depends on how the model is split"
     table[0] = replace(table[0], machine="")  # not the machine that another one without a name is
     first = extrapolate_all([*table, replace(slow, name="nameless")], [32], scaling="weak", by_machine=True)[0]
     assert not isinstance(first, Refused)
