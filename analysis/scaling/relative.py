@@ -16,7 +16,7 @@ from commprof.analysis.scaling.results import Extrapolated, withheld
 from commprof.analysis.scaling.series import Series
 from commprof.analysis.scaling.speedup import ScalingKind
 
-USUAL_NODE = 8  # ranks, where nothing tells
+_USUAL_NODES = (8, 4, 6, 2)  # ranks, where nothing tells but that rows fill their nodes
 _MOST_GROWTH = 1_000_000  # of a rank's cost, beyond which rows are noise or mistyped
 _MOST_LOG = 600.0  # of an interval's end, which a float still holds
 _HARDLY = math.log(1.1)  # more in all on twice the ranks or beyond, as where a throughput is one rank's
@@ -129,8 +129,9 @@ def relative(
 
 
 def node_of(series: Series) -> int:
-    """Return the ranks on a node, the usual number where nothing tells."""
-    return series.ranks_per_node or USUAL_NODE
+    """Return the ranks on a node, where nothing tells the usual number that all rows beyond it fill."""
+    filled = (node for node in _USUAL_NODES if all(n <= node or n % node == 0 for n in series.values))
+    return series.ranks_per_node or next(filled, _USUAL_NODES[0])
 
 
 def with_nodes(table: Sequence[Series]) -> list[Series]:

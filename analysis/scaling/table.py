@@ -168,7 +168,7 @@ def _other_nodes(lines: Sequence[Line]) -> str | None:
     nodes = sorted({line.nodes for line in lines if line.nodes is not None})
     if len(nodes) > 1 and len({line.ranks for line in lines}) == 1:
         ranks = f"{lines[0].ranks} ranks on {nodes[0]} and on {nodes[-1]} nodes in one series"
-        return f"{ranks}; if they are a node's, name the column gpus_per_node"
+        return f"{ranks}; tell them apart by series, or, if they are a node's, name the column gpus_per_node"
     sizes = _node_sizes(lines)
     return f"nodes of {sizes[0]} and of {sizes[1]} ranks in one series; tell them apart by series" if len(sizes) > 1 else None
 

@@ -14,7 +14,8 @@ _COUNT = r"(?:#|no\.?|number of|num|nr|n|total|count of) ?"
 _ROLES: Mapping[str, tuple[str, ...]] = {  # of several columns that fit, one of the first pattern
     "ranks": (
         rf"{_COUNT}(?:{_COUNT})?(?:gpus?|ranks|devices|accelerators|processes)|gpus? count",
-        "world ?size", "gpus|ranks|devices|accelerators|processes", "n|np|nproc",
+        "world ?size", r"nodes ?[x\u00d7] ?gpus|gpus ?[x\u00d7] ?nodes",
+        "gpus|ranks|devices|accelerators|processes", "n|np|nproc",
     ),
     "nodes": (rf"(?:{_COUNT})?(?:nodes|hosts)|nnodes|node count",),
     "gpus_per_node": (rf"(?:{_COUNT})?(?:gpus?|ranks|devices|processes|tasks|nproc)/(?:node|host)|ppn",),

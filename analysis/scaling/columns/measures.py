@@ -13,11 +13,13 @@ _RATE = (
     r"(?:[kmb] ?)?(?:samples?|tokens?|toks?|images?|imgs?|sequences?|seqs?|sentences?|words?|frames?|examples?|items?|records?)"
 )
 _FLOPS = r"(?:model )?[tpg]?flops?(?:/s)?"
-_STEP = r"(?:(?:train|training|avg|average|mean|median) )?(?:step|iteration|iter|it|batch)"
+_OF = r"(?:(?:total|global|overall|aggregate|train|training|avg|average|mean|median) )*"
+_STEP = r"(?:(?:train|training|avg|average|mean|median) )*(?:step|iteration|iter|it|batch)"
 _TIMES_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "min": 60.0}
 _WORDS = (
     (r"(?<=[a-z])(?=[A-Z])", " "),
-    (r"[_-]+", " "),
+    (r"[_-]+|[\u2191\u2193*\u2020]", " "),  # arrows tell which way is better
+    (r"\.(?![0-9])", ""),
     (r"(?i)\s*\bper\b\s*|\s*/\s*", "/"),
     (r"(?i)\b(?:seconds?|secs?)\b", "s"),
     (r"(?i)\b(?:milliseconds?|msecs?)\b", "ms"),
@@ -76,7 +78,7 @@ def meaning_of(name: str) -> Meaning | Unclear | None:
     told = _rate(words, unit) or _time(words, unit)
     if told is not None:
         return told
-    if re.fullmatch(r"mfu|model flops? utili[sz]ation", words):
+    if re.fullmatch(r"mfu ?%?|model flops? utili[sz]ation", words):
         return Meaning(measure="mfu", order=5)
     if re.fullmatch(r"(?:weak |strong )?(?:scaling |parallel )?efficiency", words):
         return Meaning(measure="throughput_per_rank", order=7)
@@ -84,11 +86,17 @@ def meaning_of(name: str) -> Meaning | Unclear | None:
 
 
 def _rate(words: str, unit: str) -> Meaning | Unclear | None:
-    rank = words.endswith(("/gpu", "/gpu/s")) or words == "tgs" or is_per_rank(unit)
-    bare = re.sub(r"/gpu(?=/s|$)", "", words)
-    if re.fullmatch(r"(?:(?:total|global|overall|aggregate|train|training|avg|average|mean|median) )?throughput", bare):
+    rank = words.endswith(("/gpu", "/gpu/s")) or words.startswith("/gpu ") or words == "tgs" or is_per_rank(unit)
+    bare = re.sub(r"^/gpu |/gpu(?=/s|$)", "", words)
+    if (
+        not rank
+        and re.search(r"/(?:node|host|replica)", f"{words} {unit}")
+        and re.match(rf"{_OF}(?:throughput|{_RATE}/)", bare)
+    ):
+        return Unclear(reason=f"{words!r} is of a part of the ranks; give throughput over all ranks or throughput_per_gpu")
+    if re.fullmatch(rf"{_OF}throughput", bare):
         return Meaning(measure="throughput_per_rank" if rank else "throughput", order=2 if rank else 0)
-    if re.fullmatch(rf"{_RATE}/s|tgs", bare):
+    if re.fullmatch(rf"{_OF}{_RATE}/s|tgs", bare):
         return Meaning(measure="throughput_per_rank" if rank else "throughput", order=2 if rank else 1)
     if re.fullmatch(_FLOPS, bare) and rank:
         return Meaning(measure="throughput_per_rank", order=6)
@@ -106,7 +114,8 @@ def _time(words: str, unit: str) -> Meaning | Unclear | None:
         return Unclear(
             reason=f"{words!r} is no step's; where an epoch is the same for all, name it time_s, with --scaling strong"
         )
-    if not re.fullmatch(rf"{_STEP}(?: time| duration| latency)?|time/{_STEP}|time|t(?: n)?", words):
+    named = rf"{_STEP} (?:time|duration|latency)(?: mean| avg| median)?|{_OF}time/{_STEP}|time|t(?: n)?"
+    if not re.fullmatch(named if unit not in _TIMES_S else rf"{named}|{_STEP}(?: mean| avg| median)?", words):
         return None
     if unit and unit not in _TIMES_S:
         return Unclear(reason=f"the unit {unit!r} of {words!r} is no time; use s or ms")

@@ -14,7 +14,8 @@ from commprof.commbench.units import printable
 
 _SHOWN = 60  # characters of a cell
 _NODES = re.compile(r"(?P<nodes>[0-9]+) ?(?:nodes?|hosts?)", re.IGNORECASE)
-_TIMES = re.compile(r"(?P<first>[0-9]{1,6}) ?[x\u00d7*] ?(?P<second>[0-9]{1,6})(?: ?[a-z0-9 ]*)?", re.IGNORECASE)  # 2x8
+_TIMES = re.compile(r"(?P<first>[0-9]{1,6}) ?[x\u00d7*] ?(?P<second>[0-9]{1,3})(?: ?[a-z][a-z0-9 ]*)?", re.IGNORECASE)  # 2x8
+_CARDS = re.compile(r"(?<=[0-9])(?: ?(?:x ?)?(?:gpus?|ranks?|[a-z]{1,3}[0-9]{2,4}\b.*)| ?\(.*\))$", re.IGNORECASE)  # 16 A100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,7 @@ def _ranks(cells: Mapping[str, str], nodes: int | None, per_node: int | None, li
         return _whole(str(int(pair["first"]) * int(pair["second"])), line, "ranks")
     if _NODES.fullmatch(cell):
         raise BadInput(f"line {line}: {cell[:_SHOWN]!r} names nodes, not ranks; name the column nodes and add gpus_per_node")
-    return _whole(re.sub(r"(?i) ?(?:gpus?|ranks?)$", "", cell), line, "ranks")
+    return _whole(_CARDS.sub("", cell), line, "ranks")
 
 
 def _measured(cells: Mapping[str, str], columns: Columns, habits: Habits, line: int) -> tuple[str, Measure, float]:

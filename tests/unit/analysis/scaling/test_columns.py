@@ -32,9 +32,13 @@ def costs(series: Series, scaling: ScalingKind = "weak") -> dict[int, float]:
         ("n_gpus,tokens_per_sec_per_device", "throughput_per_rank", (125, 121.875, 118.75)),
         ("n_gpus,tokens/s/GPU", "throughput_per_rank", (125, 121.875, 118.75)),
         ("n_gpus,throughput (tok/s/GPU)", "throughput_per_rank", (125, 121.875, 118.75)),
+        ("n_gpus,Per-GPU throughput (tok/s)", "throughput_per_rank", (125, 121.875, 118.75)),
+        ("n_gpus,Throughput \u2191", "throughput", (1000, 1950, 3800)),
+        ("n_gpus,Avg. step_time_ms", "step_s", (100, 100 / 0.975, 100 / 0.95)),
         ("n_gpus,samples/GPU/s", "throughput_per_rank", (125, 121.875, 118.75)),
         ("n_gpus,TFLOPs/GPU", "throughput_per_rank", (125, 121.875, 118.75)),
         ("n_gpus,TGS", "throughput_per_rank", (125, 121.875, 118.75)),
+        ("n_gpus,batch,step,MFU", "mfu", ("8,100,40%", "8,100,39%", "8,100,38%")),
         ("n_gpus,MFU (%)", "mfu", ("40%", "39%", "38%")),
         ("n_gpus,scaling efficiency", "throughput_per_rank", ("100%", "97.5%", "95%")),
         ("n_gpus,Step time (ms)", "step_s", (100, 100 / 0.975, 100 / 0.95)),
@@ -82,6 +86,7 @@ def test_tables_of_other_programs_are_taken_apart(text: str) -> None:
         ("nodes,gpus", ("1,4", "1,8", "2,16", "4,32")),
         ("gpus", ("1x4", "1x8", "2x8", "4 x 8 GPUs")),
         ("gpus", ("4x1", "8x1", "8x2", "8x4")),
+        ("Nodes x GPUs", ("1x4", "1x8", "2x8xA100", "4x8")),
     ],
 )
 def test_ranks_are_nodes_times_those_on_each(header: str, rows: tuple[str, ...]) -> None:
@@ -96,8 +101,12 @@ def test_ranks_are_nodes_times_those_on_each(header: str, rows: tuple[str, ...])
     [
         ("nodes,throughput\n1,10\n", "nodes, but not how many ranks each has; add a column gpus_per_node"),
         ("gpus,throughput\n2 nodes,10\n", "'2 nodes' names nodes, not ranks"),
-        ("nodes,gpus,throughput\n1,8,10\n2,8,19\n", "8 ranks on 1 and on 2 nodes in one series; if they are a node's, name"),
+        (
+            "nodes,gpus,throughput\n1,8,10\n2,8,19\n",
+            "8 ranks on 1 and on 2 nodes in one series; tell them apart by series, or, if",
+        ),
         ("n_gpus,8,16\nthroughput,10,19\n", "numbers in the header; give a line for each number of ranks"),
+        ("gpus,tokens/s (per node)\n8,10\n", "'tokens/s' is of a part of the ranks"),
         ("n_gpus,tps\n8,10\n", "'tps' may be over all ranks or of one"),
         ("n_gpus,TFLOPS\n8,10\n", "'tflops' may be over all ranks or of one"),
         ("n_gpus,epoch_time_s\n8,10\n", "'epoch time' is no step's"),
@@ -118,6 +127,19 @@ def test_what_may_mean_two_things_is_not_guessed(text: str, words: str) -> None:
         parse_series(text)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 200
+
+
+def test_ranks_may_have_words_behind_them() -> None:
+    (one,) = parse_series("gpus,throughput\n8x4090,10\n16 (2x8),19\n32xA100,37\n64 x H100 80GB,70\n")
+    assert list(one.values) == [8, 16, 32, 64]
+
+
+@pytest.mark.parametrize(("ranks", "node"), [((8, 16, 24), 8), ((4, 12, 32), 4), ((6, 18), 6), ((3, 9), 8)])
+def test_a_node_that_nobody_named_is_one_that_the_rows_fill(ranks: tuple[int, ...], node: int) -> None:
+    rows = "".join(f"{n},{n}\n" for n in ranks)
+    (one,) = extrapolate_all(parse_series("n,throughput\n" + rows), [48], scaling="weak")
+    assert not isinstance(one, Refused)
+    assert f"ranks on a node not given: taken as {node} (--gpus-per-node)" in one.predictions[0].notes
 
 
 def test_trainings_in_one_table_are_told_apart_by_what_they_are() -> None:
