@@ -17,9 +17,10 @@ from pathlib import Path
 from statistics import median
 
 from commprof.analysis.readers.as_run import read_text
-from commprof.analysis.scaling.columns.header import Columns, columns_of, setups_of, split_of
+from commprof.analysis.scaling.columns.header import Columns, columns_of
 from commprof.analysis.scaling.columns.lines import cells_of
 from commprof.analysis.scaling.columns.rows import Habits, Line, habits_of, line_of, machine_of
+from commprof.analysis.scaling.columns.trainings import setups_of, split_of
 from commprof.analysis.scaling.series import Interconnect, Series
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import printable

@@ -1,4 +1,4 @@
-"""Which column of a table has what? Its ranks and nodes, what was measured, what tells one training from another."""
+"""Which column of a table has what? Its ranks and nodes, what was measured."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from commprof.analysis.scaling.columns.measures import Meaning, Unclear, meaning_of, plain
 from commprof.analysis.scaling.columns.numbers import number_of
 from commprof.commbench.errors import BadInput
-from commprof.commbench.units import printable
 
 _SHOWN = 60  # characters of a name
+MOST_COLUMNS = 1000
 _COUNT = r"(?:#|no\.?|number of|num|nr|n|total|count of) ?"
 _ROLES: Mapping[str, tuple[str, ...]] = {  # of several columns that fit, one of the first pattern
     "ranks": (
@@ -30,22 +30,13 @@ _ROLES: Mapping[str, tuple[str, ...]] = {  # of several columns that fit, one of
     "batch": (r"(?:global|total) batch(?: ?size)?|batch ?size \(?global\)?|gbs",),
     "batch_per_rank": (r"(?:local )?batch(?: ?size)?/gpu|/gpu batch(?: ?size)?",),
 }  # fmt: skip
-_DEGREE = re.compile(r"\b((?:fs|hs|d)?dp|data[ -]?parallel)\s*[=:]?\s*[0-9]+\b", re.IGNORECASE)
-_SETUP = (  # what tells trainings apart where no column series does
-    r"model(?: size| name)?|architecture|params|parameters|params millions|task|dataset|framework|library|optimizer|"
-    r"sharding|tp|pp|cp|ep|precision|dtype|mode|method|seq(?:uence)?(?: len| length)?|context(?: length)?"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Which column has what; `measured` is one of its own, None where a column metric tells in each row.
-
-    `setup` are columns that tell trainings apart, such as the model.
-    """
+    """Which column has what; `measured` is one of its own, None where a column metric tells in each row."""
 
     where: Mapping[str, int]
-    setup: tuple[int, ...]
     measured: Meaning | None
     measured_name: str
 
@@ -56,55 +47,31 @@ class Columns:
 
 def columns_of(header: Sequence[str], line: int) -> Columns:
     """Return where each known column is and what was measured; raise BadInput naming what is missing."""
-    names = [plain(printable(name)) for name in header]
-    words = [name for name, _ in names]
+    header = header[:MOST_COLUMNS]
+    words = [plain(name)[0] for name in header]
     meanings = {index: told for index, name in enumerate(header) if (told := meaning_of(name)) is not None}
     where = {role: index for role, patterns in _ROLES.items() if (index := _first(words, patterns)) is not None}
     if twice := next((words[i] for i in {*where.values(), *meanings} if words.count(words[i]) > 1), None):
         raise BadInput(f"line {line}: several columns {twice.replace(' ', '_')[:_SHOWN]}; keep one")
     _check_ranks(where, header, line)
-    setup = tuple(index for index, name in enumerate(words) if re.fullmatch(_SETUP, name)) if "series" not in where else ()
     usable = {index: told for index, told in meanings.items() if isinstance(told, Meaning)}
     if usable:
-        return _of_its_own(usable, where, setup, header)
+        return _of_its_own(usable, where, header)
     if not {"metric", "value"} <= where.keys():
         unclear = next((told.reason for told in meanings.values() if isinstance(told, Unclear)), None)
         raise BadInput(
             f"line {line}: {unclear or 'nothing measured; name a column throughput (over all ranks), step_s or step_ms'}"
         )
-    return Columns(where=where, setup=setup, measured=None, measured_name="")
+    return Columns(where=where, measured=None, measured_name="")
 
 
-def split_of(parallelism: str) -> str:
-    """Return how a model is split, without how many share the data: of `DP 8 x TP 2, act ckpt` it is `dp x tp 2`."""
-    return re.split("[,;]", _DEGREE.sub(r"\1", parallelism.lower()))[0].strip()
-
-
-def _of_its_own(
-    usable: Mapping[int, Meaning], where: Mapping[str, int], setup: tuple[int, ...], header: Sequence[str]
-) -> Columns:
+def _of_its_own(usable: Mapping[int, Meaning], where: Mapping[str, int], header: Sequence[str]) -> Columns:
     index = min(usable, key=lambda each: (usable[each].order, each))
     kept = {role: place for role, place in where.items() if role not in ("metric", "value")} | {"value": index}
     beside = next((place for place, told in usable.items() if told.measure == "throughput_per_rank"), None)
     if beside is not None and usable[index].measure == "throughput":
         kept["of_one_rank"] = beside
-    return Columns(where=kept, setup=setup, measured=usable[index], measured_name=header[index])
-
-
-def setups_of(columns: Columns, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return for each row what its training is called by the columns in which the table's trainings differ."""
-    named = [columns.named(row) for row in rows]
-    batches = {(each.get("ranks"), each.get("nodes"), each.get("batch_per_rank")) for each in named}
-    by_batch = "batch_per_rank" in columns.where and len({key[:2] for key in batches}) < len(batches)
-    roles = () if "series" in columns.where else ("machine", "gpu", "split", *(("batch_per_rank",) if by_batch else ()))
-    asked = [*columns.setup, *(columns.where[role] for role in roles if role in columns.where)]
-    cells = {index: [_DEGREE.sub(r"\1", row[index]) if index < len(row) else "" for row in rows] for index in asked}
-    told = [
-        [f"{header[index]} {cell}" if cell.isdigit() else cell for cell in column]
-        for index, column in cells.items()
-        if len(set(column)) > 1
-    ]
-    return [", ".join(filter(None, names)) for names in zip(*told, strict=True)] if told else [""] * len(rows)
+    return Columns(where=kept, measured=usable[index], measured_name=header[index])
 
 
 def _first(words: Sequence[str], patterns: Sequence[str]) -> int | None:

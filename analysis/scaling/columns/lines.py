@@ -10,7 +10,7 @@ from itertools import islice
 from commprof.commbench.errors import BadInput
 
 _SPREADSHEET = re.compile(r"sep=(.)\n", re.IGNORECASE)  # Excel's first line
-_RULE = re.compile(r"[\s|:+-]*-[\s|:+-]*")  # below the header of a Markdown table
+_RULE = frozenset(" \t|:+-")  # all that is below the header of a Markdown table
 _EMPHASIS = "*`"
 _LOOKED_AT = 10  # lines: their separators outnumber the commas of a title or of numbers
 
@@ -43,7 +43,7 @@ def _filled(text: str) -> Iterator[tuple[int, str]]:
 
 def _markdown(text: str) -> Iterator[tuple[int, list[str]]]:
     for number, line in _filled(text):
-        if not _RULE.fullmatch(line):
+        if not _RULE.issuperset(line):
             cells = line.strip().removeprefix("|").removesuffix("|").split("|")
             yield number, [cell.strip().strip(_EMPHASIS).strip() for cell in cells]
 

@@ -12,10 +12,12 @@ from commprof.analysis.scaling.series import Measure
 _RATE = (
     r"(?:[kmb] ?)?(?:samples?|tokens?|toks?|images?|imgs?|sequences?|seqs?|sentences?|words?|frames?|examples?|items?|records?)"
 )
-_FLOPS = r"(?:model )?[tpg]?flops?(?:/s)?"
+_FLOPS = r"(?:achieved |model |aggregate |total )*(?:[tpg]|tera ?|peta ?|giga ?)?flops?(?:/s)?"
+_PEAK = r"(?:percentage|%) of (?:theoretical )?peak(?: flops?(?:/s)?)?"
 _OF = r"(?:(?:total|global|overall|aggregate|train|training|avg|average|mean|median) )*"
 _STEP = r"(?:(?:train|training|avg|average|mean|median) )*(?:step|iteration|iter|it|batch)"
 _TIMES_S = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "min": 60.0}
+_LONGEST = 120
 _WORDS = (
     (r"(?<=[a-z])(?=[A-Z])", " "),
     (r"[_-]+|[\u2191\u2193*\u2020]", " "),  # arrows tell which way is better
@@ -55,7 +57,9 @@ class Unclear:
 
 
 def plain(name: str) -> tuple[str, str]:
-    """Return a name in words that can be compared, and the unit in its brackets."""
+    """Return a name in words that can be compared, and the unit in its brackets; none of a name too long to be one."""
+    if len(name) > _LONGEST:
+        return "", ""
     for pattern, word in _WORDS:
         name = re.sub(pattern, word, name)
     found = re.fullmatch(r"([^(\[]*?) ?[(\[](.*?)[)\]]? *", name.strip().lower())
@@ -78,7 +82,7 @@ def meaning_of(name: str) -> Meaning | Unclear | None:
     told = _rate(words, unit) or _time(words, unit)
     if told is not None:
         return told
-    if re.fullmatch(r"mfu ?%?|model flops? utili[sz]ation", words):
+    if re.fullmatch(rf"mfu ?%?|{_PEAK}|model flops? utili[sz]ation", words):
         return Meaning(measure="mfu", order=5)
     if re.fullmatch(r"(?:weak |strong )?(?:scaling |parallel )?efficiency", words):
         return Meaning(measure="throughput_per_rank", order=7)
@@ -98,7 +102,7 @@ def _rate(words: str, unit: str) -> Meaning | Unclear | None:
         return Meaning(measure="throughput_per_rank" if rank else "throughput", order=2 if rank else 0)
     if re.fullmatch(rf"{_OF}{_RATE}/s|tgs", bare):
         return Meaning(measure="throughput_per_rank" if rank else "throughput", order=2 if rank else 1)
-    if re.fullmatch(_FLOPS, bare) and rank:
+    if rank and re.fullmatch(rf"{_FLOPS}|tps|wps", bare):
         return Meaning(measure="throughput_per_rank", order=6)
     if re.fullmatch(rf"{_FLOPS}|tps|wps", bare):
         return Unclear(reason=f"{words!r} may be over all ranks or of one; name it throughput or throughput_per_gpu")

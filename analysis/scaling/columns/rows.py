@@ -94,7 +94,7 @@ def _ranks(cells: Mapping[str, str], nodes: int | None, per_node: int | None, li
         return _whole(str(int(pair["first"]) * int(pair["second"])), line, "ranks")
     if _NODES.fullmatch(cell):
         raise BadInput(f"line {line}: {cell[:_SHOWN]!r} names nodes, not ranks; name the column nodes and add gpus_per_node")
-    return _whole(_CARDS.sub("", cell), line, "ranks")
+    return _whole(_CARDS.sub("", cell) if len(cell) <= _SHOWN else cell, line, "ranks")
 
 
 def _measured(cells: Mapping[str, str], columns: Columns, habits: Habits, line: int) -> tuple[str, Measure, float]:

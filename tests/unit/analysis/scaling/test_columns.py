@@ -37,6 +37,9 @@ def costs(series: Series, scaling: ScalingKind = "weak") -> dict[int, float]:
         ("n_gpus,Avg. step_time_ms", "step_s", (100, 100 / 0.975, 100 / 0.95)),
         ("n_gpus,samples/GPU/s", "throughput_per_rank", (125, 121.875, 118.75)),
         ("n_gpus,TFLOPs/GPU", "throughput_per_rank", (125, 121.875, 118.75)),
+        ("n_gpus,Achieved teraFLOP/s per GPU", "throughput_per_rank", (125, 121.875, 118.75)),
+        ("n_gpus,TPS/GPU", "throughput_per_rank", (125, 121.875, 118.75)),
+        ("n_gpus,Percentage of theoretical peak FLOP/s", "mfu", ("40%", "39%", "38%")),
         ("n_gpus,TGS", "throughput_per_rank", (125, 121.875, 118.75)),
         ("n_gpus,batch,step,MFU", "mfu", ("8,100,40%", "8,100,39%", "8,100,38%")),
         ("n_gpus,MFU (%)", "mfu", ("40%", "39%", "38%")),
@@ -147,6 +150,10 @@ def test_trainings_in_one_table_are_told_apart_by_what_they_are() -> None:
     first, second = parse_series("model,framework,n_gpus,throughput\n" + rows)
     assert (first.name, second.name) == ("7B", "13B")
     assert (first.values, second.values) == ({8: 1000, 16: 1950}, {32: 500, 64: 960})
+    tried = parse_series("experiment,n,throughput\nbase,8,100\nbase,16,195\ntuned,8,110\ntuned,16,215\n")
+    assert [one.name for one in tried] == ["base", "tuned"]
+    (runs,) = parse_series("name,n,throughput\ngpt2-8,8,100\ngpt2-16,16,195\n")
+    assert list(runs.values) == [8, 16], "a name that stands beside one number of ranks is a run's"
     machines = parse_series("cluster,n,throughput\nlumi,8,10\njuwels,16,12\n")
     assert [(one.name, one.machine) for one in machines] == [("lumi", "lumi"), ("juwels", "juwels")]
     degrees = parse_series("parallelism,n,throughput\nDP 8 x TP 1,8,10\nDP=16 x TP 1,16,19\nDP 4 x TP 2; act ckpt,8,9\n")
@@ -205,6 +212,23 @@ def test_a_node_that_is_partly_filled_is_told_between_whole_ones_and_said() -> N
         assert one.notes == (f"{one.world_size} ranks leave a node of 8 partly empty: told as between whole nodes",)
     assert part.value is not None and whole.value is not None
     assert 1950 / 16 > part.value / 20 > whole.value / 24 > 3700 / 32
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 10**6,
+        "n_gpus," + "a( " * 10**6,
+        "|-|\n" + "-" * 10**6 + "x|",
+        " " * 10**6 + "per",
+        "n,throughput\n" + "0(" * 10**6 + ",1\n",
+    ],
+)
+def test_a_hostile_table_is_refused_at_once(text: str) -> None:
+    """Patterns that look for the end of a name from each place in it would take hours."""
+    with pytest.raises(BadInput) as refused:
+        parse_series(text)
+    assert len(str(refused.value)) < 200
 
 
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=5), st.sampled_from([",", "'", "_", " ", "\u202f"]))
