@@ -139,14 +139,17 @@ def _series(name: str, lines: _Lines) -> Series:
 
 def _of_one_kind(lines: Sequence[Line]) -> Sequence[Line]:
     """Return the lines of the first kind, which has a line for all ranks wherever there are several."""
-    return [line for line in lines if line.kind == _whole_kinds(lines)[0]] if lines else lines
+    first = next(iter(_whole_kinds(lines)), "")
+    return [line for line in lines if line.kind == first]
 
 
 def _whole_kinds(lines: Sequence[Line]) -> list[str]:
     """Return the kinds that have a line for all ranks, as a table with several metrics a measurement has."""
-    every = {line.ranks for line in lines}
-    kinds = dict.fromkeys(line.kind for line in lines)
-    return [kind for kind in kinds if {line.ranks for line in lines if line.kind == kind} == every]
+    ranks: dict[str, set[int]] = {}
+    for line in lines:
+        ranks.setdefault(line.kind, set()).add(line.ranks)
+    every = set().union(*ranks.values())
+    return [kind for kind, own in ranks.items() if own == every]
 
 
 def _mixed(lines: Sequence[Line]) -> str | None:

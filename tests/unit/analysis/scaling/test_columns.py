@@ -1,5 +1,7 @@
 """Tables as people have them: what their columns and cells mean, and what is said of those that could mean two things."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -212,6 +214,17 @@ def test_a_node_that_is_partly_filled_is_told_between_whole_ones_and_said() -> N
         assert one.notes == (f"{one.world_size} ranks leave a node of 8 partly empty: told as between whole nodes",)
     assert part.value is not None and whole.value is not None
     assert 1950 / 16 > part.value / 20 > whole.value / 24 > 3700 / 32
+
+
+def test_a_long_table_takes_time_by_its_lines_alone() -> None:
+    """Eight thousand lines of one training; and as many that each have a unit of their own."""
+    values = "".join(f"{8 << (i % 4)},{1000 << (i % 4)},tok/s\n" for i in range(8_000))
+    started_s = time.process_time()
+    (one,) = parse_series("n,throughput,unit\n" + values)
+    assert list(one.values) == [8, 16, 32, 64]
+    with pytest.raises(BadInput, match="in one series; keep one metric and unit"):
+        parse_series("n,throughput,unit\n" + "".join(f"{8 << (i % 4)},{i + 1},u{i}\n" for i in range(8_000)))
+    assert time.process_time() - started_s < 4
 
 
 @pytest.mark.parametrize(
