@@ -23,7 +23,7 @@ def add_extrapolate_arguments(parser: argparse.ArgumentParser) -> None:
         "table",
         type=Path,
         metavar="TABLE",
-        help="CSV: n_gpus, and throughput (1/s over all ranks), throughput_per_gpu, mfu, step_s or step_ms",
+        help="CSV or Markdown: n_gpus, and throughput (1/s over all ranks), tokens/s/GPU, mfu, step_s or step_ms",
     )
     add("-n", "--world-sizes", required=True, nargs="+", type=int, metavar="N", help="numbers of ranks to extrapolate to")
     add("--anchors", nargs="+", type=int, default=[], metavar="N", help="rows to start from (all that are not asked for)")
@@ -32,7 +32,12 @@ def add_extrapolate_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what the table does not tell").add_argument
     add("--interconnect", choices=("nvlink", "pcie"), help="the link inside the node, where the table does not tell")
     add("--gpus-per-node", type=int, metavar="N", help="ranks on a node, where the table does not tell")
-    add("--by", choices=("machine",), help="series of one machine (a column) tell each other what the hop between nodes costs")
+    add(
+        "--by",
+        choices=("machine", "series"),
+        help="machine: series of one machine (a column) tell each other what the hop between nodes costs, as they do where "
+        "the table names it; series: each tells for itself",
+    )
 
 
 def check_extrapolate(args: argparse.Namespace) -> None:
@@ -59,7 +64,7 @@ def extrapolate_verb(args: argparse.Namespace) -> int:
         scaling=args.scaling,
         anchors=sorted(set(args.anchors)),
         name=str(args.table),
-        by_machine=args.by == "machine",
+        by_machine=None if args.by is None else args.by == "machine",
     )
     if args.json:
         sys.stdout.write(msgspec.json.encode(told).decode() + "\n")

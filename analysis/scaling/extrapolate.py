@@ -18,6 +18,8 @@ from commprof.analysis.scaling.series import Series
 from commprof.analysis.scaling.speedup import NOISE, ScalingKind
 from commprof.commbench.errors import UnusableData
 
+_SAME_BATCH = 1.02  # what rounding to whole samples leaves
+
 
 def extrapolate_all(
     table: Sequence[Series],
@@ -26,16 +28,18 @@ def extrapolate_all(
     scaling: ScalingKind,
     anchors: Sequence[int] = (),
     name: str = "table",
-    by_machine: bool = False,
+    by_machine: bool | None = None,
 ) -> list[Extrapolation | Refused]:
     """Say what every series of a table does at `targets`, or why it tells nothing; raise UnusableData where none does.
 
-    With `by_machine` a series without a row beyond its node takes the hop from others of its machine.
+    Series of one machine tell each other what the hop between nodes costs, unless `by_machine` is False; where it is True they
+    must name their machine.
     """
     if by_machine and not any(one.machine for one in table):
         raise UnusableData(f"{name}: no series names its machine; add a column machine")
-    series = with_nodes(table) if by_machine else list(table)
-    machines = others_of(series, scaling) if by_machine else [ALONE] * len(series)
+    alone = by_machine is False
+    series = list(table) if alone else with_nodes(table)
+    machines = [ALONE] * len(series) if alone else others_of(series, scaling)
     told = [_told(one, targets, scaling, anchors, machine) for one, machine in zip(series, machines, strict=True)]
     refused = [one for one in told if isinstance(one, Refused)]
     if len(refused) == len(told):
@@ -66,6 +70,7 @@ def extrapolate(
     Raises UnusableData where fewer than two rows tell, or where all targets lie below them.
     """
     used = _anchors(series, targets, anchors)
+    _check_batches(series, used, scaling)
     ways = _Ways(series, used, scaling, machine)
     predictions = tuple(ways.predicted(n) for n in targets)
     on_node = [n for n in targets if ways.by_mix(n)]
@@ -137,6 +142,16 @@ class _Ways:
     def growth(self) -> dict[str, float]:
         found = self._relative.growth
         return {"inside": found.inside.value, "across": found.across.value}
+
+
+def _check_batches(series: Series, rows: Sequence[int], scaling: ScalingKind) -> None:
+    """Raise UnusableData where the table's batches say that steps of these rows do not compare under this scaling."""
+    told = {n: series.batches[n] / (n if scaling == "weak" else 1) for n in rows if n in series.batches}
+    if series.measure != "step_s" or not told or max(told.values()) <= _SAME_BATCH * min(told.values()):
+        return
+    of, mend = ("a rank", "strong") if scaling == "weak" else ("all ranks", "weak")
+    ends = f"{told[min(told)]:g} on {min(told)} ranks and {told[max(told)]:g} on {max(told)}"
+    raise UnusableData(f"the batch of {of} is {ends}: steps do not compare so; try --scaling {mend}, or give throughputs")
 
 
 def _anchors(series: Series, targets: Sequence[int], wanted: Sequence[int]) -> list[int]:

@@ -18,6 +18,7 @@ from commprof.analysis.scaling.speedup import ScalingKind
 
 MEASURE = "measure with commprof bench at that N"
 SUPERLINEAR = 0.05
+_OTHER_RUN = -1 / 3  # of a step: on more ranks each does half as much again
 
 
 def overheads(series: Series, world_sizes: Sequence[int], scaling: ScalingKind, base: int = 1) -> dict[int, float]:
@@ -69,6 +70,9 @@ def law_values(series: Series, rows: Sequence[int], targets: Sequence[int], scal
 def boundaries(series: Series, world_size: int, eps: Mapping[int, float]) -> list[str]:
     """Return what lies between the points and these ranks, or among the points, that no law can see across."""
     found = []
+    if (apart := next((n for n, value in eps.items() if value < _OTHER_RUN), None)) is not None:
+        mend = ", or the batch in all is fixed: --scaling strong" if series.measure == "step_s" else ""
+        found.append(f"the rows of 1 and {apart} ranks do not compare: more than their number differs{mend}")
     if (broken := jump(eps)) is not None:
         found.append(f"the overhead jumps between {broken[0]} and {broken[1]} ranks")
     crossed = [size for size in ROOT_COMPLEXES if max(eps) <= size < world_size]

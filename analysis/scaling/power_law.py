@@ -35,6 +35,7 @@ from commprof.analysis.scaling.overhead_mix import Band
 Reach = Literal["inside", "across", "beside", "hop", "pooled", "between"]
 _FIRST_HOP = 2.0  # in later doublings of nodes: a ring over k of them moves 2(k-1)/k, 0 to 1 and then to 1.5
 _OTHER_RUN = math.log(1.5)  # more a rank on more ranks: memory that sharding frees gave a fifth, caches and luck less
+_OTHER_UNIT = math.log(100)  # less a rank: thousands taken for decimals, another unit
 _ROW = 0.01  # of log u: what two measurements of the same thing differ by
 
 
@@ -62,7 +63,7 @@ GROWTH_BANDS: Mapping[Reach, Band] = {
     "across": Band(low=-1.21, high=3.95),
     "beside": Band(low=-1.36, high=2.96),
     "hop": Band(low=-1.0, high=5.9),
-    "pooled": Band(low=-1.17, high=1.74),
+    "pooled": Band(low=-1.22, high=2.17),
     "between": Band(low=-1.5, high=1.28),
 }
 
@@ -154,8 +155,9 @@ class Growth:
 
     @property
     def apart(self) -> tuple[int, int] | None:
-        """Return two neighbouring rows between which a rank gains more than more ranks can give it; None where none does."""
-        return next(((a, b) for a, b in pairwise(self.rows) if self.rows[b] < self.rows[a] - _OTHER_RUN), None)
+        """Return two neighbouring rows between which a rank gains or loses more than more ranks explain, None without such."""
+        grown = {(a, b): self.rows[b] - self.rows[a] for a, b in pairwise(self.rows)}
+        return next((pair for pair, by in grown.items() if not -_OTHER_RUN <= by <= _OTHER_UNIT), None)
 
     def carries(self, world_size: int) -> bool:
         """Tell whether the growth inside a node is carried beyond its largest row there."""

@@ -16,9 +16,10 @@ from commprof.analysis.scaling.results import Extrapolated, withheld
 from commprof.analysis.scaling.series import Series
 from commprof.analysis.scaling.speedup import ScalingKind
 
-USUAL_NODE = 8  # ranks, where nothing tells
+_USUAL_NODES = (8, 4, 6, 2)  # ranks, where nothing tells but that rows fill their nodes
 _MOST_GROWTH = 1_000_000  # of a rank's cost, beyond which rows are noise or mistyped
 _MOST_LOG = 600.0  # of an interval's end, which a float still holds
+_HARDLY = math.log(1.1)  # more in all on twice the ranks or beyond, as where a throughput is one rank's
 _TRIED = 5  # doublings from the largest row to the farthest of published series
 
 
@@ -62,9 +63,8 @@ class Relative:
     def _boundary(self, world_size: int) -> str | None:
         if apart := self.growth.apart:
             few, many = apart
-            return (
-                f"the rows of {few} and {many} ranks do not compare: more than their number differs; leave one out (--anchors)"
-            )
+            mend = f"leave one out (--anchors){self._or_strong}"
+            return f"the rows of {few} and {many} ranks do not compare: more than their number differs; {mend}"
         smallest = min(self.growth.rows)
         if world_size < smallest:
             return f"below the smallest row, {smallest} ranks: costs of fewer ranks do not follow from more"
@@ -75,16 +75,34 @@ class Relative:
 
     def _doubts(self) -> list[str]:
         rows = self.growth.rows
-        return [
-            f"{b} ranks do {math.expm1(rows[a] - rows[b]):.0%} more each than {a}: is one of the rows wrong?"
+        faster = [
+            f"{b} ranks do {math.expm1(rows[a] - rows[b]):.0%} more each than {a}: is one of the rows wrong{self._or_strong}?"
             for a, b in pairwise(rows)
             if rows[b] < rows[a] - SUPERLINEAR
         ]
+        return faster + self._of_one_rank()
+
+    @property
+    def _or_strong(self) -> str:
+        return (
+            ", or the batch in all fixed (--scaling strong)"
+            if (self.series.measure, self.scaling) == ("step_s", "weak")
+            else ""
+        )
+
+    def _of_one_rank(self) -> list[str]:
+        few, many = min(self.growth.rows), max(self.growth.rows)
+        gained = self.growth.rows[few] - self.growth.rows[many] + math.log(many / few)
+        if self.series.measure != "throughput" or many < 2 * few or gained > _HARDLY:
+            return []
+        return [f"{many} ranks do hardly more in all than {few}: if each row is one rank's, name it throughput_per_gpu"]
 
     def _rests_on(self, world_size: int) -> list[str]:
         node, notes = self.growth.ranks_per_node, []
         if self.series.ranks_per_node is None:
             notes.append(f"ranks on a node not given: taken as {node} (--gpus-per-node)")
+        if world_size > node and world_size % node:
+            notes.append(f"{world_size} ranks leave a node of {node} partly empty: told as between whole nodes")
         if (beyond := math.log2(world_size / max(self.growth.rows))) > _TRIED:
             notes.append(f"{beyond:.1f} doublings beyond the largest row; the intervals were tried up to {_TRIED}")
         if self.growth.at(world_size).reach == "beside":
@@ -111,8 +129,9 @@ def relative(
 
 
 def node_of(series: Series) -> int:
-    """Return the ranks on a node, the usual number where nothing tells."""
-    return series.ranks_per_node or USUAL_NODE
+    """Return the ranks on a node, where nothing tells the usual number that all rows beyond it fill."""
+    filled = (node for node in _USUAL_NODES if all(n <= node or n % node == 0 for n in series.values))
+    return series.ranks_per_node or next(filled, _USUAL_NODES[0])
 
 
 def with_nodes(table: Sequence[Series]) -> list[Series]:
@@ -125,10 +144,14 @@ def with_nodes(table: Sequence[Series]) -> list[Series]:
 
 
 def others_of(table: Sequence[Series], scaling: ScalingKind) -> list[Pool]:
-    """Return for each series how the others of its machine, with as many ranks on a node, grow beyond a node."""
-    pools: dict[tuple[str, int], Pool] = defaultdict(lambda: ALONE)
+    """Return for each series how the others of its machine, with as many ranks on a node, grow beyond a node.
+
+    What crosses the boundary depends on how a model is split: with tensor parallelism 2 it is half of the gradients. So those
+    help each other that are split alike.
+    """
+    pools: dict[tuple[str, int, str], Pool] = defaultdict(lambda: ALONE)
     own = [None if one.fault or not one.machine else told_beyond(_costs(one, scaling), node_of(one)) for one in table]
-    keys = [(one.machine, node_of(one)) for one in table]
+    keys = [(one.machine, node_of(one), one.split) for one in table]
     for key, told in zip(keys, own, strict=True):
         if told is not None:
             pools[key] = pools[key].plus(told)

@@ -1,7 +1,7 @@
 """A scaling series: what was measured at each number of ranks, and what it costs there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from commprof.analysis.scaling.speedup import ScalingKind
@@ -15,7 +15,8 @@ class Series:
     """Measurements that differ in the number of ranks only.
 
     `values` by number of ranks are samples per second over all ranks or of one, seconds per step, or MFU; `ranks_per_node` is
-    None where the table does not tell. A `fault` says in one line why nothing can be told of the series.
+    None where the table does not tell, `split` is how the model is split over ranks, "" where it does not tell, and `batches`
+    are those of all ranks in a step where it does. A `fault` says in one line why nothing can be told of the series.
     """
 
     name: str
@@ -24,6 +25,8 @@ class Series:
     interconnect: Interconnect = "unknown"
     ranks_per_node: int | None = None
     machine: str = ""
+    split: str = ""
+    batches: Mapping[int, float] = field(default_factory=dict)
     fault: str | None = None
 
     def time(self, world_size: int, scaling: ScalingKind) -> float:

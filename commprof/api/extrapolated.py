@@ -57,14 +57,14 @@ def extrapolate(
     *,
     scaling: ScalingKind = "weak",
     anchors: int | Iterable[int] = (),
-    by_machine: bool = False,
+    by_machine: bool | None = None,
 ) -> Extrapolated:
     """Carry a table of throughputs or step times by number of ranks to n ranks; nothing else is needed.
 
-    `table` is a CSV file or a DataFrame with a column of ranks (`n_gpus`, `world_size`, ...) and one of `throughput` (over
-    all ranks), `throughput_per_gpu`, `mfu`, `step_s` or `step_ms`; an index with a name is a column too. `anchors` are the rows
-    to start from, by default all that are not asked for. With `by_machine` series of one `machine` (a column) tell each other
-    what the first hop between nodes costs.
+    `table` is a CSV or Markdown file or a DataFrame with a column of ranks (`n_gpus`, `world_size`, ...) and one of
+    `throughput` (over all ranks), `throughput_per_gpu`, `mfu`, `step_s` or `step_ms`; an index with a name is a column too.
+    `anchors` are the rows to start from, by default all that are not asked for. Series of one `machine` (a column) tell each
+    other what the hop between nodes costs, unless `by_machine` is False.
     Raises BadInput for a table that cannot be read, UnusableData where it tells nothing.
     """
     series, name = _series(table)

@@ -6,21 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.extrapolation_relative import (
-    REACHES,
-    Case,
-    Judged,
-    cases_of,
-    errors,
-    held_out,
-    learned,
-    line,
-    on_grid,
-    read_published,
-    read_scaling,
-    stays,
-    with_others,
-)
+from benchmarks.extrapolation_cases import Case, cases_of, errors, line, read_published, read_scaling, stays
+from benchmarks.extrapolation_relative import REACHES, Judged, held_out, learned, on_grid, with_others
 from commprof.analysis.scaling.extrapolate import Refused, extrapolate_all
 from commprof.analysis.scaling.laws import Floats
 from commprof.analysis.scaling.power_law import GROWTH, GROWTH_BANDS
@@ -62,6 +49,7 @@ def test_what_ships_was_learned_from_these_series(told: Told) -> None:
     ("table", "reach", "answers", "median", "mean"),
     [
         ("published.csv", "across", 20, 0.008, 0.034),
+        ("published.csv", "pooled", 12, 0.03, 0.075),
         ("scaling.csv", "across", 136, 0.017, 0.030),
         ("scaling.csv", "beside", 132, 0.017, 0.028),
         ("scaling.csv", "inside", 65, 0.014, 0.027),
@@ -80,7 +68,8 @@ def test_sources_that_were_held_out_are_predicted_better_than_by_plain_laws(
         others = errors(told.cases, np.array([plain(case) for case in told.cases]))[use]
         assert np.median(missed) < np.median(others)
         assert missed.mean() < others.mean()
-    assert 0.85 <= told.ours.inside[use].mean() <= 0.95
+    if answers >= 20:  # of eight, seven alone would be between
+        assert 0.85 <= told.ours.inside[use].mean() <= 0.95
 
 
 def test_with_their_machines_others_the_published_series_are_told_as_was_asked(told: Told) -> None:
