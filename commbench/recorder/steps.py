@@ -143,7 +143,8 @@ class StepRecorder:
 
     def unseen(self) -> tuple[str, ...]:
         """Return, in words, what of the training could not be seen."""
-        return (*([_STRAY] if self._told_of_stray else []), *self._gradients.unseen(in_units=self.units.has_steps))
+        of_gradients = self._gradients.unseen(in_units=self.units.has_steps)
+        return (*([_STRAY] if self._told_of_stray else []), *of_gradients, *self.units.unseen())
 
     @contextmanager
     def step(self, num_samples: int | None = None, *, profiled: bool = False) -> Iterator[None]:

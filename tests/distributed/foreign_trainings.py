@@ -67,6 +67,62 @@ def fsdp2(model: nn.Module, *shape: int) -> nn.Module:
     return model
 
 
+def fsdp1_in_copies(model: nn.Module) -> nn.Module:
+    """All ranks shard one copy: with a shard on every rank torch would neither shard nor make copies."""
+    from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
+
+    own = [dist.new_group([rank]) for rank in range(dist.get_world_size())][dist.get_rank()]
+    assert dist.group.WORLD is not None
+    return FullyShardedDataParallel(
+        model,
+        (dist.group.WORLD, own),
+        sharding_strategy=ShardingStrategy.HYBRID_SHARD,
+        device_id=torch.device("cpu"),
+        use_orig_params=True,
+    )
+
+
+def fsdp2_ignoring_biases(model: Any) -> nn.Module:  # noqa: ANN401
+    from torch.distributed.fsdp import fully_shard
+
+    biases = {model[0].bias, model[2].bias}
+    fully_shard(model[0], ignored_params=biases)
+    fully_shard(model, ignored_params=biases)
+    return model  # type: ignore[no-any-return]
+
+
+def fsdp2_together(model: Any) -> nn.Module:  # noqa: ANN401
+    """The last two modules are one unit, as a head with its norm often is; the root has no parameters left."""
+    from torch.distributed.fsdp import fully_shard
+
+    fully_shard(model[0])
+    fully_shard([model[1], model[2]])
+    fully_shard(model)
+    return model  # type: ignore[no-any-return]
+
+
+def fsdp2_checkpointed(model: Any) -> nn.Module:  # noqa: ANN401
+    """Backward does the last unit's forward again."""
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+    from torch.distributed.fsdp import fully_shard
+
+    fully_shard(model[2])
+    model[2] = checkpoint_wrapper(model[2])
+    fully_shard(model)
+    return model  # type: ignore[no-any-return]
+
+
+def fsdp2_and_tensor_parallel(model: Any) -> nn.Module:  # noqa: ANN401
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+    mesh = init_device_mesh("cpu", (1, dist.get_world_size()), mesh_dim_names=("shards", "tensors"))
+    parallelize_module(model, mesh["tensors"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    fully_shard(model, mesh=mesh["shards"])
+    return model  # type: ignore[no-any-return]
+
+
 def tensor_parallel(model: nn.Module) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
@@ -131,7 +187,12 @@ KINDS: dict[str, Wrap] = {
     "fsdp1 flat": partial(fsdp1, keep_names=False),
     "fsdp1 own hook": fsdp1,
     "fsdp1 of two groups": fsdp1_of_two_groups,
+    "fsdp1 hybrid": fsdp1_in_copies,
     "fsdp2": fsdp2,
+    "fsdp2 ignoring": fsdp2_ignoring_biases,
+    "fsdp2 together": fsdp2_together,
+    "fsdp2 checkpointed": fsdp2_checkpointed,
+    "fsdp2 tensor_parallel": fsdp2_and_tensor_parallel,
     "hsdp": lambda model: fsdp2(model, 2, 1),
     "tensor_parallel": tensor_parallel,
     "replicate": replicated,

@@ -34,7 +34,8 @@ def workload(folder: Path, name: str) -> Workload:
 def test_the_kind_of_a_training_is_found(trainings: Path, name: str) -> None:
     kind = name if name in ("zero_redundancy_optimizer", "fsdp1", "fsdp2", "hsdp", "tensor_parallel", "replicate") else "ddp"
     kind = name if name in ("hand_made", "none") else kind
-    kind = "fsdp1" if name.startswith("fsdp1") else kind
+    kind = {"fsdp1 hybrid": "hsdp", "fsdp2 tensor_parallel": "tensor_parallel"}.get(name, kind)
+    kind = name[:5] if kind == "ddp" and name.startswith("fsdp") else kind
     work = workload(trainings, name)
     assert work.kind == kind
     for rank in range(2):
@@ -116,8 +117,44 @@ def test_a_hook_of_the_scripts_own_is_given_way_to(trainings: Path) -> None:
     assert "reduce_landed" in {span.until for span in timeline.spans}
 
 
-def test_units_of_groups_that_differ_in_size_are_left_alone(trainings: Path) -> None:
-    assert not (trainings / "fsdp1-of-two-groups" / "units.json").exists()
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("fsdp1 of two groups", "units are sharded over different numbers of ranks"),
+        (
+            "fsdp1 hybrid",
+            "FullyShardedDataParallel takes no hook over copies of shards; on one rank",
+        ),
+        ("fsdp2 tensor_parallel", "parameters are shared out by more than fully_shard, as under tensor parallelism"),
+    ],
+)
+def test_units_that_no_schedule_here_is_of_are_left_alone_and_the_reason_is_said(
+    trainings: Path, name: str, reason: str
+) -> None:
+    folder = trainings / name.replace(" ", "-")
+    assert not (folder / "units.json").exists()
+    assert any(text.startswith(f"no units are told: {reason}") for text in read_info(folder).unseen)
+
+
+def test_a_unit_has_what_is_sharded_and_not_what_fully_shard_was_told_to_ignore(trainings: Path) -> None:
+    """The biases, 16 and 4 of float32, stay whole on every rank, in both passes."""
+    timeline = read_document(trainings / "fsdp2-ignoring" / "units.json", ShardingTimeline)
+    assert [(unit.name, unit.num_bytes, unit.resharded) for unit in timeline.units] == [("", 256, False), ("0", 512, True)]
+    assert [(unit.gather_bytes, unit.reduce_bytes) for unit in timeline.units] == [(256, 256), (512, 512)]
+
+
+def test_modules_that_are_sharded_together_are_one_unit(trainings: Path) -> None:
+    timeline = read_document(trainings / "fsdp2-together" / "units.json", ShardingTimeline)
+    assert [(unit.name, unit.num_bytes, unit.reduce_bytes) for unit in timeline.units] == [("0", 576, 576), ("1", 272, 272)]
+    assert [span.until for span in timeline.spans if span.unit == 1].count("reduce_landed") == 1
+
+
+def test_a_forward_pass_that_backward_does_again_is_a_part_of_backward(trainings: Path) -> None:
+    timeline = read_document(trainings / "fsdp2-checkpointed" / "units.json", ShardingTimeline)
+    assert [unit.resharded for unit in timeline.units] == [False, True]
+    of_unit = [span.until for span in timeline.spans if span.unit == 1]
+    for mark in ("before", "ready", "done", "after", "back_before", "back_ready", "back_done"):
+        assert of_unit.count(mark) == 1, mark
 
 
 def test_on_one_rank_units_are_marked_as_if_they_were_sharded(zygote: Zygote, tmp_path: Path) -> None:
