@@ -61,6 +61,7 @@ def unsharded_timeline(run: Run, pattern: str | None = None) -> ShardingTimeline
         num_others=0,
         units=tuple(_unit(block) for block in ([root] if root.num_bytes else []) + list(blocks)),
         spans=spans,
+        optimizer_bytes=None if work is None else work.optimizer_bytes,
     )
 
 

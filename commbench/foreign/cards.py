@@ -55,7 +55,7 @@ class RankRun:
         self._sampling = ExitStack()
         self._sampling.enter_context(sampled(self.folder, self.context))
 
-    def amend(self, recorder: StepRecorder, *, in_turn: bool, unseen: str) -> None:
+    def amend(self, recorder: StepRecorder, *, in_turn: bool, unseen: str, optimizer_bytes: int | None) -> None:
         """Write again, with what the steps have told since."""
         card = read_document(self._path, RankCard)
         assert card.info.workload is not None
@@ -67,6 +67,7 @@ class RankRun:
             samples_per_rank=self._asked.samples_per_rank or recorder.typical_samples or 1,
             accumulation=recorder.accumulation,
             kind="in_turn" if in_turn else kind,
+            optimizer_bytes=optimizer_bytes,
             **told_by(tap),
         )
         words = (*recorder.unseen(), *([unseen] if unseen else []), *self._sent_all_the_same())

@@ -45,6 +45,19 @@ def test_a_plain_step_among_four_shards(tmp_path: Path) -> None:
     assert "which is not sharded" in answer.assumptions[1]
 
 
+def test_memory_of_a_plain_profile_knows_its_optimizer_and_does_not_call_what_it_lacks_small(tmp_path: Path) -> None:
+    """20 MiB of parameters whose optimizer keeps 40: a quarter of both on a rank, whole units 4 + 8 and the next one's gather
+    of 8, a gradient of 8; what autograd holds nobody measured, so that 60 MiB may be enough and 20 are not."""
+    paths = [plain(tmp_path / "plain", optimizer_bytes=40 * MIB), write_benches(tmp_path / "b4", 4)]
+    for allowed, fits in ((60 * MIB, None), (20 * MIB, False)):
+        (choice,) = choose(load_runs(paths), [4], Asked(strategies=("ddp", "fsdp"), memory_bytes=allowed))
+        ddp, sharded = (own.memory for own in choice.answers)
+        assert ddp is not None and sharded is not None
+        assert (sharded.parameters, sharded.optimizer, sharded.activations) == (5 * MIB, 10 * MIB, None)
+        assert (ddp.parameters, ddp.optimizer, ddp.gradients, ddp.buckets) == (20 * MIB, 40 * MIB, 20 * MIB, 20 * MIB)
+        assert [own.fits for own in choice.answers] == [False, fits]
+
+
 def test_every_micro_batch_gathers_and_the_last_one_reduces(tmp_path: Path) -> None:
     answer = fsdp([plain(tmp_path / "plain", accumulation=3), write_benches(tmp_path / "b4", 4)])
     kinds = [each.what for each in answer.exchanges]
