@@ -267,8 +267,8 @@ def _notes(profile: Run, timeline: ShardingTimeline, wires: dict[str, Wire], slo
     if profile.world_size == 1 < ranks_on_cores:
         notes.append(
             "one rank does not show what ranks that share a machine cost each other; the interval allows for "
-            f"{BESIDE_ERROR:.0%} of computation, and ranks side by side that send nothing show it "
-            "(distributed.synchronisation=compute_only)"
+            f"{BESIDE_ERROR:.0%} of computation, and ranks side by side that send nothing show it (commprof record "
+            "--compute-only, or train with distributed.synchronisation=compute_only)"
         )
     for what, wire in wires.items():
         if wire.extrapolated:

@@ -77,7 +77,7 @@ class StepRecorder:
         self._first_step = self._step = first_step
         self._own_work = own_work or OwnWork()
         self._gradients = GradientRecorder(model, rank, clock, self._own_work, alone=compute_only)
-        self.units = unit_recorder(uncompiled(model), rank, clock, self._own_work)
+        self.units = unit_recorder(uncompiled(model), rank, clock, self._own_work, alone=compute_only)
         self._file = StepFile(clock, first_step + warmup_steps, self._gradients, self.units)
         self._phases = PhaseMarks(clock, self._gradients, self.units)
         self._device = next(bare(model).parameters()).device

@@ -82,6 +82,7 @@ class Workload:
     names the fields above that DDP decides and nobody told, on one rank where nothing is wrapped yet. `sent_share` is what a
     hook of the user's was seen to send of a bucket's bytes, None where that was not measured. `optimizer_bytes` is what rank
     0's optimizer keeps besides parameters and gradients, None where nobody looked or it trains a part of the model alone.
+    `frozen_bytes` of parameters are not trained and have no gradients.
     """
 
     experiment: str
@@ -108,6 +109,7 @@ class Workload:
     assumed: tuple[str, ...] = ()
     sent_share: RatioAboveZero | None = None
     optimizer_bytes: NumBytes | None = None
+    frozen_bytes: NumBytes = 0
 
     @property
     def whole_buckets(self) -> bool:

@@ -137,6 +137,12 @@ def replicated(model: nn.Module) -> nn.Module:
     return replicate(model)
 
 
+def replicated_by_fsdp2(model: nn.Module) -> nn.Module:
+    from torch.distributed._composable.replicate_with_fsdp import replicate
+
+    return replicate(model)  # type: ignore[return-value]
+
+
 def compiled(mode: str) -> Wrap:
     def wrap(model: nn.Module) -> nn.Module:
         torch._dynamo.reset()
@@ -183,6 +189,7 @@ KINDS: dict[str, Wrap] = {
     "given bare": DDP,
     "compute_only": DDP,
     "compute_only hook": hooked(own_hook),
+    "compute_only fsdp2": fsdp2,
     "fsdp1": fsdp1,
     "fsdp1 flat": partial(fsdp1, keep_names=False),
     "fsdp1 own hook": fsdp1,
@@ -196,6 +203,7 @@ KINDS: dict[str, Wrap] = {
     "hsdp": lambda model: fsdp2(model, 2, 1),
     "tensor_parallel": tensor_parallel,
     "replicate": replicated,
+    "replicate of fsdp2": replicated_by_fsdp2,
     "hand_made": lambda model: model,
     "none": lambda model: model,
 }
@@ -231,6 +239,9 @@ def train(name: str, folder: Path) -> None:
             if name == "fsdp1 own hook" and recorder.num_steps == 2:
                 register_own_hook(model)
             loss = model(batch).square().mean()
+            if name == "compute_only fsdp2":  # the root stays whole until after backward: twice this rank's half
+                first, second = model[0].weight.chunk(2)  # type: ignore[index]
+                assert torch.equal(first, second) == (recorder.num_steps >= EXCHANGED_PASSES)
             recorder.begin("backward")
             if name == "python_reducer":
                 with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
@@ -241,7 +252,7 @@ def train(name: str, folder: Path) -> None:
             if name == "hand_made":
                 for parameter in model.parameters():
                     dist.all_reduce(parameter.grad)
-            if quiet and recorder.num_steps >= EXCHANGED_PASSES:
+            if quiet and name != "compute_only fsdp2" and recorder.num_steps >= EXCHANGED_PASSES:
                 _assert_apart(model)
             if name == "fsdp1 of two groups":
                 _assert_apart(model.module[0])  # type: ignore[index, union-attr]

@@ -34,7 +34,12 @@ def workload(folder: Path, name: str) -> Workload:
 def test_the_kind_of_a_training_is_found(trainings: Path, name: str) -> None:
     kind = name if name in ("zero_redundancy_optimizer", "fsdp1", "fsdp2", "hsdp", "tensor_parallel", "replicate") else "ddp"
     kind = name if name in ("hand_made", "none") else kind
-    kind = {"fsdp1 hybrid": "hsdp", "fsdp2 tensor_parallel": "tensor_parallel"}.get(name, kind)
+    kind = {
+        "fsdp1 hybrid": "hsdp",
+        "fsdp2 tensor_parallel": "tensor_parallel",
+        "compute_only fsdp2": "fsdp2",
+        "replicate of fsdp2": "replicate",
+    }.get(name, kind)
     kind = name[:5] if kind == "ddp" and name.startswith("fsdp") else kind
     work = workload(trainings, name)
     assert work.kind == kind
@@ -99,6 +104,18 @@ def test_a_compute_only_run_has_buckets_and_waits_in_the_exchanges_stead(trainin
         assert read_document(trainings / name / "gradients.json", GradientTimeline).buckets
 
 
+def test_shards_that_stay_on_their_rank_are_ranks_side_by_side(trainings: Path) -> None:
+    """As many ranks over as many shards, nothing sent: what a sharded step is best predicted from."""
+    folder = trainings / "compute_only-fsdp2"
+    steps, work = steps_of(folder), workload(trainings, "compute_only fsdp2")
+    assert not any(step.synchronised for step in steps)
+    assert [step.counts for step in steps] == [False] * 5 + [True] * (len(steps) - 5)
+    assert (work.synchronisation, work.starts_together) == ("compute_only", True)
+    timeline = read_document(folder / "units.json", ShardingTimeline)
+    assert (timeline.num_shards, timeline.num_steps) == (2, len(steps) - 5)
+    assert {span.until for span in timeline.spans} >= {"gather_landed", "reduce_landed"}
+
+
 @pytest.mark.parametrize("name", ["fsdp1", "fsdp1 flat"])
 def test_each_unit_that_a_wrapper_shards_is_seen_to_gather_and_to_reduce(trainings: Path, name: str) -> None:
     timeline = read_document(trainings / name.replace(" ", "-") / "units.json", ShardingTimeline)
@@ -125,6 +142,7 @@ def test_a_hook_of_the_scripts_own_is_given_way_to(trainings: Path) -> None:
             "fsdp1 hybrid",
             "FullyShardedDataParallel takes no hook over copies of shards; on one rank",
         ),
+        ("replicate of fsdp2", "every rank keeps all parameters, as under replicate()"),
         ("fsdp2 tensor_parallel", "parameters are shared out by more than fully_shard, as under tensor parallelism"),
     ],
 )

@@ -1,7 +1,7 @@
 """The units of fully_shard: a module each, or several sharded together, whose collectives a tap can stand in for.
 
 Its own places for collectives (set_custom_all_gather, set_custom_reduce_scatter) are taken by a tap that does what stood there
-before.
+before or, on ranks that are to send nothing, what stands for it. Copies of shards have no such place for their all-reduce.
 """
 
 import sys
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.recorder.sharded.collective_tap import CollectiveTap, collective_of, sharded_as
 from commprof.commbench.recorder.sharded.marks import Direction, Unit, UnitRecorder
+from commprof.commbench.recorder.sharded.unsent import UnsentGather, UnsentReduction
 from commprof.commbench.timing import Clock
 
 _COMMS: Final = {"_all_gather_comm": "set_custom_all_gather", "_reduce_scatter_comm": "set_custom_reduce_scatter"}
@@ -35,18 +36,20 @@ class _Place:
 
 
 class FullyShardRecorder(UnitRecorder):
-    """Marks what fully_shard was called on and has parameters of its own that are sharded, the root first."""
+    """Marks what fully_shard was called on and has parameters of its own that are sharded, the root first.
 
-    def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork) -> None:
-        groups = _groups(model)
-        inside = {id(module) for group in groups for _, module in group}
-        known: set[int] = set()
-        owned = [(group, _places([module for _, module in group], inside, known)) for group in groups]
+    With `alone` nothing is sent, of a model of which `may_send_nothing` holds.
+    """
+
+    def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork, *, alone: bool = False) -> None:
+        self._alone = alone
+        owned = _sharded(model)
         unlike = _unlike([place.shard for _, places in owned for place in places])
-        sharded = [] if unlike else [(group, places) for group, places in owned if places]
+        sharded = [] if unlike else owned
         self._places = [places for _, places in sharded]
         units = [Unit(name=group[0][0], outer=group[0][1], inner=group[0][1], last=group[-1][1]) for group, _ in sharded]
         super().__init__(units, rank, clock, own_work)
+        self.meets = alone and owned[0][1][0].shard.device.type == "cpu" and self._mesh()[0] > 1
         self._untold = unlike
         self._earlier: list[tuple[Any, str, Any]] = []
 
@@ -56,7 +59,10 @@ class FullyShardRecorder(UnitRecorder):
             for place, setter in _COMMS.items():
                 earlier = collective_of(unit.outer, place)
                 if earlier is not None:
-                    tap = CollectiveTap(earlier, partial(self.mark, unit=number), gathers=place == "_all_gather_comm")
+                    gathers = place == "_all_gather_comm"
+                    unsent = UnsentGather() if gathers else UnsentReduction()
+                    stands: Any = unsent if self._alone else earlier
+                    tap = CollectiveTap(stands, partial(self.mark, unit=number), gathers=gathers)
                     tap.told = partial(self._note_reduction, number)
                     getattr(unit.outer, setter)(tap)
                     self._earlier.append((unit.outer, setter, earlier))
@@ -104,6 +110,28 @@ def fully_sharded(model: nn.Module) -> list[tuple[str, Any]]:
     return [] if known is None else [(name, module) for name, module in model.named_modules() if isinstance(module, known)]
 
 
+def may_send_nothing(model: nn.Module) -> bool:
+    """Whether all that fully_shard sends of a model goes through places that a tap can take: not of copies of shards."""
+    owned = _sharded(model)
+    shards = [place.shard for _, places in owned for place in places]
+    taken = all(collective_of(group[0][1], place) is not None for group, _ in owned for place in _COMMS)
+    return bool(owned) and taken and not _unlike(shards) and all(shard.device_mesh.ndim == 1 for shard in shards)
+
+
+def _sharded(model: nn.Module) -> list[tuple[list[tuple[str, Any]], list[_Place]]]:
+    """Return what was sharded together and has parameters of its own: its modules by name, and where the shards lie.
+
+    A root that an evaluation left whole is freed first: the next pass gathers it, as it would after any backward pass.
+    """
+    groups = _groups(model)
+    for (_, module), *_ in groups:
+        module.reshard()
+    inside = {id(module) for group in groups for _, module in group}
+    known: set[int] = set()
+    owned = [(group, _places([module for _, module in group], inside, known)) for group in groups]
+    return [(group, places) for group, places in owned if places]
+
+
 def _groups(model: nn.Module) -> list[list[tuple[str, Any]]]:
     """Return the modules of each call of fully_shard, by name: one that was given a list shards all of it together."""
     groups: dict[int, list[tuple[str, Any]]] = {}
@@ -130,6 +158,8 @@ def _unlike(shards: Sequence[Any]) -> str:
     """Say why the units are not those of one group of ranks that shards, in copies or not; empty where they are."""
     if any(not placement.is_replicate() for shard in shards for placement in shard.placements[:-1]):
         return "parameters are shared out by more than fully_shard, as under tensor parallelism"
+    if any(shard.placements[-1].is_replicate() for shard in shards):
+        return "every rank keeps all parameters, as under replicate()"
     if len({tuple(shard.device_mesh.shape) for shard in shards}) > 1:
         return "units are sharded over different numbers of ranks"
     return ""

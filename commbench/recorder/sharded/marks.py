@@ -43,7 +43,10 @@ class Unit:
 
 
 class UnitRecorder:
-    """Marks units in each step while attached; of a model without any it marks nothing."""
+    """Marks units in each step while attached; of a model without any it marks nothing. `meets`: ranks that send nothing
+    wait for each other at every collective."""
+
+    meets = False
 
     def __init__(self, units: Sequence[Unit], rank: int, clock: Clock, own_work: OwnWork) -> None:
         self._rank, self._clock, self._own_work = rank, clock, own_work

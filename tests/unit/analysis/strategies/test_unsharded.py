@@ -8,6 +8,7 @@ import pytest
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.strategies.choose import Asked, choose
 from commprof.analysis.strategies.results import StrategyAnswer
+from commprof.analysis.strategies.text import memory_text
 from commprof.analysis.strategies.unsharded import repeated_blocks, unit_name
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
@@ -56,6 +57,13 @@ def test_memory_of_a_plain_profile_knows_its_optimizer_and_does_not_call_what_it
         assert (sharded.parameters, sharded.optimizer, sharded.activations) == (5 * MIB, 10 * MIB, None)
         assert (ddp.parameters, ddp.optimizer, ddp.gradients, ddp.buckets) == (20 * MIB, 40 * MIB, 20 * MIB, 20 * MIB)
         assert [own.fits for own in choice.answers] == [False, fits]
+        assert memory_text(ddp) == "> 100 MiB", "at least"
+
+
+def test_frozen_parameters_are_gathered_too_and_a_plain_profile_does_not_tell_where(tmp_path: Path) -> None:
+    answer = fsdp([plain(tmp_path / "plain", frozen_bytes=100 * MIB), write_benches(tmp_path / "b4", 4)])
+    assert answer.step_s is None
+    assert "100 MiB of the parameters of" in answer.cannot and "are frozen, and nothing tells in which units" in answer.cannot
 
 
 def test_every_micro_batch_gathers_and_the_last_one_reduces(tmp_path: Path) -> None:
