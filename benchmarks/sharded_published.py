@@ -48,6 +48,7 @@ SHAPES: Final = {
     "MPT-7b": (32, 4096), "MPT-13b": (40, 5120),
 }  # fmt: skip
 VOCABULARY = 50_368
+_SHORTER = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,21 @@ class Row:
     def flat_error(self) -> float:
         """What is off where the step is taken to stay as it is on the fewest GPUs."""
         return self.series.steps_s[self.fewest] / self.measured_s - 1
+
+    @property
+    def growth(self) -> float:
+        """How much longer the published step is than on the fewest GPUs."""
+        return self.measured_s / self.series.steps_s[self.fewest] - 1
+
+    @property
+    def predicted_growth(self) -> float:
+        return self.predicted_s / self.series.steps_s[self.fewest] - 1
+
+
+def num_fsdp_rows(table: Path) -> int:
+    """Return how many rows of the table are of FSDP or HSDP, whatever else they have."""
+    with table.open(newline="") as file:
+        return sum("FSDP" in row["parallelism"] or "HSDP" in row["parallelism"] for row in csv.DictReader(file))
 
 
 def read_series(table: Path) -> list[Series]:
@@ -159,14 +175,22 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {own.model} | {own.micro_batch} | {row.fewest} | {row.gpus} | {times} | {errors} |"
 
 
-def summary(rows: Sequence[Row]) -> Iterator[str]:
+def summary(rows: Sequence[Row], num_published: int) -> Iterator[str]:
     own, flat = ([abs(each) for each in errors] for errors in ([row.error for row in rows], [row.flat_error for row in rows]))
     worst = max(rows, key=lambda row: abs(row.error))
     yield f"- {len(rows)} steps predicted: median error {median(own):.1%}, worst {worst.error:+.1%} ({worst.series.model})"
     yield f"- a step that is left as it is on the fewest GPUs: median error {median(flat):.1%}, worst {max(flat):.1%}"
     series = list({id(row.series): row.series for row in rows}.values())
+    grown, told = median(row.growth for row in rows), median(row.predicted_growth for row in rows)
+    yield f"- over its fewest GPUs a published step grows by {grown:.1%} in the median, one of the schedule's by {told:.1%}"
     grows = sum(later > sooner for each in series for sooner, later in pairwise(_in_order(each)))
     steps = sum(len(each.steps_s) - 1 for each in series)
+    used = len(rows) + len(series)
+    yield f"- {used} of the table's {num_published} rows under FSDP are here: others have one number of GPUs at their batch,"
+    yield "  other parallelism beside FSDP, or state no model, GPU or wire that a schedule could be made of"
+    faster = [f"{row.series.model} on {row.gpus}" for row in rows if row.growth < -_SHORTER]
+    named = ", ".join(faster) or "none"
+    yield f"- published as over {_SHORTER:.0%} shorter than on the fewest GPUs, as no wire makes it: {named}"
     yield f"- the published step is longer on more GPUs in {grows} of {steps} doublings; only the wire's part is here"
 
 
@@ -183,7 +207,7 @@ def main() -> None:
         costs = wires(Path(folder))
         rows = [row for series in read_series(args.table) for row in rows_of(series, costs)]
     title = "# Published FSDP steps on more GPUs, and the schedule on a preset wire"
-    text = "\n".join([title, "", describe_machine(), *summary(rows), "", *table(rows)]) + "\n"
+    text = "\n".join([title, "", describe_machine(), *summary(rows, num_fsdp_rows(args.table)), "", *table(rows)]) + "\n"
     write_text(args.out / "sharded-published.md", text)
     sys.stdout.write(text)
 

@@ -4,8 +4,7 @@
     hsdp    `replicas` copies of N/replicas shards: mesh [replicas, N/replicas]
 
 With `reshard_after_forward` off a unit stays whole from its forward to its backward: gradients and optimizer are sharded, the
-parameters of a step are not (ZeRO-2). Compute-only ranks do all but the sending: each copies what it has to where the others'
-parts would land, and on the host something stands in for each exchange.
+parameters of a step are not (ZeRO-2). Compute-only ranks do all but the sending: the recorder keeps that from happening.
 
 What loads torch's sharding, a second of a core, is imported by who shards: DDP goes without.
 """
@@ -20,7 +19,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from commprof.commbench.recorder.stand_in import StandIn
 from commprof.train.config.exchange import DistributedConfig
 from commprof.train.model import TextClassifier
 
@@ -46,9 +44,6 @@ def sharded(model: TextClassifier, distributed: DistributedConfig, device: torch
     for unit in units:
         if not distributed.prefetch:
             unit.set_modules_to_backward_prefetch([unit])  # what is there already
-        if distributed.synchronisation == "compute_only":
-            unit.set_custom_all_gather(_UnsentGather())
-            unit.set_custom_reduce_scatter(_UnsentReduction())
     if distributed.prefetch:
         for unit, following in pairwise(units):
             unit.set_modules_to_forward_prefetch([following])
@@ -108,61 +103,3 @@ def _mesh(distributed: DistributedConfig, device: torch.device) -> "DeviceMesh":
     shape = (distributed.replicas, ranks // distributed.replicas)
     mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
     return mesh["shard"] if distributed.synchronisation == "compute_only" else mesh
-
-
-class _Unsent:
-    """Memory for a collective as fully_shard allocates it by default, and what stands in for it."""
-
-    _stand_in: StandIn | None = None
-
-    def _stands_in(self, tensor: Tensor, group: dist.ProcessGroup) -> StandIn | None:
-        """Begin a pass of what stands in for this collective; None on a GPU, and for a rank by itself."""
-        if self._stand_in is None and tensor.is_cpu and group.size() > 1:
-            self._stand_in = StandIn(group)
-        if self._stand_in is not None:
-            self._stand_in.begins_pass()
-        return self._stand_in
-
-    def allocate(self, size: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
-        return torch.empty(*size, dtype=dtype, device=device)
-
-
-class _UnsentGather(_Unsent):
-    """An all-gather without a wire: this rank's shard stands where the others' would."""
-
-    def __call__(
-        self, output_tensor: Tensor, input_tensor: Tensor, group: dist.ProcessGroup, async_op: bool = False
-    ) -> dist.Work | None:
-        stand_in, own = self._stands_in(input_tensor, group), dist.get_rank(group)
-        if stand_in is not None and stand_in.exchanges:
-            with stand_in.exchanging():
-                dist.all_gather_into_tensor(output_tensor, input_tensor, group=group)
-            return None
-        for rank, part in enumerate(output_tensor.view(group.size(), -1)):
-            if rank != own:
-                part.copy_(input_tensor)
-        if stand_in is not None:
-            stand_in.wait()
-        return None
-
-
-class _UnsentReduction(_Unsent):
-    """A reduce-scatter without a wire: this rank's own part stands for the mean over all."""
-
-    def __call__(
-        self,
-        output_tensor: Tensor,
-        input_tensor: Tensor,
-        group: dist.ProcessGroup,
-        op: dist.ReduceOp | dist.ReduceOp.RedOpType,
-        async_op: bool = False,
-    ) -> dist.Work | None:
-        stand_in = self._stands_in(input_tensor, group)
-        if stand_in is not None and stand_in.exchanges:
-            with stand_in.exchanging():
-                dist.reduce_scatter_tensor(output_tensor, input_tensor, op, group=group)
-            return None
-        output_tensor.copy_(input_tensor.view(group.size(), -1)[dist.get_rank(group)])
-        if stand_in is not None:
-            stand_in.wait()
-        return None

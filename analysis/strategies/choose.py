@@ -18,9 +18,10 @@ from commprof.analysis.step.evidence.drift import too_wide
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.predict import too_disturbed
 from commprof.analysis.strategies.estimate import ShardedEstimate, ShardedSetting, estimate_sharded
-from commprof.analysis.strategies.inputs import ShardedInputs, sharded_inputs, sharded_runs
+from commprof.analysis.strategies.inputs import ShardedInputs, plain_runs, sharded_inputs, sharded_runs
 from commprof.analysis.strategies.memory import Keeping, ddp_memory, sharded_memory
 from commprof.analysis.strategies.results import Choice, Memory, Strategy, StrategyAnswer, UnitExchange
+from commprof.analysis.strategies.unsharded import unsharded_timeline
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.training_kind import follows_ddp
 
@@ -84,7 +85,14 @@ def _answered(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: A
         return StrategyAnswer(strategy=strategy, world_size=world_size, cannot=str(error)), None
     if answer.memory is None or asked.memory_bytes is None:
         return answer, step_s
-    return replace(answer, fits=answer.memory.total <= asked.memory_bytes), step_s
+    return replace(answer, fits=_fits(answer.memory, asked.memory_bytes)), step_s
+
+
+def _fits(memory: Memory, allowed_bytes: int) -> bool | None:
+    """Say whether a rank's memory is at most what was allowed; None where it may not be, by what was not measured of it."""
+    if memory.total > allowed_bytes:
+        return False
+    return None if memory.activations is None else True
 
 
 def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
@@ -114,9 +122,10 @@ def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked)
 def told_ddp_memory(runs: Sequence[Run], *, bucket_view: bool) -> tuple[Memory | None, str]:
     """Return a rank's memory under DDP, or why it cannot be told."""
     timelines = [run.units for run in sharded_runs(runs) if run.units is not None]
-    if not timelines:
-        return None, "no sharded run on one rank among those given tells what the optimizer keeps"
-    return _told(lambda: ddp_memory(timelines[-1], bucket_view=bucket_view))
+    plain = [run for run in plain_runs(runs) if run.info.workload is not None and run.info.workload.optimizer_bytes is not None]
+    if not timelines and not plain:
+        return None, "no run on one rank among those given tells what the optimizer keeps"
+    return _told(lambda: ddp_memory(timelines[-1] if timelines else unsharded_timeline(plain[-1]), bucket_view=bucket_view))
 
 
 def ddp_runs(runs: Sequence[Run]) -> list[Run]:
@@ -164,12 +173,14 @@ def told_sharded_memory(inputs: ShardedInputs, setting: ShardedSetting) -> tuple
 
 
 def sharded_too_disturbed(inputs: ShardedInputs, setting: ShardedSetting, known: ShardedEstimate) -> str | None:
-    """Say why no interval is given, by the rule of DDP's own step."""
+    """Say why no interval is given, by the rule of DDP's own step: about what disturbs alone."""
+    told = replace(inputs, beside=0.0)
 
     def undisturbed_s() -> Interval:
-        return interval(estimate_sharded(replace(inputs, drift=0.0), setting).step_s)
+        return interval(estimate_sharded(replace(told, drift=0.0), setting).step_s)
 
-    return too_wide(float(known.step_s[0]), interval(known.step_s), undisturbed_s, drift=inputs.drift)
+    span_s = interval(known.step_s if inputs.beside == 0 else estimate_sharded(told, setting).step_s)
+    return too_wide(float(known.step_s[0]), span_s, undisturbed_s, drift=inputs.drift)
 
 
 def _told(memory: Callable[[], Memory]) -> tuple[Memory | None, str]:

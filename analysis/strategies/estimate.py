@@ -107,7 +107,7 @@ def sharded_draws(inputs: ShardedInputs, setting: ShardedSetting = AS_MEASURED) 
         seconds[:, program.updates] *= _update_share(inputs, program, spans_s, rng)
     normal = standard_normal(len(seconds))
     all_reduce_s = _add_collectives(inputs, program, setting, seconds, normal[2])
-    pace, exposed = model_error(normal, inputs.drift, 0.0, SHARDED_ERROR)
+    pace, exposed = model_error(normal, inputs.drift, inputs.beside, SHARDED_ERROR)
     return ShardedDraws(
         program=program,
         seconds=seconds,

@@ -19,7 +19,7 @@ from commprof.analysis.step.estimate import UNTRIED_CARRIED_ERROR, carried_error
 from commprof.analysis.step.evidence.cores import cores_slowdown
 from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.evidence.pools import pool_of
-from commprof.analysis.step.gather import cost_ratios
+from commprof.analysis.step.gather import BESIDE_ERROR, cost_ratios
 from commprof.analysis.strategies.unsharded import unsharded_timeline
 from commprof.analysis.wire.benched import fit_op_costs, measured_at
 from commprof.analysis.wire.cost import cost_s
@@ -28,12 +28,21 @@ from commprof.analysis.wire.other_world_sizes import carry_cost
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.sharding import ShardingTimeline
-from commprof.commbench.records.training_kind import KIND_NAMES
+from commprof.commbench.records.training_kind import KIND_NAMES, TrainingKind
 from commprof.commbench.records.types import RunInfo
 
 Floats = NDArray[np.float64]
 
-_OTHER_SHARDING = ("fsdp1", "zero1", "zero2", "zero3")
+TURNS_ERROR = 0.045  # of computation: what the grid's open cells of four hosts on two cores were off by beside PACE_ERROR
+_OTHER_SHARDING = ("fsdp1", "fsdp2", "hsdp", "deepspeed", "zero1", "zero2", "zero3")
+_NO_UNITS = "those of fully_shard are seen, and of FullyShardedDataParallel without a hook of one's own"
+_REDUCES_WHOLE = "its buckets are all-reduced whole, and the shards of updated parameters gathered behind the update"
+_NO_SCHEDULE: dict[TrainingKind, str] = {
+    "deepspeed": "it reduces by buckets of its own",
+    "zero1": _REDUCES_WHOLE,
+    "zero2": _REDUCES_WHOLE,
+    "zero3": "it gathers as far ahead as a budget of parameters allows, keeps small ones whole, and reduces by buckets",
+}
 _OP_NAMES = {"gather": "all_gather", "reduce": "reduce_scatter", "all_reduce": "all_reduce"}
 
 
@@ -76,7 +85,8 @@ class ShardedInputs:
     """All that a sharded step of `world_size` ranks rests on. `wires` by collective, those that are needed.
 
     `blocking`: collectives end before the host goes on, as gloo's do. `at_once`: so many ranks compute at
-    the same time, the others share their cores. `profile` is the folder that the times come from.
+    the same time, the others share their cores. `profile` is the folder that the times come from. `beside`: how far off its
+    computation is where one rank stands for several that share a machine, relative, else 0.
     """
 
     world_size: int
@@ -89,6 +99,7 @@ class ShardedInputs:
     at_once: int = 1
     profile: str = ""
     drift: float = 0.0
+    beside: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -130,8 +141,16 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int, unit
         at_once=_at_once(profile.info, hosts, world_size),
         profile=str(profile.path),
         drift=drift_of(runs),
-        notes=(*_unsharded(num_shards, num_replicas), *_notes(profile, timeline, wires, slowdown)),
+        beside=_beside(profile, ranks_on_cores),
+        notes=(*_unsharded(num_shards, num_replicas), *_notes(profile, timeline, wires, slowdown, ranks_on_cores)),
     )
+
+
+def _beside(profile: Run, ranks_on_cores: int) -> float:
+    """Return how far off the computation of ranks on one machine's cores is, relative."""
+    if profile.world_size == 1:
+        return BESIDE_ERROR if ranks_on_cores > 1 else 0.0
+    return TURNS_ERROR if ranks_on_cores * profile.info.threads_per_rank > profile.info.cores_per_node else 0.0
 
 
 def _at_once(profile: RunInfo, hosts: RunInfo, world_size: int) -> int:
@@ -169,7 +188,7 @@ def _profile(runs: Sequence[Run], world_size: int, num_shards: int, units: str |
     ]
     if side_by_side:
         return side_by_side[-1]
-    alone = [run for run in found if run.world_size == 1] or _plain_runs(runs)
+    alone = [run for run in found if run.world_size == 1] or plain_runs(runs)
     if not alone:
         _check_kinds(runs)
         raise UnusableData(
@@ -191,14 +210,14 @@ def _check_kinds(runs: Sequence[Run]) -> None:
     for run in select(runs, kind="train"):
         kind = None if run.info.workload is None else run.info.workload.kind
         if kind in _OTHER_SHARDING:
+            why = "; ".join(run.info.unseen) or _NO_SCHEDULE.get(kind, _NO_UNITS)
             raise UnusableData(
-                f"{run.path} is {KIND_NAMES[kind]}, whose units were not seen: those of fully_shard are, and of "
-                "FullyShardedDataParallel without copies and hooks of one's own; profile the script on one rank without it, or "
-                "under fully_shard"
+                f"{run.path} is {KIND_NAMES[kind]}, of which no units are known ({why}); profile the script on one rank "
+                "without it, or under fully_shard"
             )
 
 
-def _plain_runs(runs: Sequence[Run]) -> list[Run]:
+def plain_runs(runs: Sequence[Run]) -> list[Run]:
     """Return the runs on one rank that nothing shards."""
     alone = [(run, run.info.workload) for run in select(runs, kind="train") if run.world_size == 1 and run.units is None]
     return [run for run, work in alone if work is None or work.kind in ("none", "ddp")]
@@ -242,7 +261,7 @@ def _unsharded(num_shards: int, num_replicas: int) -> list[str]:
     return [f"{num_replicas} copies leave one shard each, so nothing is sharded"] if num_shards == 1 else []
 
 
-def _notes(profile: Run, timeline: ShardingTimeline, wires: dict[str, Wire], slowdown: float) -> list[str]:
+def _notes(profile: Run, timeline: ShardingTimeline, wires: dict[str, Wire], slowdown: float, ranks_on_cores: int) -> list[str]:
     notes = []
     if profile.units is None:
         names = [unit.name for unit in timeline.units if unit.name]
@@ -255,6 +274,12 @@ def _notes(profile: Run, timeline: ShardingTimeline, wires: dict[str, Wire], slo
         notes.append(f"units and times are those of {profile.path}, one rank sharded over itself")
     if slowdown > 1:
         notes.append(f"ranks take {slowdown:.3g} times as long to compute, for want of cores")
+    if profile.world_size == 1 < ranks_on_cores:
+        notes.append(
+            "one rank does not show what ranks that share a machine cost each other; the interval allows for "
+            f"{BESIDE_ERROR:.0%} of computation, and ranks side by side that send nothing show it (commprof record "
+            "--compute-only, or train with distributed.synchronisation=compute_only)"
+        )
     for what, wire in wires.items():
         if wire.extrapolated:
             op, n = _OP_NAMES[what], wire.cost.world_size

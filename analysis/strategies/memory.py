@@ -9,16 +9,19 @@
     activations  what autograd held of the units not yet gone back through, as measured on one rank
     working      what else the computation took at its peak, as measured on one rank
 
-B is the bytes of all parameters, B_u a unit's. The root's gradient is counted whole from its backward on, which is last. The
+B is the bytes of all parameters, B_u a unit's; of gradients and buckets only those of trained parameters, of whose elements a
+reduction tells the number. The root's gradient is counted whole from its backward on, which is last. The
 moment with the most counts. What libraries take for themselves is in none of it.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 from commprof.analysis.strategies.program import freed_units
 from commprof.analysis.strategies.results import Memory
 from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.operations import DATA_TYPES
 from commprof.commbench.records.sharding import ShardingTimeline
 
 
@@ -60,14 +63,14 @@ def _sharded_moments(timeline: ShardingTimeline, keeping: Keeping) -> Iterator[M
     """Yield what is held as each unit is gone back through, from the last on: computing, and twice at its reduction."""
     units, shards = timeline.units, keeping.num_shards
     freed = freed_units(timeline) if keeping.resharded else frozenset()
-    held, optimizer = _held(timeline), _optimizer_bytes(timeline)
+    held, optimizer, trained = _held(timeline), _optimizer_bytes(timeline), _trained_shares(timeline)
     parameters = sum(unit.num_bytes for unit in units)
 
     def moment(number: int, *, gradients: int, unsharded: int, buckets: int, activations: int | None) -> Memory:
-        done = sum(unit.num_bytes for unit in units[number + 1 :])
+        done = sum(share * unit.num_bytes for share, unit in zip(trained[number + 1 :], units[number + 1 :], strict=True))
         return Memory(
             parameters=-(-parameters // shards),
-            gradients=gradients + -(-done // shards),
+            gradients=gradients + ceil(done / shards),
             optimizer=-(-optimizer // shards),
             unsharded=unsharded,
             buckets=buckets,
@@ -76,35 +79,54 @@ def _sharded_moments(timeline: ShardingTimeline, keeping: Keeping) -> Iterator[M
 
     for number in reversed(range(len(units))):
         unit, following = units[number], number - 1
+        own = ceil(trained[number] * unit.gather_bytes)
         ahead = units[following].gather_bytes if keeping.prefetch and shards > 1 and following in freed else 0
         kept = sum(each.gather_bytes for place, each in enumerate(units[:number]) if place not in freed)
         before = units[number + 1].reduce_bytes if number + 1 < len(units) else 0
         yield moment(
             number,
-            gradients=unit.gather_bytes,
+            gradients=own,
             unsharded=kept + unit.gather_bytes + ahead,
             buckets=before,
             activations=held[number],
         )
         left = None if held[number] is None else held[following] if number else 0
         sending = unit.reduce_bytes * (2 if keeping.gloo and shards > 1 else 1) + -(-unit.reduce_bytes // shards)
-        for gradients, buckets in ((unit.gather_bytes, unit.reduce_bytes), (0, sending)):
+        for gradients, buckets in ((own, unit.reduce_bytes), (0, sending)):
             yield moment(number, gradients=gradients, unsharded=kept + ahead, buckets=buckets, activations=left)
 
 
 def _ddp_moments(timeline: ShardingTimeline, *, bucket_view: bool) -> Iterator[Memory]:
     """Yield what is held as each unit's gradients are there, from the last unit on."""
     whole, held = sum(unit.num_bytes for unit in timeline.units), _held(timeline)
+    shares = zip(_trained_shares(timeline), timeline.units, strict=True)
+    trained = [ceil(share * unit.num_bytes) for share, unit in shares]
     for number in reversed(range(len(timeline.units))):
-        made = sum(unit.num_bytes for unit in timeline.units[number:])
+        made = sum(trained[number:])
         yield Memory(
             parameters=whole,
             gradients=0 if bucket_view else made,
             optimizer=_optimizer_bytes(timeline),
             unsharded=0,
-            buckets=whole,
+            buckets=sum(trained),
             activations=held[number],
         )
+
+
+def _trained_shares(timeline: ShardingTimeline) -> list[float]:
+    """Return the share of each unit's elements that have gradients: those reduced of those gathered, which fill shards up.
+
+    All of them where no reduction was seen of any unit.
+    """
+    if not any(unit.reduce_bytes for unit in timeline.units):
+        return [1.0] * len(timeline.units)
+    gathered = [_elements(unit.gather_bytes, unit.gather_dtype) for unit in timeline.units]
+    reduced = [_elements(unit.reduce_bytes, unit.reduce_dtype) for unit in timeline.units]
+    return [min(1.0, own / whole) if whole else 1.0 for own, whole in zip(reduced, gathered, strict=True)]
+
+
+def _elements(num_bytes: int, dtype: str) -> float:
+    return num_bytes / DATA_TYPES[dtype].num_bytes if dtype in DATA_TYPES else 0.0
 
 
 def _held(timeline: ShardingTimeline) -> list[int | None]:

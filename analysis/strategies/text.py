@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from commprof.analysis.step.decided import DISTURBED
-from commprof.analysis.strategies.results import STRATEGY_NAMES, Choice, StrategyAnswer
+from commprof.analysis.strategies.results import STRATEGY_NAMES, Choice, Memory, StrategyAnswer
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Words
 from commprof.commbench.units import format_bytes, format_seconds
 
@@ -38,6 +38,13 @@ def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False, warning:
     named = dict.fromkeys(answer.strategy for choice in choices for answer in choice.answers if not answer.cannot)
     legend = [Words(STRATEGY_NAMES[own], f"{own}: ", "  ") for own in named]
     return [*blocks, GAP, *legend] if legend else blocks
+
+
+def memory_text(memory: Memory | None) -> str:
+    """Say what a rank takes, or what it takes more than, where its activations were not measured."""
+    if memory is None:
+        return "unknown"
+    return format_bytes(memory.total) if memory.activations is not None else f"> {format_bytes(memory.total)}"
 
 
 def verdict(choice: Choice, *, disturbed: bool = False) -> str:
@@ -79,7 +86,7 @@ def _row(choice: Choice, answer: StrategyAnswer, *, named: bool) -> Row:
             format_seconds(answer.step_s),
             _span(answer),
             format_seconds(answer.exposed_s),
-            "unknown" if answer.memory is None else format_bytes(answer.memory.total),
+            memory_text(answer.memory),
             Cell(told, "bad" if answer.fits is False else "good"),
         )
     )

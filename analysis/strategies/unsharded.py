@@ -18,7 +18,8 @@ from itertools import groupby
 from commprof.analysis.runs.load import Run
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.sharding import Mark, ShardedSpan, ShardedUnit, ShardingTimeline
-from commprof.commbench.records.training import ParameterTiming, StepMeasurement
+from commprof.commbench.records.training import GradientTimeline, ParameterTiming, StepMeasurement
+from commprof.commbench.units import format_bytes
 
 COPY_SHARE = 2 / 7  # words that a copy moves of those that AdamW's update does
 _MAX_STEPS = 64  # the last ones, as of what a computation is drawn from
@@ -37,11 +38,10 @@ class _Block:
 def unsharded_timeline(run: Run, pattern: str | None = None) -> ShardingTimeline:
     """Return the step that `run`, one rank that is not sharded, would take sharded over itself.
 
-    Raises UnusableData where its gradients were not recorded or no blocks repeat, BadInput for a pattern that no name fits.
+    Raises UnusableData where its gradients were not recorded, parameters are frozen or no blocks repeat, BadInput for a
+    pattern that no name fits.
     """
-    gradients = run.gradients
-    if gradients is None or not gradients.parameters:
-        raise UnusableData(f"{run.path} does not tell when its gradients were ready, so no units can be made of it")
+    gradients, work = _told_gradients(run), run.info.workload
     names = {p.name: name for p in gradients.parameters if (name := unit_name(p.name, pattern))} if pattern else {}
     if pattern and not names:
         some = gradients.parameters[0].name
@@ -51,7 +51,6 @@ def unsharded_timeline(run: Run, pattern: str | None = None) -> ShardingTimeline
         raise UnusableData(f"no modules repeat in {run.path}, so its units are not known; name them with --units 'PREFIX.*'")
     root, blocks = _blocks(gradients.parameters, names, gradients.backward_s)
     steps = [step for step in run.steps[0] if step.counts][-_MAX_STEPS:]
-    work = run.info.workload
     spans = tuple(_spans(root, blocks, steps, parts=1 if work is None else work.accumulation))
     return ShardingTimeline(
         rank=0,
@@ -61,7 +60,21 @@ def unsharded_timeline(run: Run, pattern: str | None = None) -> ShardingTimeline
         num_others=0,
         units=tuple(_unit(block) for block in ([root] if root.num_bytes else []) + list(blocks)),
         spans=spans,
+        optimizer_bytes=None if work is None else work.optimizer_bytes,
     )
+
+
+def _told_gradients(run: Run) -> GradientTimeline:
+    """Return when the gradients of all parameters were ready; raise UnusableData where that is not known."""
+    gradients, work = run.gradients, run.info.workload
+    if gradients is None or not gradients.parameters:
+        raise UnusableData(f"{run.path} does not tell when its gradients were ready, so no units can be made of it")
+    if work is not None and work.frozen_bytes:
+        raise UnusableData(
+            f"{format_bytes(work.frozen_bytes)} of the parameters of {run.path} are frozen, and nothing tells in which units; "
+            "profile the script on one rank under fully_shard"
+        )
+    return gradients
 
 
 def unit_name(parameter: str, pattern: str) -> str | None:

@@ -23,9 +23,10 @@ from commprof.commbench.machine import hardware
 from commprof.commbench.ranks.launched import RankContext, place_on_host
 from commprof.commbench.ranks.session import rank_info, run_card, sampled
 from commprof.commbench.recorder.bucket_tap import told_by
-from commprof.commbench.recorder.ddp_settings import assumed_settings, ddp_settings, element_bytes
+from commprof.commbench.recorder.ddp_settings import assumed_settings, ddp_settings, element_bytes, frozen_bytes
 from commprof.commbench.recorder.exchange import Exchange
 from commprof.commbench.recorder.parallelism import training_kind
+from commprof.commbench.recorder.sharded.choice import may_be_alone
 from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import RUN_FILE, read_document, without_secrets, write_document, write_new_document
 from commprof.commbench.records.types import Workload
@@ -55,7 +56,7 @@ class RankRun:
         self._sampling = ExitStack()
         self._sampling.enter_context(sampled(self.folder, self.context))
 
-    def amend(self, recorder: StepRecorder, *, in_turn: bool, unseen: Sequence[str]) -> None:
+    def amend(self, recorder: StepRecorder, *, in_turn: bool, unseen: Sequence[str], optimizer_bytes: int | None) -> None:
         """Write again, with what the steps have told since."""
         card = read_document(self._path, RankCard)
         assert card.info.workload is not None
@@ -67,7 +68,8 @@ class RankRun:
             samples_per_rank=self._asked.samples_per_rank or recorder.typical_samples or 1,
             accumulation=recorder.accumulation,
             kind="in_turn" if in_turn else kind,
-            **told_by(tap),
+            optimizer_bytes=optimizer_bytes,
+            **told_by(tap, together=recorder.units.meets),
         )
         words = (*recorder.unseen(), *unseen, *self._sent_all_the_same())
         card = replace(card, info=replace(card.info, workload=workload, unseen=words))
@@ -77,12 +79,14 @@ class RankRun:
 
     def _sent_all_the_same(self) -> Iterator[str]:
         if self._asked.compute_only and not self._is_silent():
-            yield "--compute-only keeps DDP's gradients on their rank, and this model is not DDP's: its ranks exchanged as ever"
+            yield (
+                "--compute-only keeps DDP's gradients and fully_shard's shards on their rank, and this model is neither's, or "
+                "in copies of shards: its ranks exchanged as ever"
+            )
 
     def _is_silent(self) -> bool:
-        """Say whether the ranks send nothing: asked for, and DDP's, whose gradients alone can be kept."""
-        is_ddp = training_kind(self._model, exchanged=False) == "ddp"
-        return self._asked.compute_only and (is_ddp or self.context.world_size == 1)
+        """Say whether the ranks send nothing: asked for, and of a kind that can be kept from it."""
+        return self._asked.compute_only and (self.context.world_size == 1 or may_be_alone(self._model))
 
     def close(self) -> None:
         self._sampling.close()
@@ -96,6 +100,7 @@ class RankRun:
             experiment=asked.experiment or Path(sys.argv[0]).stem or "recorded",
             num_parameters=num_parameters,
             gradient_bytes=gradient_bytes,
+            frozen_bytes=frozen_bytes(model),
             samples_per_rank=asked.samples_per_rank or 1,
             sequence_length=None,
             synchronised=not self._is_silent(),

@@ -39,7 +39,7 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--max-steps", type=int, metavar="N", help="end the training after N steps, with exit code 0")
     add("--trace", action="store_true", help="also take three steps under torch.profiler, after ten recorded ones")
-    add("--compute-only", action="store_true", help="keep DDP's gradients on their rank: ranks side by side that send nothing")
+    add("--compute-only", action="store_true", help="ranks side by side that send nothing, under DDP or fully_shard")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where the run's folder goes (runs)")
     add("--folder", type=Path, metavar="DIR", help="the run's folder itself")
     add = parser.add_argument_group("what the script does not tell").add_argument

@@ -21,6 +21,16 @@ def trained_module(optimizer: torch.optim.Optimizer) -> nn.Module | None:
     return trained[0] if len(trained) == 1 else None
 
 
+def kept_bytes(optimizer: torch.optim.Optimizer, model: nn.Module) -> int | None:
+    """Return what an optimizer keeps on this rank beside parameters and gradients; None where it trains a part of a model."""
+    own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if any(p.requires_grad and id(p) not in own for p in model.parameters()):
+        return None
+    kept = (each for state in optimizer.state.values() for each in state.values() if isinstance(each, torch.Tensor))
+    here: list[torch.Tensor] = [getattr(each, "to_local", lambda each=each: each)() for each in kept]  # a DTensor's shard
+    return sum(each.numel() * each.element_size() for each in here)
+
+
 def _outermost(modules: list[nn.Module]) -> list[nn.Module]:
     inner = {id(inside) for module in modules for inside in module.modules() if inside is not module}
     return [module for module in modules if id(module) not in inner]

@@ -24,7 +24,7 @@ from commprof.commbench.errors import BadInput
 from commprof.commbench.foreign import asked as asking
 from commprof.commbench.foreign.cards import RankRun
 from commprof.commbench.foreign.marks import ForwardMarks
-from commprof.commbench.foreign.root import batch_size, trained_module
+from commprof.commbench.foreign.root import batch_size, kept_bytes, trained_module
 from commprof.commbench.foreign.tracer import WindowTracer
 from commprof.commbench.recorder.bucket_tap import BucketTap
 from commprof.commbench.recorder.gradients import sends_each, uncompiled
@@ -54,6 +54,7 @@ class Watch:
         self._inside: torch.optim.Optimizer | None = None  # one that took its step in the backward pass under way
         self._steps_inside = self._was_captured = self._has_graph = False
         self._runs_behind = False  # the device, behind the host
+        self._optimizer_bytes: int | None = None
         self._passes = self._samples = 0
         self._depth = 0  # of backward passes inside each other
         self._is_fresh = True  # no training forward since the step began
@@ -135,6 +136,9 @@ class Watch:
         recorder, asked = self._recorder, self._asked
         if recorder is not None:
             recorder.end_step(self._samples or None)
+            if recorder.num_steps == 1:
+                self._optimizer_bytes = kept_bytes(optimizer, self._model)
+                recorder.units.tell(optimizer_bytes=self._optimizer_bytes)
             self._tracer.step_ended(self._num_steps)
             if recorder.num_steps >= self._next_save:
                 self._save()
@@ -239,7 +243,7 @@ class Watch:
         said = {_STEPS_INSIDE: self._steps_inside, _GRAPH: self._has_graph}
         unseen = (*self._marks.unseen, *self._tracer.unseen, *(words for words, holds in said.items() if holds))
         in_turn = len(self._optimizers) > 1 and not self._steps_inside
-        self._run.amend(self._recorder, in_turn=in_turn, unseen=unseen)
+        self._run.amend(self._recorder, in_turn=in_turn, unseen=unseen, optimizer_bytes=self._optimizer_bytes)
 
     def _finish(self, *, failed: bool = False) -> None:
         """Write what is left to write. DDP's hook stays and does what DDP does: it can only go on all ranks at once."""

@@ -202,10 +202,10 @@ class BucketTap:
         return future.then(landed)
 
 
-def told_by(tap: BucketTap | None) -> dict[str, Any]:
-    """Return what of a Workload only a run's own exchanges tell."""
+def told_by(tap: BucketTap | None, *, together: bool) -> dict[str, Any]:
+    """Return what of a Workload only a run's own exchanges tell; `together`: its ranks met without buckets."""
     if tap is None:
-        return {"sent_share": None}
+        return {"sent_share": None, "starts_together": together}
     return {"sent_share": tap.sent_share, "waited_s": tap.waited_s, "starts_together": tap.waited_s is not None}
 
 

@@ -80,6 +80,13 @@ def element_bytes(model: nn.Module) -> tuple[int, int]:
     return sum(counts.values()), sum(trained)
 
 
+def frozen_bytes(model: nn.Module) -> int:
+    """Return the bytes of a model's parameters that are not trained, of all shards together."""
+    own = bare(model)
+    counts = element_counts(own)
+    return sum(counts[name] * p.element_size() for name, p in own.named_parameters() if not p.requires_grad)
+
+
 def _caps(ddp: Any) -> tuple[int, int]:  # noqa: ANN401  DDP, whose inner parts have no types
     """Return the sizes at which DDP closes its first bucket and the others."""
     if own := list(getattr(ddp, "bucket_bytes_cap_list", ())):  # the last one repeats

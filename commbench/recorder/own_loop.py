@@ -31,11 +31,12 @@ from commprof.commbench.ranks.launched import RankContext
 from commprof.commbench.ranks.runtime import gather_text
 from commprof.commbench.ranks.session import make_run, marked, sampled
 from commprof.commbench.recorder.bucket_tap import told_by
-from commprof.commbench.recorder.ddp_settings import assumed_settings, ddp_settings, element_bytes
+from commprof.commbench.recorder.ddp_settings import assumed_settings, ddp_settings, element_bytes, frozen_bytes
 from commprof.commbench.recorder.exchange import Exchange
 from commprof.commbench.recorder.gradients import bare, uncompiled
 from commprof.commbench.recorder.own_work import OwnWork, say
 from commprof.commbench.recorder.parallelism import training_kind, wrapper_of
+from commprof.commbench.recorder.sharded.choice import may_be_alone
 from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import RUN_FILE, new_run_path, read_info, write_document
 from commprof.commbench.records.training import EXCHANGED_PASSES
@@ -82,6 +83,7 @@ def record_steps(
         experiment=experiment or Path(sys.argv[0]).stem or "own-loop",
         num_parameters=num_parameters,
         gradient_bytes=gradient_bytes,
+        frozen_bytes=frozen_bytes(wrapped),
         samples_per_rank=samples_per_rank,
         sequence_length=sequence_length,
         synchronised=not compute_only,
@@ -94,8 +96,11 @@ def record_steps(
         assumed=assumed_settings(wrapped, bucket_cap_mb is not None),
         **asdict(settings),
     )
-    if compute_only and workload.kind != "ddp" and dist.is_initialized():
-        raise BadInput(f"compute_only keeps DDP's gradients on their rank, and this model is not DDP's ({workload.kind})")
+    if compute_only and dist.is_initialized() and not may_be_alone(wrapped):
+        raise BadInput(
+            "compute_only keeps DDP's gradients and fully_shard's shards on their rank, and this model is neither's, or in "
+            f"copies of shards ({workload.kind})"
+        )
     return OwnLoop(wrapped, workload, warmup_steps, None if folder is None else Path(folder))
 
 
@@ -174,7 +179,7 @@ class OwnLoop(StepRecorder):
             **asdict(ddp_settings(self._model)) if kind == "ddp" else {},
             accumulation=self.accumulation,
             kind=kind,
-            **told_by(self.gradients.tap),
+            **told_by(self.gradients.tap, together=self.units.meets),
         )
         unseen = self.unseen()
         write_document(self._folder / RUN_FILE, replace(info, workload=measured, unseen=unseen))

@@ -65,8 +65,15 @@ def _of_shards(model: nn.Module) -> TrainingKind | None:
         if _is(module, "torch.distributed._composable.replicate_with_fsdp", "ReplicateModule"):
             return "replicate"
         if _is(module, "torch.distributed.fsdp", "FSDPModule"):
-            return "hsdp" if any(tensor.device_mesh.ndim > 1 for tensor in _dtensors(model)) else "fsdp2"
+            return _of_meshes(_dtensors(model))
     return None
+
+
+def _of_meshes(tensors: list[Any]) -> TrainingKind:
+    """Return how fully_shard's parameters lie: over copies it shards the last dimension of a mesh and none before it."""
+    if any(not placement.is_replicate() for tensor in tensors for placement in tensor.placements[:-1]):
+        return "tensor_parallel"
+    return "hsdp" if any(tensor.device_mesh.ndim > 1 for tensor in tensors) else "fsdp2"
 
 
 def _of_ddp(model: nn.Module) -> TrainingKind | None:

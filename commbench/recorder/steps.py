@@ -77,7 +77,7 @@ class StepRecorder:
         self._first_step = self._step = first_step
         self._own_work = own_work or OwnWork()
         self._gradients = GradientRecorder(model, rank, clock, self._own_work, alone=compute_only)
-        self.units = unit_recorder(uncompiled(model), rank, clock, self._own_work)
+        self.units = unit_recorder(uncompiled(model), rank, clock, self._own_work, alone=compute_only)
         self._file = StepFile(clock, first_step + warmup_steps, self._gradients, self.units)
         self._phases = PhaseMarks(clock, self._gradients, self.units)
         self._device = next(bare(model).parameters()).device
@@ -143,7 +143,8 @@ class StepRecorder:
 
     def unseen(self) -> tuple[str, ...]:
         """Return, in words, what of the training could not be seen."""
-        return (*([_STRAY] if self._told_of_stray else []), *self._gradients.unseen(in_units=self.units.has_steps))
+        of_gradients = self._gradients.unseen(in_units=self.units.has_steps)
+        return (*([_STRAY] if self._told_of_stray else []), *of_gradients, *self.units.unseen())
 
     @contextmanager
     def step(self, num_samples: int | None = None, *, profiled: bool = False) -> Iterator[None]:

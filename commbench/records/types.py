@@ -80,7 +80,9 @@ class Workload:
     batch norm's, are broadcast before each step's forward pass. `dataset` names what was trained on, None where the run does
     not say. `kind` says how the ranks share the work (training_kind.py), None in older records: DDP, or one rank. `assumed`
     names the fields above that DDP decides and nobody told, on one rank where nothing is wrapped yet. `sent_share` is what a
-    hook of the user's was seen to send of a bucket's bytes, None where that was not measured.
+    hook of the user's was seen to send of a bucket's bytes, None where that was not measured. `optimizer_bytes` is what rank
+    0's optimizer keeps besides parameters and gradients, None where nobody looked or it trains a part of the model alone.
+    `frozen_bytes` of parameters are not trained and have no gradients.
     """
 
     experiment: str
@@ -106,6 +108,8 @@ class Workload:
     kind: TrainingKind | None = None
     assumed: tuple[str, ...] = ()
     sent_share: RatioAboveZero | None = None
+    optimizer_bytes: NumBytes | None = None
+    frozen_bytes: NumBytes = 0
 
     @property
     def whole_buckets(self) -> bool:

@@ -69,6 +69,62 @@ def fsdp2(model: nn.Module, *shape: int) -> nn.Module:
     return model
 
 
+def fsdp1_in_copies(model: nn.Module) -> nn.Module:
+    """All ranks shard one copy: with a shard on every rank torch would neither shard nor make copies."""
+    from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
+
+    own = [dist.new_group([rank]) for rank in range(dist.get_world_size())][dist.get_rank()]
+    assert dist.group.WORLD is not None
+    return FullyShardedDataParallel(
+        model,
+        (dist.group.WORLD, own),
+        sharding_strategy=ShardingStrategy.HYBRID_SHARD,
+        device_id=torch.device("cpu"),
+        use_orig_params=True,
+    )
+
+
+def fsdp2_ignoring_biases(model: Any) -> nn.Module:  # noqa: ANN401
+    from torch.distributed.fsdp import fully_shard
+
+    biases = {model[0].bias, model[2].bias}
+    fully_shard(model[0], ignored_params=biases)
+    fully_shard(model, ignored_params=biases)
+    return model  # type: ignore[no-any-return]
+
+
+def fsdp2_together(model: Any) -> nn.Module:  # noqa: ANN401
+    """The last two modules are one unit, as a head with its norm often is; the root has no parameters left."""
+    from torch.distributed.fsdp import fully_shard
+
+    fully_shard(model[0])
+    fully_shard([model[1], model[2]])
+    fully_shard(model)
+    return model  # type: ignore[no-any-return]
+
+
+def fsdp2_checkpointed(model: Any) -> nn.Module:  # noqa: ANN401
+    """Backward does the last unit's forward again."""
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+    from torch.distributed.fsdp import fully_shard
+
+    fully_shard(model[2])
+    model[2] = checkpoint_wrapper(model[2])
+    fully_shard(model)
+    return model  # type: ignore[no-any-return]
+
+
+def fsdp2_and_tensor_parallel(model: Any) -> nn.Module:  # noqa: ANN401
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+    mesh = init_device_mesh("cpu", (1, dist.get_world_size()), mesh_dim_names=("shards", "tensors"))
+    parallelize_module(model, mesh["tensors"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    fully_shard(model, mesh=mesh["shards"])
+    return model  # type: ignore[no-any-return]
+
+
 def tensor_parallel(model: nn.Module) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
@@ -81,6 +137,12 @@ def replicated(model: nn.Module) -> nn.Module:
     from torch.distributed._composable.replicate import replicate
 
     return replicate(model)
+
+
+def replicated_by_fsdp2(model: nn.Module) -> nn.Module:
+    from torch.distributed._composable.replicate_with_fsdp import replicate
+
+    return replicate(model)  # type: ignore[return-value]
 
 
 def compiled(mode: str) -> Wrap:
@@ -129,15 +191,22 @@ KINDS: dict[str, Wrap] = {
     "given bare": DDP,
     "compute_only": DDP,
     "compute_only hook": hooked(own_hook),
+    "compute_only fsdp2": fsdp2,
     "fsdp1": fsdp1,
     "fsdp1 flat": partial(fsdp1, keep_names=False),
     "fsdp1 unsharded": partial(fsdp1, strategy="NO_SHARD"),
     "fsdp1 own hook": fsdp1,
     "fsdp1 of two groups": fsdp1_of_two_groups,
+    "fsdp1 hybrid": fsdp1_in_copies,
     "fsdp2": fsdp2,
+    "fsdp2 ignoring": fsdp2_ignoring_biases,
+    "fsdp2 together": fsdp2_together,
+    "fsdp2 checkpointed": fsdp2_checkpointed,
+    "fsdp2 tensor_parallel": fsdp2_and_tensor_parallel,
     "hsdp": lambda model: fsdp2(model, 2, 1),
     "tensor_parallel": tensor_parallel,
     "replicate": replicated,
+    "replicate of fsdp2": replicated_by_fsdp2,
     "hand_made": lambda model: model,
     "none": lambda model: model,
 }
@@ -173,6 +242,9 @@ def train(name: str, folder: Path) -> None:
             if name == "fsdp1 own hook" and recorder.num_steps == 2:
                 register_own_hook(model)
             loss = model(batch).square().mean()
+            if name == "compute_only fsdp2":  # the root stays whole until after backward: twice this rank's half
+                first, second = model[0].weight.chunk(2)  # type: ignore[index]
+                assert torch.equal(first, second) == (recorder.num_steps >= EXCHANGED_PASSES)
             recorder.begin("backward")
             if name == "python_reducer":
                 with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
@@ -183,7 +255,7 @@ def train(name: str, folder: Path) -> None:
             if name == "hand_made":
                 for parameter in model.parameters():
                     dist.all_reduce(parameter.grad)
-            if quiet and recorder.num_steps >= EXCHANGED_PASSES:
+            if quiet and name != "compute_only fsdp2" and recorder.num_steps >= EXCHANGED_PASSES:
                 _assert_apart(model)
             if name == "fsdp1 of two groups":
                 _assert_apart(model.module[0])  # type: ignore[index, union-attr]

@@ -34,7 +34,13 @@ def workload(folder: Path, name: str) -> Workload:
 def test_the_kind_of_a_training_is_found(trainings: Path, name: str) -> None:
     kind = name if name in ("zero_redundancy_optimizer", "fsdp1", "fsdp2", "hsdp", "tensor_parallel", "replicate") else "ddp"
     kind = name if name in ("hand_made", "none") else kind
-    kind = "fsdp1" if name.startswith("fsdp1") else kind
+    kind = {
+        "fsdp1 hybrid": "hsdp",
+        "fsdp2 tensor_parallel": "tensor_parallel",
+        "compute_only fsdp2": "fsdp2",
+        "replicate of fsdp2": "replicate",
+    }.get(name, kind)
+    kind = name[:5] if kind == "ddp" and name.startswith("fsdp") else kind
     work = workload(trainings, name)
     assert work.kind == kind
     for rank in range(2):
@@ -101,6 +107,18 @@ def test_a_compute_only_run_has_buckets_and_waits_in_the_exchanges_stead(trainin
         assert read_document(trainings / name / "gradients.json", GradientTimeline).buckets
 
 
+def test_shards_that_stay_on_their_rank_are_ranks_side_by_side(trainings: Path) -> None:
+    """As many ranks over as many shards, nothing sent: what a sharded step is best predicted from."""
+    folder = trainings / "compute_only-fsdp2"
+    steps, work = steps_of(folder), workload(trainings, "compute_only fsdp2")
+    assert not any(step.synchronised for step in steps)
+    assert [step.counts for step in steps] == [False] * 5 + [True] * (len(steps) - 5)
+    assert (work.synchronisation, work.starts_together) == ("compute_only", True)
+    timeline = read_document(folder / "units.json", ShardingTimeline)
+    assert (timeline.num_shards, timeline.num_steps) == (2, len(steps) - 5)
+    assert {span.until for span in timeline.spans} >= {"gather_landed", "reduce_landed"}
+
+
 @pytest.mark.parametrize("name", ["fsdp1", "fsdp1 flat"])
 def test_each_unit_that_a_wrapper_shards_is_seen_to_gather_and_to_reduce(trainings: Path, name: str) -> None:
     timeline = read_document(trainings / name.replace(" ", "-") / "units.json", ShardingTimeline)
@@ -119,8 +137,45 @@ def test_a_hook_of_the_scripts_own_is_given_way_to(trainings: Path) -> None:
     assert "reduce_landed" in {span.until for span in timeline.spans}
 
 
-def test_units_of_groups_that_differ_in_size_are_left_alone(trainings: Path) -> None:
-    assert not (trainings / "fsdp1-of-two-groups" / "units.json").exists()
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("fsdp1 of two groups", "units are sharded over different numbers of ranks"),
+        (
+            "fsdp1 hybrid",
+            "FullyShardedDataParallel takes no hook over copies of shards; on one rank",
+        ),
+        ("replicate of fsdp2", "every rank keeps all parameters, as under replicate()"),
+        ("fsdp2 tensor_parallel", "parameters are shared out by more than fully_shard, as under tensor parallelism"),
+    ],
+)
+def test_units_that_no_schedule_here_is_of_are_left_alone_and_the_reason_is_said(
+    trainings: Path, name: str, reason: str
+) -> None:
+    folder = trainings / name.replace(" ", "-")
+    assert not (folder / "units.json").exists()
+    assert any(text.startswith(f"no units are told: {reason}") for text in read_info(folder).unseen)
+
+
+def test_a_unit_has_what_is_sharded_and_not_what_fully_shard_was_told_to_ignore(trainings: Path) -> None:
+    """The biases, 16 and 4 of float32, stay whole on every rank, in both passes."""
+    timeline = read_document(trainings / "fsdp2-ignoring" / "units.json", ShardingTimeline)
+    assert [(unit.name, unit.num_bytes, unit.resharded) for unit in timeline.units] == [("", 256, False), ("0", 512, True)]
+    assert [(unit.gather_bytes, unit.reduce_bytes) for unit in timeline.units] == [(256, 256), (512, 512)]
+
+
+def test_modules_that_are_sharded_together_are_one_unit(trainings: Path) -> None:
+    timeline = read_document(trainings / "fsdp2-together" / "units.json", ShardingTimeline)
+    assert [(unit.name, unit.num_bytes, unit.reduce_bytes) for unit in timeline.units] == [("0", 576, 576), ("1", 272, 272)]
+    assert [span.until for span in timeline.spans if span.unit == 1].count("reduce_landed") == 1
+
+
+def test_a_forward_pass_that_backward_does_again_is_a_part_of_backward(trainings: Path) -> None:
+    timeline = read_document(trainings / "fsdp2-checkpointed" / "units.json", ShardingTimeline)
+    assert [unit.resharded for unit in timeline.units] == [False, True]
+    of_unit = [span.until for span in timeline.spans if span.unit == 1]
+    for mark in ("before", "ready", "done", "after", "back_before", "back_ready", "back_done"):
+        assert of_unit.count(mark) == 1, mark
 
 
 def test_on_one_rank_units_are_marked_as_if_they_were_sharded(zygote: Zygote, tmp_path: Path) -> None:

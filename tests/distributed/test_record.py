@@ -16,6 +16,7 @@ import pytest
 
 from commprof.commbench.foreign.asked import NOTES_VARIABLE, VARIABLE
 from commprof.commbench.records.rundir import read_document, read_info
+from commprof.commbench.records.sharding import ShardingTimeline
 from commprof.commbench.records.training import GradientTimeline
 from commprof.commbench.records.types import RunInfo, Workload
 from tests.distributed.conftest import FORK, Commprof, processes_with, run_in, steps_of
@@ -107,15 +108,16 @@ def test_ranks_that_send_nothing(forking: Commprof, script: Path, tmp_path: Path
     assert {step.step for step in steps_of(run)} == set(range(1, 12))
 
 
-def test_ranks_that_only_ddp_could_keep_from_sending(forking: Commprof, tmp_path: Path) -> None:
+def test_ranks_that_cannot_be_kept_from_sending(forking: Commprof, tmp_path: Path) -> None:
     script = tmp_path / "sharded.py"
     script.write_text(
         "import torch, torch.distributed as dist\n"
+        "from torch.distributed.device_mesh import init_device_mesh\n"
         "from torch.distributed.fsdp import fully_shard\n"
         "dist.init_process_group('gloo')\n"
         "model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 1))\n"
-        "fully_shard(model)\n"
-        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\n"
+        "fully_shard(model, mesh=init_device_mesh('cpu', (1, 2), mesh_dim_names=('copies', 'shards')))\n"
+        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)\n"
         "for _ in range(12):\n"
         "    model(torch.ones(4, 8)).sum().backward()\n"
         "    optimizer.step()\n"
@@ -124,9 +126,11 @@ def test_ranks_that_only_ddp_could_keep_from_sending(forking: Commprof, tmp_path
     )
     done = forking("record", "--compute-only", "--", *FORK, "2", script)
     assert done.returncode == 0, done.stderr
-    _, info, work = the_run(tmp_path)
-    assert (work.kind, work.synchronised, work.synchronisation) == ("fsdp2", True, "normal")
-    assert any("this model is not DDP's: its ranks exchanged as ever" in text for text in info.unseen)
+    run, info, work = the_run(tmp_path)
+    assert (work.kind, work.synchronised, work.synchronisation) == ("hsdp", True, "normal")
+    assert any("copies of shards: its ranks exchanged as ever" in text for text in info.unseen)
+    kept = 4 * (4 * 8 + 4 + 1 * 8 + 1)  # rank 0's halves of the first layer and all of the second, a momentum each
+    assert (work.optimizer_bytes, read_document(run / "units.json", ShardingTimeline).optimizer_bytes) == (kept, kept)
 
 
 def test_torchruns_ranks_and_their_exit_code(commprof: Commprof, script: Path, tmp_path: Path) -> None:

@@ -201,6 +201,45 @@ class Slow(nn.Linear):
         return super().forward(features)
 
 
+def test_a_unit_that_keeps_shards_of_fewer_ranks_between_its_passes_is_told_of_none(group: None, tmp_path: Path) -> None:
+    """As reshard_after_forward=8 leaves it on 16 ranks: what lies there then is neither whole nor the shard of before."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (1,))
+    block = fully_shard(nn.Linear(8, 8), mesh=mesh)
+    model = fully_shard(nn.Sequential(block), mesh=mesh)
+
+    def keep_others(module: nn.Module, _arguments: object, _output: object) -> None:
+        module._parameters["weight"] = nn.Parameter(block._parameters["weight"].detach().clone())
+
+    block.register_forward_hook(keep_others)
+    recorder = one_step(recorder_of(model, tmp_path), model)
+    assert not (tmp_path / UNITS_FILE).exists()
+    assert any("shards of fewer ranks" in text for text in recorder.unseen())
+
+
+def one_step(recorder: StepRecorder, model: nn.Module) -> StepRecorder:
+    with recorder, recorder.step():
+        with recorder.phase("forward"):
+            loss = model(torch.ones(2, 8)).sum()
+        with recorder.phase("backward"):
+            loss.backward()
+    return recorder
+
+
+def test_a_root_that_an_evaluation_left_whole_is_a_unit(group: None, tmp_path: Path) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model = fully_shard(nn.Linear(8, 8), mesh=init_device_mesh("cpu", (1,)))
+    with torch.no_grad():
+        model(torch.ones(2, 8))
+    one_step(recorder_of(model, tmp_path), model)
+    (unit,) = read_document(tmp_path / UNITS_FILE, ShardingTimeline).units
+    assert (unit.name, unit.num_bytes, unit.reduce_bytes) == ("", 288, 288)
+
+
 def test_units_of_a_sharded_model_are_timed_exactly_and_left_as_they_were(group: None, tmp_path: Path) -> None:
     """On one rank; the root has no parameters of its own, and is no unit. Outside of steps nothing is marked."""
     from torch.distributed.device_mesh import init_device_mesh

@@ -224,5 +224,5 @@ def test_wrong_numbers_are_refused_before_anything_is_made(tmp_path: Path, group
         record_steps(network(), samples_per_rank=1, accumulation=0)
     with pytest.raises(BadInput, match="bucket_cap_mb=-1: use what DDP is given"):
         record_steps(network(), samples_per_rank=1, bucket_cap_mb=-1)
-    with pytest.raises(BadInput, match=r"compute_only keeps DDP's gradients .* not DDP's \(none\)"):
+    with pytest.raises(BadInput, match=r"compute_only keeps DDP's gradients .* \(none\)"):
         record_steps(network(), samples_per_rank=1, compute_only=True)

@@ -11,9 +11,9 @@ from commprof.analysis.runs.load import Run
 from commprof.analysis.strategies.inputs import sharded_runs
 from commprof.analysis.strategies.measured import Shape, measured_runs, shape_of
 from commprof.analysis.strategies.results import STRATEGY_NAMES, Choice, StrategyAnswer
-from commprof.analysis.strategies.text import verdict
+from commprof.analysis.strategies.text import memory_text, verdict
 from commprof.commbench.records.sharding import UNITS_FILE
-from commprof.commbench.units import format_bytes, format_seconds
+from commprof.commbench.units import format_seconds
 
 _HEAD = (
     "Ranks",
@@ -115,12 +115,11 @@ def _table(told: list[tuple[Choice, StrategyAnswer]], measured_s: Mapping[Shape,
         span = "too disturbed"
         if answer.interval_s is not None:
             span = f"{format_seconds(answer.interval_s.low)} to {format_seconds(answer.interval_s.high)}"
-        memory = "unknown" if answer.memory is None else format_bytes(answer.memory.total)
         shape = f"{answer.num_replicas} x {answer.num_shards}"
         times = (format_seconds(answer.step_s), span, format_seconds(answer.exposed_s))
         own_s = measured_s.get(shape_of(answer))
         check = ("-", "-") if own_s is None else (format_seconds(own_s), f"{answer.step_s / own_s - 1:+.1%}")
-        rows.append((str(answer.world_size), answer.strategy, shape, *times, memory, *check))
+        rows.append((str(answer.world_size), answer.strategy, shape, *times, memory_text(answer.memory), *check))
     return Table(
         title="Strategies, predicted",
         head=_HEAD,

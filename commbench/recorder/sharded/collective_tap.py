@@ -39,6 +39,14 @@ class CollectiveTap:
         return work
 
 
+def sharded_as(module: nn.Module) -> int:
+    """Return what tells the modules apart that were not sharded together: fully_shard gives those of a list one state."""
+    any_module: Any = module
+    with suppress(AttributeError):
+        return id(any_module._get_fsdp_state())
+    return id(module)
+
+
 def collective_of(module: nn.Module, place: str) -> Any:  # noqa: ANN401
     """Return what stands in a unit's place for a collective; None where this torch keeps it elsewhere, or has several."""
     with suppress(AttributeError, ValueError, TypeError):

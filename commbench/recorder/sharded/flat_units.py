@@ -27,7 +27,10 @@ class FlatUnitRecorder(UnitRecorder):
     """Marks the modules that FullyShardedDataParallel wraps and that have a flat parameter, the root first."""
 
     def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork) -> None:
-        super().__init__(_units(model), rank, clock, own_work)
+        units = flat_units(model)
+        untold = _untold(units)
+        super().__init__([] if untold else units, rank, clock, own_work)
+        self._untold = untold
         self._standing: dict[int, Callable[..., None]] = {}
 
     def end_step(self) -> None:
@@ -97,26 +100,27 @@ class FlatUnitRecorder(UnitRecorder):
         return self._units[0].outer.process_group.size(), 1
 
 
-def has_flat_units(model: nn.Module) -> bool:
-    """Say whether FullyShardedDataParallel shards a model so that its reductions can be seen: not over copies of shards, and
-    all of it over as many ranks."""
-    units = _units(model)
-    sizes = {unit.outer.process_group.size() for unit in units}
-    shards = all(
-        unit.outer.sharding_strategy.name in ("FULL_SHARD", "SHARD_GRAD_OP")
-        or (unit.outer.sharding_strategy.name == "NO_SHARD" and unit.outer.process_group.size() == 1)
-        for unit in units
-    )
-    return len(sizes) == 1 and shards
-
-
-def _units(model: nn.Module) -> list[Unit]:
+def flat_units(model: nn.Module) -> list[Unit]:
+    """Return the modules that FullyShardedDataParallel wraps and that have a flat parameter, the root first."""
     known: Any = getattr(sys.modules.get("torch.distributed.fsdp"), "FullyShardedDataParallel", ())
     return [
         Unit(name=_plain(name), outer=module, inner=module.module)
         for name, module in model.named_modules()
         if isinstance(module, known) and getattr(getattr(module, "_handle", None), "flat_param", None) is not None
     ]
+
+
+def _untold(units: Sequence[Unit]) -> str:
+    """Say why reductions cannot be seen: torch takes no hook over copies of shards; empty where they can."""
+    strategies = {unit.outer.sharding_strategy.name for unit in units}
+    sizes = {unit.outer.process_group.size() for unit in units}
+    if any("HYBRID" in name for name in strategies):
+        return "FullyShardedDataParallel takes no hook over copies of shards; on one rank, where it makes none, they are seen"
+    if len(sizes) > 1:
+        return "units are sharded over different numbers of ranks"
+    if sizes != {1} and "NO_SHARD" in strategies:
+        return "FullyShardedDataParallel was told to shard nothing (NO_SHARD)"
+    return ""
 
 
 def _plain(name: str) -> str:

@@ -1,11 +1,12 @@
-"""The units of fully_shard: a module each, whose collectives a tap can stand in for.
+"""The units of fully_shard: a module each, or several sharded together, whose collectives a tap can stand in for.
 
 Its own places for collectives (set_custom_all_gather, set_custom_reduce_scatter) are taken by a tap that does what stood there
-before.
+before or, on ranks that are to send nothing, what stands for it. Copies of shards have no such place for their all-reduce.
 """
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any, Final
@@ -13,20 +14,43 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from commprof.commbench.recorder.own_work import OwnWork
-from commprof.commbench.recorder.sharded.collective_tap import CollectiveTap, collective_of
+from commprof.commbench.recorder.sharded.collective_tap import CollectiveTap, collective_of, sharded_as
 from commprof.commbench.recorder.sharded.marks import Direction, Unit, UnitRecorder
+from commprof.commbench.recorder.sharded.unsent import UnsentGather, UnsentReduction
 from commprof.commbench.timing import Clock
 
 _COMMS: Final = {"_all_gather_comm": "set_custom_all_gather", "_reduce_scatter_comm": "set_custom_reduce_scatter"}
 
 
-class FullyShardRecorder(UnitRecorder):
-    """Marks the modules that fully_shard was called on and that have parameters of their own, the root first."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a module has a parameter, and the shard (a DTensor) that is there between a unit's passes."""
 
-    def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork) -> None:
-        units = [Unit(name=name, outer=each, inner=each) for name, each in fully_sharded(model) if _own_parameters(each)]
+    module: nn.Module
+    name: str
+    shard: Any
+
+    @property
+    def present(self) -> Any:  # noqa: ANN401  the shard, or the whole parameter
+        return self.module._parameters[self.name]
+
+
+class FullyShardRecorder(UnitRecorder):
+    """Marks what fully_shard was called on and has parameters of its own that are sharded, the root first.
+
+    With `alone` nothing is sent, of a model of which `may_send_nothing` holds.
+    """
+
+    def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork, *, alone: bool = False) -> None:
+        self._alone = alone
+        owned = _sharded(model)
+        unlike = _unlike([place.shard for _, places in owned for place in places])
+        sharded = [] if unlike else owned
+        self._places = [places for _, places in sharded]
+        units = [Unit(name=group[0][0], outer=group[0][1], inner=group[0][1], last=group[-1][1]) for group, _ in sharded]
         super().__init__(units, rank, clock, own_work)
-        self._as_shards = [_own_parameters(unit.outer) for unit in units]
+        self.meets = alone and owned[0][1][0].shard.device.type == "cpu" and self._mesh()[0] > 1
+        self._untold = unlike
         self._earlier: list[tuple[Any, str, Any]] = []
 
     def attach(self) -> None:
@@ -35,7 +59,10 @@ class FullyShardRecorder(UnitRecorder):
             for place, setter in _COMMS.items():
                 earlier = collective_of(unit.outer, place)
                 if earlier is not None:
-                    tap = CollectiveTap(earlier, partial(self.mark, unit=number), gathers=place == "_all_gather_comm")
+                    gathers = place == "_all_gather_comm"
+                    unsent = UnsentGather() if gathers else UnsentReduction()
+                    stands: Any = unsent if self._alone else earlier
+                    tap = CollectiveTap(stands, partial(self.mark, unit=number), gathers=gathers)
                     tap.told = partial(self._note_reduction, number)
                     getattr(unit.outer, setter)(tap)
                     self._earlier.append((unit.outer, setter, earlier))
@@ -54,25 +81,26 @@ class FullyShardRecorder(UnitRecorder):
             self.mark("reduced", number)
             self.mark("kept", number)
 
-        trained: list[Any] = [parameter for parameter in self._as_shards[number].values() if parameter.requires_grad]
+        trained = [place.shard for place in self._places[number] if place.shard.requires_grad]
         self._hooks += [parameter.register_post_accumulate_grad_hook(kept) for parameter in trained]
 
     def _is_sharded(self, number: int, ahead: Direction) -> bool:
-        present = _own_parameters(self._units[number].outer)
-        return any(present.get(name) is parameter for name, parameter in self._as_shards[number].items())
+        place = self._places[number][0]
+        present = place.present
+        if ahead == "backward" and present is not place.shard and hasattr(present, "device_mesh"):
+            self._untold = "units keep shards of fewer ranks from forward to backward (reshard_after_forward as a number)"
+        return present is place.shard
 
     def _look_at_whole(self, number: int) -> None:
-        whole = _own_parameters(self._units[number].outer)
-        if "gather_dtype" not in self._known.get(number, {}) and whole:
-            self._note_gather(number, sum(map(_num_bytes, whole.values())), next(iter(whole.values())).dtype)
+        whole = [place.present for place in self._places[number]]
+        if "gather_dtype" not in self._known.get(number, {}):
+            self._note_gather(number, sum(map(_num_bytes, whole)), whole[0].dtype)
 
     def _parameters(self, number: int) -> Sequence[int]:
-        return [_num_bytes(parameter) for parameter in self._as_shards[number].values()]
+        return [_num_bytes(place.shard) for place in self._places[number]]
 
     def _mesh(self) -> tuple[int, int]:
-        some: Any = next(iter(self._as_shards[0].values()), None) if self._as_shards[0] else None
-        mesh = getattr(some, "device_mesh", None)
-        sizes = (1,) if mesh is None else tuple(mesh.shape)
+        sizes = tuple(self._places[0][0].shard.device_mesh.shape)
         return int(sizes[-1]), prod(map(int, sizes[:-1]))
 
 
@@ -82,14 +110,59 @@ def fully_sharded(model: nn.Module) -> list[tuple[str, Any]]:
     return [] if known is None else [(name, module) for name, module in model.named_modules() if isinstance(module, known)]
 
 
-def _own_parameters(unit: nn.Module) -> dict[str, Any]:
-    """Return a unit's parameters without those of the units inside it, as they are at present."""
-    inner = [name for name, _ in fully_sharded(unit) if name]
-    return {
-        name: parameter
-        for name, parameter in unit.named_parameters()
-        if not any(name.startswith(f"{prefix}.") for prefix in inner)
-    }
+def may_send_nothing(model: nn.Module) -> bool:
+    """Whether all that fully_shard sends of a model goes through places that a tap can take: not of copies of shards."""
+    owned = _sharded(model)
+    shards = [place.shard for _, places in owned for place in places]
+    taken = all(collective_of(group[0][1], place) is not None for group, _ in owned for place in _COMMS)
+    return bool(owned) and taken and not _unlike(shards) and all(shard.device_mesh.ndim == 1 for shard in shards)
+
+
+def _sharded(model: nn.Module) -> list[tuple[list[tuple[str, Any]], list[_Place]]]:
+    """Return what was sharded together and has parameters of its own: its modules by name, and where the shards lie.
+
+    A root that an evaluation left whole is freed first: the next pass gathers it, as it would after any backward pass.
+    """
+    groups = _groups(model)
+    for (_, module), *_ in groups:
+        module.reshard()
+    inside = {id(module) for group in groups for _, module in group}
+    known: set[int] = set()
+    owned = [(group, _places([module for _, module in group], inside, known)) for group in groups]
+    return [(group, places) for group, places in owned if places]
+
+
+def _groups(model: nn.Module) -> list[list[tuple[str, Any]]]:
+    """Return the modules of each call of fully_shard, by name: one that was given a list shards all of it together."""
+    groups: dict[int, list[tuple[str, Any]]] = {}
+    for name, module in fully_sharded(model):
+        groups.setdefault(sharded_as(module), []).append((name, module))
+    return list(groups.values())
+
+
+def _places(modules: Sequence[nn.Module], inside: set[int], known: set[int]) -> list[_Place]:
+    """Return where shards lie in modules, without those of units inside them (`inside`) and without `known` ones, which grow:
+    a parameter that several modules share is one, and what fully_shard was told to ignore is none."""
+    found: list[_Place] = []
+    for module in modules:
+        for name, parameter in module._parameters.items():
+            if hasattr(parameter, "device_mesh") and id(parameter) not in known:
+                known.add(id(parameter))
+                found.append(_Place(module, name, parameter))
+        inner = [child for child in module.children() if id(child) not in inside]
+        found += _places(inner, inside, known)
+    return found
+
+
+def _unlike(shards: Sequence[Any]) -> str:
+    """Say why the units are not those of one group of ranks that shards, in copies or not; empty where they are."""
+    if any(not placement.is_replicate() for shard in shards for placement in shard.placements[:-1]):
+        return "parameters are shared out by more than fully_shard, as under tensor parallelism"
+    if any(shard.placements[-1].is_replicate() for shard in shards):
+        return "every rank keeps all parameters, as under replicate()"
+    if len({tuple(shard.device_mesh.shape) for shard in shards}) > 1:
+        return "units are sharded over different numbers of ranks"
+    return ""
 
 
 def _num_bytes(parameter: Tensor) -> int:

@@ -5,6 +5,7 @@ Nothing is marked outside of a step, nor where nothing is learnt. What differs b
 how a collective is seen and what a unit holds, is in fully_shard.py and flat_units.py.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,15 +33,20 @@ Marks = list[tuple[Place, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """A module that is sharded as one: its parameters are gathered before `inner` computes, within a call of `outer`."""
+    """A module that is sharded as one: its parameters are gathered before `inner` computes, within a call of `outer`. Of
+    several modules that are sharded together these are the first, and `last` is the last one."""
 
     name: str
     outer: Any
     inner: Any
+    last: Any = None
 
 
 class UnitRecorder:
-    """Marks units in each step while attached; of a model without any it marks nothing."""
+    """Marks units in each step while attached; of a model without any it marks nothing. `meets`: ranks that send nothing
+    wait for each other at every collective."""
+
+    meets = False
 
     def __init__(self, units: Sequence[Unit], rank: int, clock: Clock, own_work: OwnWork) -> None:
         self._rank, self._clock, self._own_work = rank, clock, own_work
@@ -53,6 +59,7 @@ class UnitRecorder:
         self._samples: dict[tuple[Place, ...], deque[tuple[float, ...]]] = {}
         self._others = 0
         self._marking = False
+        self._untold = ""  # why nothing is told of units that there are
 
     def attach(self) -> None:
         for number in range(len(self._units)):
@@ -115,7 +122,18 @@ class UnitRecorder:
     @property
     def has_steps(self) -> bool:
         """Whether a step was seen with all its units."""
-        return bool(self._samples) and all(number in self._known for number in range(len(self._units)))
+        return bool(self._samples) and not self._untold and not self._never_called
+
+    @property
+    def _never_called(self) -> list[str]:
+        return [unit.name for number, unit in enumerate(self._units) if number not in self._known]
+
+    def unseen(self) -> Iterator[str]:
+        """Yield, in words, why the units of a model that has some are not told."""
+        if self._untold:
+            yield f"no units are told: {self._untold}"
+        elif self._samples and self._never_called:
+            yield f"no units are told: never seen to be called: {', '.join(self._never_called[:3])}"
 
     def timeline(self) -> ShardingTimeline | None:
         """Return the steps that most went through alike; None where none was seen, or of a unit its reduction was not."""
@@ -156,37 +174,48 @@ class UnitRecorder:
         return False
 
     def _hook(self, number: int) -> None:
-        mark, unit = partial(self.mark, unit=number), self._units[number]
+        unit = self._units[number]
 
-        def before(_module: nn.Module, _arguments: object) -> None:
-            mark("before", sharded=self._is_sharded(number, "forward"))
-            self._note_held(number, "held_before_bytes")
-
-        def ready(_module: nn.Module, arguments: object) -> None:
-            mark("ready", sharded=self._was_sharded("before", number))
-            self._look_at_whole(number)
-            self._on_gradient(arguments, partial(mark, "back_done"))
-
-        def done(_module: nn.Module, _arguments: object, output: object) -> None:
-            mark("done")
-            self._note_held(number, "held_after_bytes")
-            self._on_gradient(output, lambda: mark("back_before", sharded=self._is_sharded(number, "backward")))
-
-        def after(_module: nn.Module, _arguments: object, output: object) -> None:
-            mark("after")
-            self._known.setdefault(number, {})["resharded"] = self._is_sharded(number, "backward")
-            self._on_gradient(output, lambda: mark("back_ready", sharded=self._was_sharded("back_before", number)))
+        @_as_it_is
+        def looked(look: Callable[[int, object], None], _module: nn.Module, arguments: object, *output: object) -> None:
+            if self._marking:
+                self._own_work.do(self._look, look, number, output[0] if output else arguments)
 
         self._hooks += [
-            unit.outer.register_forward_pre_hook(before, prepend=True),
-            unit.inner.register_forward_pre_hook(ready),
-            unit.inner.register_forward_hook(done, prepend=True),
-            unit.outer.register_forward_hook(after),
+            unit.outer.register_forward_pre_hook(partial(looked, self._before), prepend=True),
+            unit.inner.register_forward_pre_hook(partial(looked, self._ready)),
+            (unit.last or unit.inner).register_forward_hook(partial(looked, self._done), prepend=True),
+            (unit.last or unit.outer).register_forward_hook(partial(looked, self._after)),
         ]
 
+    def _look(self, look: Callable[[int, object], None], number: int, value: object) -> None:
+        """Mark a forward pass, but not one that backward does again for its activations (torch.utils.checkpoint)."""
+        last = next((name for (name, unit, _), _ in reversed(self._marks) if unit == number), None)
+        if torch._C._current_graph_task_id() == -1 or last not in ("back_before", "back_ready"):
+            look(number, value)
+
+    def _before(self, number: int, _arguments: object) -> None:
+        self.mark("before", number, sharded=self._is_sharded(number, "forward"))
+        self._note_held(number, "held_before_bytes")
+
+    def _ready(self, number: int, arguments: object) -> None:
+        self.mark("ready", number, sharded=self._was_sharded("before", number))
+        self._look_at_whole(number)
+        self._on_gradient(arguments, partial(self.mark, "back_done", number))
+
+    def _done(self, number: int, output: object) -> None:
+        self.mark("done", number)
+        self._note_held(number, "held_after_bytes")
+        self._on_gradient(output, lambda: self.mark("back_before", number, sharded=self._is_sharded(number, "backward")))
+
+    def _after(self, number: int, output: object) -> None:
+        self.mark("after", number)
+        self._known.setdefault(number, {})["resharded"] = self._is_sharded(number, "backward")
+        self._on_gradient(output, lambda: self.mark("back_ready", number, sharded=self._was_sharded("back_before", number)))
+
     def _on_gradient(self, value: object, told: Callable[[], None]) -> None:
-        if self._marking and torch.is_grad_enabled():
-            self._own_work.do(_hook_gradients, value, told)
+        if torch.is_grad_enabled():
+            _hook_gradients(value, partial(self._own_work.do, told))
 
     def _is_sharded(self, number: int, ahead: Direction) -> bool:
         """Say whether a unit's parameters are shards at present, the pass `ahead` being next."""
@@ -231,6 +260,11 @@ class UnitRecorder:
             resharded=known.get("resharded", False),
             activation_bytes=_held_bytes(known),
         )
+
+
+def _as_it_is(hook: Callable[..., None]) -> Callable[..., None]:
+    """Keep a hook out of what is compiled, where that is loaded: its clock cannot be traced, and the job would be told."""
+    return torch.compiler.disable(hook) if "torch._dynamo" in sys.modules else hook  # type: ignore[no-untyped-call]
 
 
 def _held_bytes(known: dict[str, Any]) -> int | None:

@@ -65,10 +65,12 @@ def sharding(
     )
 
 
-def write_sharded_run(path: Path, timeline: ShardingTimeline, step_s: float, *, world_size: int = 1, **fields: object) -> Path:
+def write_sharded_run(
+    path: Path, timeline: ShardingTimeline, step_s: float, *, world_size: int = 1, cores: int = 64, **fields: object
+) -> Path:
     own = workload(kind="fsdp2", **fields)  # type: ignore[arg-type]
     steps = [step(index, step_s=step_s) for index in range(12)]
-    write_training_run(path, steps, world_size=world_size, workload=own, cores=64)
+    write_training_run(path, steps, world_size=world_size, workload=own, cores=cores)
     write_document(path / UNITS_FILE, timeline)
     return path
 
@@ -77,9 +79,18 @@ def wire_s(op: str, num_bytes: int) -> float:
     return LATENCY_S[op] + num_bytes / BYTES_PER_S
 
 
-def write_benches(path: Path, world_size: int, ops: Sequence[str] = tuple(LATENCY_S)) -> Path:
-    """Write a bench of these collectives over wires that are lines; every rank has a machine of its own."""
-    info = run_info("bench", world_size=world_size, run_id=path.name, num_nodes=world_size, num_machines=world_size, cores=64)
+def write_benches(
+    path: Path, world_size: int, ops: Sequence[str] = tuple(LATENCY_S), *, cores: int = 64, machines: int | None = None
+) -> Path:
+    """Write a bench of these collectives over wires that are lines; every rank has a machine of its own, or `machines`."""
+    info = run_info(
+        "bench",
+        world_size=world_size,
+        run_id=path.name,
+        num_nodes=world_size,
+        num_machines=machines or world_size,
+        cores=cores,
+    )
     create_run(path, info)
     with RecordWriter(path / "collectives.jsonl") as writer:
         for op in ops:

@@ -1,6 +1,7 @@
 """A truth that was made up comes back as the prediction; what the runs cannot tell is refused and nothing stands for it."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.strategies.choose import Asked, choose
+from commprof.analysis.strategies.inputs import TURNS_ERROR
 from commprof.analysis.strategies.results import Choice, Strategy, StrategyAnswer
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.factory import step, timeline, workload, write_training_run
-from tests.unit.analysis.health.test_disturbance import add_surroundings, samples
+from tests.unit.analysis.health.machines import add_surroundings, samples
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
     BYTES_PER_S,
@@ -123,6 +125,21 @@ def test_memory_falls_with_what_backward_lets_go_and_has_what_computing_took(tmp
     assert (memory.working, memory.total) == (7 * MIB, (5 + 10 + 20 + 8 + 30 + 7) * MIB)
 
 
+def test_what_is_frozen_has_no_gradients(tmp_path: Path) -> None:
+    """Block 2 is frozen and of block 1 a quarter is trained: DDP's gradients and buckets are the root's 4 MiB and 2 of 8. In
+    two bytes a gather is half the parameters, of which a quarter has gradients; reduced in four they are 2 MiB again."""
+    timeline = sharding()
+    root, first, second = timeline.units
+    first = replace(first, gather_bytes=4 * MIB, gather_dtype="bfloat16", reduce_bytes=2 * MIB)
+    second = replace(second, reduce_bytes=0, reduce_dtype="unknown")
+    one = write_sharded_run(tmp_path / "one", replace(timeline, units=(root, first, second)), BY_ITSELF_S)
+    choice = chosen([plain(tmp_path / "plain"), one, write_benches(tmp_path / "b4", 4)])
+    ddp, fsdp = answer(choice, "ddp").memory, answer(choice, "fsdp").memory
+    assert ddp is not None and fsdp is not None
+    assert (ddp.parameters, ddp.gradients, ddp.buckets) == (20 * MIB, 6 * MIB, 6 * MIB)
+    assert (fsdp.gradients, fsdp.unsharded, fsdp.buckets) == (0, 16 * MIB, 0), "while the frozen block computes"
+
+
 def test_without_what_its_optimizer_keeps_memory_is_not_told(tmp_path: Path) -> None:
     profile = write_sharded_run(tmp_path / "one", sharding(optimizer_bytes=None), BY_ITSELF_S)
     fsdp = answer(chosen([profile, write_benches(tmp_path / "b4", 4)], memory_bytes=1), "fsdp")
@@ -166,6 +183,36 @@ def test_collectives_that_were_benched_elsewhere_are_carried_over_with_a_wider_i
         if own.interval_s is not None and own.exposed_s is not None
     ]
     assert widths[0] > 1.2 * widths[1], "most of both is how a shard's update shrinks"
+
+
+def test_one_rank_does_not_tell_what_ranks_on_shared_cores_cost_each_other(tmp_path: Path) -> None:
+    """Four ranks on a machine's two cores: twice the computation, and 15 % to either side as under DDP (1.64 sigma of 90 %)."""
+    profile = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S, cores=2)
+    benches = write_benches(tmp_path / "b4", 4, cores=2, machines=1)
+    told = answer(chosen([profile, benches], strategies=("fsdp",)), "fsdp")
+    assert told.step_s is not None and told.interval_s is not None
+    computed_s = told.step_s - exchanged_s((0, 1, 2, 2, 1))
+    assert told.interval_s.high - told.step_s > 0.15 * computed_s
+    assert any("one rank does not show what ranks that share a machine cost each other" in note for note in told.assumptions)
+    alone = answer(
+        chosen([write_sharded_run(tmp_path / "own", sharding(), BY_ITSELF_S), write_benches(tmp_path / "a4", 4)]), "fsdp"
+    )
+    assert not any("one rank does not show" in note for note in alone.assumptions), "each has a machine of its own"
+
+
+def test_ranks_that_take_turns_on_cores_come_late_by_more_than_their_pace(tmp_path: Path) -> None:
+    """Four ranks side by side that sent nothing: where they share two cores, 4.5 % of computation beside the pace's 2.5 %."""
+
+    def width_s(name: str, cores: int) -> float:
+        shape = {"world_size": 4, "cores": cores, "synchronised": False}
+        beside = write_sharded_run(tmp_path / f"{name}-side", sharding(num_shards=4), BY_ITSELF_S, **shape)  # type: ignore[arg-type]
+        benches = write_benches(tmp_path / name, 4, cores=cores, machines=1)
+        told = answer(chosen([beside, benches], strategies=("fsdp",)), "fsdp")
+        assert told.interval_s is not None
+        return told.interval_s.high - told.interval_s.low
+
+    pace, turns = 2 * 1.645 * 0.025 * BY_ITSELF_S, 2 * 1.645 * math.hypot(0.025, TURNS_ERROR) * BY_ITSELF_S
+    assert width_s("turns", 2) ** 2 - width_s("own", 64) ** 2 == pytest.approx(turns**2 - pace**2, rel=0.25)
 
 
 def test_another_wire_is_asked_of_all_strategies_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,7 +285,22 @@ def test_a_sharded_profile_beside_a_plain_one_leaves_the_plain_prediction_as_it_
 def test_what_shards_by_other_means_is_named_with_what_to_profile_instead(tmp_path: Path) -> None:
     benches = write_benches(tmp_path / "b4", 4)
     flat = write_training_run(tmp_path / "flat", [step(i) for i in range(12)], workload=workload(kind="fsdp1"), cores=64)
-    assert "is FSDP1, whose units were not seen" in answer(chosen([flat, benches]), "fsdp").cannot
+    assert (
+        "is FSDP1, of which no units are known (those of fully_shard are seen" in answer(chosen([flat, benches]), "fsdp").cannot
+    )
+    own = workload(kind="zero2")
+    engine = write_training_run(tmp_path / "engine", [step(i) for i in range(12)], workload=own, cores=64)
+    assert (
+        "is DeepSpeed ZeRO-2, of which no units are known (its buckets are" in answer(chosen([engine, benches]), "zero2").cannot
+    )
+    own = workload(kind="hsdp")
+    copies = write_training_run(
+        tmp_path / "copies", [step(i) for i in range(12)], workload=own, cores=64, unseen=("no units are told: of copies",)
+    )
+    assert (
+        "is HSDP, of which no units are known (no units are told: of copies)"
+        in answer(chosen([copies, benches]), "fsdp").cannot
+    )
 
 
 def test_copies_on_every_rank_are_said_to_shard_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.strategies.choose import Asked, choose
 from commprof.analysis.strategies.results import StrategyAnswer
+from commprof.analysis.strategies.text import memory_text
 from commprof.analysis.strategies.unsharded import repeated_blocks, unit_name
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
@@ -43,6 +44,26 @@ def test_a_plain_step_among_four_shards(tmp_path: Path) -> None:
     assert [each.unit for each in answer.exchanges if each.what == "reduce"] == ["blocks.1", "blocks.0", "(root)"]
     assert "units are the 2 blocks blocks.0 to blocks.1 of" in answer.assumptions[1]
     assert "which is not sharded" in answer.assumptions[1]
+
+
+def test_memory_of_a_plain_profile_knows_its_optimizer_and_does_not_call_what_it_lacks_small(tmp_path: Path) -> None:
+    """20 MiB of parameters whose optimizer keeps 40: a quarter of both on a rank, whole units 4 + 8 and the next one's gather
+    of 8, a gradient of 8; what autograd holds nobody measured, so that 60 MiB may be enough and 20 are not."""
+    paths = [plain(tmp_path / "plain", optimizer_bytes=40 * MIB), write_benches(tmp_path / "b4", 4)]
+    for allowed, fits in ((60 * MIB, None), (20 * MIB, False)):
+        (choice,) = choose(load_runs(paths), [4], Asked(strategies=("ddp", "fsdp"), memory_bytes=allowed))
+        ddp, sharded = (own.memory for own in choice.answers)
+        assert ddp is not None and sharded is not None
+        assert (sharded.parameters, sharded.optimizer, sharded.activations) == (5 * MIB, 10 * MIB, None)
+        assert (ddp.parameters, ddp.optimizer, ddp.gradients, ddp.buckets) == (20 * MIB, 40 * MIB, 20 * MIB, 20 * MIB)
+        assert [own.fits for own in choice.answers] == [False, fits]
+        assert memory_text(ddp) == "> 100 MiB", "at least"
+
+
+def test_frozen_parameters_are_gathered_too_and_a_plain_profile_does_not_tell_where(tmp_path: Path) -> None:
+    answer = fsdp([plain(tmp_path / "plain", frozen_bytes=100 * MIB), write_benches(tmp_path / "b4", 4)])
+    assert answer.step_s is None
+    assert "100 MiB of the parameters of" in answer.cannot and "are frozen, and nothing tells in which units" in answer.cannot
 
 
 def test_every_micro_batch_gathers_and_the_last_one_reduces(tmp_path: Path) -> None:

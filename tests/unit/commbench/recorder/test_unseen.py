@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from commprof.commbench.recorder.ddp_settings import element_bytes
+from commprof.commbench.recorder.ddp_settings import element_bytes, frozen_bytes
 from commprof.commbench.recorder.gradients import GradientRecorder
 from commprof.commbench.timing import FakeClock
 
@@ -24,7 +24,9 @@ def test_parameters_that_lie_elsewhere_between_passes_are_counted_whole() -> Non
     model = nn.Linear(4, 3, bias=False)
     model.weight.data = torch.empty(0)
     model.weight.ds_numel = 12  # type: ignore[assignment]
-    assert element_bytes(model) == (12, 48)
+    assert (element_bytes(model), frozen_bytes(model)) == ((12, 48), 0)
+    model.weight.requires_grad_(requires_grad=False)
+    assert (element_bytes(model), frozen_bytes(model)) == ((12, 0), 48)
 
 
 def test_of_a_model_with_nothing_special_nothing_is_said() -> None:
