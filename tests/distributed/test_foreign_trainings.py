@@ -77,7 +77,8 @@ def test_what_was_not_seen_is_counted_and_said(trainings: Path) -> None:
     assert workload(trainings, "builtin hook").communication_hook == "fp16"
     assert {workload(trainings, name).num_parameters for name in ("fsdp1", "fsdp1 flat", "fsdp2", "ddp")} == {212}
     assert read_info(trainings / "fsdp1").unseen == (), "of parameters that it flattened its units tell"
-    (unsharded,) = read_info(trainings / "fsdp1-unsharded").unseen
+    unsharded, units = read_info(trainings / "fsdp1-unsharded").unseen
+    assert "was told to shard nothing (NO_SHARD)" in units
     assert unsharded.startswith("the gradients of 4 of 4 parameters (848 B of 848 B) were never seen: FullyShardedDataParallel")
     assert "(NO_SHARD does not)" in unsharded
     assert read_info(trainings / "ddp").unseen == ()
