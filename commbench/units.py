@@ -50,8 +50,13 @@ def format_bytes(num_bytes: float) -> str:
     return f"{num_bytes:.4g} TiB"
 
 
+_LEAST_S = 5e-13  # what is left of sums of seconds that cancel
+
+
 def format_seconds(seconds: float) -> str:
     """Write a duration for people with three significant digits: 12.3 us, 4.56 ms, 7.89 s."""
+    if abs(seconds) < _LEAST_S:
+        return "0 us"
     for scale, unit in ((1e-6, "us"), (1e-3, "ms")):
         if abs(seconds) < 999.5 * scale:
             return f"{seconds / scale:.3g} {unit}"

@@ -56,5 +56,6 @@ def _rank_advice(gathered: Gathered, inputs: StepInputs, now: Estimate) -> RankA
         smallest_model=smallest_model(inputs, single),
         bottleneck=bottleneck(inputs),
         too_disturbed=too_disturbed(inputs, now),
+        shares_cores=inputs.shares_cores,
         overhead=overhead_of(inputs, now, single, inputs.workload.scaling),
     )

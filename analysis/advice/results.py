@@ -55,7 +55,7 @@ class RankAdvice:
     """All that is advised for one world size; the changes best first, the what-ifs as they come.
 
     `overhead` is what its step adds to one rank's, None in files of earlier versions. `too_disturbed` says why the
-    step's interval tells nothing of whether these ranks pay.
+    step's interval tells nothing of whether these ranks pay; `shares_cores` that they would take turns on too few cores.
     """
 
     world_size: int
@@ -72,6 +72,7 @@ class RankAdvice:
     bottleneck: Bottleneck
     too_disturbed: str | None = None
     overhead: Overhead | None = None
+    shares_cores: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

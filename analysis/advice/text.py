@@ -13,23 +13,25 @@ from commprof.commbench.display.sheet import Block, Cell, Column, Row, Table, To
 from commprof.commbench.units import format_estimate, format_rate, format_seconds
 
 _HOUR_S = 3600.0
+_NOTHING = "Of disturbed runs nothing is advised or priced; end what else runs there, measure again, and ask once more."
 
 
 def advice_sheet(advice: Advice, runs: Sequence[Run], disturbed: str | None = None) -> list[Block]:
-    """Lay out the decision, that the machine was `disturbed`, all advice, world size by world size, and what epochs cost.
+    """Lay out the decision, all advice, world size by world size, and what epochs cost; `runs` are what it was made from.
 
-    `runs` are what the advice was made from.
+    Where others `disturbed` the machine nothing is advised or priced: what a change saves would be told of their work.
     """
     fixed = "batch per rank fixed" if advice.scaling == "weak" else "batch in all fixed"
     single = format_seconds(advice.single_step_s)
-    warned = [] if disturbed is None else [[_wrapped(disturbed, tone="bad")]]
     decision = str(decide_advised(advice, runs, disturbed=disturbed is not None))
+    decided = [Words(decision, tone="strong", break_long_words=False)]
+    if disturbed is not None:
+        return joined([decided, [_wrapped(disturbed, tone="bad")], [_wrapped(_NOTHING)]])
     head = [_wrapped(f"one rank: {single} a step; speedup in samples/s over one rank with the same change; {fixed}")]
     costs = [] if advice.costs is None else list(_costs(advice.costs))
     return joined(
         [
-            [Words(decision, tone="strong", break_long_words=False)],
-            *warned,
+            decided,
             head,
             *(list(_ranks_blocks(ranks, advice.scaling)) for ranks in advice.ranks),
             costs,
@@ -49,7 +51,7 @@ def decide_advised(advice: Advice, runs: Sequence[Run], *, disturbed: bool) -> D
             interval=span,
             because="" if unknown or own.overhead is None else because([own.overhead], runs, own.world_size),
             unknown=unknown or own.too_disturbed or "",
-            no_gain=no_gain(runs, own.world_size),
+            no_gain=no_gain(runs, own.world_size, predicted=own.shares_cores),
         )
         for own in advice.ranks
     )

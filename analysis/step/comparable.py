@@ -170,7 +170,7 @@ def _faster_than_shared(run: Run, single: _SingleStep) -> str:
 def _faster_than_one(run: Run, single: _SingleStep) -> str:
     n, threads = run.world_size, run.info.threads_per_rank
     sent = "" if run.synchronised else " with nothing sent"
-    alike = f" with {threads} threads a rank, as there" if single.threads not in (None, threads) else ""
+    alike = f" with OMP_NUM_THREADS={threads}, the threads a rank has there" if single.threads not in (None, threads) else ""
     return (
         f"{_REFUSAL} {n} ranks cannot have more than {n} times the throughput of one: a step takes "
         f"{format_seconds(single.step_s)} on one rank ({single.name}), {_told(run)} on {n}{sent}; measure {single.name} "

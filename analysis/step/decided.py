@@ -19,7 +19,7 @@ def decide_predicted(predicted: PredictionSet, runs: Sequence[Run], unknown: str
             p,
             because="" if unknown else because(predicted.overheads, runs, p.world_size),
             unknown=unknown,
-            no_gain=no_gain(runs, p.world_size),
+            no_gain=no_gain(runs, p.world_size, predicted=p.shares_cores),
         )
         for p in schedules
     )
@@ -32,9 +32,12 @@ def because(overheads: Sequence[Overhead], runs: Sequence[Run], world_size: int)
     return "" if own is None else clause(own, shared=shared)
 
 
-def no_gain(runs: Sequence[Run], world_size: int) -> str:
-    """Say why a gain on so many ranks would tell nothing: they take turns on cores that as many devices would not share."""
-    shared = any(run.info.oversubscribed for run in runs if run.world_size == world_size)
+def no_gain(runs: Sequence[Run], world_size: int, *, predicted: bool = False) -> str:
+    """Say why a gain on so many ranks would tell nothing: they take turns on cores that as many devices would not share.
+
+    They did in a run, or are `predicted` to.
+    """
+    shared = predicted or any(run.info.oversubscribed for run in runs if run.world_size == world_size)
     return "its ranks share too few cores to speak for as many devices" if shared else ""
 
 

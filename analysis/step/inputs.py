@@ -30,7 +30,8 @@ class StepInputs:
     `drift`: drift.py.
     `configured`: a line of `commprof train`'s configuration means something to whoever asks. `backend` is that of the wire.
     `beside`: how far off computation is where no run shows what ranks that share a machine cost each other, relative, else 0.
-    `others_cores`: those that other processes kept busy beside the profile, which is in `slowdown`.
+    `shares_cores`: these ranks' threads are more than their machine has cores.
+    `others_cores`: cores that other processes kept busy beside the profile, which is in `slowdown`.
     `between`: what the runs that were pooled differ by (repeats.py), relative; `pooled` names them, a text for each kind.
     """
 
@@ -55,6 +56,7 @@ class StepInputs:
     drift: float = 0.0
     beside: float = 0.0
     others_cores: float = 0.0
+    shares_cores: bool = False
     between: float = 0.0
     pooled: tuple[str, ...] = ()
     configured: bool = True

@@ -90,6 +90,7 @@ def predict_all(inputs: StepInputs, known: Estimate, single_s: float, anchor: Co
             assumptions=tuple(_assumptions(inputs, kind, disturbed)) if model == "schedule" else (),
             exposed_interval_s=interval(known.exposed_s) if span is not None else None,
             too_disturbed=disturbed if model == "schedule" else None,
+            shares_cores=inputs.shares_cores and model == "schedule",
         )
 
     span = None if disturbed else interval(known.step_s)

@@ -18,7 +18,7 @@ class Prediction:
 
     Its interval, and that of the efficiency, is the step's turned round: speedup * step_s / interval_s.
     `ratio_compute_to_comm` is R = W / T_comm, as in BreakEven. `too_disturbed` says why an interval would be too wide to tell
-    anything; there is none then.
+    anything; there is none then. `shares_cores`: its ranks would take turns on too few cores.
     """
 
     model: Model
@@ -34,6 +34,7 @@ class Prediction:
     assumptions: tuple[str, ...]
     exposed_interval_s: Interval | None = None
     too_disturbed: str | None = None
+    shares_cores: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 from commprof.commbench.errors import BadInput, CommprofError, RunFailed
 from commprof.commbench.foreign.asked import NOTES_VARIABLE, UNPASSED, VARIABLE, Asked, encode
@@ -21,7 +22,7 @@ from commprof.commbench.foreign.assembled import CARDS_FOLDER, assemble
 from commprof.commbench.records.rundir import new_run_path, read_records
 from commprof.commbench.records.training import StepMeasurement
 from commprof.commbench.records.types import RunInfo
-from commprof.commbench.units import parse_bytes, printable
+from commprof.commbench.units import format_seconds, parse_bytes, printable
 from commprof.commbench.verb import Verb
 
 _STARTUP = Path(__file__).parent / "startup"
@@ -38,7 +39,7 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
         help="record steps A to B-1, counted from 0 (1:)",
     )
     add("--max-steps", type=int, metavar="N", help="end the training after N steps, with exit code 0")
-    add("--trace", action="store_true", help="also take three steps under torch.profiler, after ten recorded ones")
+    add("--trace", action="store_true", help="also take eight steps under torch.profiler, after ten recorded ones")
     add("--compute-only", action="store_true", help="ranks side by side that send nothing, under DDP or fully_shard")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where the run's folder goes (runs)")
     add("--folder", type=Path, metavar="DIR", help="the run's folder itself")
@@ -200,9 +201,11 @@ def _named_by_ranks(folder: Path, info: RunInfo, *, keep: bool) -> Path:
 
 def _tell(folder: Path, info: RunInfo, told_samples: int | None) -> None:
     steps = folder / "steps.rank00000.jsonl"
-    num_steps = sum(1 for _ in read_records(steps, StepMeasurement)) if steps.exists() else 0
+    found = list(read_records(steps, StepMeasurement)) if steps.exists() else []
+    counted = [step.step_s for step in found if step.counts]
+    took = f", {format_seconds(median(counted))} each in the median on rank 0," if counted else ""
     ranks = f"{info.world_size} rank{'s' if info.world_size > 1 else ''}"
-    lines = [*info.unseen, *_counted(info, told_samples), f"{num_steps} steps on {ranks} are in {folder}"]
+    lines = [*info.unseen, *_counted(info, told_samples), f"{len(found)} steps on {ranks}{took} are in {folder}"]
     sys.stderr.writelines(f"commprof: {printable(line)}\n" for line in lines)
 
 

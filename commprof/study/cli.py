@@ -163,7 +163,13 @@ def _conclude(folder: Path) -> str:
     from commprof.analysis.report.study.pages import write_study_report
 
     sentences, report = write_study_report(folder)
-    return "\n".join([*(textwrap.fill(sentence, _WIDTH) for sentence in sentences), "", printable(f"report: {report}")])
+    return "\n".join(
+        [
+            *(textwrap.fill(sentence, _WIDTH, subsequent_indent="  ", break_on_hyphens=False) for sentence in sentences),
+            "",
+            printable(f"report: {report}"),
+        ]
+    )
 
 
 def _open_study(folder: Path, study: StudyConfig, source: Path) -> Ownership:

@@ -20,7 +20,7 @@ from commprof.analysis.step.assumptions import checked_assumptions
 from commprof.analysis.step.comparable import contradictions, without
 from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.evidence.profiles import profile_runs
-from commprof.analysis.step.kept import PREDICTIONS_FILE, foretold, kept_predictions
+from commprof.analysis.step.kept import PREDICTIONS_FILE, Kept, foretold, kept_predictions
 from commprof.analysis.step.results import AssumptionCheck, PredictionSet
 from commprof.analysis.strategies.inputs import sharded_runs
 from commprof.analysis.study.sharded import KeptChoices, kept_choices, predicted_now
@@ -143,6 +143,7 @@ def _material(unordered: Sequence[Run], root: Path, derived: Sequence[Path], stu
     runs = tuple(sorted(unordered, key=lambda run: (run.world_size, run.info.started_at)))
     costs, refusals = _fits(runs)
     own = foretold(kept_predictions(derived), runs)
+    own = None if own is not None and _leaves_out(own, runs) else own
     predicted, refusal = (own.predictions, []) if own is not None else _predictions(runs)
     sharded, sharded_cannot = _sharded(runs, derived)
     contradicted = contradictions(runs, predicted)
@@ -224,6 +225,14 @@ def _fits(runs: Sequence[Run]) -> tuple[dict[int, CostModel], list[str]]:
 def _named(path: Path) -> str:
     """Name a file of predictions from the folder of the run or study that it belongs to."""
     return f"analysis/{path.name}" if path.parent.name == "analysis" else f"analysis/{path.parent.name}/{path.name}"
+
+
+def _leaves_out(own: Kept, runs: Sequence[Run]) -> bool:
+    """Say whether kept predictions, asked for other numbers of ranks, are silent on those that were measured, or benched."""
+    checking = {run.world_size for run in select(runs, kind="train", synchronised=True)} - {1}
+    benched = {run.world_size for run in select(runs, kind="bench")} - {1}
+    told = {prediction.world_size for prediction in own.predictions.predictions}
+    return not (checking or benched) <= told
 
 
 def _predictions(runs: Sequence[Run]) -> tuple[PredictionSet | None, list[str]]:

@@ -47,7 +47,7 @@ def _predicted(material: Material, predicted: PredictionSet) -> Iterator[Candida
         if n in checks:
             yield _checked(material, predicted, checks[n], because, unknown)
         else:
-            held = no_gain(material.runs, n)
+            held = no_gain(material.runs, n, predicted=prediction.shares_cores)
             yield predicted_candidate(prediction, because=because, unknown=unknown, no_gain=held)
 
 

@@ -30,7 +30,7 @@ def next_command(material: Material, decision: Decision) -> str:
     if not profiles:
         return f"{_A_PROFILE}{_profiled_with(material)}"
     if material.disturbed is not None or material.contradicted or material.unpredicted is not None:
-        return f"{_again(material, profiles[-1])}: the same on a quiet machine"
+        return f"{_afresh(material, profiles[-1])}: the same on a quiet machine"
     if material.predicted is None:
         return "commprof bench --nproc 2: the wire, which a prediction needs; then commprof report @train-n1 @bench-n2"
     unchecked = [own.candidate for own in decision.answers if not own.candidate.measured]
@@ -63,6 +63,14 @@ def _of_strategies(material: Material) -> str:
     return f"commprof predict {named} --strategy {','.join(STRATEGIES)} --memory 24G: which of them fit, and the fastest"
 
 
+def _afresh(material: Material, profile: Run) -> str:
+    """Return the command that measures all of it again: a study goes on with what it has, and needs another folder."""
+    for path, study in material.studies.items():
+        words = list(_without(_of_a_shell(study.command), ("--out",)))
+        return _joined([*words, "--out", _from_here(path.parent / "again")])
+    return _again(material, profile)
+
+
 def _again(material: Material, profile: Run, world_size: int = 1) -> str:
     """Return the command that measures a training like this one on so many ranks; a study's own where it is one."""
     for study in material.studies.values():
@@ -92,11 +100,15 @@ def _of_a_shell(command: Sequence[str]) -> list[str]:
 
 def _without_ranks(words: Sequence[str]) -> Iterator[str]:
     """Leave out where the run went and on how many ranks it was."""
+    return _without(words, _OF_ITS_RANKS)
+
+
+def _without(words: Sequence[str], flags: Sequence[str]) -> Iterator[str]:
     skip = False
     for word in words:
-        if not skip and word.partition("=")[0] not in _OF_ITS_RANKS:
+        if not skip and word.partition("=")[0] not in flags:
             yield word
-        skip = word in _OF_ITS_RANKS
+        skip = word in flags
 
 
 def _named(material: Material) -> str:

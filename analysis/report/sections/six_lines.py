@@ -77,7 +77,7 @@ def _how_sure(material: Material, decision: Decision, num_warnings: int) -> list
     if alone := [str(one.world_size) for one in own if not one.measured and one.speedup is not None]:
         told.append(f"No run has checked {' and '.join(alone)} yet.")
     if num_warnings:
-        told.append(f"Read with care: {num_warnings} {'warning' if num_warnings == 1 else 'warnings'} below.")
+        told.append(f"Read with care: {num_warnings} {'warning' if num_warnings == 1 else 'warnings'} in the report.")
     return told or ["nothing was predicted, so nothing was checked."]
 
 

@@ -124,7 +124,7 @@ def _six_lines(sides: Sequence[Side], reason: str, decided: Faster, others: str 
         why=f"They differ in {', '.join(apart)}." if apart else "Nothing that was recorded of their set-up differs.",
         how_sure=(f"{others} " if others is not None else "")
         + "Ratios reach between the ends of both medians' 95 % intervals."
-        + (f" Read with care: {warned} {'warning' if warned == 1 else 'warnings'} below." if warned else ""),
+        + (f" Read with care: {warned} {'warning' if warned == 1 else 'warnings'} in the report." if warned else ""),
         cost=f"{alone}.",
         change=f"{alone}.",
         next_command=f"commprof report {shlex.quote(str(sides[0].path))}: side A by itself",

@@ -12,6 +12,7 @@ from itertools import combinations
 from pathlib import Path
 
 from commprof.analysis.report.numbers.data import Material, gather
+from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.wire_curves import WireCurve, wire_curves
 from commprof.analysis.report.sections.origin import facts
 from commprof.analysis.runs.interval import Interval
@@ -138,7 +139,7 @@ def common_sizes(curves: Sequence[WireCurve]) -> list[int]:
 
 
 def _twice(left: Sequence[Run], right: Sequence[Run], together: Sequence[Run]) -> str | None:
-    """Say what both folders answer: two benches alone, or trainings on other machines or shared out in other ways."""
+    """Say what both folders answer: two benches or two trainings alone, or trainings on other machines or strategies."""
     if all(run.info.kind == "bench" for run in together):
         for one, other in _pairs(left, right):
             return f"{one.path} and {other.path} are both benches on {one.world_size} ranks"
@@ -148,6 +149,10 @@ def _twice(left: Sequence[Run], right: Sequence[Run], together: Sequence[Run]) -
             return f"{one.path} and {other.path} ran the same training on different machines"
         if one.world_size > 1 and _strategy(one) != _strategy(other):
             return f"{one.path} ran as {_strategy(one)} and {other.path} as {_strategy(other)} on {one.world_size} ranks"
+    if all(run.info.kind == "train" and run.synchronised for run in together):
+        for one, other in _pairs(left, right):
+            if _strategy(one) == _strategy(other):  # on one rank others are two profiles of one study
+                return f"{one.path} and {other.path} are both trainings on {ranks(one.world_size)}, with no bench beside them"
     return None
 
 

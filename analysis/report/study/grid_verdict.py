@@ -93,7 +93,7 @@ def _how_sure(grid: Grid, num_warnings: int) -> Iterator[str]:
         yield grid.disturbed
     yield _accuracy(grid)
     if num_warnings:
-        yield f"Read with care: {num_warnings} {'warning' if num_warnings == 1 else 'warnings'} below."
+        yield f"Read with care: {num_warnings} {'warning' if num_warnings == 1 else 'warnings'} in the report."
 
 
 def _next_command(grid: Grid) -> str:

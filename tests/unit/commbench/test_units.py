@@ -50,6 +50,7 @@ def test_figures_for_people() -> None:
     assert format_seconds(12.34e-6) == "12.3 us"
     assert format_seconds(0.4567) == "457 ms"
     assert format_seconds(0.9999) == "1 s"
+    assert format_seconds(-1.4e-18) == format_seconds(0.0) == "0 us"
     assert format_seconds(1234.6) == "1235 s"
     assert format_rate(12.5e9) == "12.5 GB/s"
     assert format_rate(94.9e6 / 8) == "11.9 MB/s"

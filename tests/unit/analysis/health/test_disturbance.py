@@ -17,7 +17,7 @@ from commprof.cli import main
 from commprof.commbench.machine.facts import TelemetrySample
 from tests.factory import step, write_measurements, write_training_run
 from tests.paper_study import study, verdict
-from tests.report_runs import WORKLOAD, add_train, report
+from tests.report_runs import WORKLOAD, add_bench, add_train, report
 from tests.unit.analysis.health.benches import evidence
 from tests.unit.analysis.health.machines import HOST, add_surroundings, samples
 from tests.unit.analysis.health.test_check import sweep
@@ -91,7 +91,8 @@ def test_sides_and_what_was_used_say_so_in_80_columns(
     assert main(["report", first, other]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert f"How sure: This machine was disturbed: during {long[0]} other processes kept" in told
-    assert main(["report", "one-with-a-name-as-long-as-those-of-real-runs", Path(second).name]) == 0
+    bench = add_bench(tmp_path / "bench-with-a-name-as-long-as-those-of-real-runs", 2)
+    assert main(["report", "one-with-a-name-as-long-as-those-of-real-runs", Path(second).name, bench.name]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("Used: ") for line in lines)
     assert max(map(len, lines)) <= 80
@@ -120,7 +121,8 @@ def test_no_cause_is_named_of_a_study_that_others_disturbed(tmp_path: Path, caps
         assert main([verb, *map(str, folders)]) == 0
         shown = " ".join(capsys.readouterr().out.split())
         assert shown.startswith(f"{undecided}. 2: cannot be told") and "failed:" not in shown
-        assert shown.index("This machine was disturbed: during real") < shown.index("one rank: ")
+        assert "This machine was disturbed: during real" in shown.partition("one rank: ")[0]
+        assert ("saves" in shown, "Of disturbed runs nothing is advised or priced" in shown) == (False, verb == "advise")
     for answer in (cp.predict(folders), cp.advise(folders)):
         assert f": {undecided}: other processes disturbed these runs" in repr(answer)
         assert " ".join(str(answer).split()).startswith(f"{undecided}. 2: cannot be told")

@@ -58,6 +58,15 @@ def test_what_belongs_together_is_pooled(tmp_path: Path) -> None:
     assert why_apart([runs[0], runs[0]]) is None
 
 
+def test_a_training_before_and_after_a_change_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one model, on one machine, with no bench: all that two such runs can say is which is faster."""
+    before, after = add_train(tmp_path / "before", 2, 0.125), add_train(tmp_path / "after", 2, 0.1)
+    assert "are both trainings on 2 ranks, with no bench beside them" in (why_apart([before, after]) or "")
+    assert main(["report", str(before), str(after), "--verdict"]) == 0
+    assert capsys.readouterr().out.startswith("Verdict: B is faster: B has 1.25x the samples per second of A on 2 ranks.")
+    assert why_apart([before, after, add_bench(tmp_path / "bench", 2)]) is None
+
+
 def test_trainings_shared_out_in_other_ways_are_not_one_training(tmp_path: Path) -> None:
     """Sharded and not on as many ranks: side by side, and the strategy is what differs; on one rank both are profiles."""
     plain = add_train(tmp_path / "plain", 2, 0.1, workload=replace(WORKLOAD, kind="ddp"))

@@ -112,6 +112,14 @@ def test_of_disturbed_runs_nothing_is_decided_advised_or_priced(tmp_path: Path) 
     assert told.next_command.endswith("the same on a quiet machine")
 
 
+def test_a_disturbed_study_begins_again_elsewhere(tmp_path: Path) -> None:
+    """In its own folder everything is measured already, and the same command would say the same again."""
+    folder = add_study(tmp_path / "demo")
+    add_surroundings(folder / "train-n4", samples(*[(0.5, 0.5)] * 5))
+    told = said_of(gather([folder])).next_command
+    assert told.endswith(f"--out {tmp_path / 'again'}: the same on a quiet machine")
+
+
 def test_runs_that_contradict_each_other_are_not_decided_on(tmp_path: Path) -> None:
     """Two ranks that take half of one rank's time for the same batch each."""
     folders = [add_train(tmp_path / "one", 1, 0.1), add_bench(tmp_path / "bench", 2), add_train(tmp_path / "two", 2, 0.05)]

@@ -73,7 +73,7 @@ def test_a_step_shorter_than_its_computation_is_no_result(tmp_path: Path) -> Non
 
 def test_threads_that_differ_are_named(tmp_path: Path) -> None:
     _, bench = study(tmp_path)
-    with pytest.raises(UnusableData, match=r"measure .*/n1 again with 1 threads a rank, as there"):
+    with pytest.raises(UnusableData, match=r"measure .*/n1 again with OMP_NUM_THREADS=1, the threads a rank has there"):
         predict_runs(load_runs([timed(tmp_path / "n1", 0.4, threads=4), bench, timed(tmp_path / "n2", 0.2, 2)]))
 
 

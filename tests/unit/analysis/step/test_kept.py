@@ -11,7 +11,7 @@ from commprof.analysis.step.kept import Kept, foretold, keep_predictions, kept_p
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info, write_document
-from tests.report_runs import AFTER, BEFORE, DURING, add_study, predictions, report
+from tests.report_runs import AFTER, BEFORE, DURING, add_bench, add_study, add_train, predictions, report
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -44,6 +44,24 @@ def test_what_foretold_a_run_was_there_before_it_and_is_the_last_of_such(tmp_pat
     assert foretold([after, elsewhere], runs) is after
     assert foretold([elsewhere], runs) is elsewhere
     assert foretold([], runs) is None
+
+
+def test_a_prediction_of_other_numbers_of_ranks_hides_no_measured_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked for 4 and 8 in between, the report of a run on 2 still begins with what that run has shown."""
+    alone, bench = add_train(tmp_path / "one", 1, 0.1), add_bench(tmp_path / "bench", 2)
+    paths = [str(alone), str(bench), str(add_train(tmp_path / "two", 2, 0.11))]
+    before = verdict_of(paths, capsys)
+    assert "2: yes, 1.82x" in before
+    assert main(["predict", *paths[:2], "-n", "4", "8"]) == 0
+    capsys.readouterr()
+    assert verdict_of(paths, capsys) == before
+
+
+def verdict_of(paths: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["report", *paths, "--verdict"]) == 0
+    return capsys.readouterr().out.partition("\nWhy")[0]
 
 
 def test_predicting_again_takes_nothing_from_the_report(tmp_path: Path) -> None:

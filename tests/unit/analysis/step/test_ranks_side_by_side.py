@@ -7,6 +7,7 @@ import pytest
 
 from commprof.analysis.advice.predict import predict_runs
 from commprof.analysis.runs.load import Run, load_run, load_runs
+from commprof.analysis.step.decided import decide_predicted
 from commprof.analysis.step.evidence.cores import cores_slowdown
 from commprof.analysis.step.evidence.pools import compute_only_s
 from commprof.commbench.errors import UnusableData
@@ -85,6 +86,10 @@ def test_one_rank_that_used_every_core_cannot_keep_its_pace_beside_another(tmp_p
     schedule = by_model(predict_runs(load_runs([tmp_path / "profile", tmp_path / "bench"])))["schedule"]
     assert schedule.step_s == pytest.approx(0.206, rel=1e-3)
     assert any("2 times as long to compute, for want of cores" in note for note in schedule.assumptions)
+    assert schedule.shares_cores
+    runs = load_runs([tmp_path / "profile", tmp_path / "bench"])
+    decision = str(decide_predicted(predict_runs(runs), runs))
+    assert decision.startswith("How many ranks to use cannot be told. 2: cannot be told: its ranks share too few cores")
 
 
 @pytest.mark.parametrize(
