@@ -163,8 +163,9 @@ def predict(name: str, part: Part, root: Path) -> list[Row]:
 def check(row: Row, root: Path) -> Row:
     run = load_run(root / row.part / f"hosts{row.num_hosts}" / row.op)
     (cost,) = fit_op_costs([run], row.op).values()
-    medians_s = dict(zip(cost.message_bytes, cost.median_s, strict=True))  # no curve: one may set a size aside
-    return msgspec.structs.replace(row, measured_s=medians_s[row.message_bytes])
+    benched = zip(cost.message_bytes, cost.median_s, strict=True)  # no curve: one may set a size aside
+    size, measured_s = min(benched, key=lambda own: abs(own[0] - row.message_bytes))
+    return msgspec.structs.replace(row, measured_s=measured_s * row.message_bytes / size)  # bytes that ranks share out evenly
 
 
 def bench_ahead(part: Part, root: Path) -> None:
