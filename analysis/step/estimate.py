@@ -160,7 +160,7 @@ def _buckets(inputs: StepInputs, setting: Setting) -> Sequence[Bucket]:
         return buckets_of(inputs.gradients.parameters, first, others)
     scaled = (max(1, round(cap / setting.model)) for cap in (first, others))  # parameters grow in the caps' stead
     buckets = buckets_of(inputs.gradients.parameters, *scaled)
-    return [replace(bucket, num_bytes=round(setting.model * bucket.num_bytes)) for bucket in buckets]
+    return [replace(bucket, num_bytes=max(1, round(setting.model * bucket.num_bytes))) for bucket in buckets]
 
 
 def _transfer_s(inputs: StepInputs, setting: Setting, buckets: Sequence[Bucket]) -> Floats:

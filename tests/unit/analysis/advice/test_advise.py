@@ -67,6 +67,13 @@ def saved(advice: RankAdvice) -> dict[str, float]:
     return {row.what: row.seconds_saved for row in advice.what_ifs}
 
 
+def test_a_model_of_a_few_bytes_is_made_no_smaller_than_one(tmp_path: Path) -> None:
+    write_training_run(tmp_path / "one", STEPS, gradients=timeline([("w", 8, 0.06)], 0.06), backend="nccl")
+    write_bench_run(tmp_path / "bench", LATENCY_S, 1e9, backend="nccl")
+    small = estimate(inputs([tmp_path / "one", tmp_path / "bench"]), Setting(model=1e-3))
+    assert [bucket.num_bytes for bucket in small.buckets] == [1]
+
+
 def test_a_batch_pays_where_one_rank_takes_longer_for_twice_the_samples(two: RankAdvice) -> None:
     """2 (101 b + 2) > 101 b + 2 + 52.5 from b = 0.5 on: 16 of 32 samples. Bisected to 2 %, so that it may say 17."""
     found = two.smallest_batch
