@@ -40,8 +40,8 @@ _COLLECTIVE_COLUMNS = (
 
 
 def analysis_sheet(analysis: TraceAnalysis) -> list[Block]:
-    """Lay out findings, budgets, collectives and stragglers."""
-    parts = [_findings, _budgets, _kinds, _modules, _groups, _stages, _collectives, _buckets, _units, _memory, _stragglers]
+    """Lay out findings, who is late, budgets, collectives and the rest."""
+    parts = [_findings, _stragglers, _budgets, _kinds, _modules, _groups, _stages, _collectives, _buckets, _units, _memory]
     return joined([part(analysis) for part in parts])
 
 
