@@ -61,7 +61,7 @@ def test_a_batch_script_is_no_rank_and_may_start_its_own(slurm: Cluster, tmp_pat
     script.write_text(f"#!/bin/sh\n{SCRIPT} bench -b 8 -e 64 -n 3 --nproc 2 --folder r\n{watched}\n")
     _, output = finish(slurm, tmp_path, "-N2", script)
     assert (read_info(tmp_path / "r").launcher, read_info(tmp_path / "r").world_size) == ("commprof", 2)
-    assert "7 steps on 2 ranks are in" in output, output
+    assert "commprof: 7 steps on 2 ranks, " in output, output
     info = read_info(tmp_path / "w")
     assert (info.status, info.world_size, info.num_nodes) == ("completed", 2, 2)
     assert [(rank.rank, rank.local_rank) for rank in info.ranks] == [(0, 0), (1, 0)]
