@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from commprof.analysis.runs.load import load_runs
+from commprof.analysis.strategies.choose import Asked, choose
+from commprof.analysis.strategies.results import Choice, Strategy, StrategyAnswer
 from commprof.commbench.records.rundir import RecordWriter, create_run, write_document
 from commprof.commbench.records.sharding import UNITS_FILE, Mark, ShardedSpan, ShardedUnit, ShardingTimeline
-from tests.factory import collective, run_info, step, workload, write_training_run
+from tests.factory import collective, run_info, step, timeline, workload, write_training_run
 
 MIB = 2**20
 UNIT_BYTES = (4 * MIB, 8 * MIB, 8 * MIB)  # root, block 1, block 2
@@ -28,6 +31,7 @@ ONE_RANK: tuple[tuple[Mark, int | None, bool, float], ...] = (
 )  # fmt: skip
 COLD_COPY_S = {0: 0.002, 1: 0.004, 2: 0.004}
 BY_ITSELF_S = sum(ms for *_, ms in ONE_RANK) / 1e3
+EVERY: tuple[Strategy, ...] = ("ddp", "fsdp", "hsdp", "zero2")
 
 
 def sharding(
@@ -113,3 +117,17 @@ def on_shards_s(shards: int, *, backward_gathers: bool = True) -> float:
 def exchanged_s(gathers: tuple[int, ...]) -> float:
     gathered = sum(wire_s("all_gather", UNIT_BYTES[unit]) for unit in gathers)
     return gathered + sum(wire_s("reduce_scatter", size) for size in UNIT_BYTES)
+
+
+def plain(path: Path) -> Path:
+    gradients = timeline([("b", 16 * MIB, 0.02), ("a", 4 * MIB, 0.05)], 0.06)
+    return write_training_run(path, [step(i) for i in range(12)], gradients=gradients, workload=workload(kind="none"), cores=64)
+
+
+def chosen(paths: list[Path], n: int = 4, **asked: object) -> Choice:
+    (choice,) = choose(load_runs(paths), [n], Asked(**{"strategies": EVERY, **asked}))  # type: ignore[arg-type]
+    return choice
+
+
+def answer(choice: Choice, strategy: Strategy) -> StrategyAnswer:
+    return next(each for each in choice.answers if each.strategy == strategy)

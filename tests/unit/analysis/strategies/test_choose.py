@@ -8,43 +8,28 @@ from pathlib import Path
 import pytest
 
 from commprof.analysis.runs.load import load_runs
-from commprof.analysis.strategies.choose import Asked, choose
 from commprof.analysis.strategies.inputs import TURNS_ERROR
-from commprof.analysis.strategies.results import Choice, Strategy, StrategyAnswer
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.factory import step, timeline, workload, write_training_run
-from tests.unit.analysis.health.machines import add_surroundings, samples
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
     BYTES_PER_S,
+    EVERY,
     LATENCY_S,
     MIB,
     ONE_RANK,
     UNIT_BYTES,
+    answer,
+    chosen,
     exchanged_s,
     on_shards_s,
+    plain,
     sharding,
     wire_s,
     write_benches,
     write_sharded_run,
 )
-
-EVERY: tuple[Strategy, ...] = ("ddp", "fsdp", "hsdp", "zero2")
-
-
-def plain(path: Path) -> Path:
-    gradients = timeline([("b", 16 * MIB, 0.02), ("a", 4 * MIB, 0.05)], 0.06)
-    return write_training_run(path, [step(i) for i in range(12)], gradients=gradients, workload=workload(kind="none"), cores=64)
-
-
-def chosen(paths: list[Path], n: int = 4, **asked: object) -> Choice:
-    (choice,) = choose(load_runs(paths), [n], Asked(**{"strategies": EVERY, **asked}))  # type: ignore[arg-type]
-    return choice
-
-
-def answer(choice: Choice, strategy: Strategy) -> StrategyAnswer:
-    return next(each for each in choice.answers if each.strategy == strategy)
 
 
 def test_a_sharded_step_from_one_rank_and_the_benches_of_its_collectives(tmp_path: Path) -> None:
@@ -91,60 +76,6 @@ def test_a_profile_that_kept_its_units_whole_tells_of_one_that_frees_them(tmp_pa
     profile = write_sharded_run(tmp_path / "kept", whole, BY_ITSELF_S - 0.006)
     fsdp = answer(chosen([profile, write_benches(tmp_path / "b4", 4)], strategies=("fsdp",)), "fsdp")
     assert fsdp.step_s == pytest.approx(on_shards_s(4) + exchanged_s((0, 1, 2, 2, 1)), rel=1e-3)
-
-
-def test_memory_on_paper_and_what_fits(tmp_path: Path) -> None:
-    """20 MiB of parameters, AdamW's 40 MiB. On 4 shards, at the last block's reduction: the root whole and the next block's
-    gather (or parameters), 4 + 8, the reduction's input, gloo's copy of it and the output, 8 + 8 + 2."""
-    paths = [
-        plain(tmp_path / "plain"),
-        write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S),
-        write_benches(tmp_path / "b4", 4),
-    ]
-    choice = chosen([*paths, write_benches(tmp_path / "b2", 2)], memory_bytes=100 * MIB)
-    memory = {own.strategy: own.memory for own in choice.answers}
-    assert memory["fsdp"] is not None and memory["ddp"] is not None and memory["zero2"] is not None
-    assert (memory["fsdp"].unsharded, memory["fsdp"].buckets) == (12 * MIB, 18 * MIB)
-    assert memory["fsdp"].total == (5 + 10 + 12 + 18 + 30) * MIB
-    assert memory["ddp"].total == (20 + 20 + 40 + 20 + 30) * MIB
-    assert memory["zero2"].total == memory["fsdp"].total
-    assert {own.strategy: own.fits for own in choice.answers} == {"ddp": False, "fsdp": True, "hsdp": True, "zero2": True}
-    assert choice.fastest in ("fsdp", "zero2"), "what does not fit is not chosen, however fast"
-
-
-def test_memory_falls_with_what_backward_lets_go_and_has_what_computing_took(tmp_path: Path) -> None:
-    """Each unit saved 10 of 30 MiB, so the peak is where the last block computes: whole units 4 + 8, the next's gather, its
-    gradient. On one shard it is at the block before: whole units 4 + 8, the gradients 8 + 8, the last reduction's input and
-    20 held are 56 of a step's 63 MiB, so computing took 7."""
-    timeline = sharding(peak_bytes=63 * MIB)
-    units = tuple(replace(unit, activation_bytes=10 * MIB) for unit in timeline.units)
-    profile = write_sharded_run(tmp_path / "one", replace(timeline, units=units), BY_ITSELF_S)
-    memory = answer(chosen([profile, write_benches(tmp_path / "b4", 4)]), "fsdp").memory
-    assert memory is not None
-    assert (memory.unsharded, memory.gradients, memory.activations) == (20 * MIB, 8 * MIB, 30 * MIB)
-    assert (memory.working, memory.total) == (7 * MIB, (5 + 10 + 20 + 8 + 30 + 7) * MIB)
-
-
-def test_what_is_frozen_has_no_gradients(tmp_path: Path) -> None:
-    """Block 2 is frozen and of block 1 a quarter is trained: DDP's gradients and buckets are the root's 4 MiB and 2 of 8. In
-    two bytes a gather is half the parameters, of which a quarter has gradients; reduced in four they are 2 MiB again."""
-    timeline = sharding()
-    root, first, second = timeline.units
-    first = replace(first, gather_bytes=4 * MIB, gather_dtype="bfloat16", reduce_bytes=2 * MIB)
-    second = replace(second, reduce_bytes=0, reduce_dtype="unknown")
-    one = write_sharded_run(tmp_path / "one", replace(timeline, units=(root, first, second)), BY_ITSELF_S)
-    choice = chosen([plain(tmp_path / "plain"), one, write_benches(tmp_path / "b4", 4)])
-    ddp, fsdp = answer(choice, "ddp").memory, answer(choice, "fsdp").memory
-    assert ddp is not None and fsdp is not None
-    assert (ddp.parameters, ddp.gradients, ddp.buckets) == (20 * MIB, 6 * MIB, 6 * MIB)
-    assert (fsdp.gradients, fsdp.unsharded, fsdp.buckets) == (0, 16 * MIB, 0), "while the frozen block computes"
-
-
-def test_without_what_its_optimizer_keeps_memory_is_not_told(tmp_path: Path) -> None:
-    profile = write_sharded_run(tmp_path / "one", sharding(optimizer_bytes=None), BY_ITSELF_S)
-    fsdp = answer(chosen([profile, write_benches(tmp_path / "b4", 4)], memory_bytes=1), "fsdp")
-    assert (fsdp.memory, fsdp.fits) == (None, None)
-    assert "does not tell what its optimizer keeps" in fsdp.memory_cannot
 
 
 def test_what_cannot_be_told_is_refused_with_the_run_that_is_missing(tmp_path: Path) -> None:
@@ -241,31 +172,6 @@ def test_alike_strategies_are_within_noise(tmp_path: Path) -> None:
     assert {choice.fastest, *choice.within_noise} == {"ddp", "fsdp"}
 
 
-def test_the_verb_says_it_in_a_table_and_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)), str(write_benches(tmp_path / "b4", 4))]
-    assert main(["predict", *words, "--strategy", "zero2,fsdp,ddp"]) == 0
-    told = capsys.readouterr().out
-    assert "4 ranks: zero2 is the fastest" in told
-    assert "ddp on 4 ranks cannot be told" in told
-    assert main(["predict", *words, "-n", "4", "--strategy", "fsdp", "--json"]) == 0
-    (choice,) = json.loads(capsys.readouterr().out)
-    assert [own["strategy"] for own in choice["answers"]] == ["fsdp"]
-
-
-def test_what_is_told_fits_a_terminal_and_does_not_overstate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One strategy told of two is not the fastest; a plain step is not told from a sharded one; 80 columns hold all."""
-    words = [str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)), str(write_benches(tmp_path / "b4", 4))]
-    assert main(["predict", *words, "--strategy", "fsdp,ddp", "--memory", "1K"]) == 0
-    told = capsys.readouterr().out
-    assert max(map(len, told.splitlines())) <= 80
-    assert "too big" in told
-    assert "the runs given are sharded, and DDP's step is told from one that is not" in " ".join(told.split())
-    assert main(["predict", *words, "--strategy", "fsdp,ddp"]) == 0
-    told = capsys.readouterr().out
-    assert "is the fastest" not in told
-    assert "of the others nothing can be told" in " ".join(told.split())
-
-
 def test_a_sharded_profile_beside_a_plain_one_leaves_the_plain_prediction_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -316,31 +222,6 @@ def test_all_that_is_to_be_benched_is_named_at_once(tmp_path: Path) -> None:
     )
 
 
-def test_of_disturbed_runs_no_strategy_is_the_fastest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
-    add_surroundings(one, samples(*[(0.5, 0.5)] * 5))
-    assert main(["predict", str(one), str(write_benches(tmp_path / "b4", 4)), "--strategy", "fsdp,zero2"]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert told.startswith(
-        "4 ranks: which strategy is the fastest cannot be told: other processes disturbed these runs (zero2 predicted) This "
-        "machine was disturbed: during one other processes kept"
-    )
-    assert main(["predict", str(one), str(tmp_path / "b4"), "--strategy", "fsdp"]) == 0
-    assert "as far as disturbed runs can tell" in " ".join(capsys.readouterr().out.split())
-
-
-def test_advice_compares_strategies_where_a_sharded_run_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [str(path) for path in (plain(tmp_path / "plain"), write_benches(tmp_path / "b4", 4))]
-    assert main(["advise", *words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["strategies"] == []
-    words.append(str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)))
-    assert main(["advise", *words[1:]]) == 2
-    assert "only sharded trainings among those given" in capsys.readouterr().err
-    assert main(["advise", *words]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "no bench of all_gather on 2 ranks: its cost is carried over from 4 by a ring" in told
-
-
 def test_a_machine_that_jumps_about_gets_no_interval_by_the_rule_of_ddp(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -358,26 +239,6 @@ def test_a_machine_that_jumps_about_gets_no_interval_by_the_rule_of_ddp(
     assert main(["advise", *map(str, paths)]) == 0
     advised = " ".join(capsys.readouterr().out.split())
     assert "no interval: too disturbed to predict" in advised
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--strategy", "zero3"], "--strategy 'zero3' is not predicted here; use some of ddp,fsdp,hsdp,zero2"),
-        (["--memory", "1G"], "--memory goes with --strategy"),
-        (["--no-prefetch"], "--no-prefetch goes with --strategy"),
-        (["--strategy", "fsdp", "--batch", "2"], "leave out what else changes them"),
-        (["--strategy", "hsdp", "--replicas", "1"], "one is fsdp"),
-        (["--strategy", "fsdp", "--replicas", "4"], "--replicas 4 is hsdp's"),
-        (["--strategy", "fsdp", "--out", "x.json"], "--out keeps a prediction"),
-    ],
-)
-def test_flags_that_mean_nothing_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
-) -> None:
-    run = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
-    assert main(["predict", str(run), *words]) != 0
-    assert said in capsys.readouterr().err
 
 
 def test_units_of_more_ranks_than_the_run_had_are_another_runs(tmp_path: Path) -> None:
