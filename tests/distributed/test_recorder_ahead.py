@@ -143,15 +143,20 @@ def test_an_own_loop_ends_with_its_last_step_read(tmp_path: Path, cuda: FakeCuda
     assert read_document(tmp_path / "run" / "gradients.json", GradientTimeline).num_steps == 3
 
 
+def watched(run: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[nn.Module, torch.optim.Optimizer, Recording]:
+    """Return a model with its optimizer, and the recording of it on a device's clock, which has begun."""
+    monkeypatch.setattr(watch, "device_clock", lambda device: CudaClock(torch.device("cuda", RANK_DEVICE)))
+    model = nn.Linear(4, 1)
+    recording = Recording(run)
+    recording.start(torch.device("cpu"))
+    return model, torch.optim.SGD(model.parameters(), lr=0.1), recording
+
+
 @pytest.mark.parametrize(("failure", "num_read"), [(None, 3), ("a rank was lost", 2)])
 def test_a_watched_training_that_went_well_ends_with_its_last_step_read(
     tmp_path: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, failure: str | None, num_read: int
 ) -> None:
-    monkeypatch.setattr(watch, "device_clock", lambda device: CudaClock(torch.device("cuda", RANK_DEVICE)))
-    model = nn.Linear(4, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    recording = Recording(tmp_path / "run")
-    recording.start(torch.device("cpu"))
+    model, optimizer, recording = watched(tmp_path / "run", monkeypatch)
     for _ in range(4):  # the first one shows what is trained
         model(torch.ones(1, 4)).sum().backward()
         cuda.work(RANK_DEVICE, 1.0)
@@ -164,11 +169,7 @@ def test_a_step_that_is_captured_into_a_graph_is_left_alone(
     tmp_path: Path, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To wait for the step before it, or to mark its phases, would break the capture and with it the training."""
-    monkeypatch.setattr(watch, "device_clock", lambda device: CudaClock(torch.device("cuda", RANK_DEVICE)))
-    model = nn.Linear(4, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    recording = Recording(tmp_path / "run")
-    recording.start(torch.device("cpu"))
+    model, optimizer, recording = watched(tmp_path / "run", monkeypatch)
     for step in range(7):
         cuda.captures = step == 4
         before = (len(cuda.waits), cuda.made)
