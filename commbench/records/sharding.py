@@ -78,7 +78,8 @@ class ShardingTimeline:
     `optimizer_bytes` is what this rank's optimizer keeps besides parameters and gradients, None where nobody told.
     `activation_bytes`: the most that autograd held of one micro-batch for its backward, parameters left out; None likewise.
     `peak_bytes`: the most that all tensors took in a step beyond what there was as it began; None likewise.
-    `num_steps` went through the marks in the same order, out of `num_others` more that did not.
+    `num_steps` went through the marks in the same order, out of `num_others` more that did not. `waits`: ranks that sent
+    nothing met at every collective, and spans hold what they waited there for the last to come.
     """
 
     rank: Rank
@@ -91,6 +92,7 @@ class ShardingTimeline:
     optimizer_bytes: NumBytes | None = None
     activation_bytes: NumBytes | None = None
     peak_bytes: NumBytes | None = None
+    waits: bool = False
 
     def __post_init__(self) -> None:
         """Raise ValueError for spans of units that there are none of, and of different numbers of steps."""

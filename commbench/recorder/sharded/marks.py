@@ -148,6 +148,7 @@ class UnitRecorder:
             num_replicas=replicas,
             num_steps=len(kept),
             num_others=self._others + sum(len(each) for each in self._samples.values()) - len(kept),
+            waits=self.meets,
             units=tuple(self._unit(number) for number in range(len(self._units))),
             spans=tuple(
                 ShardedSpan(until=name, unit=unit, gathers=sharded, samples_s=samples_s)

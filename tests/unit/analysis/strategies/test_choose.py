@@ -66,6 +66,24 @@ def test_ranks_side_by_side_that_sent_nothing_stand_before_one_rank(tmp_path: Pa
     assert fsdp.step_s == pytest.approx(2 * BY_ITSELF_S + exchanged_s((0, 1, 2, 2, 1)), rel=1e-3)
 
 
+def test_what_ranks_waited_for_each_other_is_taken_as_measured(tmp_path: Path) -> None:
+    """Every fourth forward of block 1 takes 4 ms longer. Ranks that never met would each come late in steps of their own, one
+    of two in 7/16 of them and not in 1/4; of those that met, the spans know."""
+
+    def told_s(name: str, waits: bool) -> float:
+        own = sharding(num_shards=2, steps=64, waits=waits)
+        uneven = tuple(0.010 + 0.004 * (i % 4 == 0) for i in range(64))
+        spans = [replace(each, samples_s=uneven) if (each.until, each.unit) == ("done", 1) else each for each in own.spans]
+        shape = {"world_size": 2, "synchronised": False, "starts_together": True}
+        pair = write_sharded_run(tmp_path / name, replace(own, spans=tuple(spans)), BY_ITSELF_S, **shape)  # type: ignore[arg-type]
+        fsdp = answer(chosen([pair, write_benches(tmp_path / f"{name}-b2", 2)], 2, strategies=("fsdp",)), "fsdp")
+        assert fsdp.step_s is not None
+        return fsdp.step_s
+
+    assert told_s("met", True) == pytest.approx(BY_ITSELF_S + exchanged_s((0, 1, 2, 2, 1)), abs=1e-5)
+    assert told_s("free", False) >= told_s("again", True) + 0.004 * (7 / 16 - 1 / 4) - 1e-5
+
+
 def test_a_profile_that_kept_its_units_whole_tells_of_one_that_frees_them(tmp_path: Path) -> None:
     kept = tuple(
         (mark, unit, gathers and not mark.startswith("back_"), 0 if mark == "back_ready" else ms)
