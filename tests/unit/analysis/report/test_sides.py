@@ -1,5 +1,6 @@
 """Runs that cannot be pooled, side by side: what differs, ratios over A worked out on paper, and when they are pooled."""
 
+import itertools
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,22 @@ def test_too_many_runs_are_told_what_to_type(tmp_path: Path, capsys: pytest.Capt
         assert words[:2] == ["commprof", "report"]
         assert {str(run) for run in own} <= set(words[2:])
         assert str(benches[1]) not in words
+        assert main([*words[1:], "--text"]) == 0
+
+
+def test_runs_of_several_strategies_are_told_what_to_type_for_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was typed was offered again before."""
+    common = [add_train(tmp_path / "one", 1, 0.1), *(add_bench(tmp_path / f"bench-{n}", n) for n in (2, 4))]
+    ways = [
+        [add_train(tmp_path / f"{kind}-{n}", n, 0.1, workload=replace(WORKLOAD, kind=kind)) for n in (2, 4)]
+        for kind in ("ddp", "fsdp2", "hsdp")
+    ]
+    typed = [str(run) for run in (*common, *itertools.chain(*ways))]
+    assert main(["report", *typed]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    commands = [shlex.split(command) for command in line.partition("What belongs together: ")[2].split("; ")]
+    assert [set(words[2:]) for words in commands] == [set(map(str, [*common, *own])) for own in ways]
+    for words in commands:
         assert main([*words[1:], "--text"]) == 0
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.strategies.inputs import TURNS_ERROR
+from commprof.analysis.strategies.results import Choice
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
 from tests.factory import step, timeline, workload, write_training_run
@@ -190,6 +191,28 @@ def test_alike_strategies_are_within_noise(tmp_path: Path) -> None:
     assert {choice.fastest, *choice.within_noise} == {"ddp", "fsdp"}
 
 
+def test_one_rank_is_not_told_apart_from_ranks_side_by_side_by_what_it_does_not_show(tmp_path: Path) -> None:
+    """Four ranks on two cores. DDP's from one rank is 10 % shorter than FSDP's from four side by side, which both are off by
+    15 % of in the first case alone; from one rank both, FSDP is as far off as DDP and 10 % tell them apart."""
+    benches = [write_benches(tmp_path / f"b{n}", n, cores=2, machines=1) for n in (2, 4)]
+    one = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S, cores=2)
+    shape = {"world_size": 4, "cores": 2, "synchronised": False, "starts_together": True}
+    four = write_sharded_run(tmp_path / "four", sharding(num_shards=4, waits=True), 2 * BY_ITSELF_S, **shape)  # type: ignore[arg-type]
+
+    def told_of(name: str, *runs: Path) -> Choice:
+        first = answer(chosen([*runs, *benches], strategies=("fsdp",)), "fsdp")
+        assert first.step_s is not None and first.exposed_s is not None
+        own_s = (0.9 * first.step_s - wire_s("all_reduce", 20 * MIB)) / 2
+        gradients = timeline([("a", 20 * MIB, 0.06)], 0.06)
+        alone = [step(i, backward_s=0.06, step_s=own_s) for i in range(12)]
+        own = write_training_run(tmp_path / name, alone, gradients=gradients, workload=workload(kind="none"), cores=2)
+        return chosen([*runs, own, *benches], strategies=("ddp", "fsdp"))
+
+    assert (told_of("a", one).fastest, told_of("b", one).within_noise) == ("ddp", ())
+    mixed = told_of("c", four)
+    assert (mixed.fastest, mixed.within_noise) == ("ddp", ("fsdp",))
+
+
 def test_a_sharded_profile_beside_a_plain_one_leaves_the_plain_prediction_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,6 +274,7 @@ def test_a_machine_that_jumps_about_gets_no_interval_by_the_rule_of_ddp(
     choice = chosen(paths, strategies=("ddp", "fsdp"))
     assert [own.interval_s for own in choice.answers] == [None, None]
     assert all(own.too_disturbed and own.too_disturbed in own.assumptions for own in choice.answers)
+    assert {choice.fastest, *choice.within_noise} == {"ddp", "fsdp"}, "nothing is told apart"
     assert main(["predict", *map(str, paths), "--strategy", "ddp,fsdp"]) == 0
     told = capsys.readouterr().out
     assert told.count("too disturbed  ") == 2
