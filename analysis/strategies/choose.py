@@ -1,8 +1,8 @@
 """Which strategy is the fastest of those that fit? Each asked for is answered, or refused with the reason.
 
-Two strategies are within noise of each other where the draws do not put one before the other in 90 %. Draws share the
-machine's pace, so that it tells nobody apart, but for those of one rank beside those of ranks side by side: what one rank does
-not show of several is in the one alone. Nothing is told apart where the machine was too disturbed for an interval.
+Two strategies are within noise of each other where two runs of them would not put one before the other in 90 % of the draws.
+What these share tells nobody apart, but for those of one rank beside those of ranks side by side: what one rank does not show
+of several is in the one alone. Nothing is told apart where the machine was too disturbed for an interval.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, select
 from commprof.analysis.runs.world_sizes import check_world_sizes
-from commprof.analysis.step.estimate import Setting, estimate, interval
-from commprof.analysis.step.evidence.drift import too_wide
+from commprof.analysis.step.estimate import Setting, estimate, interval, saved
+from commprof.analysis.step.evidence.drift import drift_of, too_wide
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.predict import too_disturbed
 from commprof.analysis.strategies.estimate import ShardedEstimate, ShardedSetting, estimate_sharded
@@ -69,12 +69,13 @@ def _choice(runs: Sequence[Run], world_size: int, asked: Asked) -> Choice:
     found = [_answered(runs, strategy, world_size, asked) for strategy in asked.strategies]
     able = [own for own in found if own.step_s is not None and own.answer.fits is not False]
     fastest = min(able, key=lambda own: own.answer.step_s or 0.0, default=None)
-    alike = tuple(own.answer.strategy for own in able if fastest not in (None, own) and not _apart(fastest, own))
+    drift = drift_of(runs)
+    alike = [own.answer.strategy for own in able if own is not fastest and fastest and not _apart(fastest, own, drift)]
     return Choice(
         world_size=world_size,
         answers=tuple(own.answer for own in found),
         fastest=None if fastest is None else fastest.answer.strategy,
-        within_noise=alike,
+        within_noise=tuple(alike),
     )
 
 
@@ -88,14 +89,14 @@ class _Answered:
     side_by_side: bool = False
 
 
-def _apart(first: _Answered, second: _Answered) -> bool:
+def _apart(first: _Answered, second: _Answered, drift: float) -> bool:
     assert first.step_s is not None and second.step_s is not None
     if first.answer.too_disturbed or second.answer.too_disturbed:
         return False
-    first_s, second_s = first.step_s[1:], second.step_s[1:]
+    second_s = second.step_s
     if first.side_by_side != second.side_by_side:
         second_s = np.random.default_rng(0).permutation(second_s)
-    return float(np.mean(first_s < second_s)) >= _TOLD_APART
+    return float(np.mean(saved(first.step_s, second_s, drift, 0.0)[1:] < 0)) >= _TOLD_APART
 
 
 def _answered(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> _Answered:

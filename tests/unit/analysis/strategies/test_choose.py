@@ -179,12 +179,12 @@ def test_another_wire_is_asked_of_all_strategies_alike(tmp_path: Path, capsys: p
 
 
 def test_alike_strategies_are_within_noise(tmp_path: Path) -> None:
-    """A plain step that lies where the sharded ones do: the draws do not tell which is faster."""
+    """A plain step that is 3.5 % shorter than the sharded one: two runs differ by more, whatever their draws share."""
     sharded = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
     paths = [sharded, write_benches(tmp_path / "b4", 4), write_benches(tmp_path / "b2", 2)]
     fsdp_s = answer(chosen(paths, strategies=("fsdp",)), "fsdp").step_s
     assert fsdp_s is not None
-    alone = [step(i, backward_s=0.06, step_s=fsdp_s - wire_s("all_reduce", 20 * MIB)) for i in range(12)]
+    alone = [step(i, backward_s=0.06, step_s=0.965 * fsdp_s - wire_s("all_reduce", 20 * MIB)) for i in range(12)]
     gradients = timeline([("a", 20 * MIB, 0.06)], 0.06)
     paths.append(write_training_run(tmp_path / "plain", alone, gradients=gradients, workload=workload(kind="none"), cores=64))
     choice = chosen(paths, strategies=("ddp", "fsdp"))
@@ -192,8 +192,8 @@ def test_alike_strategies_are_within_noise(tmp_path: Path) -> None:
 
 
 def test_one_rank_is_not_told_apart_from_ranks_side_by_side_by_what_it_does_not_show(tmp_path: Path) -> None:
-    """Four ranks on two cores. DDP's from one rank is 10 % shorter than FSDP's from four side by side, which both are off by
-    15 % of in the first case alone; from one rank both, FSDP is as far off as DDP and 10 % tell them apart."""
+    """Four ranks on two cores. From one rank DDP's and FSDP's steps are off by the same 15 % of computation, and 17 % between them
+    tell; beside FSDP's from four ranks side by side, DDP's alone is."""
     benches = [write_benches(tmp_path / f"b{n}", n, cores=2, machines=1) for n in (2, 4)]
     one = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S, cores=2)
     shape = {"world_size": 4, "cores": 2, "synchronised": False, "starts_together": True}
@@ -202,7 +202,7 @@ def test_one_rank_is_not_told_apart_from_ranks_side_by_side_by_what_it_does_not_
     def told_of(name: str, *runs: Path) -> Choice:
         first = answer(chosen([*runs, *benches], strategies=("fsdp",)), "fsdp")
         assert first.step_s is not None and first.exposed_s is not None
-        own_s = (0.9 * first.step_s - wire_s("all_reduce", 20 * MIB)) / 2
+        own_s = (0.83 * first.step_s - wire_s("all_reduce", 20 * MIB)) / 2
         gradients = timeline([("a", 20 * MIB, 0.06)], 0.06)
         alone = [step(i, backward_s=0.06, step_s=own_s) for i in range(12)]
         own = write_training_run(tmp_path / name, alone, gradients=gradients, workload=workload(kind="none"), cores=2)
@@ -267,7 +267,7 @@ def test_a_machine_that_jumps_about_gets_no_interval_by_the_rule_of_ddp(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A plain run whose pace halves and doubles: neither its own strategy nor a sharded one beside it has an interval."""
-    steps = [step(i, step_s=0.1 * (1, 2, 1, 2)[i // 3], backward_s=0.05) for i in range(12)]
+    steps = [step(i, step_s=0.07 * (1, 2, 1, 2)[i // 3], backward_s=0.05) for i in range(12)]
     gradients = timeline([("b", 16 * MIB, 0.02), ("a", 4 * MIB, 0.05)], 0.05)
     jumpy = write_training_run(tmp_path / "plain", steps, gradients=gradients, workload=workload(kind="none"), cores=64)
     paths = [jumpy, write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)]
