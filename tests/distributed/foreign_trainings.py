@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 from commprof.commbench.ranks.stopping import end_process
 from commprof.commbench.recorder.own_loop import record_steps
 from commprof.commbench.records.training import EXCHANGED_PASSES
+from commprof.train.sharding import own_shard
 
 STEPS = 4
 Wrap = Callable[[nn.Module], nn.Module]
@@ -192,6 +193,7 @@ KINDS: dict[str, Wrap] = {
     "compute_only": DDP,
     "compute_only hook": hooked(own_hook),
     "compute_only fsdp2": fsdp2,
+    "compute_only hsdp": lambda model: fsdp2(model, 2, 1),
     "fsdp1": fsdp1,
     "fsdp1 flat": partial(fsdp1, keep_names=False),
     "fsdp1 unsharded": partial(fsdp1, strategy="NO_SHARD"),
@@ -271,8 +273,9 @@ def train(name: str, folder: Path) -> None:
 
 def _assert_apart(model: nn.Module) -> None:
     """Fail unless the ranks, whose batches differ, have gradients that differ."""
-    own = next(model.parameters()).grad
-    assert own is not None
+    gradient = next(model.parameters()).grad
+    assert gradient is not None
+    own = own_shard(gradient)
     others = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(others, own)
     assert not torch.equal(others[0], others[1])

@@ -192,8 +192,8 @@ def test_alike_strategies_are_within_noise(tmp_path: Path) -> None:
 
 
 def test_one_rank_is_not_told_apart_from_ranks_side_by_side_by_what_it_does_not_show(tmp_path: Path) -> None:
-    """Four ranks on two cores. From one rank DDP's and FSDP's steps are off by the same 15 % of computation, and 17 % between them
-    tell; beside FSDP's from four ranks side by side, DDP's alone is."""
+    """Four ranks on two cores. From one rank DDP's and FSDP's steps are off by the same 15 % of computation, and 17 % between
+    them tell; beside FSDP's from four ranks side by side, DDP's alone is."""
     benches = [write_benches(tmp_path / f"b{n}", n, cores=2, machines=1) for n in (2, 4)]
     one = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S, cores=2)
     shape = {"world_size": 4, "cores": 2, "synchronised": False, "starts_together": True}
