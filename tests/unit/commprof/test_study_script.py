@@ -58,15 +58,16 @@ def test_one_recorder_stands_outside_of_what_starts_the_ranks(tmp_path: Path, mo
     assert _command(study, plan.wires[0], tmp_path / "r")[:6] == [*hosts[:6]], "a bench's ranks record themselves"
 
 
-def test_a_sharded_script_has_the_wire_of_its_collectives_and_no_run_that_sends_nothing() -> None:
+def test_a_sharded_script_has_the_wire_of_its_collectives_and_runs_that_send_nothing() -> None:
     """It is predicted from its units by fully_shard's schedule, so that DDP's all-reduce need not be benched."""
     study = script_study(ScriptConfig(command=COMMAND, strategy="fsdp"), ["world_sizes=[1,2,4]"])
     plan = make_plan(study, shardings_of(study))
     assert [stage.name for stage in plan.stages] == [
         *(f"bench-{op}-n{n}" for n in (2, 4) for op in ("all_gather", "reduce_scatter")),
-        *("train-profile-n1", "train-train-n2", "train-train-n4"),
+        *("train-profile-n1", "train-compute-n2", "train-compute-n4", "train-train-n2", "train-train-n4"),
     ]
     (model,) = plan.models
+    assert "--compute-only" in model.cells[0].compute[0].argv
     assert model.sharding is not None and model.sharding.strategy == "fsdp"
     with pytest.raises(BadInput, match="a script's strategy 'hsdp' is not one of ddp, fsdp, zero2"):
         script_study(ScriptConfig(command=COMMAND, strategy="hsdp"))
