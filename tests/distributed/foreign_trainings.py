@@ -115,12 +115,13 @@ def fsdp2_checkpointed(model: Any) -> nn.Module:  # noqa: ANN401
     return model  # type: ignore[no-any-return]
 
 
-def fsdp2_and_tensor_parallel(model: Any) -> nn.Module:  # noqa: ANN401
+def fsdp2_and_tensor_parallel(model: Any, *, shards: int = 1) -> nn.Module:  # noqa: ANN401
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-    mesh = init_device_mesh("cpu", (1, dist.get_world_size()), mesh_dim_names=("shards", "tensors"))
+    shape = (shards, dist.get_world_size() // shards)
+    mesh = init_device_mesh("cpu", shape, mesh_dim_names=("shards", "tensors"))
     parallelize_module(model, mesh["tensors"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
     fully_shard(model, mesh=mesh["shards"])
     return model  # type: ignore[no-any-return]
@@ -205,6 +206,7 @@ KINDS: dict[str, Wrap] = {
     "fsdp2 together": fsdp2_together,
     "fsdp2 checkpointed": fsdp2_checkpointed,
     "fsdp2 tensor_parallel": fsdp2_and_tensor_parallel,
+    "fsdp2 tensors whole": partial(fsdp2_and_tensor_parallel, shards=2),
     "hsdp": lambda model: fsdp2(model, 2, 1),
     "tensor_parallel": tensor_parallel,
     "replicate": replicated,

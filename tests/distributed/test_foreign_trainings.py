@@ -136,6 +136,13 @@ def test_each_unit_that_a_wrapper_shards_is_seen_to_gather_and_to_reduce(trainin
         assert sorted(span.unit or 0 for span in timeline.spans if span.until == mark) == [0, 1], mark
 
 
+def test_tensor_parallelism_over_one_rank_leaves_what_fully_shard_shares_out(trainings: Path) -> None:
+    timeline = read_document(trainings / "fsdp2-tensors-whole" / "units.json", ShardingTimeline)
+    assert (timeline.num_shards, timeline.num_replicas) == (2, 1)
+    assert sum(unit.num_bytes for unit in timeline.units) == 848
+    assert not read_info(trainings / "fsdp2-tensors-whole").unseen
+
+
 def test_a_hook_of_the_scripts_own_is_given_way_to(trainings: Path) -> None:
     """It may come at any step; what units reduce under it is not seen, and a step without a reduction must not be kept."""
     timeline = read_document(trainings / "fsdp1-own-hook" / "units.json", ShardingTimeline)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from commprof.commbench.recorder.own_work import OwnWork
+from commprof.commbench.recorder.parallelism import shard_dimensions
 from commprof.commbench.recorder.sharded.collective_tap import CollectiveTap, collective_of, sharded_as
 from commprof.commbench.recorder.sharded.marks import Direction, Unit, UnitRecorder
 from commprof.commbench.recorder.sharded.unsent import UnsentAmongCopies, UnsentGather, UnsentReduction
@@ -97,7 +98,7 @@ class FullyShardRecorder(UnitRecorder):
     def _is_sharded(self, number: int, ahead: Direction) -> bool:
         place = self._places[number][0]
         present = place.present
-        if ahead == "backward" and present is not place.shard and hasattr(present, "device_mesh"):
+        if ahead == "backward" and present is not place.shard and _is_shared_out(present):
             self._untold = "units keep shards of fewer ranks from forward to backward (reshard_after_forward as a number)"
         return present is place.shard
 
@@ -110,8 +111,8 @@ class FullyShardRecorder(UnitRecorder):
         return [_num_bytes(place.shard) for place in self._places[number]]
 
     def _mesh(self) -> tuple[int, int]:
-        sizes = tuple(self._places[0][0].shard.device_mesh.shape)
-        return int(sizes[-1]), prod(map(int, sizes[:-1]))
+        sizes = [size for size, _ in shard_dimensions(self._places[0][0].shard)]
+        return sizes[-1], prod(sizes[:-1])
 
 
 def fully_sharded(model: nn.Module) -> list[tuple[str, Any]]:
@@ -166,13 +167,20 @@ def _places(modules: Sequence[nn.Module], inside: set[int], known: set[int]) -> 
 
 def _unlike(shards: Sequence[Any]) -> str:
     """Say why the units are not those of one group of ranks that shards, in copies or not; empty where they are."""
-    if any(not placement.is_replicate() for shard in shards for placement in shard.placements[:-1]):
+    meshes = [shard_dimensions(shard) for shard in shards]
+    if any(not placement.is_replicate() for mesh in meshes for _, placement in mesh[:-1]):
         return "parameters are shared out by more than fully_shard, as under tensor parallelism"
-    if any(shard.placements[-1].is_replicate() for shard in shards):
+    if any(mesh[-1][1].is_replicate() for mesh in meshes):
         return "every rank keeps all parameters, as under replicate()"
-    if len({tuple(shard.device_mesh.shape) for shard in shards}) > 1:
+    if len({tuple(size for size, _ in mesh) for mesh in meshes}) > 1:
         return "units are sharded over different numbers of ranks"
     return ""
+
+
+def _is_shared_out(parameter: Any) -> bool:  # noqa: ANN401  a tensor, or a DTensor
+    """Say whether several ranks have a part each of what a unit computes with."""
+    known = shard_dimensions(parameter) if hasattr(parameter, "device_mesh") else []
+    return any(size > 1 and not placement.is_replicate() for size, placement in known)
 
 
 def _num_bytes(parameter: Tensor) -> int:
