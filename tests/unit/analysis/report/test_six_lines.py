@@ -66,8 +66,9 @@ def test_page_terminal_and_markdown_say_the_same_six(root: Path, here: Path, cap
     assert not list(here.iterdir())
 
 
-def test_the_break_even_table_and_the_headline_agree_with_the_verdict(tmp_path: Path) -> None:
-    """Of 4 ranks one batch each in 0.25 s: 1.6 times one rank, which 2 ranks with 1.82 have already."""
+@pytest.fixture
+def slow_on_four(tmp_path: Path) -> Path:
+    """A study of 4 ranks with one batch each in 0.25 s: 1.6 times one rank, which 2 ranks with 1.82 have already."""
     root = tmp_path / "demo"
     add_study(root)
     slow = root / "train-n4"
@@ -75,6 +76,20 @@ def test_the_break_even_table_and_the_headline_agree_with_the_verdict(tmp_path: 
         file.unlink() if file.is_file() else None
     slow.rmdir()
     add_train(slow, 4, 0.25, buckets=True, started_at="2026-01-01T12:00:00.000+00:00")
+    return root
+
+
+def test_why_and_change_are_of_the_ranks_to_use(slow_on_four: Path) -> None:
+    """4 ranks are the most, and what the verdict names are 2."""
+    told = said_of(gather([slow_on_four]))
+    assert told.verdict.startswith("Use 2 ranks. ")
+    assert "2 ranks" in told.why
+    assert "on 2 ranks" in told.change
+    assert "4 ranks" not in told.why + told.change
+
+
+def test_the_break_even_table_and_the_headline_agree_with_the_verdict(slow_on_four: Path) -> None:
+    root = slow_on_four
     page = Page(write_report([root], None).page)
     assert "Use 2 ranks. 2: yes, 1.82x" in page.text
     assert "4: no, 1.60x (predicted 3.56, 3.23 to 3.95): it adds nothing to 2 ranks here, because" in page.text
