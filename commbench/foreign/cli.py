@@ -38,7 +38,7 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A:B",
         help="record steps A to B-1, counted from 0 (1:)",
     )
-    add("--max-steps", type=int, metavar="N", help="end the training after N steps, with exit code 0")
+    add("--max-steps", type=int, metavar="N", help="end the training after N steps, with exit code 0 (SystemExit)")
     add("--trace", action="store_true", help="also take eight steps under torch.profiler, after ten recorded ones")
     add("--compute-only", action="store_true", help="ranks side by side that send nothing, under DDP or fully_shard")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where the run's folder goes (runs)")
