@@ -92,7 +92,10 @@ def test_one_rank_as_it_is_started(commprof: Commprof, script: Path, tmp_path: P
     done = commprof("record", "--steps", "3:23", "--", sys.executable, script)
     assert (done.returncode, done.stdout) == (0, "the script's own words\n"), done.stderr
     run, info, work = the_run(tmp_path)
-    *_, counted, last = done.stderr.splitlines()
+    last = done.stderr.splitlines()[-1]
+    (counted,) = [line for line in done.stderr.splitlines() if "samples on a rank" in line]
+    threads = f"this rank had {info.threads_per_rank} threads, of which torchrun gives each of several one"
+    assert (threads in done.stderr) is (info.threads_per_rank > 1)
     assert re.fullmatch(rf"commprof: 20 steps on 1 rank, [\d.]+ [mu]s each in the median on rank 0, are in {run}", last)
     assert f"a step has {work.samples_per_rank} samples on a rank, by the first dimension" in counted
     assert (info.status, info.world_size, work.experiment, work.kind) == ("completed", 1, "mine", "none")

@@ -172,6 +172,24 @@ def test_what_was_recorded_is_recorded_again(tmp_path: Path, script: str, again:
     assert said_of(gather([alone, bench])).next_command.startswith(f"{again}: ")
 
 
+@pytest.mark.parametrize(
+    ("threads", "world_size", "expected"),
+    [
+        (1, 2, "commprof record -- torchrun --nproc-per-node 2 train.py: a run that checks"),
+        (2, 2, "OMP_NUM_THREADS=2 commprof record -- torchrun --nproc-per-node 2 train.py: a run that checks"),
+        (4, 2, "OMP_NUM_THREADS=1 commprof record -- python train.py: one rank with the one thread that torchrun gives"),
+    ],
+)
+def test_ranks_that_are_to_be_compared_have_as_many_threads(
+    tmp_path: Path, threads: int, world_size: int, expected: str
+) -> None:
+    """On four cores: torchrun's ranks have one thread each unless told otherwise, a rank alone one for every core."""
+    words = ("commprof", "record", "--", "python", "train.py")
+    alone = add_train(tmp_path / "one", 1, 0.1, command=words, threads_per_rank=threads)
+    bench = add_bench(tmp_path / "bench", world_size)
+    assert said_of(gather([alone, bench])).next_command.startswith(expected)
+
+
 def test_measured_speedups_are_decided_on_without_a_prediction(tmp_path: Path) -> None:
     told = said_of(gather([add_train(tmp_path / "one", 1, 0.1), add_train(tmp_path / "two", 2, 0.11)]))
     assert told.verdict == "Use 2 ranks. 2: yes, 1.82x."
