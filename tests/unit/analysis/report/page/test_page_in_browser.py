@@ -20,7 +20,7 @@ from commprof.analysis.report.study.pages import read_grid
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.study.experiment import cells_of
 from tests.factory import workload
-from tests.unit.analysis.report.test_explorer import folders, shard, study
+from tests.unit.analysis.report.explorer.test_explorer import folders, shard, study
 
 MOST_WORDS = 1200
 PAGES = ("scales", "does-not-scale", "log-import", "sharded", "cells")
