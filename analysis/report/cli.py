@@ -40,6 +40,8 @@ def check_report(args: argparse.Namespace) -> None:
     check_money(args)
     for run in args.runs:
         read_info(run)
+    if len(args.runs) > 1 and len({run.resolve() for run in args.runs}) == 1:
+        raise BadInput(f"all these names are {args.runs[0]}, which leaves nothing to compare; name the other run by its folder")
     if args.full and not (args.text or args.markdown):
         raise BadInput("--full belongs to --text and --markdown; the page and --json hold everything anyway")
     if args.latex and args.out is not None and args.out.exists() and not args.out.is_dir():
