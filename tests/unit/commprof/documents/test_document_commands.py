@@ -31,7 +31,6 @@ NOT_HERE: Mapping[str, str] = {
     "commprof bench --nproc 4": STARTS_RANKS + "test_bench.py",
     "commprof links --nproc 4": STARTS_RANKS + "test_links.py",
     "OMP_NUM_THREADS=1 commprof record -- python train.py": STARTS_RANKS + "test_record.py",
-    "OMP_NUM_THREADS=1 commprof record --max-steps 80 -- python train.py": STARTS_RANKS + "test_record.py",
     "commprof record -- torchrun --nproc-per-node 2 train.py": STARTS_RANKS + "test_record.py",
     "commprof record --compute-only -- torchrun --nproc-per-node 2 train.py": STARTS_RANKS + "test_record.py",
     'commprof study --script "python train.py --lr 1e-3" --world-sizes 1 2 4': STARTS_RANKS + "test_study_script.py",
