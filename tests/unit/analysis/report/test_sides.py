@@ -201,3 +201,10 @@ def test_what_cannot_be_compared_has_its_reason(tmp_path: Path) -> None:
     }
     for reason, paths in said.items():
         assert reason in faster(sides_of(paths, ""), disturbed=False).sentence
+
+
+def test_a_run_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """@train-n2 may be the folder that stands beside it."""
+    run = str(add_train(tmp_path / "after", 2, 0.1))
+    assert main(["report", run, f"{run}/."]) == 2
+    assert "after, which leaves nothing to compare; name the other run by its folder" in capsys.readouterr().err

@@ -29,7 +29,7 @@ from tests.factory import (
     MIB,
     workload,
 )
-from tests.unit.analysis.report.explorer_studies import folders, shard, study
+from tests.unit.analysis.report.explorer.explorer_studies import folders, shard, study
 
 WORLD_SIZES = (2, 4, 8, 16, 32, 64)
 CHECKED = ("step_s", "compute_s", "exposed_s", "speedup", "backward_start_s", "compute_end_s")
