@@ -34,10 +34,11 @@ from commprof.commbench.records.types import RunInfo
 Floats = NDArray[np.float64]
 
 TURNS_ERROR = 0.045  # of computation: what the grid's open cells of four hosts on two cores were off by beside PACE_ERROR
-_OTHER_SHARDING = ("fsdp1", "fsdp2", "hsdp", "deepspeed", "zero1", "zero2", "zero3")
+_OTHER_SHARDING = ("in_turn", "fsdp1", "fsdp2", "hsdp", "deepspeed", "zero1", "zero2", "zero3")
 _NO_UNITS = "those of fully_shard are seen, and of FullyShardedDataParallel without a hook of one's own"
 _REDUCES_WHOLE = "its buckets are all-reduced whole, and the shards of updated parameters gathered behind the update"
 _NO_SCHEDULE: dict[TrainingKind, str] = {
+    "in_turn": "those that were seen are one model's, and a step trains several",
     "deepspeed": "it reduces by buckets of its own",
     "zero1": _REDUCES_WHOLE,
     "zero2": _REDUCES_WHOLE,
@@ -172,7 +173,9 @@ def _pool(profile: Run, timeline: ShardingTimeline, *, slowdown: float) -> Compu
 
 
 def sharded_runs(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in select(runs, kind="train") if run.units is not None]
+    """Return the training runs whose units are known, but for those of several models in turn: the units are of one alone."""
+    known = ((run, run.info.workload) for run in select(runs, kind="train") if run.units is not None)
+    return [run for run, work in known if work is None or work.kind != "in_turn"]
 
 
 def _profile(runs: Sequence[Run], world_size: int, num_shards: int, units: str | None) -> Run:

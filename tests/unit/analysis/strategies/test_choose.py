@@ -12,6 +12,7 @@ from commprof.analysis.strategies.inputs import TURNS_ERROR
 from commprof.analysis.strategies.results import Choice
 from commprof.cli import main
 from commprof.commbench.errors import BadInput
+from commprof.commbench.records.rundir import RUN_FILE, read_info, write_document
 from tests.factory import step, timeline, workload, write_training_run
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
@@ -248,6 +249,17 @@ def test_what_shards_by_other_means_is_named_with_what_to_profile_instead(tmp_pa
         "is HSDP, of which no units are known (no units are told: of copies)"
         in answer(chosen([copies, benches]), "fsdp").cannot
     )
+
+
+def test_of_several_models_that_are_trained_in_turn_the_units_of_one_tell_no_step(tmp_path: Path) -> None:
+    """A GAN of two sharded models has the units of one of them on record."""
+    pair = write_sharded_run(tmp_path / "gan", sharding(), BY_ITSELF_S)
+    info = read_info(pair)
+    assert info.workload is not None
+    write_document(pair / RUN_FILE, replace(info, workload=replace(info.workload, kind="in_turn")))
+    fsdp = answer(chosen([pair, write_benches(tmp_path / "b4", 4)], strategies=("fsdp",)), "fsdp")
+    assert fsdp.step_s is None
+    assert "several trainings in turn, as in a GAN, of which no units are known" in fsdp.cannot
 
 
 def test_copies_on_every_rank_are_said_to_shard_nothing(tmp_path: Path) -> None:
