@@ -141,15 +141,23 @@ def test_ranks_that_send_nothing(forking: Commprof, script: Path, tmp_path: Path
     assert {step.step for step in steps_of(run)} == set(range(1, 12))
 
 
-def test_ranks_that_cannot_be_kept_from_sending(forking: Commprof, tmp_path: Path) -> None:
+_IN_COPIES = "fully_shard(model, mesh=init_device_mesh('cpu', (1, 2), mesh_dim_names=('copies', 'shards')))"
+_FLAT = "model = FullyShardedDataParallel(model, device_id=torch.device('cpu'), use_orig_params=True)"
+
+
+@pytest.mark.parametrize(("shards", "kind"), [(_IN_COPIES, "hsdp"), (_FLAT, "fsdp1")])
+def test_sharded_ranks_are_kept_from_sending_where_they_can_be(
+    forking: Commprof, tmp_path: Path, shards: str, kind: str
+) -> None:
+    """fully_shard's can, in copies too; FullyShardedDataParallel's exchange as ever, and that is said."""
     script = tmp_path / "sharded.py"
     script.write_text(
         "import torch, torch.distributed as dist\n"
         "from torch.distributed.device_mesh import init_device_mesh\n"
-        "from torch.distributed.fsdp import fully_shard\n"
+        "from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard\n"
         "dist.init_process_group('gloo')\n"
         "model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 1))\n"
-        "fully_shard(model, mesh=init_device_mesh('cpu', (1, 2), mesh_dim_names=('copies', 'shards')))\n"
+        f"{shards}\n"
         "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)\n"
         "for _ in range(12):\n"
         "    model(torch.ones(4, 8)).sum().backward()\n"
@@ -160,8 +168,11 @@ def test_ranks_that_cannot_be_kept_from_sending(forking: Commprof, tmp_path: Pat
     done = forking("record", "--compute-only", "--", *FORK, "2", script)
     assert done.returncode == 0, done.stderr
     run, info, work = the_run(tmp_path)
-    assert (work.kind, work.synchronised, work.synchronisation) == ("hsdp", True, "normal")
-    assert any("copies of shards: its ranks exchanged as ever" in text for text in info.unseen)
+    sent = kind == "fsdp1"
+    assert (work.kind, work.synchronised) == (kind, sent)
+    assert any("is neither's: its ranks exchanged as ever" in text for text in info.unseen) is sent
+    if sent:
+        return
     kept = 4 * (4 * 8 + 4 + 1 * 8 + 1)  # rank 0's halves of the first layer and all of the second, a momentum each
     assert (work.optimizer_bytes, read_document(run / "units.json", ShardingTimeline).optimizer_bytes) == (kept, kept)
 
