@@ -98,7 +98,7 @@ class FullyShardRecorder(UnitRecorder):
     def _is_sharded(self, number: int, ahead: Direction) -> bool:
         place = self._places[number][0]
         present = place.present
-        if ahead == "backward" and present is not place.shard and _is_shared_out(present):
+        if ahead == "backward" and present is not place.shard and _is_shared_out(present, place.shard):
             self._untold = "units keep shards of fewer ranks from forward to backward (reshard_after_forward as a number)"
         return present is place.shard
 
@@ -177,10 +177,12 @@ def _unlike(shards: Sequence[Any]) -> str:
     return ""
 
 
-def _is_shared_out(parameter: Any) -> bool:  # noqa: ANN401  a tensor, or a DTensor
+def _is_shared_out(parameter: Any, shard: Any) -> bool:  # noqa: ANN401  a tensor or a DTensor, and the DTensor between passes
     """Say whether several ranks have a part each of what a unit computes with."""
-    known = shard_dimensions(parameter) if hasattr(parameter, "device_mesh") else []
-    return any(size > 1 and not placement.is_replicate() for size, placement in known)
+    if not hasattr(parameter, "device_mesh"):
+        return False
+    parts = (size > 1 and not placement.is_replicate() for size, placement in shard_dimensions(parameter))
+    return parameter.device_mesh == shard.device_mesh or any(parts)
 
 
 def _num_bytes(parameter: Tensor) -> int:
