@@ -41,10 +41,10 @@ def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False, warning:
 
 
 def memory_text(memory: Memory | None) -> str:
-    """Say what a rank takes, or what it takes more than, where its activations were not measured."""
+    """Say what a rank takes, or what it takes more than, where not all of it was measured."""
     if memory is None:
         return "unknown"
-    return format_bytes(memory.total) if memory.activations is not None else f"> {format_bytes(memory.total)}"
+    return format_bytes(memory.total) if memory.is_all else f"> {format_bytes(memory.total)}"
 
 
 def verdict(choice: Choice, *, disturbed: bool = False) -> str:

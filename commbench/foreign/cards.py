@@ -19,6 +19,7 @@ from torch import nn
 from commprof.commbench.errors import BadInput
 from commprof.commbench.foreign.asked import Asked
 from commprof.commbench.foreign.assembled import CARDS_FOLDER, RankCard
+from commprof.commbench.foreign.memory import WatchedMemory
 from commprof.commbench.machine import hardware
 from commprof.commbench.ranks.launched import RankContext, place_on_host
 from commprof.commbench.ranks.session import rank_info, run_card, sampled
@@ -56,7 +57,7 @@ class RankRun:
         self._sampling = ExitStack()
         self._sampling.enter_context(sampled(self.folder, self.context))
 
-    def amend(self, recorder: StepRecorder, *, in_turn: bool, unseen: Sequence[str], optimizer_bytes: int | None) -> None:
+    def amend(self, recorder: StepRecorder, *, in_turn: bool, unseen: Sequence[str], memory: WatchedMemory) -> None:
         """Write again, with what the steps have told since."""
         card = read_document(self._path, RankCard)
         assert card.info.workload is not None
@@ -68,7 +69,9 @@ class RankRun:
             samples_per_rank=self._asked.samples_per_rank or recorder.typical_samples or 1,
             accumulation=recorder.accumulation,
             kind="in_turn" if in_turn else kind,
-            optimizer_bytes=optimizer_bytes,
+            optimizer_bytes=memory.optimizer_bytes,
+            activation_bytes=memory.activation_bytes,
+            peak_bytes=memory.peak_bytes,
             **told_by(tap, together=recorder.units.meets),
         )
         words = (*recorder.unseen(), *unseen, *self._sent_all_the_same())

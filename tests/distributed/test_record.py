@@ -174,7 +174,10 @@ def test_sharded_ranks_are_kept_from_sending_where_they_can_be(
     if sent:
         return
     kept = 4 * (4 * 8 + 4 + 1 * 8 + 1)  # rank 0's halves of the first layer and all of the second, a momentum each
-    assert (work.optimizer_bytes, read_document(run / "units.json", ShardingTimeline).optimizer_bytes) == (kept, kept)
+    units = read_document(run / "units.json", ShardingTimeline)
+    assert (work.optimizer_bytes, units.optimizer_bytes) == (kept, kept)
+    assert work.activation_bytes is not None
+    assert units.activation_bytes == work.activation_bytes
 
 
 def test_torchruns_ranks_and_their_exit_code(commprof: Commprof, script: Path, tmp_path: Path) -> None:

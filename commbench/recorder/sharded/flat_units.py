@@ -92,6 +92,9 @@ class FlatUnitRecorder(UnitRecorder):
         # It knows from its first pass on whether it is a root; torch's function, asked sooner, would settle it there and then.
         return ahead == "forward" or (not outer._is_root and outer.sharding_strategy.name in ("FULL_SHARD", "NO_SHARD"))
 
+    def gathered_bytes(self, ahead: Direction) -> int:
+        return 0 if self._mesh() == (1, 1) else super().gathered_bytes(ahead)  # one rank has no copy of what it has whole
+
     def _parameters(self, number: int) -> Sequence[int]:
         flat = self._units[number].outer._handle.flat_param
         return [elements * flat.element_size() for elements in numels_of(flat)]

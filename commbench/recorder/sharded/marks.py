@@ -1,8 +1,7 @@
 """When does each unit of a sharded model gather, compute and reduce? Marks of one step after the other, from public hooks.
 
-Modules' hooks and tensors' hooks stand before and behind those of what shards. What every mark means is in records/sharding.py.
-Nothing is marked outside of a step, nor where nothing is learnt. What differs between fully_shard and FullyShardedDataParallel,
-how a collective is seen and what a unit holds, is in fully_shard.py and flat_units.py.
+Hooks of modules and tensors stand before and behind those of what shards; records/sharding.py says what every mark means.
+Nothing is marked outside of a step. How a collective is seen and what a unit holds is in fully_shard.py and flat_units.py.
 """
 
 import sys
@@ -51,7 +50,7 @@ class UnitRecorder:
     def __init__(self, units: Sequence[Unit], rank: int, clock: Clock, own_work: OwnWork) -> None:
         self._rank, self._clock, self._own_work = rank, clock, own_work
         self._told: dict[str, int] = {}
-        self.held_bytes: Callable[[], int] | None = None  # what autograd holds now, while somebody counts it
+        self.held_bytes: Callable[[], int] | None = None  # what is held now, while somebody counts it
         self._units = tuple(units)
         self._hooks: list[Any] = []
         self._marks: Marks = []
@@ -83,6 +82,11 @@ class UnitRecorder:
     def mark(self, name: Mark, unit: int | None = None, *, sharded: bool = False) -> None:
         if self._marking:
             self._own_work.do(self._note, (name, unit, sharded))
+
+    def gathered_bytes(self, ahead: Direction) -> int:
+        """Return the bytes of parameters that are whole at present, the pass `ahead` being next."""
+        known = self._known.items()
+        return sum(each.get("gather_bytes", 0) for number, each in known if not self._is_sharded(number, ahead))
 
     def take_step(self) -> Marks:
         """Return the marks of the step just ended: the next one may begin."""
@@ -197,10 +201,10 @@ class UnitRecorder:
 
     def _before(self, number: int, _arguments: object) -> None:
         self.mark("before", number, sharded=self._is_sharded(number, "forward"))
-        self._note_held(number, "held_before_bytes")
 
     def _ready(self, number: int, arguments: object) -> None:
         self.mark("ready", number, sharded=self._was_sharded("before", number))
+        self._note_held(number, "held_before_bytes")
         self._look_at_whole(number)
         self._on_gradient(arguments, partial(self.mark, "back_done", number))
 
