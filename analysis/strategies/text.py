@@ -33,7 +33,11 @@ def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False, warning:
         if not answer.cannot
     ]
     if rows:
-        blocks += [GAP, Table(columns=_COLUMNS, rows=rows), Words("memory: at most on a rank")]
+        blocks += [
+            GAP,
+            Table(columns=_COLUMNS, rows=rows),
+            Words("memory: of a rank, at the peak of a step; > where a part of it was not measured"),
+        ]
     blocks += [GAP, *(block for choice in choices for block in _reasons(choice))]
     named = dict.fromkeys(answer.strategy for choice in choices for answer in choice.answers if not answer.cannot)
     legend = [Words(STRATEGY_NAMES[own], f"{own}: ", "  ") for own in named]

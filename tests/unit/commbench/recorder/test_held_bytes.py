@@ -87,6 +87,12 @@ def test_where_another_malloc_counts_nothing_is_told(monkeypatch: pytest.MonkeyP
     assert (held.activation_bytes, held.peak_bytes(0)) == (None, None)
 
 
+def test_a_count_that_takes_long_is_not_read_in_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert live_bytes(CPU) is not None
+    monkeypatch.setattr(held_bytes, "_MOST_READ_S", 0)
+    assert live_bytes(CPU) is None
+
+
 def test_a_gpus_allocator_tells_the_peak_where_this_step_raised_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """7 MiB were the most before; in the step 12 MiB, of which the parameter is one and the optimizer's state two."""
     highest = [7 * MIB, 12 * MIB]
