@@ -18,6 +18,8 @@ _COLUMNS = (
     Column(name="", width=7, left=True),
 )
 
+_MEMORY = "memory: a rank's, at a step's peak; > where a part of it was not measured"
+
 
 def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False, warning: str | None = None) -> list[Block]:
     """Lay out which strategy is the fastest, a `warning`, every strategy at each world size, and the reasons.
@@ -36,7 +38,7 @@ def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False, warning:
         blocks += [
             GAP,
             Table(columns=_COLUMNS, rows=rows),
-            Words("memory: of a rank, at the peak of a step; > where a part of it was not measured"),
+            Words(_MEMORY),
         ]
     blocks += [GAP, *(block for choice in choices for block in _reasons(choice))]
     named = dict.fromkeys(answer.strategy for choice in choices for answer in choice.answers if not answer.cannot)
