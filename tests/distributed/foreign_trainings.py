@@ -195,6 +195,8 @@ KINDS: dict[str, Wrap] = {
     "compute_only hook": hooked(own_hook),
     "compute_only fsdp2": fsdp2,
     "compute_only hsdp": lambda model: fsdp2(model, 2, 1),
+    "compute_only fsdp1": fsdp1,
+    "compute_only fsdp1 hybrid": fsdp1_in_copies,
     "fsdp1": fsdp1,
     "fsdp1 flat": partial(fsdp1, keep_names=False),
     "fsdp1 unsharded": partial(fsdp1, strategy="NO_SHARD"),
@@ -213,6 +215,13 @@ KINDS: dict[str, Wrap] = {
     "replicate of fsdp2": replicated_by_fsdp2,
     "hand_made": lambda model: model,
     "none": lambda model: model,
+}
+
+
+_KEPT_SHARDS: dict[str, Callable[[Any], Tensor]] = {
+    "compute_only fsdp2": lambda model: model[0].weight,  # type: ignore[no-any-return]
+    "compute_only fsdp1": lambda model: model._handle.flat_param._full_param_padded,  # type: ignore[no-any-return]
+    "compute_only fsdp1 hybrid": lambda model: model._handle.flat_param._full_param_padded,  # type: ignore[no-any-return]
 }
 
 
@@ -246,8 +255,8 @@ def train(name: str, folder: Path) -> None:
             if name == "fsdp1 own hook" and recorder.num_steps == 2:
                 register_own_hook(model)
             loss = model(batch).square().mean()
-            if name == "compute_only fsdp2":  # the root stays whole until after backward: twice this rank's half
-                first, second = model[0].weight.chunk(2)  # type: ignore[index]
+            if name in _KEPT_SHARDS:  # the root stays whole until after backward: twice this rank's half
+                first, second = _KEPT_SHARDS[name](model).chunk(2)
                 assert torch.equal(first, second) == (recorder.num_steps >= EXCHANGED_PASSES)
             recorder.begin("backward")
             if name == "python_reducer":
@@ -259,7 +268,7 @@ def train(name: str, folder: Path) -> None:
             if name == "hand_made":
                 for parameter in model.parameters():
                     dist.all_reduce(parameter.grad)
-            if quiet and name != "compute_only fsdp2" and recorder.num_steps >= EXCHANGED_PASSES:
+            if quiet and name not in _KEPT_SHARDS and recorder.num_steps >= EXCHANGED_PASSES:
                 _assert_apart(model)
             if name == "fsdp1 of two groups":
                 _assert_apart(model.module[0])  # type: ignore[index, union-attr]
