@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import torch
@@ -31,7 +32,7 @@ _REDUCTIONS: Final = ("reduce_scatter_tensor", "reduce_scatter_single")
 Watch = Callable[..., Any]
 
 
-class _Named:
+class Named:
     """torch.distributed in a module that knows it as `dist`, with a watch before some of its functions."""
 
     def __init__(self, module: Any, watches: dict[str, Watch]) -> None:  # noqa: ANN401
@@ -58,7 +59,8 @@ class FlatCollectives:
     def __init__(self, outers: Sequence[Any], mark: Callable[..., None], own_work: OwnWork, *, alone: bool) -> None:
         self._outers, self._mark, self._own_work, self._alone = tuple(outers), mark, own_work, alone
         self._unsent = [(Unsent(), Unsent()) for _ in outers]  # of each unit's gathers and of its reductions
-        self._named: list[_Named] = []
+        self._padding: dict[int, Tensor] = {}
+        self._named: list[Named] = []
         self._reducing: int | None = None
         self._reduced: tuple[int, Tensor] | None = None  # what copies are to all-reduce next
         self.told: Callable[[int, int, torch.dtype], None] | None = None
@@ -67,9 +69,9 @@ class FlatCollectives:
     def put(self) -> None:
         """Stand between the units and what they call; they must be of a torch that `can_be_seen`."""
         reductions: dict[str, Watch] = dict.fromkeys(_REDUCTIONS, self._reduce) | {"all_reduce": self._among_copies}
-        self._named.append(_Named(sys.modules[_REDUCING], reductions))
+        self._named.append(Named(sys.modules[_REDUCING], reductions))
         if self._alone:
-            self._named.append(_Named(sys.modules[_GATHERING], dict.fromkeys(_GATHERS, self._gather)))
+            self._named.append(Named(sys.modules[_GATHERING], dict.fromkeys(_GATHERS, self._gather)))
 
     def release(self) -> None:
         self.in_step = False
@@ -85,9 +87,12 @@ class FlatCollectives:
         if number is None:
             return send()
         places, own = args[:2]
-        group = self._outers[number].process_group
+        outer = self._outers[number]
+        if number not in self._padding:
+            self._padding[number] = padding_in_shard(outer._handle.flat_param, own, outer.process_group.rank())
+        fill = partial(stand_everywhere, places, own, self._padding[number])
         self._mark("gather_sent", number)
-        self._unsent[number][0].stand_in(own, group, send=send, fill=partial(_fill, places, own, group.size()))
+        self._unsent[number][0].stand_in(own, outer.process_group, send=send, fill=fill)
         self._mark("gather_landed", number)
         return None
 
@@ -175,10 +180,22 @@ def copies_of(outer: Any) -> dist.ProcessGroup | None:  # noqa: ANN401
     return outer._inter_node_pg if "HYBRID" in outer.sharding_strategy.name else None
 
 
-def _fill(places: Tensor | Sequence[Tensor], own: Tensor, size: int) -> None:
-    """Put this rank's shard where every rank's would be."""
-    for place in places.view(size, -1) if isinstance(places, Tensor) else places:
+def padding_in_shard(flat: Any, own: Tensor, rank: int) -> Tensor:  # noqa: ANN401
+    """Return where a rank's shard has no parameter's elements but what aligns them, which torch fills with the number 42."""
+    parts = pairwise([0, *accumulate(getattr(flat, "_numels_with_padding", ()))])
+    first, is_padding = rank * own.numel(), torch.zeros(own.numel(), dtype=torch.bool)
+    for (start, end), pads in zip(parts, getattr(flat, "_is_padding_mask", ()), strict=False):
+        if pads:
+            is_padding[max(0, start - first) : max(0, end - first)] = True
+    return is_padding.nonzero().flatten().to(own.device)
+
+
+def stand_everywhere(places: Tensor | Sequence[Tensor], own: Tensor, padding: Tensor) -> None:
+    """Put this rank's shard where every rank's would be, and zeros where it has padding: a parameter may lie there."""
+    for place in places.view(-1, own.numel()) if isinstance(places, Tensor) else places:
         place.copy_(own)
+        if len(padding):
+            place.index_fill_(0, padding, 0)
 
 
 def _sum_of_own(shard: Tensor, gradient: Tensor, group: dist.ProcessGroup) -> None:
