@@ -6,14 +6,13 @@ come by, and of its own those of other models, of checkpoints and of summon_full
 where it sends that unit's shard for a pass, a reduction where the unit's gradient is the last that was ready, an all-reduce
 among copies where it is of what such a reduction put out.
 
-What is looked at is sent as it came, or on ranks that are to send nothing a copy stands for it (unsent.py).
+What is looked at is sent as it came, or on ranks that are to send nothing a copy stands for it (unsent.py, flat_fill.py).
 """
 
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import torch
@@ -21,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from commprof.commbench.recorder.own_work import OwnWork
+from commprof.commbench.recorder.sharded.flat_fill import Piece, keep_within, pieces_of, stand_everywhere
 from commprof.commbench.recorder.sharded.unsent import Unsent
 from commprof.commbench.records.sharding import Mark
 
@@ -59,7 +59,7 @@ class FlatCollectives:
     def __init__(self, outers: Sequence[Any], mark: Callable[..., None], own_work: OwnWork, *, alone: bool) -> None:
         self._outers, self._mark, self._own_work, self._alone = tuple(outers), mark, own_work, alone
         self._unsent = [(Unsent(), Unsent()) for _ in outers]  # of each unit's gathers and of its reductions
-        self._padding: dict[int, Tensor] = {}
+        self._kept_within: dict[int, tuple[Piece, ...]] = {}
         self._named: list[Named] = []
         self._reducing: int | None = None
         self._reduced: tuple[int, Tensor] | None = None  # what copies are to all-reduce next
@@ -86,13 +86,22 @@ class FlatCollectives:
         number = self._of_a_pass(*args) if self.in_step else None
         if number is None:
             return send()
-        places, own = args[:2]
         outer = self._outers[number]
-        if number not in self._padding:
-            self._padding[number] = padding_in_shard(outer._handle.flat_param, own, outer.process_group.rank())
-        fill = partial(stand_everywhere, places, own, self._padding[number])
+        places, own = _places(*args[:2]), args[1]
+
+        def sent() -> None:
+            send()
+            if number not in self._kept_within:  # in its first pass, of which nothing is timed
+                self._kept_within[number] = pieces_of(outer._handle.flat_param, places, outer.process_group.rank())
+
+        def amend() -> None:
+            keep_within(places, self._kept_within[number])
+
+        knows = number in self._kept_within
+        fill = partial(stand_everywhere, places, own) if knows else sent
         self._mark("gather_sent", number)
-        self._unsent[number][0].stand_in(own, outer.process_group, send=send, fill=fill)
+        meanwhile = amend if knows else None
+        self._unsent[number][0].stand_in(own, outer.process_group, send=sent, fill=fill, meanwhile=meanwhile)
         self._mark("gather_landed", number)
         return None
 
@@ -180,22 +189,9 @@ def copies_of(outer: Any) -> dist.ProcessGroup | None:  # noqa: ANN401
     return outer._inter_node_pg if "HYBRID" in outer.sharding_strategy.name else None
 
 
-def padding_in_shard(flat: Any, own: Tensor, rank: int) -> Tensor:  # noqa: ANN401
-    """Return where a rank's shard has no parameter's elements but what aligns them, which torch fills with the number 42."""
-    parts = pairwise([0, *accumulate(getattr(flat, "_numels_with_padding", ()))])
-    first, is_padding = rank * own.numel(), torch.zeros(own.numel(), dtype=torch.bool)
-    for (start, end), pads in zip(parts, getattr(flat, "_is_padding_mask", ()), strict=False):
-        if pads:
-            is_padding[max(0, start - first) : max(0, end - first)] = True
-    return is_padding.nonzero().flatten().to(own.device)
-
-
-def stand_everywhere(places: Tensor | Sequence[Tensor], own: Tensor, padding: Tensor) -> None:
-    """Put this rank's shard where every rank's would be, and zeros where it has padding: a parameter may lie there."""
-    for place in places.view(-1, own.numel()) if isinstance(places, Tensor) else places:
-        place.copy_(own)
-        if len(padding):
-            place.index_fill_(0, padding, 0)
+def _places(output: Tensor | Sequence[Tensor], own: Tensor) -> Sequence[Tensor]:
+    """Return where each rank's shard is gathered: gloo is given a list, and a device's own library the whole."""
+    return output.view(-1, own.numel()).unbind() if isinstance(output, Tensor) else output
 
 
 def _sum_of_own(shard: Tensor, gradient: Tensor, group: dist.ProcessGroup) -> None:

@@ -24,9 +24,18 @@ class Unsent:
         self._stand_ins: dict[dist.ProcessGroup, StandIn] = {}
 
     def stand_in(
-        self, tensor: Tensor, group: dist.ProcessGroup, *, send: Callable[[], object], fill: Callable[[], object]
+        self,
+        tensor: Tensor,
+        group: dist.ProcessGroup,
+        *,
+        send: Callable[[], object],
+        fill: Callable[[], object],
+        meanwhile: Callable[[], object] | None = None,
     ) -> None:
-        """Send in the first passes on the host; after them, and on a GPU, `fill` the output from this rank's and wait."""
+        """Send in the first passes on the host; after them, and on a GPU, `fill` the output from this rank's and wait.
+
+        What is done `meanwhile` is no rank's computing time where ranks wait.
+        """
         waits = self._waits(tensor, group)
         if waits is not None and waits.exchanges:
             with waits.exchanging():
@@ -34,7 +43,9 @@ class Unsent:
             return
         fill()
         if waits is not None:
-            waits.wait()
+            waits.wait(meanwhile)
+        elif meanwhile is not None:
+            meanwhile()
 
     def _waits(self, tensor: Tensor, group: dist.ProcessGroup) -> StandIn | None:
         """Begin a pass of a collective of this group; None on a GPU, and for a rank by itself, where nothing is waited for."""

@@ -6,26 +6,29 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from commprof.commbench.recorder.sharded.flat_collectives import Named, padding_in_shard, stand_everywhere
+from commprof.commbench.recorder.sharded.flat_collectives import Named
+from commprof.commbench.recorder.sharded.flat_fill import keep_within, pieces_of, stand_everywhere
 
-FLAT = SimpleNamespace(_numels_with_padding=(3, 1, 2, 2), _is_padding_mask=[False, True, False, True])
-
-
-@pytest.mark.parametrize(("rank", "padding"), [(0, [3]), (1, [2, 3])])
-def test_what_aligns_parameters_is_found_in_each_shard(rank: int, padding: list[int]) -> None:
-    assert padding_in_shard(FLAT, torch.empty(4), rank).tolist() == padding
+FLAT = SimpleNamespace(_numels_with_padding=(3, 1, 2, 2))
 
 
-def test_a_torch_that_pads_otherwise_has_none_that_is_known() -> None:
-    assert padding_in_shard(SimpleNamespace(), torch.empty(4), 0).tolist() == []
+def test_a_shard_stands_for_others_within_what_their_parameters_were() -> None:
+    """Weights, an alignment, ones, weights: the first two are the own rank's, whose alignment of 42 is nobody's weight."""
+    gathered = torch.tensor([5.0, -0.1, 0.3, 42.0, 1.0, 1.0, -0.2, 0.4])
+    whole, own = gathered.clone(), gathered[:4]
+    pieces = pieces_of(FLAT, whole.chunk(2), 0)
+    assert [(piece.rank, piece.start, piece.end) for piece in pieces] == [(1, 0, 2), (1, 2, 4)]
+    stand_everywhere(whole.chunk(2), own)
+    keep_within(whole.chunk(2), pieces)
+    assert torch.equal(whole, torch.tensor([5.0, -0.1, 0.3, 42.0, 1.0, 1.0, 0.3, 0.4]))
 
 
-@pytest.mark.parametrize("as_list", [True, False], ids=["gloo", "nccl"])
-def test_a_shard_stands_for_all_without_what_aligns_it(as_list: bool) -> None:
-    """torch fills the alignment with 42, which must become nobody's weight."""
-    whole, own = torch.empty(8), torch.tensor([1.0, 2.0, 3.0, 42.0])
-    stand_everywhere(list(whole.chunk(2)) if as_list else whole, own, torch.tensor([3]))
-    assert whole.tolist() == [1, 2, 3, 0] * 2
+def test_a_parameter_may_lie_in_several_shards_and_its_layout_be_unknown() -> None:
+    whole = torch.arange(8.0)
+    across = pieces_of(SimpleNamespace(_numels_with_padding=(7,)), whole.chunk(4), 1)
+    assert [(piece.rank, piece.start, piece.end, piece.least) for piece in across] == [(0, 0, 2, 0), (2, 0, 2, 4), (3, 0, 1, 6)]
+    unknown = pieces_of(SimpleNamespace(), whole.chunk(2), 1)
+    assert [(piece.rank, piece.start, piece.end, piece.largest) for piece in unknown] == [(0, 0, 4, 3)]
 
 
 @pytest.fixture
