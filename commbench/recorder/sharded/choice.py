@@ -12,14 +12,15 @@ from commprof.commbench.timing import Clock
 def unit_recorder(model: nn.Module, rank: int, clock: Clock, own_work: OwnWork, *, alone: bool = False) -> UnitRecorder:
     """Return what marks the units of a model that is sharded; of another it marks nothing. `alone`: nothing is to be sent."""
     if flat_units.flat_units(model):
-        alone = alone and flat_units.may_send_nothing(model)
-        return flat_units.FlatUnitRecorder(model, rank, clock, own_work, alone=alone)
+        return flat_units.FlatUnitRecorder(model, rank, clock, own_work, alone=alone and not flat_units.sends_because(model))
     return fully_shard.FullyShardRecorder(model, rank, clock, own_work, alone=alone and fully_shard.may_send_nothing(model))
 
 
-def may_be_alone(model: nn.Module) -> bool:
-    """Whether a model's ranks can be kept from sending and do all else: DDP's, and those that shard in a way that is known."""
-    kind = training_kind(model, exchanged=False)
+def sends_because(model: nn.Module) -> str:
+    """Say why a model's ranks cannot be kept from sending and do all else; empty where they can."""
     if flat_units.flat_units(model):
-        return flat_units.may_send_nothing(model)
-    return kind == "ddp" or (kind in ("fsdp2", "hsdp") and fully_shard.may_send_nothing(model))
+        return flat_units.sends_because(model)
+    kind = training_kind(model, exchanged=False)
+    if kind == "ddp" or (kind in ("fsdp2", "hsdp") and fully_shard.may_send_nothing(model)):
+        return ""
+    return "it is neither DDP's nor sharded in a way that is known"

@@ -147,12 +147,16 @@ def flat_units(model: nn.Module) -> list[Unit]:
     ]
 
 
-def may_send_nothing(model: nn.Module) -> bool:
-    """Whether all that FullyShardedDataParallel sends of a model can be kept back: none by a hook of the script's own, which
-    has places to send that nobody knows, nor with tensor parallelism inside."""
-    outers = [unit.outer for unit in flat_units(model)]
-    as_known = all(getattr(outer, "_comm_hook", outer) is None and outer._handle._fsdp_extension is None for outer in outers)
-    return bool(outers) and as_known and can_be_seen() and not _untold(flat_units(model))
+def sends_because(model: nn.Module) -> str:
+    """Say why the ranks of a model in flat units cannot be kept from sending; empty where they can."""
+    units = flat_units(model)
+    if any(getattr(unit.outer, "_comm_hook", unit) is not None for unit in units):
+        return "its reductions go through a communication hook of the script's own"
+    if any(unit.outer._handle._fsdp_extension is not None for unit in units):
+        return "its parameters are shared out by more than FullyShardedDataParallel, as under tensor parallelism"
+    if not can_be_seen():
+        return "this torch sends its shards from another place than is known"
+    return _untold(units)
 
 
 def _untold(units: Sequence[Unit]) -> str:
