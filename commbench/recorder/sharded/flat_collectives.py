@@ -21,6 +21,7 @@ from torch import Tensor
 
 from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.recorder.sharded.flat_fill import Piece, keep_within, pieces_of, stand_everywhere
+from commprof.commbench.recorder.sharded.marks import as_it_is
 from commprof.commbench.recorder.sharded.unsent import Unsent
 from commprof.commbench.records.sharding import Mark
 
@@ -38,7 +39,7 @@ class Named:
     def __init__(self, module: Any, watches: dict[str, Watch]) -> None:  # noqa: ANN401
         self._module, self._earlier = module, module.dist
         for name, watch in watches.items():
-            setattr(self, name, partial(self._pass_by, watch, name))
+            setattr(self, name, as_it_is(partial(self._pass_by, watch, name)))
         self._module.dist = self
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  whatever torch.distributed has

@@ -177,7 +177,7 @@ class UnitRecorder:
     def _hook(self, number: int) -> None:
         unit = self._units[number]
 
-        @_as_it_is
+        @as_it_is
         def looked(look: Callable[[int, object], None], _module: nn.Module, arguments: object, *output: object) -> None:
             if self._marking:
                 self._own_work.do(self._look, look, number, output[0] if output else arguments)
@@ -263,7 +263,7 @@ class UnitRecorder:
         )
 
 
-def _as_it_is(hook: Callable[..., None]) -> Callable[..., None]:
+def as_it_is(hook: Callable[..., None]) -> Callable[..., None]:
     """Keep a hook out of what is compiled, where that is loaded: its clock cannot be traced, and the job would be told."""
     return torch.compiler.disable(hook) if "torch._dynamo" in sys.modules else hook  # type: ignore[no-untyped-call]
 
