@@ -29,15 +29,17 @@ def wrapped(groups: Any) -> Any:  # noqa: ANN401
     return Sharded(model, **how)
 
 
-def train(groups: Any, folder: Path | None, *, compute_only: bool = False) -> list[Tensor]:  # noqa: ANN401
-    """Return each step's loss, and at last each unit's shard."""
+def train(groups: Any, folder: Path | None, *, compute_only: bool = False, failing: bool = False) -> list[Tensor]:  # noqa: ANN401
+    """Return each step's loss, and at last each unit's shard. `failing`: rank 0 is not recorded to the end."""
     model = wrapped(groups)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     recorder = None if folder is None else record_steps(model, samples_per_rank=4, folder=folder, compute_only=compute_only)
     torch.manual_seed(dist.get_rank())
     losses = []
     with recorder or nullcontext():
-        for _ in range(STEPS):
+        for step in range(STEPS):
+            if failing and recorder is not None and step == EXCHANGED_PASSES and dist.get_rank() == 0:
+                recorder.units.mark = None  # type: ignore[assignment, method-assign]
             with nullcontext() if recorder is None else recorder.step():
                 loss = model(torch.randn(4, 5)).square().mean()
                 loss.backward()
@@ -71,6 +73,7 @@ def main(folder: Path) -> None:
     alone = train(groups, folder / "alone", compute_only=True)
     assert all(bool(tensor.isfinite().all()) for tensor in alone)
     assert not torch.equal(alone[-1], plain[-1])
+    train(groups, folder / "failing", compute_only=True, failing=True)
     dist.destroy_process_group()
 
 

@@ -62,6 +62,7 @@ class FlatCollectives:
         self._unsent = [(Unsent(), Unsent()) for _ in outers]  # of each unit's gathers and of its reductions
         self._kept_within: dict[int, tuple[Piece, ...]] = {}
         self._named: list[Named] = []
+        self._hooks: list[Any] = []
         self._reducing: int | None = None
         self._reduced: tuple[int, Tensor] | None = None  # what copies are to all-reduce next
         self.told: Callable[[int, int, torch.dtype], None] | None = None
@@ -73,13 +74,18 @@ class FlatCollectives:
         self._named.append(Named(sys.modules[_REDUCING], reductions))
         if self._alone:
             self._named.append(Named(sys.modules[_GATHERING], dict.fromkeys(_GATHERS, self._gather)))
+        flats = [(number, outer._handle.flat_param) for number, outer in enumerate(self._outers)]
+        trained = [(number, flat) for number, flat in flats if flat.requires_grad]
+        self._hooks = [flat.register_post_accumulate_grad_hook(partial(self._ready, number)) for number, flat in trained]
 
     def release(self) -> None:
         self.in_step = False
+        while self._hooks:
+            self._hooks.pop().remove()
         while self._named:
             self._named.pop().release()
 
-    def ready(self, number: int, _flat: Tensor) -> None:
+    def _ready(self, number: int, _flat: Tensor) -> None:
         """Note that a unit's gradient is whole: FullyShardedDataParallel reduces it next, if it does."""
         self._reducing, self._reduced = number, None
 

@@ -66,6 +66,13 @@ class FlatUnitRecorder(UnitRecorder):
         super().release()
         self._give_back()
         if self._collectives is not None:
+            self._collectives.in_step = True  # with `alone`, for nobody tells of steps any more
+            if not self._alone:
+                self._collectives.release()
+
+    def detach(self) -> None:
+        super().detach()
+        if self._collectives is not None:
             self._collectives.release()
 
     def _hook(self, number: int) -> None:
@@ -75,8 +82,6 @@ class FlatUnitRecorder(UnitRecorder):
         dtype = outer.mixed_precision.param_dtype or flat.dtype
         self._note_gather(number, sum(numels_of(flat)) * dtype.itemsize, dtype)
         self._hooks.append(outer.register_forward_pre_hook(partial(self._take_place, number)))
-        if self._collectives is not None and flat.requires_grad:
-            self._hooks.append(flat.register_post_accumulate_grad_hook(partial(self._collectives.ready, number)))
 
     def _take_place(self, number: int, outer: Any, _arguments: object) -> None:  # noqa: ANN401
         """Stand in a unit's place for a hook. A step in which a user's own stands there is dropped: it hides reductions."""

@@ -66,11 +66,15 @@ class UnitRecorder:
             self._hook(number)
 
     def release(self) -> None:
-        """Take every hook off."""
+        """Take off all that can go without the other ranks: what stands for collectives that are not sent stays."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
         self._marking = False
+
+    def detach(self) -> None:
+        """Take off all of it, on all ranks."""
+        self.release()
 
     def begin_step(self) -> None:
         self._marks = []
