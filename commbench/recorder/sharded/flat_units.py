@@ -29,7 +29,7 @@ _RESHARDING: Final = ("FULL_SHARD", "HYBRID_SHARD", "NO_SHARD")  # on one rank t
 class FlatUnitRecorder(UnitRecorder):
     """Marks the modules that FullyShardedDataParallel wraps and that have a flat parameter, the root first.
 
-    With `alone` nothing is sent, of a model of which `may_send_nothing` holds.
+    With `alone` nothing is sent, of a model of which `sends_because` has nothing to say.
     """
 
     def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork, *, alone: bool = False) -> None:
