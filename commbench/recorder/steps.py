@@ -103,12 +103,13 @@ class StepRecorder:
                 self.take_last_pace()
         finally:
             self._own_work.do_anyway(self._gradients.detach)
-            self._own_work.do_anyway(self.units.release)
+            self._own_work.do_anyway(self.units.detach)
             self._file.close(kind, error, tb)
             self._own_work.do_anyway(self.write_timeline)
 
     def leave(self) -> None:
-        """End recording on this rank alone: DDP's hook stays and does what DDP does, all other hooks are taken off."""
+        """End recording on this rank alone: DDP's hook stays and does what DDP does, and what stands for collectives that are
+        not sent stays too, for other ranks meet there; all other hooks are taken off."""
         self._gradients.release()
         self.units.release()
         self._file.close()

@@ -65,11 +65,15 @@ class UnitRecorder:
             self._hook(number)
 
     def release(self) -> None:
-        """Take every hook off."""
+        """Take off all that can go without the other ranks: what stands for collectives that are not sent stays."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
         self._marking = False
+
+    def detach(self) -> None:
+        """Take off all of it, on all ranks."""
+        self.release()
 
     def begin_step(self) -> None:
         self._marks = []
@@ -181,7 +185,7 @@ class UnitRecorder:
     def _hook(self, number: int) -> None:
         unit = self._units[number]
 
-        @_as_it_is
+        @as_it_is
         def looked(look: Callable[[int, object], None], _module: nn.Module, arguments: object, *output: object) -> None:
             if self._marking:
                 self._own_work.do(self._look, look, number, output[0] if output else arguments)
@@ -267,7 +271,7 @@ class UnitRecorder:
         )
 
 
-def _as_it_is(hook: Callable[..., None]) -> Callable[..., None]:
+def as_it_is(hook: Callable[..., None]) -> Callable[..., None]:
     """Keep a hook out of what is compiled, where that is loaded: its clock cannot be traced, and the job would be told."""
     return torch.compiler.disable(hook) if "torch._dynamo" in sys.modules else hook  # type: ignore[no-untyped-call]
 

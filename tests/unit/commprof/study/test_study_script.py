@@ -156,7 +156,9 @@ def test_ranks_that_could_not_be_kept_from_sending_are_told(
     for sent in (False, True):
         set_aside(tmp_path, tmp_path / stage.name)
         assert _run_stage(tmp_path, study, stage, "[4/5]", "1 min") is None
-        told = "[4/5] train-compute-n2: its ranks exchanged as ever, for FSDP1 cannot be kept from it; predictions rest on"
+        told = (
+            "[4/5] train-compute-n2: its ranks exchanged as ever, for FSDP1 as it is here cannot be kept from it; predictions"
+        )
         assert (told in capsys.readouterr().err) == sent
 
 
