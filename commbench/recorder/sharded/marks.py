@@ -66,9 +66,8 @@ class UnitRecorder:
 
     def release(self) -> None:
         """Take off all that can go without the other ranks: what stands for collectives that are not sent stays."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
+        while self._hooks:
+            self._hooks.pop().remove()
         self._marking = False
 
     def detach(self) -> None:
