@@ -142,19 +142,25 @@ class UnitRecorder:
         order = max(self._samples, key=lambda each: len(self._samples[each]))
         kept = self._samples[order]
         shards, replicas = self._mesh()
+        numbers = self._numbers_in(order)
+        place = {number: new for new, number in enumerate(numbers)}
         return ShardingTimeline(
             rank=self._rank,
             num_shards=shards,
             num_replicas=replicas,
             num_steps=len(kept),
             num_others=self._others + sum(len(each) for each in self._samples.values()) - len(kept),
-            units=tuple(self._unit(number) for number in range(len(self._units))),
+            units=tuple(self._unit(number) for number in numbers),
             spans=tuple(
-                ShardedSpan(until=name, unit=unit, gathers=sharded, samples_s=samples_s)
+                ShardedSpan(until=name, unit=None if unit is None else place[unit], gathers=sharded, samples_s=samples_s)
                 for (name, unit, sharded), samples_s in zip(order, zip(*kept, strict=True), strict=True)
             ),
             **self._told,
         )
+
+    def _numbers_in(self, _order: Sequence[Place]) -> Sequence[int]:
+        """Return the numbers of the units in steps that went through these marks."""
+        return range(len(self._units))
 
     def _note(self, place: Place) -> None:
         name, unit, _ = place

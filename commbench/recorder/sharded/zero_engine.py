@@ -1,0 +1,269 @@
+"""What a DeepSpeed engine of a ZeRO stage sends, and when: taps on the functions by which it sends, gathers and updates.
+
+DeepSpeed sends through one object (deepspeed.comm.comm.cdb); what a message is of is known a call further up: a bucket where
+gradients are averaged, the parameters that are fetched together, the optimizer's step. Each of these is stood in for on the
+object that has it, and does what it did. On one rank DeepSpeed gathers nothing: what it would gather is marked where it would.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial, wraps
+from typing import Any, Final
+
+from torch import Tensor
+
+from commprof.commbench.recorder.element_counts import num_bytes
+from commprof.commbench.recorder.own_work import OwnWork
+from commprof.commbench.recorder.sharded.marks import Place as MarkPlace
+from commprof.commbench.recorder.sharded.marks import UnitRecorder
+from commprof.commbench.recorder.sharded.tap import Function, Tap
+from commprof.commbench.recorder.sharded.zero_facts import cannot_tell, facts_of, num_shards, optimizer_bytes
+from commprof.commbench.recorder.sharded.zero_messages import Messages
+from commprof.commbench.records.sharding import Mark, ReduceOp, ShardedUnit, ShardingTimeline
+from commprof.commbench.timing import Clock
+
+_REDUCTIONS: Final[dict[str, ReduceOp]] = {"all_reduce": "all_reduce", "reduce_scatter_tensor": "reduce_scatter"}
+_GATHER: Final = "all_gather_into_tensor"
+_UNKNOWN: Final = (
+    "all_gather", "all_gather_coalesced", "all_reduce_coalesced", "all_to_all", "all_to_all_single", "broadcast",
+    "recv", "reduce", "reduce_scatter", "send",
+)  # fmt: skip
+
+Place = tuple[Any, str, Callable[[Function], Function]]  # an object, the name of its function, and what stands around that
+
+
+class ZeroRecorder(UnitRecorder):
+    """Marks what an engine sends in each step; of an engine whose schedule cannot be told it says why."""
+
+    def __init__(self, engine: Any, rank: int, clock: Clock, own_work: OwnWork) -> None:  # noqa: ANN401
+        super().__init__([], rank, clock, own_work)
+        self._engine, self._optimizer = engine, engine.optimizer
+        self._untold = cannot_tell(engine)
+        self._messages = Messages({id(parameter): name for name, parameter in engine.module.named_parameters()})
+        self._bucket: int | None = None  # that is being reduced
+        self._reduced: int | None = None  # the last one that was
+        self._lands: tuple[Mark, int] | None = None
+        self._within = False  # a call whose messages are told already
+        self._strange = ""  # a collective of a step that was dropped for it
+
+    def attach(self) -> None:
+        """Put all taps in their places; where this DeepSpeed has not all of them, none, and no units are told."""
+        places = [] if self._untold else list(self._places())
+        missing = [name for place, name, _ in places if not hasattr(place, name)]
+        if missing:
+            self._untold = f"this DeepSpeed has no {missing[0]}"
+            return
+        self._hooks += [Tap(place, name, around) for place, name, around in places]
+
+    def begin_step(self) -> None:
+        super().begin_step()
+        self._marking = self._marking and not self._untold
+        self._messages.begin_step()
+
+    def unseen(self) -> Iterator[str]:
+        yield from super().unseen()
+        if self._strange and not self._samples:
+            yield f"no units are told: DeepSpeed called {self._strange} in every step, which no stage of its is known to"
+
+    def timeline(self) -> ShardingTimeline | None:
+        """Return the steps that most went through alike; None where none was seen, or nothing was sent in them."""
+        self.tell(optimizer_bytes=optimizer_bytes(self._optimizer))
+        found = super().timeline()
+        return None if found is None or not found.units else replace(found, zero=facts_of(self._engine))
+
+    def _places(self) -> Iterator[Place]:
+        optimizer = self._optimizer
+        sender = getattr(sys.modules.get("deepspeed.comm.comm"), "cdb", None)
+        yield from ((sender, name, partial(self._around_sending, name)) for name in (*_REDUCTIONS, _GATHER))
+        yield from ((sender, name, partial(self._around_unknown, name)) for name in _UNKNOWN if hasattr(sender, name))
+        yield optimizer, "step", self._around_step
+        if self._engine.zero_optimization_stage() < 3:
+            yield optimizer, "average_tensor", self._around_bucket
+            yield optimizer, "reduce_ipg_grads", self._around_keeping
+            return
+        yield sys.modules[type(optimizer).__module__], "reduce_scatter_coalesced", self._around_bucket
+        yield optimizer, "partition_grads", self._around_keeping
+        yield from ((each, "all_gather_coalesced", self._around_fetch) for each in self._engine.module.parameters())
+        for first in list(getattr(optimizer, "persistent_parameters", ()))[:1]:
+            yield first, "all_gather", self._around_persistent
+
+    def _around_step(self, own: Function) -> Function:
+        @wraps(own)
+        def step(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            self.mark("update_begun")
+            result = own(*args, **kwargs)
+            self._do(self._note_update_ended)
+            return result
+
+        return step
+
+    def _note_update_ended(self) -> None:
+        """Mark the gathers of updated parameters, which one rank does not make, and the update's end."""
+        if num_shards(self._optimizer) == 1:
+            for group in getattr(self._optimizer, "bit16_groups_flat", ()):
+                self._note_updated(group)
+                self._land()
+        self.mark("update_ended")
+
+    def _around_bucket(self, own: Function) -> Function:
+        """Stand around what averages a bucket: `average_tensor` of stages 1 and 2, `reduce_scatter_coalesced` of stage 3."""
+
+        @wraps(own)
+        def average(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            self._do(self._note_bucket, args)
+            result = own(*args, **kwargs)
+            self._reduced, self._bucket = self._bucket, None
+            return result
+
+        return average
+
+    def _note_bucket(self, arguments: Sequence[Any]) -> None:
+        parameters = self._filled(arguments)
+        if parameters:
+            self._bucket = self._messages.of_parameters("bucket", parameters)
+            self.mark("reduce_begun", self._bucket)
+
+    def _filled(self, arguments: Sequence[Any]) -> list[Tensor]:
+        """Return the parameters in the bucket that is averaged: of its type of number, or as many as there are gradients."""
+        buckets, groups = self._optimizer.ipg_buckets, getattr(self._optimizer, "bit16_groups", None)
+        if groups is not None:
+            return [groups[group][place] for group, place, _ in buckets[arguments[1]].params]
+        return next((list(bucket.params) for bucket in buckets.values() if len(bucket.params) == len(arguments[0])), [])
+
+    def _around_keeping(self, own: Function) -> Function:
+        @wraps(own)
+        def keep(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            result = own(*args, **kwargs)
+            number, self._reduced = self._reduced, None
+            if number is not None:
+                self.mark("kept", number)
+            return result
+
+        return keep
+
+    def _around_sending(self, name: str, own: Function) -> Function:
+        @wraps(own)
+        def send(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            if self._within:
+                return own(*args, **kwargs)
+            self._do(self._note_sending, name, [*args, *kwargs.values()])
+            result = own(*args, **kwargs)
+            self._do(self._land)
+            return result
+
+        return send
+
+    def _note_sending(self, name: str, values: Sequence[object]) -> None:
+        tensor = max((each for each in values if isinstance(each, Tensor)), key=lambda each: each.nbytes)
+        if name == _GATHER:
+            self._note_updated(tensor)
+            return
+        number = self._messages.in_turn(name, tensor) if self._bucket is None else self._bucket
+        self._messages.reduces(number, tensor, _REDUCTIONS[name])
+        self.mark("reduce_sent", number)
+        self._lands = "reduce_landed", number
+
+    def _note_updated(self, group: Tensor) -> None:
+        number = self._messages.in_turn("updated parameters", group)
+        self._messages.gathers(number, group.nbytes, group.dtype)
+        self.mark("gather_sent", number)
+        self._lands = "gather_landed", number
+
+    def _land(self) -> None:
+        if self._lands is not None:
+            self.mark(*self._lands)
+            self._lands = None
+
+    def _around_unknown(self, name: str, own: Function) -> Function:
+        """Drop a step with a collective that is not known: stage 3 compares its trace among ranks in its first steps."""
+
+        @wraps(own)
+        def unknown(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            if self._marking and not self._within:
+                self._strange, self._marks, self._marking = name, [], False
+            return own(*args, **kwargs)
+
+        return unknown
+
+    def _around_fetch(self, own: Function) -> Function:
+        @wraps(own)
+        def fetch(params: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            fetched = list(params)
+            with self._as_told():
+                handle = own(fetched, *args, **kwargs)
+            self._do(self._note_fetch, fetched, handle)
+            return handle
+
+        return fetch
+
+    def _note_fetch(self, parameters: Sequence[Any], handle: Any) -> None:  # noqa: ANN401
+        number = self._gathered(parameters, num_messages=len({each.ds_tensor.dtype for each in parameters}))
+        self.mark("gather_sent", number)
+        handle.wait = self._around_wait(number, handle.wait)
+
+    def _around_wait(self, number: int, own: Function) -> Function:
+        """Stand around a handle's wait: the first one waits, each parameter of the message has another."""
+        waits = iter([True])
+
+        @wraps(own)
+        def wait(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            if not next(waits, False):
+                return own(*args, **kwargs)
+            self.mark("gather_awaited", number)
+            result = own(*args, **kwargs)
+            self.mark("gather_landed", number)
+            return result
+
+        return wait
+
+    def _around_persistent(self, own: Function) -> Function:
+        """Stand around the gather of what is too small to be freed, behind the update: a message for each parameter."""
+
+        @wraps(own)
+        def gather(param_list: Any = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            if param_list is None:
+                return own(param_list, *args, **kwargs)
+            self._do(self._note_persistent, list(param_list))
+            with self._as_told():
+                result = own(param_list, *args, **kwargs)
+            self._do(self._land)
+            return result
+
+        return gather
+
+    def _note_persistent(self, parameters: Sequence[Any]) -> None:
+        number = self._gathered(parameters, num_messages=len(parameters))
+        self.mark("gather_sent", number)
+        self._lands = "gather_landed", number
+
+    def _gathered(self, parameters: Sequence[Any], *, num_messages: int) -> int:
+        number = self._messages.of_parameters("gather", parameters, num_messages=num_messages)
+        self._messages.gathers(number, sum(map(num_bytes, parameters)), parameters[0].ds_tensor.dtype)
+        return number
+
+    def _numbers_in(self, order: Sequence[MarkPlace]) -> Sequence[int]:
+        return sorted({unit for _, unit, _ in order if unit is not None})
+
+    def _unit(self, number: int) -> ShardedUnit:
+        return self._messages.unit(number)
+
+    def _mesh(self) -> tuple[int, int]:
+        return num_shards(self._optimizer), 1
+
+    @contextmanager
+    def _as_told(self) -> Iterator[None]:
+        """Leave alone what is sent within: it is told as a whole."""
+        earlier, self._within = self._within, True
+        try:
+            yield
+        finally:
+            self._within = earlier
+
+    def _do(self, work: Callable[..., object], *args: object) -> None:
+        """Do the recorder's own work, in a step that is marked."""
+        if self._marking:
+            self._own_work.do(work, *args)
+            if self._messages.too_many:
+                self._untold = "what DeepSpeed sends is another in every step"
