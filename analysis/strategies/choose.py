@@ -17,6 +17,8 @@ from commprof.analysis.step.estimate import Setting, estimate, interval
 from commprof.analysis.step.evidence.drift import too_wide
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.predict import too_disturbed
+from commprof.analysis.strategies.engine.inputs import STAGES, engine_inputs, engine_runs
+from commprof.analysis.strategies.engine.memory import engine_memory
 from commprof.analysis.strategies.estimate import ShardedEstimate, ShardedSetting, estimate_sharded
 from commprof.analysis.strategies.inputs import ShardedInputs, plain_runs, sharded_inputs, sharded_runs
 from commprof.analysis.strategies.memory import Keeping, ddp_memory, sharded_memory
@@ -29,6 +31,7 @@ Floats = NDArray[np.float64]
 
 _TOLD_APART = 0.9
 _BLOCKING = "a collective ends before the rank goes on, as gloo's do: nothing hides"
+_ENGINES = "DeepSpeed's messages in the order of the profile, whose collectives block but for gathers that it asks for ahead"
 _STREAMS = "gathers and reductions hide behind computation, which they are assumed not to slow"
 
 
@@ -135,7 +138,10 @@ def ddp_runs(runs: Sequence[Run]) -> list[Run]:
 
 
 def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
-    inputs = sharded_inputs(runs, world_size, asked.replicas if strategy == "hsdp" else 1, asked.units)
+    if _is_engines(runs, strategy):
+        inputs = engine_inputs(runs, world_size, strategy)
+    else:
+        inputs = sharded_inputs(runs, world_size, asked.replicas if strategy == "hsdp" else 1, asked.units)
     setting = ShardedSetting(
         resharded=strategy != "zero2", prefetch=asked.prefetch, bandwidth=asked.bandwidth, latency=asked.latency
     )
@@ -153,7 +159,7 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
         memory=memory,
         memory_cannot=memory_cannot,
         assumptions=(
-            _BLOCKING if inputs.blocking else _STREAMS,
+            _ENGINES if inputs.timeline.zero is not None else _BLOCKING if inputs.blocking else _STREAMS,
             *inputs.notes,
             *asked.wire_notes,
             *([disturbed] if disturbed else []),
@@ -164,8 +170,17 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
     ), known.step_s
 
 
+def _is_engines(runs: Sequence[Run], strategy: Strategy) -> bool:
+    """Say whether a strategy is asked of a DeepSpeed engine: fully_shard has a zero2 as well, of any other profile."""
+    if strategy != "zero2":
+        return strategy in STAGES
+    return bool(engine_runs(runs)) and not sharded_runs(runs) and not plain_runs(runs)
+
+
 def told_sharded_memory(inputs: ShardedInputs, setting: ShardedSetting) -> tuple[Memory | None, str]:
     """Return a rank's memory, or why it cannot be told."""
+    if inputs.timeline.zero is not None:
+        return _told(lambda: engine_memory(inputs.timeline, inputs.num_shards))
     keeping = Keeping(
         num_shards=inputs.num_shards, resharded=setting.resharded, prefetch=setting.prefetch, gloo=inputs.blocking
     )

@@ -50,7 +50,7 @@ class UnitRecorder:
 
     def __init__(self, units: Sequence[Unit], rank: int, clock: Clock, own_work: OwnWork) -> None:
         self._rank, self._clock, self._own_work = rank, clock, own_work
-        self._told: dict[str, int] = {}
+        self._told: dict[str, Any] = {}
         self.held_bytes: Callable[[], int] | None = None  # what autograd holds now, while somebody counts it
         self._units = tuple(units)
         self._hooks: list[Any] = []
@@ -142,17 +142,18 @@ class UnitRecorder:
         order = max(self._samples, key=lambda each: len(self._samples[each]))
         kept = self._samples[order]
         shards, replicas = self._mesh()
-        numbers = self._numbers_in(order)
-        place = {number: new for new, number in enumerate(numbers)}
+        numbers: list[int | None] = [*self._numbers_in(order)]
         return ShardingTimeline(
             rank=self._rank,
             num_shards=shards,
             num_replicas=replicas,
             num_steps=len(kept),
             num_others=self._others + sum(len(each) for each in self._samples.values()) - len(kept),
-            units=tuple(self._unit(number) for number in numbers),
+            units=tuple(self._unit(number) for number in numbers if number is not None),
             spans=tuple(
-                ShardedSpan(until=name, unit=None if unit is None else place[unit], gathers=sharded, samples_s=samples_s)
+                ShardedSpan(
+                    until=name, unit=None if unit is None else numbers.index(unit), gathers=sharded, samples_s=samples_s
+                )
                 for (name, unit, sharded), samples_s in zip(order, zip(*kept, strict=True), strict=True)
             ),
             **self._told,
