@@ -13,10 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from statistics import quantiles
 
 from benchmarks.machine import describe_machine
@@ -31,8 +33,9 @@ from commprof.testbed import network as testbed
 REPO = Path(__file__).parents[1]
 SCRIPT = str(Path(sys.executable).parent / "commprof")
 LOOP = str(REPO / "benchmarks" / "zero_loop.py")
-TIMEOUT_S = 600.0
-RATES = ("400mbit", "2gbit")
+TIMEOUT_S = 200.0
+CALM_CORES = 0.3  # fewer than these that others keep busy disturb a run little (analysis/runs/disturbance.py)
+RATES = ("2gbit", "400mbit")
 STAGES: dict[int, Strategy] = {1: "zero1", 2: "zero2", 3: "zero3"}
 BENCHED = ("all_gather", "reduce_scatter", "all_reduce")
 ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541"}
@@ -56,13 +59,20 @@ class Cell:
         return f"{self.loop}-n{self.hosts}-{self.rate}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What else the machine did while a cell was checked."""
+
+    others_cores: float
+
+
 def cells() -> list[Cell]:
     """Return the grid, the cells of one wire together."""
-    found = []
-    for rate, stage in product(RATES, STAGES):
-        found += [Cell(model=model, stage=stage, hosts=2, rate=rate) for model in ("mlp", "encoder")]
-        found += [Cell(model="mlp", stage=stage, hosts=4, rate=rate)] if rate == RATES[-1] else []
-    return [*found, Cell(model="mlp", stage=2, hosts=2, rate=RATES[-1], accumulation=2)]
+    found = [
+        Cell(model=model, stage=stage, hosts=2, rate=rate) for rate, model, stage in product(RATES, ("mlp", "encoder"), STAGES)
+    ]
+    more = [Cell(model="mlp", stage=stage, hosts=4, rate=RATES[0]) for stage in STAGES]
+    return [*found, Cell(model="mlp", stage=2, hosts=2, rate=RATES[0], accumulation=2), *more]
 
 
 def run_once(folder: Path, command: Sequence[str], **variables: str) -> Path:
@@ -86,7 +96,7 @@ def recorded(cell: Cell, folder: Path, *, hosts: int) -> Path:
 
 
 def benches(cell: Cell, root: Path) -> list[Path]:
-    sweep = ("-b", "4", "-e", "32M", "--seconds", "12")
+    sweep = ("-b", "4", "-e", "32M", "--seconds", "8")
     return [
         run_once(
             root / f"bench-{op}-n{cell.hosts}-{cell.rate}",
@@ -103,7 +113,28 @@ def run_cell(cell: Cell, root: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     if not (place / "prediction.json").exists():
         write_document(place / "prediction.json", predicted(cell, root))
-    recorded(cell, place / "check", hosts=cell.hosts)
+    with watched(place / "surroundings.json"):
+        recorded(cell, place / "check", hosts=cell.hosts)
+
+
+@contextmanager
+def watched(path: Path) -> Iterator[None]:
+    """Write how many cores others kept busy meanwhile: what the machine did beyond what this process' children did."""
+    start_s, busy_s, own_s = time.monotonic(), _busy_s(), _children_s()
+    yield
+    others_s = (_busy_s() - busy_s) - (_children_s() - own_s)
+    write_document(path, Surroundings(others_cores=max(0.0, others_s / (time.monotonic() - start_s))))
+
+
+def _busy_s() -> float:
+    """Return the seconds that all cores together were busy since the machine started, the hypervisor's among them."""
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _children_s() -> float:
+    used = getrusage(RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def predicted(cell: Cell, root: Path) -> StrategyAnswer:
@@ -119,7 +150,7 @@ def predicted(cell: Cell, root: Path) -> StrategyAnswer:
 def run_grid(wanted: Sequence[Cell], root: Path, minutes: float) -> None:
     deadline_s = time.monotonic() + 60 * minutes
     for rate in dict.fromkeys(cell.rate for cell in wanted):
-        missing = [cell for cell in wanted if cell.rate == rate and not (root / cell.name / "check").exists()]
+        missing = [cell for cell in wanted if cell.rate == rate and not (root / cell.name / "surroundings.json").exists()]
         if not missing or time.monotonic() > deadline_s:
             continue
         with testbed.testbed(4, parse_wire(rate)):
@@ -135,6 +166,7 @@ class Row:
     cell: Cell
     expected: StrategyAnswer
     measured_s: float
+    others_cores: float
 
     @property
     def error(self) -> float:
@@ -154,15 +186,16 @@ def rows_of(wanted: Sequence[Cell], root: Path, *, anew: bool) -> list[Row]:
             cell=cell,
             expected=predicted(cell, root) if anew else read_document(root / cell.name / "prediction.json", StrategyAnswer),
             measured_s=load_run(root / cell.name / "check").median_step_s(),
+            others_cores=read_document(root / cell.name / "surroundings.json", Surroundings).others_cores,
         )
         for cell in wanted
-        if (root / cell.name / "check" / "run.json").exists()
+        if (root / cell.name / "surroundings.json").exists()
     ]
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    yield "| model | stage | hosts | wire | predicted | 90 % interval | exposed | memory | measured | error |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
+    yield "| model | stage | hosts | wire | predicted | 90 % interval | exposed | memory | measured | error | others' cores |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for row in rows:
         cell, own = row.cell, row.expected
         assert own.step_s is not None and own.exposed_s is not None and own.memory is not None
@@ -172,12 +205,14 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         yield (
             f"| {model} | {cell.stage} | {cell.hosts} | {cell.rate} | "
             f"{format_seconds(own.step_s)} | {ends} | {format_seconds(own.exposed_s)} | {format_bytes(own.memory.total)} | "
-            f"{format_seconds(row.measured_s)} | {row.error:+.1%} |"
+            f"{format_seconds(row.measured_s)} | {row.error:+.1%} | {row.others_cores:.2f} |"
         )
 
 
 def summary(rows: Sequence[Row]) -> Iterator[str]:
-    groups = {"all": rows, **{f"stage {stage}": [row for row in rows if row.cell.stage == stage] for stage in STAGES}}
+    calm = [row for row in rows if row.others_cores < CALM_CORES]
+    groups = {"all": rows, f"where others kept less than {CALM_CORES} cores busy": calm}
+    groups |= {f"stage {stage}": [row for row in rows if row.cell.stage == stage] for stage in STAGES}
     for name, some in groups.items():
         if len(some) > 1:
             errors = [row.error for row in some]

@@ -49,16 +49,14 @@ class UnitRecorder:
     meets = False
 
     def __init__(self, units: Sequence[Unit], rank: int, clock: Clock, own_work: OwnWork) -> None:
-        self._rank, self._clock, self._own_work = rank, clock, own_work
+        self._units, self._rank, self._clock, self._own_work = tuple(units), rank, clock, own_work
         self._told: dict[str, Any] = {}
         self.held_bytes: Callable[[], int] | None = None  # what autograd holds now, while somebody counts it
-        self._units = tuple(units)
         self._hooks: list[Any] = []
         self._marks: Marks = []
         self._known: dict[int, dict[str, Any]] = {}
         self._samples: dict[tuple[Place, ...], deque[tuple[float, ...]]] = {}
-        self._others = 0
-        self._marking = False
+        self._others, self._marking = 0, False
         self._untold = ""  # why nothing is told of units that there are
 
     def attach(self) -> None:
@@ -139,8 +137,7 @@ class UnitRecorder:
         """Return the steps that most went through alike; None where none was seen, or of a unit its reduction was not."""
         if not self.has_steps:
             return None
-        order = max(self._samples, key=lambda each: len(self._samples[each]))
-        kept = self._samples[order]
+        order, kept = max(self._samples.items(), key=lambda each: len(each[1]))
         shards, replicas = self._mesh()
         numbers: list[int | None] = [*self._numbers_in(order)]
         return ShardingTimeline(

@@ -60,6 +60,7 @@ class ZeroRecorder(UnitRecorder):
     def begin_step(self) -> None:
         super().begin_step()
         self._marking = self._marking and not self._untold
+        self._bucket = self._reduced = self._lands = None  # an error of the job's may have left them
         self._messages.begin_step()
 
     def unseen(self) -> Iterator[str]:
@@ -244,7 +245,8 @@ class ZeroRecorder(UnitRecorder):
         return number
 
     def _numbers_in(self, order: Sequence[MarkPlace]) -> Sequence[int]:
-        return sorted({unit for _, unit, _ in order if unit is not None})
+        """Return the units as they come in a step: the same order on any number of ranks."""
+        return list(dict.fromkeys(unit for _, unit, _ in order if unit is not None))
 
     def _unit(self, number: int) -> ShardedUnit:
         return self._messages.unit(number)
