@@ -2,7 +2,7 @@
 
     commprof record -- python benchmarks/zero_loop.py --stage 2
 
-Of --words each --stage trains a multilayer perceptron (mlp) or a transformer's encoder (encoder) of some 14 MB.
+It trains a multilayer perceptron (mlp) or a transformer's encoder (encoder) of some 14 MB, in fp32 on the host.
 """
 
 import argparse
