@@ -240,7 +240,8 @@ class ZeroRecorder(UnitRecorder):
         self._lands = "gather_landed", number
 
     def _gathered(self, parameters: Sequence[Any], *, num_messages: int) -> int:
-        number = self._messages.of_parameters("gather", parameters, num_messages=num_messages)
+        whole = self._messages.in_models_order(parameters)
+        number = self._messages.of_parameters("gather", whole, num_messages=num_messages)
         self._messages.gathers(number, sum(map(num_bytes, parameters)), parameters[0].ds_tensor.dtype)
         return number
 

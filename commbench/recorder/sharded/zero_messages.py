@@ -1,6 +1,6 @@
 """The messages of a DeepSpeed engine's step as units, numbered as they are first seen: what each is of, and its bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import torch
@@ -19,6 +19,7 @@ class Messages:
 
     def __init__(self, names: dict[int, str]) -> None:
         self._parameter_names = names
+        self._places = {key: place for place, key in enumerate(names)}
         self._numbers: dict[Key, int] = {}
         self._known: list[dict[str, Any]] = []
         self._turns: dict[str, int] = {}
@@ -29,6 +30,10 @@ class Messages:
 
     def begin_step(self) -> None:
         self._turns.clear()
+
+    def in_models_order(self, parameters: Iterable[Any]) -> list[Any]:
+        """Return parameters as the model has them: DeepSpeed fetches sets, whose order is another in every process."""
+        return sorted(parameters, key=lambda each: self._places.get(id(each), len(self._places)))
 
     def of_parameters(self, kind: str, parameters: Sequence[Tensor], **known: object) -> int:
         """Return the number of the unit of these parameters together."""

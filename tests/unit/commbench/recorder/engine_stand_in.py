@@ -105,7 +105,7 @@ class Stage3:
         large = [each for each in self.parameters if not each.ds_persist]
         handles = [large[0].all_gather_coalesced([large[0]], quantize=False)]
         handles[0].wait(handle_dependency=True)
-        handles.append(large[1].all_gather_coalesced({large[1]}, quantize=False))
+        handles.append(large[1].all_gather_coalesced([large[2], large[1]], quantize=False))  # as a set hands them out
         handles[1].wait(handle_dependency=True)
         handles[1].wait(handle_dependency=True)
 

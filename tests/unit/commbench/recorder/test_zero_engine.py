@@ -53,9 +53,9 @@ def test_stage_2_tells_buckets_the_norm_and_the_gather_that_one_rank_does_not_ma
 def test_stage_3_tells_when_a_gather_was_asked_for_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     _, timeline = recorded(DeepSpeedEngine(3, monkeypatch))
     assert timeline is not None and timeline.zero is not None
-    bucket, norm = "0.weight to 2.weight", "all_reduce 1"
+    ahead, bucket, norm = "1.weight to 2.weight", "0.weight to 2.weight", "all_reduce 1"
     assert marks(timeline) == [
-        *[(mark, name) for name in ("0.weight", "1.weight") for mark in ("gather_sent", "gather_awaited", "gather_landed")],
+        *[(mark, name) for name in ("0.weight", ahead) for mark in ("gather_sent", "gather_awaited", "gather_landed")],
         *[(mark, bucket) for mark in ("reduce_begun", "reduce_sent", "reduce_landed", "kept")],
         ("update_begun", None), ("reduce_sent", norm), ("reduce_landed", norm),
         ("gather_sent", "0.bias"), ("gather_landed", "0.bias"), ("update_ended", None), ("ended", None),
@@ -66,7 +66,7 @@ def test_stage_3_tells_when_a_gather_was_asked_for_and_waited_for(monkeypatch: p
         68,
         "all_reduce",
     )
-    assert [by_name[name].gather_bytes for name in ("0.weight", "1.weight", "0.bias")] == [24, 24, 12]
+    assert [by_name[name].gather_bytes for name in ("0.weight", ahead, "0.bias")] == [24, 32, 12]
     assert (timeline.zero.persistent_bytes, timeline.zero.overlaps) == (12, True)
 
 
