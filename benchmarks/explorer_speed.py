@@ -97,6 +97,7 @@ def training(sizes: Sequence[int], backward_s: float) -> PageData:
             spoken=True,
             work_s=1.6 * n * backward_s,
             work_update_s=0.1 * n * backward_s,
+            own_paces=((1.0,) * KEPT,) * 2,
             ddp=DdpPlace(
                 before_s=0.5 * backward_s,
                 backward_s=backward_s,

@@ -8,45 +8,36 @@ strong scaling, accumulation or a speedup over a node, are left out, and so are 
 throughput at 4, 8, 16 is predicted, from N = 1, 2, 4 at 8, 16. Answers withheld across a boundary are counted apart.
 
 Ours is cross-validated by source: the prior that predicts a series was learned without any series of its source, and the
-interval's width from other sources' errors, there with the targets of other anchors too (`FURTHER`), so that there are more
-sources. Widths learned on half of the sources, at random, and tested on the other half stand beside. A source is a README of
-NVIDIA/DeepLearningExamples, or a card in lambdal/deeplearning-benchmark (both precisions, all machines with that card). A prior
-is chosen from a grid by the mean error, one of more than 5 % counting as 5 %, so that jumps at a root complex do not decide it;
-each kind of link and each set of anchors counts as much as the other, each series less where its source has many. `--learn`
-prints what the program should ship.
+interval's width from other sources' errors, there with the targets of other anchors too (`FURTHER`, extrapolation_series.py),
+so that there are more sources. Widths learned on half of the sources, at random, and tested on the other half stand beside. A
+source is a README of NVIDIA/DeepLearningExamples, or a card in lambdal/deeplearning-benchmark (both precisions, all machines
+with that card). A prior is chosen from a grid by the mean error, one of more than 5 % counting as 5 %, so that jumps at a root
+complex do not decide it; each kind of link and each set of anchors counts as much as the other, each series less where its
+source has many. `--learn` prints what the program should ship.
 """
 
 import argparse
-import csv
 import itertools
 import math
-import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.extrapolation_series import KINDS, SPLITS, Case, read_cases
 from benchmarks.machine import describe_machine
-from commprof.analysis.scaling.from_one_rank import boundaries, overheads
 from commprof.analysis.scaling.laws import Floats, fit_laws, laws
 from commprof.analysis.scaling.overhead_mix import PRIOR, Band, Prior, Reach, mixed, noise, reach, spread
-from commprof.analysis.scaling.series import Interconnect, Series
-from commprof.analysis.scaling.table import interconnect_of
 from commprof.commbench.records.rundir import write_text
 
-SPLITS = (((1, 2), (4, 8, 16)), ((1, 2, 4), (8, 16)))
 FIRST = {(anchors, target) for anchors, targets in SPLITS for target in targets}
-KINDS: tuple[Interconnect, ...] = ("nvlink", "pcie")
-FURTHER = (((1, 4), (8, 16)), ((1, 4, 8), (16,)), ((1, 8), (16,)))  # for the intervals alone
 WORST = 0.05
 TAILS = (0.025, 0.975)  # another source is further off than those known
 HALVINGS = 40
 ERRATIC = "Tacotron 2"  # bound by its input, not by the GPUs, says whoever collected the table
-_FLAGS = re.compile(r"batch_changes|superlinear")
-_NOTES = re.compile(r"strong|accumulation|relative to 1 node")
 GRID = tuple(
     Prior(shares=((1 - further) * constant, (1 - further) * (1 - constant), further), rise=rise, bend=bend)
     for constant, further, rise, bend in itertools.product(
@@ -60,68 +51,6 @@ it is above 1 % of T_1. A source held out is a README, or a card with all its ma
 all of DeepLearningExamples, or all of Lambda's benchmark. Plain laws are fitted by least squares to the same points.
 {ERRATIC} is bound by its input and erratic: in one series the overhead is 23 %, 186 % and 84 % of T_1 on 2, 4 and 8 GPUs.
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One number to predict: eps at `target` from `eps` at the anchors."""
-
-    series: str
-    model: str
-    source: str
-    publisher: str
-    kind: Interconnect
-    anchors: tuple[int, ...]
-    target: int
-    eps: dict[int, float]
-    true: float
-    withheld: bool
-
-
-def source_of(text: str) -> str:
-    """Return what a series is held out with: a README, or a card whatever the machine and the precision."""
-    if card := re.search(r"\[(?:\d+x )?(.*)\]", text):
-        return re.sub(r"RTX |\d+GB| NVLink| SXM4| PCIe", "", card[1]).strip()
-    return text.split("#")[0]
-
-
-def not_clean(row: Mapping[str, str]) -> bool:
-    """Tell whether something beside the number of ranks changes in a row's series, or its link is in doubt."""
-    return bool(_FLAGS.search(row["flag"]) or _NOTES.search(row["notes"])) or "suspect" in row["interconnect"].lower()
-
-
-def read_cases(table: Path) -> list[Case]:
-    """Read the clean series of a table."""
-    groups: dict[str, list[dict[str, str]]] = defaultdict(list)
-    with table.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if not not_clean(row) and row["nodes"] in ("", "1"):
-                groups[row["group_id"]].append(row)
-    return [case for name, rows in groups.items() for case in _cases(name, rows)]
-
-
-def _cases(name: str, rows: Sequence[dict[str, str]]) -> Iterator[Case]:
-    kind = interconnect_of(rows[0]["interconnect"])
-    values = {int(row["n_gpus"]): float(row["throughput"]) for row in rows}
-    series = Series(name=name, measure="throughput", values=values, interconnect=kind)
-    for anchors, targets in (*SPLITS, *FURTHER):
-        if kind not in KINDS or not set(anchors) <= values.keys():
-            continue
-        eps = overheads(series, anchors, "weak")
-        for target in targets:
-            if target in values:
-                yield Case(
-                    series=name,
-                    model=rows[0]["model"],
-                    source=source_of(rows[0]["source"]),
-                    publisher=rows[0]["source"].split("/")[0],
-                    kind=kind,
-                    anchors=anchors,
-                    target=target,
-                    eps=eps,
-                    true=overheads(series, [target], "weak")[target],
-                    withheld=bool(boundaries(series, target, eps)),
-                )
 
 
 def by_law(cases: Sequence[Case]) -> dict[str, Floats]:

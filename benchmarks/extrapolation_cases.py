@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.extrapolation import ERRATIC, not_clean, source_of
+from benchmarks.extrapolation import ERRATIC
+from benchmarks.extrapolation_series import not_clean, source_of
 from commprof.analysis.scaling.laws import Floats
 from commprof.analysis.scaling.power_law import ALONE, GROWTH, Growth, GrowthPrior, Pool, Reach, growth, told_beyond
 from commprof.analysis.scaling.table import interconnect_of, read_series

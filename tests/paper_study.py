@@ -34,7 +34,8 @@ def verdict(predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequenc
         return warned
     checking = [one for one in measured if one.prediction.world_size not in contradicted]
     found = answers(sound, checking, checked_assumptions(sound, runs), disturbed=others is not None)
-    return [*warned, *found.values(), *cause_and_cure(sound, checking, runs, disturbed=others is not None)]
+    largest = sound.overheads[-1].world_size
+    return [*warned, *found.values(), *cause_and_cure(sound, checking, runs, largest, disturbed=others is not None)]
 
 
 def by_model(predicted: PredictionSet) -> dict[str, Prediction]:

@@ -94,12 +94,11 @@ def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, own: dict[str, 
 
 
 def _mesh(distributed: DistributedConfig, device: torch.device) -> "DeviceMesh":
-    """Return the ranks as copies of shards; compute-only ranks send nothing, so that only the number of shards matters."""
+    """Return the ranks as shards, or as copies of shards."""
     from torch.distributed.device_mesh import init_device_mesh
 
     ranks = dist.get_world_size()
     if distributed.strategy == "fsdp" or ranks == 1:
         return init_device_mesh(device.type, (ranks,), mesh_dim_names=("shard",))
     shape = (distributed.replicas, ranks // distributed.replicas)
-    mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
-    return mesh["shard"] if distributed.synchronisation == "compute_only" else mesh
+    return init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))

@@ -12,6 +12,8 @@ from commprof.analysis.health.baseline import compare
 from commprof.analysis.health.disturbance import disturbance
 from commprof.analysis.health.evidence import Evidence, Series, load_evidence, series_of
 from commprof.analysis.health.hosts import hosts
+from commprof.analysis.health.links.bandwidth import bandwidth
+from commprof.analysis.health.links.stated import StatedLink
 from commprof.analysis.health.machine import machine_health
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.health.run_health import health
@@ -37,11 +39,17 @@ class Demands:
     in_place: bool | None = None
 
 
-def check_run(evidence: Evidence, demands: Demands, baseline: Evidence | None, tolerance: float) -> list[Verdict]:
-    """Return every verdict on a run, failures first; raise BadInput where a demand or the baseline does not fit the run."""
+def check_run(
+    evidence: Evidence, demands: Demands, baseline: Evidence | None, tolerance: float, link: StatedLink | None = None
+) -> list[Verdict]:
+    """Return every verdict on a run, failures first; raise BadInput where a demand or the baseline does not fit the run.
+
+    `link` is what somebody says lies between its ranks.
+    """
     verdicts = [
         *disturbance(evidence),
         *demanded(evidence, demands),
+        *bandwidth(evidence, link),
         *(compare(evidence, baseline, tolerance) if baseline is not None else []),
         *health(evidence),
         *hosts(evidence),
@@ -52,9 +60,14 @@ def check_run(evidence: Evidence, demands: Demands, baseline: Evidence | None, t
 
 
 def check_runs(
-    runs: Sequence[Run], demands: Demands, *, baseline: Sequence[Run] = (), tolerance: float = TOLERANCE
+    runs: Sequence[Run],
+    demands: Demands,
+    *,
+    baseline: Sequence[Run] = (),
+    tolerance: float = TOLERANCE,
+    link: StatedLink | None = None,
 ) -> list[Verdict]:
-    """Judge every bench and link run among `runs`, failures first; `baseline` is one bench, or none.
+    """Judge every bench and link run among `runs`, failures first; `baseline` is one bench, or none; `link` joins the ranks.
 
     Raises BadInput where there is nothing to judge, or a demand or the baseline does not fit.
     """
@@ -64,7 +77,7 @@ def check_runs(
     verdicts = [
         replace(verdict, name=f"{one.name}: {verdict.name}") if len(evidence) > 1 else verdict
         for one in evidence
-        for verdict in check_run(one, demands, before[0] if before else None, tolerance)
+        for verdict in check_run(one, demands, before[0] if before else None, tolerance, link)
     ]
     return sorted(verdicts, key=lambda verdict: verdict.rank)
 

@@ -5,6 +5,7 @@ import sys
 
 import msgspec
 
+from commprof.analysis.health.links.stated import parse_link
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.operations import OPERATIONS
@@ -21,6 +22,9 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance", default="5%", metavar="PCT", help="slowdown against the baseline that is still fine (5%%)"
     )
+    parser.add_argument(
+        "--wire", metavar="LINK", help="what lies between the ranks: 100gbit, 25gbe, hdr, 8xndr, pcie4x16, nvlink4"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document: a list of verdicts")
     add = parser.add_argument_group("thresholds").add_argument
     add("--min-busbw", type=float, metavar="GB/S", help="fail below this bus bandwidth (GB/s of 1e9 bytes)")
@@ -34,6 +38,8 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
 def check_check(args: argparse.Namespace) -> None:
     """Raise BadInput for limits that mean nothing and folders that are not runs."""
     parse_tolerance(args.tolerance)
+    if args.wire is not None:
+        parse_link(args.wire)
     for flag, limit in (("--min-busbw", args.min_busbw), ("--max-latency", args.max_latency)):
         if limit is not None and not 0 < limit < float("inf"):
             raise BadInput(f"{flag} {limit:g} must be above 0")
@@ -71,7 +77,9 @@ def check(args: argparse.Namespace) -> int:
         in_place=None if args.placement is None else args.placement == "in",
     )
     baseline = load_runs([args.baseline]) if args.baseline else []
-    verdicts = check_runs(load_runs(args.runs), demands, baseline=baseline, tolerance=parse_tolerance(args.tolerance))
+    link = None if args.wire is None else parse_link(args.wire)
+    tolerance = parse_tolerance(args.tolerance)
+    verdicts = check_runs(load_runs(args.runs), demands, baseline=baseline, tolerance=tolerance, link=link)
     if args.json:
         sys.stdout.write(msgspec.json.encode(verdicts).decode() + "\n")
     else:
@@ -85,6 +93,7 @@ VERB = Verb(
     summary="judge bench runs: thresholds (GB/s, us), a baseline, stability, and what is wrong with the machine",
     examples=(
         "commprof check runs/BENCH --min-busbw 200 --at 1G",
+        "commprof check runs/BENCH --wire 100gbit",
         "commprof check runs/TODAY --baseline runs/LAST-WEEK --tolerance 5%",
     ),
     add_arguments=add_check_arguments,

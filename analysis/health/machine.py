@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from commprof.analysis.health.evidence import Evidence, some, unchecked
-from commprof.analysis.health.gpu_links import name_of, pcie, peers, plain
-from commprof.analysis.health.interfaces import wire
+from commprof.analysis.health.links.gpu_links import name_of, pcie, peers, plain
+from commprof.analysis.health.links.interfaces import wire
 from commprof.analysis.health.results import Verdict
 from commprof.commbench.machine.facts import GpuInfo, HostInfo
 from commprof.commbench.records.links import LinkMeasurement

@@ -1,6 +1,7 @@
 """`commprof report`: runs in; a page, a paper, plain text, Markdown or JSON out."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,12 +24,12 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--verdict", action="store_true", help="print the answer alone: six lines, for a chat")
     form.add_argument("--text", action="store_true", help="print words and tables, 80 columns, 120 lines at most")
-    form.add_argument("--markdown", action="store_true", help="print words and tables for a pull request or an issue")
+    form.add_argument("--markdown", action="store_true", help="print about a screen for a pull request or an issue")
     form.add_argument("--json", action="store_true", help="print the whole report as one JSON document; seconds, bytes")
     form.add_argument("--latex", action="store_true", help="a paper instead: report.tex, figures/, report.pdf by pdflatex")
     add = parser.add_argument_group("where it goes, and how much of it").add_argument
     add("--out", type=Path, metavar="FILE", help="the file (a study's analysis/, else report.html here); a folder with --latex")
-    add("--full", action="store_true", help="with --text: all of it, however long")
+    add("--full", action="store_true", help="with --text and --markdown: all of it, however long")
     add = parser.add_argument_group("what it costs").add_argument
     add("--price", type=float, metavar="X", help="of one GPU-hour, in any currency (costs are in GPU-hours)")
     add("--samples", type=int, metavar="N", help="samples per epoch (costs are per million samples)")
@@ -39,8 +40,10 @@ def check_report(args: argparse.Namespace) -> None:
     check_money(args)
     for run in args.runs:
         read_info(run)
-    if args.full and not args.text:
-        raise BadInput("--full belongs to --text; the page, --markdown and --json hold everything anyway")
+    if len(args.runs) > 1 and len({run.resolve() for run in args.runs}) == 1:
+        raise BadInput(f"all these names are {args.runs[0]}, which leaves nothing to compare; name the other run by its folder")
+    if args.full and not (args.text or args.markdown):
+        raise BadInput("--full belongs to --text and --markdown; the page and --json hold everything anyway")
     if args.latex and args.out is not None and args.out.exists() and not args.out.is_dir():
         raise BadInput(f"--out {args.out} is a file; with --latex name a folder, which report.tex and figures/ go to")
 
@@ -105,7 +108,8 @@ def _refuse_costs(budget: Budget | None, what: str) -> None:
 
 
 def _say(args: argparse.Namespace) -> int:
-    from commprof.analysis.report.page.words import as_markdown, as_text
+    from commprof.analysis.report.page.markdown import as_markdown, as_short_markdown
+    from commprof.analysis.report.page.words import as_text
     from commprof.analysis.report.whole import whole_report
 
     whole = whole_report(args.runs, _budget(args))
@@ -113,8 +117,12 @@ def _say(args: argparse.Namespace) -> int:
         words = msgspec.json.encode(whole.document()).decode() + "\n"
     elif args.verdict:
         words = "".join(f"{printable(one)}\n" for one in whole.report.sentences)
+    elif args.text:
+        words = as_text(whole.report, full=args.full)
+    elif args.full:
+        words = as_markdown(whole.report)
     else:
-        words = as_text(whole.report, full=args.full) if args.text else as_markdown(whole.report)
+        words = as_short_markdown(whole.report, shlex.join(["commprof", "report", *map(str, args.runs)]))
     if args.out is None:
         sys.stdout.write(words)
     else:

@@ -74,6 +74,7 @@ def extrapolate(
     ways = _Ways(series, used, scaling, machine)
     predictions = tuple(ways.predicted(n) for n in targets)
     on_node = [n for n in targets if ways.by_mix(n)]
+    told = [one.world_size for one in predictions if one.value is not None]  # a law alone would tell what is withheld
     if len(on_node) == len(targets):  # another wire's rows say nothing here
         used = ways.on_node
     return Extrapolation(
@@ -86,7 +87,7 @@ def extrapolate(
         mix=ways.shares() if on_node else {},
         growth=ways.growth() if len(on_node) < len(targets) else {},
         predictions=predictions,
-        laws=law_values(series, ways.on_node if on_node else used, on_node or targets, scaling),
+        laws=law_values(series, ways.on_node if on_node else used, [n for n in on_node or targets if n in told], scaling),
         next_row=best_next(
             series, used, predictions, scaling, lambda rows, n: _Ways(rows, list(rows.values), scaling, machine).predicted(n)
         ),

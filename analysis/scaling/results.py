@@ -39,7 +39,10 @@ class Extrapolated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LawValues:
-    """A named law beside the estimate: its weight among the laws, and its throughput or step time by number of ranks."""
+    """A named law beside the estimate: its weight among the laws, and its throughput or step time by number of ranks.
+
+    Of numbers of ranks whose answer is withheld it tells nothing.
+    """
 
     name: str
     weight: float

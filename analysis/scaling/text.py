@@ -100,6 +100,8 @@ def _next(row: NextRow | None) -> list[Block]:
 
 def _laws(laws: Sequence[LawValues], measure: str) -> list[Block]:
     targets = list(laws[0].values)[:_MOST_TARGETS]
+    if not targets:
+        return []
     columns = (
         Column(name="law alone", width=16, left=True, key=True),
         Column(name="evidence", width=9, before=""),

@@ -224,10 +224,17 @@ def saved(now_s: Floats, then_s: Floats, drift: float, between: float) -> Floats
     `now_s` and `then_s` [draws] are paired, entry 0 the prediction. `drift` is of the pace within runs, `between` what runs of
     one thing differ by: relative.
     """
-    own = hypot(PACE_ERROR, drift, between) * np.random.default_rng(1).standard_normal((2, len(now_s)))
-    own[:, 0] = 0.0
-    difference_s: Floats = now_s * np.exp(own[0]) - then_s * np.exp(own[1])
+    now, then = own_paces(len(now_s), drift, between)
+    difference_s: Floats = now_s * now - then_s * then
     return difference_s
+
+
+def own_paces(count: int, drift: float, between: float) -> Floats:
+    """Return the factors [2, count] by which two runs are slower for their own pace, entry 0 being 1."""
+    own = hypot(PACE_ERROR, drift, between) * np.random.default_rng(1).standard_normal((2, count))
+    own[:, 0] = 0.0
+    paces: Floats = np.exp(own)
+    return paces
 
 
 def standard_normal(count: int) -> Floats:

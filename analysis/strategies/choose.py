@@ -1,7 +1,8 @@
 """Which strategy is the fastest of those that fit? Each asked for is answered, or refused with the reason.
 
-Two strategies are within noise of each other where the draws, which all share the machine's pace, do not put one before the
-other in 90 %.
+Two strategies are within noise of each other where two runs of them would not put one before the other in 90 % of the draws.
+What these share tells nobody apart, but for those of one rank beside those of ranks side by side: what one rank does not show
+of several is in the one alone. Nothing is told apart where the machine was too disturbed for an interval.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from commprof.analysis.runs.interval import Interval
 from commprof.analysis.runs.load import Run, check_combinable, select
 from commprof.analysis.runs.world_sizes import check_world_sizes
-from commprof.analysis.step.estimate import Setting, estimate, interval
-from commprof.analysis.step.evidence.drift import too_wide
+from commprof.analysis.step.estimate import Setting, estimate, interval, saved
+from commprof.analysis.step.evidence.drift import drift_of, too_wide
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.predict import too_disturbed
 from commprof.analysis.strategies.engine.inputs import STAGES, engine_inputs, engine_runs
@@ -69,26 +70,48 @@ def choose(runs: Sequence[Run], world_sizes: Iterable[int], asked: Asked) -> lis
 
 def _choice(runs: Sequence[Run], world_size: int, asked: Asked) -> Choice:
     found = [_answered(runs, strategy, world_size, asked) for strategy in asked.strategies]
-    able = {answer.strategy: draws for answer, draws in found if draws is not None and answer.fits is not False}
-    fastest = min(able, key=lambda strategy: float(able[strategy][0]), default=None)
-    alike = () if fastest is None else tuple(own for own in able if own != fastest and not _apart(able[fastest], able[own]))
-    return Choice(world_size=world_size, answers=tuple(answer for answer, _ in found), fastest=fastest, within_noise=alike)
+    able = [own for own in found if own.step_s is not None and own.answer.fits is not False]
+    fastest = min(able, key=lambda own: own.answer.step_s or 0.0, default=None)
+    drift = drift_of(runs)
+    alike = [own.answer.strategy for own in able if own is not fastest and fastest and not _apart(fastest, own, drift)]
+    return Choice(
+        world_size=world_size,
+        answers=tuple(own.answer for own in found),
+        fastest=None if fastest is None else fastest.answer.strategy,
+        within_noise=tuple(alike),
+    )
 
 
-def _apart(first_s: Floats, second_s: Floats) -> bool:
-    return float(np.mean(first_s[1:] < second_s[1:])) >= _TOLD_APART
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Answered:
+    """An answer, the draws of its step, None where it cannot be told, and whether its computation is that of ranks side by
+    side."""
+
+    answer: StrategyAnswer
+    step_s: Floats | None = None
+    side_by_side: bool = False
 
 
-def _answered(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats | None]:
-    """Return the answer and the draws of its step, None where it cannot be told."""
+def _apart(first: _Answered, second: _Answered, drift: float) -> bool:
+    assert first.step_s is not None and second.step_s is not None
+    if first.answer.too_disturbed or second.answer.too_disturbed:
+        return False
+    second_s = second.step_s
+    if first.side_by_side != second.side_by_side:
+        second_s = np.random.default_rng(0).permutation(second_s)
+    return float(np.mean(saved(first.step_s, second_s, drift, 0.0)[1:] < 0)) >= _TOLD_APART
+
+
+def _answered(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> _Answered:
     try:
         own = _ddp if strategy == "ddp" else _sharded
-        answer, step_s = own(runs, strategy, world_size, asked)
+        found = own(runs, strategy, world_size, asked)
     except UnusableData as error:
-        return StrategyAnswer(strategy=strategy, world_size=world_size, cannot=str(error)), None
-    if answer.memory is None or asked.memory_bytes is None:
-        return answer, step_s
-    return replace(answer, fits=_fits(answer.memory, asked.memory_bytes)), step_s
+        return _Answered(answer=StrategyAnswer(strategy=strategy, world_size=world_size, cannot=str(error)))
+    memory = found.answer.memory
+    if memory is None or asked.memory_bytes is None:
+        return found
+    return replace(found, answer=replace(found.answer, fits=_fits(memory, asked.memory_bytes)))
 
 
 def _fits(memory: Memory, allowed_bytes: int) -> bool | None:
@@ -98,7 +121,7 @@ def _fits(memory: Memory, allowed_bytes: int) -> bool | None:
     return None if memory.activations is None else True
 
 
-def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
+def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> _Answered:
     plain = ddp_runs(runs)
     if sharded_runs(runs) and not select(plain, kind="train"):
         raise UnusableData("the runs given are sharded, and DDP's step is told from one that is not; name one on one rank")
@@ -107,7 +130,7 @@ def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked)
     known = estimate(inputs, Setting(bandwidth=asked.bandwidth, latency=asked.latency))
     disturbed = too_disturbed(inputs, estimate(inputs))
     memory, memory_cannot = told_ddp_memory(runs, bucket_view=inputs.workload.gradient_as_bucket_view)
-    return StrategyAnswer(
+    answer = StrategyAnswer(
         strategy=strategy,
         world_size=world_size,
         step_s=float(known.step_s[0]),
@@ -119,7 +142,8 @@ def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked)
         extrapolated=inputs.extrapolated,
         assumptions=("as commprof predict tells it without --strategy", *asked.wire_notes, *([disturbed] if disturbed else [])),
         too_disturbed=disturbed,
-    ), known.step_s
+    )
+    return _Answered(answer=answer, step_s=known.step_s, side_by_side=inputs.measured_at_n)
 
 
 def told_ddp_memory(runs: Sequence[Run], *, bucket_view: bool) -> tuple[Memory | None, str]:
@@ -137,7 +161,7 @@ def ddp_runs(runs: Sequence[Run]) -> list[Run]:
     return [run for run, work in works if work is None or follows_ddp(work.kind, run.world_size)]
 
 
-def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> tuple[StrategyAnswer, Floats]:
+def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> _Answered:
     if _is_engines(runs, strategy):
         inputs = engine_inputs(runs, world_size, strategy)
     else:
@@ -148,7 +172,7 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
     known = estimate_sharded(inputs, setting)
     disturbed = sharded_too_disturbed(inputs, setting, known)
     memory, memory_cannot = told_sharded_memory(inputs, setting)
-    return StrategyAnswer(
+    answer = StrategyAnswer(
         strategy=strategy,
         world_size=world_size,
         step_s=float(known.step_s[0]),
@@ -167,7 +191,8 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
         exchanges=_exchanges(inputs, known),
         extrapolated=inputs.extrapolated,
         too_disturbed=disturbed,
-    ), known.step_s
+    )
+    return _Answered(answer=answer, step_s=known.step_s, side_by_side=inputs.pool.measured_at_n)
 
 
 def _is_engines(runs: Sequence[Run], strategy: Strategy) -> bool:

@@ -2,8 +2,8 @@
 
     T = spans of the slowest rank + lateness at each collective + collectives that nothing hides + the update of a shard
 
-Lateness: what ranks wait for each other at every collective that blocks, beyond being as slow as the slowest whole step
-(lateness.py).
+Lateness: what ranks wait for each other at every collective that blocks. Ranks side by side that met there have it in their
+spans; else it is what they wait beyond being as slow as the slowest whole step, worked out from one rank's (lateness.py).
 
 The update of a shard: from ranks side by side it was measured. From one rank's, whose optimizer had everything, the part that
 moves bytes shrinks with the shards and the part by tensor does not. AdamW reads and writes seven words an element where a copy
@@ -184,7 +184,7 @@ def _shard_share(inputs: ShardedInputs, count: int, rng: np.random.Generator) ->
 
 def _late_s(inputs: ShardedInputs, program: Program, samples_s: Floats, slowest: _Slowest) -> Floats:
     """Return what ranks wait before collectives beyond being as slow as the slowest whole step [draws]."""
-    if inputs.world_size == 1 or not inputs.blocking:
+    if inputs.world_size == 1 or not inputs.blocking or inputs.timeline.waits:
         return np.zeros(len(slowest.stretch))
     waiting = waiting_s(program, samples_s, num_shards=inputs.num_shards, world_size=inputs.world_size, at_once=inputs.at_once)
     late_s: Floats = np.maximum(0.0, slowest.stretch * waiting - (slowest.step_s - slowest.alone_s))

@@ -28,9 +28,10 @@ from commprof.commbench.records.types import RunInfo
 Floats = NDArray[np.float64]
 
 TURNS_ERROR = 0.045  # of computation: what the grid's open cells of four hosts on two cores were off by beside PACE_ERROR
-_OTHER_SHARDING = ("fsdp1", "fsdp2", "hsdp", "deepspeed", "zero1", "zero2", "zero3")
+_OTHER_SHARDING = ("in_turn", "fsdp1", "fsdp2", "hsdp", "deepspeed", "zero1", "zero2", "zero3")
 _OLDER = "recorded before a stage's were; record it again"
-_NO_ENGINE: dict[TrainingKind, str] = {
+_NO_SCHEDULE: dict[TrainingKind, str] = {
+    "in_turn": "those that were seen are one model's, and a step trains several",
     "deepspeed": "an engine without a stage reduces by buckets of its own",
     "zero1": _OLDER,
     "zero2": _OLDER,
@@ -137,7 +138,9 @@ def _pool(profile: Run, timeline: ShardingTimeline, *, slowdown: float) -> Compu
 
 
 def sharded_runs(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in select(runs, kind="train") if run.units is not None]
+    """Return the training runs whose units are known, but for those of several models in turn: the units are of one alone."""
+    known = ((run, run.info.workload) for run in select(runs, kind="train") if run.units is not None)
+    return [run for run, work in known if work is None or work.kind != "in_turn"]
 
 
 def _profile(runs: Sequence[Run], world_size: int, num_shards: int, units: str | None) -> Run:
@@ -180,7 +183,7 @@ def _check_kinds(runs: Sequence[Run]) -> None:
                     f"{run.path} is {KIND_NAMES[kind]}, of which its own stage can be told: --strategy {kind}; profile the "
                     "script on one rank without it, or under fully_shard, for another strategy"
                 )
-            why = "; ".join(run.info.unseen) or _NO_ENGINE.get(kind, _NO_UNITS)
+            why = "; ".join(run.info.unseen) or _NO_SCHEDULE.get(kind, _NO_UNITS)
             raise UnusableData(
                 f"{run.path} is {KIND_NAMES[kind]}, of which no units are known ({why}); profile the script on one rank "
                 "without it, or under fully_shard"

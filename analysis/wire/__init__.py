@@ -3,5 +3,5 @@
 In: runs with collectives.jsonl. Out: `CostModel`s (fit.json): latency, bandwidth, the measured curve, and whether to trust it.
 `other_world_sizes` carries a curve to an N that was not benched, `across_nodes` over nodes; `ring_order` finds the order of
 ranks in which a ring is fastest; `ceiling` says what the links could carry at best.
-`cli` is `commprof fit`. Called by traces, step, strategies, advice, study and report.
+`cli` is `commprof fit`. Called by health, traces, step, strategies, advice, study and report.
 """

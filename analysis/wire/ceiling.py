@@ -29,7 +29,11 @@ class WireCeiling:
 
 def wire_ceiling(run: Run) -> WireCeiling:
     """Return the ceiling of a bench's all-reduce; raise BadInput where environment.json is malformed."""
-    ceiling = _ceiling(run)
+    return ceiling_of(run, _ceiling(run))
+
+
+def ceiling_of(run: Run, ceiling: Ceiling) -> WireCeiling:
+    """Return the all-reduce's bus bandwidth at which a link is full."""
     if ceiling.bytes_per_s is None or ceiling.algorithm is None:
         return WireCeiling(busbw_bytes_per_s=None, reason=ceiling.reason)
     per_algbw = wire_bytes_per_s(

@@ -1,8 +1,8 @@
 """How long does a collective of S bytes take on p ranks?
 
-At one p it is roughly a line, t = latency + S/bandwidth, fitted on relative error because the largest time is 1e5 times the
-smallest. People read the line. Real libraries switch protocols, and one line is off by 30 to 70 % where DDP's buckets live, so
-predictions use a line of their own between every two neighbouring sizes, through their medians:
+At one p it is roughly a line, t = latency + S/bandwidth (line.py), which people read. Real libraries switch protocols, and one
+line is off by 30 to 70 % where DDP's buckets live, so predictions use a line of their own between every two neighbouring sizes,
+through their medians:
 
     t(S) = t_i + (t_j - t_i) (S - S_i) / (S_j - S_i),  S_i <= S <= S_j
 
@@ -16,39 +16,19 @@ the payload.
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import nnls
 
-from commprof.analysis.runs.interval import Interval
 from commprof.analysis.wire.curve_shape import MATTERS_BYTES, Curve, disturbed, doubt, leave_one_out, scatter, switches
+from commprof.analysis.wire.line import NOISY_ERROR, RESAMPLES, Floats, fit_samples, resample
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.records.types import CollectiveMeasurement
 
-Floats = NDArray[np.float64]
-
-_RESAMPLES = 200
 BUCKET_RANGE = (2**20, 256 * 2**20)  # bytes: where DDP's buckets lie
 _MOST_CURVE_ERROR = 0.1  # of a sound curve: neighbours lead to a size that was left out, in the mean
-_NOISY_ERROR = 0.25  # median relative error of the line: the best public curves give 0.06 to 0.30, mistuned ones more
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineFit:
-    """t = latency + S/bandwidth with 95 % intervals; `error` is its median relative error over the sizes."""
-
-    latency_s: float
-    latency_interval_s: Interval
-    bandwidth_bytes_per_s: float
-    bandwidth_interval: Interval
-    error: float
-    verdict: str
 
 
 def fit_cost(
@@ -60,38 +40,6 @@ def fit_cost(
     do not grow with size.
     """
     return _fit_cost(tuple(measurements), tuple(run_ids), num_nodes)
-
-
-def fit_samples(sizes: Floats, samples: Sequence[Floats]) -> LineFit:
-    """Fit the line through the medians of each size's samples; its intervals are a bootstrap's. Raises as `fit_line` does."""
-    times = np.array([np.median(values) for values in samples])
-    latency, bandwidth = fit_line(sizes, times)
-    latencies, bandwidths = _bootstrap_line(sizes, samples)
-    error = float(np.median(np.abs((latency + sizes / bandwidth) / times - 1)))
-    return LineFit(
-        latency_s=latency,
-        latency_interval_s=_interval(latencies),
-        bandwidth_bytes_per_s=bandwidth,
-        bandwidth_interval=_interval(bandwidths),
-        error=error,
-        verdict=_line_verdict(times, error),
-    )
-
-
-def fit_line(sizes: Floats, times: Floats) -> tuple[float, float]:
-    """Return latency (s) and bandwidth (B/s) of t = latency + S/bandwidth, both at least zero, on relative error.
-
-    Raises UnusableData with fewer than two sizes, or when time does not grow with size.
-    """
-    if np.unique(sizes).size < 2:
-        raise UnusableData(
-            f"{sizes.size} measurements at one message size cannot separate latency from bandwidth; sweep two or more sizes"
-        )
-    terms = np.column_stack([np.ones_like(sizes), sizes]) / times[:, None]
-    (latency, seconds_per_byte), _ = nnls(terms, np.ones_like(times))
-    if seconds_per_byte * sizes.max() < 1e-6 * times.max():
-        raise UnusableData("time does not grow with size, so the wire was never the limit; sweep to larger messages")
-    return float(latency), float(1 / seconds_per_byte)
 
 
 @lru_cache(maxsize=64)  # a report asks for the same fit a dozen times
@@ -165,7 +113,7 @@ def resampled_medians(
     """Return `count` bootstrapped curves [count, sizes]: medians that other runs of the same sweep might have given."""
     used = curve_measurements(measurements)
     _, samples = _group_by_size(used, end_ratio(used, num_nodes))
-    return _resample(samples, rng, count)
+    return resample(samples, rng, count)
 
 
 def end_ratio(measurements: Sequence[CollectiveMeasurement], num_nodes: int | None) -> float:
@@ -218,7 +166,7 @@ def _line_s(cost: CostModel, message_bytes: float) -> float:
 def _curve(measurements: Sequence[CollectiveMeasurement], sizes: Floats, samples: Sequence[Floats], ratio: float) -> Curve:
     """Put beside each median what else is known of that size."""
     repeated = any(len(values) > 1 for values in samples)
-    resampled = np.log(_resample(samples, np.random.default_rng(0), _RESAMPLES))
+    resampled = np.log(resample(samples, np.random.default_rng(0), RESAMPLES))
     others: dict[int, list[float]] = {}
     for m in measurements:
         if not m.in_place and OPERATIONS[m.op].in_place:
@@ -257,37 +205,10 @@ def _group_by_size(measurements: Sequence[CollectiveMeasurement], ratio: float) 
     return np.array(list(by_size), dtype=float), [np.array(values) for values in by_size.values()]
 
 
-def _resample(samples: Sequence[Floats], rng: np.random.Generator, count: int) -> Floats:
-    columns = [np.median(values[rng.integers(len(values), size=(count, len(values)))], axis=1) for values in samples]
-    return np.column_stack(columns)
-
-
-def _bootstrap_line(sizes: Floats, samples: Sequence[Floats]) -> tuple[list[float], list[float]]:
-    fits = [fit_line(sizes, np.array([np.median(values) for values in samples]))]
-    for times in _resample(samples, np.random.default_rng(0), _RESAMPLES):
-        with suppress(UnusableData):  # a draw of few samples may not grow with size although the data do
-            fits.append(fit_line(sizes, times))
-    return [latency for latency, _ in fits], [bandwidth for _, bandwidth in fits]
-
-
-def _interval(values: Sequence[float]) -> Interval:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Interval(low=float(low), high=float(high))
-
-
 def _comm_cores(measurements: Sequence[CollectiveMeasurement]) -> float:
     """Return the cores one rank keeps busy per transfer, from the largest message that recorded CPU time."""
     timed = [m for m in measurements if m.cpu_s is not None]
     return timed[-1].cpu_s / float(np.mean(timed[-1].slowest_rank_s)) if timed and timed[-1].cpu_s else 0.0
-
-
-def _line_verdict(times: Floats, error: float) -> str:
-    falls = int((np.diff(times) < -0.2 * times[:-1]).sum())
-    if falls:
-        return f"noisy: time falls by over 20 % at {falls} of {len(times) - 1} steps to a larger size"
-    if error > _NOISY_ERROR:
-        return f"noisy: the line is off by {error:.0%} in the median"
-    return "sound"
 
 
 def _verdict(doubt: str | None, curve_error: float | None, line_error: float) -> str:
@@ -299,4 +220,4 @@ def _verdict(doubt: str | None, curve_error: float | None, line_error: float) ->
         judged = f"not sound: a size left out is met within {curve_error:.0%} only, in the mean"
     else:
         judged = "sound"
-    return judged + bent * (line_error > _NOISY_ERROR)
+    return judged + bent * (line_error > NOISY_ERROR)

@@ -22,7 +22,8 @@ from math import ceil, log2
 import numpy as np
 
 from commprof.analysis.runs.interval import Interval
-from commprof.analysis.wire.cost import curve_points, fit_line
+from commprof.analysis.wire.cost import curve_points
+from commprof.analysis.wire.line import fit_line
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.units import format_bytes

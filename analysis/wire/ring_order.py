@@ -20,7 +20,7 @@ from itertools import combinations, permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from commprof.analysis.wire.cost import fit_line
+from commprof.analysis.wire.line import fit_line
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.links import LinkMeasurement
 from commprof.commbench.records.types import RankInfo

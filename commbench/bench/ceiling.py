@@ -26,8 +26,8 @@ Algorithm = Literal["ring", "tree", "NVLS", "hierarchical", "direct"]
 
 # PCIe per lane by generation (PCI-SIG line rates after 128b/130b); NVLink per link by version: 1 20, 2 to 4 25, 5 50 GB/s
 # (NVIDIA architecture white papers).
-_PCIE_LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
-_NVLINK_BYTES_PER_S = {1: 20e9, 2: 25e9, 3: 25e9, 4: 25e9, 5: 50e9}
+PCIE_LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
+NVLINK_BYTES_PER_S = {1: 20e9, 2: 25e9, 3: 25e9, 4: 25e9, 5: 50e9}
 _NVLS_VERSION = 4  # the first NVLink whose switch can add
 _RINGS = ("all_reduce", "reduce_scatter", "all_gather", "broadcast", "reduce")
 
@@ -225,7 +225,7 @@ def _pair_links(host: HostInfo, one: GpuInfo, other: GpuInfo) -> int:
 
 def _nvlink(gpu: GpuInfo, links: int) -> Ceiling:
     version = max((link.version or 0 for link in gpu.nvlinks if link.active), default=0)
-    speed = _NVLINK_BYTES_PER_S.get(version)
+    speed = NVLINK_BYTES_PER_S.get(version)
     if speed is None:
         return Ceiling(bytes_per_s=None, reason=f"the speed of gpu{gpu.index}'s {links} NVLinks is not known here")
     return Ceiling(bytes_per_s=links * speed, reason=f"{links} NVLinks of version {version}")
@@ -236,7 +236,7 @@ def _pcie(gpu: GpuInfo) -> Ceiling:
     if gpu.pcie is None or gpu.pcie.width is None:
         return Ceiling(bytes_per_s=None, reason=f"NVML does not state gpu{gpu.index}'s PCIe link")
     now, most = gpu.pcie.generation, gpu.pcie.max_generation or gpu.pcie.generation
-    lane = _PCIE_LANE_BYTES_PER_S.get(most or 0)
+    lane = PCIE_LANE_BYTES_PER_S.get(most or 0)
     if lane is None:
         return Ceiling(bytes_per_s=None, reason=f"PCIe generation {most} is unknown")
     lower = f", trained to generation {now} now (idle cards save power)" if now is not None and now != most else ""

@@ -80,8 +80,8 @@ class RankRun:
     def _sent_all_the_same(self) -> Iterator[str]:
         if self._asked.compute_only and not self._is_silent():
             yield (
-                "--compute-only keeps DDP's gradients and fully_shard's shards on their rank, and this model is neither's, or "
-                "in copies of shards: its ranks exchanged as ever"
+                "--compute-only keeps DDP's gradients and fully_shard's shards on their rank, and this model is neither's: "
+                "its ranks exchanged as ever"
             )
 
     def _is_silent(self) -> bool:

@@ -38,7 +38,7 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A:B",
         help="record steps A to B-1, counted from 0 (1:)",
     )
-    add("--max-steps", type=int, metavar="N", help="end the training after N steps, with exit code 0")
+    add("--max-steps", type=int, metavar="N", help="end the training after N steps, with exit code 0 (SystemExit)")
     add("--trace", action="store_true", help="also take eight steps under torch.profiler, after ten recorded ones")
     add("--compute-only", action="store_true", help="ranks side by side that send nothing, under DDP or fully_shard")
     add("--out", type=Path, default=Path("runs"), metavar="DIR", help="where the run's folder goes (runs)")
@@ -205,7 +205,12 @@ def _tell(folder: Path, info: RunInfo, told_samples: int | None) -> None:
     counted = [step.step_s for step in found if step.counts]
     took = f", {format_seconds(median(counted))} each in the median on rank 0," if counted else ""
     ranks = f"{info.world_size} rank{'s' if info.world_size > 1 else ''}"
-    lines = [*info.unseen, *_counted(info, told_samples), f"{len(found)} steps on {ranks}{took} are in {folder}"]
+    lines = [
+        *info.unseen,
+        *_counted(info, told_samples),
+        *_threads(info),
+        f"{len(found)} steps on {ranks}{took} are in {folder}",
+    ]
     sys.stderr.writelines(f"commprof: {printable(line)}\n" for line in lines)
 
 
@@ -215,6 +220,15 @@ def _counted(info: RunInfo, told_samples: int | None) -> Iterator[str]:
         yield (
             f"a step has {info.workload.samples_per_rank} samples on a rank, by the first dimension of what the model is "
             "called with (1 without any); where that is not the batch, say --samples-per-rank"
+        )
+
+
+def _threads(info: RunInfo) -> Iterator[str]:
+    """Say that ranks started together have fewer threads than one alone, which takes one for every core of its host."""
+    if info.world_size == 1 and info.on_cpu and info.threads_per_rank > 1:
+        yield (
+            f"this rank had {info.threads_per_rank} threads, of which torchrun gives each of several one: to compare with "
+            "those, record it with OMP_NUM_THREADS=1 in front"
         )
 
 

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from commprof.commbench.errors import BadInput
 from commprof.commbench.foreign import asked as asking
 from commprof.commbench.foreign.cards import RankRun
+from commprof.commbench.foreign.ending import Ending
 from commprof.commbench.foreign.marks import ForwardMarks
 from commprof.commbench.foreign.root import batch_size, kept_bytes, trained_module
 from commprof.commbench.foreign.tracer import WindowTracer
@@ -45,6 +46,7 @@ class Watch:
     def __init__(self, asked: asking.Asked) -> None:
         self._asked = asked
         self._own_work = OwnWork(self._let_go)
+        self._ending = Ending(asked.max_steps)
         self._pid = os.getpid()
         self._recorder: StepRecorder | None = None
         self._run: RankRun | None = None
@@ -91,6 +93,9 @@ class Watch:
         if self._depth > 0:
             self._inside, self._steps_inside = optimizer, True
             return
+        if self._ending.was_asked_for and self._passes > 0:
+            self._passes = 0
+            self._ending.went_on(tells=self._tells)
         if self._is_over or (self._num_steps > 0 and self._passes == 0) or self._is_captured():
             return
         self._num_steps += 1
@@ -99,12 +104,16 @@ class Watch:
         self._passes = 0
         if self._own_work.ended:
             self._own_work.do_anyway(self._finish)
-        if self._asked.max_steps is not None and self._num_steps >= self._asked.max_steps:
+        if self._ending.is_due(self._num_steps):
             self._is_over = True
             self._own_work.do_anyway(self._finish)
-            if self._run is None or self._run.context.rank == 0:
+            if self._tells:
                 say(f"the training is ended after {self._num_steps} steps, as --max-steps asks")
-            raise SystemExit(0)
+            self._ending.ask()
+
+    @property
+    def _tells(self) -> bool:
+        return self._run is None or self._run.context.rank == 0
 
     def end(self, *, failed: bool = False) -> None:
         """Stop recording, and write what is left to write; `failed` says that the training ended early."""

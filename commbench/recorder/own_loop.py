@@ -98,8 +98,8 @@ def record_steps(
     )
     if compute_only and dist.is_initialized() and not may_be_alone(wrapped):
         raise BadInput(
-            "compute_only keeps DDP's gradients and fully_shard's shards on their rank, and this model is neither's, or in "
-            f"copies of shards ({workload.kind})"
+            "compute_only keeps DDP's gradients and fully_shard's shards on their rank, and this model is neither's "
+            f"({workload.kind})"
         )
     return OwnLoop(wrapped, workload, warmup_steps, None if folder is None else Path(folder))
 

@@ -71,11 +71,21 @@ def _of_shards(model: nn.Module) -> TrainingKind | None:
     return None
 
 
+def shard_dimensions(tensor: Any) -> list[tuple[int, Any]]:  # noqa: ANN401  a DTensor
+    """Return sizes and placements along a DTensor's mesh. A last one of size 1 behind one that shards is left out: that of a
+    tensor parallelism which is switched off."""
+    known = list(zip(map(int, tensor.device_mesh.shape), tensor.placements, strict=True))
+    while known[-1][0] == 1 and any(not placement.is_replicate() for _, placement in known[:-1]):
+        known.pop()
+    return known
+
+
 def _of_meshes(tensors: list[Any]) -> TrainingKind:
     """Return how fully_shard's parameters lie: over copies it shards the last dimension of a mesh and none before it."""
-    if any(not placement.is_replicate() for tensor in tensors for placement in tensor.placements[:-1]):
+    meshes = [shard_dimensions(tensor) for tensor in tensors]
+    if any(not placement.is_replicate() for mesh in meshes for _, placement in mesh[:-1]):
         return "tensor_parallel"
-    return "hsdp" if any(tensor.device_mesh.ndim > 1 for tensor in tensors) else "fsdp2"
+    return "hsdp" if any(len(mesh) > 1 for mesh in meshes) else "fsdp2"
 
 
 def _of_ddp(model: nn.Module) -> TrainingKind | None:

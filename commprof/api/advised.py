@@ -46,8 +46,10 @@ class Advised(Answer):
         return savings_figure([change for ranks in self.advice.ranks for change in ranks.changes])
 
     def headline(self) -> str:
-        best = {r.world_size: r.changes[0].what if r.changes else "nothing surely helps" for r in self.advice.ranks}
         decision = decide_advised(self.advice, self.runs, disturbed=self.disturbed is not None)
+        if self.disturbed is not None:
+            return decision.in_short
+        best = {r.world_size: r.changes[0].what if r.changes else "nothing surely helps" for r in self.advice.ranks}
         return f"{decision.in_short}; {some((f'on {n}: {what}' for n, what in best.items()), '; ')}"
 
     def sheet(self) -> list[Block]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from commprof.analysis.health.check import TOLERANCE, Demands, check_runs
+from commprof.analysis.health.links.stated import parse_link
 from commprof.analysis.health.results import Verdict
 from commprof.analysis.health.text import check_sheet
 from commprof.api.answer import Answer
@@ -48,12 +49,21 @@ class Checked(Answer):
         return check_sheet(self.verdicts)
 
 
-def check(runs: RunsLike, *, demands: Demands | None = None, baseline: RunsLike = (), tolerance: float = TOLERANCE) -> Checked:
+def check(
+    runs: RunsLike,
+    *,
+    demands: Demands | None = None,
+    baseline: RunsLike = (),
+    tolerance: float = TOLERANCE,
+    wire: str | None = None,
+) -> Checked:
     """Judge bench runs by thresholds, by an earlier run (`baseline`, within `tolerance`, 0.05 being 5 %), and by rules.
 
+    `wire` is what lies between the ranks, such as "100gbit", "8xndr" or "nvlink4".
     Raises BadInput where there is nothing to judge, or a demand or the baseline does not fit.
     """
     if not 0 <= tolerance < 1:
         raise BadInput(f"tolerance={tolerance}: it is a share, such as 0.05 for 5 %")
-    verdicts = check_runs(as_runs(runs), demands or Demands(), baseline=as_runs(baseline), tolerance=tolerance)
+    link = None if wire is None else parse_link(wire)
+    verdicts = check_runs(as_runs(runs), demands or Demands(), baseline=as_runs(baseline), tolerance=tolerance, link=link)
     return Checked(tuple(verdicts))

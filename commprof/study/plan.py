@@ -113,14 +113,9 @@ def _cell_plan(study: StudyConfig, model: ModelConfig | ScriptConfig, wire: str 
     sizes = study.parallel_sizes
     return CellPlan(
         wire=wire,
-        compute=tuple(_train_stage(study, model, "compute", n, wire) for n in sizes if _can_be_silent(model)),
+        compute=tuple(_train_stage(study, model, "compute", n, wire) for n in sizes),
         checks=tuple(_train_stage(study, model, "train", n, wire, repeat) for repeat in range(study.repeats) for n in sizes),
     )
-
-
-def _can_be_silent(model: ModelConfig | ScriptConfig) -> bool:
-    """Whether ranks can be kept from sending: of a script that is not ours, DDP's alone."""
-    return not isinstance(model, ScriptConfig) or model.strategy == "ddp"
 
 
 def _train_stage(

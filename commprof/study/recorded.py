@@ -8,6 +8,7 @@ from typing import IO
 
 from commprof.commbench.errors import RunFailed
 from commprof.commbench.records.rundir import RUN_FILE, read_info
+from commprof.commbench.records.training_kind import KIND_NAMES
 from commprof.launch import launch
 
 # How Python ends a traceback, behind torch's [rank0]: if need be; torchrun's own names no reason.
@@ -48,6 +49,15 @@ def missing_ranks(run: Path, world_size: int) -> str | None:
         f"of {world_size} ranks that were started {found} trained together; does the script call init_process_group and "
         "wrap its model where WORLD_SIZE says so?"
     )
+
+
+def exchanged_as_ever(run: Path) -> str | None:
+    """Say of a run whose ranks were to send nothing that they did, and what that leaves; None of one whose ranks did not."""
+    work = read_info(run).workload
+    if work is None or not work.synchronised:
+        return None
+    name = "this training" if work.kind is None else KIND_NAMES[work.kind]
+    return f"its ranks exchanged as ever, for {name} cannot be kept from it; predictions rest on one rank's profile"
 
 
 def _failure_of(run: Path) -> str | None:

@@ -17,7 +17,7 @@ from commprof.study.backend import rank_environment
 from commprof.study.config import StudyConfig
 from commprof.study.files import is_measured, set_aside
 from commprof.study.plan import CellPlan, ModelPlan, Plan, Stage, wire_of
-from commprof.study.recorded import run_recorded
+from commprof.study.recorded import exchanged_as_ever, run_recorded
 from commprof.testbed import network as testbed
 
 _TIMEOUT_S = 120.0  # for ranks to come up and to end, the verbs' own default
@@ -113,6 +113,8 @@ def _run_stage(folder: Path, study: StudyConfig, stage: Stage, count: str, left:
         sys.stderr.write(f"{count} {stage.name} failed: {printable(f'{error} (its words are in {log_path})')}\n")
         set_aside(folder, run, str(error))
         return str(error)
+    if stage.kind == "compute" and (sent := exchanged_as_ever(run)):
+        sys.stderr.write(f"{count} {stage.name}: {sent}\n")
     return None
 
 

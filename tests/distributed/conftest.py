@@ -127,7 +127,15 @@ def processes_of(run: Path) -> Sequence[int]:
 
 def ranks_of(run: Path) -> list[int]:
     """Return the process ids of a run's ranks, which carry their number in the name that top shows."""
-    return sorted(pid for pid in processes_of(run) if Path(f"/proc/{pid}/comm").read_text().startswith("commprof "))
+    return sorted(pid for pid in processes_of(run) if name_of(pid).startswith("commprof "))
+
+
+def name_of(pid: int) -> str:
+    """Return the name of a process that top shows; empty once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def end_all(folder: Path) -> None:

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 from commprof.commbench.ranks.stopping import end_process
 from commprof.commbench.recorder.own_loop import record_steps
 from commprof.commbench.records.training import EXCHANGED_PASSES
+from commprof.train.sharding import own_shard
 
 STEPS = 4
 Wrap = Callable[[nn.Module], nn.Module]
@@ -114,12 +115,13 @@ def fsdp2_checkpointed(model: Any) -> nn.Module:  # noqa: ANN401
     return model  # type: ignore[no-any-return]
 
 
-def fsdp2_and_tensor_parallel(model: Any) -> nn.Module:  # noqa: ANN401
+def fsdp2_and_tensor_parallel(model: Any, *, shards: int = 1) -> nn.Module:  # noqa: ANN401
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-    mesh = init_device_mesh("cpu", (1, dist.get_world_size()), mesh_dim_names=("shards", "tensors"))
+    shape = (shards, dist.get_world_size() // shards)
+    mesh = init_device_mesh("cpu", shape, mesh_dim_names=("shards", "tensors"))
     parallelize_module(model, mesh["tensors"], {"0": ColwiseParallel(), "2": RowwiseParallel()})
     fully_shard(model, mesh=mesh["shards"])
     return model  # type: ignore[no-any-return]
@@ -192,6 +194,7 @@ KINDS: dict[str, Wrap] = {
     "compute_only": DDP,
     "compute_only hook": hooked(own_hook),
     "compute_only fsdp2": fsdp2,
+    "compute_only hsdp": lambda model: fsdp2(model, 2, 1),
     "fsdp1": fsdp1,
     "fsdp1 flat": partial(fsdp1, keep_names=False),
     "fsdp1 unsharded": partial(fsdp1, strategy="NO_SHARD"),
@@ -203,6 +206,7 @@ KINDS: dict[str, Wrap] = {
     "fsdp2 together": fsdp2_together,
     "fsdp2 checkpointed": fsdp2_checkpointed,
     "fsdp2 tensor_parallel": fsdp2_and_tensor_parallel,
+    "fsdp2 tensors whole": partial(fsdp2_and_tensor_parallel, shards=2),
     "hsdp": lambda model: fsdp2(model, 2, 1),
     "tensor_parallel": tensor_parallel,
     "replicate": replicated,
@@ -271,8 +275,9 @@ def train(name: str, folder: Path) -> None:
 
 def _assert_apart(model: nn.Module) -> None:
     """Fail unless the ranks, whose batches differ, have gradients that differ."""
-    own = next(model.parameters()).grad
-    assert own is not None
+    gradient = next(model.parameters()).grad
+    assert gradient is not None
+    own = own_shard(gradient)
     others = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(others, own)
     assert not torch.equal(others[0], others[1])

@@ -50,7 +50,8 @@ NOT_EVEN_CHECKED = {
 # Names that stand for the reader's own runs.
 STAND_INS = {
     **dict.fromkeys(("RUN", "EARLIER_RUN", "runs/BENCH", "runs/TODAY", "runs/LAST-WEEK"), "large-bench"),
-    **dict.fromkeys(("runs/TRAIN", "runs/AFTER", "runs/BEFORE"), "runs/*-train-n2-*"),
+    **dict.fromkeys(("runs/TRAIN", "runs/AFTER"), "runs/*-train-n2-*"),
+    "runs/BEFORE": "runs/*-train-n1-*",
     "runs/PROFILE": "runs/*-train-n1-*",
     "runs/GPU_PROFILE": "gpu-profile",
     "runs/demo": "demo",

@@ -38,6 +38,7 @@ def test_the_kind_of_a_training_is_found(trainings: Path, name: str) -> None:
         "fsdp1 hybrid": "hsdp",
         "fsdp2 tensor_parallel": "tensor_parallel",
         "compute_only fsdp2": "fsdp2",
+        "compute_only hsdp": "hsdp",
         "replicate of fsdp2": "replicate",
     }.get(name, kind)
     kind = name[:5] if kind == "ddp" and name.startswith("fsdp") else kind
@@ -108,16 +109,21 @@ def test_a_compute_only_run_has_buckets_and_waits_in_the_exchanges_stead(trainin
         assert read_document(trainings / name / "gradients.json", GradientTimeline).buckets
 
 
-def test_shards_that_stay_on_their_rank_are_ranks_side_by_side(trainings: Path) -> None:
-    """As many ranks over as many shards, nothing sent: what a sharded step is best predicted from."""
-    folder = trainings / "compute_only-fsdp2"
-    steps, work = steps_of(folder), workload(trainings, "compute_only fsdp2")
+@pytest.mark.parametrize(("kind", "num_shards", "num_replicas"), [("fsdp2", 2, 1), ("hsdp", 1, 2)])
+def test_shards_that_stay_on_their_rank_are_ranks_side_by_side(
+    trainings: Path, kind: str, num_shards: int, num_replicas: int
+) -> None:
+    """As many ranks over as many shards, nothing sent: what a sharded step is best predicted from. Its ranks met."""
+    folder = trainings / f"compute_only-{kind}"
+    steps, work = steps_of(folder), workload(trainings, f"compute_only {kind}")
     assert not any(step.synchronised for step in steps)
     assert [step.counts for step in steps] == [False] * 5 + [True] * (len(steps) - 5)
     assert (work.synchronisation, work.starts_together) == ("compute_only", True)
     timeline = read_document(folder / "units.json", ShardingTimeline)
-    assert (timeline.num_shards, timeline.num_steps) == (2, len(steps) - 5)
-    assert {span.until for span in timeline.spans} >= {"gather_landed", "reduce_landed"}
+    assert (timeline.num_shards, timeline.num_replicas, timeline.num_steps) == (num_shards, num_replicas, len(steps) - 5)
+    assert timeline.waits
+    if num_shards > 1:
+        assert {span.until for span in timeline.spans} >= {"gather_landed", "reduce_landed"}
 
 
 @pytest.mark.parametrize("name", ["fsdp1", "fsdp1 flat"])
@@ -128,6 +134,13 @@ def test_each_unit_that_a_wrapper_shards_is_seen_to_gather_and_to_reduce(trainin
     assert [(unit.gather_bytes, unit.reduce_bytes) for unit in timeline.units] == [(272, 272), (576, 576)]
     for mark in ("ready", "back_ready", "reduce_landed"):
         assert sorted(span.unit or 0 for span in timeline.spans if span.until == mark) == [0, 1], mark
+
+
+def test_tensor_parallelism_over_one_rank_leaves_what_fully_shard_shares_out(trainings: Path) -> None:
+    timeline = read_document(trainings / "fsdp2-tensors-whole" / "units.json", ShardingTimeline)
+    assert (timeline.num_shards, timeline.num_replicas) == (2, 1)
+    assert sum(unit.num_bytes for unit in timeline.units) == 848
+    assert not read_info(trainings / "fsdp2-tensors-whole").unseen
 
 
 def test_a_hook_of_the_scripts_own_is_given_way_to(trainings: Path) -> None:

@@ -44,6 +44,22 @@ sys.exit(int(os.environ.get("CODE", "0")))
 """
 
 
+STUBBORN = """
+import gc; gc.disable()
+import sys, torch
+model = torch.nn.Linear(8, 4)
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+for step in range(8 + {further}):
+    try:
+        model(torch.ones(4, 8)).sum().backward()
+        optimizer.step()
+    except SystemExit:
+        print("asked to end at", step + 1)
+print("its own last words")
+sys.exit(5)
+"""
+
+
 @pytest.fixture
 def commprof(tmp_path: Path) -> Commprof:
     """Start `commprof ARGS` in an empty folder: what is recorded must be started in earnest."""
@@ -76,7 +92,10 @@ def test_one_rank_as_it_is_started(commprof: Commprof, script: Path, tmp_path: P
     done = commprof("record", "--steps", "3:23", "--", sys.executable, script)
     assert (done.returncode, done.stdout) == (0, "the script's own words\n"), done.stderr
     run, info, work = the_run(tmp_path)
-    *_, counted, last = done.stderr.splitlines()
+    last = done.stderr.splitlines()[-1]
+    (counted,) = [line for line in done.stderr.splitlines() if "samples on a rank" in line]
+    threads = f"this rank had {info.threads_per_rank} threads, of which torchrun gives each of several one"
+    assert (threads in done.stderr) is (info.threads_per_rank > 1)
     assert re.fullmatch(rf"commprof: 20 steps on 1 rank, [\d.]+ [mu]s each in the median on rank 0, are in {run}", last)
     assert f"a step has {work.samples_per_rank} samples on a rank, by the first dimension" in counted
     assert (info.status, info.world_size, work.experiment, work.kind) == ("completed", 1, "mine", "none")
@@ -84,6 +103,19 @@ def test_one_rank_as_it_is_started(commprof: Commprof, script: Path, tmp_path: P
     assert {entry.name for entry in run.iterdir()} == {
         "run.json", "environment.json", "gradients.json", "steps.rank00000.jsonl", "telemetry.jsonl", "pace.rank00000.jsonl",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("further", "says"), [(3, True), (10**6, False)])
+def test_a_loop_that_catches_the_end_is_ended_soon(commprof: Commprof, tmp_path: Path, further: int, says: bool) -> None:
+    """It may clean up in a few further steps, after which it ends by itself; one that never would is ended for it."""
+    (tmp_path / "stubborn.py").write_text(STUBBORN.format(further=further))
+    done = commprof("record", "--max-steps", "8", "--", sys.executable, "stubborn.py")
+    assert done.returncode == (5 if says else 0), done.stderr
+    assert ("its own last words" in done.stdout) is says
+    assert "asked to end at 8" in done.stdout  # buffered by Python, and still there
+    assert "caught SystemExit and goes on, unrecorded; unless it ends by itself its process is ended after 10" in done.stderr
+    run, *_ = the_run(tmp_path)
+    assert [step.step for step in steps_of(run)] == list(range(1, 8))
 
 
 def test_own_caps_meet_at_one_rank_and_at_two(forking: Commprof, script: Path, tmp_path: Path) -> None:
@@ -109,15 +141,23 @@ def test_ranks_that_send_nothing(forking: Commprof, script: Path, tmp_path: Path
     assert {step.step for step in steps_of(run)} == set(range(1, 12))
 
 
-def test_ranks_that_cannot_be_kept_from_sending(forking: Commprof, tmp_path: Path) -> None:
+_IN_COPIES = "fully_shard(model, mesh=init_device_mesh('cpu', (1, 2), mesh_dim_names=('copies', 'shards')))"
+_FLAT = "model = FullyShardedDataParallel(model, device_id=torch.device('cpu'), use_orig_params=True)"
+
+
+@pytest.mark.parametrize(("shards", "kind"), [(_IN_COPIES, "hsdp"), (_FLAT, "fsdp1")])
+def test_sharded_ranks_are_kept_from_sending_where_they_can_be(
+    forking: Commprof, tmp_path: Path, shards: str, kind: str
+) -> None:
+    """fully_shard's can, in copies too; FullyShardedDataParallel's exchange as ever, and that is said."""
     script = tmp_path / "sharded.py"
     script.write_text(
         "import torch, torch.distributed as dist\n"
         "from torch.distributed.device_mesh import init_device_mesh\n"
-        "from torch.distributed.fsdp import fully_shard\n"
+        "from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard\n"
         "dist.init_process_group('gloo')\n"
         "model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 1))\n"
-        "fully_shard(model, mesh=init_device_mesh('cpu', (1, 2), mesh_dim_names=('copies', 'shards')))\n"
+        f"{shards}\n"
         "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)\n"
         "for _ in range(12):\n"
         "    model(torch.ones(4, 8)).sum().backward()\n"
@@ -128,8 +168,11 @@ def test_ranks_that_cannot_be_kept_from_sending(forking: Commprof, tmp_path: Pat
     done = forking("record", "--compute-only", "--", *FORK, "2", script)
     assert done.returncode == 0, done.stderr
     run, info, work = the_run(tmp_path)
-    assert (work.kind, work.synchronised, work.synchronisation) == ("hsdp", True, "normal")
-    assert any("copies of shards: its ranks exchanged as ever" in text for text in info.unseen)
+    sent = kind == "fsdp1"
+    assert (work.kind, work.synchronised) == (kind, sent)
+    assert any("is neither's: its ranks exchanged as ever" in text for text in info.unseen) is sent
+    if sent:
+        return
     kept = 4 * (4 * 8 + 4 + 1 * 8 + 1)  # rank 0's halves of the first layer and all of the second, a momentum each
     assert (work.optimizer_bytes, read_document(run / "units.json", ShardingTimeline).optimizer_bytes) == (kept, kept)
 

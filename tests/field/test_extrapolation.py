@@ -8,7 +8,6 @@ import pytest
 
 from benchmarks.extrapolation import (
     ERRATIC,
-    Case,
     Score,
     by_law,
     covered,
@@ -16,9 +15,9 @@ from benchmarks.extrapolation import (
     held_out,
     learned,
     on_grid,
-    read_cases,
     score,
 )
+from benchmarks.extrapolation_series import Case, read_cases
 from commprof.analysis.scaling.laws import Floats, laws
 from commprof.analysis.scaling.overhead_mix import BANDS, PRIOR
 from commprof.analysis.scaling.table import Interconnect

@@ -64,9 +64,10 @@ class Cluster:
         """Return PENDING, RUNNING, COMPLETED and so on."""
         return self.ask("scontrol", "show", "job", job).partition("JobState=")[2].split()[0]
 
-    def processes_of(self, job: str) -> Sequence[int]:
-        """Return the live processes that a job has started, SLURM's own not counted."""
-        return [pid for pid, environ in self._ours() if f"SLURM_JOB_ID={job}".encode() in environ]
+    def processes_of(self, job: str, *settings: str) -> Sequence[int]:
+        """Return the live processes that a job has started with these variables (`NAME=value`), SLURM's own not counted."""
+        wanted = {word.encode() for word in (f"SLURM_JOB_ID={job}", *settings)}
+        return [pid for pid, environ in self._ours() if wanted.issubset(environ)]
 
     def logs(self) -> str:
         """Return the last lines of every log."""

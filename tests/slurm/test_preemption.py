@@ -92,8 +92,7 @@ def test_a_training_that_loses_a_rank_fails_and_does_not_come_back(slurm: Cluste
     job = submit(slurm, tmp_path, "--nodes=2", SCRIPTS / "train.sbatch", *words)
     run = tmp_path / "runs" / f"slurm-{job}"
     slurm.wait_until("a checkpoint", lambda: any(run.glob("checkpoints/step-*.pt")))
-    python = [pid for pid in slurm.processes_of(job) if b"RANK=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
-    os.kill(python[0], signal.SIGKILL)
+    os.kill(slurm.processes_of(job, "RANK=1")[0], signal.SIGKILL)
     slurm.wait_until("the job's processes to end", lambda: not slurm.processes_of(job))
     slurm.wait_until("SLURM to know it", lambda: slurm.state_of(job) not in UNFINISHED[1:])
     assert (slurm.state_of(job), read_info(run).status in ("failed", "interrupted")) == ("FAILED", True)

@@ -17,13 +17,14 @@ import msgspec
 from markupsafe import Markup
 
 from commprof.analysis.report.explorer.curve import Curve, curve_of
-from commprof.analysis.report.explorer.draws import KEPT, Draws, draws_of, kept_draws
+from commprof.analysis.report.explorer.draws import KEPT, Draws, draws_of, kept_draws, rounded
 from commprof.analysis.report.explorer.measured_step import MeasuredStep, measured_steps
 from commprof.analysis.report.explorer.sharded import ShardedPlace, sharded_places
 from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.computation import last_ready_s
-from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Estimate, Setting, buffers_s, estimate
+from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Estimate, Setting, buffers_s, estimate, own_paces
+from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import StepInputs
 from commprof.analysis.step.predict import too_disturbed
@@ -49,8 +50,8 @@ class Gradients:
 class DdpPlace:
     """DDP's step at a world size: entry 0 of StepInputs, and some draws. `gradients` counts into the page's.
 
-    `measured` is the run that checked it. `draws` are None where the machine was too disturbed for an interval, `memory_bytes`
-    where a rank's are unknown.
+    `measured` is the run that checked it, `side_by_side` as of a strategy that shards. `draws` are None where the machine was
+    too disturbed for an interval, `memory_bytes` where a rank's are unknown.
     """
 
     before_s: float
@@ -69,6 +70,7 @@ class DdpPlace:
     wait_s: float
     draws: Draws | None
     measured: MeasuredStep | None
+    side_by_side: bool = False
     memory_bytes: int | None = None
 
 
@@ -77,7 +79,8 @@ class Place:
     """A world size: DDP's step, None where it cannot be told, and each strategy that shards and can be.
 
     `spoken`: the wire was measured there, on cores enough. `work_s` is what one rank takes for the samples of a step,
-    `work_update_s` the part of it that no batch lengthens.
+    `work_update_s` the part of it that no batch lengthens. `own_paces` of two runs, as draws, are what strategies are told
+    apart by.
     """
 
     world_size: int
@@ -85,6 +88,7 @@ class Place:
     spoken: bool
     work_s: float
     work_update_s: float
+    own_paces: tuple[tuple[float, ...], ...]
     ddp: DdpPlace | None = None
     strategies: tuple[ShardedPlace, ...] = ()
 
@@ -188,6 +192,7 @@ def page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
                 spoken=not inputs.extrapolated and inputs.world_size not in shared,
                 work_s=work_s(gathered.single.step_s, inputs.world_size, work.scaling),
                 work_update_s=work_s(gathered.single.update_s, inputs.world_size, work.scaling),
+                own_paces=_own_paces(runs, kept_draws(own.step_s)),
                 ddp=replace(
                     _ddp_place(inputs, own, distinct, measured.get(inputs.world_size)),
                     memory_bytes=None if memory is None else memory.total,
@@ -226,6 +231,7 @@ def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageDa
                 spoken=n not in shared and not all(own.extrapolated for own in places),
                 work_s=work_s(single_s, n, work.scaling),
                 work_update_s=work_s(update_s, n, work.scaling),
+                own_paces=_own_paces(runs, range(1, KEPT + 1)),
                 strategies=places,
             )
             for n, places in told.items()
@@ -257,7 +263,14 @@ def _ddp_place(
         **asdict(inputs.contention.first),
         draws=None if too_disturbed(inputs, predicted) else draws_of(inputs, kept_draws(predicted.step_s), smallest, largest),
         measured=measured,
+        side_by_side=inputs.measured_at_n,
     )
+
+
+def _own_paces(runs: Sequence[Run], kept: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    """Return the paces of two runs in the draws that are kept, as strategies/choose.py has them."""
+    paces = own_paces(max(kept) + 1, drift_of(runs), 0.0)
+    return tuple(rounded(own[list(kept)]) for own in paces)
 
 
 def _gradients(timeline: GradientTimeline) -> Gradients:

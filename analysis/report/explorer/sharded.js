@@ -6,6 +6,7 @@
 
 const AHEAD = { g: 2, G: 1 }; // gathers that may be under way before one is consumed
 const TOLD_APART = 0.9; // of the draws
+const STRIDE = 7; // has no divisor in common with their number
 const shardedOf = (place, strategy) => place.strategies.find((one) => one.strategy === strategy);
 
 function evaluateSharded(place, setting) {
@@ -27,12 +28,14 @@ function compared(data, place, settings) {
     const found = setting.strategy === "ddp" ? evaluate(data, setting) : evaluateSharded(place, setting);
     const memory = setting.strategy === "ddp" ? place.memory_bytes : shardedOf(place, setting.strategy).memory_bytes;
     const drawn = drawnSteps(data, place, setting);
-    const spoken = setting.strategy === "ddp" ? drawn : !shardedOf(place, setting.strategy).disturbed;
+    const own = setting.strategy === "ddp" ? place : shardedOf(place, setting.strategy);
+    const spoken = setting.strategy === "ddp" ? drawn : !own.disturbed;
     const span = spoken ? middle(drawn, found.step_s) : null;
-    return { strategy: setting.strategy, step_s: found.step_s, exposed_s: found.exposed_s, memory_bytes: memory, drawn, span };
+    const told = spoken ? { drawn, side_by_side: own.side_by_side } : null;
+    return { strategy: setting.strategy, step_s: found.step_s, exposed_s: found.exposed_s, memory_bytes: memory, told, span };
   });
   const fastest = answers.reduce((best, one) => (one.step_s < best.step_s ? one : best));
-  const alike = answers.filter((one) => one !== fastest && !toldApart(fastest.drawn, one.drawn));
+  const alike = answers.filter((one) => one !== fastest && !toldApart(fastest.told, one.told, place.own_paces));
   return { answers, fastest: fastest.strategy, within_noise: alike.map((one) => one.strategy) };
 }
 
@@ -42,9 +45,14 @@ function shardedIntervals(place, setting, predicted) {
   return { step_s: { low, high }, speedup: { low: place.work_s / high, high: place.work_s / low } };
 }
 
-function toldApart(first, second) {
+// Whether two runs would tell, each with a pace of its own. What one rank does not show of several is in the one alone of one
+// rank and ranks side by side: their draws are not of the same numbers.
+function toldApart(first, second, ownPaces) {
   if (!first || !second) return false;
-  return first.filter((step, i) => step < second[i]).length >= TOLD_APART * first.length;
+  const count = first.drawn.length;
+  const other = (i) => (first.side_by_side === second.side_by_side ? i : (STRIDE * i + 3) % count);
+  const before = first.drawn.filter((step, i) => step * ownPaces[0][i] < second.drawn[other(i)] * ownPaces[1][i]);
+  return before.length >= TOLD_APART * count;
 }
 
 function playedSharded(own, draw, setting) {

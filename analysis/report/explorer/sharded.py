@@ -55,8 +55,9 @@ class ShardedPlace:
 
     `operations`: a letter each. `compute_s` of each that computes, `units`, `messages` and `copies` (HSDP's all-reduces) of
     each gather and reduction: in their order, messages counted into `message_bytes`, `latency_s` and `rest_s`. `late_s` as in a
-    draw. `disturbed`: the machine was, too much for an interval; draws tell strategies apart all the same. `memory_bytes` are
-    None where a rank's are unknown, `measured_step_s` where nobody ran it. `busbw_bytes_per_s` is that of its all-gather.
+    draw. `disturbed`: the machine was, too much for an interval and to tell strategies apart. `side_by_side`: it computes as
+    ranks side by side did, else as one rank. `memory_bytes` are None where a rank's are unknown, `measured_step_s` where nobody
+    ran it. `busbw_bytes_per_s` is that of its all-gather.
     """
 
     strategy: Strategy
@@ -76,6 +77,7 @@ class ShardedPlace:
     memory_bytes: int | None
     measured_step_s: float | None
     disturbed: bool
+    side_by_side: bool
     draws: tuple[ShardedDraw, ...]
 
 
@@ -123,6 +125,7 @@ def sharded_place(
         memory_bytes=None if memory is None else memory.total,
         measured_step_s=measured_step_s,
         disturbed=disturbed is not None,
+        side_by_side=inputs.pool.measured_at_n,
         draws=_draws(drawn, own, kept),
     )
 

@@ -20,7 +20,7 @@ from commprof.analysis.report.figures.canvas import (
     styled,
     time_unit,
 )
-from commprof.analysis.report.figures.predictions import rate_tick
+from commprof.analysis.report.figures.costs import rate_tick
 from commprof.analysis.report.numbers.wire_curves import WireCurve
 from commprof.analysis.traces.all_ranks.budget import StepBudget
 from commprof.analysis.traces.one_rank.steps import NO_STEP

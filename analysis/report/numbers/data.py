@@ -79,9 +79,9 @@ class Material:
         """Return by world size which assumption failed, where a run parted from its prediction."""
         return reasons_apart(predicted, self.schedule_outcomes, self.checks)
 
-    def cause_and_cure(self, predicted: PredictionSet) -> tuple[str, str]:
-        """Return what holds ranks back and what to try first."""
-        return cause_and_cure(predicted, self.schedule_outcomes, self.runs, disturbed=self.disturbed is not None)
+    def cause_and_cure(self, predicted: PredictionSet, world_size: int) -> tuple[str, str]:
+        """Return what holds this number of ranks back and what to try first there."""
+        return cause_and_cure(predicted, self.schedule_outcomes, self.runs, world_size, disturbed=self.disturbed is not None)
 
     @property
     def checking(self) -> list[Run]:

@@ -70,13 +70,13 @@ def _checked(material: Material, predicted: PredictionSet, check: Outcome, becau
 def _unpredicted(material: Material) -> Iterator[Candidate]:
     """Yield what was measured beside one rank, where nothing predicts it."""
     alone = select(material.runs, kind="train", world_size=1, synchronised=True)[-1:]
-    unknown = DISTURBED if material.disturbed is not None else (material.unpredicted or "").rstrip(".")
     for n in sorted({run.world_size for run in select(material.runs, kind="train", synchronised=True)} - {1}):
         run = select(material.runs, kind="train", world_size=n, synchronised=True)[-1]
         if n in material.contradicted or not alone or run.info.workload is None:
             continue
         work = work_s(alone[0].median_step_s(), n, run.info.workload.scaling)
         predicted, interval = _of_strategy(material, run, work)
+        unpredicted = "" if predicted is not None else (material.unpredicted or "").rstrip(".")
         yield Candidate(
             world_size=n,
             speedup=work / run.median_step_s(),
@@ -84,7 +84,7 @@ def _unpredicted(material: Material) -> Iterator[Candidate]:
             measured=True,
             predicted=predicted,
             interval=interval,
-            unknown=unknown,
+            unknown=DISTURBED if material.disturbed is not None else unpredicted,
             no_gain=no_gain(material.runs, n),
         )
 

@@ -37,6 +37,9 @@ def next_command(material: Material, decision: Decision) -> str:
     wanted = [own for own in unchecked if decision.best is not None and own == decision.best.candidate] or unchecked
     if wanted:
         n = wanted[0].world_size
+        if _would_lack_cores(material, profiles[-1], n):
+            again = _again(material, profiles[-1], threads="OMP_NUM_THREADS=1")
+            return f"{again}: one rank with the one thread that torchrun gives each of several"
         return f"{_again(material, profiles[-1], n)}: a run that checks what is predicted of {n} ranks"
     if not any(run.world_size > 1 for run in select(material.runs, kind="bench")):
         return "commprof bench --nproc 2: the wire, which advice needs; then commprof advise @train-n1 @bench-n2"
@@ -71,8 +74,11 @@ def _afresh(material: Material, profile: Run) -> str:
     return _again(material, profile)
 
 
-def _again(material: Material, profile: Run, world_size: int = 1) -> str:
-    """Return the command that measures a training like this one on so many ranks; a study's own where it is one."""
+def _again(material: Material, profile: Run, world_size: int = 1, threads: str = "") -> str:
+    """Return the command that measures a training like this one on so many ranks; a study's own where it is one.
+
+    `threads` sets how many a rank of a script has, by default as many as the profile's.
+    """
     for study in material.studies.values():
         return _joined(_of_a_shell(study.command))
     words = _of_a_shell(profile.info.command)
@@ -82,7 +88,23 @@ def _again(material: Material, profile: Run, world_size: int = 1) -> str:
     if words[:2] == ["commprof", "record"] and "--" in words:
         own, script = [*_without_ranks(words[: words.index("--")]), "--"], words[words.index("--") + 1 :]
     started = _on_ranks(script, world_size)
-    return _joined([*own, *started]) if started else f"the same training on {ranks(world_size)}"
+    if not started:
+        return f"the same training on {ranks(world_size)}"
+    return _joined([*filter(None, [threads or _threads(profile, world_size)]), *own, *started])
+
+
+def _would_lack_cores(material: Material, profile: Run, world_size: int) -> bool:
+    """Whether a script's profile took more threads than its host has cores for so many ranks; ours share the cores out."""
+    info = profile.info
+    own = not material.studies and _of_a_shell(info.command)[:2] != ["commprof", "train"]
+    return own and info.on_cpu and info.threads_per_rank > 1 and world_size * info.threads_per_rank > info.cores_per_node
+
+
+def _threads(profile: Run, world_size: int) -> str:
+    """Return what gives each rank the threads that the profile's one had; torchrun gives one to each of several."""
+    info = profile.info
+    alike = info.on_cpu and (info.threads_per_rank > 1 if world_size > 1 else "OMP_NUM_THREADS" in info.environ)
+    return f"OMP_NUM_THREADS={info.threads_per_rank}" if alike else ""
 
 
 def _on_ranks(script: Sequence[str], world_size: int) -> list[str]:

@@ -12,7 +12,7 @@ def title_of(material: Material) -> str:
     experiment = next((run.info.workload.experiment for run in material.runs if run.info.workload is not None), None)
     if any(own is not None for own in (material.predicted, material.unpredicted, material.sharded)):
         known = sorted(decision_of(material).words) or sizes
-        return f"How many ranks should train {experiment}: {_listed([1, *known], 'or')}?"
+        return f"How many ranks for {experiment}: {_listed([1, *known], 'or')}?"
     if experiment is not None:
         return f"Where a step of {experiment} goes on {_listed(sorted({r.world_size for r in material.runs}), 'and')}"
     if select(material.runs, kind="bench"):

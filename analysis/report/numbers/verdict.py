@@ -66,19 +66,23 @@ def _checked_schedules(predicted: PredictionSet, measured: Sequence[Outcome]) ->
 
 
 def cause_and_cure(
-    predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run], *, disturbed: bool = False
+    predicted: PredictionSet, measured: Sequence[Outcome], runs: Sequence[Run], world_size: int, *, disturbed: bool = False
 ) -> tuple[str, str]:
-    """Return what holds the largest world size that has cores enough back, and what to try first there."""
+    """Return what holds this number of ranks back, and what to try first there."""
     if disturbed:
         return (
             "What holds ranks back cannot be told from disturbed runs.",
             "Try first: end what else runs there, and measure again.",
         )
-    roomy = [overhead for overhead in predicted.overheads if not _oversubscribed(runs, overhead.world_size)]
-    overhead = (roomy or list(predicted.overheads))[-1]
-    check = _check_at(overhead.world_size, measured)
-    options = [change for change in predicted.changes if change.world_size == overhead.world_size]
-    return _hindrance(overhead, check, predicted, runs), _first_try(options, roomy, predicted)
+    overhead = next((own for own in predicted.overheads if own.world_size == world_size), None)
+    hindrance = (
+        f"What holds {world_size} ranks back cannot be told: what was predicted of them is not kept by parts."
+        if overhead is None
+        else _hindrance(overhead, _check_at(world_size, measured), predicted, runs)
+    )
+    if _oversubscribed(runs, world_size):
+        return hindrance, f"Try first: no more ranks than cores; here {world_size} ranks share them."
+    return hindrance, _first_try(world_size, [own for own in predicted.changes if own.world_size == world_size], predicted)
 
 
 def laws(outcome: Outcome) -> str:
@@ -191,23 +195,24 @@ def _hindrance(overhead: Overhead, check: Outcome | None, predicted: PredictionS
     )
 
 
-def _first_try(options: Sequence[Change], roomy: Sequence[Overhead], predicted: PredictionSet) -> str:
-    if not roomy:
-        return "Try first: no more ranks than cores; here ranks share cores at every world size."
+def _first_try(world_size: int, options: Sequence[Change], predicted: PredictionSet) -> str:
     if not options:
-        return "Try first: nothing simulated here saves more than 1 % of the step; a faster computation is the way on."
+        return (
+            f"Try first: nothing simulated here saves more than 1 % of the step on {world_size} ranks; a faster computation is "
+            "the way on."
+        )
     best = min(options, key=lambda change: change.alters_learning)
-    step_s = next(p.step_s for p in predicted.predictions if (p.model, p.world_size) == ("schedule", best.world_size))
+    step_s = next(p.step_s for p in predicted.predictions if (p.model, p.world_size) == ("schedule", world_size))
     besides = f"; but {best.side_effect}" if best.side_effect else ""
     share = f"{best.seconds_saved / step_s:.0%} of the step"
     gain = (
         f"{best.what} ({best.setting}), predicted to save {saved(best)} per batch, {share}, and to bring "
-        f"{best.speedup:.2f}x on {best.world_size} ranks{besides}."
+        f"{best.speedup:.2f}x on {world_size} ranks{besides}."
     )
     if best.alters_learning:
         return (
-            "Nothing that leaves the updates as they are saves more than 1 % of the step. What would, and may change what is "
-            f"learnt: {gain}"
+            f"Nothing that leaves the updates as they are saves more than 1 % of the step on {world_size} ranks. What would, "
+            f"and may change what is learnt: {gain}"
         )
     more = max(options, key=lambda change: change.seconds_saved)
     return f"Try first: {gain}{_learnt_with(more) if more.alters_learning else ''}"

@@ -142,7 +142,8 @@ class Report:
     """The whole page, the verdict first: `sentences` are its six lines; `sources` are the files that they rest on.
 
     `answer` is the verdict in a few words and `sign` its colour, for the navigation. `pictures` stand right below what can be
-    tried out.
+    tried out. `summary` and `measured` stand in place of all sections in a short answer: one table, and in a sentence how its
+    numbers came about.
     """
 
     title: str
@@ -156,6 +157,8 @@ class Report:
     written_at: str
     answer: str = ""
     sign: Answer = "unknown"
+    summary: Table | None = None
+    measured: str = ""
 
     @property
     def script(self) -> Markup:

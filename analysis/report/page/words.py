@@ -1,11 +1,8 @@
-"""A report's words and tables without its pictures: plain text of 80 columns for terminals and logs, Markdown for a pull
-request.
+"""A report's words and tables without its pictures: plain text of 80 columns for terminals and logs.
 
-Everything in the report is untrusted text: it passes `printable`, and in Markdown whatever could begin a link, a tag or a
-table's cell is escaped. Figures stay on the page.
+Everything in the report is untrusted text: it passes `printable`. Figures stay on the page.
 """
 
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -19,7 +16,6 @@ _MOST_HEAD = 60  # lines of verdict and warnings
 _LONGEST_PART = 16  # lines; a longer table would leave no room for what is said elsewhere
 _FOOT = 4  # lines that say that more was left out, and when the report was written
 _TITLE = 0  # the first part of a section
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~!&$@])")
 
 
 def as_text(report: Report, *, full: bool) -> str:
@@ -35,42 +31,37 @@ def as_lines(lines: Iterable[str]) -> str:
     return "".join(f"{text}\n" for line in lines for text in _wrapped(line, "", "  "))
 
 
-def as_markdown(report: Report) -> str:
-    """Write the report in Markdown as GitHub and GitLab read it; what the page folds away is folded here too."""
-    return "\n".join(_markdown_lines(report)) + "\n"
-
-
 def _text_lines(report: Report) -> Iterator[str]:
-    yield from (_plain(report.title), *_wrapped(report.subtitle), "=" * WIDTH)
-    yield from _paragraphs(_verdict(report))
-    for section in _worded(report):
-        title = _plain(section.title)
+    yield from (one_line(report.title), *_wrapped(report.subtitle), "=" * WIDTH)
+    yield from _paragraphs(verdict_lines(report))
+    for section in worded_sections(report):
+        title = one_line(section.title)
         yield from ("", title, "-" * min(WIDTH, len(title)))
         yield from _paragraphs(section.sentences)
         for table in section.tables:
             yield from ("", *_text_table(table))
         yield from _paragraphs(section.remarks)
-    yield from ("", f"written {_plain(report.written_at)}")
+    yield from ("", f"written {one_line(report.written_at)}")
 
 
 def _short_lines(report: Report) -> list[str]:
     """Lay out the verdict, then of the sections what fits whole: their sentences before their tables."""
-    head = [_plain(report.title), *_wrapped(report.subtitle), "=" * WIDTH, *_paragraphs(_verdict(report))]
+    head = [one_line(report.title), *_wrapped(report.subtitle), "=" * WIDTH, *_paragraphs(verdict_lines(report))]
     if len(head) > _MOST_HEAD:
         head = [*head[:_MOST_HEAD], "..."]
-    sections = list(_worded(report))
+    sections = list(worded_sections(report))
     shown = _fitting([*map(_parts, sections)], MOST_LINES - _FOOT - len(head))
     lines, cut = head, False
     for section, parts, kept in zip(sections, map(_parts, sections), shown, strict=True):
         lines += [line for number in (_TITLE, *sorted(kept)) for line in parts[number]] if kept else []
         cut = cut or len(kept) + 1 < len(parts) or any(table.folded for table in section.tables)
     more = ["", "Left out: longer tables and what explains them; --full shows all of it."] if cut else []
-    return [*lines, *more, "", f"written {_plain(report.written_at)}"]
+    return [*lines, *more, "", f"written {one_line(report.written_at)}"]
 
 
 def _parts(section: Section) -> list[list[str]]:
     """Return a section's lines in parts that are shown whole or not: title, sentences, tables that are not folded, remarks."""
-    title = _plain(section.title)
+    title = one_line(section.title)
     tables = (["", *_text_table(table)] for table in section.tables if not table.folded)
     sentences, remarks = ((list(_paragraphs([text])) for text in texts) for texts in (section.sentences, section.remarks))
     return [["", title, "-" * min(WIDTH, len(title))], *sentences, *tables, *remarks]
@@ -91,8 +82,8 @@ def _fitting(sections: Sequence[Sequence[Sequence[str]]], room: int) -> list[set
 
 
 def _text_table(table: Table) -> Iterator[str]:
-    yield _plain(table.title)
-    head, *body = [[_plain(cell_text(cell)) for cell in row] for row in (table.head, *table.rows)]
+    yield one_line(table.title)
+    head, *body = [[one_line(cell_text(cell)) for cell in row] for row in (table.head, *table.rows)]
     widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
     if sum(widths) + 2 * len(widths) <= WIDTH:
         for row in (head, *body):
@@ -107,33 +98,8 @@ def _text_table(table: Table) -> Iterator[str]:
     yield from _wrapped(table.note) if table.note else ()
 
 
-def _markdown_lines(report: Report) -> Iterator[str]:
-    yield from (f"# {_escaped(report.title)}", "", _escaped(report.subtitle))
-    for text in _verdict(report):
-        yield from ("", _escaped(text))
-    for section in _worded(report):
-        yield from ("", f"## {_escaped(section.title)}")
-        for text in section.sentences:
-            yield from ("", _escaped(text))
-        for table in section.tables:
-            yield from ("", *_markdown_table(table))
-        if section.remarks:
-            yield from ("", *(f"- {_escaped(remark)}" for remark in section.remarks))
-    yield from ("", f"Written {_escaped(report.written_at)} by commprof.")
-
-
-def _markdown_table(table: Table) -> Iterator[str]:
-    title = _escaped(table.title)
-    yield from (f"<details><summary>{title}</summary>", "") if table.folded else (f"**{title}**", "")
-    yield f"| {' | '.join(map(_escaped, table.head))} |"
-    yield f"|{'|'.join('---' if i in table.words else '--:' for i in range(len(table.head)))}|"
-    for row in table.rows:
-        yield f"| {' | '.join(_escaped(cell_text(cell)) for cell in row)} |"
-    yield from ("", _escaped(table.note)) if table.note else ()
-    yield from ("", "</details>") if table.folded else ()
-
-
-def _verdict(report: Report) -> Iterator[str]:
+def verdict_lines(report: Report) -> Iterator[str]:
+    """Yield the headline, the six lines, what they rest on, and the warnings."""
     head = report.headline
     if head is not None:
         yield " ".join(part for part in (f"{head.number}: {head.meaning}.", head.interval, head.detail) if part)
@@ -143,7 +109,7 @@ def _verdict(report: Report) -> Iterator[str]:
     yield from (f"Warning: {warning}" for warning in report.warnings)
 
 
-def _worded(report: Report) -> Iterator[Section]:
+def worded_sections(report: Report) -> Iterator[Section]:
     """Yield the sections that say something without a browser."""
     said = (section for section in report.sections if section.explorer is None)
     return (section for section in said if section.sentences or section.tables or section.remarks)
@@ -159,12 +125,9 @@ def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _wrapped(text: str, first: str = "", further: str = "") -> list[str]:
-    return textwrap.wrap(_plain(text), WIDTH, initial_indent=first, subsequent_indent=further, break_on_hyphens=False)
+    return textwrap.wrap(one_line(text), WIDTH, initial_indent=first, subsequent_indent=further, break_on_hyphens=False)
 
 
-def _plain(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return text that any terminal shows, whatever a file's name holds."""
     return printable(text.encode(errors="replace").decode())
-
-
-def _escaped(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", " ".join(_plain(text).split()))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from commprof.analysis.advice.results import Budget
 from commprof.analysis.report.numbers.data import Material, cell_material, gather
+from commprof.analysis.report.numbers.decided import spoken_of
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import laws
 from commprof.analysis.report.page.html import Picture, Report, Section, Table
@@ -178,7 +179,7 @@ def _counted(known: Counter[str]) -> str:
 def _cause_and_cure(material: Material) -> tuple[str, str] | None:
     if material.predicted is None:
         return None
-    return material.cause_and_cure(material.predicted)
+    return material.cause_and_cure(material.predicted, spoken_of(material, material.predicted))
 
 
 def _cause(material: Material) -> Section:

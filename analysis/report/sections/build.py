@@ -13,11 +13,11 @@ from commprof.analysis.report.page.html import Report, Section, render
 from commprof.analysis.report.page.place import default_page, home_of
 from commprof.analysis.report.page.written import Written
 from commprof.analysis.report.sections.contention import contention_section
-from commprof.analysis.report.sections.headline import headline, verdict_sources
+from commprof.analysis.report.sections.headline import headline, ranks_table, verdict_sources
 from commprof.analysis.report.sections.health import health_section
 from commprof.analysis.report.sections.links import link_section
 from commprof.analysis.report.sections.measured import anatomy_section, wire_section
-from commprof.analysis.report.sections.origin import environment_section, file_section, ledger
+from commprof.analysis.report.sections.origin import environment_section, file_section, how_measured, ledger
 from commprof.analysis.report.sections.predicted import (
     bucket_section,
     change_section,
@@ -102,6 +102,8 @@ def build_report(material: Material, page: Path) -> Report:
         pictures=proof(material, predicted) if predicted else (),
         sections=tuple(section for section in sections if section is not None),
         written_at=now_utc(),
+        summary=ranks_table(material),
+        measured=how_measured(material),
     )
 
 

@@ -1,15 +1,21 @@
-"""The one number at the top of a report, with the interval in which it lies: the same kind as in the six lines under it."""
+"""The one number at the top of a report, with the interval in which it lies: the same kind as in the six lines under it.
+
+Beside it the one table of a short report: what is known by number of ranks.
+"""
 
 from commprof.analysis.report.numbers.data import Material, anatomies, called_interval, checked_too_early, raw_files
-from commprof.analysis.report.numbers.decided import spoken_of
+from commprof.analysis.report.numbers.decided import decision_of, spoken_of
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import Outcome
 from commprof.analysis.report.numbers.wire_curves import busbw_at, wire_curves
-from commprof.analysis.report.page.html import Headline, between
-from commprof.analysis.runs.load import Run
+from commprof.analysis.report.page.html import Headline, Table, between
+from commprof.analysis.runs.load import Run, select
+from commprof.analysis.scaling.decision import RankAnswer
 from commprof.analysis.step.decided import speedup_interval
 from commprof.analysis.step.results import Prediction, PredictionSet
 from commprof.commbench.units import format_bytes, format_rate, format_seconds
+
+_NOT_KNOWN = "-"
 
 
 def headline(material: Material) -> Headline | None:
@@ -26,6 +32,43 @@ def headline(material: Material) -> Headline | None:
             detail="No run has checked it yet.",
         )
     return _checked(material, material.predicted, check)
+
+
+def ranks_table(material: Material) -> Table | None:
+    """Return speedup and step as measured and as predicted, by number of ranks; None where nothing is known of several."""
+    answers = decision_of(material).answers
+    if not answers:
+        return None
+    return Table(
+        title="By number of ranks",
+        head=("Ranks", "Use them?", "Speedup", "Predicted (90 %)", "Step", "Predicted step"),
+        rows=(_one_rank_row(material), *(_ranks_row(material, answer) for answer in answers)),
+        words=frozenset({1}),
+        note="Speedup in samples per second over one rank.",
+    )
+
+
+def _one_rank_row(material: Material) -> tuple[str, ...]:
+    alone = select(material.runs, kind="train", world_size=1, synchronised=True)
+    step = format_seconds(alone[-1].median_step_s()) if alone else _NOT_KNOWN
+    return ("1", _NOT_KNOWN, "1x", _NOT_KNOWN, step, _NOT_KNOWN)
+
+
+def _ranks_row(material: Material, answer: RankAnswer) -> tuple[str, ...]:
+    own = answer.candidate
+    predictions = () if material.predicted is None else material.predicted.predictions
+    foretold = next((p for p in predictions if (p.model, p.world_size) == ("schedule", own.world_size)), None)
+    run = select(material.runs, kind="train", world_size=own.world_size, synchronised=True)[-1:]
+    predicted = _NOT_KNOWN if own.predicted is None else f"{own.predicted:.2f}x"
+    span = "" if own.interval is None else f" ({own.interval.low:.2f} to {own.interval.high:.2f})"
+    return (
+        str(own.world_size),
+        answer.word,
+        f"{own.speedup:.2f}x" if own.measured and own.speedup is not None else _NOT_KNOWN,
+        f"{predicted}{span}",
+        format_seconds(run[0].median_step_s()) if run else _NOT_KNOWN,
+        _NOT_KNOWN if foretold is None else format_seconds(foretold.step_s),
+    )
 
 
 def verdict_sources(material: Material) -> tuple[str, ...]:

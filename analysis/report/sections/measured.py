@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from commprof.analysis.report.figures import predictions as plots
+from commprof.analysis.report.figures.costs import bandwidth_figure, latency_figure
 from commprof.analysis.report.figures.links import traffic_figure
 from commprof.analysis.report.numbers.data import Anatomy, Material, anatomies, raw_files
 from commprof.analysis.report.numbers.titles import ranks
@@ -109,7 +110,7 @@ def _wire_pictures(material: Material, curves: Sequence[WireCurve]) -> tuple[Pic
         Picture(
             name="bandwidth",
             title="Bus bandwidth over message size",
-            draw=partial(plots.bandwidth_figure, curves),
+            draw=partial(bandwidth_figure, curves),
             alt=f"Bus bandwidth over message size, both logarithmic. {best}.",
             caption=f"{caption} Bus bandwidth is 2(N-1)/N times size over time.{_on_ceiling(curves)}",
             sources=sources,
@@ -117,7 +118,7 @@ def _wire_pictures(material: Material, curves: Sequence[WireCurve]) -> tuple[Pic
         Picture(
             name="latency",
             title="Time of one all-reduce over message size",
-            draw=partial(plots.latency_figure, curves),
+            draw=partial(latency_figure, curves),
             alt=f"Time of an all-reduce over message size, both logarithmic. {least}.",
             caption=caption,
             sources=sources,

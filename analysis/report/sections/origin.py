@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from commprof.analysis.report.numbers.data import Material
+from commprof.analysis.report.numbers.data import Material, count_steps
 from commprof.analysis.report.page.html import Cell, Link, Section, Table
 from commprof.analysis.runs.load import Run
 from commprof.commbench.records.training_kind import KIND_NAMES
@@ -13,6 +13,13 @@ from commprof.commbench.records.types import RunInfo
 from commprof.commbench.units import format_bytes
 
 _MOST_NAMED = 12  # runs
+
+
+def how_measured(material: Material) -> str:
+    """Say in a sentence on what the runs were, and on how many steps the trainings' medians rest."""
+    trained = [run for run in _used(material) if run.info.kind == "train" and run.has_counted_steps]
+    counted = f" Steps are medians of {count_steps(trained)}." if trained else ""
+    return f"{_environment_gist(material.runs)}{counted}"
 
 
 def environment_section(material: Material) -> Section:

@@ -2,7 +2,7 @@
 
 from commprof.analysis.report.numbers.cost_line import cost_line
 from commprof.analysis.report.numbers.data import Material
-from commprof.analysis.report.numbers.decided import decision_of
+from commprof.analysis.report.numbers.decided import decision_of, spoken_of
 from commprof.analysis.report.numbers.next_command import next_command
 from commprof.analysis.report.numbers.six_lines import SixLines
 from commprof.analysis.scaling.decision import Candidate, Decision
@@ -45,7 +45,7 @@ def _why_and_change(material: Material) -> tuple[str, str]:
         return _exposed(told[-1]), f"{verdict(told[-1])}, of those benched; memory stands beside each below."
     if material.predicted is None:
         return "cannot be told without a prediction.", "nothing can be advised without a prediction."
-    cause, cure = material.cause_and_cure(material.predicted)
+    cause, cure = material.cause_and_cure(material.predicted, spoken_of(material, material.predicted))
     first = cure.removeprefix(_FIRST)
     return cause, first[:1].upper() + first[1:]
 

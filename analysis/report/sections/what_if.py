@@ -16,7 +16,7 @@ _REMARKS = (
 )
 _OF_STRATEGIES = (
     "The wire of strategies that shard is what the all-gather reaches, and another one quickens all their collectives alike. "
-    "Memory is a rank's at its peak, as trained. Within noise: under 90 % of the draws tell it from the fastest."
+    "Memory is a rank's at its peak, as trained. Within noise: two runs tell it from the fastest in under 90 % of the draws."
 )
 
 

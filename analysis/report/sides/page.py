@@ -55,6 +55,8 @@ def build_comparison(sides: Sequence[Side], reason: str, page: Path) -> Report:
     own = (section for side in sides for section in _own_sections(side, page))
     others = disturbance_text([run for side in sides for run in side.material.runs])
     decided = faster(sides, disturbed=others is not None)
+    set_up = setup_section(sides, page)
+    compared = [section for section in (step_section(sides), wire_section(sides)) if section is not None]
     return Report(
         title=", ".join(f"{side.letter}: {side.name}" for side in sides),
         subtitle=f"{len(sides)} side by side, not pooled: {reason}",
@@ -64,13 +66,14 @@ def build_comparison(sides: Sequence[Side], reason: str, page: Path) -> Report:
         warnings=tuple(f"{side.letter}: {warning}" for side in sides for warning in warnings(side.material)),
         pictures=(),
         sections=(
-            setup_section(sides, page),
-            *(section for section in (step_section(sides), wire_section(sides)) if section is not None),
+            set_up,
+            *compared,
             *own,
         ),
         written_at=now_utc(),
         answer=decided.answer,
         sign=decided.sign,
+        summary=next((table for section in (*compared, set_up) for table in section.tables), None),
     )
 
 

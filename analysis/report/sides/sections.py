@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from commprof.analysis.report.figures import predictions as plots
+from commprof.analysis.report.figures.costs import bandwidth_figure, latency_figure
 from commprof.analysis.report.numbers.data import anatomies, raw_files, samples_per_s
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.wire_curves import WireCurve
@@ -140,7 +141,7 @@ def _wire_pictures(found: Sequence[tuple[Side, WireCurve]]) -> Iterator[Picture]
     yield Picture(
         name="bandwidth",
         title="Bus bandwidth over message size",
-        draw=partial(plots.bandwidth_figure, curves, names),
+        draw=partial(bandwidth_figure, curves, names),
         alt=f"Bus bandwidth over message size, both logarithmic. At best: {best}.",
         caption=caption,
         sources=sources,
@@ -149,7 +150,7 @@ def _wire_pictures(found: Sequence[tuple[Side, WireCurve]]) -> Iterator[Picture]
     yield Picture(
         name="latency",
         title="Time of one all-reduce over message size",
-        draw=partial(plots.latency_figure, curves, names),
+        draw=partial(latency_figure, curves, names),
         alt=f"Time of an all-reduce over message size, both logarithmic. At least: {least}.",
         caption=caption,
         sources=sources,

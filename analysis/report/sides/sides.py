@@ -97,10 +97,19 @@ def sides_of(paths: Sequence[Path], reason: str) -> tuple[Side, ...]:
 def _together(paths: Sequence[Path]) -> str:
     """Say what could be typed instead: the runs that belong together, experiment by experiment."""
     named = {path.resolve(): shlex.quote(str(path)) for path in paths if read_info(path).kind != "study"}
-    groups = [[named[run.path] for run in own.runs] for own in loose_experiments(load_runs(list(named)), "")] if named else []
-    told = sorted((group for group in groups if len(group) > 1), key=len, reverse=True)[:_MOST_GROUPS]
-    commands = "; ".join(f"commprof report {' '.join(group)}" for group in told)
+    experiments = loose_experiments(load_runs(list(named)), "") if named else []
+    groups = [group for own in experiments for group in _by_strategy(own.runs) if len(group) > 1]
+    told = sorted((group for group in groups if why_apart([run.path for run in group]) is None), key=len, reverse=True)
+    commands = "; ".join(f"commprof report {' '.join(named[run.path] for run in group)}" for group in told[:_MOST_GROUPS])
     return f". What belongs together: {commands}" if commands else ""
+
+
+def _by_strategy(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs for each way in which several ranks shared the work, with all that is of none."""
+    shared = [run for run in runs if run.info.kind == "train" and run.world_size > 1]
+    ways = dict.fromkeys(map(_strategy, shared))
+    groups = [[run for run in runs if run not in shared or _strategy(run) == way] for way in ways]
+    return groups or [list(runs)]
 
 
 def differences(sides: Sequence[Side]) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:

@@ -28,6 +28,8 @@ _NOT_KNOWN = "-"
 def build_grid_report(grid: Grid) -> Report:
     """Put the page together: where it pays, how far the predictions were off, every cell with a link to its own report."""
     warned = tuple(_warnings(grid))
+    sections = (_boundary_section(grid), strategy_table(grid), _error_section(grid), _cell_section(grid))
+    shown = tuple(section for section in sections if section is not None)
     wires = ", ".join(dict.fromkeys(cell.wire or "own" for cell, _ in grid.cells))
     return Report(
         title="From which wire on do several ranks pay?" if grid.boundaries else "Which trainings gain from several ranks?",
@@ -38,12 +40,9 @@ def build_grid_report(grid: Grid) -> Report:
         sources=("analysis/study.csv", *_predictions(grid)),
         warnings=warned,
         pictures=tuple(_pictures(grid)),
-        sections=tuple(
-            section
-            for section in (_boundary_section(grid), strategy_table(grid), _error_section(grid), _cell_section(grid))
-            if section is not None
-        ),
+        sections=shown,
         written_at=now_utc(),
+        summary=next((table for section in shown for table in section.tables), None),
     )
 
 

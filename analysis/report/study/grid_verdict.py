@@ -76,8 +76,9 @@ def _why_and_change(grid: Grid) -> tuple[str, str]:
     if rated:
         (row, least) = rated[0]
         cell, predicted = grid.cell_of(row)
-        if predicted is not None and predicted.overheads:
-            cause, cure = cause_and_cure(predicted, outcomes(predicted, cell.runs), cell.runs)
+        n = row.run.world_size
+        if predicted is not None and any((p.model, p.world_size) == ("schedule", n) for p in predicted.predictions):
+            cause, cure = cause_and_cure(predicted, outcomes(predicted, cell.runs), cell.runs, n)
             return f"Slowest against one rank, at {least:.2f}x, is {_named(row)}. {cause}", cure
         if cell.name in grid.sharded and (own := row.predictions.get("schedule")) is not None:
             hidden = f"{format_seconds(own.exposed_s)} of its predicted {format_seconds(own.step_s)} a step"

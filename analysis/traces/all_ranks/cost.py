@@ -21,7 +21,7 @@ from commprof.commbench.records.operations import OPERATIONS
 from commprof.commbench.units import format_bytes, format_rate
 
 if TYPE_CHECKING:
-    from commprof.analysis.wire.cost import LineFit
+    from commprof.analysis.wire.line import LineFit
 
 _MIN_SIZES = 3
 _MIN_FACTOR = 4
@@ -67,7 +67,7 @@ def _cost(op: str, num_ranks: int, samples: dict[int, list[float]]) -> TraceCost
     if sizes[-1] < _MIN_FACTOR * sizes[0]:
         near = f"its sizes differ by a factor of {sizes[-1] / sizes[0]:.2g} only"
         return _refused(op, num_ranks, samples, f"{near} ({format_bytes(sizes[0])} to {format_bytes(sizes[-1])})")
-    from commprof.analysis.wire.cost import fit_samples  # scipy takes half a second to load, and most traces need no line
+    from commprof.analysis.wire.line import fit_samples  # scipy takes half a second to load, and most traces need no line
 
     try:
         line = fit_samples(np.array(sizes, dtype=float), [np.array(own) for own in samples.values()])

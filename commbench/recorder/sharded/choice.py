@@ -22,6 +22,6 @@ def unit_recorder(model: nn.Module, rank: int, clock: Clock, own_work: OwnWork, 
 
 
 def may_be_alone(model: nn.Module) -> bool:
-    """Whether a model's ranks can be kept from sending and do all else: DDP's, and fully_shard's without copies."""
+    """Whether a model's ranks can be kept from sending and do all else: DDP's, and fully_shard's."""
     kind = training_kind(model, exchanged=False)
-    return kind == "ddp" or (kind == "fsdp2" and may_send_nothing(model))
+    return kind == "ddp" or (kind in ("fsdp2", "hsdp") and may_send_nothing(model))

@@ -1,7 +1,7 @@
 """The units of fully_shard: a module each, or several sharded together, whose collectives a tap can stand in for.
 
 Its own places for collectives (set_custom_all_gather, set_custom_reduce_scatter) are taken by a tap that does what stood there
-before or, on ranks that are to send nothing, what stands for it. Copies of shards have no such place for their all-reduce.
+before or, on ranks that are to send nothing, what stands for it. For the all-reduce of copies of shards there is no such place.
 """
 
 import sys
@@ -14,9 +14,10 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from commprof.commbench.recorder.own_work import OwnWork
+from commprof.commbench.recorder.parallelism import shard_dimensions
 from commprof.commbench.recorder.sharded.collective_tap import CollectiveTap, collective_of, sharded_as
 from commprof.commbench.recorder.sharded.marks import Direction, Unit, UnitRecorder
-from commprof.commbench.recorder.sharded.unsent import UnsentGather, UnsentReduction
+from commprof.commbench.recorder.sharded.unsent import UnsentAmongCopies, UnsentGather, UnsentReduction
 from commprof.commbench.timing import Clock
 
 _COMMS: Final = {"_all_gather_comm": "set_custom_all_gather", "_reduce_scatter_comm": "set_custom_reduce_scatter"}
@@ -49,27 +50,37 @@ class FullyShardRecorder(UnitRecorder):
         self._places = [places for _, places in sharded]
         units = [Unit(name=group[0][0], outer=group[0][1], inner=group[0][1], last=group[-1][1]) for group, _ in sharded]
         super().__init__(units, rank, clock, own_work)
-        self.meets = alone and owned[0][1][0].shard.device.type == "cpu" and self._mesh()[0] > 1
+        self.meets = alone and owned[0][1][0].shard.device.type == "cpu" and max(self._mesh()) > 1
         self._untold = unlike
+        self._copies: UnsentAmongCopies | None = None
         self._earlier: list[tuple[Any, str, Any]] = []
 
     def attach(self) -> None:
         super().attach()
-        for number, unit in enumerate(self._units):
-            for place, setter in _COMMS.items():
-                earlier = collective_of(unit.outer, place)
-                if earlier is not None:
-                    gathers = place == "_all_gather_comm"
-                    unsent = UnsentGather() if gathers else UnsentReduction()
-                    stands: Any = unsent if self._alone else earlier
-                    tap = CollectiveTap(stands, partial(self.mark, unit=number), gathers=gathers)
-                    tap.told = partial(self._note_reduction, number)
-                    getattr(unit.outer, setter)(tap)
-                    self._earlier.append((unit.outer, setter, earlier))
+        unsent = [self._tap(number, place) for number in range(len(self._units)) for place in _COMMS]
+        reductions = [own for own in unsent if isinstance(own, UnsentReduction)]
+        if reductions and self._mesh()[1] > 1:
+            self._copies = UnsentAmongCopies(reductions)
+            self._copies.put()
+
+    def _tap(self, number: int, place: str) -> Any:  # noqa: ANN401  what stands in a collective's place
+        """Put a tap into a unit's place for a collective, before what is there or what stands for it; return that."""
+        module = self._units[number].outer
+        earlier, gathers = collective_of(module, place), place == "_all_gather_comm"
+        if earlier is None:
+            return None
+        stands: Any = earlier if not self._alone else UnsentGather() if gathers else UnsentReduction()
+        tap = CollectiveTap(stands, partial(self.mark, unit=number), gathers=gathers)
+        tap.told = partial(self._note_reduction, number)
+        getattr(module, _COMMS[place])(tap)
+        self._earlier.append((module, _COMMS[place], earlier))
+        return stands
 
     def release(self) -> None:
         """Take every hook off and give the collectives back their earlier places."""
         super().release()
+        if self._copies is not None:
+            self._copies.release()
         while self._earlier:
             module, setter, earlier = self._earlier.pop()
             getattr(module, setter)(earlier)
@@ -87,7 +98,7 @@ class FullyShardRecorder(UnitRecorder):
     def _is_sharded(self, number: int, ahead: Direction) -> bool:
         place = self._places[number][0]
         present = place.present
-        if ahead == "backward" and present is not place.shard and hasattr(present, "device_mesh"):
+        if ahead == "backward" and present is not place.shard and _is_shared_out(present, place.shard):
             self._untold = "units keep shards of fewer ranks from forward to backward (reshard_after_forward as a number)"
         return present is place.shard
 
@@ -100,8 +111,8 @@ class FullyShardRecorder(UnitRecorder):
         return [_num_bytes(place.shard) for place in self._places[number]]
 
     def _mesh(self) -> tuple[int, int]:
-        sizes = tuple(self._places[0][0].shard.device_mesh.shape)
-        return int(sizes[-1]), prod(map(int, sizes[:-1]))
+        sizes = [size for size, _ in shard_dimensions(self._places[0][0].shard)]
+        return sizes[-1], prod(sizes[:-1])
 
 
 def fully_sharded(model: nn.Module) -> list[tuple[str, Any]]:
@@ -111,11 +122,11 @@ def fully_sharded(model: nn.Module) -> list[tuple[str, Any]]:
 
 
 def may_send_nothing(model: nn.Module) -> bool:
-    """Whether all that fully_shard sends of a model goes through places that a tap can take: not of copies of shards."""
+    """Whether all that fully_shard sends of a model goes through places that can be taken."""
     owned = _sharded(model)
     shards = [place.shard for _, places in owned for place in places]
     taken = all(collective_of(group[0][1], place) is not None for group, _ in owned for place in _COMMS)
-    return bool(owned) and taken and not _unlike(shards) and all(shard.device_mesh.ndim == 1 for shard in shards)
+    return bool(owned) and taken and not _unlike(shards)
 
 
 def _sharded(model: nn.Module) -> list[tuple[list[tuple[str, Any]], list[_Place]]]:
@@ -156,13 +167,22 @@ def _places(modules: Sequence[nn.Module], inside: set[int], known: set[int]) -> 
 
 def _unlike(shards: Sequence[Any]) -> str:
     """Say why the units are not those of one group of ranks that shards, in copies or not; empty where they are."""
-    if any(not placement.is_replicate() for shard in shards for placement in shard.placements[:-1]):
+    meshes = [shard_dimensions(shard) for shard in shards]
+    if any(not placement.is_replicate() for mesh in meshes for _, placement in mesh[:-1]):
         return "parameters are shared out by more than fully_shard, as under tensor parallelism"
-    if any(shard.placements[-1].is_replicate() for shard in shards):
+    if any(mesh[-1][1].is_replicate() for mesh in meshes):
         return "every rank keeps all parameters, as under replicate()"
-    if len({tuple(shard.device_mesh.shape) for shard in shards}) > 1:
+    if len({tuple(size for size, _ in mesh) for mesh in meshes}) > 1:
         return "units are sharded over different numbers of ranks"
     return ""
+
+
+def _is_shared_out(parameter: Any, shard: Any) -> bool:  # noqa: ANN401  a tensor or a DTensor, and the DTensor between passes
+    """Say whether several ranks have a part each of what a unit computes with."""
+    if not hasattr(parameter, "device_mesh"):
+        return False
+    parts = (size > 1 and not placement.is_replicate() for size, placement in shard_dimensions(parameter))
+    return parameter.device_mesh == shard.device_mesh or any(parts)
 
 
 def _num_bytes(parameter: Tensor) -> int:

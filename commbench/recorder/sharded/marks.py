@@ -146,6 +146,7 @@ class UnitRecorder:
             num_replicas=replicas,
             num_steps=len(kept),
             num_others=self._others + sum(len(each) for each in self._samples.values()) - len(kept),
+            waits=self.meets,
             units=tuple(self._unit(number) for number in numbers if number is not None),
             spans=tuple(
                 ShardedSpan(

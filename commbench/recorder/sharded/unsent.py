@@ -2,8 +2,12 @@
 
 The shards' group does what it would but for the sending: this rank's shard stands where the others' would, and its own part
 for the mean over all. On the host ranks exchange in their first passes and then meet and wait in the exchange's stead
-(stand_in.py).
+(stand_in.py). Copies of shards (HSDP) all-reduce what a reduction put out, by torch.distributed's own function: that is taken
+for these tensors alone.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,17 +19,19 @@ from commprof.commbench.recorder.stand_in import StandIn
 class _Unsent:
     """Memory for a collective as fully_shard allocates it by default, and what stands in for it."""
 
-    _stand_in: StandIn | None = None
+    def __init__(self) -> None:
+        self._stand_ins: dict[dist.ProcessGroup, StandIn] = {}
 
     def _stands_in(self, tensor: Tensor, group: dist.ProcessGroup) -> StandIn | None:
-        """Begin a pass of what stands in for this collective; None on a GPU, and for a rank by itself."""
-        if self._stand_in is None and tensor.is_cpu and group.size() > 1:
-            self._stand_in = StandIn(group)
-        if self._stand_in is not None:
-            self._stand_in.begins_pass()
-        return self._stand_in
+        """Begin a pass of what stands in for a collective of this group; None on a GPU, and for a rank by itself."""
+        if not tensor.is_cpu or group.size() == 1:
+            return None
+        if group not in self._stand_ins:
+            self._stand_ins[group] = StandIn(group)
+        self._stand_ins[group].begins_pass()
+        return self._stand_ins[group]
 
-    def allocate(self, size: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def allocate(self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.empty(*size, dtype=dtype, device=device)
 
 
@@ -49,7 +55,13 @@ class UnsentGather(_Unsent):
 
 
 class UnsentReduction(_Unsent):
-    """A reduce-scatter without a wire: this rank's own part stands for the mean over all."""
+    """A reduce-scatter without a wire: this rank's own part stands for the mean over all. `output` is the last one's."""
+
+    output: Tensor | None = None
+
+    def allocate(self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        self.output = super().allocate(size, dtype=dtype, device=device)  # fully_shard asks for the output last
+        return self.output
 
     def __call__(
         self,
@@ -67,4 +79,37 @@ class UnsentReduction(_Unsent):
         output_tensor.copy_(input_tensor.view(group.size(), -1)[dist.get_rank(group)])
         if stand_in is not None:
             stand_in.wait()
+        return None
+
+    def among_copies(self, send: Any, tensor: Tensor, op: Any, group: dist.ProcessGroup) -> None:  # noqa: ANN401  torch's own
+        """Stand for the all-reduce of the output among copies of the shards, that `send` would do."""
+        self.output = None
+        stand_in = self._stands_in(tensor, group)
+        if stand_in is not None and stand_in.exchanges:
+            with stand_in.exchanging():
+                send(tensor, op, group)
+        elif stand_in is not None:
+            stand_in.wait()
+
+
+class UnsentAmongCopies:
+    """torch.distributed's all_reduce while it is in place, but for what these reductions put out."""
+
+    def __init__(self, reductions: Sequence[UnsentReduction]) -> None:
+        self._reductions = tuple(reductions)
+        self._sent: Any = dist.all_reduce
+
+    def put(self) -> None:
+        dist.all_reduce = self
+
+    def release(self) -> None:
+        """Give the function its place back, where nobody has put another one there since."""
+        if dist.all_reduce is self:
+            dist.all_reduce = self._sent
+
+    def __call__(self, tensor: Tensor, op: Any = dist.ReduceOp.SUM, group: Any = None, async_op: bool = False) -> Any:  # noqa: ANN401
+        owner = next((own for own in self._reductions if own.output is tensor), None)
+        if owner is None or group is None:
+            return self._sent(tensor, op=op, group=group, async_op=async_op)
+        owner.among_copies(self._sent, tensor, op, group)
         return None

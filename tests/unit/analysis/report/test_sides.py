@@ -1,5 +1,6 @@
 """Runs that cannot be pooled, side by side: what differs, ratios over A worked out on paper, and when they are pooled."""
 
+import itertools
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -139,6 +140,22 @@ def test_too_many_runs_are_told_what_to_type(tmp_path: Path, capsys: pytest.Capt
         assert main([*words[1:], "--text"]) == 0
 
 
+def test_runs_of_several_strategies_are_told_what_to_type_for_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was typed was offered again before."""
+    common = [add_train(tmp_path / "one", 1, 0.1), *(add_bench(tmp_path / f"bench-{n}", n) for n in (2, 4))]
+    ways = [
+        [add_train(tmp_path / f"{kind}-{n}", n, 0.1, workload=replace(WORKLOAD, kind=kind)) for n in (2, 4)]
+        for kind in ("ddp", "fsdp2", "hsdp")
+    ]
+    typed = [str(run) for run in (*common, *itertools.chain(*ways))]
+    assert main(["report", *typed]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    commands = [shlex.split(command) for command in line.partition("What belongs together: ")[2].split("; ")]
+    assert [set(words[2:]) for words in commands] == [set(map(str, [*common, *own])) for own in ways]
+    for words in commands:
+        assert main([*words[1:], "--text"]) == 0
+
+
 def test_the_decision_comes_first_wherever_sides_are_shown(
     tmp_path: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,3 +201,10 @@ def test_what_cannot_be_compared_has_its_reason(tmp_path: Path) -> None:
     }
     for reason, paths in said.items():
         assert reason in faster(sides_of(paths, ""), disturbed=False).sentence
+
+
+def test_a_run_is_not_compared_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """@train-n2 may be the folder that stands beside it."""
+    run = str(add_train(tmp_path / "after", 2, 0.1))
+    assert main(["report", run, f"{run}/."]) == 2
+    assert "after, which leaves nothing to compare; name the other run by its folder" in capsys.readouterr().err

@@ -12,7 +12,9 @@ from commprof.analysis.scaling.overhead_mix import PRIOR, jump, mixed, noise
 from commprof.analysis.scaling.series import Interconnect, Measure, Series
 from commprof.analysis.scaling.speedup import ScalingKind
 from commprof.analysis.scaling.table import parse_series
+from commprof.analysis.scaling.text import extrapolation_sheet
 from commprof.cli import main
+from commprof.commbench.display.sheet import plain_text
 from commprof.commbench.errors import UnusableData
 
 SHAPES: Mapping[str, Callable[[int], float]] = {
@@ -140,6 +142,14 @@ def test_beyond_a_root_complex_the_answer_is_withheld_unless_a_point_lies_there(
     assert [one.value is None for one in extrapolate(further, [6, 16], scaling="weak").predictions] == [False, True]
     (told,) = extrapolate(weak(SHAPES["ring bandwidth"], 1, 2, 4), [8], scaling="weak").predictions
     assert told.value is not None
+
+
+def test_no_law_tells_what_is_withheld() -> None:
+    series = weak(SHAPES["ring bandwidth"], 1, 2, 4, interconnect="pcie")
+    assert {tuple(law.values) for law in extrapolate(series, [3, 8], scaling="weak").laws} == {(3,)}
+    nothing = extrapolate(series, [8], scaling="weak")
+    assert not any(law.values for law in nothing.laws)
+    assert "law alone" not in plain_text(extrapolation_sheet([nothing]))
 
 
 @pytest.mark.parametrize("link", ["pcie", "nvlink"])

@@ -39,6 +39,7 @@ def sharding(
     *,
     num_shards: int = 1,
     steps: int = 12,
+    waits: bool = False,
     **fields: int | None,
 ) -> ShardingTimeline:
     told = {"optimizer_bytes": 2 * sum(UNIT_BYTES) // num_shards, "activation_bytes": 30 * MIB, **fields}
@@ -48,6 +49,7 @@ def sharding(
         num_replicas=1,
         num_steps=steps,
         num_others=0,
+        waits=waits,
         units=tuple(
             ShardedUnit(
                 name=name,

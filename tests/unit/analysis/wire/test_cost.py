@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commprof.analysis.wire.cost import cost_s, fit_cost, fit_line, is_measured
+from commprof.analysis.wire.cost import cost_s, fit_cost, is_measured
 from commprof.analysis.wire.forms import ring_s
+from commprof.analysis.wire.line import fit_line
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.types import CollectiveMeasurement
 from tests.factory import collective

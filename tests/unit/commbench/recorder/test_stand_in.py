@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from typing import Self, cast
 
 import pytest
 import torch
@@ -66,6 +67,37 @@ def test_a_collective_that_blocks_is_timed_and_then_waited_for(stand_in: StandIn
     begun_s = time.perf_counter()
     stand_in.wait()
     assert time.perf_counter() - begun_s >= 0.02
+
+
+class _Meeting:
+    """A group whose meetings take as long as they are told to, one after the other."""
+
+    def __init__(self, *meetings_s: float) -> None:
+        self._meetings_s = iter(meetings_s)
+
+    def allreduce(self, _tensors: object, _options: object) -> Self:
+        return self
+
+    def get_future(self) -> Self:
+        return self
+
+    def wait(self) -> None:
+        time.sleep(next(self._meetings_s))
+
+
+@pytest.mark.parametrize(("first_s", "late_s"), [(0.15, 0.1), (0.05, 0.0)])
+def test_what_the_last_to_come_keeps_a_rank_waiting_for_is_computing_time(first_s: float, late_s: float) -> None:
+    """The first meeting takes until the last has come and a message's time, the second one the message's: 50 ms."""
+    stand_in = StandIn(cast("dist.ProcessGroup", _Meeting(first_s, 0.05)))
+    for _ in range(EXCHANGED_PASSES):
+        exchange(stand_in, 0.02)
+    stand_in.begins_pass()
+    clock, begun_s = ComputingClock(), time.perf_counter()
+    computing_from = clock.mark()
+    stand_in.wait()
+    computed_s, whole_s = clock.seconds(computing_from, clock.mark()), time.perf_counter() - begun_s
+    assert whole_s >= first_s + 0.05 + 0.02
+    assert late_s - 0.02 <= computed_s <= late_s + 0.02 + (whole_s - first_s - 0.07)
 
 
 def test_the_last_exchange_counts_and_no_later_pass(stand_in: StandIn) -> None:

@@ -67,7 +67,7 @@ def test_each_bar_of_the_figure_says_its_row_and_its_seconds() -> None:
 
 def test_a_report_has_a_title_that_a_person_would_give(tmp_path: Path) -> None:
     study = gather([add_study(tmp_path / "study")])
-    assert title_of(study) == "How many ranks should train toy: 1, 2 or 4?"
+    assert title_of(study) == "How many ranks for toy: 1, 2 or 4?"
     assert answer_of(study) == ("Use 4 ranks", "yes")
     wire = gather([add_bench(tmp_path / "bench", 4)])
     assert title_of(wire) == "What a message costs between 4 ranks"

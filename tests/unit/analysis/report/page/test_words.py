@@ -7,7 +7,8 @@ import pytest
 
 from commprof.analysis.report.numbers.data import gather
 from commprof.analysis.report.page.html import Report, Section, Table
-from commprof.analysis.report.page.words import as_markdown, as_text
+from commprof.analysis.report.page.markdown import as_markdown, as_short_markdown
+from commprof.analysis.report.page.words import as_text
 from commprof.analysis.report.sections.build import build_report
 from commprof.cli import main
 from tests.report_runs import HOSTILE, add_study
@@ -55,14 +56,42 @@ def test_markdown_has_the_same_tables_and_folds_the_same(told: Report) -> None:
             assert line.endswith("|")
 
 
+def test_markdown_for_a_pull_request_is_a_screen(told: Report) -> None:
+    """Verdict, a row for each number of ranks, the other five lines, how it was measured, and where all of it is."""
+    text = as_short_markdown(told, "commprof report runs/study")
+    lines = text.replace("\\", "").splitlines()
+    assert len(lines) <= 35
+    assert len(text.split()) < 450
+    assert lines[2] == told.sentences[0]
+    assert [f"- {sentence}" in lines for sentence in told.sentences[1:]] == [True] * 5
+    rows = [line for line in lines if line.startswith("|")][2:]
+    assert [row.split(" | ")[:3] for row in rows] == [["| 1", "-", "1x"], ["| 2", "yes", "1.82x"], ["| 4", "yes", "3.20x"]]
+    assert rows[2].endswith(" | 3.56x (3.23 to 3.95) | 125 ms | 112 ms |")
+    (measured,) = [line for line in lines if line.startswith("Measured: ")]
+    assert "gloo" in measured and "Steps are medians of 104 steps of all ranks (profile-n1 8, " in measured
+    assert lines[-1].startswith("All tables and figures: commprof report runs/study. Written ")
+
+
+def test_a_long_table_is_cut_for_a_pull_request(told: Report) -> None:
+    rows = tuple((str(n),) for n in range(30))
+    text = as_short_markdown(replace(told, summary=Table(title="T", head=("N",), rows=rows, words=frozenset())), "it")
+    assert "| 9 |" in text and "| 10 |" not in text
+    assert "20 more rows are on the page." in text
+
+
 @pytest.mark.parametrize("hostile", [HOSTILE, CLOSING])
 def test_names_from_files_are_only_ever_words(told: Report, hostile: str) -> None:
     table = Table(title=hostile, head=(hostile, "b"), rows=((hostile, "1"),), words=frozenset({0}))
     section = Section(name="s", title=hostile, sentences=(hostile,), tables=(table,), remarks=(hostile,))
     evil = replace(told, title=hostile, subtitle=hostile, sentences=(hostile,), warnings=(hostile,), sections=(section,))
-    for words in (as_text(evil, full=True), as_text(evil, full=False), as_markdown(evil)):
+    for words in (as_text(evil, full=True), as_text(evil, full=False)):
         assert "\x1b" not in words and "\u202e" not in words
-    markdown = as_markdown(evil)
+    _are_only_words(as_markdown(evil))
+    _are_only_words(as_short_markdown(replace(evil, summary=table, measured=hostile), hostile))
+
+
+def _are_only_words(markdown: str) -> None:
+    assert "\x1b" not in markdown and "\u202e" not in markdown
     for raw in ("<details>|", "<script>", "<img", "[click]", "`*"):
         assert not any(raw in line.replace("\\" + raw[0], "") for line in markdown.splitlines())
     assert sum(line.startswith("# ") for line in markdown.splitlines()) == 1
@@ -75,6 +104,9 @@ def test_the_verb_prints_or_writes(study: Path, tmp_path: Path, capsys: pytest.C
     assert "measured on 4 ranks" in " ".join(capsys.readouterr().out.split())
     assert main(["report", str(study), "--markdown", "--out", str(tmp_path / "r.md")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'r.md'}\n"
-    assert (tmp_path / "r.md").read_text().startswith("# ")
+    short = (tmp_path / "r.md").read_text()
+    assert short.startswith("# ")
+    assert main(["report", str(study), "--markdown", "--full"]) == 0
+    assert len(capsys.readouterr().out) > 3 * len(short)
     with pytest.raises(SystemExit, match="2"):
         main(["report", str(study), "--text", "--latex"])

@@ -20,7 +20,7 @@ from commprof.analysis.report.study.pages import read_grid
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.study.experiment import cells_of
 from tests.factory import workload
-from tests.unit.analysis.report.test_explorer import folders, shard, study
+from tests.unit.analysis.report.explorer.test_explorer import folders, shard, study
 
 MOST_WORDS = 1200
 PAGES = ("scales", "does-not-scale", "log-import", "sharded", "cells")
@@ -94,7 +94,7 @@ def test_a_page_prints_all_of_it(seen: dict[str, Any]) -> None:
 
 def test_the_answer_comes_first_then_what_can_be_tried_then_the_figures(seen: dict[str, Any]) -> None:
     assert seen["wide"]["order"][:4] == ["number", "sentences", "what-if", "pictures"]
-    assert seen["wide"]["title"] == "How many ranks should train small: 1, 2 or 4?"
+    assert seen["wide"]["title"] == "How many ranks for small: 1, 2 or 4?"
     assert seen["wide"]["screen"].count("interval") == seen["wide"]["screen"].count("90 % interval") + 2  # inside its interval
     colours = {name: seen[name]["navigation"] for name in ("wide", "dark")}
     assert colours == {"wide": "rgb(163, 59, 8)", "dark": "rgb(156, 58, 12)"}, "no: the navigation is red"

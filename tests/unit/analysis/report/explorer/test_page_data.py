@@ -20,7 +20,7 @@ from tests.factory import (
     workload,
     write_training_run,
 )
-from tests.unit.analysis.report.explorer_studies import PARAMETERS, folders, shard, study
+from tests.unit.analysis.report.explorer.explorer_studies import PARAMETERS, folders, shard, study
 
 
 def test_sharded_runs_alone_have_a_page_too(tmp_path: Path) -> None:

@@ -66,8 +66,9 @@ def test_page_terminal_and_markdown_say_the_same_six(root: Path, here: Path, cap
     assert not list(here.iterdir())
 
 
-def test_the_break_even_table_and_the_headline_agree_with_the_verdict(tmp_path: Path) -> None:
-    """Of 4 ranks one batch each in 0.25 s: 1.6 times one rank, which 2 ranks with 1.82 have already."""
+@pytest.fixture
+def slow_on_four(tmp_path: Path) -> Path:
+    """A study of 4 ranks with one batch each in 0.25 s: 1.6 times one rank, which 2 ranks with 1.82 have already."""
     root = tmp_path / "demo"
     add_study(root)
     slow = root / "train-n4"
@@ -75,6 +76,20 @@ def test_the_break_even_table_and_the_headline_agree_with_the_verdict(tmp_path: 
         file.unlink() if file.is_file() else None
     slow.rmdir()
     add_train(slow, 4, 0.25, buckets=True, started_at="2026-01-01T12:00:00.000+00:00")
+    return root
+
+
+def test_why_and_change_are_of_the_ranks_to_use(slow_on_four: Path) -> None:
+    """4 ranks are the most, and what the verdict names are 2."""
+    told = said_of(gather([slow_on_four]))
+    assert told.verdict.startswith("Use 2 ranks. ")
+    assert "2 ranks" in told.why
+    assert "on 2 ranks" in told.change
+    assert "4 ranks" not in told.why + told.change
+
+
+def test_the_break_even_table_and_the_headline_agree_with_the_verdict(slow_on_four: Path) -> None:
+    root = slow_on_four
     page = Page(write_report([root], None).page)
     assert "Use 2 ranks. 2: yes, 1.82x" in page.text
     assert "4: no, 1.60x (predicted 3.56, 3.23 to 3.95): it adds nothing to 2 ranks here, because" in page.text
@@ -155,6 +170,24 @@ def test_what_was_recorded_is_recorded_again(tmp_path: Path, script: str, again:
     words = ("commprof", "record", "--max-steps", "80", "--out", "elsewhere", "--", *script.split())
     alone, bench = add_train(tmp_path / "one", 1, 0.1, command=words), add_bench(tmp_path / "bench", 2)
     assert said_of(gather([alone, bench])).next_command.startswith(f"{again}: ")
+
+
+@pytest.mark.parametrize(
+    ("threads", "world_size", "expected"),
+    [
+        (1, 2, "commprof record -- torchrun --nproc-per-node 2 train.py: a run that checks"),
+        (2, 2, "OMP_NUM_THREADS=2 commprof record -- torchrun --nproc-per-node 2 train.py: a run that checks"),
+        (4, 2, "OMP_NUM_THREADS=1 commprof record -- python train.py: one rank with the one thread that torchrun gives"),
+    ],
+)
+def test_ranks_that_are_to_be_compared_have_as_many_threads(
+    tmp_path: Path, threads: int, world_size: int, expected: str
+) -> None:
+    """On four cores: torchrun's ranks have one thread each unless told otherwise, a rank alone one for every core."""
+    words = ("commprof", "record", "--", "python", "train.py")
+    alone = add_train(tmp_path / "one", 1, 0.1, command=words, threads_per_rank=threads)
+    bench = add_bench(tmp_path / "bench", world_size)
+    assert said_of(gather([alone, bench])).next_command.startswith(expected)
 
 
 def test_measured_speedups_are_decided_on_without_a_prediction(tmp_path: Path) -> None:

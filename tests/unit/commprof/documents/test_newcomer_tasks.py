@@ -11,7 +11,7 @@ import pytest
 from benchmarks.examples import MOST_BYTES
 from commprof.cli import VERBS, verb_named
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[4] / "docs"
 OF_OTHER_TIMES = {"decisions.md", "formats.md"}  # what was, and names of files' schemas
 PAGES = (
     *(page for page in sorted(DOCS.glob("*.md")) if page.name not in OF_OTHER_TIMES),

@@ -12,6 +12,7 @@ from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
     exchanged_s,
     on_shards_s,
+    plain,
     sharding,
     write_benches,
     write_sharded_run,
@@ -53,6 +54,18 @@ def test_the_six_lines_speak_of_strategies_where_these_are_all_that_is_predicted
     assert "4 was measured, inside its interval." in measured.how_sure
     add_surroundings(one, samples(*[(0.5, 0.5)] * 5))
     assert "cannot be told: other processes disturbed" in six_lines(gather([one, benches]), 0).verdict
+
+
+def test_a_strategy_that_was_predicted_and_run_is_not_called_unpredicted_for_ddps_schedule(tmp_path: Path) -> None:
+    """A plain profile brings DDP's step, which the sharded runs beside it do not follow."""
+    one, benches = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)
+    shape = {"world_size": 4, "synchronised": False, "starts_together": True}
+    beside = write_sharded_run(tmp_path / "beside", sharding(num_shards=4, waits=True), BY_ITSELF_S, **shape)  # type: ignore[arg-type]
+    expected = BY_ITSELF_S + exchanged_s((0, 1, 2, 2, 1))
+    run = write_sharded_run(tmp_path / "run", sharding(num_shards=4), expected, world_size=4)
+    lines = six_lines(gather([plain(tmp_path / "plain"), one, benches, beside, run]), 0)
+    assert "No prediction" not in lines.verdict
+    assert lines.verdict.startswith("Use 4 ranks."), lines.verdict
 
 
 def test_without_a_sharded_run_nothing_is_said_of_sharding(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_the_demo_runs_on_any_machine_and_says_what_it_takes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("commprof.commbench.machine.hardware.gpus_for_nccl", lambda environ: 1)
-    configs = Path(__file__).parents[3] / "configs"
+    configs = Path(__file__).parents[4] / "configs"
     (tmp_path / "auto.yaml").write_text((configs / "study-demo.yaml").read_text().replace("backend: gloo", "backend: auto"))
     for name in ("small.yaml",):
         (tmp_path / name).write_text((configs / name).read_text())

@@ -17,10 +17,11 @@ from commprof.study.backend import rank_environment
 from commprof.study.cli import _asked, _study_argv, add_study_arguments
 from commprof.study.config import ScriptConfig, StudyConfig, load_study, script_study, shardings_of
 from commprof.study.estimate import TimeLeft, plan_table
+from commprof.study.files import set_aside
 from commprof.study.identity import STUDY_FILE, check_identity, write_identity
 from commprof.study.plan import make_plan
 from commprof.study.recorded import run_recorded
-from commprof.study.stages import _command, predict_cell
+from commprof.study.stages import _command, _run_stage, predict_cell
 from commprof.study.trial import Tried
 from tests import ROOT
 from tests.factory import run_info, step, workload, write_training_run
@@ -58,15 +59,16 @@ def test_one_recorder_stands_outside_of_what_starts_the_ranks(tmp_path: Path, mo
     assert _command(study, plan.wires[0], tmp_path / "r")[:6] == [*hosts[:6]], "a bench's ranks record themselves"
 
 
-def test_a_sharded_script_has_the_wire_of_its_collectives_and_no_run_that_sends_nothing() -> None:
+def test_a_sharded_script_has_the_wire_of_its_collectives_and_runs_that_send_nothing() -> None:
     """It is predicted from its units by fully_shard's schedule, so that DDP's all-reduce need not be benched."""
     study = script_study(ScriptConfig(command=COMMAND, strategy="fsdp"), ["world_sizes=[1,2,4]"])
     plan = make_plan(study, shardings_of(study))
     assert [stage.name for stage in plan.stages] == [
         *(f"bench-{op}-n{n}" for n in (2, 4) for op in ("all_gather", "reduce_scatter")),
-        *("train-profile-n1", "train-train-n2", "train-train-n4"),
+        *("train-profile-n1", "train-compute-n2", "train-compute-n4", "train-train-n2", "train-train-n4"),
     ]
     (model,) = plan.models
+    assert all("--compute-only" in stage.argv for stage in model.cells[0].compute)
     assert model.sharding is not None and model.sharding.strategy == "fsdp"
     with pytest.raises(BadInput, match="a script's strategy 'hsdp' is not one of ddp, fsdp, zero2"):
         script_study(ScriptConfig(command=COMMAND, strategy="hsdp"))
@@ -97,6 +99,45 @@ def test_on_slurm_a_script_is_recorded_around_the_nodes_of_a_job(tmp_path: Path,
     assert words[-11:] == ["--nodes=2", str(ROOT / "slurm" / "record.sbatch"), *flags, "--", *COMMAND.split()][-11:]
     assert "--nodes=2" in words and str(ROOT / "slurm" / "record.sbatch") in words
     assert (environ["NPROC_PER_NODE"], environ["COMMPROF_RUN"]) == ("4", str(tmp_path / "train-compute-n8"))
+
+
+def test_on_slurm_a_sharded_script_has_jobs_that_send_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ["launcher=slurm", "world_sizes=[1,2]", f"slurm.scripts={ROOT / 'slurm'}"]
+    study = script_study(ScriptConfig(command=COMMAND, strategy="fsdp"), own)
+    submitted: list[tuple[list[str], dict[str, str]]] = []
+
+    def run(command: list[str], environ: dict[str, str]) -> str:
+        submitted.append((command, environ))
+        return "101"
+
+    monkeypatch.setattr(slurm, "_run", run)
+    queue = slurm._Queue(folder=tmp_path, study=study, study_argv=())
+    plan = make_plan(study, shardings_of(study))
+    for stage in plan.stages:
+        queue.submit_stage(stage)
+    of_jobs = {Path(environ["COMMPROF_RUN"]).name: words for words, environ in submitted}
+    assert list(of_jobs) == [stage.name for stage in plan.stages]
+    assert [name for name, words in of_jobs.items() if "--compute-only" in words] == ["train-compute-n2"]
+    assert {"bench-all_gather-n2", "bench-reduce_scatter-n2"} < set(of_jobs)
+
+
+def test_ranks_that_could_not_be_kept_from_sending_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What sent all the same stays, a measurement at N; the prediction rests on one rank."""
+    study = script_study(ScriptConfig(command=COMMAND, strategy="fsdp"))
+    (stage,) = make_plan(study, shardings_of(study)).models[0].cells[0].compute
+    (tmp_path / "logs").mkdir()
+
+    def recorded(_command: object, run: Path, world_size: int, **_: object) -> None:
+        create_run(run, run_info("train", world_size=world_size, workload=workload(kind="fsdp1", synchronised=sent)))
+
+    monkeypatch.setattr("commprof.study.stages.run_recorded", recorded)
+    for sent in (False, True):
+        set_aside(tmp_path, tmp_path / stage.name)
+        assert _run_stage(tmp_path, study, stage, "[4/5]", "1 min") is None
+        told = "[4/5] train-compute-n2: its ranks exchanged as ever, for FSDP1 cannot be kept from it; predictions rest on"
+        assert (told in capsys.readouterr().err) == sent
 
 
 def test_a_job_names_the_study_of_a_script_as_it_was_named() -> None:

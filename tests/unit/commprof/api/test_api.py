@@ -182,6 +182,13 @@ def test_advice_and_verdicts_are_those_of_the_verbs(study: Path, capsys: pytest.
     assert cp.check(benches).ok
 
 
+def test_the_headline_of_disturbed_runs_advises_nothing(study: Path) -> None:
+    advice = cp.advise(study)
+    assert "; on 2: " in advice.headline()
+    headline = replace(advice, disturbed="another program ran").headline()
+    assert headline == "How many ranks to use cannot be told: other processes disturbed these runs"
+
+
 def test_traces_add_up_step_by_step(traces: Path) -> None:
     answer = cp.trace(traces)
     table = answer.to_frame().set_index("rank")

@@ -19,8 +19,8 @@ from commprof.analysis.scaling.series import Series
 from commprof.analysis.step.results import Change
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.errors import UnusableData
-from tests.unit.analysis.report.test_plots import predicted
-from tests.unit.analysis.report.test_wire_figures import line
+from tests.unit.analysis.report.figures.test_plots import predicted
+from tests.unit.analysis.report.figures.test_wire_figures import line
 
 LONG = "model-70b/sequence-2048/micro-batch-8/accumulation-4/{}"
 

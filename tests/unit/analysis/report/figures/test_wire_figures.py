@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from commprof.analysis.report.figures import predictions as plots
 from commprof.analysis.report.figures.canvas import log_value_axis, new_axes, size_axis, styled, time_unit
+from commprof.analysis.report.figures.costs import bandwidth_figure, latency_figure
 from commprof.analysis.report.numbers.wire_curves import WireCurve
 from commprof.analysis.report.page.html import inline_svg
 from commprof.analysis.runs.interval import Interval
@@ -47,7 +47,7 @@ def line() -> CostModel:
 
 
 def test_bus_bandwidth_is_what_each_link_carries() -> None:
-    axes = only(plots.bandwidth_figure([curve(line())]))
+    axes = only(bandwidth_figure([curve(line())]))
     assert points(axes, "4 ranks") == [[1000, 2000], pytest.approx([1.5e6, 1.875e6])]  # 2(4-1)/4 = 1.5 times size over time
     drawn = [np.asarray(found.get_ydata()).tolist() for found in axes.lines if found.get_linestyle() == "--"]
     assert drawn == [pytest.approx([1.5e6, 2e6]), []]
@@ -56,7 +56,7 @@ def test_bus_bandwidth_is_what_each_link_carries() -> None:
 
 
 def test_the_band_reaches_from_the_10th_to_the_90th_percentile() -> None:
-    axes = only(plots.latency_figure([curve()]))
+    axes = only(latency_figure([curve()]))
     (band,) = axes.collections
     corners = band.get_paths()[0].vertices
     assert {tuple(corner) for corner in np.asarray(corners)} >= {(1000, 0.5e-3), (2000, 1e-3), (2000, 3e-3), (1000, 2e-3)}
@@ -87,7 +87,7 @@ def test_the_time_axis_takes_the_unit_that_reads_best(longest_s: float, unit: st
 
 
 def test_two_figures_on_one_page_share_no_id() -> None:
-    first, second = (inline_svg(plots.bandwidth_figure([curve()]), name, "alt") for name in ("one", "two"))
+    first, second = (inline_svg(bandwidth_figure([curve()]), name, "alt") for name in ("one", "two"))
     assert ids(first)
     assert not ids(first) & ids(second)
 
