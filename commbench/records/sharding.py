@@ -112,9 +112,9 @@ class ShardingTimeline:
     `optimizer_bytes` is what this rank's optimizer keeps besides parameters and gradients, None where nobody told.
     `activation_bytes`: the most that autograd held of one micro-batch for its backward, parameters left out; None likewise.
     `peak_bytes`: the most that all tensors took in a step beyond what there was as it began; None likewise.
-    `num_steps` went through the marks in the same order, out of `num_others` more that did not. `zero`: it is a DeepSpeed
-    engine that shards, by a schedule of its own. `waits`: ranks that sent nothing met at every collective, and spans hold what
-    they waited there for the last to come.
+    `num_steps` went through the marks in the same order, out of `num_others` more that did not. `waits`: ranks that sent
+    nothing met at every collective, and spans hold what they waited there for the last to come. `zero`: a DeepSpeed engine
+    shards, by a schedule of its own.
     """
 
     rank: Rank
@@ -127,8 +127,8 @@ class ShardingTimeline:
     optimizer_bytes: NumBytes | None = None
     activation_bytes: NumBytes | None = None
     peak_bytes: NumBytes | None = None
-    zero: ZeroEngine | None = None
     waits: bool = False
+    zero: ZeroEngine | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for spans of units that there are none of, and of different numbers of steps."""

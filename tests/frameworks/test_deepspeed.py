@@ -22,7 +22,9 @@ ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.
 def recorded(folder: Path, stage: int, ranks: int) -> ShardingTimeline:
     script = str(Path(sys.executable).parent / "commprof")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", **(ALONE if ranks == 1 else {})}
+    built = str(folder.parents[1] / "torch_extensions")  # a lock that a killed build left in the user's own would be waited for
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": built}
+    own |= ALONE if ranks == 1 else {}
     done = subprocess.run(
         [script, "record", "--folder", str(folder), "--", PYTHON, *launcher, str(LOOP), "--stage", str(stage), "--steps", "12"],
         env={**os.environ, **own, "PATH": f"{Path(PYTHON).parent}:{os.environ['PATH']}"},
