@@ -178,7 +178,7 @@ def _check_kinds(runs: Sequence[Run]) -> None:
     for run in select(runs, kind="train"):
         kind = None if run.info.workload is None else run.info.workload.kind
         if kind in _OTHER_SHARDING:
-            if run.engine is not None:
+            if run.engine is not None and kind != "in_turn":
                 raise UnusableData(
                     f"{run.path} is {KIND_NAMES[kind]}, of which its own stage can be told: --strategy {kind}; profile the "
                     "script on one rank without it, or under fully_shard, for another strategy"
@@ -214,10 +214,13 @@ def _notes(profile: Run, timeline: ShardingTimeline, wires: dict[str, Wire], slo
     if slowdown > 1:
         notes.append(f"ranks take {slowdown:.3g} times as long to compute, for want of cores")
     if profile.world_size == 1 < ranks_on_cores:
+        shown = (
+            ", and ranks side by side that send nothing show it (commprof record --compute-only, or train with "
+            "distributed.synchronisation=compute_only)"
+        )
         notes.append(
             "one rank does not show what ranks that share a machine cost each other; the interval allows for "
-            f"{BESIDE_ERROR:.0%} of computation, and ranks side by side that send nothing show it (commprof record "
-            "--compute-only, or train with distributed.synchronisation=compute_only)"
+            f"{BESIDE_ERROR:.0%} of computation{shown if profile.engine is None else ''}"
         )
     for what, wire in wires.items():
         if wire.extrapolated:

@@ -53,6 +53,11 @@ def deepspeed_engine(model: nn.Module) -> Any:  # noqa: ANN401  a class of DeepS
     return next((own for own in engines if any(base.__name__ == "DeepSpeedEngine" for base in type(own).__mro__)), None)
 
 
+def num_engines() -> int:
+    """Return how many DeepSpeed engines there are."""
+    return len(_instances("deepspeed.runtime.engine", "DeepSpeedEngine"))
+
+
 def _of_deepspeed(model: nn.Module) -> TrainingKind | None:
     engine = deepspeed_engine(model)
     stages: dict[int, TrainingKind] = {1: "zero1", 2: "zero2", 3: "zero3"}

@@ -14,7 +14,9 @@ STAGES: Final[dict[Strategy, int]] = {"zero1": 1, "zero2": 2, "zero3": 3}
 
 
 def engine_runs(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in select(runs, kind="train") if run.engine is not None]
+    """Return the training runs whose messages are known, but for those of several models in turn: they are of one alone."""
+    known = ((run, run.info.workload) for run in select(runs, kind="train") if run.engine is not None)
+    return [run for run, work in known if work is None or work.kind != "in_turn"]
 
 
 def engine_stage(run: Run) -> int | None:
@@ -31,13 +33,12 @@ def engine_inputs(runs: Sequence[Run], world_size: int, strategy: Strategy) -> S
     if work is not None and work.scaling == "strong":
         raise UnusableData(f"{profile.path} shares one batch out (strong scaling), and a part of it was not measured")
     _check_persistent(timeline.zero, world_size, str(profile.path))
-    found = inputs_from(runs, profile, timeline, world_size, _among(timeline, world_size))
-    if not found.blocking and (timeline.zero.overlaps or timeline.zero.stage == 3):
+    if not profile.info.on_cpu:
         raise UnusableData(
-            f"{profile.path} runs on GPUs with collectives beside its computation, and of DeepSpeed's only those that block "
-            "are modelled; measure it at N, or profile stage 1 or 2 with overlap_comm false"
+            f"{profile.path} runs on GPUs, where DeepSpeed's collectives go on beside computation, and only those that block "
+            "are modelled; measure it at N"
         )
-    return found
+    return inputs_from(runs, profile, timeline, world_size, _among(timeline, world_size))
 
 
 def _profile(runs: Sequence[Run], strategy: Strategy) -> Run:

@@ -3,6 +3,7 @@
 DeepSpeed sends through one object (deepspeed.comm.comm.cdb); what a message is of is known a call further up: a bucket where
 gradients are averaged, the parameters that are fetched together, the optimizer's step. Each of these is stood in for on the
 object that has it, and does what it did. On one rank DeepSpeed gathers nothing: what it would gather is marked where it would.
+All of it rests on another library's insides: where they are not as expected no units are told, and why; the rest is recorded.
 """
 
 import sys
@@ -10,26 +11,29 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, wraps
-from typing import Any, Final
+from typing import Any
 
 from torch import Tensor
 
+from commprof.commbench.errors import Interrupted, UnusableData
 from commprof.commbench.recorder.element_counts import num_bytes
 from commprof.commbench.recorder.own_work import OwnWork
+from commprof.commbench.recorder.parallelism import num_engines
 from commprof.commbench.recorder.sharded.marks import Place as MarkPlace
 from commprof.commbench.recorder.sharded.marks import UnitRecorder
 from commprof.commbench.recorder.sharded.tap import Function, Tap
-from commprof.commbench.recorder.sharded.zero_facts import cannot_tell, facts_of, num_shards, optimizer_bytes
-from commprof.commbench.recorder.sharded.zero_messages import Messages
-from commprof.commbench.records.sharding import Mark, ReduceOp, ShardedUnit, ShardingTimeline
+from commprof.commbench.recorder.sharded.zero_facts import (
+    cannot_tell,
+    facts_of,
+    filled,
+    not_as_known,
+    num_shards,
+    optimizer_bytes,
+    unavailable,
+)
+from commprof.commbench.recorder.sharded.zero_messages import GATHER, REDUCTIONS, UNKNOWN, Messages
+from commprof.commbench.records.sharding import Mark, ShardedUnit, ShardingTimeline
 from commprof.commbench.timing import Clock
-
-_REDUCTIONS: Final[dict[str, ReduceOp]] = {"all_reduce": "all_reduce", "reduce_scatter_tensor": "reduce_scatter"}
-_GATHER: Final = "all_gather_into_tensor"
-_UNKNOWN: Final = (
-    "all_gather", "all_gather_coalesced", "all_reduce_coalesced", "all_to_all", "all_to_all_single", "broadcast",
-    "recv", "reduce", "reduce_scatter", "send",
-)  # fmt: skip
 
 Place = tuple[Any, str, Callable[[Function], Function]]  # an object, the name of its function, and what stands around that
 
@@ -39,9 +43,8 @@ class ZeroRecorder(UnitRecorder):
 
     def __init__(self, engine: Any, rank: int, clock: Clock, own_work: OwnWork) -> None:  # noqa: ANN401
         super().__init__([], rank, clock, own_work)
-        self._engine, self._optimizer = engine, engine.optimizer
-        self._untold = cannot_tell(engine)
-        self._messages = Messages({id(parameter): name for name, parameter in engine.module.named_parameters()})
+        self._engine, self._optimizer = engine, getattr(engine, "optimizer", None)
+        self._messages = Messages({})
         self._bucket: int | None = None  # that is being reduced
         self._reduced: int | None = None  # the last one that was
         self._lands: tuple[Mark, int] | None = None
@@ -50,12 +53,21 @@ class ZeroRecorder(UnitRecorder):
 
     def attach(self) -> None:
         """Put all taps in their places; where this DeepSpeed has not all of them, none, and no units are told."""
-        places = [] if self._untold else list(self._places())
+        self._attempt(self._attach)
+        if self._untold:
+            self.release()
+
+    def _attach(self) -> None:
+        self._untold = cannot_tell(self._engine)
+        if self._untold:
+            return
+        self._messages = Messages({id(parameter): name for name, parameter in self._engine.module.named_parameters()})
+        places = list(self._places())
         missing = [name for place, name, _ in places if not hasattr(place, name)]
         if missing:
             self._untold = f"this DeepSpeed has no {missing[0]}"
-            return
-        self._hooks += [Tap(place, name, around) for place, name, around in places]
+        for place, name, around in [] if missing else places:
+            self._hooks.append(Tap(place, name, around))
 
     def begin_step(self) -> None:
         super().begin_step()
@@ -70,15 +82,25 @@ class ZeroRecorder(UnitRecorder):
 
     def timeline(self) -> ShardingTimeline | None:
         """Return the steps that most went through alike; None where none was seen, or nothing was sent in them."""
+        if not self.has_steps:
+            return None
+        found: list[ShardingTimeline] = []
+        self._attempt(lambda: found.append(self._told_timeline()))
+        return next((each for each in found if each.units), None)
+
+    def _told_timeline(self) -> ShardingTimeline:
+        if num_engines() > 1:
+            raise UnusableData("there are several engines, which send through one object")
         self.tell(optimizer_bytes=optimizer_bytes(self._optimizer))
-        found = super().timeline()
-        return None if found is None or not found.units else replace(found, zero=facts_of(self._engine))
+        timeline = super().timeline()
+        assert timeline is not None  # there are steps
+        return replace(timeline, zero=facts_of(self._engine))
 
     def _places(self) -> Iterator[Place]:
         optimizer = self._optimizer
         sender = getattr(sys.modules.get("deepspeed.comm.comm"), "cdb", None)
-        yield from ((sender, name, partial(self._around_sending, name)) for name in (*_REDUCTIONS, _GATHER))
-        yield from ((sender, name, partial(self._around_unknown, name)) for name in _UNKNOWN if hasattr(sender, name))
+        yield from ((sender, name, partial(self._around_sending, name)) for name in (*REDUCTIONS, GATHER))
+        yield from ((sender, name, partial(self._around_unknown, name)) for name in UNKNOWN if hasattr(sender, name))
         yield optimizer, "step", self._around_step
         if self._engine.zero_optimization_stage() < 3:
             yield optimizer, "average_tensor", self._around_bucket
@@ -86,9 +108,9 @@ class ZeroRecorder(UnitRecorder):
             return
         yield sys.modules[type(optimizer).__module__], "reduce_scatter_coalesced", self._around_bucket
         yield optimizer, "partition_grads", self._around_keeping
-        yield from ((each, "all_gather_coalesced", self._around_fetch) for each in self._engine.module.parameters())
-        for first in list(getattr(optimizer, "persistent_parameters", ()))[:1]:
-            yield first, "all_gather", self._around_persistent
+        for each in self._engine.module.parameters():
+            yield each, "all_gather_coalesced", self._around_fetch
+            yield each, "all_gather", partial(self._around_gather, each)
 
     def _around_step(self, own: Function) -> Function:
         @wraps(own)
@@ -121,17 +143,10 @@ class ZeroRecorder(UnitRecorder):
         return average
 
     def _note_bucket(self, arguments: Sequence[Any]) -> None:
-        parameters = self._filled(arguments)
+        parameters = filled(self._optimizer, arguments)
         if parameters:
             self._bucket = self._messages.of_parameters("bucket", parameters)
             self.mark("reduce_begun", self._bucket)
-
-    def _filled(self, arguments: Sequence[Any]) -> list[Tensor]:
-        """Return the parameters in the bucket that is averaged: of its type of number, or as many as there are gradients."""
-        buckets, groups = self._optimizer.ipg_buckets, getattr(self._optimizer, "bit16_groups", None)
-        if groups is not None:
-            return [groups[group][place] for group, place, _ in buckets[arguments[1]].params]
-        return next((list(bucket.params) for bucket in buckets.values() if len(bucket.params) == len(arguments[0])), [])
 
     def _around_keeping(self, own: Function) -> Function:
         @wraps(own)
@@ -158,11 +173,11 @@ class ZeroRecorder(UnitRecorder):
 
     def _note_sending(self, name: str, values: Sequence[object]) -> None:
         tensor = max((each for each in values if isinstance(each, Tensor)), key=lambda each: each.nbytes)
-        if name == _GATHER:
+        if name == GATHER:
             self._note_updated(tensor)
             return
         number = self._messages.in_turn(name, tensor) if self._bucket is None else self._bucket
-        self._messages.reduces(number, tensor, _REDUCTIONS[name])
+        self._messages.reduces(number, tensor, REDUCTIONS[name])
         self.mark("reduce_sent", number)
         self._lands = "reduce_landed", number
 
@@ -191,6 +206,8 @@ class ZeroRecorder(UnitRecorder):
     def _around_fetch(self, own: Function) -> Function:
         @wraps(own)
         def fetch(params: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            if not self._marking:
+                return own(params, *args, **kwargs)
             fetched = list(params)
             with self._as_told():
                 handle = own(fetched, *args, **kwargs)
@@ -219,14 +236,13 @@ class ZeroRecorder(UnitRecorder):
 
         return wait
 
-    def _around_persistent(self, own: Function) -> Function:
-        """Stand around the gather of what is too small to be freed, behind the update: a message for each parameter."""
+    def _around_gather(self, parameter: Any, own: Function) -> Function:  # noqa: ANN401
+        """Stand around the gather of what is too small to be freed, behind the update: a message for each parameter. And of
+        what the script wants whole itself (GatheredParameters)."""
 
         @wraps(own)
         def gather(param_list: Any = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            if param_list is None:
-                return own(param_list, *args, **kwargs)
-            self._do(self._note_persistent, list(param_list))
+            self._do(self._note_gathers, [parameter] if param_list is None else param_list)
             with self._as_told():
                 result = own(param_list, *args, **kwargs)
             self._do(self._land)
@@ -234,10 +250,12 @@ class ZeroRecorder(UnitRecorder):
 
         return gather
 
-    def _note_persistent(self, parameters: Sequence[Any]) -> None:
-        number = self._gathered(parameters, num_messages=len(parameters))
-        self.mark("gather_sent", number)
-        self._lands = "gather_landed", number
+    def _note_gathers(self, wanted: Sequence[Any]) -> None:
+        parameters = unavailable(wanted)
+        if parameters:
+            number = self._gathered(parameters, num_messages=len(parameters))
+            self.mark("gather_sent", number)
+            self._lands = "gather_landed", number
 
     def _gathered(self, parameters: Sequence[Any], *, num_messages: int) -> int:
         whole = self._messages.in_models_order(parameters)
@@ -267,6 +285,14 @@ class ZeroRecorder(UnitRecorder):
     def _do(self, work: Callable[..., object], *args: object) -> None:
         """Do the recorder's own work, in a step that is marked."""
         if self._marking:
-            self._own_work.do(work, *args)
-            if self._messages.too_many:
-                self._untold = "what DeepSpeed sends is another in every step"
+            self._own_work.do(self._attempt, work, *args)
+
+    def _attempt(self, work: Callable[..., object], *args: object) -> None:
+        """Do what rests on DeepSpeed's insides; an error of it ends the units, and nothing else."""
+        try:
+            work(*args)
+        except Interrupted:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever another version's insides lead to
+            self._untold = not_as_known(error)
+            self._marks, self._marking = [], False

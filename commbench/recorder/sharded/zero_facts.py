@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from commprof.commbench.errors import UnusableData
 from commprof.commbench.recorder.element_counts import num_bytes, num_elements
 from commprof.commbench.records.sharding import ZeroEngine
 
@@ -50,6 +51,29 @@ def masters_of(optimizer: Any) -> Sequence[Tensor]:  # noqa: ANN401
     """Return this rank's part of the optimizer's own copy of all parameters."""
     found = getattr(optimizer, "single_partition_of_fp32_groups", None)
     return found if found is not None else getattr(optimizer, "fp32_partitioned_groups_flat", ())
+
+
+def filled(optimizer: Any, arguments: Sequence[Any]) -> list[Tensor]:  # noqa: ANN401
+    """Return the parameters in the bucket that is averaged: of its type of number, or as many as there are gradients."""
+    buckets, groups = optimizer.ipg_buckets, getattr(optimizer, "bit16_groups", None)
+    if groups is not None:
+        return [groups[group][place] for group, place, _ in buckets[arguments[1]].params]
+    return next((list(bucket.params) for bucket in buckets.values() if len(bucket.params) == len(arguments[0])), [])
+
+
+def unavailable(parameters: Sequence[Any]) -> list[Any]:
+    """Return those that a gather sends: what is whole already is left out."""
+    return [
+        each for each in parameters if getattr(getattr(each, "ds_status", None), "name", "NOT_AVAILABLE") == "NOT_AVAILABLE"
+    ]
+
+
+def not_as_known(error: Exception) -> str:
+    """Say why nothing is told of an engine, by the error that looking at it led to."""
+    if isinstance(error, UnusableData):
+        return str(error)
+    told = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return f"this DeepSpeed is not as the version that is known, 0.19 ({told})"
 
 
 def optimizer_bytes(optimizer: Any) -> int:  # noqa: ANN401

@@ -6,10 +6,17 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from commprof.commbench.errors import UnusableData
 from commprof.commbench.recorder.element_counts import num_bytes
 from commprof.commbench.records.sharding import ReduceOp, ShardedUnit
 
-_MOST: Final = 10_000
+REDUCTIONS: Final[dict[str, ReduceOp]] = {"all_reduce": "all_reduce", "reduce_scatter_tensor": "reduce_scatter"}
+GATHER: Final = "all_gather_into_tensor"
+UNKNOWN: Final = (
+    "all_gather", "all_gather_coalesced", "all_reduce_coalesced", "all_to_all", "all_to_all_single", "broadcast",
+    "recv", "reduce", "reduce_scatter", "send",
+)  # fmt: skip
+_MOST: Final = 10_000  # bounds what is kept
 
 Key = tuple[str | int, ...]
 
@@ -23,10 +30,6 @@ class Messages:
         self._numbers: dict[Key, int] = {}
         self._known: list[dict[str, Any]] = []
         self._turns: dict[str, int] = {}
-
-    @property
-    def too_many(self) -> bool:
-        return len(self._known) > _MOST
 
     def begin_step(self) -> None:
         self._turns.clear()
@@ -60,6 +63,8 @@ class Messages:
 
     def _number(self, key: Key, **known: object) -> int:
         if key not in self._numbers:
+            if len(self._known) >= _MOST:
+                raise UnusableData("what DeepSpeed sends is another in every step")
             self._numbers[key] = len(self._known)
             self._known.append(known)
         return self._numbers[key]

@@ -80,10 +80,12 @@ def engine_timeline(stage: Literal[1, 2, 3], *, steps: int = 12, **zero: int | b
     )
 
 
-def write_engine_run(path: Path, timeline: ShardingTimeline, *, scaling: str = "weak") -> Path:
+def write_engine_run(
+    path: Path, timeline: ShardingTimeline, *, scaling: str = "weak", kind: str = "", backend: str = "gloo"
+) -> Path:
     assert timeline.zero is not None
     step_s = sum(span.samples_s[0] for span in timeline.spans)
-    own = workload(kind=f"zero{timeline.zero.stage}", scaling=scaling)  # type: ignore[arg-type]
-    write_training_run(path, [step(index, step_s=step_s) for index in range(12)], workload=own, cores=64)
+    own = workload(kind=kind or f"zero{timeline.zero.stage}", scaling=scaling)  # type: ignore[arg-type]
+    write_training_run(path, [step(index, step_s=step_s) for index in range(12)], workload=own, cores=64, backend=backend)
     write_document(path / UNITS_FILE, timeline)
     return path

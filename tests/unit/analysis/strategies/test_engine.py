@@ -8,6 +8,7 @@ import pytest
 
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.gather import gather
+from commprof.analysis.strategies.engine.inputs import engine_inputs
 from commprof.analysis.strategies.results import StrategyAnswer
 from commprof.commbench.errors import UnusableData
 from tests.unit.analysis.strategies.engine_steps import (
@@ -140,3 +141,26 @@ def test_a_gather_asked_for_before_the_step_began_is_waited_for(tmp_path: Path, 
     without = replace(own, spans=tuple(span for span in own.spans if (span.until, span.unit) != ("gather_sent", 0)))
     found = told([write_engine_run(tmp_path / "one", without), benches], "zero3")
     assert [each.unit for each in found.exchanges].count("stem") == 1
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_on_gpus_every_stage_is_refused(stage: Literal[1, 2, 3], tmp_path: Path) -> None:
+    """No run on one was held against: what goes on beside computation there is not in the marks' order."""
+    one = write_engine_run(tmp_path / "one", engine_timeline(stage), backend="nccl")
+    with pytest.raises(UnusableData, match="runs on GPUs, where DeepSpeed's collectives go on beside computation"):
+        engine_inputs(load_runs([one]), 4, f"zero{stage}")  # type: ignore[arg-type]
+
+
+def test_several_models_in_turn_are_not_the_step_of_one(tmp_path: Path, benches: Path) -> None:
+    one = write_engine_run(tmp_path / "one", engine_timeline(2), kind="in_turn")
+    choice = chosen([one, benches], strategies=("zero2", "zero1", "fsdp"))
+    assert all(each.cannot for each in choice.answers)
+    assert not any("--strategy in_turn" in each.cannot for each in choice.answers)
+
+
+def test_no_run_is_advised_that_an_engine_does_not_have(tmp_path: Path) -> None:
+    """Ranks of an engine cannot be kept from sending."""
+    benches = write_benches(tmp_path / "benches", 4, machines=1)
+    found = told([write_engine_run(tmp_path / "one", engine_timeline(2)), benches], "zero2")
+    assert "compute-only" not in " ".join(found.assumptions)
+    assert "what ranks that share a machine cost each other" in " ".join(found.assumptions)

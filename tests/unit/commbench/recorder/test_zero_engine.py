@@ -1,16 +1,18 @@
 """The recorder of engines on a stand-in that makes DeepSpeed's calls: which messages it tells, where, what it leaves alone."""
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.recorder.sharded.choice import unit_recorder
 from commprof.commbench.recorder.sharded.zero_engine import ZeroRecorder
 from commprof.commbench.records.sharding import ShardingTimeline
 from commprof.commbench.timing import MonotonicClock
-from tests.unit.commbench.recorder.engine_stand_in import DeepSpeedEngine
+from tests.unit.commbench.recorder.engine_stand_in import DeepSpeedEngine, Stage2
 
 
 def recorded(engine: Any, *, steps: int = 3) -> tuple[ZeroRecorder, ShardingTimeline | None]:  # noqa: ANN401
@@ -154,3 +156,56 @@ def test_an_error_of_the_engines_own_reaches_the_job_and_leaves_the_marks_in_ord
     next(engine.module.parameters()).all_gather_coalesced = fails  # type: ignore[assignment]
     with pytest.raises(RuntimeError, match="out of memory"):
         recorded(engine)
+
+
+@pytest.mark.parametrize("place", ["average_tensor", "step"])
+def test_insides_that_are_not_as_expected_end_the_units_and_not_the_training(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket's parameters are not where they were; the optimizer's own state is not."""
+    engine = DeepSpeedEngine(2, monkeypatch)
+    if place == "average_tensor":
+        monkeypatch.setattr(Stage2, "average_tensor", lambda own, *_, **__: own.sender.all_reduce(torch.zeros(3)))
+        monkeypatch.setattr(Stage2, "reduce_ipg_grads", lambda own, **_: own.average_tensor(tensor=torch.zeros(3)))
+    else:
+        del engine.optimizer.optimizer
+        monkeypatch.setattr(engine.optimizer, "step", lambda: engine.sender.all_reduce(torch.zeros(())))
+    recorder, timeline = recorded(engine)
+    assert timeline is None
+    (line,) = recorder.unseen()
+    assert line.startswith("no units are told: this DeepSpeed is not as the version that is known, 0.19 (")
+    assert len(engine.sender.sent) == (7 if place == "average_tensor" else 9)  # the first bucket is full once
+
+
+def test_an_engine_without_an_optimizer_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = DeepSpeedEngine(3, monkeypatch)
+    engine.optimizer = None
+    monkeypatch.setattr(engine, "train_step", lambda: None)
+    recorder, timeline = recorded(engine)
+    assert timeline is None
+    assert len(list(recorder.unseen())) == 1
+
+
+def test_of_several_engines_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = [DeepSpeedEngine(2, monkeypatch) for _ in range(2)]
+    module = SimpleNamespace(DeepSpeedEngine=DeepSpeedEngine)
+    monkeypatch.setitem(sys.modules, "deepspeed.runtime.engine", module)  # type: ignore[arg-type]
+    recorder, timeline = recorded(engines[1])
+    assert timeline is None
+    assert list(recorder.unseen()) == ["no units are told: there are several engines, which send through one object"]
+
+
+def test_what_the_script_gathers_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within `GatheredParameters`, by the first of the parameters: those that are there already are not sent."""
+    engine = DeepSpeedEngine(3, monkeypatch)
+    plain, weights = engine.train_step, [each for each in engine.module.parameters() if each.ndim == 2]
+    weights[0].ds_status = SimpleNamespace(name="AVAILABLE")  # type: ignore[attr-defined]
+
+    def looks() -> None:
+        weights[1].all_gather(weights)  # type: ignore[operator]
+        plain()
+
+    engine.train_step = looks  # type: ignore[method-assign]
+    _, timeline = recorded(engine)
+    assert timeline is not None
+    assert marks(timeline)[:2] == [(mark, "1.weight to 2.weight") for mark in ("gather_sent", "gather_landed")]
