@@ -7,6 +7,7 @@ It trains a multilayer perceptron (mlp) or a transformer's encoder (encoder) of 
 
 import argparse
 import os
+from pathlib import Path
 
 import deepspeed
 import torch
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--model", choices=WIDTHS, default="mlp")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--accumulation", type=int, default=1)
+    parser.add_argument("--losses", type=Path, metavar="FILE", help="keep rank 0's losses there, a line each, to the bit")
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -64,9 +66,14 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     criterion = nn.CrossEntropyLoss()
+    losses = []
     for inputs, labels in DataLoader(data, batch_size=batch):
-        engine.backward(criterion(engine(inputs), labels))
+        loss = criterion(engine(inputs), labels)
+        engine.backward(loss)
         engine.step()
+        losses.append(loss.detach())
+    if args.losses is not None and os.environ.get("RANK", "0") == "0":
+        args.losses.write_text("".join(f"{float(loss).hex()}\n" for loss in losses))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Two strategies are within noise of each other where two runs of them would not put one before the other in 90 % of the draws.
 What these share tells nobody apart, but for those of one rank beside those of ranks side by side: what one rank does not show
-of several is in the one alone. Nothing is told apart where the machine was too disturbed for an interval.
+of several is in the one alone. A DeepSpeed engine's schedule shares its errors with nobody. Nothing is told apart where the
+machine was too disturbed for an interval.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -84,12 +85,13 @@ def _choice(runs: Sequence[Run], world_size: int, asked: Asked) -> Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Answered:
-    """An answer, the draws of its step, None where it cannot be told, and whether its computation is that of ranks side by
-    side."""
+    """An answer, the draws of its step, None where it cannot be told, whether its computation is that of ranks side by
+    side, and whether its schedule is another library's, which is off by errors of its own."""
 
     answer: StrategyAnswer
     step_s: Floats | None = None
     side_by_side: bool = False
+    foreign: bool = False
 
 
 def _apart(first: _Answered, second: _Answered, drift: float) -> bool:
@@ -97,7 +99,7 @@ def _apart(first: _Answered, second: _Answered, drift: float) -> bool:
     if first.answer.too_disturbed or second.answer.too_disturbed:
         return False
     second_s = second.step_s
-    if first.side_by_side != second.side_by_side:
+    if first.side_by_side != second.side_by_side or first.foreign or second.foreign:
         second_s = np.random.default_rng(0).permutation(second_s)
     return float(np.mean(saved(first.step_s, second_s, drift, 0.0)[1:] < 0)) >= _TOLD_APART
 
@@ -192,7 +194,8 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
         extrapolated=inputs.extrapolated,
         too_disturbed=disturbed,
     )
-    return _Answered(answer=answer, step_s=known.step_s, side_by_side=inputs.pool.measured_at_n)
+    foreign = inputs.schedule_error > 0
+    return _Answered(answer=answer, step_s=known.step_s, side_by_side=inputs.pool.measured_at_n, foreign=foreign)
 
 
 def _is_engines(runs: Sequence[Run], strategy: Strategy) -> bool:
@@ -214,12 +217,12 @@ def told_sharded_memory(inputs: ShardedInputs, setting: ShardedSetting) -> tuple
 
 def sharded_too_disturbed(inputs: ShardedInputs, setting: ShardedSetting, known: ShardedEstimate) -> str | None:
     """Say why no interval is given, by the rule of DDP's own step: about what disturbs alone."""
-    told = replace(inputs, beside=0.0)
+    told = replace(inputs, beside=0.0, schedule_error=0.0)
 
     def undisturbed_s() -> Interval:
         return interval(estimate_sharded(replace(told, drift=0.0), setting).step_s)
 
-    span_s = interval(known.step_s if inputs.beside == 0 else estimate_sharded(told, setting).step_s)
+    span_s = interval(known.step_s if inputs.beside == inputs.schedule_error == 0 else estimate_sharded(told, setting).step_s)
     return too_wide(float(known.step_s[0]), span_s, undisturbed_s, drift=inputs.drift)
 
 

@@ -13,6 +13,7 @@ between no and all of it.
 
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +111,8 @@ def sharded_draws(inputs: ShardedInputs, setting: ShardedSetting = AS_MEASURED) 
     seconds[:, program.by_shard] *= _shard_share(inputs, len(seconds), rng)[:, None]
     normal = standard_normal(len(seconds))
     all_reduce_s = _add_collectives(inputs, program, setting, seconds, normal[2])
-    pace, exposed = model_error(normal, inputs.drift, inputs.beside, SHARDED_ERROR)
+    own = inputs.schedule_error
+    pace, exposed = model_error(normal, inputs.drift, hypot(inputs.beside, own), max(SHARDED_ERROR, own))
     return ShardedDraws(
         program=program,
         seconds=seconds,

@@ -46,7 +46,8 @@ class ShardedInputs:
 
     `blocking`: collectives end before the host goes on, as gloo's do. `at_once`: so many ranks compute at
     the same time, the others share their cores. `profile` is the folder that the times come from. `beside`: how far off its
-    computation is where one rank stands for several that share a machine, relative, else 0.
+    computation is where one rank stands for several that share a machine, relative, else 0. `schedule_error`: how far off
+    computation and exposed communication are by a schedule of another library's, that too few runs were held against.
     """
 
     world_size: int
@@ -60,6 +61,7 @@ class ShardedInputs:
     profile: str = ""
     drift: float = 0.0
     beside: float = 0.0
+    schedule_error: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property

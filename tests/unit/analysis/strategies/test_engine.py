@@ -11,6 +11,7 @@ from commprof.analysis.step.gather import gather
 from commprof.analysis.strategies.engine.inputs import engine_inputs
 from commprof.analysis.strategies.results import StrategyAnswer
 from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.sharding import ShardedSpan
 from tests.unit.analysis.strategies.engine_steps import (
     BUCKET_BYTES,
     MIB,
@@ -164,3 +165,22 @@ def test_no_run_is_advised_that_an_engine_does_not_have(tmp_path: Path) -> None:
     found = told([write_engine_run(tmp_path / "one", engine_timeline(2)), benches], "zero2")
     assert "compute-only" not in " ".join(found.assumptions)
     assert "what ranks that share a machine cost each other" in " ".join(found.assumptions)
+
+
+def test_the_interval_is_as_wide_as_the_schedules_few_checks_were_off_by(tmp_path: Path, benches: Path) -> None:
+    found = told([write_engine_run(tmp_path / "one", engine_timeline(2)), benches], "zero2")
+    assert found.step_s is not None and found.interval_s is not None
+    assert found.interval_s.low < 0.75 * found.step_s and found.interval_s.high > 1.3 * found.step_s
+    assert "take it as an order of magnitude" in " ".join(found.assumptions)
+
+
+def test_a_stage_is_not_told_apart_by_what_its_schedule_may_be_off_by(tmp_path: Path, benches: Path) -> None:
+    """Stage 2 computes 15 % less here, which what all strategies share would tell apart."""
+    one = write_engine_run(tmp_path / "one", engine_timeline(1))
+    quicker = replace(engine_timeline(2), spans=tuple(scaled(span, 0.85) for span in engine_timeline(2).spans))
+    choice = chosen([one, write_engine_run(tmp_path / "two", quicker), benches], strategies=("zero1", "zero2"))
+    assert choice.fastest == "zero2" and choice.within_noise == ("zero1",)
+
+
+def scaled(span: ShardedSpan, share: float) -> ShardedSpan:
+    return replace(span, samples_s=tuple(share * value for value in span.samples_s))
