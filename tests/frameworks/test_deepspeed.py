@@ -25,9 +25,8 @@ ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.
 def trained(folder: Path, stage: int, ranks: int, *, before: Sequence[str] = ()) -> str:
     """Train, as what `before` starts, and return the losses."""
     losses = folder.with_suffix(".losses")
-    built = str(folder.parents[1] / "torch_extensions")  # a lock that a killed build left in the user's own would be waited for
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": built}
+    own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     own |= ALONE if ranks == 1 else {}
     done = subprocess.run(
         [*before, PYTHON, *launcher, str(LOOP), "--stage", str(stage), "--steps", "12", "--losses", str(losses)],
