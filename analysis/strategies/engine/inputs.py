@@ -13,6 +13,7 @@ from commprof.commbench.records.training_kind import KIND_NAMES
 
 # Of computation and of exposed communication: what ten cells on a busy machine were off by (docs/results/deepspeed-zero.md).
 ENGINE_ERROR: Final = 0.3
+_SEEN_SHARE: Final = 0.9  # of stage 3's parameters: some modules may not be called
 STAGES: Final[dict[Strategy, int]] = {"zero1": 1, "zero2": 2, "zero3": 3}
 
 _HELD_AGAINST: Final = (
@@ -41,6 +42,7 @@ def engine_inputs(runs: Sequence[Run], world_size: int, strategy: Strategy) -> S
     work = profile.info.workload
     if work is not None and work.scaling == "strong":
         raise UnusableData(f"{profile.path} shares one batch out (strong scaling), and a part of it was not measured")
+    _check_whole(timeline, str(profile.path))
     _check_persistent(timeline.zero, world_size, str(profile.path))
     if not profile.info.on_cpu:
         raise UnusableData(
@@ -66,6 +68,19 @@ def _profile(runs: Sequence[Run], strategy: Strategy) -> Run:
             why = "; ".join(run.info.unseen) or "it was recorded before they were"
             raise UnusableData(f"{run.path} is {KIND_NAMES[work.kind]}, of which no units are known ({why})")
     raise UnusableData("no run of a DeepSpeed engine on one rank among those given; commprof record -- python SCRIPT makes one")
+
+
+def _check_whole(timeline: ShardingTimeline, profile: str) -> None:
+    """Raise UnusableData for a step without what every step of its stage sends: some of it went by unseen."""
+    zero = timeline.zero
+    assert zero is not None
+    marked = {(span.until, span.unit) for span in timeline.spans if span.unit is not None}
+    gathered = sum(timeline.units[unit or 0].gather_bytes for until, unit in marked if until == "gather_landed")
+    least = _SEEN_SHARE * zero.parameter_bytes if zero.stage == 3 else 1
+    if gathered < least:
+        raise UnusableData(f"{profile} shows gathers of {gathered} bytes, and its parameters have {zero.parameter_bytes}")
+    if not any(until == "reduce_begun" for until, _ in marked):
+        raise UnusableData(f"{profile} shows no gradients being reduced")
 
 
 def _check_persistent(zero: ZeroEngine, world_size: int, profile: str) -> None:

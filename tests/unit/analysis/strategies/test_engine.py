@@ -184,3 +184,15 @@ def test_a_stage_is_not_told_apart_by_what_its_schedule_may_be_off_by(tmp_path: 
 
 def scaled(span: ShardedSpan, share: float) -> ShardedSpan:
     return replace(span, samples_s=tuple(share * value for value in span.samples_s))
+
+
+@pytest.mark.parametrize(
+    ("stage", "mark", "said"),
+    [(2, "gather_", "shows gathers of 0 bytes"), (3, "gather_", "shows gathers of 0"), (2, "reduce_", "no gradients")],
+)
+def test_a_step_without_what_its_stage_sends_is_refused(
+    stage: Literal[2, 3], mark: str, said: str, tmp_path: Path, benches: Path
+) -> None:
+    own = engine_timeline(stage)
+    without = replace(own, spans=tuple(span for span in own.spans if not span.until.startswith(mark)))
+    assert said in told([write_engine_run(tmp_path / "one", without), benches], f"zero{stage}").cannot  # type: ignore[arg-type]
