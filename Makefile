@@ -35,7 +35,7 @@ LOGS ?= ../shared/data/nccl_logs
 	benchmark-testbed-study benchmark-prediction-grid benchmark-sharded-grid benchmark-training-cost benchmark-data benchmark-ag-news \
 	benchmark-trace-load benchmark-trace-peers benchmark-trace-growth benchmark-guidelines benchmark-report benchmark-extrapolation \
 	benchmark-prediction-speed benchmark-cost benchmark-explorer benchmark-foreign-grid benchmark-foreign-programs benchmark-fabrics \
-	benchmark-slow-host benchmark-slow-host-simulated benchmark-sharded-memory benchmark-sharded-published
+	benchmark-slow-host benchmark-slow-host-simulated benchmark-sharded-memory benchmark-sharded-published benchmark-deepspeed-zero
 
 demo: $(VENV)/installed
 	$(VENV)/bin/commprof study configs/study-demo.yaml
@@ -139,6 +139,9 @@ benchmark-foreign-programs: $(VENV)/installed
 
 benchmark-sharded-grid: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.sharded_grid --out $(RESULTS) --minutes $(MINUTES)
+
+benchmark-deepspeed-zero: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.deepspeed_zero --out $(RESULTS) --minutes $(MINUTES)
 
 benchmark-sharded-published: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.sharded_published $(PUBLISHED) --out $(RESULTS)

@@ -15,7 +15,7 @@ from statistics import median
 
 from benchmarks.sharded_grid import BENCHED, RATES
 from commprof.analysis.runs.load import Run, load_run
-from commprof.analysis.strategies.inputs import carried
+from commprof.analysis.strategies.wires import carried
 from commprof.analysis.wire.benched import fit_op_costs
 from commprof.analysis.wire.cost import cost_s, curve_points
 

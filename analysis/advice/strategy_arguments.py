@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from commprof.analysis.strategies.results import STRATEGIES
+from commprof.analysis.strategies.results import ASKED_FOR
 from commprof.commbench.display.terminal import show
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import parse_bytes
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_strategy_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags; all but --strategy mean nothing without it."""
-    names = ",".join(STRATEGIES)
+    names = ",".join(ASKED_FOR)
     add = parser.add_argument_group("strategies", "compare ways to share a training out; nothing is kept").add_argument
     add("--strategy", metavar="LIST", help=f"step and memory of each of these, and the fastest that fits: {names}")
     add("--replicas", type=int, metavar="R", help="copies of the shards that hsdp keeps (2)")
@@ -38,9 +38,9 @@ def check_strategies(args: argparse.Namespace) -> None:
             if getattr(args, flag) is not None:
                 raise BadInput(f"--{flag.replace('_', '-')} goes with --strategy; add for example --strategy ddp,fsdp")
         return
-    unknown = [name for name in args.strategy.split(",") if name not in STRATEGIES]
+    unknown = [name for name in args.strategy.split(",") if name not in ASKED_FOR]
     if unknown:
-        raise BadInput(f"--strategy {unknown[0]!r} is not predicted here; use some of {','.join(STRATEGIES)}")
+        raise BadInput(f"--strategy {unknown[0]!r} is not predicted here; use some of {','.join(ASKED_FOR)}")
     if args.replicas is not None and args.replicas < 2:
         raise BadInput(f"--replicas {args.replicas}: hsdp keeps 2 copies or more; one is fsdp")
     if args.replicas is not None and "hsdp" not in args.strategy.split(","):
@@ -57,7 +57,7 @@ def answer_strategies(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
 
     wanted = dict.fromkeys(args.strategy.split(","))
     asked = Asked(
-        strategies=tuple(name for name in STRATEGIES if name in wanted),
+        strategies=tuple(name for name in ASKED_FOR if name in wanted),
         replicas=args.replicas or 2,
         prefetch=not args.no_prefetch,
         memory_bytes=None if args.memory is None else parse_bytes(args.memory),

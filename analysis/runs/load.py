@@ -29,7 +29,8 @@ class Run:
     """One run folder. `steps[rank]` are all its steps, the marked ones included.
 
     `gradients` are rank 0's, or those of the one rank that traces tell of; `gradients_of[rank]` all that were recorded.
-    `pace[rank]` are the probes of the machine's pace.
+    `pace[rank]` are the probes of the machine's pace. `units` are those of fully_shard or FullyShardedDataParallel; `engine` is
+    what a DeepSpeed engine shards, whose schedule is another.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Run:
     gradients_of: dict[int, GradientTimeline] = field(default_factory=dict)
     pace: dict[int, tuple[PaceProbe, ...]] = field(default_factory=dict)
     units: ShardingTimeline | None = None
+    engine: ShardingTimeline | None = None
     _counted: tuple[StepMeasurement, ...] = field(init=False, repr=False, compare=False)
     _median_step_s: float | None = field(init=False, repr=False, compare=False)
 
@@ -135,6 +137,8 @@ def load_run(path: Path) -> Run:
     gradients_of = {rank: own for rank in steps if (own := _gradients(path / gradients_file(rank))) is not None}
     for rank, own in gradients_of.items():
         check_gradients(path / gradients_file(rank), steps, own)
+    sharding = _sharding(path / UNITS_FILE, info)
+    by_engine = sharding is not None and sharding.zero is not None
     return Run(
         path=path,
         info=info,
@@ -146,7 +150,8 @@ def load_run(path: Path) -> Run:
         pairs=pairs,
         gradients_of=gradients_of,
         pace={rank: tuple(probes) for rank in steps if (probes := _records(path / pace_file(rank), PaceProbe))},
-        units=_units(path / UNITS_FILE, info),
+        units=None if by_engine else sharding,
+        engine=sharding if by_engine else None,
     )
 
 
@@ -279,7 +284,7 @@ def _gradients(path: Path) -> GradientTimeline | None:
     return read_document(path, GradientTimeline) if path.exists() else None
 
 
-def _units(path: Path, info: RunInfo) -> ShardingTimeline | None:
+def _sharding(path: Path, info: RunInfo) -> ShardingTimeline | None:
     if not path.exists():
         return None
     found = read_document(path, ShardingTimeline)

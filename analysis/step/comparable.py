@@ -119,7 +119,7 @@ def _of_runs(runs: Sequence[Run], single: _SingleStep, margin: float) -> Iterato
         silent = select(runs, kind="train", world_size=n, synchronised=False)
         real = select(runs, kind="train", world_size=n, synchronised=True)
         for run in (*silent, *real) if single.kind == "weak" else ():
-            if run.units is not None:
+            if run.units is not None or run.engine is not None:
                 continue  # its optimizer works on a shard, which takes less than all of it
             if single.step_s > margin * run.median_step_s():
                 yield Contradiction(world_size=n, reason=_faster_than_one(run, single), of_single=True)

@@ -41,6 +41,7 @@ Floats = NDArray[np.float64]
 
 DRAWS = 200
 _SHARDED = "; commprof predict --strategy fsdp tells sharded steps"
+_ENGINES = "; commprof predict --strategy with its stage (zero1, zero2, zero3) tells its own"
 BESIDE_ERROR = 0.15  # of one rank's computation, for ranks on one machine's cores: 0 to 38 % more was seen
 _GLOO_WORKERS = 2  # ProcessGroupGloo::Options.threads
 
@@ -117,7 +118,7 @@ def check_ddp(runs: Sequence[Run]) -> None:
             raise UnusableData(
                 f"{run.path} is {KIND_NAMES[work.kind]} on {run.world_size} rank{'s'[: run.world_size > 1]}, and what is known "
                 "here is DDP's schedule: its step at N is to be measured at N (commprof extrapolate carries measured ones on)"
-                f"{_SHARDED if run.units is not None else ''}"
+                f"{_SHARDED if run.units is not None else _ENGINES if run.engine is not None else ''}"
             )
 
 

@@ -2,7 +2,8 @@
 
 Two strategies are within noise of each other where two runs of them would not put one before the other in 90 % of the draws.
 What these share tells nobody apart, but for those of one rank beside those of ranks side by side: what one rank does not show
-of several is in the one alone. Nothing is told apart where the machine was too disturbed for an interval.
+of several is in the one alone. A DeepSpeed engine's schedule shares its errors with nobody. Nothing is told apart where the
+machine was too disturbed for an interval.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,8 @@ from commprof.analysis.step.estimate import Setting, estimate, interval, saved
 from commprof.analysis.step.evidence.drift import drift_of, too_wide
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.predict import too_disturbed
+from commprof.analysis.strategies.engine.inputs import STAGES, engine_inputs, engine_runs
+from commprof.analysis.strategies.engine.memory import engine_memory
 from commprof.analysis.strategies.estimate import ShardedEstimate, ShardedSetting, estimate_sharded
 from commprof.analysis.strategies.inputs import ShardedInputs, plain_runs, sharded_inputs, sharded_runs
 from commprof.analysis.strategies.memory import Keeping, ddp_memory, sharded_memory
@@ -30,6 +33,7 @@ Floats = NDArray[np.float64]
 
 _TOLD_APART = 0.9
 _BLOCKING = "a collective ends before the rank goes on, as gloo's do: nothing hides"
+_ENGINES = "DeepSpeed's messages in the order of the profile, whose collectives block but for gathers that it asks for ahead"
 _STREAMS = "gathers and reductions hide behind computation, which they are assumed not to slow"
 
 
@@ -81,12 +85,13 @@ def _choice(runs: Sequence[Run], world_size: int, asked: Asked) -> Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Answered:
-    """An answer, the draws of its step, None where it cannot be told, and whether its computation is that of ranks side by
-    side."""
+    """An answer, the draws of its step, None where it cannot be told, whether its computation is that of ranks side by
+    side, and whether its schedule is another library's, which is off by errors of its own."""
 
     answer: StrategyAnswer
     step_s: Floats | None = None
     side_by_side: bool = False
+    foreign: bool = False
 
 
 def _apart(first: _Answered, second: _Answered, drift: float) -> bool:
@@ -94,7 +99,7 @@ def _apart(first: _Answered, second: _Answered, drift: float) -> bool:
     if first.answer.too_disturbed or second.answer.too_disturbed:
         return False
     second_s = second.step_s
-    if first.side_by_side != second.side_by_side:
+    if first.side_by_side != second.side_by_side or first.foreign or second.foreign:
         second_s = np.random.default_rng(0).permutation(second_s)
     return float(np.mean(saved(first.step_s, second_s, drift, 0.0)[1:] < 0)) >= _TOLD_APART
 
@@ -159,7 +164,10 @@ def ddp_runs(runs: Sequence[Run]) -> list[Run]:
 
 
 def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> _Answered:
-    inputs = sharded_inputs(runs, world_size, asked.replicas if strategy == "hsdp" else 1, asked.units)
+    if _is_engines(runs, strategy):
+        inputs = engine_inputs(runs, world_size, strategy)
+    else:
+        inputs = sharded_inputs(runs, world_size, asked.replicas if strategy == "hsdp" else 1, asked.units)
     setting = ShardedSetting(
         resharded=strategy != "zero2", prefetch=asked.prefetch, bandwidth=asked.bandwidth, latency=asked.latency
     )
@@ -177,7 +185,7 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
         memory=memory,
         memory_cannot=memory_cannot,
         assumptions=(
-            _BLOCKING if inputs.blocking else _STREAMS,
+            _ENGINES if inputs.timeline.zero is not None else _BLOCKING if inputs.blocking else _STREAMS,
             *inputs.notes,
             *asked.wire_notes,
             *([disturbed] if disturbed else []),
@@ -186,11 +194,21 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
         extrapolated=inputs.extrapolated,
         too_disturbed=disturbed,
     )
-    return _Answered(answer=answer, step_s=known.step_s, side_by_side=inputs.pool.measured_at_n)
+    foreign = inputs.schedule_error > 0
+    return _Answered(answer=answer, step_s=known.step_s, side_by_side=inputs.pool.measured_at_n, foreign=foreign)
+
+
+def _is_engines(runs: Sequence[Run], strategy: Strategy) -> bool:
+    """Say whether a strategy is asked of a DeepSpeed engine: fully_shard has a zero2 as well, of any other profile."""
+    if strategy != "zero2":
+        return strategy in STAGES
+    return bool(engine_runs(runs)) and not sharded_runs(runs) and not plain_runs(runs)
 
 
 def told_sharded_memory(inputs: ShardedInputs, setting: ShardedSetting) -> tuple[Memory | None, str]:
     """Return a rank's memory, or why it cannot be told."""
+    if inputs.timeline.zero is not None:
+        return _told(lambda: engine_memory(inputs.timeline, inputs.num_shards))
     keeping = Keeping(
         num_shards=inputs.num_shards, resharded=setting.resharded, prefetch=setting.prefetch, gloo=inputs.blocking
     )
@@ -199,12 +217,12 @@ def told_sharded_memory(inputs: ShardedInputs, setting: ShardedSetting) -> tuple
 
 def sharded_too_disturbed(inputs: ShardedInputs, setting: ShardedSetting, known: ShardedEstimate) -> str | None:
     """Say why no interval is given, by the rule of DDP's own step: about what disturbs alone."""
-    told = replace(inputs, beside=0.0)
+    told = replace(inputs, beside=0.0, schedule_error=0.0)
 
     def undisturbed_s() -> Interval:
         return interval(estimate_sharded(replace(told, drift=0.0), setting).step_s)
 
-    span_s = interval(known.step_s if inputs.beside == 0 else estimate_sharded(told, setting).step_s)
+    span_s = interval(known.step_s if inputs.beside == inputs.schedule_error == 0 else estimate_sharded(told, setting).step_s)
     return too_wide(float(known.step_s[0]), span_s, undisturbed_s, drift=inputs.drift)
 
 

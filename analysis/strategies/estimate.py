@@ -13,12 +13,14 @@ between no and all of it.
 
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
 
 from commprof.analysis.step.computation import alone_and_slowest, block_picks
 from commprof.analysis.step.estimate import model_error, standard_normal
+from commprof.analysis.strategies.engine.program import engine_program
 from commprof.analysis.strategies.inputs import ShardedInputs
 from commprof.analysis.strategies.lateness import waiting_s
 from commprof.analysis.strategies.program import Program, program_of, samples_of
@@ -30,6 +32,7 @@ Floats = NDArray[np.float64]
 DRAWS = 200
 SHARDED_ERROR = 0.15  # of exposed communication: not yet seen on a grid of cells, so wider than DDP's
 _UPDATE_WORDS = 3.5  # AdamW: gradient read; parameter and two moments read and written; a copy moves 2
+_ENGINE_MOVES = 0.8  # at least, of an engine's work on its shard, which is one flat tensor: the rest is by call
 _SEED = 0
 
 
@@ -98,16 +101,18 @@ def estimate_drawn(inputs: ShardedInputs, setting: ShardedSetting, drawn: Sharde
 
 def sharded_draws(inputs: ShardedInputs, setting: ShardedSetting = AS_MEASURED) -> ShardedDraws:
     """Return what every operation of the step takes under a setting, over draws."""
-    program = program_of(inputs.timeline, num_shards=inputs.num_shards, resharded=setting.resharded)
+    program = _program(inputs, setting)
     samples_s, medians_s = _drawn_spans(inputs.timeline)
     rng = np.random.default_rng(_SEED)  # the same for every strategy: what they share does not tell them apart
     spans_s, slowest = _spans(inputs, medians_s, rng)
     seconds = _computing(program, spans_s)
     if program.updates is not None and inputs.timeline.num_shards != inputs.num_shards:
         seconds[:, program.updates] *= _update_share(inputs, program, spans_s, rng)
+    seconds[:, program.by_shard] *= _shard_share(inputs, len(seconds), rng)[:, None]
     normal = standard_normal(len(seconds))
     all_reduce_s = _add_collectives(inputs, program, setting, seconds, normal[2])
-    pace, exposed = model_error(normal, inputs.drift, inputs.beside, SHARDED_ERROR)
+    own = inputs.schedule_error
+    pace, exposed = model_error(normal, inputs.drift, hypot(inputs.beside, own), max(SHARDED_ERROR, own))
     return ShardedDraws(
         program=program,
         seconds=seconds,
@@ -116,6 +121,12 @@ def sharded_draws(inputs: ShardedInputs, setting: ShardedSetting = AS_MEASURED) 
         pace=pace,
         exposed=exposed,
     )
+
+
+def _program(inputs: ShardedInputs, setting: ShardedSetting) -> Program:
+    if inputs.timeline.zero is not None:
+        return engine_program(inputs.timeline, num_shards=inputs.num_shards)
+    return program_of(inputs.timeline, num_shards=inputs.num_shards, resharded=setting.resharded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +176,14 @@ def _update_share(inputs: ShardedInputs, program: Program, spans_s: Floats, rng:
     return share
 
 
+def _shard_share(inputs: ShardedInputs, count: int, rng: np.random.Generator) -> Floats:
+    """Return the part of an engine's work on the profile's shard that this one's takes [draws]."""
+    moving = np.ones(count)
+    moving[1:] = rng.uniform(_ENGINE_MOVES, 1.0, size=count - 1)
+    share: Floats = 1 - moving * (1 - inputs.timeline.num_shards / inputs.num_shards)
+    return share
+
+
 def _late_s(inputs: ShardedInputs, program: Program, samples_s: Floats, slowest: _Slowest) -> Floats:
     """Return what ranks wait before collectives beyond being as slow as the slowest whole step [draws]."""
     if inputs.world_size == 1 or not inputs.blocking or inputs.timeline.waits:
@@ -188,11 +207,12 @@ def _add_collectives(
 
     all_reduce_s = np.zeros_like(seconds) if "all_reduce" in inputs.wires else None
     for place, operation in enumerate(program.operations):
-        if operation.what not in ("gather", "reduce"):
+        what = wire_kind(inputs, operation)
+        if what is None:
             continue
-        num_bytes = message_bytes(inputs, operation)
-        if operation.what in inputs.wires:
-            seconds[:, place] = wire_s(operation.what, num_bytes)
+        num_bytes, count = message_bytes(inputs, operation), inputs.timeline.units[operation.unit or 0].num_messages
+        if what in inputs.wires:
+            seconds[:, place] = count * wire_s(what, num_bytes // count)
         if operation.what == "reduce" and all_reduce_s is not None:
             all_reduce_s[:, place] = wire_s("all_reduce", num_bytes // inputs.num_shards)
     return all_reduce_s
@@ -202,4 +222,14 @@ def message_bytes(inputs: ShardedInputs, operation: Operation) -> int:
     """Return the bytes of a unit's gather or reduction, of all shards together."""
     assert operation.unit is not None
     unit = inputs.timeline.units[operation.unit]
-    return unit.gather_bytes if operation.what == "gather" else unit.reduce_bytes
+    return unit.reduce_bytes if operation.what == "reduce" else unit.gather_bytes
+
+
+def wire_kind(inputs: ShardedInputs, operation: Operation) -> str | None:
+    """Return the kind of message that an operation sends, None of one that sends nothing."""
+    if operation.what in ("gather", "ask"):
+        return "gather"
+    if operation.what != "reduce":
+        return None
+    assert operation.unit is not None
+    return "reduce" if inputs.timeline.units[operation.unit].reduce_op == "reduce_scatter" else "reduce_whole"

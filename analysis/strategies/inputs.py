@@ -5,9 +5,8 @@ rank, sharded over itself; else from one that is not sharded, cut into units (un
 own bench at that number of ranks says, never a share of another's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +14,12 @@ from numpy.typing import NDArray
 from commprof.analysis.runs.disturbance import others_cores
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.computation import ComputePool
-from commprof.analysis.step.estimate import UNTRIED_CARRIED_ERROR, carried_error
 from commprof.analysis.step.evidence.cores import cores_slowdown
 from commprof.analysis.step.evidence.drift import drift_of
 from commprof.analysis.step.evidence.pools import pool_of
-from commprof.analysis.step.gather import BESIDE_ERROR, cost_ratios
+from commprof.analysis.step.gather import BESIDE_ERROR
 from commprof.analysis.strategies.unsharded import unsharded_timeline
-from commprof.analysis.wire.benched import fit_op_costs, measured_at
-from commprof.analysis.wire.cost import cost_s
-from commprof.analysis.wire.fabric import fabric_of
-from commprof.analysis.wire.other_world_sizes import carry_cost
-from commprof.analysis.wire.results import CostModel
+from commprof.analysis.strategies.wires import OP_NAMES, Wire, wires_of
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.sharding import ShardingTimeline
 from commprof.commbench.records.training_kind import KIND_NAMES, TrainingKind
@@ -35,50 +29,15 @@ Floats = NDArray[np.float64]
 
 TURNS_ERROR = 0.045  # of computation: what the grid's open cells of four hosts on two cores were off by beside PACE_ERROR
 _OTHER_SHARDING = ("in_turn", "fsdp1", "fsdp2", "hsdp", "deepspeed", "zero1", "zero2", "zero3")
-_NO_UNITS = "those of fully_shard are seen, and of FullyShardedDataParallel without a hook of one's own"
-_REDUCES_WHOLE = "its buckets are all-reduced whole, and the shards of updated parameters gathered behind the update"
+_OLDER = "recorded before a stage's were; record it again"
 _NO_SCHEDULE: dict[TrainingKind, str] = {
     "in_turn": "those that were seen are one model's, and a step trains several",
-    "deepspeed": "it reduces by buckets of its own",
-    "zero1": _REDUCES_WHOLE,
-    "zero2": _REDUCES_WHOLE,
-    "zero3": "it gathers as far ahead as a budget of parameters allows, keeps small ones whole, and reduces by buckets",
+    "deepspeed": "an engine without a stage reduces by buckets of its own",
+    "zero1": _OLDER,
+    "zero2": _OLDER,
+    "zero3": _OLDER,
 }
-_OP_NAMES = {"gather": "all_gather", "reduce": "reduce_scatter", "all_reduce": "all_reduce"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wire:
-    """The cost of one collective among so many ranks, and bootstrapped medians over the measured ones [1 + draws, sizes].
-
-    `extrapolated`: carried over from other numbers of ranks, of the backend whose errors that has.
-    """
-
-    cost: CostModel
-    ratios: Floats
-    extrapolated: bool
-    backend: str = "gloo"
-
-    def seconds(self, num_bytes: int, normal: Floats, *, bandwidth: float = 1.0, latency: float = 1.0) -> Floats:
-        """Return what a collective of these bytes takes alone [1 + draws]. `normal` [1 + draws]: how far off a carried cost is,
-        in its errors; `bandwidth` and `latency` are factors on what was measured."""
-        places = np.log(self.cost.message_bytes)
-        drawn: Floats = np.array([np.interp(log(max(1, num_bytes)), places, row) for row in self.ratios])
-        latency_s, rest_s = self.parts_s(num_bytes)
-        alone_s = latency * latency_s + rest_s / bandwidth
-        return alone_s * drawn * (np.exp(normal * self._carried_error(num_bytes)) if self.extrapolated else 1.0)
-
-    def parts_s(self, num_bytes: int) -> tuple[float, float]:
-        """Return the seconds of these bytes that are latency, and the rest."""
-        alone_s = cost_s(self.cost, num_bytes)
-        latency_s = min(alone_s, self.cost.latency_s)
-        return latency_s, alone_s - latency_s
-
-    def _carried_error(self, num_bytes: int) -> float:
-        """Return what DDP's schedule says of an all-reduce; of the others, which nobody held against a measured one, no less
-        than of wires that were never tried."""
-        error = carried_error(max(1, num_bytes), self.backend)
-        return error if self.cost.op == "all_reduce" else max(error, UNTRIED_CARRIED_ERROR)
+_NO_UNITS = "those of fully_shard are seen, and of FullyShardedDataParallel without a hook of one's own"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +46,8 @@ class ShardedInputs:
 
     `blocking`: collectives end before the host goes on, as gloo's do. `at_once`: so many ranks compute at
     the same time, the others share their cores. `profile` is the folder that the times come from. `beside`: how far off its
-    computation is where one rank stands for several that share a machine, relative, else 0.
+    computation is where one rank stands for several that share a machine, relative, else 0. `schedule_error`: how far off
+    computation and exposed communication are by a schedule of another library's, that too few runs were held against.
     """
 
     world_size: int
@@ -101,6 +61,7 @@ class ShardedInputs:
     profile: str = ""
     drift: float = 0.0
     beside: float = 0.0
+    schedule_error: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -118,23 +79,29 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int, unit
     num_shards = world_size // num_replicas
     profile = _profile(runs, world_size, num_shards, units)
     timeline = profile.units or unsharded_timeline(profile, units)
+    among = {"gather": num_shards, "reduce": num_shards, "all_reduce": num_replicas}
+    found = inputs_from(runs, profile, timeline, world_size, among)
+    return replace(found, num_replicas=num_replicas, notes=(*_unsharded(num_shards, num_replicas), *found.notes))
+
+
+def inputs_from(
+    runs: Sequence[Run], profile: Run, timeline: ShardingTimeline, world_size: int, among: Mapping[str, int]
+) -> ShardedInputs:
+    """Collect what is known of a step whose units and times are a profile's; `among` so many ranks each kind of message goes.
+
+    Raises UnusableData where a collective was not benched.
+    """
     benches = [run for run in select(runs, kind="bench") if run.world_size > 1]
     if not benches:
         raise UnusableData("no bench run among those given; run commprof bench all_gather --nproc N, and reduce_scatter")
     hosts = min(benches, key=lambda run: abs(run.world_size - world_size)).info
-    wires = {}
-    _check_benched(runs, num_shards, num_replicas)
-    if num_shards > 1:
-        wires["gather"] = _wire(runs, "gather", num_shards, hosts)
-        wires["reduce"] = _wire(runs, "reduce", num_shards, hosts)
-    if num_replicas > 1:
-        wires["all_reduce"] = _wire(runs, "all_reduce", num_replicas, hosts)
+    wires = wires_of(runs, among, hosts)
     ranks_on_cores = -(-world_size // (hosts.num_machines or hosts.num_nodes)) if hosts.on_cpu else 0
     slowdown = cores_slowdown(profile, ranks_on_cores, others_cores(profile)) if profile.world_size == 1 else 1.0
     return ShardedInputs(
         world_size=world_size,
-        num_shards=num_shards,
-        num_replicas=num_replicas,
+        num_shards=among["gather"],
+        num_replicas=1,
         timeline=timeline,
         pool=_pool(profile, timeline, slowdown=slowdown),
         wires=wires,
@@ -143,7 +110,7 @@ def sharded_inputs(runs: Sequence[Run], world_size: int, num_replicas: int, unit
         profile=str(profile.path),
         drift=drift_of(runs),
         beside=_beside(profile, ranks_on_cores),
-        notes=(*_unsharded(num_shards, num_replicas), *_notes(profile, timeline, wires, slowdown, ranks_on_cores)),
+        notes=tuple(_notes(profile, timeline, wires, slowdown, ranks_on_cores)),
     )
 
 
@@ -165,7 +132,7 @@ def _at_once(profile: RunInfo, hosts: RunInfo, world_size: int) -> int:
 def _pool(profile: Run, timeline: ShardingTimeline, *, slowdown: float) -> ComputePool:
     """Return the profile's steps, with the copies of units that it was not sharded into."""
     pool = pool_of(profile, slowdown=slowdown)
-    if profile.units is not None:
+    if profile.units is not None or profile.engine is not None:
         return pool
     with_copies_s = np.array([span.samples_s for span in timeline.spans]).sum(axis=0)
     own_s = pool.before_s + pool.backward_s + pool.update_s
@@ -213,6 +180,11 @@ def _check_kinds(runs: Sequence[Run]) -> None:
     for run in select(runs, kind="train"):
         kind = None if run.info.workload is None else run.info.workload.kind
         if kind in _OTHER_SHARDING:
+            if run.engine is not None and kind != "in_turn":
+                raise UnusableData(
+                    f"{run.path} is {KIND_NAMES[kind]}, of which its own stage can be told: --strategy {kind}; profile the "
+                    "script on one rank without it, or under fully_shard, for another strategy"
+                )
             why = "; ".join(run.info.unseen) or _NO_SCHEDULE.get(kind, _NO_UNITS)
             raise UnusableData(
                 f"{run.path} is {KIND_NAMES[kind]}, of which no units are known ({why}); profile the script on one rank "
@@ -226,47 +198,13 @@ def plain_runs(runs: Sequence[Run]) -> list[Run]:
     return [run for run, work in alone if work is None or work.kind in ("none", "ddp")]
 
 
-def _check_benched(runs: Sequence[Run], num_shards: int, num_replicas: int) -> None:
-    """Raise UnusableData that names every collective that nobody benched, so that all can be made up for at once."""
-    needed = [("all_gather", num_shards), ("reduce_scatter", num_shards), ("all_reduce", num_replicas)]
-    missing = [(op, n) for op, n in needed if n > 1 and not fit_op_costs(runs, op)]
-    if missing:
-        names = " and no ".join(op for op, _ in missing)
-        commands = " and ".join(f"commprof bench {op} --nproc {n}" for op, n in missing)
-        raise UnusableData(f"no float32 {names} was benched; run {commands}")
-
-
-def _wire(runs: Sequence[Run], what: str, num_ranks: int, hosts: RunInfo) -> Wire:
-    """Return a benched collective's cost among so many ranks, carried over where only others were benched.
-
-    Raises UnusableData where it cannot be carried over to them.
-    """
-    op = _OP_NAMES[what]
-    costs = fit_op_costs(runs, op)
-    assert costs
-    rng = np.random.default_rng(num_ranks)
-    if num_ranks in costs:
-        cost = costs[num_ranks]
-        return Wire(cost=cost, ratios=cost_ratios(cost, measured_at(runs, op, num_ranks), rng), extrapolated=False)
-    cost = carried(list(costs.values()), num_ranks, hosts)
-    return Wire(cost=cost, ratios=cost_ratios(cost, (), rng), extrapolated=True, backend=hosts.backend)
-
-
-def carried(costs: Sequence[CostModel], num_ranks: int, hosts: RunInfo) -> CostModel:
-    """Carry a cost over by the form of what the backend does: gloo carries out a reduce-scatter as an all-reduce."""
-    op, device_name = costs[0].op, hosts.ranks[0].device_name if hosts.ranks else ""
-    carried_out = "all_reduce" if op == "reduce_scatter" and hosts.backend == "gloo" else op
-    alike = [replace(cost, op=carried_out) for cost in costs]
-    return replace(carry_cost(alike, num_ranks, device_name=device_name, fabric=fabric_of(hosts.wire)), op=op)
-
-
 def _unsharded(num_shards: int, num_replicas: int) -> list[str]:
     return [f"{num_replicas} copies leave one shard each, so nothing is sharded"] if num_shards == 1 else []
 
 
 def _notes(profile: Run, timeline: ShardingTimeline, wires: dict[str, Wire], slowdown: float, ranks_on_cores: int) -> list[str]:
     notes = []
-    if profile.units is None:
+    if profile.units is None and profile.engine is None:
         names = [unit.name for unit in timeline.units if unit.name]
         notes.append(
             f"units are the {len(names)} blocks {names[0]} to {names[-1]} of {profile.path}, which is not sharded: forward is "
@@ -278,14 +216,17 @@ def _notes(profile: Run, timeline: ShardingTimeline, wires: dict[str, Wire], slo
     if slowdown > 1:
         notes.append(f"ranks take {slowdown:.3g} times as long to compute, for want of cores")
     if profile.world_size == 1 < ranks_on_cores:
+        shown = (
+            ", and ranks side by side that send nothing show it (commprof record --compute-only, or train with "
+            "distributed.synchronisation=compute_only)"
+        )
         notes.append(
             "one rank does not show what ranks that share a machine cost each other; the interval allows for "
-            f"{BESIDE_ERROR:.0%} of computation, and ranks side by side that send nothing show it (commprof record "
-            "--compute-only, or train with distributed.synchronisation=compute_only)"
+            f"{BESIDE_ERROR:.0%} of computation{shown if profile.engine is None else ''}"
         )
     for what, wire in wires.items():
         if wire.extrapolated:
-            op, n = _OP_NAMES[what], wire.cost.world_size
+            op, n = OP_NAMES[what], wire.cost.world_size
             places = " and ".join(map(str, wire.cost.carried_from))
             named = ", as gloo carries it out as an all-reduce" if op == "reduce_scatter" and wire.backend == "gloo" else ""
             notes.append(

@@ -40,7 +40,7 @@ def waiting_s(program: Program, samples_s: Floats, *, num_shards: int, world_siz
     even_s = samples_s * (np.median(steps_s) / np.maximum(steps_s, 1e-12))[:, None]
     late_s = 0.0
     for ends_with, stretch_s in _stretches(program, even_s):
-        group = num_shards if ends_with == "gather" else world_size
+        group = world_size if ends_with == "reduce" else num_shards
         places = max(1, round(group * at_once / world_size))
         late_s += places / group * stretch_late_s(stretch_s, group, places)
     return late_s
@@ -71,7 +71,7 @@ def _stretches(program: Program, samples_s: Floats) -> Sequence[tuple[str, Float
     found: list[tuple[str, Floats]] = []
     open_s = np.zeros(len(samples_s))
     for operation, span, share in zip(program.operations, program.span, program.share, strict=True):
-        if operation.what in ("gather", "reduce"):
+        if operation.what in ("gather", "reduce", "wait"):
             found.append((operation.what, open_s))
             open_s = np.zeros(len(samples_s))
         elif span >= 0:

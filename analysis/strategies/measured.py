@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from commprof.analysis.runs.load import Run, select
+from commprof.analysis.strategies.engine.inputs import STAGES, engine_stage
 from commprof.analysis.strategies.results import Strategy, StrategyAnswer
 from commprof.commbench.records.training_kind import follows_ddp
 
@@ -13,6 +14,8 @@ def strategy_of(run: Run) -> Strategy | None:
     """Return the strategy that a training run of several ranks followed; None where it sent nothing, or it cannot be told."""
     if not run.sends:
         return None
+    if run.engine is not None:
+        return next((own for own, stage in STAGES.items() if stage == engine_stage(run)), None)
     if run.units is None:
         work = run.info.workload
         return "ddp" if work is not None and follows_ddp(work.kind, run.world_size) else None
@@ -26,7 +29,8 @@ def run_shape(run: Run) -> Shape | None:
     strategy = strategy_of(run)
     if strategy is None:
         return None
-    return strategy, run.world_size, run.world_size if run.units is None else run.units.num_replicas
+    shards = run.units or run.engine
+    return strategy, run.world_size, run.world_size if shards is None else shards.num_replicas
 
 
 def measured_runs(runs: Sequence[Run]) -> dict[Shape, Run]:

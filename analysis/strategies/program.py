@@ -26,13 +26,15 @@ Floats = NDArray[np.float64]
 class Program:
     """Operations and, for those that compute, which span's seconds they take: `span` [operations], -1 of the others.
 
-    `share` [operations] of those seconds; `updates` is where the optimizer works.
+    `share` [operations] of those seconds; `updates` is where the optimizer works, `by_shard` all places where a rank works on
+    its shard alone.
     """
 
     operations: tuple[Operation, ...]
     span: tuple[int, ...]
     share: tuple[float, ...]
     updates: int | None
+    by_shard: tuple[int, ...] = ()
 
 
 def samples_of(timeline: ShardingTimeline) -> Floats:

@@ -5,13 +5,21 @@ from typing import Final, Literal, get_args
 
 from commprof.analysis.runs.interval import Interval
 
-Strategy = Literal["ddp", "fsdp", "hsdp", "zero2"]
-STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
+Strategy = Literal["ddp", "fsdp", "hsdp", "zero2", "zero1", "zero3"]
+STRATEGIES: Final[tuple[Strategy, ...]] = (
+    "ddp",
+    "fsdp",
+    "hsdp",
+    "zero2",
+)  # what a training can be asked about, whatever shards it
+ASKED_FOR: Final[tuple[Strategy, ...]] = get_args(Strategy)  # and DeepSpeed's own stages, of a training that is one
 STRATEGY_NAMES: Final[dict[Strategy, str]] = {
     "ddp": "DDP",
     "fsdp": "FSDP: parameters, gradients and optimizer sharded, parameters freed between forward and backward",
     "hsdp": "HSDP: copies of such shards, all-reduced among each other",
-    "zero2": "ZeRO-2: FSDP whose parameters stay whole from forward to backward",
+    "zero2": "ZeRO-2: FSDP whose parameters stay whole from forward to backward; of DeepSpeed's engine, its own schedule",
+    "zero1": "ZeRO-1 of DeepSpeed: the optimizer sharded, gradients all-reduced in buckets",
+    "zero3": "ZeRO-3 of DeepSpeed: all sharded, gathered as its trace of the last step foresees",
 }
 
 

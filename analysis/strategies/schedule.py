@@ -29,9 +29,10 @@ _AHEAD: Final = {"forward": 2, "backward": 1}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """`compute` takes the host's time, copies included; `gather` must have landed before it goes on; `reduce` is launched;
-    `hold` waits for the reduction before; `finish` waits for all."""
+    `hold` waits for the reduction before; `finish` waits for all. Where a recording tells when each gather was asked for, an
+    `ask` does that, beside what the host computes even where other collectives block, and a `wait` of its unit needs it."""
 
-    what: Literal["compute", "gather", "reduce", "hold", "finish"]
+    what: Literal["compute", "gather", "reduce", "hold", "finish", "ask", "wait"]
     unit: int | None = None
     direction: Literal["forward", "backward"] = "forward"
 
@@ -90,6 +91,7 @@ class _Lanes:
         self.gathers = [place for place, each in enumerate(operations) if each.what == "gather"]
         self.exchanges: list[Exchange] = []
         self.landed_s: dict[int, Floats] = {}
+        self.awaited_s: dict[int | None, Floats] = {}
         self.consumed_s: list[Floats] = []
         self.asked = 0
 
@@ -101,6 +103,11 @@ class _Lanes:
             self._gather(place)
         elif operation.what == "reduce":
             self._reduce(place)
+        elif operation.what == "ask":
+            start_s = np.maximum(self.host_s, self.shards_s)
+            self.awaited_s[operation.unit] = self.shards_s = self._sent("gather", place, start_s, self.seconds)
+        elif operation.what == "wait":
+            self.host_s = np.maximum(self.host_s, self.awaited_s[operation.unit])
         elif operation.what == "hold":
             self.host_s = np.maximum(self.host_s, self.reduced_s)
         else:

@@ -47,14 +47,21 @@ def wrapper_of(model: nn.Module) -> nn.Module:
     return model
 
 
-def _of_deepspeed(model: nn.Module) -> TrainingKind | None:
+def deepspeed_engine(model: nn.Module) -> Any:  # noqa: ANN401  a class of DeepSpeed's
+    """Return the DeepSpeed engine that a model is, or that there is; None without one."""
     engines = [model, *_instances("deepspeed.runtime.engine", "DeepSpeedEngine")]
-    for engine in engines:
-        if any(base.__name__ == "DeepSpeedEngine" for base in type(engine).__mro__):
-            stages: dict[int, TrainingKind] = {1: "zero1", 2: "zero2", 3: "zero3"}
-            any_engine: Any = engine
-            return stages.get(int(any_engine.zero_optimization_stage()), "deepspeed")
-    return None
+    return next((own for own in engines if any(base.__name__ == "DeepSpeedEngine" for base in type(own).__mro__)), None)
+
+
+def num_engines() -> int:
+    """Return how many DeepSpeed engines there are."""
+    return len(_instances("deepspeed.runtime.engine", "DeepSpeedEngine"))
+
+
+def _of_deepspeed(model: nn.Module) -> TrainingKind | None:
+    engine = deepspeed_engine(model)
+    stages: dict[int, TrainingKind] = {1: "zero1", 2: "zero2", 3: "zero3"}
+    return None if engine is None else stages.get(int(engine.zero_optimization_stage()), "deepspeed")
 
 
 def _of_shards(model: nn.Module) -> TrainingKind | None:

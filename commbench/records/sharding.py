@@ -12,6 +12,15 @@ A unit is a module under fully_shard or FullyShardedDataParallel. Its marks, in 
     gather_sent, gather_landed    the call of all-gather, wherever fully_shard makes it
 
 and of the whole step: fetched (the batch is there), passes (between forward and backward), passed, updated, ended.
+
+Of DeepSpeed's ZeRO stages a unit is what is sent as one: a bucket of gradients, parameters that are gathered together, a flag
+or a norm. Its marks are
+
+    reduce_begun, reduce_sent     a full bucket is made one message; the collective is called
+    reduce_landed, kept           it has ended; this rank's part of it is where its optimizer expects it
+    gather_sent, gather_awaited, gather_landed    a gather was asked for; is waited for, where others go on meanwhile; has ended
+
+and update_begun, update_ended of the whole step: between them the optimizer works on this rank's shard alone.
 """
 
 from dataclasses import dataclass
@@ -34,7 +43,9 @@ Mark = Literal[
     "before", "ready", "done", "after", "back_before", "back_ready", "back_done",
     "reduce_begun", "reduce_filled", "reduce_sent", "reduce_landed", "reduced", "kept", "gather_sent", "gather_landed",
     "fetched", "passes", "passed", "updated", "ended",
+    "gather_awaited", "update_begun", "update_ended",
 ]  # fmt: skip
+ReduceOp = Literal["reduce_scatter", "all_reduce"]
 UNITS_FILE = "units.json"
 _MAX_UNITS, _MAX_SPANS = 100_000, 2_000_000
 
@@ -44,7 +55,8 @@ class ShardedUnit:
     """One unit. `num_bytes` of its parameters as they are kept, over all shards; what is gathered and reduced may be of
     another type. `resharded`: its parameters were freed between its passes. `activation_bytes`: what autograd held for backward
     as its forward ended beyond what it did as that began, None where nobody told. The root, if it has parameters of its own,
-    has the name "" and comes first, the others follow as the model has them."""
+    has the name "" and comes first, the others follow as the model has them. `reduce_op` carries a reduction out;
+    `num_messages`: of so many messages, one after the other, its gather or reduction consists."""
 
     name: str
     num_bytes: BytesAboveZero
@@ -55,6 +67,28 @@ class ShardedUnit:
     reduce_dtype: str
     resharded: bool
     activation_bytes: NumBytes | None = None
+    reduce_op: ReduceOp = "reduce_scatter"
+    num_messages: CountAboveZero = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZeroEngine:
+    """What a DeepSpeed engine of a ZeRO stage keeps, over all shards.
+
+    `parameter_bytes` as the model computes with them, `master_bytes` the optimizer's own copy of them. `gradient_bytes` as
+    they are accumulated. `bucket_bytes`: the buffers that a rank takes for buckets, whole on every rank. `overlaps`: reductions
+    run beside backward, where there are streams. `persistent_bytes` are of parameters too small to be freed (stage 3), of which
+    a rank keeps at most `persistence_limit_bytes` over the number of shards; None without a limit.
+    """
+
+    stage: Literal[1, 2, 3]
+    parameter_bytes: BytesAboveZero
+    master_bytes: NumBytes
+    gradient_bytes: NumBytes
+    bucket_bytes: NumBytes
+    overlaps: bool
+    persistent_bytes: NumBytes = 0
+    persistence_limit_bytes: NumBytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +113,8 @@ class ShardingTimeline:
     `activation_bytes`: the most that autograd held of one micro-batch for its backward, parameters left out; None likewise.
     `peak_bytes`: the most that all tensors took in a step beyond what there was as it began; None likewise.
     `num_steps` went through the marks in the same order, out of `num_others` more that did not. `waits`: ranks that sent
-    nothing met at every collective, and spans hold what they waited there for the last to come.
+    nothing met at every collective, and spans hold what they waited there for the last to come. `zero`: a DeepSpeed engine
+    shards, by a schedule of its own.
     """
 
     rank: Rank
@@ -93,6 +128,7 @@ class ShardingTimeline:
     activation_bytes: NumBytes | None = None
     peak_bytes: NumBytes | None = None
     waits: bool = False
+    zero: ZeroEngine | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for spans of units that there are none of, and of different numbers of steps."""

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.recorder.sharded.flat_fill import Piece, keep_within, pieces_of, stand_everywhere
-from commprof.commbench.recorder.sharded.marks import as_it_is
+from commprof.commbench.recorder.sharded.tensor_hooks import as_it_is
 from commprof.commbench.recorder.sharded.unsent import Unsent
 from commprof.commbench.records.sharding import Mark
 

@@ -4,7 +4,6 @@ Hooks of modules and tensors stand before and behind those of what shards; recor
 Nothing is marked outside of a step. How a collective is seen and what a unit holds is in fully_shard.py and flat_units.py.
 """
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from commprof.commbench.errors import RunFailed
 from commprof.commbench.recorder.own_work import OwnWork
+from commprof.commbench.recorder.sharded.tensor_hooks import as_it_is, hook_gradients
 from commprof.commbench.records.rundir import write_document
 from commprof.commbench.records.sharding import UNITS_FILE, Mark, ShardedSpan, ShardedUnit, ShardingTimeline
 from commprof.commbench.timing import Clock
@@ -48,16 +48,14 @@ class UnitRecorder:
     meets = False
 
     def __init__(self, units: Sequence[Unit], rank: int, clock: Clock, own_work: OwnWork) -> None:
-        self._rank, self._clock, self._own_work = rank, clock, own_work
-        self._told: dict[str, int] = {}
+        self._units, self._rank, self._clock, self._own_work = tuple(units), rank, clock, own_work
+        self._told: dict[str, Any] = {}
         self.held_bytes: Callable[[], int] | None = None  # what is held now, while somebody counts it
-        self._units = tuple(units)
         self._hooks: list[Any] = []
         self._marks: Marks = []
         self._known: dict[int, dict[str, Any]] = {}
         self._samples: dict[tuple[Place, ...], deque[tuple[float, ...]]] = {}
-        self._others = 0
-        self._marking = False
+        self._others, self._marking = 0, False
         self._untold = ""  # why nothing is told of units that there are
 
     def attach(self) -> None:
@@ -146,9 +144,9 @@ class UnitRecorder:
         """Return the steps that most went through alike; None where none was seen, or of a unit its reduction was not."""
         if not self.has_steps:
             return None
-        order = max(self._samples, key=lambda each: len(self._samples[each]))
-        kept = self._samples[order]
+        order, kept = max(self._samples.items(), key=lambda each: len(each[1]))
         shards, replicas = self._mesh()
+        numbers: list[int | None] = [*self._numbers_in(order)]
         return ShardingTimeline(
             rank=self._rank,
             num_shards=shards,
@@ -156,13 +154,19 @@ class UnitRecorder:
             num_steps=len(kept),
             num_others=self._others + sum(len(each) for each in self._samples.values()) - len(kept),
             waits=self.meets,
-            units=tuple(self._unit(number) for number in range(len(self._units))),
+            units=tuple(self._unit(number) for number in numbers if number is not None),
             spans=tuple(
-                ShardedSpan(until=name, unit=unit, gathers=sharded, samples_s=samples_s)
+                ShardedSpan(
+                    until=name, unit=None if unit is None else numbers.index(unit), gathers=sharded, samples_s=samples_s
+                )
                 for (name, unit, sharded), samples_s in zip(order, zip(*kept, strict=True), strict=True)
             ),
             **self._told,
         )
+
+    def _numbers_in(self, _order: Sequence[Place]) -> Sequence[int]:
+        """Return the numbers of the units in steps that went through these marks."""
+        return range(len(self._units))
 
     def _note(self, place: Place) -> None:
         name, unit, _ = place
@@ -223,7 +227,7 @@ class UnitRecorder:
 
     def _on_gradient(self, value: object, told: Callable[[], None]) -> None:
         if torch.is_grad_enabled():
-            _hook_gradients(value, partial(self._own_work.do, told))
+            hook_gradients(value, partial(self._own_work.do, told))
 
     def _is_sharded(self, number: int, ahead: Direction) -> bool:
         """Say whether a unit's parameters are shards at present, the pass `ahead` being next."""
@@ -270,34 +274,7 @@ class UnitRecorder:
         )
 
 
-def as_it_is(hook: Callable[..., None]) -> Callable[..., None]:
-    """Keep a hook out of what is compiled, where that is loaded: its clock cannot be traced, and the job would be told."""
-    return torch.compiler.disable(hook) if "torch._dynamo" in sys.modules else hook  # type: ignore[no-untyped-call]
-
-
 def _held_bytes(known: dict[str, Any]) -> int | None:
     """Return what autograd held more as a unit's forward ended than as it began."""
     after_bytes = known.get("held_after_bytes")
     return None if after_bytes is None else max(0, after_bytes - known["held_before_bytes"])
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for each in value:
-            yield from _tensors(each)
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _tensors(each)
-
-
-def _hook_gradients(value: object, told: Callable[[], None]) -> None:
-    for tensor in _tensors(value):
-        any_tensor: Any = tensor
-        if tensor.requires_grad:
-            any_tensor.register_hook(partial(_tell, told))
-
-
-def _tell(told: Callable[[], None], _gradient: Tensor) -> None:
-    told()

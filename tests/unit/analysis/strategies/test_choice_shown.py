@@ -69,7 +69,7 @@ def test_advice_compares_strategies_where_a_sharded_run_is_given(tmp_path: Path,
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--strategy", "zero3"], "--strategy 'zero3' is not predicted here; use some of ddp,fsdp,hsdp,zero2"),
+        (["--strategy", "zero4"], "--strategy 'zero4' is not predicted here; use some of ddp,fsdp,hsdp,zero2,zero1,zero3"),
         (["--memory", "1G"], "--memory goes with --strategy"),
         (["--no-prefetch"], "--no-prefetch goes with --strategy"),
         (["--strategy", "fsdp", "--batch", "2"], "leave out what else changes them"),

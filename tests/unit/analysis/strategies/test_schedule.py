@@ -146,3 +146,23 @@ def test_a_slower_wire_makes_no_step_shorter(own: Case, prefetch: bool, factor: 
 def test_draws_are_played_side_by_side(own: Case, blocking: bool) -> None:
     two = play(own.operations, np.vstack([own.seconds, 2 * own.seconds]), blocking=blocking)
     assert two.end_s[1] == pytest.approx(2 * two.end_s[0])
+
+
+def test_what_was_asked_for_lands_beside_computation_even_where_other_collectives_block() -> None:
+    """By hand: 0 goes from 0 to 2, and 1 behind it to 5, while 0 computes from 2 to 7; the reduction holds the host to 11.
+
+    2 is asked for at 11 and needed at once, 12.
+    """
+    own = case(
+        ("ask", 0, 2.0), ("compute", 0, 1.0), ("ask", 1, 3.0), ("wait", 0, 0.0), ("compute", 0, 5.0), ("wait", 1, 0.0),
+        ("reduce", 1, 4.0), ("ask", 2, 1.0), ("wait", 2, 0.0), ("finish", 0, 0.0),
+    )  # fmt: skip
+    found = played(own, blocking=True)
+    assert times(found, "gather") == [(0, 0, 2), (1, 2, 5), (2, 11, 12)]
+    assert times(found, "reduce") == [(1, 7, 11)]
+    assert found.end_s[0] == pytest.approx(12)
+
+
+def test_a_reduction_that_blocks_waits_for_gathers_under_way() -> None:
+    own = case(("ask", 0, 5.0), ("compute", 0, 1.0), ("reduce", 1, 2.0), ("wait", 0, 0.0), ("finish", 0, 0.0))
+    assert played(own, blocking=True).end_s[0] == pytest.approx(7)
