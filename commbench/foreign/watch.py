@@ -25,7 +25,7 @@ from commprof.commbench.foreign import asked as asking
 from commprof.commbench.foreign.cards import RankRun
 from commprof.commbench.foreign.ending import Ending
 from commprof.commbench.foreign.marks import ForwardMarks
-from commprof.commbench.foreign.root import batch_size, kept_bytes, trained_module
+from commprof.commbench.foreign.root import batch_size, kept_bytes, trained_module, trains_all
 from commprof.commbench.foreign.tracer import WindowTracer
 from commprof.commbench.recorder.bucket_tap import BucketTap
 from commprof.commbench.recorder.gradients import sends_each, uncompiled
@@ -57,6 +57,7 @@ class Watch:
         self._steps_inside = self._was_captured = self._has_graph = False
         self._runs_behind = False  # the device, behind the host
         self._optimizer_bytes: int | None = None
+        self._trains_all: int | None = None  # the optimizer, by its id, that trains the whole model
         self._passes = self._samples = 0
         self._depth = 0  # of backward passes inside each other
         self._is_fresh = True  # no training forward since the step began
@@ -146,7 +147,7 @@ class Watch:
         if recorder is not None:
             recorder.end_step(self._samples or None)
             if recorder.num_steps == 1:
-                self._optimizer_bytes = kept_bytes(optimizer, self._model)
+                self._optimizer_bytes = kept_bytes(optimizer) if id(optimizer) == self._trains_all else None
                 recorder.units.tell(optimizer_bytes=self._optimizer_bytes)
             self._tracer.step_ended(self._num_steps)
             if recorder.num_steps >= self._next_save:
@@ -188,6 +189,7 @@ class Watch:
             own_work=self._own_work,
         )
         recorder.__enter__()
+        self._trains_all = id(optimizer) if trains_all(optimizer, model) else None  # later units may be left whole
         self._tracer = WindowTracer(self._run, self._num_steps if self._asked.trace else None)
         self._next_save = _FIRST_SAVE
         self._marks = ForwardMarks(found, self._forward_begins, self._forward_ends)

@@ -145,12 +145,28 @@ _IN_COPIES = "fully_shard(model, mesh=init_device_mesh('cpu', (1, 2), mesh_dim_n
 _FLAT = "model = FullyShardedDataParallel(model, device_id=torch.device('cpu'), use_orig_params=True)"
 
 
-@pytest.mark.parametrize(("shards", "kind"), [(_IN_COPIES, "hsdp"), (_FLAT, "fsdp1")])
+_LEFT_WHOLE = f"{_IN_COPIES}.set_reshard_after_backward(False)"
+
+
+@pytest.mark.parametrize(("shards", "kind"), [(_IN_COPIES, "hsdp"), (_LEFT_WHOLE, "hsdp"), (_FLAT, "fsdp1")])
 def test_sharded_ranks_are_kept_from_sending_where_they_can_be(
     forking: Commprof, tmp_path: Path, shards: str, kind: str
 ) -> None:
     """fully_shard's can, in copies too; FullyShardedDataParallel's exchange as ever, and that is said."""
-    script = tmp_path / "sharded.py"
+    run, info, work = _recorded_alone(forking, tmp_path, shards)
+    sent = kind == "fsdp1"
+    assert (work.kind, work.synchronised) == (kind, sent)
+    assert any("is neither's: its ranks exchanged as ever" in text for text in info.unseen) is sent
+    if sent:
+        return
+    timeline = read_document(run / "units.json", ShardingTimeline)
+    kept = 4 * (4 * 8 + 4 + 1 * 8 + 1)  # rank 0's halves of the first layer and all of the second, a momentum each
+    assert (work.optimizer_bytes, timeline.optimizer_bytes) == (kept, kept)
+
+
+def _recorded_alone(forking: Commprof, folder: Path, shards: str) -> tuple[Path, RunInfo, Workload]:
+    """Record two ranks of a sharded script that are to send nothing."""
+    script = folder / "sharded.py"
     script.write_text(
         "import torch, torch.distributed as dist\n"
         "from torch.distributed.device_mesh import init_device_mesh\n"
@@ -167,14 +183,7 @@ def test_sharded_ranks_are_kept_from_sending_where_they_can_be(
     )
     done = forking("record", "--compute-only", "--", *FORK, "2", script)
     assert done.returncode == 0, done.stderr
-    run, info, work = the_run(tmp_path)
-    sent = kind == "fsdp1"
-    assert (work.kind, work.synchronised) == (kind, sent)
-    assert any("is neither's: its ranks exchanged as ever" in text for text in info.unseen) is sent
-    if sent:
-        return
-    kept = 4 * (4 * 8 + 4 + 1 * 8 + 1)  # rank 0's halves of the first layer and all of the second, a momentum each
-    assert (work.optimizer_bytes, read_document(run / "units.json", ShardingTimeline).optimizer_bytes) == (kept, kept)
+    return the_run(folder)
 
 
 def test_torchruns_ranks_and_their_exit_code(commprof: Commprof, script: Path, tmp_path: Path) -> None:
