@@ -160,6 +160,8 @@ def test_sharded_ranks_are_kept_from_sending_where_they_can_be(
     if sent:
         return
     timeline = read_document(run / "units.json", ShardingTimeline)
+    (unit,) = timeline.units
+    assert (unit.num_bytes, unit.gather_bytes, unit.reduce_bytes) == (4 * 81, 4 * 90, 4 * 90), "the last layer is filled up"
     kept = 4 * (4 * 8 + 4 + 1 * 8 + 1)  # rank 0's halves of the first layer and all of the second, a momentum each
     assert (work.optimizer_bytes, timeline.optimizer_bytes) == (kept, kept)
 

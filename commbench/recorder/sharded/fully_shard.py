@@ -103,9 +103,10 @@ class FullyShardRecorder(UnitRecorder):
         return present is place.shard
 
     def _look_at_whole(self, number: int) -> None:
-        whole = [place.present for place in self._places[number]]
+        places = self._places[number]
         if "gather_dtype" not in self._known.get(number, {}):
-            self._note_gather(number, sum(map(_num_bytes, whole)), whole[0].dtype)
+            dtype = places[0].present.dtype
+            self._note_gather(number, sum(_padded_bytes(place.present, place.shard) for place in places), dtype)
 
     def _parameters(self, number: int) -> Sequence[int]:
         return [_num_bytes(place.shard) for place in self._places[number]]
@@ -183,6 +184,13 @@ def _is_shared_out(parameter: Any, shard: Any) -> bool:  # noqa: ANN401  a tenso
         return False
     parts = (size > 1 and not placement.is_replicate() for size, placement in shard_dimensions(parameter))
     return parameter.device_mesh == shard.device_mesh or any(parts)
+
+
+def _padded_bytes(whole: Tensor, shard: Any) -> int:  # noqa: ANN401  the DTensor between passes
+    """Return what is gathered of a parameter: fully_shard fills up the dimension that it cuts, so that all shards are alike."""
+    *_, (num_shards, placement) = shard_dimensions(shard)
+    rows = shard.shape[placement.dim] if shard.ndim and not placement.is_replicate() else 0
+    return _num_bytes(whole) // rows * -(-rows // num_shards) * num_shards if rows else _num_bytes(whole)
 
 
 def _num_bytes(parameter: Tensor) -> int:
