@@ -146,6 +146,11 @@ _FLAT = "model = FullyShardedDataParallel(model, device_id=torch.device('cpu'), 
 
 
 _LEFT_WHOLE = f"{_IN_COPIES}.set_reshard_after_backward(False)"
+_OTHERWISE_REDUCED = (  # as by a torch whose fully_shard does not go through torch.distributed.all_reduce
+    "from torch.distributed.fsdp._fully_shard import _fsdp_collectives as own\n"
+    "own.dist = types.SimpleNamespace(**vars(dist))\n"
+    "fully_shard(model, mesh=init_device_mesh('cpu', (2, 1), mesh_dim_names=('copies', 'shards')))"
+)
 
 
 @pytest.mark.parametrize(("shards", "kind"), [(_IN_COPIES, "hsdp"), (_LEFT_WHOLE, "hsdp"), (_FLAT, "fsdp1")])
@@ -166,11 +171,17 @@ def test_sharded_ranks_are_kept_from_sending_where_they_can_be(
     assert (work.optimizer_bytes, timeline.optimizer_bytes) == (kept, kept)
 
 
+def test_copies_that_this_torch_reduces_by_another_function_are_said_to_exchange(forking: Commprof, tmp_path: Path) -> None:
+    _, info, work = _recorded_alone(forking, tmp_path, _OTHERWISE_REDUCED)
+    assert (work.kind, work.synchronised) == ("hsdp", True)
+    assert any(text.startswith("its ranks exchanged as ever among copies of the shards: ") for text in info.unseen)
+
+
 def _recorded_alone(forking: Commprof, folder: Path, shards: str) -> tuple[Path, RunInfo, Workload]:
     """Record two ranks of a sharded script that are to send nothing."""
     script = folder / "sharded.py"
     script.write_text(
-        "import torch, torch.distributed as dist\n"
+        "import types, torch, torch.distributed as dist\n"
         "from torch.distributed.device_mesh import init_device_mesh\n"
         "from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard\n"
         "dist.init_process_group('gloo')\n"
