@@ -39,9 +39,8 @@ class _Candidate:
 
 
 def changes(inputs: StepInputs, single: SingleRank) -> list[Change]:
-    """Return what is predicted to save time: first what leaves the updates as they are, the best first of either kind.
-
-    `single` is one rank's step.
+    """Return what is predicted to save time: what two runs would show first, of it what leaves the updates as they are, and the
+    best first of each kind. `single` is one rank's step.
     """
     now = estimate(inputs)
     found = _judged(inputs, now, single, _candidates(inputs))
@@ -50,7 +49,7 @@ def changes(inputs: StepInputs, single: SingleRank) -> list[Change]:
 
 
 def _best_first(found: Iterable[Change]) -> list[Change]:
-    return sorted(found, key=lambda change: (change.alters_learning, -change.seconds_saved))
+    return sorted(found, key=lambda own: (own.within_noise, own.alters_learning, -own.seconds_saved))
 
 
 def _judged(inputs: StepInputs, now: Estimate, single: SingleRank, candidates: Iterable[_Candidate]) -> Iterator[Change]:

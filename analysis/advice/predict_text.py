@@ -13,6 +13,10 @@ from commprof.analysis.step.results import AssumptionCheck, BreakEven, Predictio
 from commprof.commbench.display.sheet import GAP, Block, Cell, Column, Row, Table, Tone, Words, joined, line
 from commprof.commbench.units import format_seconds
 
+_NOT_SURE = (
+    "What follows was worked out from the disturbed runs, for those who look for the cause: no interval is given, and no "
+    "figure speaks for a quiet machine."
+)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 _COLUMNS = (
     Column(name="ranks", width=5, before="", key=True),
@@ -42,18 +46,21 @@ def prediction_sheet(
     parted = [_parted([check for check in checks if check.world_size == n]) for n in sizes]
     warned = [] if disturbed is None else [[Words(disturbed, tone="bad")]]
     decision = decide_predicted(predicted, runs, DISTURBED if disturbed is not None else "")
-    return joined([[Words(str(decision), "", "", "strong")], *warned, _predicted(predicted, decision), *parted])
+    figures = _predicted(predicted, decision, disturbed=disturbed is not None)
+    return joined([[Words(str(decision), "", "", "strong")], *warned, figures, *parted])
 
 
-def _predicted(predicted: PredictionSet, decision: Decision) -> list[Block]:
+def _predicted(predicted: PredictionSet, decision: Decision, *, disturbed: bool) -> list[Block]:
     fixed = "batch per rank fixed" if predicted.scaling == "weak" else "batch in all fixed"
     schedules = [p for p in predicted.predictions if p.model == "schedule"]
     worth = {p.world_size: (p, own) for p, own in zip(schedules, decision.answers, strict=True)}
     formulas = sorted({(p.model, p.formula) for p in predicted.predictions})
+    doubt = [Words(_NOT_SURE, "", "", "note"), GAP] if disturbed else []
     return [
+        *doubt,
         line(f"one rank: {format_seconds(predicted.single_step_s)} per step; speedup S in samples/s; {fixed}"),
         GAP,
-        Table(columns=_COLUMNS, rows=[_row(p) for p in predicted.predictions]),
+        Table(columns=_COLUMNS, rows=[_row(p, disturbed=disturbed) for p in predicted.predictions]),
         *([GAP, *parts_blocks(predicted.overheads)] if predicted.overheads else []),
         *_assumed(predicted.predictions),
         GAP,
@@ -68,19 +75,20 @@ def _predicted(predicted: PredictionSet, decision: Decision) -> list[Block]:
     ]
 
 
-def _row(p: Prediction) -> Row:
-    """Write one model's answer; the simple models, there to be compared with, are faint."""
+def _row(p: Prediction, *, disturbed: bool) -> Row:
+    """Write one model's answer; the simple models, there to be compared with, are faint. Of disturbed runs none is a gain."""
     naive = p.model != "schedule"
     tone: Tone = "faint" if naive else "plain"
-    gains: Tone = tone if naive else "good" if p.speedup > 1 else "bad"
-    unknown = "too disturbed" if p.too_disturbed else "-"
-    span = unknown if p.interval_s is None else f"{format_seconds(p.interval_s.low)} - {format_seconds(p.interval_s.high)}"
+    gains: Tone = tone if naive or disturbed else "good" if p.speedup > 1 else "bad"
+    unknown = "too disturbed" if p.too_disturbed or (disturbed and not naive) else "-"
+    span = None if disturbed else p.interval_s
+    within = unknown if span is None else f"{format_seconds(span.low)} - {format_seconds(span.high)}"
     return Row(
         (
             Cell(str(p.world_size), tone),
             Cell(p.model, tone),
             Cell(format_seconds(p.step_s), tone),
-            Cell(span, tone),
+            Cell(within, tone),
             Cell(f"{p.speedup:.2f}x", gains),
             Cell(f"{p.efficiency:.1%}", tone),
             Cell(format_seconds(p.exposed_s), tone),

@@ -65,14 +65,15 @@ def _ranks_blocks(ranks: RankAdvice, scaling: str) -> Iterator[Block]:
         f"communication that nothing hides{carried}",
         tone="strong",
     )
-    alike = [_change(own) for own in ranks.changes if not own.alters_learning]
-    if alike:
+    told = [own for own in ranks.changes if not own.within_noise]
+    if alike := [_change(own) for own in told if not own.alters_learning]:
         yield _savings("to change, best first", alike)
     else:
         yield line("  no setting that leaves the updates as they are surely saves 1 % of the step")
-    if others := [_change(own) for own in ranks.changes if own.alters_learning]:
+    if others := [_change(own) for own in told if own.alters_learning]:
         yield _savings("to change with what is learnt", others)
-    if any(own.interval_s is not None and own.interval_s.low < 0 for own in ranks.changes):
+    if doubtful := [_change(own) for own in ranks.changes if own.within_noise]:
+        yield _savings("perhaps no saving", doubtful)
         yield _wrapped(f"({MAY_SEEM_TO_LOSE})", "  ")
     what_ifs = [_saving(own.seconds_saved, own.interval_s, own.speedup, own.what) for own in ranks.what_ifs]
     yield _savings("other hardware: what if", what_ifs)
@@ -108,7 +109,8 @@ def _change(change: Change) -> Row:
 def _saving(seconds: float, span: Interval, speedup: float, what: str, below: Sequence[Words] = ()) -> Row:
     """Write what is saved; a colour says that all of the interval is a gain, or a loss."""
     tone: Tone = "good" if span.low > 0 else "bad" if span.high < 0 else "plain"
-    return Row((Cell(format_estimate(seconds, span.low, span.high), tone), f"{speedup:.2f}x", what), below)
+    told = what if tone != "plain" else f"{what} (within noise)"
+    return Row((Cell(format_estimate(seconds, span.low, span.high), tone), f"{speedup:.2f}x", told), below)
 
 
 def _threshold_text(found: Threshold, what: str, unit: str, form: Callable[[float], str]) -> str:

@@ -55,6 +55,7 @@ def check_changes(args: argparse.Namespace) -> None:
 
 def answer_what_if(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
     """Print the changed steps as the user wants them: a table, or one JSON document."""
+    from commprof.analysis.runs.disturbance import disturbance_text
     from commprof.analysis.step.estimate import Setting
     from commprof.analysis.step.gather import gather
     from commprof.analysis.step.what_if import what_if, what_if_sheet
@@ -66,4 +67,4 @@ def answer_what_if(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
     if args.json:
         sys.stdout.write(msgspec.json.encode(answers).decode() + "\n")
     else:
-        show(what_if_sheet(answers))
+        show(what_if_sheet(answers, disturbance_text(runs)))

@@ -12,7 +12,8 @@ _HOOKS = "torch.distributed.algorithms.ddp_comm_hooks.default_hooks"
 _SCRIPTS = ("commprof", "__main__.py")
 
 MAY_SEEM_TO_LOSE = (
-    "an interval below zero: of two runs, one with the change and one without, that with it may be the slower by its pace alone"
+    "within noise: it cannot be told from no saving; of two runs, one with the change and one without, that with it may be the "
+    "slower by its pace alone"
 )
 
 

@@ -102,6 +102,11 @@ class Change:
     side_effect: str | None = None
     alters_learning: bool = False
 
+    @property
+    def within_noise(self) -> bool:
+        """Whether what two runs would show cannot be told from no saving; without an interval nothing says so."""
+        return self.interval_s is not None and self.interval_s.low <= 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakEven:

@@ -61,8 +61,11 @@ def answer(inputs: StepInputs, setting: Setting, single: SingleRank) -> WhatIf:
     )
 
 
-def what_if_sheet(answers: Sequence[WhatIf]) -> list[Block]:
-    """Lay out the changed steps; what is computed and what is exposed add up to the changed step."""
+def what_if_sheet(answers: Sequence[WhatIf], disturbed: str | None = None) -> list[Block]:
+    """Lay out the changed steps, after how the machine was `disturbed`, for then no interval holds what others took.
+
+    What is computed and what is exposed add up to the changed step.
+    """
     columns = (
         Column(name="ranks", width=5, before="", key=True),
         Column(name="step now", width=8),
@@ -80,10 +83,13 @@ def what_if_sheet(answers: Sequence[WhatIf]) -> list[Block]:
         notes.append(line(f"a changed step has {samples:.4g} times the samples of a step now"))
     if carried := [str(a.world_size) for a in answers if a.extrapolated]:
         notes.append(line(f"no bench on {', '.join(carried)} ranks; the wire is carried over by the ring's formula"))
-    return [Table(columns=columns, rows=[_row(a) for a in answers]), *notes]
+    warned: list[Block] = []
+    if disturbed is not None:
+        warned = [Words("What the change brings cannot be told.", tone="strong"), Words(disturbed, tone="bad"), GAP]
+    return [*warned, Table(columns=columns, rows=[_row(a, disturbed=disturbed is not None) for a in answers]), *notes]
 
 
-def _row(a: WhatIf) -> Row:
+def _row(a: WhatIf, *, disturbed: bool) -> Row:
     (computed, exposed), changed = closing((a.compute_s, a.exposed_s))
     return Row(
         (
@@ -92,7 +98,7 @@ def _row(a: WhatIf) -> Row:
             computed,
             exposed,
             changed,
-            f"{format_seconds(a.interval_s.low)} - {format_seconds(a.interval_s.high)}",
-            Cell(f"{a.speedup:.2f}x", "good" if a.speedup > 1 else "bad"),
+            "too disturbed" if disturbed else f"{format_seconds(a.interval_s.low)} - {format_seconds(a.interval_s.high)}",
+            Cell(f"{a.speedup:.2f}x", "plain" if disturbed else "good" if a.speedup > 1 else "bad"),
         )
     )

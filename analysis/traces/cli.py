@@ -148,14 +148,16 @@ def _write_timeline(path: Path, analysis: "TraceAnalysis") -> None:
 def _compare(args: argparse.Namespace) -> None:
     from commprof.analysis.traces.sets.belonging import read_one_run
     from commprof.analysis.traces.sets.comparison import compare_traces
+    from commprof.analysis.traces.sets.untraced import disturbance_of
     from commprof.analysis.traces.shown.comparison_text import comparison_document, comparison_sheet
 
     before, after = args.against, args.paths
-    analysed = []
+    sets = []
     for paths in (before, after):
         _found(paths)
-        analysed.append(_analysis(read_one_run(paths, _table(args), what="one is compared with one; name its traces")))
-    comparison = compare_traces(*analysed)
+        sets.append(read_one_run(paths, _table(args), what="one is compared with one; name its traces"))
+    disturbed = disturbance_of(file for own in sets for file in own.files)
+    comparison = compare_traces(*map(_analysis, sets), disturbed=disturbed)
     if args.json:
         _print_json(comparison_document(comparison, before, after))
     else:

@@ -74,6 +74,8 @@ class RankRun:
             peak_bytes=memory.peak_bytes,
             **told_by(tap, together=recorder.units.meets),
         )
+        if recorder.units.sends_all_the_same:
+            workload = replace(workload, synchronised=True, synchronisation="normal")
         words = (*recorder.unseen(), *unseen, *self._sent_all_the_same())
         card = replace(card, info=replace(card.info, workload=workload, unseen=words))
         write_document(self._path, card)

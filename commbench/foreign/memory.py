@@ -6,7 +6,7 @@ The optimizer has its state as the first one ends. In the second, counts are rea
 import torch
 from torch import nn
 
-from commprof.commbench.foreign.root import kept_bytes
+from commprof.commbench.foreign.root import kept_bytes, trains_all
 from commprof.commbench.recorder.sharded.held_bytes import HeldBytes
 from commprof.commbench.recorder.steps import StepRecorder
 
@@ -14,8 +14,9 @@ from commprof.commbench.recorder.steps import StepRecorder
 class WatchedMemory:
     """Bytes on this rank, None for as long as they are not told, or where nothing tells them."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self._model = model
+        self._trains_all = id(optimizer) if trains_all(optimizer, model) else None  # asked now: later, units may be left whole
         self._held: HeldBytes | None = None
         self.optimizer_bytes: int | None = None
         self.activation_bytes: int | None = None
@@ -24,7 +25,7 @@ class WatchedMemory:
     def step_ended(self, recorder: StepRecorder, optimizer: torch.optim.Optimizer) -> None:
         """Take notice that a recorded step has ended, and tell the recorder of units what is known since."""
         if recorder.num_steps == 1:
-            self.optimizer_bytes = kept_bytes(optimizer, self._model)
+            self.optimizer_bytes = kept_bytes(optimizer) if id(optimizer) == self._trains_all else None
             recorder.phases.held = self._held = HeldBytes(self._model, recorder.units, next(self._model.parameters()).device)
         elif self._held is not None:
             self._held.end()

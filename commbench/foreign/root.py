@@ -21,11 +21,14 @@ def trained_module(optimizer: torch.optim.Optimizer) -> nn.Module | None:
     return trained[0] if len(trained) == 1 else None
 
 
-def kept_bytes(optimizer: torch.optim.Optimizer, model: nn.Module) -> int | None:
-    """Return what an optimizer keeps on this rank beside parameters and gradients; None where it trains a part of a model."""
+def trains_all(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
+    """Whether an optimizer has all of a model's parameters that are trained; asked while sharded ones are shards."""
     own = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if any(p.requires_grad and id(p) not in own for p in model.parameters()):
-        return None
+    return all(id(p) in own for p in model.parameters() if p.requires_grad)
+
+
+def kept_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Return what an optimizer keeps on this rank beside parameters and gradients."""
     kept = (each for state in optimizer.state.values() for each in state.values() if isinstance(each, torch.Tensor))
     here: list[torch.Tensor] = [getattr(each, "to_local", lambda each=each: each)() for each in kept]  # a DTensor's shard
     return sum(each.numel() * each.element_size() for each in here)

@@ -188,7 +188,7 @@ class Watch:
             own_work=self._own_work,
         )
         recorder.__enter__()
-        self._memory = WatchedMemory(model)
+        self._memory = WatchedMemory(model, optimizer)
         self._tracer = WindowTracer(self._run, self._num_steps if self._asked.trace else None)
         self._next_save = _FIRST_SAVE
         self._marks = ForwardMarks(found, self._forward_begins, self._forward_ends)

@@ -16,6 +16,8 @@ of these that holds is the answer:
 
 import gc
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from torch import nn
@@ -72,7 +74,7 @@ def _of_shards(model: nn.Module) -> TrainingKind | None:
         if _is(module, "torch.distributed._composable.replicate_with_fsdp", "ReplicateModule"):
             return "replicate"
         if _is(module, "torch.distributed.fsdp", "FSDPModule"):
-            return _of_meshes(_dtensors(model))
+            return _of_meshes([*_dtensors(model), *_left_whole(model)])
     return None
 
 
@@ -110,6 +112,16 @@ def _is_replicated(module: nn.Module) -> bool:
 
 def _dtensors(model: nn.Module) -> list[Any]:
     return [tensor for tensor in model.parameters() if _is(tensor, "torch.distributed.tensor", "DTensor")]
+
+
+def _left_whole(model: nn.Module) -> Iterator[Any]:
+    """Yield the shards of parameters that fully_shard may leave whole; none where this torch keeps them elsewhere."""
+    for module in model.modules():
+        any_module: Any = module
+        with suppress(AttributeError):
+            state = any_module._get_fsdp_state()
+            groups = state._fsdp_param_groups if hasattr(state, "_fsdp_param_groups") else [state._fsdp_param_group]
+            yield from (own.sharded_param for group in groups if group is not None for own in group.fsdp_params)
 
 
 def _is(value: object, module: str, name: str) -> bool:

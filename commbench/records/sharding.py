@@ -53,7 +53,8 @@ _MAX_UNITS, _MAX_SPANS = 100_000, 2_000_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardedUnit:
     """One unit. `num_bytes` of its parameters as they are kept, over all shards; what is gathered and reduced may be of
-    another type. `resharded`: its parameters were freed between its passes. `activation_bytes`: what autograd held for backward
+    another type, and holds the rows by which fully_shard fills up what its ranks do not divide.
+    `resharded`: its parameters were freed between its passes. `activation_bytes`: what autograd held for backward
     as its forward ended beyond what it did as that began, None where nobody told. The root, if it has parameters of its own,
     has the name "" and comes first, the others follow as the model has them. `reduce_op` carries a reduction out;
     `num_messages`: of so many messages, one after the other, its gather or reduction consists."""

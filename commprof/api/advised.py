@@ -23,6 +23,7 @@ _TYPES = {
     "world_size": int,
     **dict.fromkeys(("kind", "what", "setting"), str),
     **dict.fromkeys(("saved_s", "saved_low_s", "saved_high_s", "speedup"), float),
+    "within_noise": bool,
     "side_effect": str,
 }
 
@@ -49,7 +50,7 @@ class Advised(Answer):
         decision = decide_advised(self.advice, self.runs, disturbed=self.disturbed is not None)
         if self.disturbed is not None:
             return decision.in_short
-        best = {r.world_size: r.changes[0].what if r.changes else "nothing surely helps" for r in self.advice.ranks}
+        best = {r.world_size: _first(r) for r in self.advice.ranks}
         return f"{decision.in_short}; {some((f'on {n}: {what}' for n, what in best.items()), '; ')}"
 
     def sheet(self) -> list[Block]:
@@ -68,6 +69,14 @@ def advise(runs: RunsLike, n: int | Iterable[int] = (), *, budget: Budget | None
     return Advised(advise_on(known, as_world_sizes(n), budget), tuple(known), disturbance_text(known))
 
 
+def _first(ranks: RankAdvice) -> str:
+    """Name the change to try first."""
+    if not ranks.changes:
+        return "nothing surely helps"
+    best = ranks.changes[0]
+    return f"no saving can be told from none (within noise: {best.what})" if best.within_noise else best.what
+
+
 def _rows(ranks: RankAdvice) -> Iterator[Row]:
     for change in ranks.changes:
         assert change.interval_s is not None, "changes are judged by their intervals"
@@ -80,6 +89,7 @@ def _rows(ranks: RankAdvice) -> Iterator[Row]:
             "saved_low_s": change.interval_s.low,
             "saved_high_s": change.interval_s.high,
             "speedup": change.speedup,
+            "within_noise": change.within_noise,
             "side_effect": change.side_effect,
         }
     for other in ranks.what_ifs:
@@ -92,5 +102,6 @@ def _rows(ranks: RankAdvice) -> Iterator[Row]:
             "saved_low_s": other.interval_s.low,
             "saved_high_s": other.interval_s.high,
             "speedup": other.speedup,
+            "within_noise": other.interval_s.low <= 0 <= other.interval_s.high,
             "side_effect": None,
         }

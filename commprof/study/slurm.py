@@ -26,7 +26,7 @@ from commprof.study.backend import rank_environment
 from commprof.study.config import StudyConfig
 from commprof.study.files import is_measured, set_aside
 from commprof.study.plan import Plan, Stage
-from commprof.study.recorded import missing_ranks
+from commprof.study.recorded import exchanged_as_ever, missing_ranks
 
 _JOBS_FILE = "jobs.json"
 _POLL_S = 5.0
@@ -112,6 +112,7 @@ def run_jobs(folder: Path, study: StudyConfig, plan: Plan, study_argv: Sequence[
         if is_measured(run := folder / stage.name) and (reason := missing_ranks(run, stage.world_size)):
             set_aside(folder, run, reason)
             failures[stage.name] = reason
+    _tell_what_sent(folder, plan)
     failures |= {s.name: _why(queue, s) for s in plan.stages if s.name not in failures and not is_measured(folder / s.name)}
     for model in plan.models:
         own = folder / "analysis" / model.name if study.is_grid else folder / "analysis"
@@ -119,6 +120,14 @@ def run_jobs(folder: Path, study: StudyConfig, plan: Plan, study_argv: Sequence[
         if model.profile.name not in failures and not written.exists():
             failures[f"prediction of {model.name}"] = f"its words are in {folder / 'logs' / f'{model.name}-predict.log'}"
     return failures
+
+
+def _tell_what_sent(folder: Path, plan: Plan) -> None:
+    """Say which of the runs that were to send nothing did all the same."""
+    for stage in plan.stages:
+        run = folder / stage.name
+        if stage.kind == "compute" and is_measured(run) and (sent := exchanged_as_ever(run)):
+            sys.stderr.write(f"{stage.name}: {sent}\n")
 
 
 def _wait(queue: _Queue) -> None:

@@ -15,10 +15,10 @@ _LABEL_LINE = 26
 
 @styled()
 def savings_figure(changes: Sequence[Change]) -> Figure:
-    """Draw one bar a change, in the order given; raise UnusableData where no change surely saves time."""
+    """Draw one bar a change, in the order given; raise UnusableData where no change saves time."""
     if not changes:
         raise UnusableData("no change of the configuration surely saves time, so there is none to draw")
-    labels = [fill(f"{change.world_size} ranks: {shorten(change.what, _LONGEST_LABEL)}", _LABEL_LINE) for change in changes]
+    labels = [fill(_label(change), _LABEL_LINE) for change in changes]
     left = label_width(line for label in labels for line in label.splitlines())
     figure, axes = new_axes(58 + 13 * sum(2 + label.count("\n") for label in labels), left=left)
     spans = [(c.interval_s.low, c.interval_s.high) if c.interval_s else (c.seconds_saved, c.seconds_saved) for c in changes]
@@ -37,3 +37,8 @@ def savings_figure(changes: Sequence[Change]) -> Figure:
         axes.axvline(0.0, color=INK, linewidth=0.8, alpha=0.5)
     axes.xaxis.label.set(x=1, horizontalalignment="right")  # it may be wider than the bars' axis
     return figure
+
+
+def _label(change: Change) -> str:
+    doubt = " (within noise)" if change.within_noise else ""
+    return f"{change.world_size} ranks: {shorten(change.what, _LONGEST_LABEL)}{doubt}"

@@ -201,7 +201,10 @@ def _first_try(world_size: int, options: Sequence[Change], predicted: Prediction
             f"Try first: nothing simulated here saves more than 1 % of the step on {world_size} ranks; a faster computation is "
             "the way on."
         )
-    best = min(options, key=lambda change: change.alters_learning)
+    told = [change for change in options if not change.within_noise]
+    if not told:
+        return _none_told(world_size, options)
+    best = min(told, key=lambda change: change.alters_learning)
     step_s = next(p.step_s for p in predicted.predictions if (p.model, p.world_size) == ("schedule", world_size))
     besides = f"; but {best.side_effect}" if best.side_effect else ""
     share = f"{best.seconds_saved / step_s:.0%} of the step"
@@ -211,11 +214,19 @@ def _first_try(world_size: int, options: Sequence[Change], predicted: Prediction
     )
     if best.alters_learning:
         return (
-            f"Nothing that leaves the updates as they are saves more than 1 % of the step on {world_size} ranks. What would, "
-            f"and may change what is learnt: {gain}"
+            f"Nothing that leaves the updates as they are surely saves more than 1 % of the step on {world_size} ranks. What "
+            f"would, and may change what is learnt: {gain}"
         )
-    more = max(options, key=lambda change: change.seconds_saved)
+    more = max(told, key=lambda change: change.seconds_saved)
     return f"Try first: {gain}{_learnt_with(more) if more.alters_learning else ''}"
+
+
+def _none_told(world_size: int, options: Sequence[Change]) -> str:
+    best = max(options, key=lambda change: change.seconds_saved)
+    return (
+        f"Try first: measure again, longer or on a quieter machine; no change's saving can be told from none on {world_size} "
+        f"ranks (all within noise), the largest being {best.what}, {saved(best)}."
+    )
 
 
 def _learnt_with(change: Change) -> str:

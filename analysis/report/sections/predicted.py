@@ -111,24 +111,28 @@ def change_section(predicted: PredictionSet) -> Section:
             sentences=("Nothing simulated surely saves more than 1 % of the step.",),
             folded=True,
         )
-    may_seem_to_lose = any(change.interval_s is not None and change.interval_s.low < 0 for change in predicted.changes)
     return Section(
         name="changes",
         title="What to try",
         sentences=(
             "Each change went through the same simulator as the prediction. None of them has been run. Speedups are over one "
             "rank with the same change, which may gain from it as well: more is saved than the speedup shows.",
-            *([f"{MAY_SEEM_TO_LOSE.capitalize()}."] if may_seem_to_lose else []),
+            *([f"{MAY_SEEM_TO_LOSE.capitalize()}."] if any(own.within_noise for own in predicted.changes) else []),
         ),
         tables=tuple(_change_tables(predicted.changes)),
     )
 
 
 def _change_tables(changes: Sequence[Change]) -> Iterator[Table]:
-    for alters, title in ((False, "Predicted gains, best first"), (True, "What changes the updates, and so what is learnt")):
-        rows = tuple(_change_row(change) for change in changes if change.alters_learning is alters)
-        if rows:
-            yield Table(title=title, head=_CHANGE_HEAD, rows=rows, words=frozenset({1, 4}), folded=alters)
+    told = [change for change in changes if not change.within_noise]
+    for title, own in (
+        ("Predicted gains, best first", [change for change in told if not change.alters_learning]),
+        ("What changes the updates, and so what is learnt", [change for change in told if change.alters_learning]),
+        ("Within noise: not told from no saving", [change for change in changes if change.within_noise]),
+    ):
+        if own:
+            rows, first = tuple(map(_change_row, own)), title.startswith("Predicted")
+            yield Table(title=title, head=_CHANGE_HEAD, rows=rows, words=frozenset({1, 4}), folded=not first)
 
 
 def _change_row(change: Change) -> tuple[Cell, ...]:
@@ -136,7 +140,7 @@ def _change_row(change: Change) -> tuple[Cell, ...]:
     seconds = format_seconds(change.seconds_saved)
     return (
         str(change.world_size),
-        Noted(value=change.what, note=change.setting),
+        Noted(value=f"{change.what} (within noise)" if change.within_noise else change.what, note=change.setting),
         Noted(value=seconds, note=between(span.low, span.high, format_seconds)) if span else seconds,
         f"{change.speedup:.2f}x",
         change.side_effect or _NOT_KNOWN,

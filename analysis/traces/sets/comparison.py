@@ -14,7 +14,7 @@ Times are seconds. Medians of parts do not add up to the median step.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -95,8 +95,11 @@ class TraceComparison:
     collectives: tuple[CollectivePair, ...]
 
 
-def compare_traces(before: TraceAnalysis, after: TraceAnalysis) -> TraceComparison:
-    """Compare two sets; raise BadInput where their steps are not known or their parts do not mean the same."""
+def compare_traces(before: TraceAnalysis, after: TraceAnalysis, *, disturbed: str | None = None) -> TraceComparison:
+    """Compare two sets; raise BadInput where their steps are not known or their parts do not mean the same.
+
+    Of runs that others `disturbed` no part is judged: what differs may be their work.
+    """
     steps = {"before": _common_steps(before, "before"), "after": _common_steps(after, "after")}
     kinds = [{own.on_gpu for own in one.by_rank.values()} for one in (before, after)]
     if kinds[0] != kinds[1]:
@@ -106,11 +109,12 @@ def compare_traces(before: TraceAnalysis, after: TraceAnalysis) -> TraceComparis
         )
     together = {} if _tells_waiting(before) and _tells_waiting(after) else _TOGETHER
     series = {when: part_series_ns(own.values(), together) for when, own in steps.items()}
+    differences = [_difference(part, series["before"][part], series["after"][part]) for part in series["before"]]
     return TraceComparison(
         before=TraceSet(num_ranks=len(before.by_rank), world_size=before.world_size, steps=tuple(steps["before"])),
         after=TraceSet(num_ranks=len(after.by_rank), world_size=after.world_size, steps=tuple(steps["after"])),
-        notes=tuple(_notes(before, after, steps, together)),
-        differences=tuple(_difference(part, series["before"][part], series["after"][part]) for part in series["before"]),
+        notes=(*([] if disturbed is None else [f"nothing is judged: {disturbed}"]), *_notes(before, after, steps, together)),
+        differences=tuple(differences if disturbed is None else (replace(own, judgement="unknown") for own in differences)),
         kernels=tuple(_kinds(before, after, steps)),
         collectives=_pairs(before.collectives, after.collectives),
     )

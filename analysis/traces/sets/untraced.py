@@ -4,9 +4,11 @@ None for traces of other jobs, of several runs at once, and for runs with too fe
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
+from commprof.analysis.runs.disturbance import disturbance_text
 from commprof.analysis.runs.load import load_run
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import RUN_FILE
@@ -25,6 +27,15 @@ def untraced_step_s(files: Iterable[Path]) -> float | None:
         return counted_step_s(list(load_run(run).steps.values()))
     except BadInput:
         return None  # the traces are read for themselves; what lies beside them may be of an older release or damaged
+
+
+def disturbance_of(files: Iterable[Path]) -> str | None:
+    """Say which of the runs that traces lie in were disturbed by other processes; None where none was or none can tell."""
+    runs = []
+    for folder in sorted({run for file in files if (run := run_of(file)) is not None}):
+        with suppress(BadInput):  # as above
+            runs.append(load_run(folder))
+    return disturbance_text(runs)
 
 
 def run_of(file: Path) -> Path | None:

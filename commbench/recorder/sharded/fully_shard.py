@@ -5,7 +5,7 @@ before or, on ranks that are to send nothing, what stands for it. For the all-re
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -21,6 +21,11 @@ from commprof.commbench.recorder.sharded.unsent import UnsentAmongCopies, Unsent
 from commprof.commbench.timing import Clock
 
 _COMMS: Final = {"_all_gather_comm": "set_custom_all_gather", "_reduce_scatter_comm": "set_custom_reduce_scatter"}
+
+_SENT: Final = (
+    "its ranks exchanged as ever among copies of the shards: this torch reduces there by another function than "
+    "torch.distributed.all_reduce, which alone can be kept back"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,16 @@ class FullyShardRecorder(UnitRecorder):
         if reductions and self._mesh()[1] > 1:
             self._copies = UnsentAmongCopies(reductions)
             self._copies.put()
+
+    @property
+    def sends_all_the_same(self) -> bool:
+        """Whether copies were to send nothing, and nothing of theirs was kept back in any step."""
+        return self._copies is not None and self.has_steps and self._copies.num_kept == 0
+
+    def unseen(self) -> Iterator[str]:
+        yield from super().unseen()
+        if self.sends_all_the_same:
+            yield _SENT
 
     def _tap(self, number: int, place: str) -> Any:  # noqa: ANN401  what stands in a collective's place
         """Put a tap into a unit's place for a collective, before what is there or what stands for it; return that."""
@@ -111,9 +126,10 @@ class FullyShardRecorder(UnitRecorder):
         return present is place.shard
 
     def _look_at_whole(self, number: int) -> None:
-        whole = [place.present for place in self._places[number]]
+        places = self._places[number]
         if "gather_dtype" not in self._known.get(number, {}):
-            self._note_gather(number, sum(map(_num_bytes, whole)), whole[0].dtype)
+            dtype = places[0].present.dtype
+            self._note_gather(number, sum(_padded_bytes(place.present, place.shard) for place in places), dtype)
 
     def _parameters(self, number: int) -> Sequence[int]:
         return [_num_bytes(place.shard) for place in self._places[number]]
@@ -191,6 +207,13 @@ def _is_shared_out(parameter: Any, shard: Any) -> bool:  # noqa: ANN401  a tenso
         return False
     parts = (size > 1 and not placement.is_replicate() for size, placement in shard_dimensions(parameter))
     return parameter.device_mesh == shard.device_mesh or any(parts)
+
+
+def _padded_bytes(whole: Tensor, shard: Any) -> int:  # noqa: ANN401  the DTensor between passes
+    """Return what is gathered of a parameter: fully_shard fills up the dimension that it cuts, so that all shards are alike."""
+    *_, (num_shards, placement) = shard_dimensions(shard)
+    rows = shard.shape[placement.dim] if shard.ndim and not placement.is_replicate() else 0
+    return _num_bytes(whole) // rows * -(-rows // num_shards) * num_shards if rows else _num_bytes(whole)
 
 
 def _num_bytes(parameter: Tensor) -> int:

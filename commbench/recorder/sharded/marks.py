@@ -133,6 +133,10 @@ class UnitRecorder:
     def _never_called(self) -> list[str]:
         return [unit.name for number, unit in enumerate(self._units) if number not in self._known]
 
+    @property
+    def sends_all_the_same(self) -> bool:
+        return False
+
     def unseen(self) -> Iterator[str]:
         """Yield, in words, why the units of a model that has some are not told."""
         if self._untold:

@@ -116,6 +116,7 @@ class UnsentAmongCopies:
     def __init__(self, reductions: Sequence[UnsentReduction]) -> None:
         self._reductions = tuple(reductions)
         self._sent: Any = dist.all_reduce
+        self.num_kept = 0  # a torch that calls another function for it passes by here
 
     def put(self) -> None:
         dist.all_reduce = self
@@ -129,5 +130,6 @@ class UnsentAmongCopies:
         owner = next((own for own in self._reductions if own.output is tensor), None)
         if owner is None or group is None:
             return self._sent(tensor, op=op, group=group, async_op=async_op)
+        self.num_kept += 1
         owner.among_copies(self._sent, tensor, op, group)
         return None
