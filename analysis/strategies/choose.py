@@ -120,7 +120,7 @@ def _fits(memory: Memory, allowed_bytes: int) -> bool | None:
     """Say whether a rank's memory is at most what was allowed; None where it may not be, by what was not measured of it."""
     if memory.total > allowed_bytes:
         return False
-    return None if memory.activations is None else True
+    return True if memory.is_all else None
 
 
 def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> _Answered:

@@ -45,6 +45,15 @@ def ddp_memory(timeline: ShardingTimeline, *, bucket_view: bool) -> Memory:
     return _peak(_with_working(timeline, _ddp_moments(timeline, bucket_view=bucket_view)))
 
 
+def peak_if_sharded(timeline: ShardingTimeline, peak_bytes: int, *, wrapped: bool, bucket_view: bool) -> int:
+    """Return the `peak_bytes` of a rank sharded over itself from that of one that is not, in DDP or not: what else its
+    computation takes is the same. Raise UnusableData where the optimizer's memory was not told."""
+    plain = _ddp_moments(timeline, bucket_view=bucket_view and wrapped)
+    counted = max(each.gradients + (each.buckets if wrapped else 0) + (each.activations or 0) for each in plain)
+    own = _peak(list(_sharded_moments(timeline, Keeping(num_shards=1, resharded=True))))
+    return max(0, peak_bytes - counted) + own.total - own.parameters - own.optimizer
+
+
 def _peak(moments: Sequence[Memory]) -> Memory:
     return max(moments, key=lambda moment: moment.total)
 

@@ -38,6 +38,11 @@ class Memory:
     working: int | None = None
 
     @property
+    def is_all(self) -> bool:
+        """Whether all that a rank holds was measured, so that its memory is not more than `total`."""
+        return self.activations is not None and self.working is not None
+
+    @property
     def total(self) -> int:
         whole = self.parameters + self.gradients + self.optimizer + self.unsharded + self.buckets
         return whole + (self.activations or 0) + (self.working or 0)

@@ -18,6 +18,8 @@ _COLUMNS = (
     Column(name="", width=7, left=True),
 )
 
+_MEMORY = "memory: a rank's, at a step's peak; > where a part of it was not measured"
+
 
 def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False, warning: str | None = None) -> list[Block]:
     """Lay out which strategy is the fastest, a `warning`, every strategy at each world size, and the reasons.
@@ -33,7 +35,11 @@ def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False, warning:
         if not answer.cannot
     ]
     if rows:
-        blocks += [GAP, Table(columns=_COLUMNS, rows=rows), Words("memory: at most on a rank")]
+        blocks += [
+            GAP,
+            Table(columns=_COLUMNS, rows=rows),
+            Words(_MEMORY),
+        ]
     blocks += [GAP, *(block for choice in choices for block in _reasons(choice))]
     named = dict.fromkeys(answer.strategy for choice in choices for answer in choice.answers if not answer.cannot)
     legend = [Words(STRATEGY_NAMES[own], f"{own}: ", "  ") for own in named]
@@ -41,10 +47,10 @@ def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False, warning:
 
 
 def memory_text(memory: Memory | None) -> str:
-    """Say what a rank takes, or what it takes more than, where its activations were not measured."""
+    """Say what a rank takes, or what it takes more than, where not all of it was measured."""
     if memory is None:
         return "unknown"
-    return format_bytes(memory.total) if memory.activations is not None else f"> {format_bytes(memory.total)}"
+    return format_bytes(memory.total) if memory.is_all else f"> {format_bytes(memory.total)}"
 
 
 def verdict(choice: Choice, *, disturbed: bool = False) -> str:

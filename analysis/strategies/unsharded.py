@@ -3,7 +3,7 @@
     units      the parameters below each name that a pattern (`blocks.*`) stands for, else below each of the repeated blocks:
                the outermost numbered modules, of which at least two hold parameters of the same names; the root has the rest
     backward   of a unit: from when the unit before had all its gradients to when it has (gradients.json)
-    forward    shared out among the units as their backward is
+    forward    shared out among the units as their backward is, and so is what it leaves for backward in memory
     copies     fully_shard's, into and out of its buffers: an element moves two words where AdamW moves seven, so of a unit's
                bytes S they take 2/7 of the update's seconds for S
 
@@ -11,14 +11,16 @@ fully_shard's bookkeeping between its hooks is not in it: nothing on such a rank
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
 
 from commprof.analysis.runs.load import Run
+from commprof.analysis.strategies.memory import peak_if_sharded
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.sharding import Mark, ShardedSpan, ShardedUnit, ShardingTimeline
 from commprof.commbench.records.training import GradientTimeline, ParameterTiming, StepMeasurement
+from commprof.commbench.records.types import Workload
 from commprof.commbench.units import format_bytes
 
 COPY_SHARE = 2 / 7  # words that a copy moves of those that AdamW's update does
@@ -52,16 +54,27 @@ def unsharded_timeline(run: Run, pattern: str | None = None) -> ShardingTimeline
     root, blocks = _blocks(gradients.parameters, names, gradients.backward_s)
     steps = [step for step in run.steps[0] if step.counts][-_MAX_STEPS:]
     spans = tuple(_spans(root, blocks, steps, parts=1 if work is None else work.accumulation))
-    return ShardingTimeline(
+    own = ([root] if root.num_bytes else []) + list(blocks)
+    held, whole_s = None if work is None else work.activation_bytes, gradients.backward_s or 1.0
+    timeline = ShardingTimeline(
         rank=0,
         num_shards=1,
         num_replicas=1,
         num_steps=len(steps),
         num_others=0,
-        units=tuple(_unit(block) for block in ([root] if root.num_bytes else []) + list(blocks)),
+        units=tuple(_unit(block, held, block.backward_s / whole_s) for block in own),
         spans=spans,
         optimizer_bytes=None if work is None else work.optimizer_bytes,
+        activation_bytes=held,
     )
+    return timeline if work is None else replace(timeline, peak_bytes=_peak_bytes(timeline, work))
+
+
+def _peak_bytes(timeline: ShardingTimeline, work: Workload) -> int | None:
+    if None in (work.peak_bytes, work.optimizer_bytes, work.activation_bytes):
+        return None
+    wrapped = work.kind == "ddp"
+    return peak_if_sharded(timeline, work.peak_bytes or 0, wrapped=wrapped, bucket_view=work.gradient_as_bucket_view)
 
 
 def _told_gradients(run: Run) -> GradientTimeline:
@@ -124,7 +137,7 @@ def _block(name: str, parameters: Sequence[ParameterTiming], backward_s: float) 
     return _Block(name=name, num_bytes=size, num_tensors=len(parameters), backward_s=backward_s)
 
 
-def _unit(block: _Block) -> ShardedUnit:
+def _unit(block: _Block, held_bytes: int | None, share: float) -> ShardedUnit:
     return ShardedUnit(
         name=block.name,
         num_bytes=block.num_bytes,
@@ -134,6 +147,7 @@ def _unit(block: _Block) -> ShardedUnit:
         reduce_bytes=block.num_bytes,
         reduce_dtype="float32",
         resharded=bool(block.name),
+        activation_bytes=None if held_bytes is None else round(held_bytes * share),
     )
 
 

@@ -19,6 +19,7 @@ from torch import nn
 from commprof.commbench.errors import BadInput
 from commprof.commbench.foreign.asked import Asked
 from commprof.commbench.foreign.assembled import CARDS_FOLDER, RankCard
+from commprof.commbench.foreign.memory import WatchedMemory
 from commprof.commbench.machine import hardware
 from commprof.commbench.ranks.launched import RankContext, place_on_host
 from commprof.commbench.ranks.session import rank_info, run_card, sampled
@@ -26,7 +27,7 @@ from commprof.commbench.recorder.bucket_tap import told_by
 from commprof.commbench.recorder.ddp_settings import assumed_settings, ddp_settings, element_bytes, frozen_bytes
 from commprof.commbench.recorder.exchange import Exchange
 from commprof.commbench.recorder.parallelism import training_kind
-from commprof.commbench.recorder.sharded.choice import may_be_alone
+from commprof.commbench.recorder.sharded.choice import sends_because
 from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import RUN_FILE, read_document, without_secrets, write_document, write_new_document
 from commprof.commbench.records.types import Workload
@@ -56,7 +57,7 @@ class RankRun:
         self._sampling = ExitStack()
         self._sampling.enter_context(sampled(self.folder, self.context))
 
-    def amend(self, recorder: StepRecorder, *, in_turn: bool, unseen: Sequence[str], optimizer_bytes: int | None) -> None:
+    def amend(self, recorder: StepRecorder, *, in_turn: bool, unseen: Sequence[str], memory: WatchedMemory) -> None:
         """Write again, with what the steps have told since."""
         card = read_document(self._path, RankCard)
         assert card.info.workload is not None
@@ -68,7 +69,9 @@ class RankRun:
             samples_per_rank=self._asked.samples_per_rank or recorder.typical_samples or 1,
             accumulation=recorder.accumulation,
             kind="in_turn" if in_turn else kind,
-            optimizer_bytes=optimizer_bytes,
+            optimizer_bytes=memory.optimizer_bytes,
+            activation_bytes=memory.activation_bytes,
+            peak_bytes=memory.peak_bytes,
             **told_by(tap, together=recorder.units.meets),
         )
         words = (*recorder.unseen(), *unseen, *self._sent_all_the_same())
@@ -79,14 +82,12 @@ class RankRun:
 
     def _sent_all_the_same(self) -> Iterator[str]:
         if self._asked.compute_only and not self._is_silent():
-            yield (
-                "--compute-only keeps DDP's gradients and fully_shard's shards on their rank, and this model is neither's: "
-                "its ranks exchanged as ever"
-            )
+            reason = sends_because(self._model)
+            yield f"--compute-only keeps gradients and shards on their rank, but its ranks exchanged as ever, for {reason}"
 
     def _is_silent(self) -> bool:
         """Say whether the ranks send nothing: asked for, and of a kind that can be kept from it."""
-        return self._asked.compute_only and (self.context.world_size == 1 or may_be_alone(self._model))
+        return self._asked.compute_only and (self.context.world_size == 1 or not sends_because(self._model))
 
     def close(self) -> None:
         self._sampling.close()

@@ -25,7 +25,8 @@ from commprof.commbench.foreign import asked as asking
 from commprof.commbench.foreign.cards import RankRun
 from commprof.commbench.foreign.ending import Ending
 from commprof.commbench.foreign.marks import ForwardMarks
-from commprof.commbench.foreign.root import batch_size, kept_bytes, trained_module
+from commprof.commbench.foreign.memory import WatchedMemory
+from commprof.commbench.foreign.root import batch_size, trained_module
 from commprof.commbench.foreign.tracer import WindowTracer
 from commprof.commbench.recorder.bucket_tap import BucketTap
 from commprof.commbench.recorder.gradients import sends_each, uncompiled
@@ -56,7 +57,7 @@ class Watch:
         self._inside: torch.optim.Optimizer | None = None  # one that took its step in the backward pass under way
         self._steps_inside = self._was_captured = self._has_graph = False
         self._runs_behind = False  # the device, behind the host
-        self._optimizer_bytes: int | None = None
+        self._memory: WatchedMemory | None = None
         self._passes = self._samples = 0
         self._depth = 0  # of backward passes inside each other
         self._is_fresh = True  # no training forward since the step began
@@ -145,9 +146,8 @@ class Watch:
         recorder, asked = self._recorder, self._asked
         if recorder is not None:
             recorder.end_step(self._samples or None)
-            if recorder.num_steps == 1:
-                self._optimizer_bytes = kept_bytes(optimizer, self._model)
-                recorder.units.tell(optimizer_bytes=self._optimizer_bytes)
+            assert self._memory is not None
+            self._memory.step_ended(recorder, optimizer)
             self._tracer.step_ended(self._num_steps)
             if recorder.num_steps >= self._next_save:
                 self._save()
@@ -188,6 +188,7 @@ class Watch:
             own_work=self._own_work,
         )
         recorder.__enter__()
+        self._memory = WatchedMemory(model)
         self._tracer = WindowTracer(self._run, self._num_steps if self._asked.trace else None)
         self._next_save = _FIRST_SAVE
         self._marks = ForwardMarks(found, self._forward_begins, self._forward_ends)
@@ -246,13 +247,13 @@ class Watch:
             self._turn_to(recorder, "optimizer")
 
     def _save(self) -> None:
-        assert self._recorder is not None and self._run is not None
+        assert self._recorder is not None and self._run is not None and self._memory is not None
         self._next_save = 2 * self._recorder.num_steps
         self._recorder.write_timeline()
         said = {_STEPS_INSIDE: self._steps_inside, _GRAPH: self._has_graph}
         unseen = (*self._marks.unseen, *self._tracer.unseen, *(words for words, holds in said.items() if holds))
         in_turn = len(self._optimizers) > 1 and not self._steps_inside
-        self._run.amend(self._recorder, in_turn=in_turn, unseen=unseen, optimizer_bytes=self._optimizer_bytes)
+        self._run.amend(self._recorder, in_turn=in_turn, unseen=unseen, memory=self._memory)
 
     def _finish(self, *, failed: bool = False) -> None:
         """Write what is left to write. DDP's hook stays and does what DDP does: it can only go on all ranks at once."""

@@ -26,8 +26,8 @@ from commprof.commbench.units import format_bytes
 _KEPT_STEPS = 512  # medians over the last steps that count; bounds memory in a long run
 
 _IN_UNITS = (
-    ": FullyShardedDataParallel has them in units, which are seen where it shards (NO_SHARD does not), over no copies of "
-    "shards and without a hook of the script's own"
+    ": FullyShardedDataParallel has them in units, which are seen where it shards (NO_SHARD does not) and without a hook of "
+    "the script's own"
 )
 
 

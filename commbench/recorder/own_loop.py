@@ -36,7 +36,7 @@ from commprof.commbench.recorder.exchange import Exchange
 from commprof.commbench.recorder.gradients import bare, uncompiled
 from commprof.commbench.recorder.own_work import OwnWork, say
 from commprof.commbench.recorder.parallelism import training_kind, wrapper_of
-from commprof.commbench.recorder.sharded.choice import may_be_alone
+from commprof.commbench.recorder.sharded.choice import sends_because
 from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import RUN_FILE, new_run_path, read_info, write_document
 from commprof.commbench.records.training import EXCHANGED_PASSES
@@ -62,7 +62,7 @@ def record_steps(
 
     `samples_per_rank` is what each rank trains on in one optimizer step, of `accumulation` batches; `scaling` says whether it
     stays (weak) or shrinks (strong) as ranks are added. `experiment` names the training, by default after the script: runs
-    are compared where it and the model agree. `dataset` names what is trained on. `compute_only` keeps DDP's gradients on
+    are compared where it and the model agree. `dataset` names what is trained on. `compute_only` keeps gradients and shards on
     their rank, so that the steps are those of ranks side by side that send nothing. `bucket_cap_mb` is what the script gives
     DDP where it has ranks to wrap for; on a wrapped model it is read. Raises BadInput where nothing is to be recorded, or the
     model is on a device that is neither the host nor a CUDA one; entering raises it where the folder cannot be made.
@@ -96,10 +96,9 @@ def record_steps(
         assumed=assumed_settings(wrapped, bucket_cap_mb is not None),
         **asdict(settings),
     )
-    if compute_only and dist.is_initialized() and not may_be_alone(wrapped):
+    if compute_only and dist.is_initialized() and (reason := sends_because(wrapped)):
         raise BadInput(
-            "compute_only keeps DDP's gradients and fully_shard's shards on their rank, and this model is neither's "
-            f"({workload.kind})"
+            f"compute_only keeps gradients and shards on their rank, and not this model's ({workload.kind}): {reason}"
         )
     return OwnLoop(wrapped, workload, warmup_steps, None if folder is None else Path(folder))
 

@@ -6,6 +6,7 @@ from torch._C._autograd import _profiler_enabled
 from torch.profiler import record_function
 
 from commprof.commbench.recorder.gradients import GradientRecorder
+from commprof.commbench.recorder.sharded.held_bytes import HeldBytes
 from commprof.commbench.recorder.sharded.marks import UnitRecorder
 from commprof.commbench.records.sharding import Mark
 from commprof.commbench.timing import Clock
@@ -22,6 +23,7 @@ class PhaseMarks:
         self._clock, self._gradients, self._units = clock, gradients, units
         self.spans: list[tuple[Phase, Any, Any]] = []
         self._under_way: tuple[Phase, Any, Any] | None = None
+        self.held: HeldBytes | None = None  # while somebody looks at the step's memory
 
     def open(self, first: Phase | None) -> Any:  # noqa: ANN401  a clock's own token
         """Begin a step, and with it its first phase if there is one; return its mark."""
@@ -65,6 +67,8 @@ class PhaseMarks:
     def _begin(self, name: Phase, mark: Any) -> None:  # noqa: ANN401
         named = _opened(name)
         if name == "backward":
+            if self.held is not None:
+                self.held.backward_begins()
             self._gradients.begin(mark)
         if name != "data":
             self._units.mark(_BEGINNINGS[name])

@@ -10,7 +10,7 @@ last to come is: it would wait in front of the collective as well, and a bench o
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -95,8 +95,8 @@ class StandIn:
         yield
         self.exchanged.lands()
 
-    def wait(self) -> None:
-        """Meet the others and wait here, as a collective that blocks would.
+    def wait(self, meanwhile: Callable[[], object] | None = None) -> None:
+        """Meet the others and wait here, as a collective that blocks would. What is done `meanwhile` is in no computing time.
 
         They meet twice: the first time takes until the last has come and a message's time, the second the message's alone.
         """
@@ -105,9 +105,12 @@ class StandIn:
         met.wait()
         met_ns = time.perf_counter_ns()
         self._met()[1].wait()
-        late_ns = max(0, 2 * met_ns - begun_ns - time.perf_counter_ns())
+        again_ns = time.perf_counter_ns()
+        late_ns = max(0, 2 * met_ns - begun_ns - again_ns)
         self.exchanged.agreed_s = float(least_s)
-        time.sleep(self.exchanged.agreed_s)
+        if meanwhile is not None:
+            meanwhile()
+        time.sleep(max(0.0, self.exchanged.agreed_s - (time.perf_counter_ns() - again_ns) / 1e9))
         _waited.total_ns += time.perf_counter_ns() - begun_ns - late_ns
 
     def meet(self, last: torch.futures.Future[Tensor]) -> torch.futures.Future[Tensor]:

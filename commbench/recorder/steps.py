@@ -79,7 +79,7 @@ class StepRecorder:
         self._gradients = GradientRecorder(model, rank, clock, self._own_work, alone=compute_only)
         self.units = unit_recorder(uncompiled(model), rank, clock, self._own_work, alone=compute_only)
         self._file = StepFile(clock, first_step + warmup_steps, self._gradients, self.units)
-        self._phases = PhaseMarks(clock, self._gradients, self.units)
+        self.phases = PhaseMarks(clock, self._gradients, self.units)
         self._device = next(bare(model).parameters()).device
         self._in_step = self._told_of_stray = False
         self._exchanges = not compute_only
@@ -103,12 +103,13 @@ class StepRecorder:
                 self.take_last_pace()
         finally:
             self._own_work.do_anyway(self._gradients.detach)
-            self._own_work.do_anyway(self.units.release)
+            self._own_work.do_anyway(self.units.detach)
             self._file.close(kind, error, tb)
             self._own_work.do_anyway(self.write_timeline)
 
     def leave(self) -> None:
-        """End recording on this rank alone: DDP's hook stays and does what DDP does, all other hooks are taken off."""
+        """End recording on this rank alone: DDP's hook stays and does what DDP does, and what stands for collectives that are
+        not sent stays too, for other ranks meet there; all other hooks are taken off."""
         self._gradients.release()
         self.units.release()
         self._file.close()
@@ -128,7 +129,7 @@ class StepRecorder:
 
     @property
     def num_steps(self) -> int:
-        """Steps that have ended so far; on a GPU the last one may not be read yet."""
+        """Steps that have ended; on a GPU the last one may not be read yet."""
         return self._step - self._first_step
 
     @property
@@ -180,7 +181,7 @@ class StepRecorder:
         """End the step begun, without a record."""
         if self._in_step:
             self._in_step = False
-            self._own_work.do(self._phases.close)
+            self._own_work.do(self.phases.close)
 
     def steps(self, batches: Iterable[T]) -> Iterator[T]:
         """Yield the batches, each in a step of its own: fetching it is the data phase, what follows begins as forward.
@@ -211,7 +212,7 @@ class StepRecorder:
         try:
             yield
         finally:
-            self._own_work.do(self._phases.end)
+            self._own_work.do(self.phases.end)
 
     def begin(self, name: Phase) -> None:
         """End the phase under way, if there is one, and begin another; raise BadInput outside of a step."""
@@ -219,7 +220,7 @@ class StepRecorder:
             raise BadInput(f"{name!r} is not a phase of a training step; use one of {', '.join(PHASES)}")
         if not self._in_step:
             raise BadInput(f"the phase {name!r} begins outside of a step; put it inside recorder.step() or recorder.steps()")
-        self._own_work.do(self._phases.turn_to, name)
+        self._own_work.do(self.phases.turn_to, name)
 
     def note_loss(self, loss: Tensor) -> None:
         """Remember the step's loss; it is read only after the step has ended on the device."""
@@ -258,11 +259,11 @@ class StepRecorder:
     def _open(self, first: Phase | None) -> None:
         self._gradients.forget_step()
         self._loss = None
-        self._start = self._phases.open(first)
+        self._start = self.phases.open(first)
 
     def _close(self, num_samples: int | None, profiled: bool) -> None:
         profiled = profiled or _profiler_enabled()
-        self._file.put(self._queue(self._phases.close(), num_samples or self._samples_per_rank, profiled))
+        self._file.put(self._queue(self.phases.close(), num_samples or self._samples_per_rank, profiled))
 
     def _queue(self, end: Any, num_samples: int, profiled: bool) -> QueuedStep:  # noqa: ANN401
         """Put down what the host knows of the step that ends, and let its loss follow, without waiting for the device."""
@@ -274,7 +275,7 @@ class StepRecorder:
             start=self._start,
             end=end,
             read=self._clock.mark() if self._clock.runs_behind else end,
-            spans=tuple(self._phases.spans),
+            spans=tuple(self.phases.spans),
             backward=backward,
             dropped=dropped,
             loss=loss,

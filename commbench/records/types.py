@@ -82,7 +82,9 @@ class Workload:
     names the fields above that DDP decides and nobody told, on one rank where nothing is wrapped yet. `sent_share` is what a
     hook of the user's was seen to send of a bucket's bytes, None where that was not measured. `optimizer_bytes` is what rank
     0's optimizer keeps besides parameters and gradients, None where nobody looked or it trains a part of the model alone.
-    `frozen_bytes` of parameters are not trained and have no gradients.
+    `frozen_bytes` of parameters are not trained and have no gradients. `activation_bytes` is what a micro-batch's forward pass
+    left for its backward, `peak_bytes` the most that was allocated in a step beyond parameters and `optimizer_bytes`; both of
+    rank 0, None where nobody looked.
     """
 
     experiment: str
@@ -110,6 +112,8 @@ class Workload:
     sent_share: RatioAboveZero | None = None
     optimizer_bytes: NumBytes | None = None
     frozen_bytes: NumBytes = 0
+    activation_bytes: NumBytes | None = None
+    peak_bytes: NumBytes | None = None
 
     @property
     def whole_buckets(self) -> bool:

@@ -16,6 +16,7 @@ import argparse
 import os
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 from commprof.commbench.errors import BadInput, CommprofError, Interrupted, RunFailed
@@ -48,7 +49,8 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     add("--script", metavar="COMMAND", help="'python train.py --lr 1e-3', or any command with {n} for the number of ranks")
     add("--max-steps", type=int, metavar="N", help=f"of each of its runs ({ScriptConfig().max_steps})")
     shards = "it calls fully_shard, or wraps its model in FullyShardedDataParallel"
-    add("--strategy", choices=SCRIPT_STRATEGIES, help=f"how its ranks share the work (ddp); fsdp and zero2: {shards}")
+    add("--strategy", choices=SCRIPT_STRATEGIES, help=f"how its ranks share the work (ddp); fsdp, hsdp and zero2: {shards}")
+    add("--replicas", type=int, metavar="R", help=f"copies of the shards that it makes as hsdp ({ScriptConfig().replicas})")
 
 
 def check_study(args: argparse.Namespace) -> None:
@@ -61,14 +63,16 @@ def check_study(args: argparse.Namespace) -> None:
 def _asked(args: argparse.Namespace) -> StudyConfig:
     """Return the study of the file, or of the script; raise BadInput for both or neither."""
     if args.script is None:
-        if args.study is None or args.max_steps is not None or args.strategy is not None:
+        if args.study is None or any(own is not None for own in (args.max_steps, args.strategy, args.replicas)):
             raise BadInput("name a study's file, or give a training's command: commprof study --script 'python train.py'")
         return load_study(args.study, _overrides(args))
     words = [*([] if args.study is None else [str(args.study)]), *_overrides(args)]
     if file := next((word for word in words if "=" not in word), None):
         raise BadInput(f"{file} and --script are two studies; give one of them, or name the script in the file: scripts")
-    steps = ScriptConfig().max_steps if args.max_steps is None else args.max_steps
-    script = ScriptConfig(command=args.script, max_steps=steps, strategy=args.strategy or ScriptConfig().strategy)
+    if args.replicas is not None and args.strategy != "hsdp":
+        raise BadInput(f"--replicas {args.replicas} is hsdp's; add --strategy hsdp or leave it out")
+    told = {name: getattr(args, name) for name in ("max_steps", "strategy", "replicas")}
+    script = replace(ScriptConfig(command=args.script), **{name: own for name, own in told.items() if own is not None})
     return script_study(script, words)
 
 
@@ -140,10 +144,10 @@ def _study_argv(args: argparse.Namespace) -> tuple[str, ...]:
     """Return the words that name this study to another `commprof study`, in a job that stands in the same folder."""
     if args.script is None:
         return (str(args.study.absolute()), *_overrides(args))
-    steps = () if args.max_steps is None else ("--max-steps", str(args.max_steps))
-    strategy = () if args.strategy is None else ("--strategy", args.strategy)
+    options = {"--max-steps": args.max_steps, "--strategy": args.strategy, "--replicas": args.replicas}
+    told = [word for name, own in options.items() if own is not None for word in (name, str(own))]
     words = () if args.study is None else (str(args.study),)  # with a script, the first override
-    return (*words, *_overrides(args), "--script", args.script, *steps, *strategy)
+    return (*words, *_overrides(args), "--script", args.script, *told)
 
 
 def _derive(folder: Path, study: StudyConfig, plan: Plan, what: str) -> None:

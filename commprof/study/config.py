@@ -38,13 +38,15 @@ class ScriptConfig:
     """A training that is not ours, as its user types it where the study is started; `name` is after its script unless given.
 
     Each of its runs is ended after `max_steps` optimizer steps, where the script does not end earlier by itself. `strategy`
-    (ddp, fsdp, zero2) is how it shares the work out: one that calls fully_shard is predicted as that, from its units.
+    (ddp, fsdp, hsdp, zero2) is how it shares the work out: one that calls fully_shard is predicted as that, from its units.
+    `replicas` are the copies of the shards that it makes as hsdp.
     """
 
     command: str = ""
     name: str = ""
     max_steps: int = 60
     strategy: str = "ddp"
+    replicas: int = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +195,17 @@ def _named_script(path: str, study: StudyConfig, script: ScriptConfig) -> Script
         raise BadInput(f"{path}: max_steps={script.max_steps} must be {_FEWEST_STEPS} to {_MOST['max_steps']}")
     if script.strategy not in SCRIPT_STRATEGIES:
         raise BadInput(f"{path}: a script's strategy {script.strategy!r} is not one of {', '.join(SCRIPT_STRATEGIES)}")
+    if script.strategy == "hsdp":
+        _check_script_replicas(path, study, script.replicas)
     return replace(script, name=_folder_name(path, script.name or name_of(script.command)))
+
+
+def _check_script_replicas(path: str, study: StudyConfig, replicas: int) -> None:
+    if replicas < 2:
+        raise BadInput(f"{path}: replicas={replicas}: hsdp keeps 2 copies or more; one is fsdp")
+    for world_size in study.parallel_sizes:
+        if world_size % replicas:
+            raise BadInput(f"{path}: replicas={replicas} does not divide {world_size} ranks; use a divisor of {world_size}")
 
 
 def _folder_name(path: str, name: str) -> str:
@@ -268,5 +280,5 @@ def _by_strategy(path: str, study: StudyConfig, model: ModelConfig) -> list[Mode
 def shardings_of(study: StudyConfig) -> dict[str, Sharding]:
     """Return by name how those of its trainings are sharded that are."""
     found = {model.name: sharding_of(train_config(study, model).distributed) for model in study.models}
-    found |= {script.name: script_sharding(script.strategy) for script in study.scripts}
+    found |= {script.name: script_sharding(script.strategy, script.replicas) for script in study.scripts}
     return {name: own for name, own in found.items() if own is not None}

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import write_text
-from commprof.study.config import StudyConfig
+from commprof.study.config import ModelConfig, ScriptConfig, StudyConfig
 from commprof.train.config.load import dump_config, read_yaml, to_container
 
 STUDY_FILE = "study.yaml"
@@ -34,7 +34,8 @@ def check_identity(folder: Path, study: StudyConfig, source: Path) -> None:
         )
     before = dict(_keys(OmegaConf.to_container(read_yaml(written), resolve=False)))
     now = dict(_keys(to_container(_relative(study, source))))
-    defaults = dict(_keys(to_container(StudyConfig())))
+    trainings = StudyConfig(models=[ModelConfig() for _ in study.models], scripts=[ScriptConfig() for _ in study.scripts])
+    defaults = dict(_keys(to_container(trainings)))
     for key in dict.fromkeys([*now, *before]):
         if not _same(before.get(key, defaults.get(key)), now.get(key)):  # a folder may be older than a key
             raise BadInput(

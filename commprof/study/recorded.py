@@ -57,7 +57,9 @@ def exchanged_as_ever(run: Path) -> str | None:
     if work is None or not work.synchronised:
         return None
     name = "this training" if work.kind is None else KIND_NAMES[work.kind]
-    return f"its ranks exchanged as ever, for {name} cannot be kept from it; predictions rest on one rank's profile"
+    return (
+        f"its ranks exchanged as ever, for {name} as it is here cannot be kept from it; predictions rest on one rank's profile"
+    )
 
 
 def _failure_of(run: Path) -> str | None:

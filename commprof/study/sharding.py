@@ -15,8 +15,7 @@ STRATEGY_OVERRIDES: Final[dict[str, tuple[str, ...]]] = {
     "zero2": ("distributed.strategy=fsdp", "distributed.reshard_after_forward=false"),
 }
 
-# Of a script: its shards are all ranks', as nobody tells how many copies it would make.
-_OF_SCRIPTS: Final[dict[str, Strategy]] = {"fsdp": "fsdp", "zero2": "zero2"}
+_OF_SCRIPTS: Final[dict[str, Strategy]] = {"fsdp": "fsdp", "hsdp": "hsdp", "zero2": "zero2"}
 SCRIPT_STRATEGIES: Final = ("ddp", *_OF_SCRIPTS)
 
 
@@ -47,10 +46,11 @@ def sharding_of(distributed: DistributedConfig) -> Sharding | None:
     return Sharding(strategy=own, replicas=copies, prefetch=distributed.prefetch)
 
 
-def script_sharding(strategy: str) -> Sharding | None:
-    """Return how a script of one of SCRIPT_STRATEGIES shards, None of DDP's; units are gathered as torch does by default."""
+def script_sharding(strategy: str, replicas: int) -> Sharding | None:
+    """Return how a script of one of SCRIPT_STRATEGIES shards, HSDP's in so many copies, None of DDP's; units are gathered as
+    torch does by default."""
     own = _OF_SCRIPTS.get(strategy)
-    return None if own is None else Sharding(strategy=own, replicas=1, prefetch=True)
+    return None if own is None else Sharding(strategy=own, replicas=replicas if own == "hsdp" else 1, prefetch=True)
 
 
 def benched(shardings: Iterable[Sharding], world_sizes: Sequence[int]) -> list[tuple[str, int]]:

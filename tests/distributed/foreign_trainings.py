@@ -195,6 +195,8 @@ KINDS: dict[str, Wrap] = {
     "compute_only hook": hooked(own_hook),
     "compute_only fsdp2": fsdp2,
     "compute_only hsdp": lambda model: fsdp2(model, 2, 1),
+    "compute_only fsdp1": fsdp1,
+    "compute_only fsdp1 hybrid": fsdp1_in_copies,
     "fsdp1": fsdp1,
     "fsdp1 flat": partial(fsdp1, keep_names=False),
     "fsdp1 unsharded": partial(fsdp1, strategy="NO_SHARD"),
@@ -249,6 +251,8 @@ def train(name: str, folder: Path) -> None:
             if name == "compute_only fsdp2":  # the root stays whole until after backward: twice this rank's half
                 first, second = model[0].weight.chunk(2)  # type: ignore[index]
                 assert torch.equal(first, second) == (recorder.num_steps >= EXCHANGED_PASSES)
+            elif name.startswith("compute_only fsdp1"):
+                _assert_apart(model._handle.flat_param._full_param_padded, apart=recorder.num_steps >= EXCHANGED_PASSES)  # type: ignore[union-attr]
             recorder.begin("backward")
             if name == "python_reducer":
                 with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
@@ -259,10 +263,10 @@ def train(name: str, folder: Path) -> None:
             if name == "hand_made":
                 for parameter in model.parameters():
                     dist.all_reduce(parameter.grad)
-            if quiet and name != "compute_only fsdp2" and recorder.num_steps >= EXCHANGED_PASSES:
-                _assert_apart(model)
+            if quiet and "fsdp" not in name and recorder.num_steps >= EXCHANGED_PASSES:
+                _assert_apart(next(model.parameters()).grad)
             if name == "fsdp1 of two groups":
-                _assert_apart(model.module[0])  # type: ignore[index, union-attr]
+                _assert_apart(next(model.module[0].parameters()).grad)  # type: ignore[index, union-attr]
             optimizer.step()
             optimizer.zero_grad()
     if name == "ddp":
@@ -273,14 +277,13 @@ def train(name: str, folder: Path) -> None:
     del optimizer
 
 
-def _assert_apart(model: nn.Module) -> None:
-    """Fail unless the ranks, whose batches differ, have gradients that differ."""
-    gradient = next(model.parameters()).grad
-    assert gradient is not None
-    own = own_shard(gradient)
+def _assert_apart(tensor: Tensor | None, *, apart: bool = True) -> None:
+    """Fail unless the ranks, whose batches differ, have other elements there, or with `apart` False the same."""
+    assert tensor is not None
+    own = own_shard(tensor)
     others = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(others, own)
-    assert not torch.equal(others[0], others[1])
+    assert torch.equal(others[0], others[1]) != apart
 
 
 def main(folder: Path, names: list[str]) -> None:

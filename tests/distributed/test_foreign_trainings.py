@@ -39,6 +39,8 @@ def test_the_kind_of_a_training_is_found(trainings: Path, name: str) -> None:
         "fsdp2 tensor_parallel": "tensor_parallel",
         "compute_only fsdp2": "fsdp2",
         "compute_only hsdp": "hsdp",
+        "compute_only fsdp1": "fsdp1",
+        "compute_only fsdp1 hybrid": "hsdp",
         "replicate of fsdp2": "replicate",
     }.get(name, kind)
     kind = name[:5] if kind == "ddp" and name.startswith("fsdp") else kind
@@ -109,12 +111,14 @@ def test_a_compute_only_run_has_buckets_and_waits_in_the_exchanges_stead(trainin
         assert read_document(trainings / name / "gradients.json", GradientTimeline).buckets
 
 
-@pytest.mark.parametrize(("kind", "num_shards", "num_replicas"), [("fsdp2", 2, 1), ("hsdp", 1, 2)])
+@pytest.mark.parametrize(
+    ("kind", "num_shards", "num_replicas"), [("fsdp2", 2, 1), ("hsdp", 1, 2), ("fsdp1", 2, 1), ("fsdp1 hybrid", 2, 1)]
+)
 def test_shards_that_stay_on_their_rank_are_ranks_side_by_side(
     trainings: Path, kind: str, num_shards: int, num_replicas: int
 ) -> None:
     """As many ranks over as many shards, nothing sent: what a sharded step is best predicted from. Its ranks met."""
-    folder = trainings / f"compute_only-{kind}"
+    folder = trainings / f"compute_only {kind}".replace(" ", "-")
     steps, work = steps_of(folder), workload(trainings, f"compute_only {kind}")
     assert not any(step.synchronised for step in steps)
     assert [step.counts for step in steps] == [False] * 5 + [True] * (len(steps) - 5)
@@ -124,6 +128,16 @@ def test_shards_that_stay_on_their_rank_are_ranks_side_by_side(
     assert timeline.waits
     if num_shards > 1:
         assert {span.until for span in timeline.spans} >= {"gather_landed", "reduce_landed"}
+
+
+def test_units_in_copies_are_seen_where_they_are_sent(trainings: Path) -> None:
+    """FullyShardedDataParallel takes no hook there."""
+    timeline = read_document(trainings / "fsdp1-hybrid" / "units.json", ShardingTimeline)
+    assert [(unit.name, unit.num_bytes, unit.gather_bytes, unit.reduce_bytes) for unit in timeline.units] == [
+        ("", 848, 848, 848)
+    ]
+    of_reductions = [span.until for span in timeline.spans if span.until.startswith(("reduce", "kept"))]
+    assert of_reductions == ["reduce_begun", "reduce_filled", "reduce_sent", "reduce_landed", "reduced", "kept"]
 
 
 @pytest.mark.parametrize("name", ["fsdp1", "fsdp1 flat"])
@@ -155,10 +169,6 @@ def test_a_hook_of_the_scripts_own_is_given_way_to(trainings: Path) -> None:
     ("name", "reason"),
     [
         ("fsdp1 of two groups", "units are sharded over different numbers of ranks"),
-        (
-            "fsdp1 hybrid",
-            "FullyShardedDataParallel takes no hook over copies of shards; on one rank",
-        ),
         ("replicate of fsdp2", "every rank keeps all parameters, as under replicate()"),
         ("fsdp2 tensor_parallel", "parameters are shared out by more than fully_shard, as under tensor parallelism"),
     ],

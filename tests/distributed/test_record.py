@@ -143,16 +143,18 @@ def test_ranks_that_send_nothing(forking: Commprof, script: Path, tmp_path: Path
 
 _IN_COPIES = "fully_shard(model, mesh=init_device_mesh('cpu', (1, 2), mesh_dim_names=('copies', 'shards')))"
 _FLAT = "model = FullyShardedDataParallel(model, device_id=torch.device('cpu'), use_orig_params=True)"
+_HOOKED = f"{_FLAT}; model.register_comm_hook(DefaultState(model.process_group), reduce_scatter_hook)"
 
 
-@pytest.mark.parametrize(("shards", "kind"), [(_IN_COPIES, "hsdp"), (_FLAT, "fsdp1")])
+@pytest.mark.parametrize(("shards", "kind"), [(_IN_COPIES, "hsdp"), (_FLAT, "fsdp1"), (_HOOKED, "fsdp1")])
 def test_sharded_ranks_are_kept_from_sending_where_they_can_be(
     forking: Commprof, tmp_path: Path, shards: str, kind: str
 ) -> None:
-    """fully_shard's can, in copies too; FullyShardedDataParallel's exchange as ever, and that is said."""
+    """Those of a hook of the script's own exchange as ever, and that is said."""
     script = tmp_path / "sharded.py"
     script.write_text(
         "import torch, torch.distributed as dist\n"
+        "from torch.distributed.algorithms._comm_hooks.default_hooks import DefaultState, reduce_scatter_hook\n"
         "from torch.distributed.device_mesh import init_device_mesh\n"
         "from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard\n"
         "dist.init_process_group('gloo')\n"
@@ -168,13 +170,18 @@ def test_sharded_ranks_are_kept_from_sending_where_they_can_be(
     done = forking("record", "--compute-only", "--", *FORK, "2", script)
     assert done.returncode == 0, done.stderr
     run, info, work = the_run(tmp_path)
-    sent = kind == "fsdp1"
+    sent = shards == _HOOKED
     assert (work.kind, work.synchronised) == (kind, sent)
-    assert any("is neither's: its ranks exchanged as ever" in text for text in info.unseen) is sent
+    said = "its ranks exchanged as ever, for its reductions go through a communication hook of the script's own"
+    assert any(said in text for text in info.unseen) is sent
     if sent:
         return
-    kept = 4 * (4 * 8 + 4 + 1 * 8 + 1)  # rank 0's halves of the first layer and all of the second, a momentum each
-    assert (work.optimizer_bytes, read_document(run / "units.json", ShardingTimeline).optimizer_bytes) == (kept, kept)
+    kept = {"hsdp": 4 * (4 * 8 + 4 + 1 * 8 + 1), "fsdp1": 4 * 81 // 2 + 2}[kind]  # rank 0's halves, a momentum each
+    timeline = read_document(run / "units.json", ShardingTimeline)
+    assert timeline.waits
+    assert (work.optimizer_bytes, timeline.optimizer_bytes) == (kept, kept)
+    assert work.activation_bytes is not None
+    assert timeline.activation_bytes == work.activation_bytes
 
 
 def test_torchruns_ranks_and_their_exit_code(commprof: Commprof, script: Path, tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ from torch import nn
 
 from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.recorder.parallelism import deepspeed_engine, training_kind
-from commprof.commbench.recorder.sharded.flat_units import FlatUnitRecorder, flat_units
-from commprof.commbench.recorder.sharded.fully_shard import FullyShardRecorder, may_send_nothing
+from commprof.commbench.recorder.sharded import flat_units, fully_shard
 from commprof.commbench.recorder.sharded.marks import UnitRecorder
 from commprof.commbench.recorder.sharded.zero_engine import ZeroRecorder
 from commprof.commbench.timing import Clock
@@ -16,12 +15,16 @@ def unit_recorder(model: nn.Module, rank: int, clock: Clock, own_work: OwnWork, 
     engine = deepspeed_engine(model)
     if engine is not None and 1 <= int(engine.zero_optimization_stage()) <= 3:
         return ZeroRecorder(engine, rank, clock, own_work)
-    if flat_units(model):
-        return FlatUnitRecorder(model, rank, clock, own_work)
-    return FullyShardRecorder(model, rank, clock, own_work, alone=alone and may_send_nothing(model))
+    if flat_units.flat_units(model):
+        return flat_units.FlatUnitRecorder(model, rank, clock, own_work, alone=alone and not flat_units.sends_because(model))
+    return fully_shard.FullyShardRecorder(model, rank, clock, own_work, alone=alone and fully_shard.may_send_nothing(model))
 
 
-def may_be_alone(model: nn.Module) -> bool:
-    """Whether a model's ranks can be kept from sending and do all else: DDP's, and fully_shard's."""
+def sends_because(model: nn.Module) -> str:
+    """Say why a model's ranks cannot be kept from sending and do all else; empty where they can."""
+    if flat_units.flat_units(model):
+        return flat_units.sends_because(model)
     kind = training_kind(model, exchanged=False)
-    return kind == "ddp" or (kind in ("fsdp2", "hsdp") and may_send_nothing(model))
+    if kind == "ddp" or (kind in ("fsdp2", "hsdp") and fully_shard.may_send_nothing(model)):
+        return ""
+    return "it is neither DDP's nor sharded in a way that is known"

@@ -3,43 +3,77 @@
 Its reductions are seen from its own place for a communication hook, taken by one that does what torch does without. torch's
 setter gives that place to the first who asks, and ends the job of who asks later: so each unit's is taken as its forward pass
 begins and given back as the step ends, and a script may register a hook of its own between its steps. Gathers have no such
-place: they lie between a unit's marks `before` and `ready`. On one rank torch shards nothing, and units are marked as they were
-asked for.
+place: they lie between a unit's marks `before` and `ready`. Over copies of shards (HYBRID_SHARD) torch takes no hook, and on
+ranks that are to send nothing gathers are kept back as well: all is seen there where it is sent (flat_collectives.py). On one
+rank torch shards nothing, and units are marked as they were asked for.
 """
 
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from commprof.commbench.recorder.element_counts import numels_of
 from commprof.commbench.recorder.own_work import OwnWork
+from commprof.commbench.recorder.sharded.flat_collectives import FlatCollectives, can_be_seen, copies_of
 from commprof.commbench.recorder.sharded.marks import Direction, Unit, UnitRecorder
 from commprof.commbench.timing import Clock
 
-_WRAPPED = "_fsdp_wrapped_module"
+_WRAPPED: Final = "_fsdp_wrapped_module"
+_RESHARDING: Final = ("FULL_SHARD", "HYBRID_SHARD", "NO_SHARD")  # on one rank torch turns all of them into the last
 
 
 class FlatUnitRecorder(UnitRecorder):
-    """Marks the modules that FullyShardedDataParallel wraps and that have a flat parameter, the root first."""
+    """Marks the modules that FullyShardedDataParallel wraps and that have a flat parameter, the root first.
 
-    def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork) -> None:
+    With `alone` nothing is sent, of a model of which `sends_because` has nothing to say.
+    """
+
+    def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork, *, alone: bool = False) -> None:
         units = flat_units(model)
         untold = _untold(units)
         super().__init__([] if untold else units, rank, clock, own_work)
         self._untold = untold
         self._standing: dict[int, Callable[..., None]] = {}
+        outers = [unit.outer for unit in self._units]
+        self.meets = alone and outers[0].compute_device.type == "cpu" and max(self._mesh()) > 1
+        self._alone = alone
+        self._collectives: FlatCollectives | None = None
+        if alone or any(map(copies_of, outers)):
+            self._collectives = FlatCollectives(outers, self.mark, own_work, alone=alone)
+            self._collectives.told = self._note_reduction
+
+    def attach(self) -> None:
+        super().attach()
+        if self._collectives is not None:
+            self._collectives.put()
+
+    def begin_step(self) -> None:
+        super().begin_step()
+        if self._collectives is not None:
+            self._collectives.in_step = True
 
     def end_step(self) -> None:
         super().end_step()
         self._give_back()
+        if self._collectives is not None:
+            self._collectives.in_step = False
 
     def release(self) -> None:
         super().release()
         self._give_back()
+        if self._collectives is not None:
+            self._collectives.in_step = True  # with `alone`, for nobody tells of steps any more
+            if not self._alone:
+                self._collectives.release()
+
+    def detach(self) -> None:
+        super().detach()
+        if self._collectives is not None:
+            self._collectives.release()
 
     def _hook(self, number: int) -> None:
         super()._hook(number)
@@ -55,9 +89,17 @@ class FlatUnitRecorder(UnitRecorder):
             return
         present = getattr(outer, "_comm_hook", self)  # a torch that keeps it elsewhere has a hook, for all that is known
         if present is None:
-            self._own_work.do(self._stand, number, outer)
+            if self._collectives is None:
+                self._own_work.do(self._stand, number, outer)
         elif present is not self._standing.get(number):
             self._marks, self._marking = [], False
+            self._send_again()
+
+    def _send_again(self) -> None:
+        """Let ranks that sent nothing send: what a hook of the script's own sends is its own."""
+        if self._alone and self._collectives is not None:
+            self._collectives.release()
+            self._untold = "a communication hook of the script's own came to ranks that were to send nothing"
 
     def _stand(self, number: int, outer: Any) -> None:  # noqa: ANN401
         outer._comm_hook_state = _state(outer)
@@ -90,14 +132,17 @@ class FlatUnitRecorder(UnitRecorder):
     def _is_sharded(self, number: int, ahead: Direction) -> bool:
         outer = self._units[number].outer
         # It knows from its first pass on whether it is a root; torch's function, asked sooner, would settle it there and then.
-        return ahead == "forward" or (not outer._is_root and outer.sharding_strategy.name in ("FULL_SHARD", "NO_SHARD"))
+        return ahead == "forward" or (not outer._is_root and outer.sharding_strategy.name in _RESHARDING)
+
+    def gathered_bytes(self, ahead: Direction) -> int:
+        return 0 if self._mesh() == (1, 1) else super().gathered_bytes(ahead)  # one rank has no copy of what it has whole
 
     def _parameters(self, number: int) -> Sequence[int]:
         flat = self._units[number].outer._handle.flat_param
         return [elements * flat.element_size() for elements in numels_of(flat)]
 
     def _mesh(self) -> tuple[int, int]:
-        return self._units[0].outer.process_group.size(), 1
+        return _shape(self._units[0].outer)
 
 
 def flat_units(model: nn.Module) -> list[Unit]:
@@ -110,17 +155,35 @@ def flat_units(model: nn.Module) -> list[Unit]:
     ]
 
 
+def sends_because(model: nn.Module) -> str:
+    """Say why the ranks of a model in flat units cannot be kept from sending; empty where they can."""
+    units = flat_units(model)
+    if any(getattr(unit.outer, "_comm_hook", unit) is not None for unit in units):
+        return "its reductions go through a communication hook of the script's own"
+    if any(unit.outer._handle._fsdp_extension is not None for unit in units):
+        return "its parameters are shared out by more than FullyShardedDataParallel, as under tensor parallelism"
+    if not can_be_seen():
+        return "this torch sends its shards from another place than is known"
+    return _untold(units)
+
+
 def _untold(units: Sequence[Unit]) -> str:
-    """Say why reductions cannot be seen: torch takes no hook over copies of shards; empty where they can."""
+    """Say why reductions cannot be seen, or are not those of one group that shards; empty where they can."""
     strategies = {unit.outer.sharding_strategy.name for unit in units}
-    sizes = {unit.outer.process_group.size() for unit in units}
-    if any("HYBRID" in name for name in strategies):
-        return "FullyShardedDataParallel takes no hook over copies of shards; on one rank, where it makes none, they are seen"
-    if len(sizes) > 1:
+    shapes = {_shape(unit.outer) for unit in units}
+    if any("HYBRID" in name for name in strategies) and not can_be_seen():
+        return "this torch reduces over copies of shards in another place than is known"
+    if len(shapes) > 1:
         return "units are sharded over different numbers of ranks"
-    if sizes != {1} and "NO_SHARD" in strategies:
+    if shapes != {(1, 1)} and "NO_SHARD" in strategies:
         return "FullyShardedDataParallel was told to shard nothing (NO_SHARD)"
     return ""
+
+
+def _shape(outer: Any) -> tuple[int, int]:  # noqa: ANN401
+    """Return over how many ranks a unit is sharded, and how many copies of the shards there are."""
+    copies = copies_of(outer)
+    return outer.process_group.size(), 1 if copies is None else copies.size()
 
 
 def _plain(name: str) -> str:

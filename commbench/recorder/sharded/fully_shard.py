@@ -77,8 +77,16 @@ class FullyShardRecorder(UnitRecorder):
         return stands
 
     def release(self) -> None:
-        """Take every hook off and give the collectives back their earlier places."""
         super().release()
+        if not self._alone:
+            self._give_back()
+
+    def detach(self) -> None:
+        super().detach()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Give the collectives back their earlier places."""
         if self._copies is not None:
             self._copies.release()
         while self._earlier:

@@ -1,8 +1,7 @@
 """When does each unit of a sharded model gather, compute and reduce? Marks of one step after the other, from public hooks.
 
-Modules' hooks and tensors' hooks stand before and behind those of what shards. What every mark means is in records/sharding.py.
-Nothing is marked outside of a step, nor where nothing is learnt. What differs between fully_shard and FullyShardedDataParallel,
-how a collective is seen and what a unit holds, is in fully_shard.py and flat_units.py.
+Hooks of modules and tensors stand before and behind those of what shards; records/sharding.py says what every mark means.
+Nothing is marked outside of a step. How a collective is seen and what a unit holds is in fully_shard.py and flat_units.py.
 """
 
 import sys
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from commprof.commbench.errors import RunFailed
 from commprof.commbench.recorder.own_work import OwnWork
+from commprof.commbench.recorder.sharded.gradient_hooks import hook_gradients
 from commprof.commbench.records.rundir import write_document
 from commprof.commbench.records.sharding import UNITS_FILE, Mark, ShardedSpan, ShardedUnit, ShardingTimeline
 from commprof.commbench.timing import Clock
@@ -49,9 +49,10 @@ class UnitRecorder:
     meets = False
 
     def __init__(self, units: Sequence[Unit], rank: int, clock: Clock, own_work: OwnWork) -> None:
-        self._units, self._rank, self._clock, self._own_work = tuple(units), rank, clock, own_work
+        self._rank, self._clock, self._own_work = rank, clock, own_work
         self._told: dict[str, Any] = {}
-        self.held_bytes: Callable[[], int] | None = None  # what autograd holds now, while somebody counts it
+        self.held_bytes: Callable[[], int] | None = None  # what is held now, while somebody counts it
+        self._units = tuple(units)
         self._hooks: list[Any] = []
         self._marks: Marks = []
         self._known: dict[int, dict[str, Any]] = {}
@@ -64,11 +65,15 @@ class UnitRecorder:
             self._hook(number)
 
     def release(self) -> None:
-        """Take every hook off."""
+        """Take off all that can go without the other ranks: what stands for collectives that are not sent stays."""
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
         self._marking = False
+
+    def detach(self) -> None:
+        """Take off all of it, on all ranks."""
+        self.release()
 
     def begin_step(self) -> None:
         self._marks = []
@@ -81,6 +86,11 @@ class UnitRecorder:
     def mark(self, name: Mark, unit: int | None = None, *, sharded: bool = False) -> None:
         if self._marking:
             self._own_work.do(self._note, (name, unit, sharded))
+
+    def gathered_bytes(self, ahead: Direction) -> int:
+        """Return the bytes of parameters that are whole at present, the pass `ahead` being next."""
+        known = self._known.items()
+        return sum(each.get("gather_bytes", 0) for number, each in known if not self._is_sharded(number, ahead))
 
     def take_step(self) -> Marks:
         """Return the marks of the step just ended: the next one may begin."""
@@ -181,7 +191,7 @@ class UnitRecorder:
     def _hook(self, number: int) -> None:
         unit = self._units[number]
 
-        @_as_it_is
+        @as_it_is
         def looked(look: Callable[[int, object], None], _module: nn.Module, arguments: object, *output: object) -> None:
             if self._marking:
                 self._own_work.do(self._look, look, number, output[0] if output else arguments)
@@ -201,10 +211,10 @@ class UnitRecorder:
 
     def _before(self, number: int, _arguments: object) -> None:
         self.mark("before", number, sharded=self._is_sharded(number, "forward"))
-        self._note_held(number, "held_before_bytes")
 
     def _ready(self, number: int, arguments: object) -> None:
         self.mark("ready", number, sharded=self._was_sharded("before", number))
+        self._note_held(number, "held_before_bytes")
         self._look_at_whole(number)
         self._on_gradient(arguments, partial(self.mark, "back_done", number))
 
@@ -220,7 +230,7 @@ class UnitRecorder:
 
     def _on_gradient(self, value: object, told: Callable[[], None]) -> None:
         if torch.is_grad_enabled():
-            _hook_gradients(value, partial(self._own_work.do, told))
+            hook_gradients(value, partial(self._own_work.do, told))
 
     def _is_sharded(self, number: int, ahead: Direction) -> bool:
         """Say whether a unit's parameters are shards at present, the pass `ahead` being next."""
@@ -267,7 +277,7 @@ class UnitRecorder:
         )
 
 
-def _as_it_is(hook: Callable[..., None]) -> Callable[..., None]:
+def as_it_is(hook: Callable[..., None]) -> Callable[..., None]:
     """Keep a hook out of what is compiled, where that is loaded: its clock cannot be traced, and the job would be told."""
     return torch.compiler.disable(hook) if "torch._dynamo" in sys.modules else hook  # type: ignore[no-untyped-call]
 
@@ -276,25 +286,3 @@ def _held_bytes(known: dict[str, Any]) -> int | None:
     """Return what autograd held more as a unit's forward ended than as it began."""
     after_bytes = known.get("held_after_bytes")
     return None if after_bytes is None else max(0, after_bytes - known["held_before_bytes"])
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for each in value:
-            yield from _tensors(each)
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _tensors(each)
-
-
-def _hook_gradients(value: object, told: Callable[[], None]) -> None:
-    for tensor in _tensors(value):
-        any_tensor: Any = tensor
-        if tensor.requires_grad:
-            any_tensor.register_hook(partial(_tell, told))
-
-
-def _tell(told: Callable[[], None], _gradient: Tensor) -> None:
-    told()

@@ -1,12 +1,13 @@
-"""What stands for a collective of fully_shard's that is not to be sent? A copy within this rank's memory, and a wait as long.
+"""What stands for a sharded model's collective that is not to be sent? A copy within this rank's memory, and a wait as long.
 
 The shards' group does what it would but for the sending: this rank's shard stands where the others' would, and its own part
 for the mean over all. On the host ranks exchange in their first passes and then meet and wait in the exchange's stead
 (stand_in.py). Copies of shards (HSDP) all-reduce what a reduction put out, by torch.distributed's own function: that is taken
-for these tensors alone.
+for these tensors alone. What FullyShardedDataParallel sends is in flat_collectives.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,14 +17,38 @@ from torch import Tensor
 from commprof.commbench.recorder.stand_in import StandIn
 
 
-class _Unsent:
-    """Memory for a collective as fully_shard allocates it by default, and what stands in for it."""
+class Unsent:
+    """What stands in for one collective of one unit's."""
 
     def __init__(self) -> None:
         self._stand_ins: dict[dist.ProcessGroup, StandIn] = {}
 
-    def _stands_in(self, tensor: Tensor, group: dist.ProcessGroup) -> StandIn | None:
-        """Begin a pass of what stands in for a collective of this group; None on a GPU, and for a rank by itself."""
+    def stand_in(
+        self,
+        tensor: Tensor,
+        group: dist.ProcessGroup,
+        *,
+        send: Callable[[], object],
+        fill: Callable[[], object],
+        meanwhile: Callable[[], object] | None = None,
+    ) -> None:
+        """Send in the first passes on the host; after them, and on a GPU, `fill` the output from this rank's and wait.
+
+        What is done `meanwhile` is no rank's computing time where ranks wait.
+        """
+        waits = self._waits(tensor, group)
+        if waits is not None and waits.exchanges:
+            with waits.exchanging():
+                send()
+            return
+        fill()
+        if waits is not None:
+            waits.wait(meanwhile)
+        elif meanwhile is not None:
+            meanwhile()
+
+    def _waits(self, tensor: Tensor, group: dist.ProcessGroup) -> StandIn | None:
+        """Begin a pass of a collective of this group; None on a GPU, and for a rank by itself, where nothing is waited for."""
         if not tensor.is_cpu or group.size() == 1:
             return None
         if group not in self._stand_ins:
@@ -31,30 +56,33 @@ class _Unsent:
         self._stand_ins[group].begins_pass()
         return self._stand_ins[group]
 
+
+class _Allocated(Unsent):
+    """With the memory that fully_shard allocates by default."""
+
     def allocate(self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.empty(*size, dtype=dtype, device=device)
 
 
-class UnsentGather(_Unsent):
+class UnsentGather(_Allocated):
     """An all-gather without a wire: this rank's shard stands where the others' would."""
 
     def __call__(
         self, output_tensor: Tensor, input_tensor: Tensor, group: dist.ProcessGroup, async_op: bool = False
     ) -> dist.Work | None:
-        stand_in, own = self._stands_in(input_tensor, group), dist.get_rank(group)
-        if stand_in is not None and stand_in.exchanges:
-            with stand_in.exchanging():
-                dist.all_gather_into_tensor(output_tensor, input_tensor, group=group)
-            return None
-        for rank, part in enumerate(output_tensor.view(group.size(), -1)):
-            if rank != own:
-                part.copy_(input_tensor)
-        if stand_in is not None:
-            stand_in.wait()
+        own = dist.get_rank(group)
+
+        def fill() -> None:
+            for rank, part in enumerate(output_tensor.view(group.size(), -1)):
+                if rank != own:
+                    part.copy_(input_tensor)
+
+        send = partial(dist.all_gather_into_tensor, output_tensor, input_tensor, group=group)
+        self.stand_in(input_tensor, group, send=send, fill=fill)
         return None
 
 
-class UnsentReduction(_Unsent):
+class UnsentReduction(_Allocated):
     """A reduce-scatter without a wire: this rank's own part stands for the mean over all. `output` is the last one's."""
 
     output: Tensor | None = None
@@ -71,25 +99,15 @@ class UnsentReduction(_Unsent):
         op: dist.ReduceOp | dist.ReduceOp.RedOpType,
         async_op: bool = False,
     ) -> dist.Work | None:
-        stand_in = self._stands_in(input_tensor, group)
-        if stand_in is not None and stand_in.exchanges:
-            with stand_in.exchanging():
-                dist.reduce_scatter_tensor(output_tensor, input_tensor, op, group=group)
-            return None
-        output_tensor.copy_(input_tensor.view(group.size(), -1)[dist.get_rank(group)])
-        if stand_in is not None:
-            stand_in.wait()
+        own = input_tensor.view(group.size(), -1)[dist.get_rank(group)]
+        send = partial(dist.reduce_scatter_tensor, output_tensor, input_tensor, op, group=group)
+        self.stand_in(input_tensor, group, send=send, fill=partial(output_tensor.copy_, own))
         return None
 
     def among_copies(self, send: Any, tensor: Tensor, op: Any, group: dist.ProcessGroup) -> None:  # noqa: ANN401  torch's own
         """Stand for the all-reduce of the output among copies of the shards, that `send` would do."""
         self.output = None
-        stand_in = self._stands_in(tensor, group)
-        if stand_in is not None and stand_in.exchanges:
-            with stand_in.exchanging():
-                send(tensor, op, group)
-        elif stand_in is not None:
-            stand_in.wait()
+        self.stand_in(tensor, group, send=partial(send, tensor, op, group), fill=lambda: None)
 
 
 class UnsentAmongCopies:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from commprof.analysis.strategies.text import memory_text
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
     MIB,
@@ -17,10 +18,11 @@ from tests.unit.analysis.strategies.sharded_steps import (
 
 def test_memory_on_paper_and_what_fits(tmp_path: Path) -> None:
     """20 MiB of parameters, AdamW's 40 MiB. On 4 shards, at the last block's reduction: the root whole and the next block's
-    gather (or parameters), 4 + 8, the reduction's input, gloo's copy of it and the output, 8 + 8 + 2."""
+    gather (or parameters), 4 + 8, the reduction's input, gloo's copy of it and the output, 8 + 8 + 2. The profile's own step
+    took no more than is counted of it."""
     paths = [
         plain(tmp_path / "plain"),
-        write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S),
+        write_sharded_run(tmp_path / "one", sharding(peak_bytes=1), BY_ITSELF_S),
         write_benches(tmp_path / "b4", 4),
     ]
     choice = chosen([*paths, write_benches(tmp_path / "b2", 2)], memory_bytes=100 * MIB)
@@ -32,6 +34,13 @@ def test_memory_on_paper_and_what_fits(tmp_path: Path) -> None:
     assert memory["zero2"].total == memory["fsdp"].total
     assert {own.strategy: own.fits for own in choice.answers} == {"ddp": False, "fsdp": True, "hsdp": True, "zero2": True}
     assert choice.fastest in ("fsdp", "zero2"), "what does not fit is not chosen, however fast"
+
+
+def test_what_a_step_took_at_most_has_to_be_known_for_a_strategy_to_fit(tmp_path: Path) -> None:
+    paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)]
+    told = answer(chosen(paths, memory_bytes=1000 * MIB), "fsdp")
+    assert told.memory is not None
+    assert (told.memory.activations, told.fits, memory_text(told.memory)) == (30 * MIB, None, "> 75 MiB")
 
 
 def test_memory_falls_with_what_backward_lets_go_and_has_what_computing_took(tmp_path: Path) -> None:

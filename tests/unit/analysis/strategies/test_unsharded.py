@@ -60,6 +60,21 @@ def test_memory_of_a_plain_profile_knows_its_optimizer_and_does_not_call_what_it
         assert memory_text(ddp) == "> 100 MiB", "at least"
 
 
+def test_memory_of_a_plain_profile_that_was_looked_at(tmp_path: Path) -> None:
+    """A forward pass left 30 MiB: 6, 12 and 12 of root and blocks, whose backward took 20, 40 and 40 ms. Of a step by itself,
+    gradients and what is held are 8 + 30 MiB at the last block, 16 + 18 at the next, 20 + 6 at the root: computing took 4 of
+    42. Among four, at the last block: whole units of 4 + 8 and the next one's 8, its own gradient, all that is held."""
+    looked_at = {"optimizer_bytes": 40 * MIB, "activation_bytes": 30 * MIB, "peak_bytes": 42 * MIB}
+    paths = [plain(tmp_path / "plain", **looked_at), write_benches(tmp_path / "b4", 4)]
+    (choice,) = choose(load_runs(paths), [4], Asked(strategies=("ddp", "fsdp"), memory_bytes=200 * MIB))
+    ddp, sharded = (own.memory for own in choice.answers)
+    assert ddp is not None and sharded is not None
+    assert (ddp.gradients, ddp.buckets, ddp.activations, ddp.working) == (8 * MIB, 20 * MIB, 30 * MIB, 4 * MIB)
+    assert (sharded.unsharded, sharded.gradients) == (20 * MIB, 8 * MIB)
+    assert (sharded.activations, sharded.working) == (30 * MIB, 4 * MIB)
+    assert [own.fits for own in choice.answers] == [True, True]
+
+
 def test_frozen_parameters_are_gathered_too_and_a_plain_profile_does_not_tell_where(tmp_path: Path) -> None:
     answer = fsdp([plain(tmp_path / "plain", frozen_bytes=100 * MIB), write_benches(tmp_path / "b4", 4)])
     assert answer.step_s is None

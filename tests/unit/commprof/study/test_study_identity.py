@@ -122,3 +122,17 @@ def test_a_stage_that_failed_before_it_had_a_run_leaves_its_reason_and_each_try_
     create_run(tmp_path / "small-profile-n1", run_info("train"))
     assert list(failed_stages(tmp_path)) == []
     assert not list((tmp_path / "small-profile-n1").glob("why*")), "what was measured since is no failure"
+
+
+def test_a_script_older_than_a_key_of_its_own_has_that_keys_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").touch()
+    source, folder = tmp_path / "study.yaml", tmp_path / "s"
+    source.write_text("scripts: [{command: python train.py, strategy: hsdp}]\n")
+    folder.mkdir()
+    write_identity(folder, load_study(source), source)
+    written = folder / STUDY_FILE
+    written.write_text("".join(line for line in written.read_text().splitlines(True) if "replicas" not in line))
+    check_identity(folder, load_study(source), source)
+    with pytest.raises(BadInput, match=r"scripts\[0\].max_steps was 60 and is 70"):
+        check_identity(folder, load_study(source, ["scripts=[{command: python train.py, max_steps: 70}]"]), source)

@@ -70,8 +70,28 @@ def test_a_sharded_script_has_the_wire_of_its_collectives_and_runs_that_send_not
     (model,) = plan.models
     assert all("--compute-only" in stage.argv for stage in model.cells[0].compute)
     assert model.sharding is not None and model.sharding.strategy == "fsdp"
-    with pytest.raises(BadInput, match="a script's strategy 'hsdp' is not one of ddp, fsdp, zero2"):
-        script_study(ScriptConfig(command=COMMAND, strategy="hsdp"))
+    with pytest.raises(BadInput, match="a script's strategy 'zero3' is not one of ddp, fsdp, hsdp, zero2"):
+        script_study(ScriptConfig(command=COMMAND, strategy="zero3"))
+
+
+def test_a_script_in_copies_of_shards_has_the_wire_of_each_group() -> None:
+    """On 4 ranks two copies of two shards: gathered and reduced by 2, and the copies are 2; on 2 ranks copies alone."""
+    study = script_study(ScriptConfig(command=COMMAND, strategy="hsdp"), ["world_sizes=[1,2,4]"])
+    plan = make_plan(study, shardings_of(study))
+    assert [stage.name for stage in plan.wires] == [f"bench-{op}-n2" for op in ("all_gather", "all_reduce", "reduce_scatter")]
+    assert shardings_of(study)["train"].replicas == 2
+
+
+@pytest.mark.parametrize(
+    ("replicas", "words"),
+    [
+        (1, "replicas=1: hsdp keeps 2 copies or more; one is fsdp"),
+        (3, "replicas=3 does not divide 4 ranks; use a divisor of 4"),
+    ],
+)
+def test_copies_of_shards_divide_the_ranks(replicas: int, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        script_study(ScriptConfig(command=COMMAND, strategy="hsdp", replicas=replicas), ["world_sizes=[1,4]"])
 
 
 def test_over_gloo_a_script_sees_no_gpu_and_elsewhere_the_users() -> None:
@@ -136,16 +156,22 @@ def test_ranks_that_could_not_be_kept_from_sending_are_told(
     for sent in (False, True):
         set_aside(tmp_path, tmp_path / stage.name)
         assert _run_stage(tmp_path, study, stage, "[4/5]", "1 min") is None
-        told = "[4/5] train-compute-n2: its ranks exchanged as ever, for FSDP1 cannot be kept from it; predictions rest on"
+        told = (
+            "[4/5] train-compute-n2: its ranks exchanged as ever, for FSDP1 as it is here cannot be kept from it; predictions"
+        )
         assert (told in capsys.readouterr().err) == sent
 
 
 def test_a_job_names_the_study_of_a_script_as_it_was_named() -> None:
     parser = argparse.ArgumentParser()
     add_study_arguments(parser)
-    typed = ["launcher=slurm", "--script", COMMAND, "--world-sizes", "1", "2", "--max-steps", "30", "--strategy", "fsdp"]
+    typed = ["launcher=slurm", "--script", COMMAND, "--world-sizes", "1", "3", "--max-steps", "30", "--strategy", "hsdp"]
+    typed += ["--replicas", "3"]
     again = _study_argv(parser.parse_args(typed))
     assert _asked(parser.parse_args(again)) == _asked(parser.parse_args(typed))
+    assert _asked(parser.parse_args(typed)).scripts[0].replicas == 3
+    with pytest.raises(BadInput, match="--replicas 3 is hsdp's; add --strategy hsdp or leave it out"):
+        _asked(parser.parse_args([word for word in typed if word not in ("--strategy", "hsdp")]))
 
 
 @pytest.mark.parametrize(
