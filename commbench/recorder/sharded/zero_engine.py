@@ -94,7 +94,8 @@ class ZeroRecorder(UnitRecorder):
         self.tell(optimizer_bytes=optimizer_bytes(self._optimizer))
         timeline = super().timeline()
         assert timeline is not None  # there are steps
-        return replace(timeline, zero=facts_of(self._engine))
+        # Counts of live bytes do not tell activations: an engine takes and frees gradients and parameters meanwhile.
+        return replace(timeline, zero=facts_of(self._engine), activation_bytes=None, peak_bytes=None)
 
     def _places(self) -> Iterator[Place]:
         optimizer = self._optimizer

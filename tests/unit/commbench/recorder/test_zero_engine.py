@@ -209,3 +209,11 @@ def test_what_the_script_gathers_itself_is_told(monkeypatch: pytest.MonkeyPatch)
     _, timeline = recorded(engine)
     assert timeline is not None
     assert marks(timeline)[:2] == [(mark, "1.weight to 2.weight") for mark in ("gather_sent", "gather_landed")]
+
+
+def test_what_was_counted_of_activations_is_not_an_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = DeepSpeedEngine(2, monkeypatch)
+    recorder, _ = recorded(engine)
+    recorder.tell(activation_bytes=0, peak_bytes=0)
+    timeline = recorder.timeline()
+    assert timeline is not None and timeline.activation_bytes is None and timeline.peak_bytes is None

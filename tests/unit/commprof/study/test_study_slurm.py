@@ -25,5 +25,5 @@ def test_on_slurm_ranks_that_could_not_be_kept_from_sending_are_told_as_well(
         create_run(tmp_path / stage.name, run_info("train", world_size=stage.world_size, workload=own, status="completed"))
     monkeypatch.setattr(slurm, "_run", lambda *_: "")
     slurm.run_jobs(tmp_path, study, plan, ())
-    told = "train-compute-n2: its ranks exchanged as ever, for FSDP1 cannot be kept from it; predictions rest on one rank's"
+    told = "train-compute-n2: its ranks exchanged as ever, for FSDP1 as it is here cannot be kept from it; predictions rest on"
     assert capsys.readouterr().err.count(told) == sent
