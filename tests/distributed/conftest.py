@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from commprof.commbench.records.rundir import read_records
+from commprof.commbench.records.rundir import read_info, read_records
 from commprof.commbench.records.training import StepMeasurement
+from commprof.commbench.records.types import RunInfo, Workload
 from tests.factory import write_tiny_config
 from tests.forked import DEADLINE_S, Command, Zygote
 
@@ -100,6 +101,14 @@ def tiny(tmp_path: Path) -> Path:
 
 def steps_of(run: Path, rank: int = 0) -> list[StepMeasurement]:
     return list(read_records(run / f"steps.rank{rank:05d}.jsonl", StepMeasurement))
+
+
+def the_run(folder: Path) -> tuple[Path, RunInfo, Workload]:
+    """Return the one run of `record` in a folder."""
+    (run,) = (folder / "runs").iterdir()
+    info = read_info(run)
+    assert info.workload is not None
+    return run, info, info.workload
 
 
 def told(errors: str) -> list[str]:

@@ -17,10 +17,8 @@ import pytest
 
 from commprof.commbench.foreign.asked import NOTES_VARIABLE, VARIABLE
 from commprof.commbench.records.rundir import read_document, read_info
-from commprof.commbench.records.sharding import ShardingTimeline
 from commprof.commbench.records.training import GradientTimeline
-from commprof.commbench.records.types import RunInfo, Workload
-from tests.distributed.conftest import FORK, Commprof, processes_with, run_in, steps_of
+from tests.distributed.conftest import FORK, Commprof, processes_with, run_in, steps_of, the_run
 from tests.forked import DEADLINE_S, Zygote
 
 SCRIPT = """
@@ -81,13 +79,6 @@ def script(tmp_path: Path) -> Path:
     return tmp_path / "mine.py"
 
 
-def the_run(folder: Path) -> tuple[Path, RunInfo, Workload]:
-    (run,) = (folder / "runs").iterdir()
-    info = read_info(run)
-    assert info.workload is not None
-    return run, info, info.workload
-
-
 def test_one_rank_as_it_is_started(commprof: Commprof, script: Path, tmp_path: Path) -> None:
     done = commprof("record", "--steps", "3:23", "--", sys.executable, script)
     assert (done.returncode, done.stdout) == (0, "the script's own words\n"), done.stderr
@@ -139,74 +130,6 @@ def test_ranks_that_send_nothing(forking: Commprof, script: Path, tmp_path: Path
     assert not any(step.synchronised for step in steps_of(run))
     assert read_document(run / "gradients.json", GradientTimeline).buckets
     assert {step.step for step in steps_of(run)} == set(range(1, 12))
-
-
-_IN_COPIES = "fully_shard(model, mesh=init_device_mesh('cpu', (1, 2), mesh_dim_names=('copies', 'shards')))"
-_FLAT = "model = FullyShardedDataParallel(model, device_id=torch.device('cpu'), use_orig_params=True)"
-_HOOKED = f"{_FLAT}; model.register_comm_hook(DefaultState(model.process_group), reduce_scatter_hook)"
-
-
-_LEFT_WHOLE = f"{_IN_COPIES}.set_reshard_after_backward(False)"
-_OTHERWISE_REDUCED = (  # as by a torch whose fully_shard does not go through torch.distributed.all_reduce
-    "from torch.distributed.fsdp._fully_shard import _fsdp_collectives as own\n"
-    "own.dist = types.SimpleNamespace(**vars(dist))\n"
-    "fully_shard(model, mesh=init_device_mesh('cpu', (2, 1), mesh_dim_names=('copies', 'shards')))"
-)
-
-
-@pytest.mark.parametrize(
-    ("shards", "kind"), [(_IN_COPIES, "hsdp"), (_LEFT_WHOLE, "hsdp"), (_FLAT, "fsdp1"), (_HOOKED, "fsdp1")]
-)
-def test_sharded_ranks_are_kept_from_sending_where_they_can_be(
-    forking: Commprof, tmp_path: Path, shards: str, kind: str
-) -> None:
-    """Those of a hook of the script's own exchange as ever, and that is said."""
-    run, info, work = _recorded_alone(forking, tmp_path, shards)
-    sent = shards == _HOOKED
-    assert (work.kind, work.synchronised) == (kind, sent)
-    said = "its ranks exchanged as ever, for its reductions go through a communication hook of the script's own"
-    assert any(said in text for text in info.unseen) is sent
-    if sent:
-        return
-    kept = {"hsdp": 4 * (4 * 8 + 4 + 1 * 8 + 1), "fsdp1": 4 * 81 // 2 + 2}[kind]  # rank 0's halves, a momentum each
-    timeline = read_document(run / "units.json", ShardingTimeline)
-    assert timeline.waits
-    assert (work.optimizer_bytes, timeline.optimizer_bytes) == (kept, kept)
-    assert work.activation_bytes is not None
-    assert timeline.activation_bytes == work.activation_bytes
-    if kind == "hsdp":
-        (unit,) = timeline.units
-        sizes = unit.num_bytes, unit.gather_bytes, unit.reduce_bytes
-        assert sizes == (4 * 81, 4 * 90, 4 * 90), "the last layer is filled up"
-
-
-def test_copies_that_this_torch_reduces_by_another_function_are_said_to_exchange(forking: Commprof, tmp_path: Path) -> None:
-    _, info, work = _recorded_alone(forking, tmp_path, _OTHERWISE_REDUCED)
-    assert (work.kind, work.synchronised) == ("hsdp", True)
-    assert any(text.startswith("its ranks exchanged as ever among copies of the shards: ") for text in info.unseen)
-
-
-def _recorded_alone(forking: Commprof, folder: Path, shards: str) -> tuple[Path, RunInfo, Workload]:
-    """Record two ranks of a sharded script that are to send nothing."""
-    script = folder / "sharded.py"
-    script.write_text(
-        "import types, torch, torch.distributed as dist\n"
-        "from torch.distributed.algorithms._comm_hooks.default_hooks import DefaultState, reduce_scatter_hook\n"
-        "from torch.distributed.device_mesh import init_device_mesh\n"
-        "from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard\n"
-        "dist.init_process_group('gloo')\n"
-        "model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 1))\n"
-        f"{shards}\n"
-        "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)\n"
-        "for _ in range(12):\n"
-        "    model(torch.ones(4, 8)).sum().backward()\n"
-        "    optimizer.step()\n"
-        "    optimizer.zero_grad()\n"
-        "dist.destroy_process_group()\n"
-    )
-    done = forking("record", "--compute-only", "--", *FORK, "2", script)
-    assert done.returncode == 0, done.stderr
-    return the_run(folder)
 
 
 def test_torchruns_ranks_and_their_exit_code(commprof: Commprof, script: Path, tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ _SENTENCES = (
 )
 _REMARKS = (
     "Fewer bytes a gradient cost two more passes over it, which count as computation. A change far from what was measured is "
-    "less certain than its interval says. Memory is not looked at: a larger batch may not fit.",
+    "less certain than its interval says. What a larger batch takes of memory is not looked at: it may not fit.",
 )
 _OF_STRATEGIES = (
     "The wire of strategies that shard is what the all-gather reaches, and another one quickens all their collectives alike. "
-    "Memory is a rank's at its peak, as trained. Within noise: two runs tell it from the fastest in under 90 % of the draws."
+    "A strategy's memory is a rank's at its peak, with the batch that was recorded. Within noise: two runs tell it from the "
+    "fastest in under 90 % of the draws."
 )
 
 
