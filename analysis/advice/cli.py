@@ -2,16 +2,13 @@
 
 import argparse
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
-
-import msgspec
 
 from commprof.analysis.advice.results import Budget
 from commprof.analysis.runs.world_sizes import check_world_sizes
 from commprof.commbench.display.sheet import joined
-from commprof.commbench.display.terminal import show
+from commprof.commbench.display.terminal import show, show_json
 from commprof.commbench.errors import BadInput, UnusableData
 from commprof.commbench.records.rundir import read_info, write_document
 from commprof.commbench.units import parse_duration
@@ -76,10 +73,10 @@ def advise_verb(args: argparse.Namespace) -> int:
     advice = replace(advise(plain, args.world_sizes, budget_of(args)), strategies=tuple(choices))
     if args.out is not None:
         write_document(args.out, advice)
+    others = disturbance_text(runs)
     if args.json:
-        sys.stdout.write(msgspec.json.encode(advice).decode() + "\n")
+        show_json(advice, others)
     else:
-        others = disturbance_text(runs)
         shown = [advice_sheet(advice, plain, others)]
         shown += [choice_sheet(choices, disturbed=others is not None)] if choices else []
         show(joined(shown))

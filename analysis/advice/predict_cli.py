@@ -4,8 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import msgspec
-
 from commprof.analysis.advice.strategy_arguments import (
     add_strategy_arguments,
     answer_strategies,
@@ -20,7 +18,7 @@ from commprof.analysis.advice.what_if_arguments import (
     check_changes,
 )
 from commprof.analysis.runs.world_sizes import check_world_sizes
-from commprof.commbench.display.terminal import show
+from commprof.commbench.display.terminal import show, show_json
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_info
 from commprof.commbench.units import printable
@@ -79,10 +77,10 @@ def predict_verb(args: argparse.Namespace) -> int:
         keep_predictions_in(args.out, predicted)
     elif (path := kept(lambda: keep_predictions(args.runs[0] / "analysis", predicted))) and path.name != PREDICTIONS_FILE:
         sys.stderr.write(f"kept beside earlier predictions: {printable(str(path))}\n")
-    if args.json:
-        sys.stdout.write(msgspec.json.encode(predicted).decode() + "\n")
-        return 0
     others = disturbance_text(runs)
+    if args.json:
+        show_json(predicted, others)
+        return 0
     show(prediction_sheet(predicted, [] if others is not None else checked_assumptions(predicted, runs), runs, others))
     return 0
 

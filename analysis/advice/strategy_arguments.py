@@ -1,14 +1,11 @@
 """The flags of `commprof predict` that ask which strategy to shard a training by."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from commprof.analysis.strategies.results import ASKED_FOR
-from commprof.commbench.display.terminal import show
+from commprof.commbench.display.terminal import show, show_json
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import parse_bytes
 
@@ -65,8 +62,8 @@ def answer_strategies(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
         **{name: value for name in ("bandwidth", "latency") if (value := getattr(args, name)) is not None},
     )
     choices = choose(runs, args.world_sizes, asked)
+    others = disturbance_text(runs)
     if args.json:
-        sys.stdout.write(msgspec.json.encode(choices).decode() + "\n")
+        show_json(choices, others)
     else:
-        others = disturbance_text(runs)
         show(choice_sheet(choices, disturbed=others is not None, warning=others))

@@ -1,13 +1,10 @@
 """The flags of `commprof predict` that change something: factors on what was measured, or a value in its place."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from commprof.commbench.display.terminal import show
+from commprof.commbench.display.terminal import show, show_json
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import parse_bytes
 
@@ -64,7 +61,8 @@ def answer_what_if(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
     given = {name: value for name in (*_FACTORS, "accumulation") if (value := getattr(args, name)) is not None}
     caps = None if cap is None else (cap, cap)
     answers = what_if(gather(runs, args.world_sizes), Setting(caps_bytes=caps, sent_share=args.sent_share, **given))
+    others = disturbance_text(runs)
     if args.json:
-        sys.stdout.write(msgspec.json.encode(answers).decode() + "\n")
+        show_json(answers, others)
     else:
-        show(what_if_sheet(answers, disturbance_text(runs)))
+        show(what_if_sheet(answers, others))

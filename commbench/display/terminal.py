@@ -5,6 +5,8 @@ import sys
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, ClassVar
 
+import msgspec
+
 if TYPE_CHECKING:
     from commprof.commbench.display.sheet import Sheet
 
@@ -27,6 +29,13 @@ def clear_line(stream: IO[str]) -> None:
 def drop_output() -> None:
     """Let Python hand the rest of the output to nobody; it would try the old reader again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_json(document: object, warning: str | None = None) -> None:
+    """Write one JSON document; a warning goes to standard error, where it is no part of the document."""
+    if warning is not None:
+        tell(f"commprof: {warning}\n")
+    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
 
 
 def tell(line: str) -> None:

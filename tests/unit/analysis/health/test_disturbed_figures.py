@@ -33,6 +33,19 @@ def test_predictions_come_after_why_they_tell_nothing_and_without_intervals(
     assert "too disturbed" in table and re.search(r"\d ms - [\d.]+ ms", table) is None
 
 
+@pytest.mark.parametrize("command", [["predict"], ["predict", "--batch", "2"], ["predict", "--strategy", "ddp"], ["advise"]])
+def test_a_document_is_whole_and_the_warning_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    folders = [str(path) for path in study(tmp_path)]
+    for disturbed in (False, True):
+        assert main([*command[:1], *folders, *command[1:], "--json"]) == 0
+        written = capsys.readouterr()
+        assert json.loads(written.out)
+        assert ("This machine was disturbed: during profile" in written.err) is disturbed
+        add_surroundings(tmp_path / "profile", BUSY)
+
+
 def test_a_change_between_disturbed_runs_is_not_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = []
     for name, more_us in (("before", 0), ("after", 30)):
