@@ -119,6 +119,7 @@ def test_a_study_goes_on_past_a_model_that_cannot_run_and_after_an_interruption_
     assert (folder / "tiny-profile-n1" / RUN_FILE).stat().st_mtime_ns == profiled_at
     assert read_info(folder / "incomplete" / "tiny-compute-n2-1").status in ("interrupted", "failed")
     for name in ("bench-n2", "contention-n2", "tiny-compute-n2", "tiny-train-n2"):
+        assert (folder / name / RUN_FILE).exists(), output
         assert read_info(folder / name).status == "completed"
     predictions, checked = folder / "analysis" / "tiny" / "predictions.json", folder / "tiny-train-n2" / "steps.rank00000.jsonl"
     assert predictions.stat().st_mtime_ns < checked.stat().st_mtime_ns
