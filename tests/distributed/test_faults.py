@@ -92,7 +92,7 @@ name: s
 models: [{config: tiny.yaml, name: broken, overrides: [distributed.backend=nccl]}, {config: tiny.yaml}]
 world_sizes: [1, 2]
 bench: {min_bytes: 64K, max_bytes: 16M, seconds: 2}  # the largest takes many times what a busy machine adds to any
-contention: {max_bytes: 1M, rounds: 2}
+contention: {min_bytes: 4M, max_bytes: 4M, rounds: 4}  # on a busy machine a pass may not fit into a small one
 overrides: [training.evaluate=false]
 """
 
