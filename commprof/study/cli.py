@@ -16,6 +16,7 @@ import argparse
 import os
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def _run_study(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Name
         raise
     sys.stdout.write(words + "\n")
     if failures:
-        summary = f"{len(failures)} of {len(plan.stages)} stages failed; the same command tries them again"
+        summary = _failed_in_words(list(failures), len(plan.stages))
         finish_run(folder, "failed", summary)
         sys.stderr.writelines(f"failed: {name}: {printable(reason)}\n" for name, reason in failures.items())
         raise RunFailed(summary)
@@ -138,6 +139,13 @@ def _run_all(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Namesp
         return run_jobs(folder, study, plan, (*_study_argv(args), "--out", str(args.out.absolute())))
     with hosts_of(study):
         return run_stages(folder, study, plan)
+
+
+def _failed_in_words(failures: Sequence[str], num_stages: int) -> str:
+    """Say how many stages failed and what tries them again; a prediction alone fails again on what was measured."""
+    if all(name.startswith("prediction of ") for name in failures):
+        return "all was measured, and not all predicted, for the reasons above; to measure again takes another folder: --out"
+    return f"{len(failures)} of {num_stages} stages failed; the same command tries them again"
 
 
 def _study_argv(args: argparse.Namespace) -> tuple[str, ...]:

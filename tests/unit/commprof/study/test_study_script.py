@@ -14,7 +14,7 @@ from commprof.commbench.machine.hardware import usable_cores
 from commprof.commbench.records.rundir import create_run
 from commprof.study import slurm
 from commprof.study.backend import rank_environment
-from commprof.study.cli import _asked, _study_argv, add_study_arguments
+from commprof.study.cli import _asked, _failed_in_words, _study_argv, add_study_arguments
 from commprof.study.config import ScriptConfig, StudyConfig, load_study, script_study, shardings_of
 from commprof.study.estimate import TimeLeft, plan_table
 from commprof.study.files import set_aside
@@ -323,3 +323,10 @@ def test_a_script_of_ddp_is_not_predicted_as_sharded(tmp_path: Path) -> None:
     write_training_run(tmp_path / model.profile.name, [step(i) for i in range(20)], workload=workload(kind="ddp"))
     (told,) = predict_cell(tmp_path, study, model, model.cells[0]).items()
     assert told == ("prediction of train as zero2", "its profile is DDP's; name the strategy that it has, or leave that out")
+
+
+def test_what_the_same_command_cannot_mend_is_not_said_to_be_tried_again() -> None:
+    """A prediction reads what was measured, which the same command leaves as it is."""
+    assert "to measure again takes another folder: --out" in _failed_in_words(["prediction of small"], 7)
+    failures = ["prediction of small", "small-train-n2"]
+    assert _failed_in_words(failures, 7) == "2 of 7 stages failed; the same command tries them again"
