@@ -75,6 +75,7 @@ def main() -> None:
         losses.append(loss.detach())
     if args.losses is not None and os.environ.get("RANK", "0") == "0":
         args.losses.write_text("".join(f"{float(loss).hex()}\n" for loss in losses))
+    torch.distributed.destroy_process_group()  # else gloo's threads may end the process with an abort of their own
 
 
 if __name__ == "__main__":

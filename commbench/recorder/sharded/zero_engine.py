@@ -50,6 +50,7 @@ class ZeroRecorder(UnitRecorder):
         self._lands: tuple[Mark, int] | None = None
         self._within = False  # a call whose messages are told already
         self._strange = ""  # a collective of a step that was dropped for it
+        self._num_shards = 1  # until it is asked for: a script may have ended its process group by when units are written
 
     def attach(self) -> None:
         """Put all taps in their places; where this DeepSpeed has not all of them, none, and no units are told."""
@@ -61,6 +62,7 @@ class ZeroRecorder(UnitRecorder):
         self._untold = cannot_tell(self._engine)
         if self._untold:
             return
+        self._num_shards = num_shards(self._optimizer)
         self._messages = Messages({id(parameter): name for name, parameter in self._engine.module.named_parameters()})
         places = list(self._places())
         missing = [name for place, name, _ in places if not hasattr(place, name)]
@@ -95,7 +97,7 @@ class ZeroRecorder(UnitRecorder):
         timeline = super().timeline()
         assert timeline is not None  # there are steps
         # Counts of live bytes do not tell activations: an engine takes and frees gradients and parameters meanwhile.
-        return replace(timeline, zero=facts_of(self._engine), activation_bytes=None, peak_bytes=None)
+        return replace(timeline, zero=facts_of(self._engine, self._num_shards), activation_bytes=None, peak_bytes=None)
 
     def _places(self) -> Iterator[Place]:
         optimizer = self._optimizer
@@ -272,7 +274,7 @@ class ZeroRecorder(UnitRecorder):
         return self._messages.unit(number)
 
     def _mesh(self) -> tuple[int, int]:
-        return num_shards(self._optimizer), 1
+        return self._num_shards, 1
 
     @contextmanager
     def _as_told(self) -> Iterator[None]:

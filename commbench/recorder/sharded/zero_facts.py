@@ -23,7 +23,8 @@ def cannot_tell(engine: Any) -> str:  # noqa: ANN401
     return next((words for words, holds in _UNTOLD if holds(engine)), "")
 
 
-def facts_of(engine: Any) -> ZeroEngine:  # noqa: ANN401
+def facts_of(engine: Any, num_shards: int) -> ZeroEngine:  # noqa: ANN401
+    """Return what an engine that shards over so many ranks keeps."""
     optimizer, stage = engine.optimizer, int(engine.zero_optimization_stage())
     parameters = list(engine.module.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]
@@ -33,7 +34,7 @@ def facts_of(engine: Any) -> ZeroEngine:  # noqa: ANN401
     return ZeroEngine(
         stage=stage,  # type: ignore[arg-type]
         parameter_bytes=sum(map(num_bytes, parameters)),
-        master_bytes=sum(map(num_bytes, masters_of(optimizer))) * num_shards(optimizer),
+        master_bytes=sum(map(num_bytes, masters_of(optimizer))) * num_shards,
         gradient_bytes=sum(map(num_elements, trained)) * accumulated.itemsize,
         bucket_bytes=_bucket_bytes(optimizer, width),
         overlaps=bool(_called(engine, "zero_overlap_comm")),

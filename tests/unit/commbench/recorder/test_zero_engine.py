@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from commprof.commbench.recorder.own_work import OwnWork
+from commprof.commbench.recorder.sharded import zero_engine
 from commprof.commbench.recorder.sharded.choice import unit_recorder
 from commprof.commbench.recorder.sharded.zero_engine import ZeroRecorder
 from commprof.commbench.records.sharding import ShardingTimeline
@@ -217,3 +218,11 @@ def test_what_was_counted_of_activations_is_not_an_engines(monkeypatch: pytest.M
     recorder.tell(activation_bytes=0, peak_bytes=0)
     timeline = recorder.timeline()
     assert timeline is not None and timeline.activation_bytes is None and timeline.peak_bytes is None
+
+
+def test_ranks_are_counted_before_a_script_ends_its_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = [4]
+    monkeypatch.setattr(zero_engine, "num_shards", lambda _: counted.pop() if counted else 1)
+    _, timeline = recorded(DeepSpeedEngine(2, monkeypatch))
+    assert timeline is not None and timeline.zero is not None
+    assert (timeline.num_shards, timeline.zero.master_bytes) == (4, 4 * 68)
