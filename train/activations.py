@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 
+from commprof.commbench.recorder.element_counts import own_shard
 from commprof.commbench.recorder.sharded.marks import UnitRecorder
-from commprof.train.sharding import is_sharded, own_shard
+from commprof.train.sharding import is_sharded
 
 _HELD, _PEAK = 0, 1  # the steps in which they are measured
 _ERROR = 2  # torch's number of that level

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from commprof.train.config.exchange import DistributedConfig
 from commprof.train.model import TextClassifier
@@ -49,16 +49,6 @@ def sharded(model: TextClassifier, distributed: DistributedConfig, device: torch
             unit.set_modules_to_forward_prefetch([following])
     module: nn.Module = whole
     return module
-
-
-def own_shard(tensor: Tensor) -> Tensor:
-    """Return this rank's part of a tensor, which is all of one that is not sharded."""
-    known = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
-    if known is None or not isinstance(tensor, known):
-        return tensor
-    spread: Any = tensor
-    own: Tensor = spread.to_local()
-    return own
 
 
 def _types(distributed: DistributedConfig) -> dict[str, str]:

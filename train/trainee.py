@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput, RunFailed
+from commprof.commbench.recorder.element_counts import own_shard
 from commprof.commbench.timing import host_wait
 from commprof.train.config.exchange import DistributedConfig
 from commprof.train.config.types import TrainConfig
 from commprof.train.hooks import keep_gradients, register_hook
 from commprof.train.model import TextClassifier
-from commprof.train.sharding import is_sharded, own_shard, put_back, sending_shards, sharded, whole_states
+from commprof.train.sharding import is_sharded, put_back, sending_shards, sharded, whole_states
 from commprof.train.text.dataset import NUM_CLASSES
 
 States = tuple[dict[str, Any], dict[str, Any]]  # of the model, of the optimizer

@@ -5,6 +5,8 @@ import gc
 import torch
 from torch import nn
 
+from commprof.commbench.recorder.element_counts import own_shard
+
 
 def trained_module(optimizer: torch.optim.Optimizer) -> nn.Module | None:
     """Return the outermost module with the optimizer's parameters, of several the smallest; None where there is none.
@@ -30,8 +32,7 @@ def trains_all(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
 def kept_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Return what an optimizer keeps on this rank beside parameters and gradients."""
     kept = (each for state in optimizer.state.values() for each in state.values() if isinstance(each, torch.Tensor))
-    here: list[torch.Tensor] = [getattr(each, "to_local", lambda each=each: each)() for each in kept]  # a DTensor's shard
-    return sum(each.numel() * each.element_size() for each in here)
+    return sum(own_shard(each).nbytes for each in kept)
 
 
 def _outermost(modules: list[nn.Module]) -> list[nn.Module]:

@@ -26,6 +26,16 @@ def num_bytes(parameter: Tensor) -> int:
     return num_elements(parameter) * parameter.element_size()
 
 
+def own_shard(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a tensor, which is all of one that is not sharded."""
+    known = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+    if known is None or not isinstance(tensor, known):
+        return tensor
+    spread: Any = tensor
+    own: Tensor = spread.to_local()
+    return own
+
+
 def numels_of(flat: Any) -> Sequence[int]:  # noqa: ANN401
     """Return the elements of each parameter in a flat one of FullyShardedDataParallel's, over all shards; none where this torch
     does not keep them, so that a shard counts as what it is."""

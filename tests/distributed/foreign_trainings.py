@@ -15,9 +15,9 @@ from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDSt
 from torch.nn.parallel import DistributedDataParallel as DDP
 
 from commprof.commbench.ranks.stopping import end_process
+from commprof.commbench.recorder.element_counts import own_shard
 from commprof.commbench.recorder.own_loop import record_steps
 from commprof.commbench.records.training import EXCHANGED_PASSES
-from commprof.train.sharding import own_shard
 
 STEPS = 4
 Wrap = Callable[[nn.Module], nn.Module]

@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from commprof.commbench.recorder.element_counts import own_shard
 from commprof.commbench.recorder.sharded.marks import Direction, UnitRecorder
 
 _PROBE_BYTES: Final = 2**22  # enough that nothing else in a process hides it
@@ -47,7 +48,7 @@ class HeldBytes:
         highest_bytes = _highest_bytes(self._device)
         if highest_bytes <= self._highest_bytes:
             return None
-        return max(0, highest_bytes - optimizer_bytes - sum(own.nbytes for own in map(_own, self._model.parameters())))
+        return max(0, highest_bytes - optimizer_bytes - sum(own_shard(each).nbytes for each in self._model.parameters()))
 
     def _others_bytes(self, live: Callable[[], int], ahead: Direction) -> int:
         """Return what is allocated but for gradients and parameters that are gathered, the pass `ahead` being next."""
@@ -57,7 +58,7 @@ class HeldBytes:
         """Return the bytes that go when gradients go: of views into DDP's buckets none, nor of what has no one memory."""
         if getattr(self._model, "gradient_as_bucket_view", False):
             return 0
-        found = (_own(p.grad) for p in self._model.parameters() if p.grad is not None)
+        found = (own_shard(p.grad) for p in self._model.parameters() if p.grad is not None)
         storages = [own.untyped_storage() for own in found if type(own) is Tensor and own.layout == torch.strided]
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
@@ -103,9 +104,3 @@ def _is_of_use(count: Callable[[], int]) -> bool:
         return False
     probe = torch.empty(_PROBE_BYTES, dtype=torch.uint8)
     return count() - before >= probe.nbytes // 2
-
-
-def _own(tensor: Any) -> Tensor:  # noqa: ANN401  a tensor or a DTensor
-    """Return what this rank has of a tensor."""
-    local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return local.detach()
