@@ -18,7 +18,7 @@ from pathlib import Path
 
 from commprof.commbench.errors import BadInput, RunFailed
 from commprof.commbench.progress import activity
-from commprof.commbench.ranks.stopping import raise_when_stopped
+from commprof.commbench.ranks.stopping import answering_later, raise_when_stopped
 from commprof.commbench.records.rundir import RUN_FILE, read_document, read_info, write_document
 from commprof.commbench.units import printable
 from commprof.launch import console_script
@@ -54,11 +54,12 @@ class _Queue:
             conditions += [f"afterok:{self.jobs[job]}" for job in after_ok if self.jobs.get(job) in self.queued]
             waits = [f"--dependency={','.join(conditions)}", "--kill-on-invalid-dep=yes"] if conditions else []
             own = ["--parsable", f"--job-name=commprof-{name}", f"--output={log.absolute()}", "--open-mode=append", *waits]
-            job = _run(["sbatch", *own, *self.study.slurm.options, *words], environ).partition(";")[0].strip()
-            if not job.isdigit():
-                raise RunFailed(f"sbatch answered {printable(job)[:80]!r} where a job's number was expected")
-            self.jobs[name], self.queued = job, self.queued | {job}
-            write_document(self.folder / _JOBS_FILE, self.jobs)
+            with answering_later():  # a job that is in the queue and not in the file would be submitted twice
+                job = _run(["sbatch", *own, *self.study.slurm.options, *words], environ).partition(";")[0].strip()
+                if not job.isdigit():
+                    raise RunFailed(f"sbatch answered {printable(job)[:80]!r} where a job's number was expected")
+                self.jobs[name], self.queued = job, self.queued | {job}
+                write_document(self.folder / _JOBS_FILE, self.jobs)
         self.last = self.jobs[name]
 
     def submit_stage(self, stage: Stage, after_ok: Sequence[str] = ()) -> None:
@@ -77,6 +78,10 @@ class _Queue:
     def submit_predictions(self, model: str) -> None:
         self.submit(f"{model}-predict", ["--nodes=1", self._script("study.sbatch"), *self.study_argv], {})
 
+    def left(self) -> list[str]:
+        """Return the study's jobs that were in the queue when it was last asked, or were submitted since."""
+        return sorted(self.queued & set(self.jobs.values()), key=int)
+
     def _script(self, name: str) -> str:
         script = Path(self.study.slurm.scripts) / name
         if not script.is_file():
@@ -94,19 +99,13 @@ def run_jobs(folder: Path, study: StudyConfig, plan: Plan, study_argv: Sequence[
     queue = _Queue(folder=folder, study=study, study_argv=(*study_argv, "--only", "predict"), queued=_queued())
     if (folder / _JOBS_FILE).exists():
         queue.jobs = read_document(folder / _JOBS_FILE, dict[str, str])
-    for stage in plan.wires:
-        queue.submit_stage(stage)
-    for model in plan.models:
-        profile = model.profile.name
-        queue.submit_stage(model.profile)
-        for cell in model.cells:
-            for stage in cell.compute:
-                queue.submit_stage(stage, [profile])
-            if not all(is_measured(folder / stage.name) for stage in cell.checks):
-                queue.submit_predictions(model.name)
-            for stage in cell.checks:
-                queue.submit_stage(stage, [profile, f"{model.name}-predict"])
-    _wait(queue)
+    try:
+        _submit_missing(queue, plan)
+        _wait(queue)
+    except BaseException:
+        if left := queue.left():
+            sys.stderr.write(f"the jobs stay in the queue; scancel {' '.join(left)} ends them\n")
+        raise
     failures: dict[str, str] = {}
     for stage in plan.stages:
         if is_measured(run := folder / stage.name) and (reason := missing_ranks(run, stage.world_size)):
@@ -122,6 +121,21 @@ def run_jobs(folder: Path, study: StudyConfig, plan: Plan, study_argv: Sequence[
     return failures
 
 
+def _submit_missing(queue: _Queue, plan: Plan) -> None:
+    for stage in plan.wires:
+        queue.submit_stage(stage)
+    for model in plan.models:
+        profile = model.profile.name
+        queue.submit_stage(model.profile)
+        for cell in model.cells:
+            for stage in cell.compute:
+                queue.submit_stage(stage, [profile])
+            if not all(is_measured(queue.folder / stage.name) for stage in cell.checks):
+                queue.submit_predictions(model.name)
+            for stage in cell.checks:
+                queue.submit_stage(stage, [profile, f"{model.name}-predict"])
+
+
 def _tell_what_sent(folder: Path, plan: Plan) -> None:
     """Say which of the runs that were to send nothing did all the same."""
     for stage in plan.stages:
@@ -133,17 +147,12 @@ def _tell_what_sent(folder: Path, plan: Plan) -> None:
 def _wait(queue: _Queue) -> None:
     """Wait, for as long as it takes, until none of the study's jobs is in the queue."""
     names = {job: name for name, job in queue.jobs.items()}
-    left = sorted(queue.queued & names.keys(), key=int)
-    try:
-        with activity("waiting for SLURM") as show:
-            while left := sorted(_queued() & names.keys(), key=int):
-                running = [names[job] for job in left if _state(job) == "RUNNING"]
-                show(f"{len(left)} jobs left; running: {', '.join(running) or 'none'}")
-                time.sleep(_POLL_S)
-    except BaseException:
-        if left:
-            sys.stderr.write(f"the jobs stay in the queue; scancel {' '.join(left)} ends them\n")
-        raise
+    with activity("waiting for SLURM") as show:
+        while left := queue.left():
+            running = [names[job] for job in left if _state(job) == "RUNNING"]
+            show(f"{len(left)} jobs left; running: {', '.join(running) or 'none'}")
+            time.sleep(_POLL_S)
+            queue.queued = _queued()
 
 
 def _why(queue: _Queue, stage: Stage) -> str:
@@ -172,7 +181,13 @@ def _run(command: Sequence[str], environ: Mapping[str, str]) -> str:
     own = {"COMMPROF": str(console_script())} | dict(environ)
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=True, env={**os.environ, **own}
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_TIMEOUT_S,
+            check=True,
+            env={**os.environ, **own},
+            process_group=0,  # a terminal's Ctrl-C is not for sbatch, which may have submitted and not yet said what
         )
     except FileNotFoundError:
         raise BadInput(f"there is no {command[0]} here; launcher: slurm is for a machine that submits SLURM jobs") from None
