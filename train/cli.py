@@ -152,7 +152,7 @@ def train_verb(args: argparse.Namespace) -> int:
 
 
 def _workload(config: TrainConfig, model: "nn.Module", world_size: int) -> Workload:
-    from commprof.commbench.recorder.gradients import broadcast_bytes
+    from commprof.commbench.recorder.ddp_settings import broadcast_bytes
     from commprof.train.model import count_parameters, gradient_bytes
 
     training, distributed = config.training, config.distributed

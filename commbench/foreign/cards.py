@@ -62,7 +62,6 @@ class RankRun:
         card = read_document(self._path, RankCard)
         assert card.info.workload is not None
         kind = training_kind(self._model, exchanged=self._exchange.seen(recorder.num_steps))
-        tap = recorder.gradients.tap
         workload = replace(
             card.info.workload,
             **asdict(ddp_settings(self._model, self._asked.bucket_cap_bytes)),
@@ -72,10 +71,8 @@ class RankRun:
             optimizer_bytes=memory.optimizer_bytes,
             activation_bytes=memory.activation_bytes,
             peak_bytes=memory.peak_bytes,
-            **told_by(tap, together=recorder.units.meets),
+            **told_by(recorder.gradients.tap, recorder.units),
         )
-        if recorder.units.sends_all_the_same:
-            workload = replace(workload, synchronised=True, synchronisation="normal")
         words = (*recorder.unseen(), *unseen, *self._sent_all_the_same())
         card = replace(card, info=replace(card.info, workload=workload, unseen=words))
         write_document(self._path, card)

@@ -25,6 +25,7 @@ from torch.profiler import record_function
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.recorder.sent_bytes import SentBytes
+from commprof.commbench.recorder.sharded.marks import UnitRecorder
 from commprof.commbench.recorder.stand_in import StandIn
 
 _METERED_EVERY, _METERED_FIRST = 64, 3  # of the backward passes: PowerSGD, for one, begins late
@@ -202,11 +203,12 @@ class BucketTap:
         return future.then(landed)
 
 
-def told_by(tap: BucketTap | None, *, together: bool) -> dict[str, Any]:
-    """Return what of a Workload only a run's own exchanges tell; `together`: its ranks met without buckets."""
-    if tap is None:
-        return {"sent_share": None, "starts_together": together}
-    return {"sent_share": tap.sent_share, "waited_s": tap.waited_s, "starts_together": tap.waited_s is not None}
+def told_by(tap: BucketTap | None, units: UnitRecorder) -> dict[str, Any]:
+    """Return what of a Workload only a run's own exchanges tell."""
+    if tap is not None:
+        return {"sent_share": tap.sent_share, "waited_s": tap.waited_s, "starts_together": tap.waited_s is not None}
+    sent = {"synchronised": True, "synchronisation": "normal"} if units.sends_all_the_same else {}
+    return {"sent_share": None, "starts_together": units.meets, **sent}
 
 
 def average_over_ranks(group: dist.ProcessGroup, bucket: GradBucket) -> torch.futures.Future[Tensor]:

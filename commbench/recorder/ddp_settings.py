@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.recorder.bucket_tap import average_over_ranks, tap_of
-from commprof.commbench.recorder.element_counts import element_counts
-from commprof.commbench.recorder.gradients import bare, broadcast_bytes
+from commprof.commbench.recorder.element_counts import element_counts, num_bytes
+from commprof.commbench.recorder.gradients import bare, uncompiled
 from commprof.commbench.records.buckets import CAP_BYTES, FIRST_CAP_BYTES
 
 _HOOKS_OF_TORCH = {
@@ -106,3 +106,11 @@ def _hook_name(ddp: DistributedDataParallel) -> str:
     name = getattr(hook, "__name__", type(hook).__name__)
     ours = getattr(hook, "__module__", "").startswith(("torch.distributed.algorithms.", "commprof."))
     return _HOOKS_OF_TORCH[name] if ours and name in _HOOKS_OF_TORCH else f"own: {name}"
+
+
+def broadcast_bytes(model: nn.Module) -> int:
+    """Return the bytes of buffers that DDP broadcasts before a step's forward pass; a model not yet wrapped, by its default."""
+    wrapped = uncompiled(model)
+    if isinstance(wrapped, DistributedDataParallel) and not wrapped.broadcast_buffers:
+        return 0
+    return sum(num_bytes(buffer) for buffer in wrapped.buffers())

@@ -166,6 +166,10 @@ class GradientRecorder:
         self._num_passes = self._num_stray = 0
         self._sent = False
 
+    def forget_steps(self) -> None:
+        """Drop what was kept of all steps so far."""
+        self._samples.clear()
+
     def take_step(self) -> tuple[Backward | None, list[Any]]:
         """Return the backward pass that counts in the step just ended, and the marks of the others: the next step may begin."""
         taken, dropped = self._counted, self._dropped
@@ -288,11 +292,3 @@ def bare(model: nn.Module) -> nn.Module:
     """Return the module as its author wrote it, without torch.compile's and DDP's wrappers."""
     inner = uncompiled(model)
     return uncompiled(inner.module) if isinstance(inner, DistributedDataParallel) else inner
-
-
-def broadcast_bytes(model: nn.Module) -> int:
-    """Return the bytes of buffers that DDP broadcasts before a step's forward pass; a model not yet wrapped, by its default."""
-    wrapped = uncompiled(model)
-    if isinstance(wrapped, DistributedDataParallel) and not wrapped.broadcast_buffers:
-        return 0
-    return sum(num_bytes(buffer) for buffer in wrapped.buffers())

@@ -178,7 +178,7 @@ class OwnLoop(StepRecorder):
             **asdict(ddp_settings(self._model)) if kind == "ddp" else {},
             accumulation=self.accumulation,
             kind=kind,
-            **told_by(self.gradients.tap, together=self.units.meets),
+            **told_by(self.gradients.tap, self.units),
         )
         unseen = self.unseen()
         write_document(self._folder / RUN_FILE, replace(info, workload=measured, unseen=unseen))

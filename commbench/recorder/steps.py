@@ -91,7 +91,7 @@ class StepRecorder:
         self._gradients.attach()
         self.units.attach()
         # After the gradients are attached the ranks have agreed on the folder.
-        self._file.open(self._folder / f"steps.rank{self._rank:05d}.jsonl")
+        self._file.open(self._folder, self._rank)
         self._pace = PaceRecorder(self._folder, self._rank, self._device, self._clock)
         self._own_work.do(self._pace.take, self._step)
         return self
@@ -267,7 +267,7 @@ class StepRecorder:
 
     def _queue(self, end: Any, num_samples: int, profiled: bool) -> QueuedStep:  # noqa: ANN401
         """Put down what the host knows of the step that ends, and let its loss follow, without waiting for the device."""
-        synchronised = self._exchanges and self._gradients.synchronised()
+        synchronised = (self._exchanges or self.units.sends_again) and self._gradients.synchronised()
         backward, dropped = self._gradients.take_step()
         loss = on_its_way(self._loss)
         queued = QueuedStep(

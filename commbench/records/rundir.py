@@ -253,6 +253,10 @@ class RecordWriter:
         except OSError as error:
             raise RunFailed(f"cannot write {self._file.name}: {error.strerror}; make room, what came before is kept") from None
 
+    def clear(self) -> None:
+        """Throw away what was written so far."""
+        self._file.truncate(0)
+
     def __enter__(self) -> Self:
         return self
 

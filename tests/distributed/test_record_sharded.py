@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from commprof.commbench.records.rundir import read_document
+from commprof.commbench.records.rundir import read_document, read_records
 from commprof.commbench.records.sharding import ShardingTimeline
+from commprof.commbench.records.training import StepMeasurement
 from commprof.commbench.records.types import RunInfo, Workload
 from tests.distributed.conftest import FORK, Commprof, the_run
 from tests.forked import Zygote
@@ -20,6 +21,11 @@ _OTHERWISE_REDUCED = (  # as by a torch whose fully_shard does not go through to
     "own.dist = types.SimpleNamespace(**vars(dist))\n"
     "fully_shard(model, mesh=init_device_mesh('cpu', (2, 1), mesh_dim_names=('copies', 'shards')))"
 )
+_LATE = 8  # the step before which a script registers something
+_LATE_HOOKS = {
+    _FLAT: "model.register_comm_hook(DefaultState(model.process_group), reduce_scatter_hook)",
+    "fully_shard(model)": "model.set_custom_all_gather(DefaultAllGather())",
+}
 
 
 @pytest.fixture
@@ -60,19 +66,32 @@ def test_copies_that_this_torch_reduces_by_another_function_are_said_to_exchange
     assert any(text.startswith("its ranks exchanged as ever among copies of the shards: ") for text in info.unseen)
 
 
-def _recorded_alone(forking: Commprof, folder: Path, shards: str) -> tuple[Path, RunInfo, Workload]:
-    """Record two ranks of a sharded script that are to send nothing."""
+@pytest.mark.parametrize("shards", _LATE_HOOKS)
+def test_ranks_that_a_later_hook_has_send_again_are_those_of_a_training(forking: Commprof, tmp_path: Path, shards: str) -> None:
+    """What was recorded before is neither the training's nor all that the run is for: it is left out, its units too."""
+    run, info, work = _recorded_alone(forking, tmp_path, shards, late=_LATE_HOOKS[shards])
+    assert (work.synchronised, work.synchronisation, work.starts_together) == (True, "normal", False)
+    steps = list(read_records(run / "steps.rank00000.jsonl", StepMeasurement))
+    assert [(each.step, each.synchronised) for each in steps] == [(step, True) for step in range(_LATE + 1, 12)]
+    assert not (run / "units.json").exists()
+    assert any("came to ranks that were to send nothing: they exchange as ever" in text for text in info.unseen)
+
+
+def _recorded_alone(forking: Commprof, folder: Path, shards: str, *, late: str = "") -> tuple[Path, RunInfo, Workload]:
+    """Record two ranks of a sharded script that are to send nothing; `late` is what it does after some steps."""
     script = folder / "sharded.py"
     script.write_text(
         "import types, torch, torch.distributed as dist\n"
         "from torch.distributed.algorithms._comm_hooks.default_hooks import DefaultState, reduce_scatter_hook\n"
         "from torch.distributed.device_mesh import init_device_mesh\n"
         "from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard\n"
+        "from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultAllGather\n"
         "dist.init_process_group('gloo')\n"
         "model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 1))\n"
         f"{shards}\n"
         "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)\n"
-        "for _ in range(12):\n"
+        "for step in range(12):\n"
+        f"    if step == {_LATE}: {late or 'pass'}\n"
         "    model(torch.ones(4, 8)).sum().backward()\n"
         "    optimizer.step()\n"
         "    optimizer.zero_grad()\n"

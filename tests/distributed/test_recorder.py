@@ -12,6 +12,8 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput
+from commprof.commbench.recorder.sharded.choice import sends_because
+from commprof.commbench.recorder.sharded.collective_tap import collective_of
 from commprof.commbench.recorder.steps import StepRecorder
 from commprof.commbench.records.rundir import read_document, read_records
 from commprof.commbench.records.sharding import UNITS_FILE, ShardingTimeline
@@ -238,6 +240,28 @@ def test_a_root_that_an_evaluation_left_whole_is_a_unit(group: None, tmp_path: P
     one_step(recorder_of(model, tmp_path), model)
     (unit,) = read_document(tmp_path / UNITS_FILE, ShardingTimeline).units
     assert (unit.name, unit.num_bytes, unit.reduce_bytes) == ("", 288, 288)
+
+
+def test_a_collective_that_the_script_sets_meanwhile_stays(group: None, tmp_path: Path) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model = fully_shard(nn.Linear(8, 8), mesh=init_device_mesh("cpu", (1,)))
+    earlier = collective_of(model, "_reduce_scatter_comm")
+    with recorder_of(model, tmp_path):
+        mine = type(earlier)()
+        model.set_custom_reduce_scatter(mine)
+    assert collective_of(model, "_reduce_scatter_comm") is mine
+
+
+def test_ranks_whose_script_all_reduces_by_a_hook_cannot_be_kept_from_it(group: None) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model = fully_shard(nn.Linear(8, 8), mesh=init_device_mesh("cpu", (1,)))
+    assert sends_because(model) == ""
+    model.set_all_reduce_hook(lambda reduced: None)
+    assert sends_because(model) == "its reductions go through an all-reduce hook of the script's own"
 
 
 def test_units_of_a_sharded_model_are_timed_exactly_and_left_as_they_were(group: None, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def unit_recorder(model: nn.Module, rank: int, clock: Clock, own_work: OwnWork, 
         return ZeroRecorder(engine, rank, clock, own_work)
     if flat_units.flat_units(model):
         return flat_units.FlatUnitRecorder(model, rank, clock, own_work, alone=alone and not flat_units.sends_because(model))
-    return fully_shard.FullyShardRecorder(model, rank, clock, own_work, alone=alone and fully_shard.may_send_nothing(model))
+    return fully_shard.FullyShardRecorder(model, rank, clock, own_work, alone=alone and not fully_shard.sends_because(model))
 
 
 def sends_because(model: nn.Module) -> str:
@@ -25,6 +25,6 @@ def sends_because(model: nn.Module) -> str:
     if flat_units.flat_units(model):
         return flat_units.sends_because(model)
     kind = training_kind(model, exchanged=False)
-    if kind == "ddp" or (kind in ("fsdp2", "hsdp") and fully_shard.may_send_nothing(model)):
-        return ""
-    return "it is neither DDP's nor sharded in a way that is known"
+    if kind in ("fsdp2", "hsdp"):
+        return fully_shard.sends_because(model)
+    return "" if kind == "ddp" else "it is neither DDP's nor sharded in a way that is known"

@@ -47,6 +47,11 @@ def sharded_as(module: nn.Module) -> int:
     return id(module)
 
 
+def reduces_by_hook(module: nn.Module) -> bool:
+    """Whether a hook of the script's own is called with what a unit has reduced, to all-reduce it by itself."""
+    return collective_of(module, "_all_reduce_hook") is not None
+
+
 def collective_of(module: nn.Module, place: str) -> Any:  # noqa: ANN401
     """Return what stands in a unit's place for a collective; None where this torch keeps it elsewhere, or has several."""
     with suppress(AttributeError, ValueError, TypeError):

@@ -93,13 +93,9 @@ class FlatUnitRecorder(UnitRecorder):
                 self._own_work.do(self._stand, number, outer)
         elif present is not self._standing.get(number):
             self._marks, self._marking = [], False
-            self._send_again()
-
-    def _send_again(self) -> None:
-        """Let ranks that sent nothing send: what a hook of the script's own sends is its own."""
-        if self._alone and self._collectives is not None:
-            self._collectives.release()
-            self._untold = "a communication hook of the script's own came to ranks that were to send nothing"
+            if self._alone and self._collectives is not None:  # what a hook of the script's own sends is its own
+                self._collectives.release()
+                self._send_again("a communication hook")
 
     def _stand(self, number: int, outer: Any) -> None:  # noqa: ANN401
         outer._comm_hook_state = _state(outer)

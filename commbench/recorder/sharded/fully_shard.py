@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.recorder.parallelism import shard_dimensions
-from commprof.commbench.recorder.sharded.collective_tap import CollectiveTap, collective_of, sharded_as
+from commprof.commbench.recorder.sharded.collective_tap import CollectiveTap, collective_of, reduces_by_hook, sharded_as
 from commprof.commbench.recorder.sharded.marks import Direction, Unit, UnitRecorder
 from commprof.commbench.recorder.sharded.unsent import UnsentAmongCopies, UnsentGather, UnsentReduction
 from commprof.commbench.timing import Clock
@@ -41,10 +41,29 @@ class _Place:
         return self.module._parameters[self.name]
 
 
+@dataclass(frozen=True, slots=True)
+class _Tap:
+    """What stands in a module's place for a collective, and what stood there."""
+
+    module: Any
+    place: str
+    earlier: Any
+    own: CollectiveTap
+
+    @property
+    def stands(self) -> bool:
+        return collective_of(self.module, self.place) is self.own
+
+    def remove(self) -> None:
+        """Give the place back, where nobody has put something else there since."""
+        if self.stands:
+            getattr(self.module, _COMMS[self.place])(self.earlier)
+
+
 class FullyShardRecorder(UnitRecorder):
     """Marks what fully_shard was called on and has parameters of its own that are sharded, the root first.
 
-    With `alone` nothing is sent, of a model of which `may_send_nothing` holds.
+    With `alone` nothing is sent, of a model of which `sends_because` has nothing to say.
     """
 
     def __init__(self, model: nn.Module, rank: int, clock: Clock, own_work: OwnWork, *, alone: bool = False) -> None:
@@ -58,7 +77,7 @@ class FullyShardRecorder(UnitRecorder):
         self.meets = alone and owned[0][1][0].shard.device.type == "cpu" and max(self._mesh()) > 1
         self._untold = unlike
         self._copies: UnsentAmongCopies | None = None
-        self._earlier: list[tuple[Any, str, Any]] = []
+        self._taps: list[_Tap] = []
 
     def attach(self) -> None:
         super().attach()
@@ -71,11 +90,12 @@ class FullyShardRecorder(UnitRecorder):
     @property
     def sends_all_the_same(self) -> bool:
         """Whether copies were to send nothing, and nothing of theirs was kept back in any step."""
-        return self._copies is not None and self.has_steps and self._copies.num_kept == 0
+        sent = self._copies is not None and self.has_steps and self._copies.num_kept == 0
+        return sent or super().sends_all_the_same
 
     def unseen(self) -> Iterator[str]:
         yield from super().unseen()
-        if self.sends_all_the_same:
+        if self.sends_all_the_same and not self.sends_again:
             yield _SENT
 
     def _tap(self, number: int, place: str) -> Any:  # noqa: ANN401  what stands in a collective's place
@@ -88,7 +108,7 @@ class FullyShardRecorder(UnitRecorder):
         tap = CollectiveTap(stands, partial(self.mark, unit=number), gathers=gathers)
         tap.told = partial(self._note_reduction, number)
         getattr(module, _COMMS[place])(tap)
-        self._earlier.append((module, _COMMS[place], earlier))
+        self._taps.append(_Tap(module, place, earlier, tap))
         return stands
 
     def release(self) -> None:
@@ -104,9 +124,16 @@ class FullyShardRecorder(UnitRecorder):
         """Give the collectives back their earlier places."""
         if self._copies is not None:
             self._copies.release()
-        while self._earlier:
-            module, setter, earlier = self._earlier.pop()
-            getattr(module, setter)(earlier)
+        while self._taps:
+            self._taps.pop().remove()
+
+    def _before(self, number: int, arguments: object) -> None:
+        module = self._units[number].outer
+        own = (tap for tap in self._taps if tap.module is module)
+        if self._alone and (reduces_by_hook(module) or not all(tap.stands for tap in own)):
+            self._give_back()
+            self._send_again("a collective")
+        super()._before(number, arguments)
 
     def _hook(self, number: int) -> None:
         super()._hook(number)
@@ -145,12 +172,15 @@ def fully_sharded(model: nn.Module) -> list[tuple[str, Any]]:
     return [] if known is None else [(name, module) for name, module in model.named_modules() if isinstance(module, known)]
 
 
-def may_send_nothing(model: nn.Module) -> bool:
-    """Whether all that fully_shard sends of a model goes through places that can be taken."""
+def sends_because(model: nn.Module) -> str:
+    """Say why the ranks of a model under fully_shard cannot be kept from sending; empty where all goes through known places."""
     owned = _sharded(model)
-    shards = [place.shard for _, places in owned for place in places]
-    taken = all(collective_of(group[0][1], place) is not None for group, _ in owned for place in _COMMS)
-    return bool(owned) and taken and not _unlike(shards)
+    modules = [group[0][1] for group, _ in owned]
+    if any(map(reduces_by_hook, modules)):
+        return "its reductions go through an all-reduce hook of the script's own"
+    if not owned or any(collective_of(module, place) is None for module in modules for place in _COMMS):
+        return "this torch sends its shards from another place than is known"
+    return _unlike([place.shard for _, places in owned for place in places])
 
 
 def _sharded(model: nn.Module) -> list[tuple[list[tuple[str, Any]], list[_Place]]]:

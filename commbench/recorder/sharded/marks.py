@@ -43,9 +43,9 @@ class Unit:
 
 class UnitRecorder:
     """Marks units in each step while attached; of a model without any it marks nothing. `meets`: ranks that send nothing
-    wait for each other at every collective."""
+    wait for each other at every collective. `sends_again`: ranks that sent nothing do since a step that has ended."""
 
-    meets = False
+    meets = sends_again = False
 
     def __init__(self, units: Sequence[Unit], rank: int, clock: Clock, own_work: OwnWork) -> None:
         self._units, self._rank, self._clock, self._own_work = tuple(units), rank, clock, own_work
@@ -57,6 +57,7 @@ class UnitRecorder:
         self._samples: dict[tuple[Place, ...], deque[tuple[float, ...]]] = {}
         self._others, self._marking = 0, False
         self._untold = ""  # why nothing is told of units that there are
+        self._has_written = False
 
     def attach(self) -> None:
         for number in range(len(self._units)):
@@ -74,7 +75,7 @@ class UnitRecorder:
 
     def begin_step(self) -> None:
         self._marks = []
-        self._marking = bool(self._hooks)
+        self._marking = bool(self._hooks) and not self.sends_again
 
     def end_step(self) -> None:
         self.mark("ended")
@@ -114,13 +115,15 @@ class UnitRecorder:
         self._told |= {name: num_bytes for name, num_bytes in told.items() if num_bytes is not None}
 
     def write(self, folder: Path) -> None:
-        """Write rank 0's steps so far; raise RunFailed where the disk does not take them."""
+        """Write rank 0's steps so far, or take away those that do not hold any more; raise RunFailed where the disk refuses."""
         timeline = self.timeline() if self._rank == 0 else None
-        if timeline is None:
-            return
         path = folder / UNITS_FILE
         try:
-            write_document(path, timeline)
+            if timeline is not None:
+                write_document(path, timeline)
+            elif self._has_written:
+                path.unlink(missing_ok=True)
+            self._has_written = timeline is not None
         except OSError as error:
             raise RunFailed(f"cannot write {path}: {error.strerror}; make room, the steps are kept") from None
 
@@ -135,7 +138,8 @@ class UnitRecorder:
 
     @property
     def sends_all_the_same(self) -> bool:
-        return False
+        """Whether ranks that were to send nothing do."""
+        return self.sends_again
 
     def unseen(self) -> Iterator[str]:
         """Yield, in words, why the units of a model that has some are not told."""
@@ -166,6 +170,15 @@ class UnitRecorder:
                 for (name, unit, sharded), samples_s in zip(order, zip(*kept, strict=True), strict=True)
             ),
             **self._told,
+        )
+
+    def _send_again(self, what: str) -> None:
+        """Drop the step under way and all before it: what the script has put where collectives are kept back sends."""
+        self._marks, self._marking = [], False
+        self.meets, self.sends_again = False, True
+        self._untold = (
+            f"{what} of the script's own came to ranks that were to send nothing: they exchange as ever from there on, and the "
+            "steps before are left out"
         )
 
     def _numbers_in(self, _order: Sequence[Place]) -> Sequence[int]:
