@@ -26,6 +26,7 @@ from commprof.commbench.units import format_seconds, parse_bytes, printable
 from commprof.commbench.verb import Verb
 
 _STARTUP = Path(__file__).parent / "startup"
+_REFUSED = f"{BadInput.__name__}: "  # by a recorder that is there, in words of its own
 _SIGNALLED = 128  # what a shell adds to the signal that ended a command
 
 
@@ -169,6 +170,8 @@ def _notes(folder: Path) -> Iterator[str]:
 def _why_nothing(told: Sequence[str], first_step: int) -> str:
     """Return, in one line, how far the command's processes came."""
     errors = [line.removeprefix("error ") for line in told if line.startswith("error ")]
+    if errors and errors[0].startswith(_REFUSED):
+        return errors[0].removeprefix(_REFUSED)
     if errors:
         return f"{errors[0][:300]}; is commprof installed in the Python that the command runs?"[:400]
     if "python" not in told:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from commprof.commbench.recorder.element_counts import own_shard
+from commprof.commbench.recorder.parallelism import num_engines
 
 
 def trained_module(optimizer: torch.optim.Optimizer) -> nn.Module | None:
@@ -21,6 +22,16 @@ def trained_module(optimizer: torch.optim.Optimizer) -> nn.Module | None:
         return min(holding, key=lambda module: sum(p.numel() for p in module.parameters()))
     trained = _outermost([module for module in modules if any(p.requires_grad for p in module.parameters())])
     return trained[0] if len(trained) == 1 else None
+
+
+def why_none() -> str:
+    """Say why no module is known to be trained by the optimizer that took a step."""
+    if (engines := num_engines()) > 1:  # an engine's optimizer has copies, of no one's parameters
+        return (
+            f"there are {engines} DeepSpeed engines, and one alone that trains can be recorded; freeze the model of an engine "
+            "that only infers before deepspeed.initialize (requires_grad_(False)), or record a script for each"
+        )
+    return "no module holds the parameters of the optimizer that took the first step"
 
 
 def trains_all(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:

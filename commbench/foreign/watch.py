@@ -26,7 +26,7 @@ from commprof.commbench.foreign.cards import RankRun
 from commprof.commbench.foreign.ending import Ending
 from commprof.commbench.foreign.marks import ForwardMarks
 from commprof.commbench.foreign.memory import WatchedMemory
-from commprof.commbench.foreign.root import batch_size, trained_module
+from commprof.commbench.foreign.root import batch_size, trained_module, why_none
 from commprof.commbench.foreign.tracer import WindowTracer
 from commprof.commbench.recorder.bucket_tap import BucketTap
 from commprof.commbench.recorder.gradients import sends_each, uncompiled
@@ -169,7 +169,7 @@ class Watch:
     def _begin(self, optimizer: torch.optim.Optimizer) -> StepRecorder:
         found = trained_module(optimizer)
         if found is None:
-            raise BadInput("no module holds the parameters of the optimizer that took the first step")
+            raise BadInput(why_none())
         model = uncompiled(wrapper_of(uncompiled(found)))
         self._model, self._found = model, found
         device = next(found.parameters()).device

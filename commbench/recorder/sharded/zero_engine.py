@@ -15,10 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
-from commprof.commbench.errors import Interrupted, UnusableData
+from commprof.commbench.errors import Interrupted
 from commprof.commbench.recorder.element_counts import num_bytes
 from commprof.commbench.recorder.own_work import OwnWork
-from commprof.commbench.recorder.parallelism import num_engines
 from commprof.commbench.recorder.sharded.marks import Place as MarkPlace
 from commprof.commbench.recorder.sharded.marks import UnitRecorder
 from commprof.commbench.recorder.sharded.tap import Function, Tap
@@ -91,8 +90,6 @@ class ZeroRecorder(UnitRecorder):
         return next((each for each in found if each.units), None)
 
     def _told_timeline(self) -> ShardingTimeline:
-        if num_engines() > 1:
-            raise UnusableData("there are several engines, which send through one object")
         self.tell(optimizer_bytes=optimizer_bytes(self._optimizer))
         timeline = super().timeline()
         assert timeline is not None  # there are steps

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.recorder.element_counts import num_bytes, num_elements
+from commprof.commbench.recorder.parallelism import num_engines
 from commprof.commbench.records.sharding import ZeroEngine
 
 _NO_LIMIT: Final = 2**62  # elements; DeepSpeed's default is sys.maxsize
@@ -24,7 +25,9 @@ def cannot_tell(engine: Any) -> str:  # noqa: ANN401
 
 
 def facts_of(engine: Any, num_shards: int) -> ZeroEngine:  # noqa: ANN401
-    """Return what an engine that shards over so many ranks keeps."""
+    """Return what an engine that shards over so many ranks keeps; raise UnusableData beside others, that may have come late."""
+    if (engines := num_engines()) > 1:
+        raise UnusableData(f"there are {engines} DeepSpeed engines, which send through one object")
     optimizer, stage = engine.optimizer, int(engine.zero_optimization_stage())
     parameters = list(engine.module.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]
