@@ -250,5 +250,5 @@ def _exchanges(inputs: ShardedInputs, known: ShardedEstimate) -> tuple[UnitExcha
 
 def _num_bytes(inputs: ShardedInputs, what: str, unit: int) -> int:
     own = inputs.timeline.units[unit]
-    whole = own.gather_bytes if what == "gather" else own.reduce_bytes
+    whole = own.gathered_bytes(inputs.num_shards) if what == "gather" else own.reduced_bytes(inputs.num_shards)
     return whole // inputs.num_shards if what == "all_reduce" else whole

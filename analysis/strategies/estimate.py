@@ -222,7 +222,7 @@ def message_bytes(inputs: ShardedInputs, operation: Operation) -> int:
     """Return the bytes of a unit's gather or reduction, of all shards together."""
     assert operation.unit is not None
     unit = inputs.timeline.units[operation.unit]
-    return unit.reduce_bytes if operation.what == "reduce" else unit.gather_bytes
+    return unit.reduced_bytes(inputs.num_shards) if operation.what == "reduce" else unit.gathered_bytes(inputs.num_shards)
 
 
 def wire_kind(inputs: ShardedInputs, operation: Operation) -> str | None:

@@ -9,9 +9,9 @@
     activations  what autograd held of the units not yet gone back through, as measured on one rank
     working      what else the computation took at its peak, as measured on one rank
 
-B is the bytes of all parameters, B_u a unit's; of gradients and buckets only those of trained parameters, of whose elements a
-reduction tells the number. The root's gradient is counted whole from its backward on, which is last. The
-moment with the most counts. What libraries take for themselves is in none of it.
+B is the bytes of all parameters, B_u a unit's, with the rows that fill shards up where they are sharded; of gradients and
+buckets only those of trained parameters, of whose elements a reduction tells the number. The root's gradient is counted whole
+from its backward on, which is last. The moment with the most counts. What libraries take for themselves is in none of it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -73,14 +73,16 @@ def _sharded_moments(timeline: ShardingTimeline, keeping: Keeping) -> Iterator[M
     units, shards = timeline.units, keeping.num_shards
     freed = freed_units(timeline) if keeping.resharded else frozenset()
     held, optimizer, trained = _held(timeline), _optimizer_bytes(timeline), _trained_shares(timeline)
-    parameters = sum(unit.num_bytes for unit in units)
+    parameters, whole = sum(unit.kept_bytes(shards) for unit in units), sum(unit.num_bytes for unit in units)
+    gathered, reduced = [unit.gathered_bytes(shards) for unit in units], [unit.reduced_bytes(shards) for unit in units]
 
     def moment(number: int, *, gradients: int, unsharded: int, buckets: int, activations: int | None) -> Memory:
-        done = sum(share * unit.num_bytes for share, unit in zip(trained[number + 1 :], units[number + 1 :], strict=True))
+        later = zip(trained[number + 1 :], units[number + 1 :], strict=True)
+        done = sum(share * unit.kept_bytes(shards) for share, unit in later)
         return Memory(
             parameters=-(-parameters // shards),
             gradients=gradients + ceil(done / shards),
-            optimizer=-(-optimizer // shards),
+            optimizer=-(-optimizer * parameters // (whole * shards)),
             unsharded=unsharded,
             buckets=buckets,
             activations=activations,
@@ -88,20 +90,20 @@ def _sharded_moments(timeline: ShardingTimeline, keeping: Keeping) -> Iterator[M
 
     for number in reversed(range(len(units))):
         unit, following = units[number], number - 1
-        own = ceil(trained[number] * unit.gather_bytes)
-        ahead = units[following].gather_bytes if keeping.prefetch and shards > 1 and following in freed else 0
-        kept = sum(each.gather_bytes for place, each in enumerate(units[:number]) if place not in freed)
-        before = units[number + 1].reduce_bytes if number + 1 < len(units) else 0
+        own = ceil(trained[number] * unit.gathered_bytes(1))
+        ahead = gathered[following] if keeping.prefetch and shards > 1 and following in freed else 0
+        kept = sum(each for place, each in enumerate(gathered[:number]) if place not in freed)
+        before = reduced[number + 1] if number + 1 < len(units) else 0
         yield moment(
             number,
             gradients=own,
-            unsharded=kept + unit.gather_bytes + ahead,
+            unsharded=kept + gathered[number] + ahead,
             buckets=before,
             activations=held[number],
         )
         left = None if held[number] is None else held[following] if number else 0
-        sending = unit.reduce_bytes * (2 if keeping.gloo and shards > 1 else 1) + -(-unit.reduce_bytes // shards)
-        for gradients, buckets in ((own, unit.reduce_bytes), (0, sending)):
+        sending = reduced[number] * (2 if keeping.gloo and shards > 1 else 1) + -(-reduced[number] // shards)
+        for gradients, buckets in ((own, reduced[number]), (0, sending)):
             yield moment(number, gradients=gradients, unsharded=kept + ahead, buckets=buckets, activations=left)
 
 

@@ -18,7 +18,14 @@ from itertools import groupby
 from commprof.analysis.runs.load import Run
 from commprof.analysis.strategies.memory import peak_if_sharded
 from commprof.commbench.errors import BadInput, UnusableData
-from commprof.commbench.records.sharding import Mark, ShardedSpan, ShardedUnit, ShardingTimeline
+from commprof.commbench.records.sharding import (
+    MAX_ROW_COUNTS,
+    Mark,
+    ShardedRows,
+    ShardedSpan,
+    ShardedUnit,
+    ShardingTimeline,
+)
 from commprof.commbench.records.training import GradientTimeline, ParameterTiming, StepMeasurement
 from commprof.commbench.records.types import Workload
 from commprof.commbench.units import format_bytes
@@ -35,6 +42,7 @@ class _Block:
     num_bytes: int
     num_tensors: int
     backward_s: float
+    rows: tuple[ShardedRows, ...] = ()
 
 
 def unsharded_timeline(run: Run, pattern: str | None = None) -> ShardingTimeline:
@@ -134,7 +142,19 @@ def _blocks(
 
 def _block(name: str, parameters: Sequence[ParameterTiming], backward_s: float) -> _Block:
     size = sum(p.num_bytes for p in parameters)
-    return _Block(name=name, num_bytes=size, num_tensors=len(parameters), backward_s=backward_s)
+    return _Block(name=name, num_bytes=size, num_tensors=len(parameters), backward_s=backward_s, rows=_rows(parameters))
+
+
+def _rows(parameters: Sequence[ParameterTiming]) -> tuple[ShardedRows, ...]:
+    """Return the bytes of parameters' rows by their number; none where it is not told of all, or does not divide them."""
+    found: dict[int, int] = {}
+    for parameter in parameters:
+        rows = parameter.rows or 0
+        if rows == 0 or parameter.num_bytes % rows:
+            return ()
+        found[rows] = found.get(rows, 0) + parameter.num_bytes // rows
+    told = sorted(found.items()) if len(found) <= MAX_ROW_COUNTS else []
+    return tuple(ShardedRows(rows=rows, gather_bytes=each, reduce_bytes=each) for rows, each in told)
 
 
 def _unit(block: _Block, held_bytes: int | None, share: float) -> ShardedUnit:
@@ -148,6 +168,7 @@ def _unit(block: _Block, held_bytes: int | None, share: float) -> ShardedUnit:
         reduce_dtype="float32",
         resharded=bool(block.name),
         activation_bytes=None if held_bytes is None else round(held_bytes * share),
+        rows=block.rows,
     )
 
 

@@ -22,6 +22,12 @@ def num_elements(parameter: Tensor) -> int:
     return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
+def num_rows(parameter: Tensor) -> int | None:
+    """Return a parameter's first dimension; None of one that has none, or whose elements lie elsewhere."""
+    is_whole = parameter.ndim > 0 and 0 < parameter.numel() == num_elements(parameter)
+    return int(parameter.shape[0]) if is_whole else None
+
+
 def num_bytes(parameter: Tensor) -> int:
     return num_elements(parameter) * parameter.element_size()
 

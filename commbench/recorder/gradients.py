@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from commprof.commbench.errors import BadInput
 from commprof.commbench.recorder.bucket_tap import BucketTap, tap_of
-from commprof.commbench.recorder.element_counts import element_counts, flattened_counts, num_bytes, num_elements
+from commprof.commbench.recorder.element_counts import element_counts, flattened_counts, num_bytes, num_elements, num_rows
 from commprof.commbench.recorder.own_work import OwnWork
 from commprof.commbench.records.training import BucketTiming, GradientTimeline, ParameterTiming
 from commprof.commbench.timing import Clock
@@ -235,7 +235,12 @@ class GradientRecorder:
         """Return medians over the steps kept so far, parameters in the order their gradients became ready."""
         backward_s = self._samples["backward", "s"]
         parameters = [
-            ParameterTiming(name=name, num_bytes=num_bytes(parameter), ready_s=median(self._samples["ready", name]))
+            ParameterTiming(
+                name=name,
+                num_bytes=num_bytes(parameter),
+                ready_s=median(self._samples["ready", name]),
+                rows=num_rows(parameter),
+            )
             for name, parameter in self._parameters.items()
             if ("ready", name) in self._samples and num_elements(parameter)  # one without elements sends nothing
         ]

@@ -24,7 +24,7 @@ and update_begun, update_ended of the whole step: between them the optimizer wor
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
@@ -48,12 +48,24 @@ Mark = Literal[
 ReduceOp = Literal["reduce_scatter", "all_reduce"]
 UNITS_FILE = "units.json"
 _MAX_UNITS, _MAX_SPANS = 100_000, 2_000_000
+MAX_ROW_COUNTS: Final = 1000  # of a unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardedRows:
+    """The parameters of a unit that have so many rows along the dimension that is cut: the bytes of one row of all of them, as
+    they are gathered and reduced."""
+
+    rows: CountAboveZero
+    gather_bytes: NumBytes
+    reduce_bytes: NumBytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardedUnit:
     """One unit. `num_bytes` of its parameters as they are kept, over all shards; what is gathered and reduced may be of
-    another type, and holds the rows by which fully_shard fills up what its ranks do not divide.
+    another type, and holds the rows by which fully_shard fills up what its ranks do not divide. `rows` tell how many those are
+    on other numbers of shards; empty where nobody told, and of a flat parameter, which takes an element a rank at most.
     `resharded`: its parameters were freed between its passes. `activation_bytes`: what autograd held for backward
     as its forward ended beyond what it did as that began, None where nobody told. The root, if it has parameters of its own,
     has the name "" and comes first, the others follow as the model has them. `reduce_op` carries a reduction out;
@@ -70,6 +82,22 @@ class ShardedUnit:
     activation_bytes: NumBytes | None = None
     reduce_op: ReduceOp = "reduce_scatter"
     num_messages: CountAboveZero = 1
+    rows: Annotated[tuple[ShardedRows, ...], Meta(max_length=MAX_ROW_COUNTS)] = ()
+
+    def gathered_bytes(self, num_shards: int) -> int:
+        """Return what is gathered of the unit over so many shards; as recorded where its rows are not known."""
+        filled = sum(filled_up(each.rows, num_shards) * each.gather_bytes for each in self.rows)
+        return filled if self.rows else self.gather_bytes
+
+    def reduced_bytes(self, num_shards: int) -> int:
+        """Return likewise what is reduced."""
+        filled = sum(filled_up(each.rows, num_shards) * each.reduce_bytes for each in self.rows)
+        return filled if self.rows else self.reduce_bytes
+
+    def kept_bytes(self, num_shards: int) -> int:
+        """Return what so many shards keep of the unit, each as much as the first: rows that are missing take memory too."""
+        whole = self.gathered_bytes(1)
+        return -(-self.num_bytes * self.gathered_bytes(num_shards) // whole) if self.rows and whole else self.num_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,3 +165,8 @@ class ShardingTimeline:
             if span.unit is not None and span.unit >= len(self.units):
                 raise ValueError(f"`unit` is {span.unit}, of {len(self.units)} units")
             same_length(samples_s=self.spans[0].samples_s, each=span.samples_s)
+
+
+def filled_up(rows: int, num_shards: int) -> int:
+    """Return how many rows fully_shard makes of so many, for all shards to have the same."""
+    return -(-rows // num_shards) * num_shards

@@ -58,11 +58,13 @@ class StepMeasurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterTiming:
-    """When one parameter's gradient was ready: seconds after backward began, median over steps."""
+    """When one parameter's gradient was ready: seconds after backward began, median over steps. `rows`: its first dimension,
+    None where nobody told."""
 
     name: str
     num_bytes: BytesAboveZero
     ready_s: Span
+    rows: CountAboveZero | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

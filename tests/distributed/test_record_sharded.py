@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from commprof.commbench.records.rundir import read_document, read_records
-from commprof.commbench.records.sharding import ShardingTimeline
+from commprof.commbench.records.sharding import ShardedRows, ShardingTimeline
 from commprof.commbench.records.training import StepMeasurement
 from commprof.commbench.records.types import RunInfo, Workload
 from tests.distributed.conftest import FORK, Commprof, the_run
@@ -58,6 +58,8 @@ def test_sharded_ranks_are_kept_from_sending_where_they_can_be(
         (unit,) = timeline.units
         sizes = unit.num_bytes, unit.gather_bytes, unit.reduce_bytes
         assert sizes == (4 * 81, 4 * 90, 4 * 90), "the last layer is filled up"
+        assert unit.rows == tuple(ShardedRows(rows=rows, gather_bytes=36, reduce_bytes=36) for rows in (1, 8))
+        assert (unit.gathered_bytes(1), unit.reduced_bytes(4)) == (4 * 81, 4 * 12 * 9)
 
 
 def test_copies_that_this_torch_reduces_by_another_function_are_said_to_exchange(forking: Commprof, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from commprof.commbench.records.links import LinkMeasurement, PairMeasurement
 from commprof.commbench.records.masking import masked
 from commprof.commbench.records.reading import decode, name_of
 from commprof.commbench.records.rundir import read_records
-from commprof.commbench.records.sharding import ShardedSpan, ShardedUnit, ShardingTimeline
+from commprof.commbench.records.sharding import ShardedRows, ShardedSpan, ShardedUnit, ShardingTimeline
 from commprof.commbench.records.training import (
     EvaluationMeasurement,
     GradientTimeline,
@@ -140,6 +140,7 @@ def _sharding() -> ShardingTimeline:
         reduce_bytes=64,
         reduce_dtype="float32",
         resharded=True,
+        rows=(ShardedRows(rows=4, gather_bytes=16, reduce_bytes=16),),
     )
     spans = tuple(
         ShardedSpan(until=until, unit=place, gathers=place == 0, samples_s=(1e-3, 2e-3))

@@ -5,8 +5,8 @@ before or, on ranks that are to send nothing, what stands for it. For the all-re
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import Any, Final
@@ -18,6 +18,7 @@ from commprof.commbench.recorder.parallelism import shard_dimensions
 from commprof.commbench.recorder.sharded.collective_tap import CollectiveTap, collective_of, reduces_by_hook, sharded_as
 from commprof.commbench.recorder.sharded.marks import Direction, Unit, UnitRecorder
 from commprof.commbench.recorder.sharded.unsent import UnsentAmongCopies, UnsentGather, UnsentReduction
+from commprof.commbench.records.sharding import MAX_ROW_COUNTS, ShardedRows, ShardedUnit, filled_up
 from commprof.commbench.timing import Clock
 
 _COMMS: Final = {"_all_gather_comm": "set_custom_all_gather", "_reduce_scatter_comm": "set_custom_reduce_scatter"}
@@ -157,9 +158,13 @@ class FullyShardRecorder(UnitRecorder):
         if "gather_dtype" not in self._known.get(number, {}):
             dtype = places[0].present.dtype
             self._note_gather(number, sum(_padded_bytes(place.present, place.shard) for place in places), dtype)
+            self._known[number]["by_rows"] = _by_rows(places)
 
     def _parameters(self, number: int) -> Sequence[int]:
         return [_num_bytes(place.shard) for place in self._places[number]]
+
+    def _unit(self, number: int) -> ShardedUnit:
+        return with_rows(super()._unit(number), self._known[number].get("by_rows", {}), self._mesh()[0])
 
     def _mesh(self) -> tuple[int, int]:
         sizes = [size for size, _ in shard_dimensions(self._places[0][0].shard)]
@@ -241,9 +246,41 @@ def _is_shared_out(parameter: Any, shard: Any) -> bool:  # noqa: ANN401  a tenso
 
 def _padded_bytes(whole: Tensor, shard: Any) -> int:  # noqa: ANN401  the DTensor between passes
     """Return what is gathered of a parameter: fully_shard fills up the dimension that it cuts, so that all shards are alike."""
-    *_, (num_shards, placement) = shard_dimensions(shard)
-    rows = shard.shape[placement.dim] if shard.ndim and not placement.is_replicate() else 0
-    return _num_bytes(whole) // rows * -(-rows // num_shards) * num_shards if rows else _num_bytes(whole)
+    *_, (num_shards, _) = shard_dimensions(shard)
+    rows = _num_rows(shard)
+    return _num_bytes(whole) // rows * filled_up(rows, num_shards) if rows else _num_bytes(whole)
+
+
+def _num_rows(shard: Any) -> int:  # noqa: ANN401
+    """Return the size of the dimension that fully_shard cuts; 0 of a parameter that it does not."""
+    *_, (_, placement) = shard_dimensions(shard)
+    return int(shard.shape[placement.dim]) if shard.ndim and not placement.is_replicate() else 0
+
+
+def _by_rows(places: Sequence[_Place]) -> dict[int, tuple[int, int]]:
+    """Return, by their number, the bytes of one row of a unit's parameters while they are whole, and of those trained the
+    elements."""
+    found: dict[int, tuple[int, int]] = {}
+    for place in places:
+        rows = _num_rows(place.shard)
+        num_bytes, trained = found.get(rows, (0, 0))
+        more = place.shard.numel() // rows if rows and place.shard.requires_grad else 0
+        found[rows] = num_bytes + _num_bytes(place.present) // max(1, rows), trained + more
+    return found
+
+
+def with_rows(unit: ShardedUnit, by_rows: Mapping[int, tuple[int, int]], num_shards: int) -> ShardedUnit:
+    """Return a unit with what `_by_rows` told, where that adds up to what was sent: a parameter may have had no gradient."""
+    trained = sum(filled_up(rows, num_shards) * elements for rows, (_, elements) in by_rows.items())
+    width, rest = divmod(unit.reduce_bytes, trained) if trained else (0, unit.reduce_bytes)
+    if rest or 0 in by_rows or len(by_rows) > MAX_ROW_COUNTS:
+        return unit
+    told = [
+        ShardedRows(rows=rows, gather_bytes=num_bytes, reduce_bytes=width * elements)
+        for rows, (num_bytes, elements) in sorted(by_rows.items())
+    ]
+    known = replace(unit, rows=tuple(told))
+    return known if known.gathered_bytes(num_shards) == unit.gather_bytes else unit
 
 
 def _num_bytes(parameter: Tensor) -> int:
