@@ -9,6 +9,7 @@ from commprof.commbench.records.rundir import RUN_FILE, read_info
 INCOMPLETE = "incomplete"
 WHY_FILE = "why.txt"  # beside run.json, or alone where the try ended before it had one
 _MOST_BYTES = 2000
+_WITHOUT_CONTENTION = "; predictions do without it, and a study in another folder (--out) has it in them"
 
 
 def failed_stages(root: Path) -> Iterator[tuple[str, str]]:
@@ -20,7 +21,7 @@ def failed_stages(root: Path) -> Iterator[tuple[str, str]]:
             tries[stage] = max(tries.get(stage, (0, folder)), (int(number), folder))
     for stage, (_, folder) in sorted(tries.items()):
         if not (root / stage).exists():
-            yield stage, _why(folder)
+            yield stage, _why(folder).rstrip(".") + (_WITHOUT_CONTENTION if stage.startswith("contention-") else "")
 
 
 def _why(folder: Path) -> str:

@@ -28,6 +28,8 @@ _LARGEST = "64M"
 
 _ROW = "{:>9}  {:>8} {:>9} {:>8} {:>9}  {:>8} {:>12} {:>8}"
 
+_NONE_FITS = "no backward pass fits into an all-reduce of this size: left out"
+
 _NAMES = ("size", "alone", "with comm", "slowdown", "GFLOP/s", "alone", "with compute", "slowdown")
 
 COLUMNS = f"#{'':>10}{' backward pass ':-^37}  {' all-reduce ':-^30}\n" + _ROW.format(*_NAMES).replace(" ", "#", 1)
@@ -72,14 +74,15 @@ def contention(args: argparse.Namespace) -> int:
         say(f"# commprof contention: {context.world_size} ranks, backend {backend}\n{COLUMNS}")
         pace, start_s = SweepPace([(size, "rounds") for size in options.sizes], None), time.monotonic()
         with progress("# contention", len(options.sizes), enabled=context.rank == 0, left_s=pace.left_s) as report:
-            for number, measurement in enumerate(measure_contention(options, device), 1):
-                measured.append(measurement)
-                if writer is not None:
-                    writer.append(measurement)
+            for number, (size, measurement) in enumerate(measure_contention(options, device), 1):
+                if measurement is not None:
+                    measured.append(measurement)
+                    if writer is not None:
+                        writer.append(measurement)
                 pace.note(time.monotonic() - start_s)
                 report.clear()
-                say(row(measurement))
-                report(number, format_bytes(measurement.message_bytes))
+                say(f"{format_bytes(size):>9}  {_NONE_FITS}" if measurement is None else row(measurement))
+                report(number, format_bytes(size))
     say(f"#\n# times are medians over rounds, slowest rank; GFLOP/s alone and with communication\n# run: {printable(str(run))}")
     if context.rank == 0 and args.json:
         Output(enabled=True)(msgspec.json.encode({"run": str(run), "measurements": measured}).decode())

@@ -127,35 +127,44 @@ class CudaTransfer:
         return graph
 
 
-def measure_contention(options: ContentionOptions, device: torch.device) -> Iterator[ContentionMeasurement]:
-    """Yield one measurement per size, on every rank the same.
+def measure_contention(options: ContentionOptions, device: torch.device) -> Iterator[tuple[int, ContentionMeasurement | None]]:
+    """Yield each size with its measurement, on every rank the same; None of a size whose all-reduce no pass fits into.
 
-    Raises RunFailed where no pass fits into an all-reduce, not even the smallest.
+    Raises RunFailed at the end where none fitted into any: a short all-reduce is over before ranks without a core compute.
     """
     clock = device_clock(device)
+    fitted = False
     for size in options.sizes:
-        transfer, comm_s, own = _calibrate(size, device, clock)
-        alone = min(_MOST_PASSES_ALONE, max(_PASSES_PER_TRANSFER, round(comm_s / own.seconds)))
-        rounds = [_round(transfer, own.run, alone, device, clock) for _ in range(options.warmup_rounds + options.rounds)]
-        samples = rounds[options.warmup_rounds :]
-        with_comm = [sample.compute_with_comm_s for sample in samples if sample.compute_with_comm_s is not None]
-        if not with_comm:
-            raise RunFailed(
-                f"no backward pass of {own.layers} layers of {own.width} fits into an all-reduce of {format_bytes(size)} here; "
-                "raise -b"
-            )
-        yield ContentionMeasurement(
-            message_bytes=size,
-            world_size=dist.get_world_size(),
-            matrix_size=own.width,
-            layers=own.layers,
-            threads_per_rank=torch.get_num_threads(),
-            compute_alone_s=tuple(sample.compute_alone_s for sample in samples),
-            compute_with_comm_s=tuple(with_comm),
-            comm_alone_s=tuple(sample.comm_alone_s for sample in samples),
-            comm_with_compute_s=tuple(sample.comm_with_compute_s for sample in samples),
-            timer=clock.name,
+        measured = _measured(size, options, device, clock)
+        fitted = fitted or measured is not None
+        yield size, measured
+    if not fitted:
+        largest = format_bytes(max(options.sizes))
+        raise RunFailed(
+            f"no backward pass fits into an all-reduce here, not even of {largest}; end what else takes cores, or raise -e"
         )
+
+
+def _measured(size: int, options: ContentionOptions, device: torch.device, clock: Clock) -> ContentionMeasurement | None:
+    transfer, comm_s, own = _calibrate(size, device, clock)
+    alone = min(_MOST_PASSES_ALONE, max(_PASSES_PER_TRANSFER, round(comm_s / own.seconds)))
+    rounds = [_round(transfer, own.run, alone, device, clock) for _ in range(options.warmup_rounds + options.rounds)]
+    samples = rounds[options.warmup_rounds :]
+    with_comm = [sample.compute_with_comm_s for sample in samples if sample.compute_with_comm_s is not None]
+    if not with_comm:
+        return None
+    return ContentionMeasurement(
+        message_bytes=size,
+        world_size=dist.get_world_size(),
+        matrix_size=own.width,
+        layers=own.layers,
+        threads_per_rank=torch.get_num_threads(),
+        compute_alone_s=tuple(sample.compute_alone_s for sample in samples),
+        compute_with_comm_s=tuple(with_comm),
+        comm_alone_s=tuple(sample.comm_alone_s for sample in samples),
+        comm_with_compute_s=tuple(sample.comm_with_compute_s for sample in samples),
+        timer=clock.name,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -142,10 +142,14 @@ def _run_all(folder: Path, study: StudyConfig, plan: Plan, args: argparse.Namesp
 
 
 def _failed_in_words(failures: Sequence[str], num_stages: int) -> str:
-    """Say how many stages failed and what tries them again; a prediction alone fails again on what was measured."""
+    """Say how many stages failed and what tries them again. A prediction alone fails again on what was measured, and one that
+    was made without contention is kept."""
     if all(name.startswith("prediction of ") for name in failures):
         return "all was measured, and not all predicted, for the reasons above; to measure again takes another folder: --out"
-    return f"{len(failures)} of {num_stages} stages failed; the same command tries them again"
+    words = f"{len(failures)} of {num_stages} stages failed; the same command tries them again"
+    if any(name.startswith("contention-") for name in failures):
+        words += "; predictions were made without contention and are kept, to have it in them takes another folder: --out"
+    return words
 
 
 def _study_argv(args: argparse.Namespace) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def run_recorded(
     try:
         launch(command, run, environ=environ, log=log, on_line=on_line, orphaned=signal.SIGTERM)
     except RunFailed as error:
-        reason = next(iter(nothing), None) or _failure_of(run) or str(error)
+        reason = next(iter(nothing), None) or failure_of(run) or str(error)
         raise RunFailed(f"{reason} ({raised[0]})" if raised else reason) from None
     if missing := missing_ranks(run, world_size):
         raise RunFailed(missing)
@@ -62,5 +62,6 @@ def exchanged_as_ever(run: Path) -> str | None:
     )
 
 
-def _failure_of(run: Path) -> str | None:
+def failure_of(run: Path) -> str | None:
+    """Return what ended a run, as it is marked: without where it lies, which a study changes; None where nothing says."""
     return read_info(run).failure if (run / RUN_FILE).exists() else None

@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from commprof.commbench.errors import CommprofError, Interrupted
+from commprof.commbench.errors import CommprofError, Interrupted, RunFailed
 from commprof.commbench.machine.wire import parse_wire
 from commprof.commbench.progress import activity
 from commprof.commbench.records.rundir import read_info
@@ -17,7 +18,7 @@ from commprof.study.backend import rank_environment
 from commprof.study.config import StudyConfig
 from commprof.study.files import is_measured, set_aside
 from commprof.study.plan import CellPlan, ModelPlan, Plan, Stage, wire_of
-from commprof.study.recorded import exchanged_as_ever, run_recorded
+from commprof.study.recorded import exchanged_as_ever, failure_of, run_recorded
 from commprof.testbed import network as testbed
 
 _TIMEOUT_S = 120.0  # for ranks to come up and to end, the verbs' own default
@@ -106,7 +107,7 @@ def _run_stage(folder: Path, study: StudyConfig, stage: Stage, count: str, left:
             if stage.argv[0] == "record":
                 run_recorded(command, run, stage.world_size, environ=rank_environment(study), log=log, show=show)
             else:
-                launch(command, run, environ=rank_environment(study), log=log, on_line=lambda line: show(line.strip()))
+                _launch(command, run, study, log, show)
     except Interrupted:
         raise
     except CommprofError as error:
@@ -116,6 +117,14 @@ def _run_stage(folder: Path, study: StudyConfig, stage: Stage, count: str, left:
     if stage.kind == "compute" and (sent := exchanged_as_ever(run)):
         sys.stderr.write(f"{count} {stage.name}: {sent}\n")
     return None
+
+
+def _launch(command: Sequence[str], run: Path, study: StudyConfig, log: IO[str], show: Callable[[str], None]) -> None:
+    """Run one of our own verbs; raise RunFailed with what ended it, and no word of its folder, which is set aside."""
+    try:
+        launch(command, run, environ=rank_environment(study), log=log, on_line=lambda line: show(line.strip()))
+    except RunFailed as error:
+        raise RunFailed(failure_of(run) or str(error)) from None
 
 
 def _command(study: StudyConfig, stage: Stage, run: Path) -> list[str]:

@@ -25,6 +25,7 @@ def warnings(material: Material) -> tuple[str, ...]:
         _unfinished,
         _without_result,
         _doubts,
+        _without_contention,
     )
     told = (*(warning for kind in found for warning in kind(material)), *material.refusals)
     return tuple(warning for warning in told if warning != material.unpredicted)  # that stands in the verdict
@@ -54,7 +55,7 @@ def _without_result(material: Material) -> Iterator[str]:
     """Yield the stages of the studies that were tried and have no run here."""
     for study in material.studies:
         for stage, reason in failed_stages(study):
-            yield f"{stage} has no result: {reason.rstrip('.')}."
+            yield f"{stage} has no result: {reason}."
 
 
 def _disagreeing(material: Material) -> Iterator[str]:
@@ -127,3 +128,15 @@ def _doubts(material: Material) -> Iterator[str]:
         )
     if predicted.profile_run_id not in {run.info.run_id for run in material.runs}:
         yield f"The predictions were made from {predicted.profile_run_id}, which is not among the runs shown here."
+
+
+def _without_contention(material: Material) -> Iterator[str]:
+    """Yield the predictions that were made before contention was measured: a study's stage may fail at first."""
+    predicted = material.predicted
+    sizes = set() if predicted is None else {p.world_size for p in predicted.predictions if p.model == "schedule"}
+    for run in select(material.runs, kind="contention"):
+        if predicted is not None and run.world_size in sizes and run.info.run_id not in predicted.run_ids:
+            yield (
+                f"The prediction for {ranks(run.world_size)} was made without {run.path.name}, which was measured later. What "
+                "predicts anew takes it in: commprof predict, or a study in another folder (--out)."
+            )

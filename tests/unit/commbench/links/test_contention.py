@@ -1,9 +1,15 @@
+from types import SimpleNamespace
+
 import pytest
+import torch
+import torch.distributed as dist
 
 from commprof.cli import main
+from commprof.commbench.contention import overlap
 from commprof.commbench.contention.backward import width_for
 from commprof.commbench.contention.cli import row
-from commprof.commbench.contention.overlap import inside, mean_s
+from commprof.commbench.contention.overlap import ContentionOptions, Round, inside, mean_s, measure_contention
+from commprof.commbench.errors import RunFailed
 from commprof.commbench.machine import hardware
 from commprof.commbench.records.contention import ContentionMeasurement
 from tests.factory import MIB
@@ -48,3 +54,24 @@ def test_flags_that_measure_nothing_are_refused_before_anything_starts(
         shown = capsys.readouterr().err
         assert message in shown
         assert shown.count("\n") == 1
+
+
+def test_a_size_that_no_pass_fits_into_is_left_out_and_all_of_them_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the smallest all-reduce may be over before a rank has a core to compute on; larger ones are not."""
+    backward = SimpleNamespace(seconds=1e-3, run=None, layers=1, width=32)
+    monkeypatch.setattr(overlap, "_calibrate", lambda size, *_: (size, 1e-2, backward))
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+
+    def a_round(size: int, *_: object) -> Round:
+        beside_s = 2e-3 if size >= 4 * MIB else None
+        return Round(compute_alone_s=1e-3, compute_with_comm_s=beside_s, comm_alone_s=1e-2, comm_with_compute_s=2e-2)
+
+    monkeypatch.setattr(overlap, "_round", a_round)
+
+    def fits(*sizes: int) -> list[tuple[int, bool]]:
+        options = ContentionOptions(sizes=sizes, rounds=2, warmup_rounds=1)
+        return [(size, found is not None) for size, found in measure_contention(options, torch.device("cpu"))]
+
+    assert fits(MIB, 4 * MIB, 16 * MIB) == [(MIB, False), (4 * MIB, True), (16 * MIB, True)]
+    with pytest.raises(RunFailed, match=r"no backward pass fits into an all-reduce here, not even of 2 MiB; .* or raise -e"):
+        fits(MIB, 2 * MIB)

@@ -330,3 +330,5 @@ def test_what_the_same_command_cannot_mend_is_not_said_to_be_tried_again() -> No
     assert "to measure again takes another folder: --out" in _failed_in_words(["prediction of small"], 7)
     failures = ["prediction of small", "small-train-n2"]
     assert _failed_in_words(failures, 7) == "2 of 7 stages failed; the same command tries them again"
+    kept = "; predictions were made without contention and are kept, to have it in them takes another folder: --out"
+    assert _failed_in_words(["contention-n2"], 7) == f"1 of 7 stages failed; the same command tries them again{kept}"
