@@ -73,12 +73,12 @@ def _sharded_moments(timeline: ShardingTimeline, keeping: Keeping) -> Iterator[M
     units, shards = timeline.units, keeping.num_shards
     freed = freed_units(timeline) if keeping.resharded else frozenset()
     held, optimizer, trained = _held(timeline), _optimizer_bytes(timeline), _trained_shares(timeline)
-    parameters, whole = sum(unit.kept_bytes(shards) for unit in units), sum(unit.num_bytes for unit in units)
     gathered, reduced = [unit.gathered_bytes(shards) for unit in units], [unit.reduced_bytes(shards) for unit in units]
+    own_bytes = [unit.kept_bytes(shards) for unit in units]
+    parameters, whole = sum(own_bytes), sum(unit.num_bytes for unit in units)
 
     def moment(number: int, *, gradients: int, unsharded: int, buckets: int, activations: int | None) -> Memory:
-        later = zip(trained[number + 1 :], units[number + 1 :], strict=True)
-        done = sum(share * unit.kept_bytes(shards) for share, unit in later)
+        done = sum(share * kept for share, kept in zip(trained[number + 1 :], own_bytes[number + 1 :], strict=True))
         return Memory(
             parameters=-(-parameters // shards),
             gradients=gradients + ceil(done / shards),

@@ -84,6 +84,12 @@ class ShardedUnit:
     num_messages: CountAboveZero = 1
     rows: Annotated[tuple[ShardedRows, ...], Meta(max_length=MAX_ROW_COUNTS)] = ()
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for rows that hold more than was sent."""
+        for held, sent in ((self.gathered_bytes(1), self.gather_bytes), (self.reduced_bytes(1), self.reduce_bytes)):
+            if held > sent:
+                raise ValueError(f"`rows` hold {held} bytes, of {sent} that were sent")
+
     def gathered_bytes(self, num_shards: int) -> int:
         """Return what is gathered of the unit over so many shards; as recorded where its rows are not known."""
         filled = sum(filled_up(each.rows, num_shards) * each.gather_bytes for each in self.rows)

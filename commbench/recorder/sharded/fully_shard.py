@@ -273,14 +273,14 @@ def with_rows(unit: ShardedUnit, by_rows: Mapping[int, tuple[int, int]], num_sha
     """Return a unit with what `_by_rows` told, where that adds up to what was sent: a parameter may have had no gradient."""
     trained = sum(filled_up(rows, num_shards) * elements for rows, (_, elements) in by_rows.items())
     width, rest = divmod(unit.reduce_bytes, trained) if trained else (0, unit.reduce_bytes)
-    if rest or 0 in by_rows or len(by_rows) > MAX_ROW_COUNTS:
+    gathered = sum(filled_up(rows, num_shards) * num_bytes for rows, (num_bytes, _) in by_rows.items())
+    if rest or gathered != unit.gather_bytes or 0 in by_rows or len(by_rows) > MAX_ROW_COUNTS:
         return unit
     told = [
         ShardedRows(rows=rows, gather_bytes=num_bytes, reduce_bytes=width * elements)
         for rows, (num_bytes, elements) in sorted(by_rows.items())
     ]
-    known = replace(unit, rows=tuple(told))
-    return known if known.gathered_bytes(num_shards) == unit.gather_bytes else unit
+    return replace(unit, rows=tuple(told))
 
 
 def _num_bytes(parameter: Tensor) -> int:

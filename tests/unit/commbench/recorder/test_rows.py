@@ -1,5 +1,7 @@
 """Which rows of a unit are told: those that add up to what was seen to be sent."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,12 @@ def test_a_row_is_what_was_sent_over_the_rows_that_were_filled_up(num_shards: in
     assert (told.gathered_bytes(4), told.gathered_bytes(1)) == (48, 40)
 
 
+def test_a_record_whose_rows_hold_more_than_was_sent_is_damaged() -> None:
+    rows = (ShardedRows(rows=10, gather_bytes=4, reduce_bytes=9),)
+    with pytest.raises(ValueError, match="`rows` hold 90 bytes, of 80 that were sent"):
+        replace(unit(40, 80), rows=rows)
+
+
 def test_what_is_frozen_is_gathered_and_not_reduced() -> None:
     assert with_rows(unit(40, 0), {10: (4, 0)}, 1).rows == (ShardedRows(rows=10, gather_bytes=4, reduce_bytes=0),)
 
@@ -39,6 +47,7 @@ def test_what_is_frozen_is_gathered_and_not_reduced() -> None:
     ("sent", "by_rows"),
     [
         ((44, 80), {10: (4, 2)}),  # gathered beside what was known
+        ((36, 80), {10: (4, 2)}),
         ((40, 81), {10: (4, 2)}),  # reduced without a parameter that had no gradient
         ((40, 80), {10: (4, 2), 0: (1, 0)}),  # not cut
         ((40, 80), {}),
