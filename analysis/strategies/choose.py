@@ -80,6 +80,7 @@ def _choice(runs: Sequence[Run], world_size: int, asked: Asked) -> Choice:
         answers=tuple(own.answer for own in found),
         fastest=None if fastest is None else fastest.answer.strategy,
         within_noise=tuple(alike),
+        memory_bytes=asked.memory_bytes,
     )
 
 

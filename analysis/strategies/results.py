@@ -89,9 +89,11 @@ class StrategyAnswer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """The strategies asked for on `world_size` ranks. `fastest` of those that do not fail to fit, None where none can be told;
-    `within_noise` names those that may as well be the fastest: 90 % of the draws do not tell them apart."""
+    `within_noise` names those that may as well be the fastest: 90 % of the draws do not tell them apart. `memory_bytes` is what
+    a rank may take, None where nobody said."""
 
     world_size: int
     answers: tuple[StrategyAnswer, ...]
     fastest: Strategy | None
     within_noise: tuple[Strategy, ...]
+    memory_bytes: int | None = None
