@@ -126,8 +126,8 @@ def _fits(memory: Memory, allowed_bytes: int) -> bool | None:
 
 def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> _Answered:
     plain = ddp_runs(runs)
-    if sharded_runs(runs) and not select(plain, kind="train"):
-        raise UnusableData("the runs given are sharded, and DDP's step is told from one that is not; name one on one rank")
+    if select(runs, kind="train") and not select(plain, kind="train"):
+        raise UnusableData("DDP's step is told from a run on one rank that is not sharded, and none is given; name one")
     gathered = gather(plain, [world_size])
     (inputs,) = gathered.at
     known = estimate(inputs, Setting(bandwidth=asked.bandwidth, latency=asked.latency))

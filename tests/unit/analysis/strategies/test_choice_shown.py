@@ -36,7 +36,7 @@ def test_what_is_told_fits_a_terminal_and_does_not_overstate(tmp_path: Path, cap
     told = capsys.readouterr().out
     assert max(map(len, told.splitlines())) <= 80
     assert "too big" in told
-    assert "the runs given are sharded, and DDP's step is told from one that is not" in " ".join(told.split())
+    assert "DDP's step is told from a run on one rank that is not sharded, and none is given" in " ".join(told.split())
     assert main(["predict", *words, "--strategy", "fsdp,ddp"]) == 0
     told = capsys.readouterr().out
     assert "is the fastest" not in told
