@@ -58,7 +58,7 @@ def _ranks_row(material: Material, answer: RankAnswer) -> tuple[str, ...]:
     own = answer.candidate
     predictions = () if material.predicted is None else material.predicted.predictions
     foretold = next((p for p in predictions if (p.model, p.world_size) == ("schedule", own.world_size)), None)
-    run = select(material.runs, kind="train", world_size=own.world_size, synchronised=True)[-1:]
+    run = [run for run in material.compared if run.world_size == own.world_size][-1:]
     predicted = _NOT_KNOWN if own.predicted is None else f"{own.predicted:.2f}x"
     span = "" if own.interval is None else f" ({own.interval.low:.2f} to {own.interval.high:.2f})"
     return (

@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+
+from commprof.analysis.report.figures.overview import comparisons
 from commprof.analysis.report.figures.units import unit_figure
 from commprof.analysis.report.numbers.data import gather
+from commprof.analysis.report.sections.headline import ranks_table
 from commprof.analysis.report.sections.six_lines import six_lines
 from commprof.analysis.report.sections.strategies import strategy_section
 from commprof.analysis.strategies.results import UnitExchange
+from commprof.cli import main
 from tests.unit.analysis.health.test_disturbance import add_surroundings, samples
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
@@ -66,6 +71,25 @@ def test_a_strategy_that_was_predicted_and_run_is_not_called_unpredicted_for_ddp
     lines = six_lines(gather([plain(tmp_path / "plain"), one, benches, beside, run]), 0)
     assert "No prediction" not in lines.verdict
     assert lines.verdict.startswith("Use 4 ranks."), lines.verdict
+
+
+def test_what_was_predicted_of_ddp_is_not_held_against_a_sharded_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plain step was predicted on 4 ranks, and a sharded one run there: it checks FSDP's prediction alone."""
+    paths = [plain(tmp_path / "plain"), write_benches(tmp_path / "b4", 4)]
+    assert main(["predict", *map(str, paths)]) == 0
+    one = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)
+    run = write_sharded_run(tmp_path / "run", sharding(num_shards=4), 2 * BY_ITSELF_S, world_size=4)
+    material = gather([*paths, one, run])
+    assert material.predicted is not None and material.outcomes == ()
+    lines = six_lines(material, 0)
+    assert "4: yes, 4.00x predicted" in lines.verdict and "No run has checked 4 yet." in lines.how_sure
+    table = ranks_table(material)
+    assert table is not None and table.rows[-1][4] == "-", "its step is not DDP's"
+    assert "on 4 ranks, +0%" in lines.cost
+    (compared,) = comparisons("small", material)
+    assert compared.measured_step_s is None
 
 
 def test_without_a_sharded_run_nothing_is_said_of_sharding(tmp_path: Path) -> None:
