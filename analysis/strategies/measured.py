@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from commprof.analysis.runs.load import Run, select
-from commprof.analysis.strategies.engine.inputs import STAGES, engine_stage
+from commprof.analysis.strategies.engine.inputs import engine_strategy
 from commprof.analysis.strategies.results import Strategy, StrategyAnswer
 from commprof.commbench.records.training_kind import follows_ddp
 
@@ -15,7 +15,7 @@ def strategy_of(run: Run) -> Strategy | None:
     if not run.sends:
         return None
     if run.engine is not None:
-        return next((own for own, stage in STAGES.items() if stage == engine_stage(run)), None)
+        return engine_strategy(run)
     if run.units is None:
         work = run.info.workload
         return "ddp" if work is not None and follows_ddp(work.kind, run.world_size) else None

@@ -7,8 +7,11 @@ from commprof.analysis.report.numbers.judged import failing_rules
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.evidence.repeats import repeats_of
+from commprof.analysis.strategies.measured import strategy_of
+from commprof.analysis.strategies.results import Strategy
 from commprof.analysis.study.failed import failed_stages
 from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.training_kind import TrainingKind, follows_ddp
 
 _MUCH_DRIFT = 0.05
 
@@ -59,15 +62,21 @@ def _without_result(material: Material) -> Iterator[str]:
 
 def _disagreeing(material: Material) -> Iterator[str]:
     """Yield a warning for the training runs that measured one thing and differ by more than the machine's pace does."""
-    groups = dict[tuple[int, bool], list[Run]]()
+    groups = dict[tuple[int, bool, TrainingKind | Strategy | None], list[Run]]()
     for run in select(material.runs, kind="train"):
-        groups.setdefault((run.world_size, run.synchronised), []).append(run)
+        groups.setdefault((run.world_size, run.synchronised, _way(run)), []).append(run)
     for runs in groups.values():
         try:
             repeats_of(runs, Run.median_step_s, material.drift)
         except UnusableData as error:
             if str(error) not in (material.unpredicted or ""):
                 yield f"On {ranks(runs[0].world_size)}: {error}."
+
+
+def _way(run: Run) -> TrainingKind | Strategy | None:
+    """Return how a run shares its work out: sharded over itself one rank takes another time than as it is."""
+    kind = None if run.info.workload is None else run.info.workload.kind
+    return "ddp" if follows_ddp(kind, run.world_size) else strategy_of(run) or kind
 
 
 def _emulated(material: Material) -> Iterator[str]:

@@ -7,12 +7,14 @@ import pytest
 from commprof.analysis.report.figures.overview import comparisons
 from commprof.analysis.report.figures.units import unit_figure
 from commprof.analysis.report.numbers.data import gather
+from commprof.analysis.report.numbers.weakening import warnings
 from commprof.analysis.report.sections.headline import ranks_table
 from commprof.analysis.report.sections.six_lines import six_lines
 from commprof.analysis.report.sections.strategies import strategy_section
 from commprof.analysis.strategies.results import UnitExchange
 from commprof.cli import main
 from tests.unit.analysis.health.test_disturbance import add_surroundings, samples
+from tests.unit.analysis.strategies.engine_steps import engine_timeline, write_engine_run
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
     exchanged_s,
@@ -61,6 +63,60 @@ def test_the_six_lines_speak_of_strategies_where_these_are_all_that_is_predicted
     assert "cannot be told: other processes disturbed" in six_lines(gather([one, benches]), 0).verdict
 
 
+def test_why_and_change_are_of_the_ranks_that_the_verdict_names(tmp_path: Path) -> None:
+    """Two ranks took as long as one; four took five times as long."""
+    paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)]
+    paths += [write_benches(tmp_path / f"b{n}", n) for n in (2, 4)]
+    paths.append(write_sharded_run(tmp_path / "run2", sharding(num_shards=2), BY_ITSELF_S, world_size=2))
+    paths.append(write_sharded_run(tmp_path / "run4", sharding(num_shards=4), 5 * BY_ITSELF_S, world_size=4))
+    lines = six_lines(gather(paths), 0)
+    assert lines.verdict.startswith("Use 2 ranks.")
+    assert lines.why.startswith("on 2 ranks") and lines.change.startswith("2 ranks: ")
+
+
+def test_what_is_sure_of_strategies_is_what_runs_have_checked(tmp_path: Path) -> None:
+    """Without one rank's step no speedup is known, but FSDP's step on 4 was predicted from ranks side by side, and ran."""
+    shape = {"world_size": 4, "synchronised": False, "starts_together": True}
+    beside = write_sharded_run(tmp_path / "beside", sharding(num_shards=4, waits=True), BY_ITSELF_S, **shape)  # type: ignore[arg-type]
+    paths = [beside, write_benches(tmp_path / "b4", 4)]
+    lines = six_lines(gather(paths), 0)
+    assert lines.how_sure == "Each step's 90 % interval stands in the report. No run has checked a strategy yet."
+    assert f"commprof predict {beside} {paths[1]} --strategy" in lines.next_command, "what the prediction rests on"
+    expected = BY_ITSELF_S + exchanged_s((0, 1, 2, 2, 1))
+    paths.append(write_sharded_run(tmp_path / "run", sharding(num_shards=4), expected, world_size=4))
+    lines = six_lines(gather(paths), 0)
+    assert "How many ranks to use cannot be told without a run on one rank." in lines.verdict
+    assert "fsdp on 4 ranks was measured, inside its interval." in lines.how_sure
+    assert str(paths[2]) not in lines.next_command
+
+
+def test_the_next_command_is_one_that_tells_more(tmp_path: Path) -> None:
+    """What of memory was not measured says of no strategy that it fits; what was benched is not benched again."""
+    one, benches = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)
+    lines = six_lines(gather([one, benches]), 0)
+    assert "--memory" not in lines.next_command
+    whole = write_sharded_run(tmp_path / "whole", sharding(peak_bytes=1), BY_ITSELF_S)
+    assert "--memory 24G: which of them fit" in six_lines(gather([whole, benches]), 0).next_command
+    gathers = write_benches(tmp_path / "gathers", 4, ["all_gather"])
+    lines = six_lines(gather([one, gathers]), 0)
+    assert "no float32 reduce_scatter was benched" in lines.verdict
+    assert lines.next_command.startswith("commprof bench reduce_scatter --nproc 4: ")
+    add_surroundings(one, samples(*[(0.5, 0.5)] * 5))
+    assert six_lines(gather([one, benches]), 0).next_command.endswith(": the same on a quiet machine")
+
+
+def test_an_engines_runs_are_told_by_its_own_stage(tmp_path: Path) -> None:
+    """There is a run on one rank and a bench: what is missing is neither."""
+    one, benches = write_engine_run(tmp_path / "one", engine_timeline(2)), write_benches(tmp_path / "b4", 4)
+    lines = six_lines(gather([one, benches]), 0)
+    assert "it takes a finished training run" not in lines.verdict
+    assert "is DeepSpeed ZeRO-2, whose step" in lines.verdict
+    assert lines.next_command.startswith(f"commprof predict {one} {benches} --strategy zero2: ")
+    assert six_lines(gather([one]), 0).next_command.startswith(
+        "commprof bench all_gather --nproc 2 and commprof bench all_reduce --nproc 2: "
+    )
+
+
 def test_a_strategy_that_was_predicted_and_run_is_not_called_unpredicted_for_ddps_schedule(tmp_path: Path) -> None:
     """A plain profile brings DDP's step, which the sharded runs beside it do not follow."""
     one, benches = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)
@@ -90,6 +146,15 @@ def test_what_was_predicted_of_ddp_is_not_held_against_a_sharded_run(
     assert "on 4 ranks, +0%" in lines.cost
     (compared,) = comparisons("small", material)
     assert compared.measured_step_s is None
+
+
+def test_one_rank_sharded_and_one_that_is_not_are_no_repeats(tmp_path: Path) -> None:
+    """149 and 103 ms a step, and neither was disturbed; two sharded ones of 149 and 298 ms disagree."""
+    paths = [plain(tmp_path / "plain"), write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)]
+    paths.append(write_benches(tmp_path / "b4", 4))
+    assert not any("not comparable" in warning for warning in warnings(gather(paths)))
+    paths.append(write_sharded_run(tmp_path / "again", sharding(), 2 * BY_ITSELF_S))
+    assert any("not comparable" in warning for warning in warnings(gather(paths)))
 
 
 def test_without_a_sharded_run_nothing_is_said_of_sharding(tmp_path: Path) -> None:
