@@ -20,6 +20,7 @@ from commprof.analysis.report.explorer.curve import Curve, curve_of
 from commprof.analysis.report.explorer.draws import KEPT, Draws, draws_of, kept_draws, rounded
 from commprof.analysis.report.explorer.measured_step import MeasuredStep, measured_steps
 from commprof.analysis.report.explorer.sharded import ShardedPlace, sharded_places
+from commprof.analysis.runs.disturbance import disturbance_text
 from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.computation import last_ready_s
@@ -51,7 +52,7 @@ class DdpPlace:
     """DDP's step at a world size: entry 0 of StepInputs, and some draws. `gradients` counts into the page's.
 
     `measured` is the run that checked it, `side_by_side` as of a strategy that shards. `draws` are None where the machine was
-    too disturbed for an interval, `memory_bytes` where a rank's are unknown.
+    too disturbed for an interval, `memory_bytes` where a rank's are unknown; `memory_is_all`: no part of these is missing.
     """
 
     before_s: float
@@ -72,6 +73,7 @@ class DdpPlace:
     measured: MeasuredStep | None
     side_by_side: bool = False
     memory_bytes: int | None = None
+    memory_is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,8 @@ WIRES = (
 class PageData:
     """All that the page computes from. `samples` of a micro-batch per rank, `accumulation` micro-batches a step.
 
-    `whole_buckets`: the gradients are a trace's buckets, which no other caps can lay out.
+    `whole_buckets`: the gradients are a trace's buckets, which no other caps can lay out. `disturbed`: other processes took
+    cores from the runs, so that no strategy is called the fastest.
     """
 
     samples: int
@@ -124,6 +127,7 @@ class PageData:
     conversion_passes: float
     gradients: tuple[Gradients, ...]
     places: tuple[Place, ...]
+    disturbed: bool = False
     wires: tuple[Wire, ...] = WIRES
 
 
@@ -185,6 +189,7 @@ def page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
         delayed=known[0].delayed,
         conversion_passes=CONVERSION_PASSES,
         gradients=tuple(distinct),
+        disturbed=disturbance_text(runs) is not None,
         places=tuple(
             Place(
                 world_size=inputs.world_size,
@@ -196,6 +201,7 @@ def page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
                 ddp=replace(
                     _ddp_place(inputs, own, distinct, measured.get(inputs.world_size)),
                     memory_bytes=None if memory is None else memory.total,
+                    memory_is_all=memory is not None and memory.is_all,
                 ),
                 strategies=sharded_places(runs, inputs.world_size, kept_draws(own.step_s)),
             )
@@ -206,7 +212,10 @@ def page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
 
 def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
     """Return the data for trainings of which sharded ones alone are known; raise UnusableData where nothing can be told."""
-    profile = ([run for run in sharded_runs(runs) if run.world_size == 1] or sharded_runs(runs))[-1]
+    alone = [run for run in sharded_runs(runs) if run.world_size == 1]
+    if not alone:
+        raise UnusableData("no run on one rank among those given, beside whose step others are shown")
+    profile = alone[-1]
     work = profile.info.workload
     single_s = profile.median_step_s()
     update_s = median(step.optimizer_s for step in profile.counted_steps())
@@ -224,6 +233,7 @@ def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageDa
         delayed=False,
         conversion_passes=CONVERSION_PASSES,
         gradients=(),
+        disturbed=disturbance_text(runs) is not None,
         places=tuple(
             Place(
                 world_size=n,

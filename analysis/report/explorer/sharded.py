@@ -56,8 +56,8 @@ class ShardedPlace:
     `operations`: a letter each. `compute_s` of each that computes, `units`, `messages` and `copies` (HSDP's all-reduces) of
     each gather and reduction: in their order, messages counted into `message_bytes`, `latency_s` and `rest_s`. `late_s` as in a
     draw. `disturbed`: the machine was, too much for an interval and to tell strategies apart. `side_by_side`: it computes as
-    ranks side by side did, else as one rank. `memory_bytes` are None where a rank's are unknown, `measured_step_s` where nobody
-    ran it. `busbw_bytes_per_s` is that of its all-gather.
+    ranks side by side did, else as one rank. `memory_bytes` are None where a rank's are unknown, and more where not
+    `memory_is_all`; `measured_step_s` is None where nobody ran it. `busbw_bytes_per_s` is that of its all-gather.
     """
 
     strategy: Strategy
@@ -75,6 +75,7 @@ class ShardedPlace:
     busbw_bytes_per_s: float
     wire_latency_s: float
     memory_bytes: int | None
+    memory_is_all: bool
     measured_step_s: float | None
     disturbed: bool
     side_by_side: bool
@@ -123,6 +124,7 @@ def sharded_place(
         busbw_bytes_per_s=wire.cost.busbw_bytes_per_s,
         wire_latency_s=wire.cost.latency_s,
         memory_bytes=None if memory is None else memory.total,
+        memory_is_all=memory is not None and memory.is_all,
         measured_step_s=measured_step_s,
         disturbed=disturbed is not None,
         side_by_side=inputs.pool.measured_at_n,

@@ -16,8 +16,8 @@ _REMARKS = (
 )
 _OF_STRATEGIES = (
     "The wire of strategies that shard is what the all-gather reaches, and another one quickens all their collectives alike. "
-    "A strategy's memory is a rank's at its peak, with the batch that was recorded. Within noise: two runs tell it from the "
-    "fastest in under 90 % of the draws."
+    "A strategy's memory is a rank's at its peak, with the batch that was recorded; > where a part of it was not measured. "
+    "Within noise: two runs tell it from the fastest in under 90 % of the draws."
 )
 
 
