@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final
 
 from commprof.analysis.runs.load import Run, load_runs
-from commprof.analysis.scaling.speedup import work_s
+from commprof.analysis.scaling.speedup import ScalingKind, work_s
 from commprof.analysis.step.results import Prediction
 from commprof.analysis.strategies.choose import Asked, choose
 from commprof.analysis.strategies.measured import run_shape, shape_of
@@ -71,10 +72,10 @@ def kept_choices(folders: Iterable[Path]) -> KeptChoices | None:
     return None if path is None else read_document(path, KeptChoices)
 
 
-def prediction_of(answer: StrategyAnswer, single_s: float) -> Prediction:
+def prediction_of(answer: StrategyAnswer, single_s: float, scaling: ScalingKind) -> Prediction:
     """Return the answer as study.csv has predictions; `single_s` is one rank's step, sharded over itself."""
     assert answer.step_s is not None and answer.exposed_s is not None
-    whole_s = work_s(single_s, answer.world_size, "weak")
+    whole_s = work_s(single_s, answer.world_size, scaling)
     sent_s = sum(each.done_s - each.start_s for each in answer.exchanges)
     return Prediction(
         model="schedule",
@@ -85,7 +86,7 @@ def prediction_of(answer: StrategyAnswer, single_s: float) -> Prediction:
         exposed_s=answer.exposed_s,
         speedup=whole_s / answer.step_s,
         efficiency=whole_s / answer.step_s / answer.world_size,
-        ratio_compute_to_comm=whole_s / sent_s,
+        ratio_compute_to_comm=whole_s / sent_s if sent_s > 0 else inf,
         extrapolated=answer.extrapolated,
         assumptions=answer.assumptions,
         too_disturbed=answer.too_disturbed,

@@ -32,6 +32,16 @@ def test_the_environment_is_told_once_and_differences_name_their_runs(tmp_path: 
     assert expected.items() <= told.items()
 
 
+def test_buckets_are_told_of_what_has_them(tmp_path: Path) -> None:
+    """A sharded training has units."""
+    told = {}
+    for kind in ("ddp", "fsdp2"):
+        folder = add_train(tmp_path / kind, 1, 0.1, workload=replace(WORKLOAD, kind=kind))
+        facts, _ = environment_section(gather([folder])).tables
+        told[kind] = "Buckets close at" in dict(facts.rows)
+    assert told == {"ddp": True, "fsdp2": False}
+
+
 def test_every_file_is_linked_from_where_the_page_lies(tmp_path: Path) -> None:
     root = add_study(tmp_path / "demo")
     out = tmp_path / "elsewhere" / "page.html"
