@@ -56,7 +56,7 @@ class Comparison:
 def comparisons(experiment: str, material: Material) -> Iterator[Comparison]:
     """Yield each world size above one that was measured or predicted; nothing where one rank alone was neither."""
     training = material.compared
-    alone = [run.median_step_s() for run in training if run.world_size == 1]
+    alone = [run.median_step_s() for run in material.alone]
     planned = {p.world_size: p for p in material.predicted.predictions if p.model == "schedule"} if material.predicted else {}
     if not alone and material.predicted is None:
         return

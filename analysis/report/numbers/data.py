@@ -89,6 +89,11 @@ class Material:
         return select(self.runs, kind="train", synchronised=True) if self.predicted is None else checking_runs(self.runs)
 
     @property
+    def alone(self) -> list[Run]:
+        """The runs of one rank that speedups and costs are over: as it is, before sharded over itself, which takes longer."""
+        return checking_runs(self.runs, 1) or select(self.runs, kind="train", world_size=1, synchronised=True)
+
+    @property
     def checking(self) -> list[Run]:
         """The runs that predictions are checked against."""
         ids = {outcome.run_id for outcome in self.outcomes}

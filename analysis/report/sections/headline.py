@@ -9,7 +9,7 @@ from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import Outcome
 from commprof.analysis.report.numbers.wire_curves import busbw_at, wire_curves
 from commprof.analysis.report.page.html import Headline, Table, between
-from commprof.analysis.runs.load import Run, select
+from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.decision import RankAnswer
 from commprof.analysis.step.decided import speedup_interval
 from commprof.analysis.step.results import Prediction, PredictionSet
@@ -49,8 +49,7 @@ def ranks_table(material: Material) -> Table | None:
 
 
 def _one_rank_row(material: Material) -> tuple[str, ...]:
-    alone = select(material.runs, kind="train", world_size=1, synchronised=True)
-    step = format_seconds(alone[-1].median_step_s()) if alone else _NOT_KNOWN
+    step = format_seconds(material.alone[-1].median_step_s()) if material.alone else _NOT_KNOWN
     return ("1", _NOT_KNOWN, "1x", _NOT_KNOWN, step, _NOT_KNOWN)
 
 

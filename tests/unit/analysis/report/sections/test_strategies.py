@@ -157,6 +157,17 @@ def test_one_rank_sharded_and_one_that_is_not_are_no_repeats(tmp_path: Path) -> 
     assert any("not comparable" in warning for warning in warnings(gather(paths)))
 
 
+@pytest.mark.parametrize("first", ["a", "z"])
+def test_speedup_and_cost_are_over_one_rank_that_is_not_sharded(tmp_path: Path, first: str) -> None:
+    """103 ms as it is, 149 sharded over itself, whichever of the two has the name that comes first; four ranks take 206."""
+    paths = [plain(tmp_path / first), write_sharded_run(tmp_path / "m", sharding(), BY_ITSELF_S)]
+    paths.append(write_benches(tmp_path / "b4", 4))
+    paths.append(write_sharded_run(tmp_path / "run", sharding(num_shards=4), 0.206, world_size=4))
+    lines = six_lines(gather(paths), 0)
+    assert lines.verdict.startswith("Use 4 ranks. 4: yes, 2.00x")
+    assert "on 4 ranks, +100%" in lines.cost
+
+
 def test_without_a_sharded_run_nothing_is_said_of_sharding(tmp_path: Path) -> None:
     assert strategy_section(gather([write_benches(tmp_path / "b4", 4)])) is None
 
