@@ -97,11 +97,16 @@ def _benched_ranks(material: Material) -> int:
 
 
 def _afresh(material: Material, profile: Run) -> str:
-    """Return the command that measures all of it again: a study goes on with what it has, and needs another folder."""
+    """Return the command that measures all of it again."""
     for path, study in material.studies.items():
-        words = list(_without(_of_a_shell(study.command), ("--out",)))
-        return _joined([*words, "--out", _from_here(path.parent / "again")])
+        return study_elsewhere(path, study.command)
     return _again(material, profile)
+
+
+def study_elsewhere(path: Path, command: Sequence[str]) -> str:
+    """Return the command that makes a study again in another folder, for in its own it is measured already."""
+    words = list(_without(_of_a_shell(command or ("commprof", "study")), ("--out",)))
+    return _joined([*words, "--out", _from_here(path.parent / "again")])
 
 
 def _again(material: Material, profile: Run, world_size: int = 1, threads: str = "") -> str:

@@ -16,6 +16,7 @@ from commprof.analysis.study.sharded import STRATEGIES_FILE, kept_choices, predi
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import create_run
 from tests.factory import run_info
+from tests.unit.analysis.health.machines import add_surroundings, samples
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
     exchanged_s,
@@ -119,6 +120,23 @@ def test_strategies_beside_each_other_are_told_apart_or_not(tmp_path: Path) -> N
         write_sharded_run(root / "zero-train-n4", kept, whole_s, world_size=4, experiment="zero")
         _, page = write_study_report(root)
         assert f"was it, or within noise of it, {said}." in page.read_text()
+
+
+def test_of_a_disturbed_grid_nothing_is_counted_and_all_is_measured_elsewhere(tmp_path: Path) -> None:
+    root = tmp_path / "study"
+    write_study(root)
+    write_sharded_run(root / "zero-profile-n1", sharding(), BY_ITSELF_S, experiment="zero")
+    kept = replace(sharding(num_shards=4), units=tuple(replace(unit, resharded=False) for unit in sharding().units))
+    for model, timeline in (("small", sharding(num_shards=4)), ("zero", kept)):
+        write_sharded_run(root / f"{model}-train-n4", timeline, EXPECTED_S, world_size=4, experiment=model)
+    _, page = write_study_report(root)
+    assert "runs on several ranks were faster" in page.read_text()
+    assert "Of no trainings all strategies were predicted" in page.read_text(), "nor was a prediction missed"
+    add_surroundings(root / "small-train-n4", samples(*[(0.5, 0.5)] * 5))
+    sentences, page = write_study_report(root)
+    assert "runs on several ranks were faster" not in page.read_text()
+    assert "Which strategy was the fastest cannot be told: other processes disturbed these runs." in page.read_text()
+    assert sentences[-1] == f"Next: commprof study --out {tmp_path / 'again'}: the same on a quiet machine"
 
 
 def test_what_a_sharded_prediction_lacks_is_a_failure_of_the_study(tmp_path: Path) -> None:
