@@ -185,18 +185,20 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
         num_replicas=inputs.num_replicas,
         memory=memory,
         memory_cannot=memory_cannot,
-        assumptions=(
-            _ENGINES if inputs.timeline.zero is not None else _BLOCKING if inputs.blocking else _STREAMS,
-            *inputs.notes,
-            *asked.wire_notes,
-            *([disturbed] if disturbed else []),
-        ),
+        assumptions=(_schedule_note(inputs), *inputs.notes, *asked.wire_notes, *([disturbed] if disturbed else [])),
         exchanges=_exchanges(inputs, known),
         extrapolated=inputs.extrapolated,
         too_disturbed=disturbed,
+        engine=inputs.timeline.zero is not None,
     )
     foreign = inputs.schedule_error > 0
     return _Answered(answer=answer, step_s=known.step_s, side_by_side=inputs.pool.measured_at_n, foreign=foreign)
+
+
+def _schedule_note(inputs: ShardedInputs) -> str:
+    if inputs.timeline.zero is not None:
+        return _ENGINES
+    return _BLOCKING if inputs.blocking else _STREAMS
 
 
 def _is_engines(runs: Sequence[Run], strategy: Strategy) -> bool:

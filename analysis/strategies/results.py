@@ -68,6 +68,7 @@ class StrategyAnswer:
     `exposed_s` is communication that nothing hides. `fits`: its memory is at most what was allowed, None where nothing was or
     the memory is unknown. `memory_cannot` says why the memory cannot be told. `too_disturbed` says why an interval would be too
     wide to tell anything, and then there is none. `extrapolated`: a wire was carried over from other numbers of ranks.
+    `engine`: a DeepSpeed engine shards, whose ZeRO-2 is not fully_shard's.
     """
 
     strategy: Strategy
@@ -85,6 +86,7 @@ class StrategyAnswer:
     exchanges: tuple[UnitExchange, ...] = ()
     too_disturbed: str | None = None
     extrapolated: bool = False
+    engine: bool = False
 
     def __post_init__(self) -> None:
         """Raise ValueError for an answer that neither tells a step nor why it cannot, and for an interval of no steps."""

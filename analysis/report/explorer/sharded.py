@@ -91,7 +91,7 @@ def sharded_places(runs: Sequence[Run], world_size: int, kept: Sequence[int]) ->
             inputs = sharded_inputs(runs, world_size, COPIES if strategy == "hsdp" else 1)
         except UnusableData:
             continue  # the section on strategies says why
-        run = measured_runs(runs).get((strategy, world_size, inputs.num_replicas))
+        run = measured_runs(runs).get((strategy, world_size, inputs.num_replicas, False))
         places.append(sharded_place(inputs, strategy, kept, None if run is None else run.median_step_s()))
     return tuple(places)
 

@@ -13,6 +13,9 @@ from commprof.analysis.report.sections.six_lines import six_lines
 from commprof.analysis.report.sections.strategies import strategy_section
 from commprof.analysis.strategies.results import UnitExchange
 from commprof.cli import main
+from commprof.commbench.records.rundir import write_document
+from commprof.commbench.records.sharding import UNITS_FILE
+from tests.factory import step, workload, write_training_run
 from tests.unit.analysis.health.test_disturbance import add_surroundings, samples
 from tests.unit.analysis.strategies.engine_steps import engine_timeline, write_engine_run
 from tests.unit.analysis.strategies.sharded_steps import (
@@ -46,6 +49,17 @@ def test_a_sharded_run_of_several_ranks_stands_beside_its_prediction(tmp_path: P
     assert section is not None
     assert [row[-1] for row in section.tables[0].rows] == ["+10.0%", "-", "-"], "the others were not run"
     assert any("measured (+10.0%)" in words for words in section.sentences)
+
+
+def test_an_engines_run_checks_no_strategy_of_fully_shards(tmp_path: Path) -> None:
+    """Both have a ZeRO-2, of schedules of their own."""
+    paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)]
+    own = workload(kind="zero2")
+    paths.append(write_training_run(tmp_path / "four", [step(i) for i in range(12)], world_size=4, workload=own, cores=64))
+    write_document(paths[-1] / UNITS_FILE, engine_timeline(2))
+    section = strategy_section(gather(paths))
+    assert section is not None
+    assert {row[1]: row[-2] for row in section.tables[0].rows}["zero2"] == "-"
 
 
 def test_the_six_lines_speak_of_strategies_where_these_are_all_that_is_predicted(tmp_path: Path) -> None:
