@@ -24,7 +24,7 @@ from commprof.analysis.strategies.engine.memory import engine_memory
 from commprof.analysis.strategies.estimate import ShardedEstimate, ShardedSetting, estimate_sharded
 from commprof.analysis.strategies.inputs import ShardedInputs, plain_runs, sharded_inputs, sharded_runs
 from commprof.analysis.strategies.memory import Keeping, ddp_memory, sharded_memory
-from commprof.analysis.strategies.results import Choice, Memory, Strategy, StrategyAnswer, UnitExchange
+from commprof.analysis.strategies.results import COPIES, Choice, Memory, Strategy, StrategyAnswer, UnitExchange
 from commprof.analysis.strategies.unsharded import unsharded_timeline
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.training_kind import follows_ddp
@@ -43,7 +43,7 @@ class Asked:
     that names the units of a profile that is not sharded (None: its repeated blocks), and factors on every wire."""
 
     strategies: tuple[Strategy, ...]
-    replicas: int = 2
+    replicas: int = COPIES
     prefetch: bool = True
     memory_bytes: int | None = None
     units: str | None = None

@@ -14,6 +14,7 @@ STRATEGIES: Final[tuple[Strategy, ...]] = (
     "zero2",
 )  # what a training can be asked about, whatever shards it
 ASKED_FOR: Final[tuple[Strategy, ...]] = get_args(Strategy)  # and DeepSpeed's own stages, of a training that is one
+COPIES: Final = 2  # of HSDP's shards, unless more are asked for or were run
 STRATEGY_NAMES: Final[dict[Strategy, str]] = {
     "ddp": "DDP",
     "fsdp": "FSDP: parameters, gradients and optimizer sharded, parameters freed between forward and backward",

@@ -31,7 +31,7 @@ from commprof.analysis.step.inputs import StepInputs
 from commprof.analysis.step.predict import too_disturbed
 from commprof.analysis.strategies.choose import told_ddp_memory
 from commprof.analysis.strategies.inputs import sharded_runs
-from commprof.analysis.strategies.results import STRATEGIES, Strategy
+from commprof.analysis.strategies.results import COPIES, STRATEGIES, Strategy
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.training import GradientTimeline
 
@@ -164,9 +164,9 @@ class Explorer:
         return "sha256-" + base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
 
 
-def page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
+def page_data(runs: Sequence[Run], world_sizes: Iterable[int], copies: int = COPIES) -> PageData:
     """Return the data for the predicted world sizes and, at a fixed batch per rank, for the doublings up to 64 that the wire
-    can be carried over to.
+    can be carried over to. HSDP is shown in so many copies.
 
     A batch that is shared out computes otherwise at every size, which only a run there can tell. Raises as `predict` does.
     """
@@ -203,15 +203,18 @@ def page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
                     memory_bytes=None if memory is None else memory.total,
                     memory_is_all=memory is not None and memory.is_all,
                 ),
-                strategies=sharded_places(runs, inputs.world_size, kept_draws(own.step_s)),
+                strategies=sharded_places(runs, inputs.world_size, kept_draws(own.step_s), copies),
             )
             for inputs, own in predicted
         ),
     )
 
 
-def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
-    """Return the data for trainings of which sharded ones alone are known; raise UnusableData where nothing can be told."""
+def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int], copies: int = COPIES) -> PageData:
+    """Return the data for trainings of which sharded ones alone are known, HSDP in so many copies.
+
+    Raises UnusableData where nothing can be told.
+    """
     alone = [run for run in sharded_runs(runs) if run.world_size == 1]
     if not alone:
         raise UnusableData("no run on one rank among those given, beside whose step others are shown")
@@ -220,7 +223,7 @@ def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageDa
     single_s = profile.median_step_s()
     update_s = median(step.optimizer_s for step in profile.counted_steps())
     shared = {run.world_size for run in runs if run.info.oversubscribed}
-    told = {n: sharded_places(runs, n, range(1, KEPT + 1)) for n in sorted(set(world_sizes))}
+    told = {n: sharded_places(runs, n, range(1, KEPT + 1), copies) for n in sorted(set(world_sizes))}
     if work is None or not any(told.values()):
         raise UnusableData("no strategy can be told at any number of ranks")
     return PageData(

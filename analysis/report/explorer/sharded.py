@@ -32,7 +32,6 @@ Floats = NDArray[np.float64]
 Message = tuple[str, int]  # of a wire, so many bytes
 
 SHARDED: Final[tuple[Strategy, ...]] = ("fsdp", "hsdp", "zero2")
-COPIES = 2  # of HSDP, as commprof predict --strategy has them unless told otherwise
 _LETTERS = {"compute": "c", "reduce": "r", "hold": "h", "finish": "f"}
 
 
@@ -82,13 +81,13 @@ class ShardedPlace:
     draws: tuple[ShardedDraw, ...]
 
 
-def sharded_places(runs: Sequence[Run], world_size: int, kept: Sequence[int]) -> tuple[ShardedPlace, ...]:
-    """Return every strategy that shards and can be told at this world size; `kept` are the draws that are told of each, so that
-    draws of the same number can be held against each other."""
+def sharded_places(runs: Sequence[Run], world_size: int, kept: Sequence[int], copies: int) -> tuple[ShardedPlace, ...]:
+    """Return every strategy that shards and can be told at this world size, HSDP in so many copies; `kept` are the draws that
+    are told of each, so that draws of the same number can be held against each other."""
     places = []
     for strategy in SHARDED:
         try:
-            inputs = sharded_inputs(runs, world_size, COPIES if strategy == "hsdp" else 1)
+            inputs = sharded_inputs(runs, world_size, copies if strategy == "hsdp" else 1)
         except UnusableData:
             continue  # the section on strategies says why
         run = measured_runs(runs).get((strategy, world_size, inputs.num_replicas, False))

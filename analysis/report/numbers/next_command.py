@@ -15,7 +15,7 @@ from commprof.analysis.scaling.decision import Decision
 from commprof.analysis.step.evidence.profiles import profile_runs
 from commprof.analysis.strategies.engine.inputs import engine_runs, engine_strategy
 from commprof.analysis.strategies.inputs import sharded_runs
-from commprof.analysis.strategies.results import STRATEGIES, Strategy
+from commprof.analysis.strategies.results import COPIES, STRATEGIES, Strategy
 
 _OF_ITS_RANKS = ("--nproc", "--folder", "--out", "--resume")
 _MOST_WORDS = 40
@@ -61,10 +61,10 @@ def _profiled_with(material: Material) -> str:
 def _of_strategies(material: Material, sharding: Sequence[Run]) -> str:
     """Return the command that compares strategies, or what this takes: a profile, or the benches of what is sent."""
     stages = [own for own in map(engine_strategy, sharding) if own is not None][-1:]
-    if missing := _unbenched(material, stages):
+    told = material.sharded is not None and any(not own.cannot for choice in material.sharded.choices for own in choice.answers)
+    if not told and (missing := _unbenched(material, stages)):
         both = " and ".join(f"commprof bench {op} --nproc {_benched_ranks(material)}" for op in missing)
         return f"{both}: what shards send, which a prediction needs"
-    told = material.sharded is not None and any(not own.cannot for choice in material.sharded.choices for own in choice.answers)
     if not told and not any(run.world_size == 1 for run in sharding):
         return f"{_again(material, sharding[-1])}: one rank of it, which a prediction starts from"
     ids = () if material.sharded is None else material.sharded.run_ids
@@ -72,12 +72,16 @@ def _of_strategies(material: Material, sharding: Sequence[Run]) -> str:
     asked = f"commprof predict {_joined([_from_here(path) for path in [*material.studies] or used])} --strategy "
     if stages:
         return f"{asked}{stages[0]}: its step on more ranks, by DeepSpeed's own schedule"
-    return f"{asked}{','.join(STRATEGIES)}{_of_memory(material)}"
+    copies = COPIES if material.sharded is None else material.sharded.copies
+    replicas = "" if copies == COPIES else f" --replicas {copies}"
+    return f"{asked}{','.join(STRATEGIES)}{replicas}{_of_memory(material)}"
 
 
 def _of_memory(material: Material) -> str:
     """Ask which strategies fit, where all that one of them takes was measured."""
     answers = [] if material.sharded is None else [own for choice in material.sharded.choices for own in choice.answers]
+    if all(own.cannot for own in answers):
+        return ": what each of them lacks"
     if any(own.memory is not None and own.memory.is_all for own in answers):
         return " --memory 24G: which of them fit, and the fastest"
     return ": each one's step and memory, and what that rests on"

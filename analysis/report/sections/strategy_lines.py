@@ -43,7 +43,7 @@ def change_line(choice: Choice) -> str:
     """Say which strategy to change to."""
     told = [own for own in choice.answers if not own.cannot]
     if len(told) == 1:
-        return f"no other strategy than {told[0].strategy} can be told, so there is none to change to."
+        return f"of no other strategy than {told[0].strategy} anything is told here, so there is none to change to."
     return f"{verdict(choice)}; what each takes of memory stands in the report."
 
 

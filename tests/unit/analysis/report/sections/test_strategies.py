@@ -1,5 +1,6 @@
 """The report's section on sharding: every strategy that can be told, the others with their reason, and the units' bars."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from commprof.analysis.report.numbers.weakening import warnings
 from commprof.analysis.report.sections.headline import ranks_table
 from commprof.analysis.report.sections.six_lines import six_lines
 from commprof.analysis.report.sections.strategies import strategy_section
+from commprof.analysis.report.sections.what_if import what_if_section
 from commprof.analysis.strategies.results import UnitExchange
 from commprof.cli import main
 from commprof.commbench.records.rundir import write_document
@@ -49,6 +51,18 @@ def test_a_sharded_run_of_several_ranks_stands_beside_its_prediction(tmp_path: P
     assert section is not None
     assert [row[-1] for row in section.tables[0].rows] == ["+10.0%", "-", "-"], "the others were not run"
     assert any("measured (+10.0%)" in words for words in section.sentences)
+
+
+def test_hsdp_is_predicted_in_the_copies_that_were_run(tmp_path: Path) -> None:
+    """In the section, on the page's what-if and in the next command: four copies are not two of two shards."""
+    paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)]
+    paths.append(write_sharded_run(tmp_path / "run", replace(sharding(), num_replicas=4), 0.2, world_size=4))
+    material = gather(paths)
+    section, what_if = strategy_section(material), what_if_section(material, None)
+    assert section is not None and what_if is not None and what_if.explorer is not None
+    assert {row[1]: (row[2], row[-2]) for row in section.tables[0].rows}["hsdp"] == ("4 x 1", "200 ms")
+    assert {own.strategy: own.measured_step_s for own in what_if.explorer.data.places[0].strategies}["hsdp"] == 0.2
+    assert "--replicas 4" in six_lines(material, 0).next_command
 
 
 def test_an_engines_run_checks_no_strategy_of_fully_shards(tmp_path: Path) -> None:
