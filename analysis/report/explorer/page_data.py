@@ -26,6 +26,7 @@ from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.computation import last_ready_s
 from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Estimate, Setting, buffers_s, estimate, own_paces
 from commprof.analysis.step.evidence.drift import drift_of
+from commprof.analysis.step.evidence.profiles import checking_runs
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import StepInputs
 from commprof.analysis.step.predict import too_disturbed
@@ -215,7 +216,7 @@ def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int], copies: i
 
     Raises UnusableData where nothing can be told.
     """
-    alone = [run for run in sharded_runs(runs) if run.world_size == 1]
+    alone = checking_runs(runs, 1) or [run for run in sharded_runs(runs) if run.world_size == 1]
     if not alone:
         raise UnusableData("no run on one rank among those given, beside whose step others are shown")
     profile = alone[-1]

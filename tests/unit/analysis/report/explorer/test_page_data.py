@@ -23,7 +23,7 @@ from tests.factory import (
 )
 from tests.unit.analysis.health.machines import add_surroundings, samples
 from tests.unit.analysis.report.explorer.explorer_studies import PARAMETERS, folders, shard, study
-from tests.unit.analysis.strategies.sharded_steps import BY_ITSELF_S, sharding, write_benches, write_sharded_run
+from tests.unit.analysis.strategies.sharded_steps import BY_ITSELF_S, plain, sharding, write_benches, write_sharded_run
 
 
 def test_sharded_runs_alone_have_a_page_too(tmp_path: Path) -> None:
@@ -43,6 +43,13 @@ def test_steps_of_several_ranks_alone_are_compared_with_no_rank(tmp_path: Path) 
     beside = write_sharded_run(tmp_path / "beside", sharding(num_shards=4, waits=True), BY_ITSELF_S, **shape)  # type: ignore[arg-type]
     with pytest.raises(UnusableData, match="no run on one rank"):
         sharded_page_data(load_runs([beside, write_benches(tmp_path / "b4", 4)]), [4])
+
+
+def test_sharded_steps_are_compared_with_one_rank_as_it_is(tmp_path: Path) -> None:
+    """As the verdict's speedups are: 103 ms, not the 149 that sharding over itself takes."""
+    paths = [plain(tmp_path / "plain"), write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)]
+    (place,) = sharded_page_data(load_runs([*paths, write_benches(tmp_path / "b4", 4)]), [4]).places
+    assert place.work_s == pytest.approx(4 * 0.103)
 
 
 def test_of_disturbed_runs_the_page_knows_it(tmp_path: Path) -> None:
