@@ -212,10 +212,7 @@ def page_data(runs: Sequence[Run], world_sizes: Iterable[int], copies: int = COP
 
 
 def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int], copies: int = COPIES) -> PageData:
-    """Return the data for trainings of which sharded ones alone are known, HSDP in so many copies.
-
-    Raises UnusableData where nothing can be told.
-    """
+    """Return the data where strategies alone can be told, HSDP in so many copies; raise UnusableData where none can be."""
     alone = checking_runs(runs, 1) or [run for run in sharded_runs(runs) if run.world_size == 1]
     if not alone:
         raise UnusableData("no run on one rank among those given, beside whose step others are shown")

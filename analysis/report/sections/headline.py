@@ -106,10 +106,11 @@ def _measured(material: Material) -> Headline | None:
     if not found:
         return _wire(material)
     run, spread = found[-1].run, found[-1].run.step_interval_s()
+    silent = run.world_size > 1 and not run.synchronised and run.info.imported_from is None
     return Headline(
         number=format_seconds(run.median_step_s()),
         interval=f"{called_interval(_fewest(run))}: {between(spread.low, spread.high, format_seconds)}.",
-        meaning=f"per step on {ranks(run.world_size)}, measured",
+        meaning=f"per step on {ranks(run.world_size)}{' that sent nothing' if silent else ''}, measured",
         detail=f"Median of {found[-1].num_steps} steps.",
     )
 

@@ -9,6 +9,7 @@ from commprof.analysis.report.figures.overview import comparisons
 from commprof.analysis.report.figures.units import unit_figure
 from commprof.analysis.report.numbers.data import gather
 from commprof.analysis.report.numbers.weakening import warnings
+from commprof.analysis.report.sections.build import build_report
 from commprof.analysis.report.sections.headline import ranks_table
 from commprof.analysis.report.sections.six_lines import six_lines
 from commprof.analysis.report.sections.strategies import strategy_section
@@ -116,6 +117,17 @@ def test_what_is_sure_of_strategies_is_what_runs_have_checked(tmp_path: Path) ->
     assert "How many ranks to use cannot be told without a run on one rank." in lines.verdict
     assert "fsdp on 4 ranks was measured, inside its interval." in lines.how_sure
     assert str(paths[2]) not in lines.next_command
+
+
+def test_the_page_says_what_was_measured_and_predicted(tmp_path: Path) -> None:
+    """Ranks that sent nothing are no step of the training, and a sharded step sends in its forward pass too."""
+    shape = {"world_size": 4, "synchronised": False, "starts_together": True}
+    beside = write_sharded_run(tmp_path / "beside", sharding(num_shards=4, waits=True), BY_ITSELF_S, **shape)  # type: ignore[arg-type]
+    report = build_report(gather([beside, write_benches(tmp_path / "b4", 4)]), tmp_path / "report.html")
+    assert report.answer == "Strategies predicted"
+    assert report.headline is not None and report.headline.meaning == "per step on 4 ranks that sent nothing, measured"
+    (step_section,) = [section for section in report.sections if section.name == "step"]
+    assert "What the step of a synchronised run takes beyond that" in step_section.sentences[1]
 
 
 def test_the_next_command_is_one_that_tells_more(tmp_path: Path) -> None:
