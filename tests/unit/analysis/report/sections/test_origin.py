@@ -8,6 +8,7 @@ from commprof.analysis.report.numbers.data import gather
 from commprof.analysis.report.numbers.weakening import warnings
 from commprof.analysis.report.sections.origin import environment_section
 from commprof.commbench.records.rundir import write_document
+from commprof.commbench.records.training_kind import TrainingKind
 from tests.report_runs import AFTER, WORKLOAD, add_bench, add_study, add_train, info, predictions, report
 
 
@@ -34,8 +35,9 @@ def test_the_environment_is_told_once_and_differences_name_their_runs(tmp_path: 
 
 def test_buckets_are_told_of_what_has_them(tmp_path: Path) -> None:
     """A sharded training has units."""
+    kinds: tuple[TrainingKind, ...] = ("ddp", "fsdp2")
     told = {}
-    for kind in ("ddp", "fsdp2"):
+    for kind in kinds:
         folder = add_train(tmp_path / kind, 1, 0.1, workload=replace(WORKLOAD, kind=kind))
         facts, _ = environment_section(gather([folder])).tables
         told[kind] = "Buckets close at" in dict(facts.rows)
