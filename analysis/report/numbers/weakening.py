@@ -28,6 +28,7 @@ def warnings(material: Material) -> tuple[str, ...]:
         _unfinished,
         _without_result,
         _doubts,
+        _doubts_of_strategies,
     )
     told = (*(warning for kind in found for warning in kind(material)), *material.refusals)
     return tuple(warning for warning in told if warning != material.unpredicted)  # that stands in the verdict
@@ -136,3 +137,21 @@ def _doubts(material: Material) -> Iterator[str]:
         )
     if predicted.profile_run_id not in {run.info.run_id for run in material.runs}:
         yield f"The predictions were made from {predicted.profile_run_id}, which is not among the runs shown here."
+
+
+def _doubts_of_strategies(material: Material) -> Iterator[str]:
+    """Yield which strategies rest on a wire that was carried over, and which runs began before what was predicted of them."""
+    kept = material.sharded
+    if kept is None:
+        return
+    told = [own for choice in kept.choices for own in choice.answers if not own.cannot]
+    for n in dict.fromkeys(own.world_size for own in told if own.extrapolated):
+        names = ", ".join(own.strategy for own in told if own.world_size == n and own.extrapolated)
+        yield f"What is predicted of {names} on {ranks(n)} is extrapolated: a collective was benched on other numbers of ranks."
+    for run in select(material.runs, kind="train", synchronised=True):
+        answer = kept.of(run)
+        if answer is not None and kept.created_at > run.info.started_at:
+            yield (
+                f"What is predicted of {answer.strategy} on {ranks(run.world_size)} was written at {kept.created_at}, after "
+                f"{run.path.name}, which checks it, had started at {run.info.started_at}. It explains; it did not foresee."
+            )

@@ -9,7 +9,7 @@ from commprof.analysis.report.figures.overview import comparisons
 from commprof.analysis.report.figures.units import unit_figure
 from commprof.analysis.report.numbers.data import gather
 from commprof.analysis.report.numbers.weakening import warnings
-from commprof.analysis.report.sections.build import build_report
+from commprof.analysis.report.sections.build import build_report, results
 from commprof.analysis.report.sections.headline import ranks_table
 from commprof.analysis.report.sections.six_lines import six_lines
 from commprof.analysis.report.sections.strategies import strategy_section
@@ -128,6 +128,17 @@ def test_the_page_says_what_was_measured_and_predicted(tmp_path: Path) -> None:
     assert report.headline is not None and report.headline.meaning == "per step on 4 ranks that sent nothing, measured"
     (step_section,) = [section for section in report.sections if section.name == "step"]
     assert "What the step of a synchronised run takes beyond that" in step_section.sentences[1]
+
+
+def test_what_weakens_a_strategys_prediction_is_a_warning(tmp_path: Path) -> None:
+    """Written after its run began, as here where nothing was kept; and of a wire that was benched on two ranks alone."""
+    paths = [write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)]
+    run = write_sharded_run(tmp_path / "run", sharding(num_shards=4), 0.2, world_size=4)
+    material = gather([*paths, run])
+    (carried, late) = warnings(material)
+    assert carried.startswith("What is predicted of hsdp on 4 ranks is extrapolated"), "among two shards"
+    assert late.startswith("What is predicted of fsdp on 4 ranks was written at ") and late.endswith("it did not foresee.")
+    assert [own.world_size for own in results(material, "x").strategies] == [4]
 
 
 def test_the_next_command_is_one_that_tells_more(tmp_path: Path) -> None:
