@@ -3,6 +3,8 @@
 Beside it the one table of a short report: what is known by number of ranks.
 """
 
+from collections.abc import Sequence
+
 from commprof.analysis.report.numbers.data import Material, anatomies, called_interval, checked_too_early, raw_files
 from commprof.analysis.report.numbers.decided import decision_of, spoken_of
 from commprof.analysis.report.numbers.titles import ranks
@@ -55,9 +57,8 @@ def _one_rank_row(material: Material) -> tuple[str, ...]:
 
 def _ranks_row(material: Material, answer: RankAnswer) -> tuple[str, ...]:
     own = answer.candidate
-    predictions = () if material.predicted is None else material.predicted.predictions
-    foretold = next((p for p in predictions if (p.model, p.world_size) == ("schedule", own.world_size)), None)
     run = [run for run in material.compared if run.world_size == own.world_size][-1:]
+    foretold_s = _foretold_s(material, own.world_size, run)
     predicted = _NOT_KNOWN if own.predicted is None else f"{own.predicted:.2f}x"
     span = "" if own.interval is None else f" ({own.interval.low:.2f} to {own.interval.high:.2f})"
     return (
@@ -66,8 +67,17 @@ def _ranks_row(material: Material, answer: RankAnswer) -> tuple[str, ...]:
         f"{own.speedup:.2f}x" if own.measured and own.speedup is not None else _NOT_KNOWN,
         f"{predicted}{span}",
         format_seconds(run[0].median_step_s()) if run else _NOT_KNOWN,
-        _NOT_KNOWN if foretold is None else format_seconds(foretold.step_s),
+        _NOT_KNOWN if foretold_s is None else format_seconds(foretold_s),
     )
+
+
+def _foretold_s(material: Material, world_size: int, run: Sequence[Run]) -> float | None:
+    """Return the step that was predicted of DDP, or of the strategy that the run followed."""
+    if material.predicted is not None:
+        known = (p for p in material.predicted.predictions if (p.model, p.world_size) == ("schedule", world_size))
+        return next((p.step_s for p in known), None)
+    answer = material.sharded.of(run[0]) if run and material.sharded is not None else None
+    return None if answer is None else answer.step_s
 
 
 def verdict_sources(material: Material) -> tuple[str, ...]:

@@ -48,9 +48,11 @@ def test_a_sharded_run_of_several_ranks_stands_beside_its_prediction(tmp_path: P
     one, benches = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)
     expected = on_shards_s(4) + exchanged_s((0, 1, 2, 2, 1))
     run = write_sharded_run(tmp_path / "run", sharding(num_shards=4), expected / 1.1, world_size=4)
-    section = strategy_section(gather([one, benches, run]))
-    assert section is not None
+    material = gather([one, benches, run])
+    section, table = strategy_section(material), ranks_table(material)
+    assert section is not None and table is not None
     assert [row[-1] for row in section.tables[0].rows] == ["+10.0%", "-", "-"], "the others were not run"
+    assert table.rows[-1][-1] == section.tables[0].rows[0][3], "the predicted step is FSDP's in both"
     assert any("measured (+10.0%)" in words for words in section.sentences)
 
 
