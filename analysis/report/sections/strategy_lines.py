@@ -36,7 +36,7 @@ def exposed_line(choice: Choice) -> str:
     shares = ", ".join(
         f"{own.strategy} {format_seconds(own.exposed_s or 0)} of {format_seconds(own.step_s or 0)}" for own in told
     )
-    return f"on {choice.world_size} ranks communication that nothing hides takes, by strategy: {shares}."
+    return f"on {choice.world_size} ranks communication that nothing hides is predicted to take, by strategy: {shares}."
 
 
 def change_line(choice: Choice) -> str:

@@ -84,7 +84,7 @@ def test_the_six_lines_speak_of_strategies_where_these_are_all_that_is_predicted
     one, benches = write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S), write_benches(tmp_path / "b4", 4)
     lines = six_lines(gather([one, benches]), 0)
     assert lines.verdict.startswith("4 ranks: zero2 is the fastest that can be told.")
-    assert "communication that nothing hides takes, by strategy: fsdp " in lines.why
+    assert "communication that nothing hides is predicted to take, by strategy: fsdp " in lines.why
     assert lines.next_command.startswith("commprof predict ") and "--strategy ddp,fsdp,hsdp,zero2" in lines.next_command
     expected = on_shards_s(4) + exchanged_s((0, 1, 2, 2, 1))
     run = write_sharded_run(tmp_path / "run", sharding(num_shards=4), expected, world_size=4)
