@@ -18,7 +18,10 @@ _COLUMNS = (
     Column(name="", width=7, left=True),
 )
 
-_MEMORY = "memory: a rank's, at a step's peak; > where a part of it was not measured"
+_MEMORY = (
+    "memory: of a rank's tensors, at a step's peak; > where a part of it was not measured; what CUDA, NCCL and an allocator's "
+    "gaps take is in none of it"
+)
 
 
 def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False, warning: str | None = None) -> list[Block]:

@@ -17,7 +17,8 @@ _REMARKS = (
 )
 _OF_STRATEGIES = (
     "The wire of strategies that shard is what the all-gather reaches, and another one quickens all their collectives alike. "
-    "A strategy's memory is a rank's at its peak, with the batch that was recorded; > where a part of it was not measured. "
+    "A strategy's memory is of a rank's tensors at their peak, with the batch that was recorded; > where a part of it was not "
+    "measured. What CUDA, NCCL and an allocator's gaps take is in none of it. "
     "Within noise: two runs tell it from the fastest in under 90 % of the draws."
 )
 
