@@ -57,6 +57,7 @@ def advise_verb(args: argparse.Namespace) -> int:
     from commprof.analysis.advice.text import advice_sheet
     from commprof.analysis.runs.disturbance import disturbance_text
     from commprof.analysis.runs.load import load_runs, select
+    from commprof.analysis.step.gather import check_ddp
     from commprof.analysis.strategies.choose import Asked, choose, ddp_runs
     from commprof.analysis.strategies.inputs import sharded_runs
     from commprof.analysis.strategies.results import STRATEGIES
@@ -70,6 +71,8 @@ def advise_verb(args: argparse.Namespace) -> int:
             "only sharded trainings among those given, and what is advised is DDP's; add a run on one rank that is not "
             "sharded, or ask commprof predict --strategy"
         )
+    if not select(plain, kind="train"):
+        check_ddp(runs)
     advice = replace(advise(plain, args.world_sizes, budget_of(args)), strategies=tuple(choices))
     if args.out is not None:
         write_document(args.out, advice)

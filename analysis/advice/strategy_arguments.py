@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from commprof.analysis.strategies.results import ASKED_FOR
+from commprof.analysis.strategies.results import ASKED_FOR, COPIES
 from commprof.commbench.display.terminal import show, show_json
 from commprof.commbench.errors import BadInput
 from commprof.commbench.units import parse_bytes
@@ -55,7 +55,7 @@ def answer_strategies(runs: "Sequence[Run]", args: argparse.Namespace) -> None:
     wanted = dict.fromkeys(args.strategy.split(","))
     asked = Asked(
         strategies=tuple(name for name in ASKED_FOR if name in wanted),
-        replicas=args.replicas or 2,
+        replicas=args.replicas or COPIES,
         prefetch=not args.no_prefetch,
         memory_bytes=None if args.memory is None else parse_bytes(args.memory),
         units=args.units,

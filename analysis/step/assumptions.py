@@ -21,6 +21,7 @@ from statistics import median
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.computation import last_ready_s
 from commprof.analysis.step.estimate import Estimate, estimate
+from commprof.analysis.step.evidence.profiles import checking_runs
 from commprof.analysis.step.evidence.readiness import lateness_s
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import StepInputs
@@ -55,7 +56,7 @@ def check_assumptions(runs: Sequence[Run], world_size: int) -> list[AssumptionCh
 
     Empty where there is none to compare: no such run, or not what a prediction takes.
     """
-    checked = [run for run in select(runs, kind="train", world_size=world_size, synchronised=True) if run.gradients is not None]
+    checked = [run for run in checking_runs(runs, world_size) if run.gradients is not None]
     if not checked:
         return []
     before = [run for run in runs if not (run.synchronised and run.world_size > 1)]

@@ -4,7 +4,8 @@
     T_compute(N) >= T_1      the same of ranks side by side that send nothing
     T_N >= T_compute(N)      a step that sends takes no less than one that does not, so no part of it is below zero
 
-The first two are not said of sharded trainings: N ranks update a shard each where one updates everything.
+The first two are not said of sharded trainings: N ranks update a shard each where one updates everything. Nor is the third said
+of a sharded run and a compute-only one that is not, or the other way round.
 
 Noise goes beyond these by itself. Refused is what lies beyond them by more than the medians of two runs differ in 95 % of
 cases on a quiet machine: e^(1.96 sqrt(PACE_ERROR^2 + 2 drift^2)), at most 8 %. Wider intervals and a pace that drifts by more
@@ -17,6 +18,7 @@ T_1/N is real: it is believed where a compute-only run on N ranks shows it too, 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp, hypot, sqrt
+from typing import Final
 
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import ScalingKind
@@ -26,9 +28,14 @@ from commprof.analysis.step.evidence.profiles import profile_runs
 from commprof.analysis.step.language import compute_only_run, is_configured
 from commprof.analysis.step.results import Overhead, PredictionSet
 from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.training_kind import TrainingKind
 from commprof.commbench.units import format_seconds
 
 _Z95 = 1.96
+_SHARDING: Final[tuple[TrainingKind, ...]] = (
+    *("zero_redundancy_optimizer", "fsdp1", "fsdp2", "hsdp", "zero1", "zero2", "zero3"),
+    *("tensor_parallel", "pipeline"),
+)
 _REFUSAL = "these runs are not comparable, because"
 
 
@@ -119,14 +126,20 @@ def _of_runs(runs: Sequence[Run], single: _SingleStep, margin: float) -> Iterato
         silent = select(runs, kind="train", world_size=n, synchronised=False)
         real = select(runs, kind="train", world_size=n, synchronised=True)
         for run in (*silent, *real) if single.kind == "weak" else ():
-            if run.units is not None or run.engine is not None:
+            if _shards(run):
                 continue  # its optimizer works on a shard, which takes less than all of it
             if single.step_s > margin * run.median_step_s():
                 yield Contradiction(world_size=n, reason=_faster_than_one(run, single), of_single=True)
         for run in real:
-            yield from _below_computation(run, silent, margin)
+            yield from _below_computation(run, [quiet for quiet in silent if _shards(quiet) == _shards(run)], margin)
             if single.kind == "strong" and not silent and single.step_s / n > margin * run.median_step_s():
                 yield Contradiction(world_size=n, reason=_faster_than_shared(run, single), of_single=False)
+
+
+def _shards(run: Run) -> bool:
+    """Say whether ranks update a part of the parameters each; of several kinds no units may be known."""
+    kind = None if run.info.workload is None else run.info.workload.kind
+    return run.units is not None or run.engine is not None or kind in _SHARDING
 
 
 def _below_computation(run: Run, silent: Sequence[Run], margin: float) -> Iterator[Contradiction]:

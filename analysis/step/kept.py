@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from commprof.analysis.runs.load import Run, select
+from commprof.analysis.runs.load import Run
+from commprof.analysis.step.evidence.profiles import checking_runs
 from commprof.analysis.step.results import PredictionSet
 from commprof.commbench.errors import BadInput
 from commprof.commbench.records.rundir import read_document, write_new_document
@@ -54,7 +55,7 @@ def foretold(found: Sequence[Kept], runs: Sequence[Run]) -> Kept | None:
 
     Where none was there before a run, the last that speak of the runs' world sizes; None without any.
     """
-    checking = [run for run in select(runs, kind="train", synchronised=True) if run.world_size > 1]
+    checking = [run for run in checking_runs(runs) if run.world_size > 1]
 
     def worth(own: Kept) -> tuple[int, int, str]:
         sizes = {prediction.world_size for prediction in own.predictions.predictions}

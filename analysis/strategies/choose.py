@@ -24,7 +24,7 @@ from commprof.analysis.strategies.engine.memory import engine_memory
 from commprof.analysis.strategies.estimate import ShardedEstimate, ShardedSetting, estimate_sharded
 from commprof.analysis.strategies.inputs import ShardedInputs, plain_runs, sharded_inputs, sharded_runs
 from commprof.analysis.strategies.memory import Keeping, ddp_memory, sharded_memory
-from commprof.analysis.strategies.results import Choice, Memory, Strategy, StrategyAnswer, UnitExchange
+from commprof.analysis.strategies.results import COPIES, Choice, Memory, Strategy, StrategyAnswer, UnitExchange
 from commprof.analysis.strategies.unsharded import unsharded_timeline
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.training_kind import follows_ddp
@@ -43,7 +43,7 @@ class Asked:
     that names the units of a profile that is not sharded (None: its repeated blocks), and factors on every wire."""
 
     strategies: tuple[Strategy, ...]
-    replicas: int = 2
+    replicas: int = COPIES
     prefetch: bool = True
     memory_bytes: int | None = None
     units: str | None = None
@@ -80,6 +80,7 @@ def _choice(runs: Sequence[Run], world_size: int, asked: Asked) -> Choice:
         answers=tuple(own.answer for own in found),
         fastest=None if fastest is None else fastest.answer.strategy,
         within_noise=tuple(alike),
+        memory_bytes=asked.memory_bytes,
     )
 
 
@@ -125,8 +126,8 @@ def _fits(memory: Memory, allowed_bytes: int) -> bool | None:
 
 def _ddp(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: Asked) -> _Answered:
     plain = ddp_runs(runs)
-    if sharded_runs(runs) and not select(plain, kind="train"):
-        raise UnusableData("the runs given are sharded, and DDP's step is told from one that is not; name one on one rank")
+    if select(runs, kind="train") and not select(plain, kind="train"):
+        raise UnusableData("DDP's step is told from a run on one rank that is not sharded, and none is given; name one")
     gathered = gather(plain, [world_size])
     (inputs,) = gathered.at
     known = estimate(inputs, Setting(bandwidth=asked.bandwidth, latency=asked.latency))
@@ -184,18 +185,20 @@ def _sharded(runs: Sequence[Run], strategy: Strategy, world_size: int, asked: As
         num_replicas=inputs.num_replicas,
         memory=memory,
         memory_cannot=memory_cannot,
-        assumptions=(
-            _ENGINES if inputs.timeline.zero is not None else _BLOCKING if inputs.blocking else _STREAMS,
-            *inputs.notes,
-            *asked.wire_notes,
-            *([disturbed] if disturbed else []),
-        ),
+        assumptions=(_schedule_note(inputs), *inputs.notes, *asked.wire_notes, *([disturbed] if disturbed else [])),
         exchanges=_exchanges(inputs, known),
         extrapolated=inputs.extrapolated,
         too_disturbed=disturbed,
+        engine=inputs.timeline.zero is not None,
     )
     foreign = inputs.schedule_error > 0
     return _Answered(answer=answer, step_s=known.step_s, side_by_side=inputs.pool.measured_at_n, foreign=foreign)
+
+
+def _schedule_note(inputs: ShardedInputs) -> str:
+    if inputs.timeline.zero is not None:
+        return _ENGINES
+    return _BLOCKING if inputs.blocking else _STREAMS
 
 
 def _is_engines(runs: Sequence[Run], strategy: Strategy) -> bool:

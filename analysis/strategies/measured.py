@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from commprof.analysis.runs.load import Run, select
-from commprof.analysis.strategies.engine.inputs import STAGES, engine_stage
+from commprof.analysis.strategies.engine.inputs import engine_strategy
 from commprof.analysis.strategies.results import Strategy, StrategyAnswer
 from commprof.commbench.records.training_kind import follows_ddp
 
-Shape = tuple[Strategy, int, int]  # on so many ranks, in so many copies
+Shape = tuple[Strategy, int, int, bool]  # on so many ranks, in so many copies, by a DeepSpeed engine
 
 
 def strategy_of(run: Run) -> Strategy | None:
@@ -15,7 +15,7 @@ def strategy_of(run: Run) -> Strategy | None:
     if not run.sends:
         return None
     if run.engine is not None:
-        return next((own for own, stage in STAGES.items() if stage == engine_stage(run)), None)
+        return engine_strategy(run)
     if run.units is None:
         work = run.info.workload
         return "ddp" if work is not None and follows_ddp(work.kind, run.world_size) else None
@@ -30,7 +30,8 @@ def run_shape(run: Run) -> Shape | None:
     if strategy is None:
         return None
     shards = run.units or run.engine
-    return strategy, run.world_size, run.world_size if shards is None else shards.num_replicas
+    copies = run.world_size if shards is None else shards.num_replicas
+    return strategy, run.world_size, copies, run.engine is not None
 
 
 def measured_runs(runs: Sequence[Run]) -> dict[Shape, Run]:
@@ -40,4 +41,4 @@ def measured_runs(runs: Sequence[Run]) -> dict[Shape, Run]:
 
 
 def shape_of(answer: StrategyAnswer) -> Shape:
-    return answer.strategy, answer.world_size, answer.num_replicas
+    return answer.strategy, answer.world_size, answer.num_replicas, answer.engine

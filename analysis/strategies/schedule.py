@@ -118,7 +118,7 @@ class _Lanes:
 
     def _gather(self, place: int) -> None:
         """Wait for a gather, ask for those that may follow it, and go on."""
-        self._ask(self.gathers.index(place))
+        self._ask(len(self.consumed_s))  # gathers come in their order
         self.host_s = np.maximum(self.host_s, self.landed_s[place])
         self.consumed_s.append(self.host_s)
         if not self.blocking and self.prefetch:

@@ -18,7 +18,10 @@ _COLUMNS = (
     Column(name="", width=7, left=True),
 )
 
-_MEMORY = "memory: a rank's, at a step's peak; > where a part of it was not measured"
+_MEMORY = (
+    "memory: of a rank's tensors, at a step's peak; > where a part of it was not measured; what CUDA, NCCL and an allocator's "
+    "gaps take is in none of it"
+)
 
 
 def choice_sheet(choices: Sequence[Choice], *, disturbed: bool = False, warning: str | None = None) -> list[Block]:
@@ -58,21 +61,34 @@ def verdict(choice: Choice, *, disturbed: bool = False) -> str:
     n = choice.world_size
     told = [answer for answer in choice.answers if not answer.cannot]
     if choice.fastest is None:
-        why = "none of them fits" if told else "none of them can be told"
-        return f"{n} ranks: no strategy is chosen, because {why}"
+        fitting = "none of them fits" if len(told) == len(choice.answers) else "none of those that can be told fits"
+        return f"{n} ranks: no strategy is chosen, because {fitting if told else 'none of them can be told'}"
     fastest = next(answer for answer in told if answer.strategy == choice.fastest)
     if not _names_fastest(choice):
-        assert fastest.step_s is not None
-        alone = f"{n} ranks: a step of {choice.fastest} takes {format_seconds(fastest.step_s)}"
-        alone += ", as far as disturbed runs can tell" if disturbed else ""
-        return alone if len(choice.answers) == 1 else f"{alone}; of the others nothing can be told, so no fastest is named"
+        return f"{n} ranks: {_alone(choice, fastest, disturbed=disturbed)}{_fit_unknown(choice, fastest)}"
     if disturbed:
         return f"{n} ranks: which strategy is the fastest cannot be told: {DISTURBED} ({choice.fastest} predicted)"
     first = f"{n} ranks: {choice.fastest} is the fastest" + ("" if len(told) == len(choice.answers) else " that can be told")
     if choice.within_noise:
-        return f"{first}, within noise of {', '.join(choice.within_noise)}"
-    rivals = [own for own in told if own is not fastest and own.fits is not False]
-    return first if rivals else f"{first}, the only one that {'fits' if fastest.fits else 'may fit'}"
+        first += f", within noise of {', '.join(choice.within_noise)}"
+    elif not [own for own in told if own is not fastest and own.fits is not False]:
+        first += f", the only one that {'fits' if fastest.fits else 'may fit'}"
+    return f"{first}{_fit_unknown(choice, fastest)}"
+
+
+def _alone(choice: Choice, answer: StrategyAnswer, *, disturbed: bool) -> str:
+    """Say what the step of the one strategy takes of which anything can be told."""
+    assert answer.step_s is not None
+    alone = f"a step of {answer.strategy} takes {format_seconds(answer.step_s)}"
+    alone += ", as far as disturbed runs can tell" if disturbed else ""
+    return alone if len(choice.answers) == 1 else f"{alone}; of the others nothing can be told, so no fastest is named"
+
+
+def _fit_unknown(choice: Choice, answer: StrategyAnswer) -> str:
+    """Say that a strategy may not fit in what was allowed, where something was."""
+    if choice.memory_bytes is None or answer.fits is not None:
+        return ""
+    return f"; whether it fits in {format_bytes(choice.memory_bytes)} cannot be told"
 
 
 def _names_fastest(choice: Choice) -> bool:
@@ -83,7 +99,7 @@ def _names_fastest(choice: Choice) -> bool:
 def _row(choice: Choice, answer: StrategyAnswer, *, named: bool) -> Row:
     assert answer.step_s is not None and answer.exposed_s is not None
     chosen = named and answer.strategy == choice.fastest
-    told = "too big" if answer.fits is False else "fastest" if chosen else ""
+    told = "fastest" if chosen else _fit_word(choice, answer)
     return Row(
         (
             str(choice.world_size),
@@ -93,9 +109,15 @@ def _row(choice: Choice, answer: StrategyAnswer, *, named: bool) -> Row:
             _span(answer),
             format_seconds(answer.exposed_s),
             memory_text(answer.memory),
-            Cell(told, "bad" if answer.fits is False else "good"),
+            Cell(told, "bad" if answer.fits is False else "good" if chosen else "plain"),
         )
     )
+
+
+def _fit_word(choice: Choice, answer: StrategyAnswer) -> str:
+    if choice.memory_bytes is None:
+        return ""
+    return {True: "fits", False: "too big", None: "may fit"}[answer.fits]
 
 
 def _span(answer: StrategyAnswer) -> str:

@@ -126,7 +126,7 @@ def _checked_rows(
         compute = select(cell.runs, kind="train", world_size=n, synchronised=False)
         predictions = {p.model: p for p in predicted.predictions if p.world_size == n} if predicted else {}
         if sharded is not None and single_s is not None and (answer := sharded.of(run)) is not None:
-            predictions["schedule"] = prediction_of(answer, single_s)
+            predictions["schedule"] = prediction_of(answer, single_s, work.scaling)
         yield StudyRow(
             run=run,
             workload=work,

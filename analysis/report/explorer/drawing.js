@@ -214,14 +214,16 @@ function drawSpeedups(now, changed, chosen, differs) {
   put("what-if-speedup", width, bottom + 40, `Speedup over one rank: ${said}.`, parts);
 }
 
-// Every strategy at the chosen ranks: a row of a table each.
-function listStrategies(place, found, chosen) {
-  const named = (one) => (one.strategy === found.fastest ? "fastest" : found.within_noise.includes(one.strategy) ? "within noise" : "");
+const memoryWords = (one) => (one.memory_bytes === null ? "unknown" : `${one.memory_is_all ? "" : "> "}${size(one.memory_bytes)}`);
+
+// Every strategy at the chosen ranks: a row of a table each; of disturbed runs none is called the fastest.
+function listStrategies(place, found, chosen, disturbed) {
+  const named = (one) => (disturbed || found.answers.length < 2 ? "" : one.strategy === found.fastest ? "fastest" : found.within_noise.includes(one.strategy) ? "within noise" : "");
   document.getElementById("what-if-strategies-title").textContent = `Strategies on ${ranks(place.world_size)}, all else as trained`;
   document.querySelector("#what-if-strategies tbody").replaceChildren(...found.answers.map((one) => {
     const row = document.createElement("tr");
     const span = one.span ? `${time(one.span.low)} to ${time(one.span.high)}` : "too disturbed";
-    const cells = [one.strategy, time(one.step_s), span, time(one.exposed_s), one.memory_bytes === null ? "unknown" : size(one.memory_bytes), found.answers.length > 1 ? named(one) : ""];
+    const cells = [one.strategy, time(one.step_s), span, time(one.exposed_s), memoryWords(one), named(one)];
     row.replaceChildren(...cells.map((words) => Object.assign(document.createElement("td"), { textContent: words })));
     if (one.strategy === chosen) row.className = "chosen";
     return row;

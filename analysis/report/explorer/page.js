@@ -114,7 +114,7 @@ function start(told) {
     const steps = [...(after.measured?.buckets ? [["measured", after.measured]] : []), ["predicted", before], ...(differs ? [["changed", after]] : [])];
     drawTimeline(steps);
     drawSpeedups(asItIs, changed, setting.world_size, differs);
-    if (strategies.length > 1) listStrategies(places[index], compare(places[index], setting), setting.strategy);
+    if (strategies.length > 1) listStrategies(places[index], compare(places[index], setting), setting.strategy, data.disturbed);
   }
 
   const redraw = () => draw(chosen(), moved().length > 0);

@@ -20,17 +20,19 @@ from commprof.analysis.report.explorer.curve import Curve, curve_of
 from commprof.analysis.report.explorer.draws import KEPT, Draws, draws_of, kept_draws, rounded
 from commprof.analysis.report.explorer.measured_step import MeasuredStep, measured_steps
 from commprof.analysis.report.explorer.sharded import ShardedPlace, sharded_places
+from commprof.analysis.runs.disturbance import disturbance_text
 from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.computation import last_ready_s
 from commprof.analysis.step.estimate import AS_MEASURED, CONVERSION_PASSES, Estimate, Setting, buffers_s, estimate, own_paces
 from commprof.analysis.step.evidence.drift import drift_of
+from commprof.analysis.step.evidence.profiles import checking_runs
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.inputs import StepInputs
 from commprof.analysis.step.predict import too_disturbed
 from commprof.analysis.strategies.choose import told_ddp_memory
 from commprof.analysis.strategies.inputs import sharded_runs
-from commprof.analysis.strategies.results import STRATEGIES, Strategy
+from commprof.analysis.strategies.results import COPIES, STRATEGIES, Strategy
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.training import GradientTimeline
 
@@ -51,7 +53,7 @@ class DdpPlace:
     """DDP's step at a world size: entry 0 of StepInputs, and some draws. `gradients` counts into the page's.
 
     `measured` is the run that checked it, `side_by_side` as of a strategy that shards. `draws` are None where the machine was
-    too disturbed for an interval, `memory_bytes` where a rank's are unknown.
+    too disturbed for an interval, `memory_bytes` where a rank's are unknown; `memory_is_all`: no part of these is missing.
     """
 
     before_s: float
@@ -72,6 +74,7 @@ class DdpPlace:
     measured: MeasuredStep | None
     side_by_side: bool = False
     memory_bytes: int | None = None
+    memory_is_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +114,8 @@ WIRES = (
 class PageData:
     """All that the page computes from. `samples` of a micro-batch per rank, `accumulation` micro-batches a step.
 
-    `whole_buckets`: the gradients are a trace's buckets, which no other caps can lay out.
+    `whole_buckets`: the gradients are a trace's buckets, which no other caps can lay out. `disturbed`: other processes took
+    cores from the runs, so that no strategy is called the fastest.
     """
 
     samples: int
@@ -124,6 +128,7 @@ class PageData:
     conversion_passes: float
     gradients: tuple[Gradients, ...]
     places: tuple[Place, ...]
+    disturbed: bool = False
     wires: tuple[Wire, ...] = WIRES
 
 
@@ -160,9 +165,9 @@ class Explorer:
         return "sha256-" + base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
 
 
-def page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
+def page_data(runs: Sequence[Run], world_sizes: Iterable[int], copies: int = COPIES) -> PageData:
     """Return the data for the predicted world sizes and, at a fixed batch per rank, for the doublings up to 64 that the wire
-    can be carried over to.
+    can be carried over to. HSDP is shown in so many copies.
 
     A batch that is shared out computes otherwise at every size, which only a run there can tell. Raises as `predict` does.
     """
@@ -185,6 +190,7 @@ def page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
         delayed=known[0].delayed,
         conversion_passes=CONVERSION_PASSES,
         gradients=tuple(distinct),
+        disturbed=disturbance_text(runs) is not None,
         places=tuple(
             Place(
                 world_size=inputs.world_size,
@@ -196,22 +202,26 @@ def page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
                 ddp=replace(
                     _ddp_place(inputs, own, distinct, measured.get(inputs.world_size)),
                     memory_bytes=None if memory is None else memory.total,
+                    memory_is_all=memory is not None and memory.is_all,
                 ),
-                strategies=sharded_places(runs, inputs.world_size, kept_draws(own.step_s)),
+                strategies=sharded_places(runs, inputs.world_size, kept_draws(own.step_s), copies),
             )
             for inputs, own in predicted
         ),
     )
 
 
-def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageData:
-    """Return the data for trainings of which sharded ones alone are known; raise UnusableData where nothing can be told."""
-    profile = ([run for run in sharded_runs(runs) if run.world_size == 1] or sharded_runs(runs))[-1]
+def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int], copies: int = COPIES) -> PageData:
+    """Return the data where strategies alone can be told, HSDP in so many copies; raise UnusableData where none can be."""
+    alone = checking_runs(runs, 1) or [run for run in sharded_runs(runs) if run.world_size == 1]
+    if not alone:
+        raise UnusableData("no run on one rank among those given, beside whose step others are shown")
+    profile = alone[-1]
     work = profile.info.workload
     single_s = profile.median_step_s()
     update_s = median(step.optimizer_s for step in profile.counted_steps())
     shared = {run.world_size for run in runs if run.info.oversubscribed}
-    told = {n: sharded_places(runs, n, range(1, KEPT + 1)) for n in sorted(set(world_sizes))}
+    told = {n: sharded_places(runs, n, range(1, KEPT + 1), copies) for n in sorted(set(world_sizes))}
     if work is None or not any(told.values()):
         raise UnusableData("no strategy can be told at any number of ranks")
     return PageData(
@@ -224,6 +234,7 @@ def sharded_page_data(runs: Sequence[Run], world_sizes: Iterable[int]) -> PageDa
         delayed=False,
         conversion_passes=CONVERSION_PASSES,
         gradients=(),
+        disturbed=disturbance_text(runs) is not None,
         places=tuple(
             Place(
                 world_size=n,

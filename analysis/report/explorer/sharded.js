@@ -26,13 +26,13 @@ function drawnSteps(data, place, setting) {
 function compared(data, place, settings) {
   const answers = settings.map((setting) => {
     const found = setting.strategy === "ddp" ? evaluate(data, setting) : evaluateSharded(place, setting);
-    const memory = setting.strategy === "ddp" ? place.memory_bytes : shardedOf(place, setting.strategy).memory_bytes;
     const drawn = drawnSteps(data, place, setting);
     const own = setting.strategy === "ddp" ? place : shardedOf(place, setting.strategy);
+    const memory = { memory_bytes: own.memory_bytes, memory_is_all: own.memory_is_all };
     const spoken = setting.strategy === "ddp" ? drawn : !own.disturbed;
     const span = spoken ? middle(drawn, found.step_s) : null;
     const told = spoken ? { drawn, side_by_side: own.side_by_side } : null;
-    return { strategy: setting.strategy, step_s: found.step_s, exposed_s: found.exposed_s, memory_bytes: memory, told, span };
+    return { strategy: setting.strategy, step_s: found.step_s, exposed_s: found.exposed_s, ...memory, told, span };
   });
   const fastest = answers.reduce((best, one) => (one.step_s < best.step_s ? one : best));
   const alike = answers.filter((one) => one !== fastest && !toldApart(fastest.told, one.told, place.own_paces));

@@ -32,7 +32,6 @@ Floats = NDArray[np.float64]
 Message = tuple[str, int]  # of a wire, so many bytes
 
 SHARDED: Final[tuple[Strategy, ...]] = ("fsdp", "hsdp", "zero2")
-COPIES = 2  # of HSDP, as commprof predict --strategy has them unless told otherwise
 _LETTERS = {"compute": "c", "reduce": "r", "hold": "h", "finish": "f"}
 
 
@@ -56,8 +55,8 @@ class ShardedPlace:
     `operations`: a letter each. `compute_s` of each that computes, `units`, `messages` and `copies` (HSDP's all-reduces) of
     each gather and reduction: in their order, messages counted into `message_bytes`, `latency_s` and `rest_s`. `late_s` as in a
     draw. `disturbed`: the machine was, too much for an interval and to tell strategies apart. `side_by_side`: it computes as
-    ranks side by side did, else as one rank. `memory_bytes` are None where a rank's are unknown, `measured_step_s` where nobody
-    ran it. `busbw_bytes_per_s` is that of its all-gather.
+    ranks side by side did, else as one rank. `memory_bytes` are None where a rank's are unknown, and more where not
+    `memory_is_all`; `measured_step_s` is None where nobody ran it. `busbw_bytes_per_s` is that of its all-gather.
     """
 
     strategy: Strategy
@@ -75,22 +74,23 @@ class ShardedPlace:
     busbw_bytes_per_s: float
     wire_latency_s: float
     memory_bytes: int | None
+    memory_is_all: bool
     measured_step_s: float | None
     disturbed: bool
     side_by_side: bool
     draws: tuple[ShardedDraw, ...]
 
 
-def sharded_places(runs: Sequence[Run], world_size: int, kept: Sequence[int]) -> tuple[ShardedPlace, ...]:
-    """Return every strategy that shards and can be told at this world size; `kept` are the draws that are told of each, so that
-    draws of the same number can be held against each other."""
+def sharded_places(runs: Sequence[Run], world_size: int, kept: Sequence[int], copies: int) -> tuple[ShardedPlace, ...]:
+    """Return every strategy that shards and can be told at this world size, HSDP in so many copies; `kept` are the draws that
+    are told of each, so that draws of the same number can be held against each other."""
     places = []
     for strategy in SHARDED:
         try:
-            inputs = sharded_inputs(runs, world_size, COPIES if strategy == "hsdp" else 1)
+            inputs = sharded_inputs(runs, world_size, copies if strategy == "hsdp" else 1)
         except UnusableData:
             continue  # the section on strategies says why
-        run = measured_runs(runs).get((strategy, world_size, inputs.num_replicas))
+        run = measured_runs(runs).get((strategy, world_size, inputs.num_replicas, False))
         places.append(sharded_place(inputs, strategy, kept, None if run is None else run.median_step_s()))
     return tuple(places)
 
@@ -123,6 +123,7 @@ def sharded_place(
         busbw_bytes_per_s=wire.cost.busbw_bytes_per_s,
         wire_latency_s=wire.cost.latency_s,
         memory_bytes=None if memory is None else memory.total,
+        memory_is_all=memory is not None and memory.is_all,
         measured_step_s=measured_step_s,
         disturbed=disturbed is not None,
         side_by_side=inputs.pool.measured_at_n,

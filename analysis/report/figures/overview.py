@@ -24,7 +24,6 @@ from commprof.analysis.report.figures.canvas import (
 from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.report.numbers.plain_text import shortened
 from commprof.analysis.report.numbers.titles import ranks
-from commprof.analysis.runs.load import select
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.results import Prediction
 from commprof.commbench.units import format_seconds
@@ -56,8 +55,8 @@ class Comparison:
 
 def comparisons(experiment: str, material: Material) -> Iterator[Comparison]:
     """Yield each world size above one that was measured or predicted; nothing where one rank alone was neither."""
-    training = select(material.runs, kind="train", synchronised=True)
-    alone = [run.median_step_s() for run in training if run.world_size == 1]
+    training = material.compared
+    alone = [run.median_step_s() for run in material.alone]
     planned = {p.world_size: p for p in material.predicted.predictions if p.model == "schedule"} if material.predicted else {}
     if not alone and material.predicted is None:
         return

@@ -6,7 +6,6 @@ Of steps as measured where a run has checked them, as predicted elsewhere.
 from commprof.analysis.advice.costs import DEFAULT_SAMPLES, epoch_cost, step_samples
 from commprof.analysis.advice.results import Budget, EpochCost
 from commprof.analysis.report.numbers.data import Material
-from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.decision import Decision
 from commprof.analysis.step.evidence.profiles import profile_runs
 from commprof.commbench.records.types import Workload
@@ -20,7 +19,7 @@ def cost_line(material: Material, decision: Decision) -> str:
     """Return the sentence, or why the cost cannot be told."""
     if material.disturbed is not None:
         return "cannot be told from disturbed runs."
-    profiles = profile_runs(material.runs) or select(material.runs, kind="train", world_size=1, synchronised=True)
+    profiles = profile_runs(material.runs) or material.alone
     if not profiles:
         return "cannot be told, because no run says how long one rank's step takes."
     (*_, profile) = profiles
@@ -53,7 +52,7 @@ def _told_of(material: Material, world_size: int, budget: Budget, samples: int, 
 
 
 def _step_s(material: Material, world_size: int) -> float | None:
-    measured: list[Run] = select(material.runs, kind="train", world_size=world_size, synchronised=True)
+    measured = [run for run in material.compared if run.world_size == world_size]
     if measured:
         return measured[-1].median_step_s()
     known = material.predicted.predictions if material.predicted is not None else ()

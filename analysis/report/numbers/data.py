@@ -19,7 +19,7 @@ from commprof.analysis.runs.load import Run, check_combinable, load_runs, select
 from commprof.analysis.step.assumptions import checked_assumptions
 from commprof.analysis.step.comparable import contradictions, without
 from commprof.analysis.step.evidence.drift import drift_of
-from commprof.analysis.step.evidence.profiles import profile_runs
+from commprof.analysis.step.evidence.profiles import checking_runs, profile_runs
 from commprof.analysis.step.kept import PREDICTIONS_FILE, Kept, foretold, kept_predictions
 from commprof.analysis.step.results import AssumptionCheck, PredictionSet
 from commprof.analysis.strategies.inputs import sharded_runs
@@ -82,6 +82,16 @@ class Material:
     def cause_and_cure(self, predicted: PredictionSet, world_size: int) -> tuple[str, str]:
         """Return what holds this number of ranks back and what to try first there."""
         return cause_and_cure(predicted, self.schedule_outcomes, self.runs, world_size, disturbed=self.disturbed is not None)
+
+    @property
+    def compared(self) -> list[Run]:
+        """The synchronised runs that are spoken of beside one rank: those that the prediction is of, without one all."""
+        return select(self.runs, kind="train", synchronised=True) if self.predicted is None else checking_runs(self.runs)
+
+    @property
+    def alone(self) -> list[Run]:
+        """The runs of one rank that speedups and costs are over: as it is, before sharded over itself, which takes longer."""
+        return checking_runs(self.runs, 1) or select(self.runs, kind="train", world_size=1, synchronised=True)
 
     @property
     def checking(self) -> list[Run]:
@@ -229,7 +239,7 @@ def _named(path: Path) -> str:
 
 def _leaves_out(own: Kept, runs: Sequence[Run]) -> bool:
     """Say whether kept predictions, asked for other numbers of ranks, are silent on those that were measured, or benched."""
-    checking = {run.world_size for run in select(runs, kind="train", synchronised=True)} - {1}
+    checking = {run.world_size for run in checking_runs(runs)} - {1}
     benched = {run.world_size for run in select(runs, kind="bench")} - {1}
     told = {prediction.world_size for prediction in own.predictions.predictions}
     return not (checking or benched) <= told

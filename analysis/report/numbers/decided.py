@@ -69,7 +69,7 @@ def _checked(material: Material, predicted: PredictionSet, check: Outcome, becau
 
 def _unpredicted(material: Material) -> Iterator[Candidate]:
     """Yield what was measured beside one rank, where nothing predicts it."""
-    alone = select(material.runs, kind="train", world_size=1, synchronised=True)[-1:]
+    alone = material.alone[-1:]
     for n in sorted({run.world_size for run in select(material.runs, kind="train", synchronised=True)} - {1}):
         run = select(material.runs, kind="train", world_size=n, synchronised=True)[-1]
         if n in material.contradicted or not alone or run.info.workload is None:

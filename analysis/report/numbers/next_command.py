@@ -13,8 +13,9 @@ from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.decision import Decision
 from commprof.analysis.step.evidence.profiles import profile_runs
+from commprof.analysis.strategies.engine.inputs import engine_runs, engine_strategy
 from commprof.analysis.strategies.inputs import sharded_runs
-from commprof.analysis.strategies.results import STRATEGIES
+from commprof.analysis.strategies.results import COPIES, STRATEGIES, Strategy
 
 _OF_ITS_RANKS = ("--nproc", "--folder", "--out", "--resume")
 _MOST_WORDS = 40
@@ -25,8 +26,10 @@ _A_PROFILE = "commprof train configs/small.yaml, or your own script on one rank 
 def next_command(material: Material, decision: Decision) -> str:
     """Return the command, and in a few words what for."""
     profiles = profile_runs(material.runs)
-    if material.predicted is None and material.disturbed is None and sharded_runs(material.runs):
-        return _of_strategies(material)
+    sharding = [] if material.predicted is not None else sharded_runs(material.runs) or engine_runs(material.runs)
+    if sharding and material.disturbed is None:
+        return _of_strategies(material, sharding)
+    profiles = profiles or [run for run in sharding if run.world_size == 1]
     if not profiles:
         return f"{_A_PROFILE}{_profiled_with(material)}"
     if material.disturbed is not None or material.contradicted or material.unpredicted is not None:
@@ -55,23 +58,59 @@ def _profiled_with(material: Material) -> str:
     return f"{elsewhere}: the profile of one rank that a prediction starts from; then commprof report @train-n1 {wire}"
 
 
-def _of_strategies(material: Material) -> str:
-    """Return the command that compares strategies, or the benches that this takes."""
+def _of_strategies(material: Material, sharding: Sequence[Run]) -> str:
+    """Return the command that compares strategies, or what this takes: a profile, or the benches of what is sent."""
+    stages = [own for own in map(engine_strategy, sharding) if own is not None][-1:]
     told = material.sharded is not None and any(not own.cannot for choice in material.sharded.choices for own in choice.answers)
-    if not told:
-        both = " and ".join(f"commprof bench {op} --nproc 2" for op in ("all_gather", "reduce_scatter"))
+    if not told and (missing := _unbenched(material, stages)):
+        both = " and ".join(f"commprof bench {op} --nproc {_benched_ranks(material)}" for op in missing)
         return f"{both}: what shards send, which a prediction needs"
-    used = [run.path for run in material.runs if run.world_size == 1 or run.info.kind == "bench"]
-    named = _joined([_from_here(path) for path in [*material.studies] or used])
-    return f"commprof predict {named} --strategy {','.join(STRATEGIES)} --memory 24G: which of them fit, and the fastest"
+    if not told and not any(run.world_size == 1 for run in sharding):
+        return f"{_again(material, sharding[-1])}: one rank of it, which a prediction starts from"
+    ids = () if material.sharded is None else material.sharded.run_ids
+    used = [run.path for run in material.runs if run.world_size == 1 or run.info.kind == "bench" or run.info.run_id in ids]
+    asked = f"commprof predict {_joined([_from_here(path) for path in [*material.studies] or used])} --strategy "
+    if stages:
+        return f"{asked}{stages[0]}: its step on more ranks, by DeepSpeed's own schedule"
+    copies = COPIES if material.sharded is None else material.sharded.copies
+    replicas = "" if copies == COPIES else f" --replicas {copies}"
+    return f"{asked}{','.join(STRATEGIES)}{replicas}{_of_memory(material)}"
+
+
+def _of_memory(material: Material) -> str:
+    """Ask which strategies fit, where all that one of them takes was measured."""
+    answers = [] if material.sharded is None else [own for choice in material.sharded.choices for own in choice.answers]
+    if all(own.cannot for own in answers):
+        return ": what each of them lacks"
+    if any(own.memory is not None and own.memory.is_all for own in answers):
+        return " --memory 24G: which of them fit, and the fastest"
+    return ": each one's step and memory, and what that rests on"
+
+
+def _unbenched(material: Material, stages: Sequence[Strategy]) -> list[str]:
+    """Return the collectives that a sharded step sends and nobody benched."""
+    sent = ["all_gather", "reduce_scatter"] if not stages else ["all_gather", "all_reduce"]
+    sent += ["reduce_scatter"] if stages == ["zero3"] else []
+    benched = {own.op for run in select(material.runs, kind="bench") if run.world_size > 1 for own in run.collectives}
+    return [op for op in sent if op not in benched]
+
+
+def _benched_ranks(material: Material) -> int:
+    """Return the number of ranks to bench: the most that were benched, else two."""
+    return max([2, *(run.world_size for run in select(material.runs, kind="bench"))])
 
 
 def _afresh(material: Material, profile: Run) -> str:
-    """Return the command that measures all of it again: a study goes on with what it has, and needs another folder."""
+    """Return the command that measures all of it again."""
     for path, study in material.studies.items():
-        words = list(_without(_of_a_shell(study.command), ("--out",)))
-        return _joined([*words, "--out", _from_here(path.parent / "again")])
+        return study_elsewhere(path, study.command)
     return _again(material, profile)
+
+
+def study_elsewhere(path: Path, command: Sequence[str]) -> str:
+    """Return the command that makes a study again in another folder, for in its own it is measured already."""
+    words = list(_without(_of_a_shell(command or ("commprof", "study")), ("--out",)))
+    return _joined([*words, "--out", _from_here(path.parent / "again")])
 
 
 def _again(material: Material, profile: Run, world_size: int = 1, threads: str = "") -> str:

@@ -27,7 +27,8 @@ def answer_of(material: Material) -> tuple[str, Answer]:
         return decision.advice, "yes"
     given = {own.answer for own in decision.answers}
     if not decision.answers:
-        return "Measured, not predicted", "unknown"
+        sharded = material.sharded is not None and any(choice.fastest is not None for choice in material.sharded.choices)
+        return "Strategies predicted" if sharded else "Measured, not predicted", "unknown"
     if given == {"no"}:
         return decision.advice, "no"
     return ("Stay with one rank for now", "perhaps") if "perhaps" in given else ("Cannot be told", "unknown")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.scaling.speedup import karp_flatt, work_s
 from commprof.analysis.step.assumptions import failed, failed_communication
+from commprof.analysis.step.evidence.profiles import checking_runs
 from commprof.analysis.step.reasons import clause, largest_part
 from commprof.analysis.step.results import AssumptionCheck, Change, Overhead, Prediction, PredictionSet
 from commprof.commbench.units import format_estimate, format_seconds
@@ -32,7 +33,7 @@ def outcomes(predicted: PredictionSet, runs: Sequence[Run]) -> list[Outcome]:
     """Pair every prediction with the synchronised run of its world size, where there is one."""
     found = []
     for prediction in predicted.predictions:
-        for run in select(runs, kind="train", world_size=prediction.world_size, synchronised=True)[-1:]:
+        for run in checking_runs(runs, prediction.world_size)[-1:]:
             measured_s = run.median_step_s()
             found.append(
                 Outcome(

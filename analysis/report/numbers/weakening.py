@@ -7,8 +7,11 @@ from commprof.analysis.report.numbers.judged import failing_rules
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.runs.load import Run, select
 from commprof.analysis.step.evidence.repeats import repeats_of
+from commprof.analysis.strategies.measured import strategy_of
+from commprof.analysis.strategies.results import Strategy
 from commprof.analysis.study.failed import failed_stages
 from commprof.commbench.errors import UnusableData
+from commprof.commbench.records.training_kind import TrainingKind, follows_ddp
 
 _MUCH_DRIFT = 0.05
 
@@ -26,6 +29,7 @@ def warnings(material: Material) -> tuple[str, ...]:
         _without_result,
         _doubts,
         _without_contention,
+        _doubts_of_strategies,
     )
     told = (*(warning for kind in found for warning in kind(material)), *material.refusals)
     return tuple(warning for warning in told if warning != material.unpredicted)  # that stands in the verdict
@@ -60,15 +64,21 @@ def _without_result(material: Material) -> Iterator[str]:
 
 def _disagreeing(material: Material) -> Iterator[str]:
     """Yield a warning for the training runs that measured one thing and differ by more than the machine's pace does."""
-    groups = dict[tuple[int, bool], list[Run]]()
+    groups = dict[tuple[int, bool, TrainingKind | Strategy | None], list[Run]]()
     for run in select(material.runs, kind="train"):
-        groups.setdefault((run.world_size, run.synchronised), []).append(run)
+        groups.setdefault((run.world_size, run.synchronised, _way(run)), []).append(run)
     for runs in groups.values():
         try:
             repeats_of(runs, Run.median_step_s, material.drift)
         except UnusableData as error:
             if str(error) not in (material.unpredicted or ""):
                 yield f"On {ranks(runs[0].world_size)}: {error}."
+
+
+def _way(run: Run) -> TrainingKind | Strategy | None:
+    """Return how a run shares its work out: sharded over itself one rank takes another time than as it is."""
+    kind = None if run.info.workload is None else run.info.workload.kind
+    return "ddp" if follows_ddp(kind, run.world_size) else strategy_of(run) or kind
 
 
 def _emulated(material: Material) -> Iterator[str]:
@@ -139,4 +149,22 @@ def _without_contention(material: Material) -> Iterator[str]:
             yield (
                 f"The prediction for {ranks(run.world_size)} was made without {run.path.name}, which was measured later. What "
                 "predicts anew takes it in: commprof predict, or a study in another folder (--out)."
+            )
+
+
+def _doubts_of_strategies(material: Material) -> Iterator[str]:
+    """Yield which strategies rest on a wire that was carried over, and which runs began before what was predicted of them."""
+    kept = material.sharded
+    if kept is None:
+        return
+    told = [own for choice in kept.choices for own in choice.answers if not own.cannot]
+    for n in dict.fromkeys(own.world_size for own in told if own.extrapolated):
+        names = ", ".join(own.strategy for own in told if own.world_size == n and own.extrapolated)
+        yield f"What is predicted of {names} on {ranks(n)} is extrapolated: a collective was benched on other numbers of ranks."
+    for run in select(material.runs, kind="train", synchronised=True):
+        answer = kept.of(run)
+        if answer is not None and kept.created_at > run.info.started_at:
+            yield (
+                f"What is predicted of {answer.strategy} on {ranks(run.world_size)} was written at {kept.created_at}, after "
+                f"{run.path.name}, which checks it, had started at {run.info.started_at}. It explains; it did not foresee."
             )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from commprof.analysis.report.page.html import Cell, Headline, Link, Noted, Picture, Report, Section, Table
 from commprof.analysis.step.results import AssumptionCheck, CheckedPrediction, PredictionSet
+from commprof.analysis.strategies.results import Choice
 from commprof.analysis.wire.results import CostModel
 from commprof.commbench.records.types import RunInfo
 
@@ -27,6 +28,7 @@ class Results:
     predictions: PredictionSet | None
     verification: tuple[CheckedPrediction, ...]
     assumptions: tuple[AssumptionCheck, ...]
+    strategies: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

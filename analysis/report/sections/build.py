@@ -140,6 +140,7 @@ def results(material: Material, name: str) -> Results:
         predictions=material.predicted,
         verification=verification(material),
         assumptions=material.checks,
+        strategies=() if material.sharded is None else material.sharded.choices,
     )
 
 

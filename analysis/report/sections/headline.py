@@ -3,13 +3,15 @@
 Beside it the one table of a short report: what is known by number of ranks.
 """
 
+from collections.abc import Sequence
+
 from commprof.analysis.report.numbers.data import Material, anatomies, called_interval, checked_too_early, raw_files
 from commprof.analysis.report.numbers.decided import decision_of, spoken_of
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import Outcome
 from commprof.analysis.report.numbers.wire_curves import busbw_at, wire_curves
 from commprof.analysis.report.page.html import Headline, Table, between
-from commprof.analysis.runs.load import Run, select
+from commprof.analysis.runs.load import Run
 from commprof.analysis.scaling.decision import RankAnswer
 from commprof.analysis.step.decided import speedup_interval
 from commprof.analysis.step.results import Prediction, PredictionSet
@@ -49,16 +51,14 @@ def ranks_table(material: Material) -> Table | None:
 
 
 def _one_rank_row(material: Material) -> tuple[str, ...]:
-    alone = select(material.runs, kind="train", world_size=1, synchronised=True)
-    step = format_seconds(alone[-1].median_step_s()) if alone else _NOT_KNOWN
+    step = format_seconds(material.alone[-1].median_step_s()) if material.alone else _NOT_KNOWN
     return ("1", _NOT_KNOWN, "1x", _NOT_KNOWN, step, _NOT_KNOWN)
 
 
 def _ranks_row(material: Material, answer: RankAnswer) -> tuple[str, ...]:
     own = answer.candidate
-    predictions = () if material.predicted is None else material.predicted.predictions
-    foretold = next((p for p in predictions if (p.model, p.world_size) == ("schedule", own.world_size)), None)
-    run = select(material.runs, kind="train", world_size=own.world_size, synchronised=True)[-1:]
+    run = [run for run in material.compared if run.world_size == own.world_size][-1:]
+    foretold_s = _foretold_s(material, own.world_size, run)
     predicted = _NOT_KNOWN if own.predicted is None else f"{own.predicted:.2f}x"
     span = "" if own.interval is None else f" ({own.interval.low:.2f} to {own.interval.high:.2f})"
     return (
@@ -67,8 +67,17 @@ def _ranks_row(material: Material, answer: RankAnswer) -> tuple[str, ...]:
         f"{own.speedup:.2f}x" if own.measured and own.speedup is not None else _NOT_KNOWN,
         f"{predicted}{span}",
         format_seconds(run[0].median_step_s()) if run else _NOT_KNOWN,
-        _NOT_KNOWN if foretold is None else format_seconds(foretold.step_s),
+        _NOT_KNOWN if foretold_s is None else format_seconds(foretold_s),
     )
+
+
+def _foretold_s(material: Material, world_size: int, run: Sequence[Run]) -> float | None:
+    """Return the step that was predicted of DDP, or of the strategy that the run followed."""
+    if material.predicted is not None:
+        known = (p for p in material.predicted.predictions if (p.model, p.world_size) == ("schedule", world_size))
+        return next((p.step_s for p in known), None)
+    answer = material.sharded.of(run[0]) if run and material.sharded is not None else None
+    return None if answer is None else answer.step_s
 
 
 def verdict_sources(material: Material) -> tuple[str, ...]:
@@ -107,10 +116,11 @@ def _measured(material: Material) -> Headline | None:
     if not found:
         return _wire(material)
     run, spread = found[-1].run, found[-1].run.step_interval_s()
+    silent = run.world_size > 1 and not run.synchronised and run.info.imported_from is None
     return Headline(
         number=format_seconds(run.median_step_s()),
         interval=f"{called_interval(_fewest(run))}: {between(spread.low, spread.high, format_seconds)}.",
-        meaning=f"per step on {ranks(run.world_size)}, measured",
+        meaning=f"per step on {ranks(run.world_size)}{' that sent nothing' if silent else ''}, measured",
         detail=f"Median of {found[-1].num_steps} steps.",
     )
 

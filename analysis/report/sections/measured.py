@@ -76,13 +76,18 @@ def anatomy_section(material: Material, pictures: tuple[Picture, ...] = (), tabl
         folded=material.predicted is not None,
         sentences=(
             _step_gist(found),
-            "A compute-only run sends nothing: it shows what ranks cost each other by computing side by side. What the "
-            "backward pass of a synchronised run takes beyond that is communication and waiting.",
+            "A compute-only run sends nothing: it shows what ranks cost each other by computing side by side. What "
+            f"{_sending(found)} of a synchronised run takes beyond that is communication and waiting.",
             *_cost_of_tracing(slowdowns),
         ),
         pictures=(measured, *pictures),
         tables=(_anatomy_table(found, slowdowns), *tables),
     )
+
+
+def _sending(found: Sequence[Anatomy]) -> str:
+    """Name what of a step sends: of a sharded one its forward pass and its optimizer may as well."""
+    return "the step" if any(own.run.units or own.run.engine for own in found) else "the backward pass"
 
 
 def _step_gist(found: Sequence[Anatomy]) -> str:

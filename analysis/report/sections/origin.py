@@ -13,6 +13,7 @@ from commprof.commbench.records.types import RunInfo
 from commprof.commbench.units import format_bytes
 
 _MOST_NAMED = 12  # runs
+_BUCKETED = (None, "none", "ddp", "zero_redundancy_optimizer", "replicate")  # by DDP's reducer, or will be
 
 
 def how_measured(material: Material) -> str:
@@ -145,9 +146,9 @@ def _workload_facts(info: RunInfo) -> Iterator[tuple[str, str]]:
         yield "Sequence length", f"{work.sequence_length} tokens"
     if work.whole_buckets:
         yield "Buckets", "as traced; what is in them is not known"
-        return
-    first, others = format_bytes(work.first_bucket_bytes), format_bytes(work.bucket_cap_bytes)
-    yield "Buckets close at", f"{first} (first), {others} (others)"
+    elif work.kind in _BUCKETED:
+        first, others = format_bytes(work.first_bucket_bytes), format_bytes(work.bucket_cap_bytes)
+        yield "Buckets close at", f"{first} (first), {others} (others)"
 
 
 def _told(by_value: dict[str, list[str]]) -> str:

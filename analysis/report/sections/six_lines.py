@@ -5,19 +5,23 @@ from commprof.analysis.report.numbers.data import Material
 from commprof.analysis.report.numbers.decided import decision_of, spoken_of
 from commprof.analysis.report.numbers.next_command import next_command
 from commprof.analysis.report.numbers.six_lines import SixLines
+from commprof.analysis.report.sections.strategy_lines import (
+    change_line,
+    checked_strategies,
+    exposed_line,
+    strategies_told,
+    strategy_verdict,
+    why_unpredicted,
+)
 from commprof.analysis.scaling.decision import Candidate, Decision
-from commprof.analysis.strategies.results import Choice
-from commprof.analysis.strategies.text import verdict
-from commprof.commbench.units import format_seconds
 
 _FIRST = "Try first: "
-_MISSING = "there is no prediction: it takes a finished training run on one rank and a bench of the wire"
 
 
 def six_lines(material: Material, num_warnings: int) -> SixLines:
     """Return what these runs say, or of each line why it cannot be told; `num_warnings` are told elsewhere."""
     decision = decision_of(material)
-    why, change = _why_and_change(material)
+    why, change = _why_and_change(material, decision)
     return SixLines(
         verdict=_verdict(material, decision),
         why=why,
@@ -31,18 +35,18 @@ def six_lines(material: Material, num_warnings: int) -> SixLines:
 def _verdict(material: Material, decision: Decision) -> str:
     if decision.answers:
         return str(decision)
-    if told := _strategies(material):
-        disturbed = material.disturbed is not None
-        strategies = "; ".join(verdict(choice, disturbed=disturbed) for choice in told)
-        return f"{strategies}. No run on several ranks has shown yet how many of them to use."
-    return f"How many ranks to use cannot be told: {(material.unpredicted or _MISSING).rstrip('.')}."
+    if told := strategies_told(material):
+        return strategy_verdict(material, told)
+    return f"How many ranks to use cannot be told: {why_unpredicted(material).rstrip('.')}."
 
 
-def _why_and_change(material: Material) -> tuple[str, str]:
+def _why_and_change(material: Material, decision: Decision) -> tuple[str, str]:
     if material.disturbed is not None:
         return "cannot be told from disturbed runs.", "End what else runs there, and measure again."
-    if told := _strategies(material):
-        return _exposed(told[-1]), f"{verdict(told[-1])}, of those benched; memory stands beside each below."
+    if told := strategies_told(material):
+        best = None if decision.best is None else decision.best.candidate.world_size
+        choice = next((own for own in told if own.world_size == best), told[-1])
+        return exposed_line(choice), change_line(choice)
     if material.predicted is None:
         return "cannot be told without a prediction.", "nothing can be advised without a prediction."
     cause, cure = material.cause_and_cure(material.predicted, spoken_of(material, material.predicted))
@@ -50,26 +54,12 @@ def _why_and_change(material: Material) -> tuple[str, str]:
     return cause, first[:1].upper() + first[1:]
 
 
-def _strategies(material: Material) -> list[Choice]:
-    """Return what is predicted of strategies where they are all that is predicted."""
-    if material.predicted is not None or material.sharded is None:
-        return []
-    return [choice for choice in material.sharded.choices if choice.fastest is not None]
-
-
-def _exposed(choice: Choice) -> str:
-    """Say how much of a step of each strategy is communication that nothing hides."""
-    told = [own for own in choice.answers if own.step_s is not None and own.exposed_s is not None]
-    shares = ", ".join(
-        f"{own.strategy} {format_seconds(own.exposed_s or 0)} of {format_seconds(own.step_s or 0)}" for own in told
-    )
-    return f"on {choice.world_size} ranks communication that nothing hides takes, by strategy: {shares}."
-
-
 def _how_sure(material: Material, decision: Decision, num_warnings: int) -> list[str]:
     """Say what the intervals are, which numbers of ranks were checked and how that came out, and what weakens all of it."""
     told = [] if material.disturbed is None else [material.disturbed]
     own = [answer.candidate for answer in decision.answers]
+    if not own and (strategies := strategies_told(material)):
+        told += checked_strategies(material, strategies)
     if any(one.interval is not None for one in own):
         told.append("Ranges are the 90 % intervals of the prediction.")
     apart = {} if material.predicted is None or material.disturbed is not None else material.reasons_apart(material.predicted)

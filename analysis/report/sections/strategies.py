@@ -125,5 +125,6 @@ def _table(told: list[tuple[Choice, StrategyAnswer]], measured_s: Mapping[Shape,
         head=_HEAD,
         rows=tuple(rows),
         words=frozenset({1, 2}),
-        note="As commprof predict --strategy tells it. Error: (predicted - measured) / measured.",
+        note="As commprof predict --strategy tells it; memory is of tensors, > where a part was not measured. "
+        "Error: (predicted - measured) / measured.",
     )

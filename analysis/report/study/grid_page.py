@@ -57,10 +57,15 @@ def _warnings(grid: Grid) -> Iterator[str]:
     if shared:
         most = max(shared, key=lambda info: info.world_size)
         emulated = " The hosts are emulated on one machine." if most.wire is not None else ""
+        beside = (
+            "How long N ranks compute side by side was measured at that N, with nothing sent, and the predictions rest on it: "
+            "they"
+            if all(row.compute_s is not None for row in grid.checks)
+            else "Where T_compute is missing below, nobody measured how long N ranks compute side by side. The predictions"
+        )
         yield (
-            f"Up to {most.world_size} ranks share {most.cores_per_node} cores.{emulated} How long N ranks compute side by "
-            "side was measured at that N, with nothing sent, and the predictions rest on it: they answer for this machine, "
-            "not for hosts of their own."
+            f"Up to {most.world_size} ranks share {most.cores_per_node} cores.{emulated} {beside} answer for this machine, not "
+            "for hosts of their own."
         )
     yield from (f"{stage} has no result: {reason}" for stage, reason in grid.failures)
     missing = [cell.name for cell, predicted in grid.cells if predicted is None and cell.name not in grid.sharded]

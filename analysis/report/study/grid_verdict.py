@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from commprof.analysis.report.numbers.next_command import study_elsewhere
 from commprof.analysis.report.numbers.six_lines import SixLines
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.numbers.verdict import cause_and_cure, outcomes
@@ -19,9 +20,12 @@ _MOST_NAMED = 3
 
 
 def grid_headline(grid: Grid) -> Headline | None:
-    """Count the runs that are faster than one rank, their speedups' range below, and say how far predictions were off."""
+    """Count the runs that are faster than one rank, their speedups' range below, and say how far predictions were off.
+
+    Nothing is counted of disturbed runs.
+    """
     rated = _rated(grid)
-    if not rated:
+    if not rated or grid.disturbed is not None:
         return None
     (_, slowest), (_, fastest) = rated[0], rated[-1]
     return Headline(
@@ -98,8 +102,10 @@ def _how_sure(grid: Grid, num_warnings: int) -> Iterator[str]:
 
 
 def _next_command(grid: Grid) -> str:
-    if grid.failures or grid.disturbed is not None:
-        command = read_info(grid.root).command
+    command = read_info(grid.root).command
+    if grid.disturbed is not None:
+        return f"{study_elsewhere(grid.root, command)}: the same on a quiet machine"
+    if grid.failures:
         again = shlex.join(["commprof", *command[1:]]) if command else "commprof study"
         return f"{again}: tries again what has no result"
     return f"commprof plots {shlex.quote(str(grid.root))}: every cell's figures as files; each cell has a page of its own below"

@@ -1,14 +1,18 @@
 """Which strategy was the fastest, and was it the one that was predicted to be? Of trainings that differ in nothing else."""
 
+from collections.abc import Sequence
+
 from commprof.analysis.report.numbers.titles import ranks
 from commprof.analysis.report.page.html import Section, Table
+from commprof.analysis.step.decided import DISTURBED
 from commprof.analysis.strategies.measured import strategy_of
 from commprof.analysis.study.grid import Grid
 from commprof.analysis.study.table import StudyRow
 from commprof.commbench.units import format_seconds
 
 _AS_PREDICTED, _NOISE, _ANOTHER, _UNKNOWN = "as predicted", "within noise", "another", "not all predicted"
-Alike = tuple[int, str | None, int, str | None, int]  # parameters, data set, samples of a rank, wire, ranks
+_DISTURBED = "cannot be told"
+Alike = tuple[object, ...]
 
 
 def strategy_table(grid: Grid) -> Section | None:
@@ -20,27 +24,38 @@ def strategy_table(grid: Grid) -> Section | None:
     compared = [group for group in groups.values() if len(group) > 1]
     if not compared:
         return None
-    verdicts = [_verdict(group) for group in compared]
+    verdicts = [_DISTURBED if grid.disturbed is not None else _verdict(group) for group in compared]
     table = Table(
         title="Strategies beside each other",
-        note="Of trainings of as many parameters, on the same data with the same batch. Within noise: the 95 % intervals of "
-        "both medians overlap.",
+        note="Of trainings of as many parameters, on the same data with the same batch, micro-batches and precision. Within "
+        "noise: the 95 % intervals of both medians overlap.",
         head=("Ranks", "Wire", "Strategies, measured", "Predicted fastest", "Measured fastest", "So"),
         rows=tuple(map(_row, compared, verdicts)),
         words=frozenset({1, 2, 3, 4, 5}),
     )
-    named = sum(verdict in (_AS_PREDICTED, _NOISE) for verdict in verdicts)
     return Section(
         name="fastest",
         title="The fastest strategy",
-        sentences=(f"The strategy predicted to be the fastest was it, or within noise of it, in {named} of {len(compared)}.",),
+        sentences=(_sentence(verdicts),),
         tables=(table,),
     )
 
 
+def _sentence(verdicts: Sequence[str]) -> str:
+    """Say how often the strategy that was predicted to be the fastest was it, of those groups of which that can be said."""
+    if _DISTURBED in verdicts:
+        return f"Which strategy was the fastest cannot be told: {DISTURBED}."
+    judged = [verdict for verdict in verdicts if verdict != _UNKNOWN]
+    if not judged:
+        return "Of no trainings all strategies were predicted, so none was predicted to be the fastest."
+    named = sum(verdict in (_AS_PREDICTED, _NOISE) for verdict in judged)
+    return f"The strategy predicted to be the fastest was it, or within noise of it, in {named} of {len(judged)}."
+
+
 def _alike(row: StudyRow) -> Alike:
     work = row.workload
-    return work.num_parameters, work.dataset, work.samples_per_rank, row.wire, row.run.world_size
+    batch = (work.samples_per_rank, work.accumulation, work.sequence_length, work.precision, work.scaling)
+    return work.num_parameters, work.dataset, batch, row.wire, row.run.world_size
 
 
 def _measured(group: dict[str, StudyRow]) -> str:

@@ -34,6 +34,12 @@ def engine_stage(run: Run) -> int | None:
     return None if run.engine is None or run.engine.zero is None else run.engine.zero.stage
 
 
+def engine_strategy(run: Run) -> Strategy | None:
+    """Return the strategy that the stage of a run's engine is, None without one."""
+    stage = engine_stage(run)
+    return next((own for own, known in STAGES.items() if known == stage), None)
+
+
 def engine_inputs(runs: Sequence[Run], world_size: int, strategy: Strategy) -> ShardedInputs:
     """Collect what is known of an engine's step; raise UnusableData where it cannot be told."""
     profile = _profile(runs, strategy)

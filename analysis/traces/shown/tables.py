@@ -10,6 +10,7 @@ from commprof.commbench.units import format_bytes, format_rate, format_seconds
 
 _MAX_ROWS = 16
 _TIMES = ("ready", "launch", "start", "end", "transfer")
+_OURS, _ANYBODYS = "DDP's buckets", "gradient buckets"  # all-reduces in backward may be DeepSpeed's as well
 _NAMED = "Ready is when DDP handed the bucket over."
 _UNNAMED = "The trace does not mark buckets: they are the all-reduces in backward, and ready is the launch."
 
@@ -25,14 +26,15 @@ def bucket_blocks(steps: Sequence[BucketStep]) -> list[Block]:
         *(Column(name=name, width=max(7, len(name)), before=" ") for name in _TIMES),
         *(Column(name=name, width=7, before=" ") for name in ("hidden", "exposed")),
     )
+    marked = all(own.named for own in buckets)
     num_ranks, num_steps = len({own.rank for own in steps}), len({own.step for own in steps})
     seen = f"Seen on {num_ranks} rank{'s' * (num_ranks > 1)} in {num_steps} step{'s' * (num_steps > 1)}."
     more = len(buckets) - _MAX_ROWS
     return [
-        line("DDP's buckets (medians over steps of the mean over ranks; since backward began)", "strong"),
+        line(f"{_OURS if marked else _ANYBODYS} (medians over steps of the mean over ranks; since backward began)", "strong"),
         Table(columns=columns, rows=[_bucket_row(own) for own in buckets[:_MAX_ROWS]]),
         *([line(f"and {more} other buckets; --json has all")] if more > 0 else []),
-        Words(f"{_NAMED if all(own.named for own in buckets) else _UNNAMED} {seen}"),
+        Words(f"{_NAMED if marked else _UNNAMED} {seen}"),
     ]
 
 

@@ -143,8 +143,7 @@ class ZeroRecorder(UnitRecorder):
         return average
 
     def _note_bucket(self, arguments: Sequence[Any]) -> None:
-        parameters = filled(self._optimizer, arguments)
-        if parameters:
+        if parameters := filled(self._optimizer, arguments):
             self._bucket = self._messages.of_parameters("bucket", parameters)
             self.mark("reduce_begun", self._bucket)
 
@@ -251,8 +250,7 @@ class ZeroRecorder(UnitRecorder):
         return gather
 
     def _note_gathers(self, wanted: Sequence[Any]) -> None:
-        parameters = unavailable(wanted)
-        if parameters:
+        if parameters := unavailable(wanted):
             number = self._gathered(parameters, num_messages=len(parameters))
             self.mark("gather_sent", number)
             self._lands = "gather_landed", number

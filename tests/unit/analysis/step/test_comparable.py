@@ -43,6 +43,15 @@ def test_more_than_n_times_the_throughput_is_no_result(tmp_path: Path, capsys: p
         assert "are not comparable, because" in capsys.readouterr().err
 
 
+def test_ranks_that_update_a_shard_each_may_be_faster_than_what_updates_everything(tmp_path: Path) -> None:
+    """Its units may be unknown, as of FSDP1 under a hook of its own; DDP's ranks that sent nothing updated everything."""
+    single = timed(tmp_path / "n1", 0.422, workload=workload(kind="none"))
+    flat = timed(tmp_path / "n2", 0.390, 2, workload=workload(kind="fsdp1"))
+    quiet = timed(tmp_path / "c2", 0.430, 2, workload=workload(kind="ddp", synchronised=False))
+    assert contradictions(load_runs([single, flat, quiet]), None) == {}
+    assert 2 in contradictions(load_runs([single, timed(tmp_path / "d2", 0.350, 2, workload=workload(kind="ddp"))]), None)
+
+
 def test_a_compute_only_run_faster_than_one_rank_is_no_result_either(tmp_path: Path) -> None:
     _, bench = study(tmp_path)
     quiet = timed(tmp_path / "c2", 0.199, 2, synchronised=False)

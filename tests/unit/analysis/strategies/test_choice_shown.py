@@ -1,6 +1,7 @@
 """How a choice of strategies is shown by its verbs, and which flags are refused."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from commprof.cli import main
 from tests.unit.analysis.health.machines import add_surroundings, samples
 from tests.unit.analysis.strategies.sharded_steps import (
     BY_ITSELF_S,
+    MIB,
     plain,
     sharding,
     write_benches,
@@ -34,11 +36,32 @@ def test_what_is_told_fits_a_terminal_and_does_not_overstate(tmp_path: Path, cap
     told = capsys.readouterr().out
     assert max(map(len, told.splitlines())) <= 80
     assert "too big" in told
-    assert "the runs given are sharded, and DDP's step is told from one that is not" in " ".join(told.split())
+    assert "DDP's step is told from a run on one rank that is not sharded, and none is given" in " ".join(told.split())
     assert main(["predict", *words, "--strategy", "fsdp,ddp"]) == 0
     told = capsys.readouterr().out
     assert "is the fastest" not in told
     assert "of the others nothing can be told" in " ".join(told.split())
+
+
+def test_whether_strategies_fit_is_said_of_those_of_which_it_can_be_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DDP cannot be told, so nobody knows that it does not fit; and memory that lacks a part is not said to."""
+
+    def told(*words: str) -> str:
+        assert main(["predict", *paths, "--strategy", "ddp,fsdp,zero2", *words]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    paths = [str(write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)), str(write_benches(tmp_path / "b4", 4))]
+    assert "no strategy is chosen, because none of those that can be told fits" in told("--memory", "1M")
+    lacking = told("--memory", "60G")
+    assert "4 ranks: zero2 is the fastest that can be told; whether it fits in 60 GiB cannot be told" in lacking
+    assert "> 75 MiB may fit" in lacking
+    assert not re.search("may fit|whether it fits", told()), "nobody asked"
+    paths[0] = str(write_sharded_run(tmp_path / "whole", sharding(peak_bytes=63 * MIB), BY_ITSELF_S))
+    whole = told("--memory", "60G")
+    assert "whether it fits" not in whole
+    assert " 75 MiB fits" in whole
 
 
 def test_of_disturbed_runs_no_strategy_is_the_fastest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,7 @@ def test_a_sharded_step_from_one_rank_and_the_benches_of_its_collectives(tmp_pat
     assert all(
         own.interval_s is not None and own.interval_s.low < (own.step_s or 0) < own.interval_s.high for own in (fsdp, zero2)
     )
-    assert "DDP's step is told from one that is not" in answer(choice, "ddp").cannot
+    assert "DDP's step is told from a run on one rank that is not sharded" in answer(choice, "ddp").cannot
     assert choice.fastest == "zero2"
 
 

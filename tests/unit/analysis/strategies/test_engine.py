@@ -10,6 +10,7 @@ from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.gather import gather
 from commprof.analysis.strategies.engine.inputs import engine_inputs
 from commprof.analysis.strategies.results import StrategyAnswer
+from commprof.cli import main
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.sharding import ShardedSpan
 from tests.unit.analysis.strategies.engine_steps import (
@@ -112,6 +113,16 @@ def test_an_engines_profile_tells_no_other_strategy(tmp_path: Path, benches: Pat
     assert "its own stage can be told: --strategy zero1" in answer(choice, "fsdp").cannot
     with pytest.raises(UnusableData, match="commprof predict --strategy with its stage"):
         gather(load_runs([one, benches]), [4])
+
+
+def test_ddp_and_advice_are_refused_for_what_an_engine_is(
+    tmp_path: Path, benches: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A finished run on one rank is given: it is not DDP's."""
+    one = write_engine_run(tmp_path / "one", engine_timeline(2))
+    assert answer(chosen([one, benches], strategies=("ddp",)), "ddp").cannot.startswith("DDP's step is told from a run on one")
+    assert main(["advise", str(one), str(benches)]) == 2
+    assert "is DeepSpeed ZeRO-2 on 1 rank" in (said := capsys.readouterr().err) and "with its stage" in said
 
 
 def test_zero2_of_another_profile_is_fully_shards(tmp_path: Path, benches: Path) -> None:

@@ -25,7 +25,7 @@ from commprof.analysis.strategies.choose import Asked, choose
 from commprof.analysis.strategies.estimate import ShardedEstimate, ShardedSetting, estimate_sharded
 from commprof.analysis.strategies.inputs import ShardedInputs, sharded_inputs
 from commprof.analysis.strategies.results import Strategy
-from commprof.commbench.units import format_bytes
+from commprof.analysis.strategies.text import memory_text
 from tests.factory import (
     MIB,
     workload,
@@ -257,8 +257,8 @@ def test_the_page_lets_one_choose_a_strategy_and_lists_all_with_their_memory(
     assert "exposed, 11 collectives" in seen["picture"], "five gathers, three reductions, three all-reduces"
     assert [row[0] for row in seen["rows"]] == ["ddp", "fsdp", "hsdp", "zero2"]
     (choice,) = choose(load_runs(folders(studies[0])), [2], Asked(strategies=("ddp", "fsdp")))
-    memory = [own.memory for own in choice.answers]
-    assert [row[4] for row in seen["rows"]][:2] == [format_bytes(own.total) for own in memory if own is not None]
+    memory = [memory_text(own.memory) for own in choice.answers]
+    assert [row[4] for row in seen["rows"]][:2] == memory and memory[0].startswith("> ")
     assert [row[5] for row in seen["rows"]].count("fastest") == 1
 
 

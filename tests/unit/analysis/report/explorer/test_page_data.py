@@ -14,13 +14,16 @@ from commprof.analysis.report.sections.build import write_report
 from commprof.analysis.runs.load import load_runs
 from commprof.analysis.step.gather import gather
 from commprof.analysis.wire.cost import cost_s
+from commprof.commbench.errors import UnusableData
 from tests.factory import (
     step,
     timeline,
     workload,
     write_training_run,
 )
+from tests.unit.analysis.health.machines import add_surroundings, samples
 from tests.unit.analysis.report.explorer.explorer_studies import PARAMETERS, folders, shard, study
+from tests.unit.analysis.strategies.sharded_steps import BY_ITSELF_S, plain, sharding, write_benches, write_sharded_run
 
 
 def test_sharded_runs_alone_have_a_page_too(tmp_path: Path) -> None:
@@ -32,6 +35,28 @@ def test_sharded_runs_alone_have_a_page_too(tmp_path: Path) -> None:
     assert {own.strategy for place in data.places for own in place.strategies} == {"fsdp", "zero2"}, "no all-reduce was benched"
     source = write_report(folders(tmp_path), tmp_path / "report.html").page.read_text()
     assert '<option value="fsdp">fsdp</option>' in source and '<option value="ddp">' not in source
+
+
+def test_steps_of_several_ranks_alone_are_compared_with_no_rank(tmp_path: Path) -> None:
+    """The page's speedups are over one rank, whose step nobody measured."""
+    shape = {"world_size": 4, "synchronised": False, "starts_together": True}
+    beside = write_sharded_run(tmp_path / "beside", sharding(num_shards=4, waits=True), BY_ITSELF_S, **shape)  # type: ignore[arg-type]
+    with pytest.raises(UnusableData, match="no run on one rank"):
+        sharded_page_data(load_runs([beside, write_benches(tmp_path / "b4", 4)]), [4])
+
+
+def test_sharded_steps_are_compared_with_one_rank_as_it_is(tmp_path: Path) -> None:
+    """As the verdict's speedups are: 103 ms, not the 149 that sharding over itself takes."""
+    paths = [plain(tmp_path / "plain"), write_sharded_run(tmp_path / "one", sharding(), BY_ITSELF_S)]
+    (place,) = sharded_page_data(load_runs([*paths, write_benches(tmp_path / "b4", 4)]), [4]).places
+    assert place.work_s == pytest.approx(4 * 0.103)
+
+
+def test_of_disturbed_runs_the_page_knows_it(tmp_path: Path) -> None:
+    shard(tmp_path)
+    assert not sharded_page_data(load_runs(folders(tmp_path)), [4]).disturbed
+    add_surroundings(tmp_path / "sharded", samples(*[(0.5, 0.5)] * 5))
+    assert sharded_page_data(load_runs(folders(tmp_path)), [4]).disturbed
 
 
 def read(curve: Curve, size: float) -> float:

@@ -8,6 +8,7 @@ from commprof.analysis.report.numbers.data import gather
 from commprof.analysis.report.numbers.weakening import warnings
 from commprof.analysis.report.sections.origin import environment_section
 from commprof.commbench.records.rundir import write_document
+from commprof.commbench.records.training_kind import TrainingKind
 from tests.report_runs import AFTER, WORKLOAD, add_bench, add_study, add_train, info, predictions, report
 
 
@@ -30,6 +31,17 @@ def test_the_environment_is_told_once_and_differences_name_their_runs(tmp_path: 
     expected = {"Backend": "gloo", "Threads per rank": "1", "Devices": "node-a: EPYC", "Git commit": "abc123"}
     expected |= {"python": "3.11.9", "torch": "2.9.0", "OMP_NUM_THREADS": "1"}
     assert expected.items() <= told.items()
+
+
+def test_buckets_are_told_of_what_has_them(tmp_path: Path) -> None:
+    """A sharded training has units."""
+    kinds: tuple[TrainingKind, ...] = ("ddp", "fsdp2")
+    told = {}
+    for kind in kinds:
+        folder = add_train(tmp_path / kind, 1, 0.1, workload=replace(WORKLOAD, kind=kind))
+        facts, _ = environment_section(gather([folder])).tables
+        told[kind] = "Buckets close at" in dict(facts.rows)
+    assert told == {"ddp": True, "fsdp2": False}
 
 
 def test_every_file_is_linked_from_where_the_page_lies(tmp_path: Path) -> None:
