@@ -26,9 +26,9 @@ def trained_module(optimizer: torch.optim.Optimizer) -> nn.Module | None:
 
 def why_none() -> str:
     """Say why no module is known to be trained by the optimizer that took a step."""
-    if (engines := num_engines()) > 1:  # an engine's optimizer has copies, of no one's parameters
+    if num_engines() > 1:  # an engine's optimizer has copies, of no one's parameters
         return (
-            f"there are {engines} DeepSpeed engines, and one alone that trains can be recorded; freeze the model of an engine "
+            "there are several DeepSpeed engines, and one alone that trains can be recorded; freeze the model of an engine "
             "that only infers before deepspeed.initialize (requires_grad_(False)), or record a script for each"
         )
     return "no module holds the parameters of the optimizer that took the first step"

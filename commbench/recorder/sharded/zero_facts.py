@@ -26,8 +26,8 @@ def cannot_tell(engine: Any) -> str:  # noqa: ANN401
 
 def facts_of(engine: Any, num_shards: int) -> ZeroEngine:  # noqa: ANN401
     """Return what an engine that shards over so many ranks keeps; raise UnusableData beside others, that may have come late."""
-    if (engines := num_engines()) > 1:
-        raise UnusableData(f"there are {engines} DeepSpeed engines, which send through one object")
+    if num_engines() > 1:
+        raise UnusableData("there are several DeepSpeed engines, which send through one object")
     optimizer, stage = engine.optimizer, int(engine.zero_optimization_stage())
     parameters = list(engine.module.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]

@@ -193,7 +193,7 @@ def test_of_several_engines_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "deepspeed.runtime.engine", module)  # type: ignore[arg-type]
     recorder, timeline = recorded(engines[1])
     assert timeline is None
-    assert list(recorder.unseen()) == ["no units are told: there are 2 DeepSpeed engines, which send through one object"]
+    assert list(recorder.unseen()) == ["no units are told: there are several DeepSpeed engines, which send through one object"]
 
 
 def test_what_the_script_gathers_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
