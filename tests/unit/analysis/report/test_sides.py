@@ -75,7 +75,7 @@ def test_trainings_shared_out_in_other_ways_are_not_one_training(tmp_path: Path)
     reason = why_apart([plain, sharded])
     assert reason is not None and reason.endswith("sharded as FSDP2 on 2 ranks") and "plain ran as DDP and" in reason
     page = Page(write_comparison([plain, sharded], reason, tmp_path / "page.html").page)
-    assert "They differ in Strategy." in page.text
+    assert "They differ in Strategy" in page.text
     assert page.row("Strategy DDP FSDP2")
     one = add_train(tmp_path / "one", 1, 0.1, workload=replace(WORKLOAD, kind="none"))
     assert why_apart([one, add_train(tmp_path / "shards", 1, 0.1, workload=replace(WORKLOAD, kind="fsdp2"))]) is None
