@@ -254,6 +254,16 @@ def test_a_collective_that_the_script_sets_meanwhile_stays(group: None, tmp_path
     assert collective_of(model, "_reduce_scatter_comm") is mine
 
 
+def test_a_script_may_set_where_communication_has_its_memory_while_it_is_recorded(group: None, tmp_path: Path) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model = fully_shard(nn.Linear(8, 8), mesh=init_device_mesh("cpu", (1,)))
+    with recorder_of(model, tmp_path):
+        model.set_allocate_memory_from_process_group_for_comm(True)
+    assert type(collective_of(model, "_all_gather_comm")).__name__ == "ProcessGroupAllocAllGather"
+
+
 def test_ranks_whose_script_all_reduces_by_a_hook_cannot_be_kept_from_it(group: None) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard

@@ -31,7 +31,7 @@ def bucket_blocks(steps: Sequence[BucketStep]) -> list[Block]:
     seen = f"Seen on {num_ranks} rank{'s' * (num_ranks > 1)} in {num_steps} step{'s' * (num_steps > 1)}."
     more = len(buckets) - _MAX_ROWS
     return [
-        line(f"{_OURS if marked else _ANYBODYS} (medians over steps of the mean over ranks; since backward began)", "strong"),
+        line(f"{_OURS if marked else _ANYBODYS} (medians over steps, means over ranks; since backward began)", "strong"),
         Table(columns=columns, rows=[_bucket_row(own) for own in buckets[:_MAX_ROWS]]),
         *([line(f"and {more} other buckets; --json has all")] if more > 0 else []),
         Words(f"{_NAMED if marked else _UNNAMED} {seen}"),

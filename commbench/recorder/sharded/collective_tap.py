@@ -16,12 +16,25 @@ from commprof.commbench.records.sharding import Mark
 
 
 class CollectiveTap:
-    """Stands where a collective of fully_shard's stood, does what that did, and marks its ends."""
+    """Stands where a collective of fully_shard's `stood`, has it done, and marks its ends."""
 
-    def __init__(self, earlier: Any, mark: Callable[[Mark], None], *, gathers: bool) -> None:  # noqa: ANN401  torch's or a user's
-        self._earlier, self._mark, self._gathers = earlier, mark, gathers
+    def __init__(
+        self,
+        does: Any,  # noqa: ANN401  torch's, a user's or what stands for one
+        mark: Callable[[Mark], None],
+        *,
+        gathers: bool,
+        stood: Any = None,  # noqa: ANN401
+    ) -> None:
+        self._does, self._mark, self._gathers = does, mark, gathers
+        self._stood = does if stood is None else stood
         self._allocated = 0
         self.told: Callable[[int, torch.dtype], None] | None = None
+
+    @property
+    def __class__(self) -> type[Any]:
+        """What stood there: torch refuses settings of communication's memory where a collective is not one of its own."""
+        return type(self._stood)
 
     def allocate(self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
         if not self._gathers:  # fully_shard asks for the input, fills it, and asks for the output
@@ -29,12 +42,12 @@ class CollectiveTap:
             if self._allocated % 2 == 0 and self.told is not None:
                 self.told(prod(size) * dtype.itemsize, dtype)
             self._allocated += 1
-        memory: Tensor = self._earlier.allocate(size, dtype=dtype, device=device)
+        memory: Tensor = self._does.allocate(size, dtype=dtype, device=device)
         return memory
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  as fully_shard calls it
         self._mark("gather_sent" if self._gathers else "reduce_sent")
-        work = self._earlier(*arguments, **options)
+        work = self._does(*arguments, **options)
         self._mark("gather_landed" if self._gathers else "reduce_landed")
         return work
 

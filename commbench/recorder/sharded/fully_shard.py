@@ -106,7 +106,7 @@ class FullyShardRecorder(UnitRecorder):
         if earlier is None:
             return None
         stands: Any = earlier if not self._alone else UnsentGather() if gathers else UnsentReduction()
-        tap = CollectiveTap(stands, partial(self.mark, unit=number), gathers=gathers)
+        tap = CollectiveTap(stands, partial(self.mark, unit=number), gathers=gathers, stood=earlier)
         tap.told = partial(self._note_reduction, number)
         getattr(module, _COMMS[place])(tap)
         self._taps.append(_Tap(module, place, earlier, tap))
