@@ -31,7 +31,7 @@ class CollectiveTap:
         self._allocated = 0
         self.told: Callable[[int, torch.dtype], None] | None = None
 
-    @property
+    @property  # type: ignore[misc]  # read alone
     def __class__(self) -> type[Any]:
         """What stood there: torch refuses settings of communication's memory where a collective is not one of its own."""
         return type(self._stood)
