@@ -5,8 +5,9 @@ or `FSDP::pre_backward` of the unit that needs it, or within `FSDP::forward_pref
 that; `FSDP::post_backward_reduce (UNIT)` around a reduce-scatter and, among copies of shards, the all-reduce that follows.
 
 gloo carries out a reduce-scatter as an all-reduce and calls it so, and of an all-gather it tells one rank's share: what a
-collective is, and its size, are those of the CPU's call in the same range, where there are as many of both. A GPU's kernel is
-found by its launch call. Times are nanoseconds of the rank's own clock.
+collective is, and its size, are those of the CPU's call in the same range, where there are as many of both. Where nobody marks
+ranges (FullyShardedDataParallel, DeepSpeed, a loop of one's own) a reduce-scatter is told by the order of the calls. A GPU's
+kernel is found by its launch call. Times are nanoseconds of the rank's own clock.
 """
 
 import re
@@ -32,6 +33,7 @@ _CALLS: Final = {
     "c10d::_reduce_scatter_base_": "reduce_scatter",
     "c10d::allreduce_": "all_reduce",
 }
+_REDUCING: Final = ("c10d::_reduce_scatter_base_", "c10d::allreduce_", "c10d::allreduce_coalesced_")
 ROOT: Final = "(root)"
 
 
@@ -53,7 +55,7 @@ def unit_exchanges(
 
     `launched` are the collectives' launch calls, in their order; None for gloo.
     """
-    named = list(collectives)
+    named = list(collectives) if launched is not None else _scattering(events, collectives)
     found: list[UnitExchange] = []
     ranges = cpu_spans(events, lambda word: _RANGE.fullmatch(word) is not None)
     if ranges:
@@ -125,6 +127,28 @@ def _name(events: Columns, calls: Spans | None, row: int, inside: Sequence[int],
         op = _CALLS[events.names[events.name[call]]]
         size = named[index].message_bytes if op == "all_reduce" else _largest_bytes(events.details.get(call))
         named[index] = replace(named[index], op=op, message_bytes=size)
+
+
+def _scattering(events: Columns, collectives: Sequence[Collective]) -> list[Collective]:
+    """Return gloo's collectives, its all-reduces that carried out a reduce-scatter named right: the n-th call began the n-th.
+
+    All stay as they are where calls and all-reduces differ in number, one began before its call or is of another size, or no
+    sizes tell two kinds of call apart.
+    """
+    named = list(collectives)
+    began = sorted((index for index, own in enumerate(named) if own.op == "all_reduce"), key=lambda own: named[own].start_ns)
+    calls = [row for spans in cpu_spans(events, _REDUCING.__contains__).values() for row in spans.row.tolist()]
+    calls.sort(key=lambda row: events.start_ns[row])
+    if len(calls) != len(began):
+        return named
+    scattered = [pair for pair in zip(began, calls, strict=True) if events.names[events.name[pair[1]]] == _REDUCING[0]]
+    sizes = [_largest_bytes(events.details.get(row)) for _, row in scattered]
+    causal = all(events.start_ns[row] <= named[index].start_ns for index, row in zip(began, calls, strict=True))
+    alike = all(size == named[index].message_bytes for (index, _), size in zip(scattered, sizes, strict=True))
+    if causal and alike and (None not in sizes or len(scattered) == len(calls)):
+        for index, _ in scattered:
+            named[index] = replace(named[index], op="reduce_scatter")
+    return named
 
 
 def _largest_bytes(details: Details | None) -> int | None:

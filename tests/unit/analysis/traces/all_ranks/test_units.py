@@ -104,6 +104,32 @@ def test_where_calls_and_collectives_differ_in_number_nothing_is_called_another_
     ]
 
 
+UNMARKED = [
+    profiler_step(1, 0, 200),
+    called("_reduce_scatter_base_", 10, 400, 800), gloo("all_reduce", 12, 30, 800),
+    called("allreduce_", 13, 2), gloo("all_reduce", 25, 40, 2),
+    called("_reduce_scatter_base_", 50, 100, 200), gloo("all_reduce", 52, 60, 200),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("events", "ops"),
+    [
+        (UNMARKED, ["reduce_scatter", "all_reduce", "reduce_scatter"]),
+        ([own for own in UNMARKED if own["name"] != "c10d::allreduce_"], ["all_reduce"] * 3),
+        ([*UNMARKED[:4], gloo("all_reduce", 11, 40, 2), *UNMARKED[5:]], ["all_reduce"] * 3),
+        ([own | {"args": {}} if own["name"][:4] == "gloo" else own for own in UNMARKED], ["all_reduce"] * 3),
+    ],
+    ids=["as called", "a call is lost", "in another order", "of no size"],
+)
+def test_where_nobody_marks_units_the_order_of_calls_tells_gloos_reduce_scatters(
+    tmp_path: Path, events: Events, ops: list[str]
+) -> None:
+    trace = reduced(tmp_path, events)
+    assert [own.op for own in trace.collectives] == ops
+    assert trace.units == ()
+
+
 def test_a_rank_that_waits_in_an_operator_for_gloo_computes_nothing_meanwhile(tmp_path: Path) -> None:
     steps = analysed(tmp_path, GLOO).units
     assert [own.hidden_share for own in steps] == [0, 0, 0, 0, 0]
