@@ -24,10 +24,9 @@ class CollectiveTap:
         mark: Callable[[Mark], None],
         *,
         gathers: bool,
-        stood: Any = None,  # noqa: ANN401
+        stood: Any,  # noqa: ANN401
     ) -> None:
-        self._does, self._mark, self._gathers = does, mark, gathers
-        self._stood = does if stood is None else stood
+        self._does, self._stood, self._mark, self._gathers = does, stood, mark, gathers
         self._allocated = 0
         self.told: Callable[[int, torch.dtype], None] | None = None
 
