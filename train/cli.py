@@ -145,6 +145,7 @@ def train_verb(args: argparse.Namespace) -> int:
             memory_bytes = peak_memory_bytes(device)
             if context.rank == 0:
                 write_summary(run, config, memory_bytes)
+        del trainee  # DDP's reducer, gone after the group, would wait for gloo's threads and keep from them Python's lock
     if context.rank == 0:
         hint = [opening_traces(run)] if config.profiling.perfetto_hint else []
         Output(enabled=True)("\n".join([summary_text(run), *hint]))

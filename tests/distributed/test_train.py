@@ -35,6 +35,28 @@ def test_a_users_own_modules_are_not_imported_instead(trained: Trained) -> None:
     assert done.returncode == 0, done.stderr + done.stdout
 
 
+def test_the_model_is_gone_before_its_process_group(tmp_path: Path, zygote: Zygote) -> None:
+    """Where DDP's reducer is the last that holds the group, torch joins gloo's threads, which may wait for Python's lock."""
+    script = tmp_path / "watched.py"
+    script.write_text(
+        "import gc, sys, torch.distributed as dist\n"
+        "from torch.nn.parallel import DistributedDataParallel\n"
+        "from commprof.cli import enter\n"
+        "made, destroy, init = [], dist.destroy_process_group, DistributedDataParallel.__init__\n"
+        "def noted(model, *words, **named): made.append(init(model, *words, **named))\n"
+        "def watched():\n"
+        "    left = [each for each in gc.get_objects() if type(each) is DistributedDataParallel]\n"
+        "    print(f'of {len(made)} models {len(left)} are left')\n"
+        "    destroy()\n"
+        "DistributedDataParallel.__init__, dist.destroy_process_group = noted, watched\n"
+        "sys.argv[0] = 'commprof'\n"
+        "enter()\n"
+    )
+    done = zygote.run(tmp_path, script, "train", write_tiny_config(tmp_path), ranks=1)
+    assert done.returncode == 0, done.stderr
+    assert "of 1 models 0 are left" in done.stdout
+
+
 def test_a_two_rank_run_leaves_all_it_should(trained: Trained) -> None:
     run, _ = trained
     info = read_info(run)
