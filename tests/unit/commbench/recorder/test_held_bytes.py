@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ma
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has run many tests has much that was freed, or may be in between, and others may have the core."""
+    """A process that has run many tests has much that was freed in between."""
     gc.collect()
     monkeypatch.setattr(held_bytes, "_MOST_READ_S", 60)
 
@@ -99,6 +100,19 @@ def test_a_count_that_takes_long_is_not_read_in_a_training(monkeypatch: pytest.M
     assert live_bytes(CPU) is not None
     monkeypatch.setattr(held_bytes, "_MOST_READ_S", 0)
     assert live_bytes(CPU) is None
+
+
+def test_a_count_is_read_whose_core_others_had_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = live_bytes(CPU)
+    assert count is not None
+
+    def interrupted() -> int:
+        time.sleep(0.05)
+        return count()
+
+    monkeypatch.setattr(held_bytes, "_MOST_READ_S", 0.04)
+    monkeypatch.setattr(held_bytes, "_malloc_count", lambda: interrupted)
+    assert live_bytes(CPU) is interrupted
 
 
 def test_a_gpus_allocator_tells_the_peak_where_this_step_raised_it(monkeypatch: pytest.MonkeyPatch) -> None:
