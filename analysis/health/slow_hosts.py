@@ -33,6 +33,7 @@ _LIKELY = 1.5  # deviations below which a half is no candidate yet
 _QUARTILE = 1.36  # deviation of a quartile of n normal values, times sqrt(n)
 _NORMAL = 1.4826  # deviation over the median distance from the median, of normal values
 _LEAST_NOISE = 1e-3  # no clock and no line tells rates better apart
+_FEW = 0.25  # of a group, which single cables and routes may spoil
 _BLIND = 0.25  # a test that would miss so slow a host says nothing
 _ROUNDS = 20
 
@@ -203,10 +204,16 @@ def _noise(groups: Mapping[Half | None, Sequence[float]]) -> tuple[float, int]:
         return _LEAST_NOISE, 1
     freedom = len(off) - len(several)
     limit = _APART * max(_NORMAL * median(off) * sqrt(len(off) / freedom), _LEAST_NOISE)
-    kept = [[value for value in values if abs(value - middle) <= limit] for middle, values in several]
-    squares = sum((len(values) - 1) * variance(values) for values in kept if len(values) > 1)
-    freedom = max(1, sum(len(values) - 1 for values in kept))
+    kept = [_without_few(values, middle, limit) for middle, values in several]
+    squares = sum((len(values) - 1) * variance(values) for values in kept)
+    freedom = sum(len(values) - 1 for values in kept)
     return max(_LEAST_NOISE, sqrt(squares / freedom)), freedom
+
+
+def _without_few(values: Sequence[float], middle: float, limit: float) -> list[float]:
+    """Leave out what lies further off than the limit, unless it is too much of the group to be anything but its noise."""
+    near = [value for value in values if abs(value - middle) <= limit]
+    return near if len(values) - len(near) <= _FEW * len(values) else list(values)
 
 
 def _mean_within(values: Sequence[float], limit: float) -> float:

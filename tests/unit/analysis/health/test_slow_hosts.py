@@ -103,6 +103,19 @@ def test_one_or_two_slow_hosts_are_named_through_three_per_cent_of_noise(num_hos
     assert accused <= 2
 
 
+def test_of_three_hosts_one_on_half_a_line_is_never_called_healthy() -> None:
+    """Its four pairs are quiet, for they take twice as long; the two equal ones differ by 7 %, which is their noise and no outlier."""
+    seconds = {(0, 1): 44.2, (1, 0): 44.0, (1, 2): 44.2, (2, 1): 44.2, (0, 2): 22.1, (2, 0): 20.6}
+    pairs = [
+        PairRate(sender=f"host{sender}", receiver=f"host{receiver}", rounds_bytes_per_s=(LINE / each_s,))
+        for (sender, receiver), each_s in seconds.items()
+    ]
+    assert {host for host, _ in named(slow_hosts(pairs))} == {"host1"}
+    for seed in range(100):
+        found = slow_hosts(made_pairs(3, sends={1: 0.5}, receives={1: 0.5}, noise=0.03, seed=seed))
+        assert {host for host, _ in named(found)} == {"host1"} or found.unknown is not None
+
+
 def test_healthy_hosts_are_left_alone_at_every_noise() -> None:
     """The level is about 1 % of runs: at most 5 of 240."""
     accused = sum(
