@@ -104,7 +104,7 @@ def test_one_or_two_slow_hosts_are_named_through_three_per_cent_of_noise(num_hos
 
 
 def test_of_three_hosts_one_on_half_a_line_is_never_called_healthy() -> None:
-    """Its four pairs are quiet, for they take twice as long; the two equal ones differ by 7 %, which is their noise and no outlier."""
+    """Its four pairs are quiet, for they take twice as long; the equal ones differ by 7 %: their noise, and no outlier."""
     seconds = {(0, 1): 44.2, (1, 0): 44.0, (1, 2): 44.2, (2, 1): 44.2, (0, 2): 22.1, (2, 0): 20.6}
     pairs = [
         PairRate(sender=f"host{sender}", receiver=f"host{receiver}", rounds_bytes_per_s=(LINE / each_s,))
