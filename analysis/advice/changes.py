@@ -2,9 +2,10 @@
 prediction itself, on the same draws.
 
 A change is worth naming when even the low end of 90 % of the draws saves time, paired, so that what all share falls out.
-The interval told is of what two runs would show, one before the change and one after: each has a pace of its own. Seconds are
-per batch of the size that a step has now, so that changes of batch compare with the others; a speedup is over one rank with the
-same change, so that what helps one rank as much is not taken for the merit of N.
+The interval told is of what two runs would show, one before the change and one after: each has a pace of its own. Where it
+changes too much for the step to have an interval, a saving has none either. Seconds are per batch of the size that a step has
+now, so that changes of batch compare with the others; a speedup is over one rank with the same change, so that what helps one
+rank as much is not taken for the merit of N.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from commprof.analysis.step.language import (
     bucket_view_setting,
     two_byte_setting,
 )
+from commprof.analysis.step.predict import too_disturbed
 from commprof.analysis.step.results import Change
 
 _WORTH_TRYING = 0.01  # of a step; less than that drowns in a run's own spread
@@ -49,11 +51,12 @@ def changes(inputs: StepInputs, single: SingleRank) -> list[Change]:
 
 
 def _best_first(found: Iterable[Change]) -> list[Change]:
-    return sorted(found, key=lambda own: (own.within_noise, own.alters_learning, -own.seconds_saved))
+    return sorted(found, key=lambda own: (own.doubt != "", own.alters_learning, -own.seconds_saved))
 
 
 def _judged(inputs: StepInputs, now: Estimate, single: SingleRank, candidates: Iterable[_Candidate]) -> Iterator[Change]:
     """Yield the candidates that save time."""
+    untold = too_disturbed(inputs, now) is not None
     for candidate in candidates:
         then = estimate(inputs, candidate.changed)
         saved_s = now.per_batch_s - then.per_batch_s
@@ -63,10 +66,11 @@ def _judged(inputs: StepInputs, now: Estimate, single: SingleRank, candidates: I
                 setting=candidate.setting,
                 world_size=inputs.world_size,
                 seconds_saved=float(saved_s[0]),
-                interval_s=interval(saved(now.per_batch_s, then.per_batch_s, inputs.drift, inputs.between)),
+                interval_s=None if untold else interval(saved(now.per_batch_s, then.per_batch_s, inputs.drift, inputs.between)),
                 speedup=speedup(inputs, single, candidate.changed, then),
                 side_effect=candidate.side_effect,
                 alters_learning=candidate.alters_learning,
+                too_disturbed=untold,
             )
 
 

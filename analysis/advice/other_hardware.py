@@ -12,6 +12,7 @@ from commprof.analysis.readers.presets import preset, preset_names
 from commprof.analysis.scaling.speedup import work_s
 from commprof.analysis.step.estimate import AS_MEASURED, Setting, estimate, interval, saved, speedup
 from commprof.analysis.step.inputs import SingleRank, StepInputs
+from commprof.analysis.step.predict import too_disturbed
 from commprof.analysis.wire.cost import fit_cost
 from commprof.analysis.wire.results import CostModel
 
@@ -24,8 +25,8 @@ _ALTERNATIVES = (
 
 def what_ifs(inputs: StepInputs, larger: StepInputs | None, single: SingleRank) -> list[WhatIf]:
     """Return what each alternative brings. `larger` is the same training on more ranks, where that can be predicted."""
-    kind = inputs.workload.scaling
-    now_s = estimate(inputs).per_batch_s
+    kind, now = inputs.workload.scaling, estimate(inputs)
+    now_s, untold = now.per_batch_s, too_disturbed(inputs, now) is not None
 
     def row(what: str, changed: Setting, on: StepInputs = inputs) -> WhatIf:
         then = estimate(on, changed)
@@ -34,7 +35,7 @@ def what_ifs(inputs: StepInputs, larger: StepInputs | None, single: SingleRank) 
         return WhatIf(
             what=what,
             seconds_saved=float(saved_s[0]),
-            interval_s=interval(saved_s),
+            interval_s=None if untold else interval(saved_s),
             speedup=speedup(on, single, changed, then),
         )
 

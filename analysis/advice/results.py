@@ -12,12 +12,12 @@ from commprof.analysis.strategies.results import Choice
 class WhatIf:
     """What other hardware would bring: seconds saved per batch, below zero where it costs; the speedup over one rank.
 
-    It is over one rank on that hardware: faster computation is faster there too.
+    It is over one rank on that hardware: faster computation is faster there too. No interval where the step has none.
     """
 
     what: str
     seconds_saved: float
-    interval_s: Interval
+    interval_s: Interval | None
     speedup: float
 
 

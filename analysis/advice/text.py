@@ -65,22 +65,25 @@ def _ranks_blocks(ranks: RankAdvice, scaling: str) -> Iterator[Block]:
         f"communication that nothing hides{carried}",
         tone="strong",
     )
-    told = [own for own in ranks.changes if not own.within_noise]
+    told = [own for own in ranks.changes if not own.doubt]
     if alike := [_change(own) for own in told if not own.alters_learning]:
         yield _savings("to change, best first", alike)
-    else:
+    elif ranks.too_disturbed is None:
         yield line("  no setting that leaves the updates as they are surely saves 1 % of the step")
     if others := [_change(own) for own in told if own.alters_learning]:
         yield _savings("to change with what is learnt", others)
     if doubtful := [_change(own) for own in ranks.changes if own.within_noise]:
         yield _savings("perhaps no saving", doubtful)
         yield _wrapped(f"({MAY_SEEM_TO_LOSE})", "  ")
+    if untold := [_change(own) for own in ranks.changes if own.too_disturbed]:
+        yield _savings("too disturbed to tell what is saved, or whether", untold)
     what_ifs = [_saving(own.seconds_saved, own.interval_s, own.speedup, own.what) for own in ranks.what_ifs]
     yield _savings("other hardware: what if", what_ifs)
     yield from (_wrapped(f"({note})", "  ") for note in ranks.notes)
-    samples = "samples per rank" if scaling == "weak" else "samples in all"
-    yield _wrapped(_threshold_text(ranks.smallest_batch, "batch", samples, _count), "  ")
-    yield _wrapped(_threshold_text(ranks.smallest_model, "model", "parameters", _parameters), "  ")
+    if ranks.too_disturbed is None:
+        samples = "samples per rank" if scaling == "weak" else "samples in all"
+        yield _wrapped(_threshold_text(ranks.smallest_batch, "batch", samples, _count), "  ")
+        yield _wrapped(_threshold_text(ranks.smallest_model, "model", "parameters", _parameters), "  ")
     yield _wrapped(_bottleneck_text(ranks.bottleneck), "  ")
 
 
@@ -100,14 +103,15 @@ def _savings(title: str, rows: Sequence[Row]) -> Table:
 
 
 def _change(change: Change) -> Row:
-    assert change.interval_s is not None, "changes are judged by their intervals"
     below = [_wrapped(change.setting, "      ", tone="faint")]
     below += [_wrapped(f"but {change.side_effect}", "      ", tone="note")] if change.side_effect else []
     return _saving(change.seconds_saved, change.interval_s, change.speedup, change.what, below)
 
 
-def _saving(seconds: float, span: Interval, speedup: float, what: str, below: Sequence[Words] = ()) -> Row:
+def _saving(seconds: float, span: Interval | None, speedup: float, what: str, below: Sequence[Words] = ()) -> Row:
     """Write what is saved; a colour says that all of the interval is a gain, or a loss."""
+    if span is None:
+        return Row((f"{format_seconds(seconds)} (too disturbed)", f"{speedup:.2f}x", what), below)
     tone: Tone = "good" if span.low > 0 else "bad" if span.high < 0 else "plain"
     told = what if tone != "plain" else f"{what} (within noise)"
     return Row((Cell(format_estimate(seconds, span.low, span.high), tone), f"{speedup:.2f}x", told), below)

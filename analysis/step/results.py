@@ -90,7 +90,7 @@ class Change:
     over one rank with the same change.
 
     `side_effect`: what it changes besides the time, in a few words. `alters_learning`: the updates are others, so that what is
-    learnt and after how many samples may be another.
+    learnt and after how many samples may be another. `too_disturbed`: the step has no interval, nor has what is saved of it.
     """
 
     what: str
@@ -101,11 +101,17 @@ class Change:
     interval_s: Interval | None = None
     side_effect: str | None = None
     alters_learning: bool = False
+    too_disturbed: bool = False
 
     @property
     def within_noise(self) -> bool:
         """Whether what two runs would show cannot be told from no saving; without an interval nothing says so."""
         return self.interval_s is not None and self.interval_s.low <= 0
+
+    @property
+    def doubt(self) -> str:
+        """Why no saving can be told, in two words; "" where one can."""
+        return "too disturbed" if self.too_disturbed else "within noise" if self.within_noise else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

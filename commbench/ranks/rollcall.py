@@ -54,12 +54,13 @@ class RollCall:
         """
         self._called = True
         answers: dict[int, str | None] = dict.fromkeys(range(self._world_size))
-        if _answered(lambda: self._ask(answers), self._wait_s + _STORE_S):
+        if _answered(lambda: self._ask(answers), self._wait_s + _STORE_S, speaks=lambda: answers[self.rank] is not None):
             return answers
         return {self.rank: self.doing} | ({0: None} if self._held_by_rank_0 else {})
 
     def _ask(self, answers: dict[int, str | None]) -> None:
         self._own.set(f"here/{self.rank}", self.doing)
+        answers[self.rank] = self.doing
         if self._own.add("callers", 1) == 1:  # one caller is enough: N of them would ask N^2 times
             for rank in answers:
                 self._own.set(f"roll/{rank}", "called")
@@ -98,8 +99,11 @@ class RollCall:
             return  # the store is gone: the run is over
 
 
-def _answered(ask: Callable[[], None], wait_s: float) -> bool:
-    """Say whether the store has answered all that is asked of it; one that is stopped never will."""
+def _answered(ask: Callable[[], None], wait_s: float, *, speaks: Callable[[], bool] = lambda: False) -> bool:
+    """Say whether the store has answered all that is asked of it; one that is stopped never will.
+
+    One that `speaks` is given as long again: on a busy machine the thread that asks may be the late one.
+    """
     heard: list[bool] = []
 
     def run() -> None:
@@ -110,6 +114,8 @@ def _answered(ask: Callable[[], None], wait_s: float) -> bool:
     asking = threading.Thread(target=run, name="commprof-asking", daemon=True)
     asking.start()
     asking.join(wait_s)
+    if not heard and speaks():
+        asking.join(wait_s)
     return bool(heard)
 
 

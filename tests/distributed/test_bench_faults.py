@@ -18,6 +18,7 @@ from commprof.commbench.records.types import CollectiveMeasurement, SizeFailure
 from tests.distributed.conftest import DEADLINE_S, Commprof, ranks_of, told
 from tests.distributed.test_faults import Fork, Process, Start, lines, wait_until
 from tests.forked import Zygote, ended
+from tests.lateness import Lateness
 
 LONG = ("-b", "64K", "-e", "64M", "-n", "500")
 TIMEOUT_S = 16.0  # half of it is for what follows a lost rank, as for every longer timeout
@@ -45,12 +46,13 @@ def test_a_stalled_rank_is_named_with_the_size_within_the_timeout(fork: Fork, tm
 
 
 def stalled_s(fork: Fork, run: Path) -> float:
-    """Return how long a bench goes on once a rank stalls; assert that it says so and ends as it should."""
+    """Return how long a bench goes on once a rank stalls, without its waits for a core; assert that it ends as it should."""
     process = begin(fork, run, "--timeout", f"{TIMEOUT_S:g}")
     os.kill(ranks_of(run)[-1], signal.SIGSTOP)
     began_s = time.monotonic()
-    line = end(process)
-    took_s = time.monotonic() - began_s
+    with Lateness() as cores:
+        line = end(process)
+    took_s = time.monotonic() - began_s - cores.late_s
     assert re.search(f"rank 1 died or stalls in {SIZE}; what was measured until then is in", line)
     assert process.returncode == 1
     assert (read_info(run).status, ranks_of(run)) == ("failed", [])

@@ -40,5 +40,5 @@ def savings_figure(changes: Sequence[Change]) -> Figure:
 
 
 def _label(change: Change) -> str:
-    doubt = " (within noise)" if change.within_noise else ""
+    doubt = f" ({change.doubt})" if change.doubt else ""
     return f"{change.world_size} ranks: {shorten(change.what, _LONGEST_LABEL)}{doubt}"

@@ -202,7 +202,7 @@ def _first_try(world_size: int, options: Sequence[Change], predicted: Prediction
             f"Try first: nothing simulated here saves more than 1 % of the step on {world_size} ranks; a faster computation is "
             "the way on."
         )
-    told = [change for change in options if not change.within_noise]
+    told = [change for change in options if not change.doubt]
     if not told:
         return _none_told(world_size, options)
     best = min(told, key=lambda change: change.alters_learning)
@@ -224,6 +224,11 @@ def _first_try(world_size: int, options: Sequence[Change], predicted: Prediction
 
 def _none_told(world_size: int, options: Sequence[Change]) -> str:
     best = max(options, key=lambda change: change.seconds_saved)
+    if best.too_disturbed:
+        return (
+            f"Try first: measure again, longer or on a quieter machine; what a change saves on {world_size} ranks cannot be "
+            f"told of so disturbed ones, nor whether it does; simulated to save most: {best.what}."
+        )
     return (
         f"Try first: measure again, longer or on a quieter machine; no change's saving can be told from none on {world_size} "
         f"ranks (all within noise), the largest being {best.what}, {saved(best)}."

@@ -124,11 +124,12 @@ def change_section(predicted: PredictionSet) -> Section:
 
 
 def _change_tables(changes: Sequence[Change]) -> Iterator[Table]:
-    told = [change for change in changes if not change.within_noise]
+    told = [change for change in changes if not change.doubt]
     for title, own in (
         ("Predicted gains, best first", [change for change in told if not change.alters_learning]),
         ("What changes the updates, and so what is learnt", [change for change in told if change.alters_learning]),
         ("Within noise: not told from no saving", [change for change in changes if change.within_noise]),
+        ("Too disturbed: what is saved cannot be told", [change for change in changes if change.too_disturbed]),
     ):
         if own:
             rows, first = tuple(map(_change_row, own)), title.startswith("Predicted")
@@ -140,7 +141,7 @@ def _change_row(change: Change) -> tuple[Cell, ...]:
     seconds = format_seconds(change.seconds_saved)
     return (
         str(change.world_size),
-        Noted(value=f"{change.what} (within noise)" if change.within_noise else change.what, note=change.setting),
+        Noted(value=f"{change.what} ({change.doubt})" if change.doubt else change.what, note=change.setting),
         Noted(value=seconds, note=between(span.low, span.high, format_seconds)) if span else seconds,
         f"{change.speedup:.2f}x",
         change.side_effect or _NOT_KNOWN,

@@ -3,6 +3,7 @@ import threading
 import pytest
 from torch.distributed import HashStore
 
+from commprof.commbench.ranks import rollcall
 from commprof.commbench.ranks.rollcall import RollCall, explain
 
 
@@ -35,6 +36,23 @@ def test_a_rank_answers_while_it_waits_and_a_dead_one_does_not() -> None:
     for thread in (here._thread, there._thread, gone._thread):
         thread.join(5)
         assert not thread.is_alive()
+
+
+class Late(Shared):
+    """A store that calls ranks so late that the time for all of it is over: whoever asks had no core."""
+
+    def set(self, key: str, value: str) -> None:
+        if key.startswith("roll/"):
+            threading.Event().wait(0.4)
+        super().set(key, value)
+
+
+def test_who_is_missing_is_told_though_a_busy_machine_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollcall, "_STORE_S", 1.0)
+    store = Late()
+    here, there = (RollCall(rank, 3, store, wait_s=0.05) for rank in (0, 1))
+    here.doing = there.doing = "all_reduce of 4 MiB"
+    assert here.call() == {0: "all_reduce of 4 MiB", 1: "all_reduce of 4 MiB", 2: None}
 
 
 class Silent(Shared):

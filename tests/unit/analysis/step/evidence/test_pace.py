@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import commprof as cp
 from commprof.analysis.advice.predict import predict_runs
+from commprof.analysis.report.sections.predicted import change_section
 from commprof.analysis.runs.load import Run, load_run, load_runs
 from commprof.analysis.step.evidence.pace import pace_drift, pace_factors, pace_of
 from commprof.analysis.step.gather import gather
 from commprof.analysis.step.results import Prediction
+from commprof.cli import main
 from commprof.commbench.records.rundir import RecordWriter
 from commprof.commbench.records.training import PaceProbe, pace_file
 from tests.factory import step, write_training_run
-from tests.paper_study import GRADIENTS, STEPS, study
+from tests.paper_study import GRADIENTS, STEPS, study, verdict
 
 
 def profile(path: Path, probes_s: Sequence[float], *, times: float = 1.0, minute: int = 0) -> Path:
@@ -86,6 +89,28 @@ def test_a_machine_that_jumps_about_gets_no_interval_and_the_reason(tmp_path: Pa
     assert jumpy.too_disturbed.startswith("too disturbed to predict: the 90 % interval would be")
     assert "the machine's pace drifts by" in jumpy.too_disturbed
     assert jumpy.too_disturbed in jumpy.assumptions
+
+
+def test_what_a_change_saves_there_has_no_interval_either_and_none_is_advised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, bench = study(tmp_path / "paper", latency_s=0.045)
+    folders = [profile(tmp_path / str(i), [pace] * 3, minute=i) for i, pace in enumerate((0.01, 0.013, 0.008))] + [bench]
+    runs = load_runs(folders)
+    found = predict_runs(runs).changes
+    assert found and all(change.interval_s is None and change.doubt == "too disturbed" for change in found)
+    cure = verdict(predict_runs(runs), [], runs)[-1]
+    assert cure.startswith("Try first: measure again, longer or on a quieter machine; what a change saves on 2 ranks cannot be")
+    assert [table.title for table in change_section(predict_runs(runs)).tables] == [
+        "Too disturbed: what is saved cannot be told"
+    ]
+    assert main(["advise", *map(str, folders)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"ms (too disturbed) {found[0].speedup:.2f}x {found[0].what}" in told
+    assert "that pays" not in told and " to " not in told.partition("other hardware: what if")[2].partition("(published")[0]
+    answer = cp.advise(folders)
+    assert answer.to_frame().saved_low_s.isna().all()
+    assert f"too disturbed: {found[0].what}" in answer.headline()
 
 
 def test_a_quiet_machine_keeps_its_interval(tmp_path: Path) -> None:
