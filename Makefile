@@ -44,10 +44,13 @@ demo: $(VENV)/installed
 test test-quick test-faults: export PYTHONDONTWRITEBYTECODE =
 
 # A worker that dies ends the run, which would wait for it else; whatever else hangs ends with the half hour.
-PYTEST := timeout --foreground --verbose --kill-after 30s 30m $(VENV)/bin/pytest --numprocesses auto --max-worker-restart 0
+IN_TIME := timeout --foreground --verbose --kill-after 30s 30m
+PYTEST := $(IN_TIME) $(VENV)/bin/pytest --numprocesses auto --max-worker-restart 0
+PYTEST_ALONE := $(IN_TIME) $(VENV)/bin/pytest --last-failed --last-failed-no-failures none
 
+# Real processes come late where others have the cores: what failed in company runs once more, alone, and fails where it fails again.
 test: $(VENV)/installed-dev
-	$(PYTEST)
+	$(PYTEST) || { test $$? -eq 1 && echo "what failed beside other tests, once more and alone:" && $(PYTEST_ALONE); }
 
 # Starts no process and needs no root; a test that would is marked, or fails.
 test-quick: $(VENV)/installed-dev

@@ -53,8 +53,8 @@ def test_a_rank_that_is_held_in_a_launch_names_who_is_missing(monkeypatch: pytes
     """The device stands in an all-reduce, its queue is full, and the host is held in whatever it launches next."""
     cuda, wait, held = fake_cuda(monkeypatch, 1), HostWait(), threading.Event()
     monkeypatch.setattr(timing, "host_wait", wait)
-    roll, marked, codes = RollCall(0, 3, Shared(), wait_s=0.1), [], []  # type: ignore[var-annotated]
-    other = RollCall(1, 3, roll._held, wait_s=0.1)
+    roll, marked, codes = RollCall(0, 3, Shared(), wait_s=1), [], []  # type: ignore[var-annotated]
+    other = RollCall(1, 3, roll._held, wait_s=1)
     roll.doing = other.doing = "the train run"
     clock = device_clock(torch.device("cuda", 0))
 
@@ -75,12 +75,12 @@ def test_a_rank_that_is_held_in_a_launch_names_who_is_missing(monkeypatch: pytes
 def test_short_waits_and_long_work_between_them_end_nothing() -> None:
     wait, codes = HostWait(), []  # type: ignore[var-annotated]
     roll = RollCall(1, 2, Shared(), wait_s=0.1)
-    with Deadline(roll, 0.2, wait=wait, end=codes.append):
+    with Deadline(roll, 1.0, wait=wait, end=codes.append):
         for _ in range(40):
             with wait, wait:  # one within another is one
-                threading.Event().wait(0.01)
+                threading.Event().wait(0.03)
         assert wait.since_s is None
-        threading.Event().wait(0.5)  # a rank that waits for nobody
+        threading.Event().wait(1.5)  # a rank that waits for nobody
     assert codes == []
 
 
