@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import median
 
 from commprof.analysis.imports.profile import ComputedStep, RankProfile, read_profile
+from commprof.analysis.imports.refused import beside_buckets, check_beside, check_groups, check_profile
 from commprof.analysis.traces.all_ranks.doctor import assign_ranks, examine
 from commprof.analysis.traces.all_ranks.matched.matching import Matching
 from commprof.analysis.traces.one_rank.files import each_trace, name_without_rank
 from commprof.analysis.traces.one_rank.rank_trace import RankTrace
-from commprof.analysis.traces.one_rank.steps import NO_STEP
 from commprof.commbench.errors import UnusableData
 from commprof.commbench.records.quantities import MAX_RANKS, MIN_TIME_S
 from commprof.commbench.records.rundir import RecordWriter, create_run, finish_run, now_utc, write_document
@@ -79,7 +79,7 @@ def read_traced_job(paths: Sequence[Path], world_size: int | None) -> TracedJob:
 def understand_traces(profiles: Sequence[RankProfile], world_size: int | None) -> TracedJob:
     """Conclude what the ranks of one job computed; raises UnusableData with what is missing."""
     for profile in profiles:
-        _check(profile)
+        check_profile(profile)
     traces, findings = assign_ranks([profile.trace for profile in profiles])
     twice = next((finding.message for finding in findings if finding.name == "duplicate"), None)
     if twice is not None:
@@ -89,8 +89,9 @@ def understand_traces(profiles: Sequence[RankProfile], world_size: int | None) -
     if len({trace.on_gpu for trace in traces.values()}) > 1:
         raise UnusableData("some of the traces have GPU work and others none; they are not of one job")
     num_ranks = _world_size(traces, world_size)
-    _check_groups(traces, num_ranks)
+    check_groups(traces, num_ranks)
     steps, sent_bytes = _common_steps(found)
+    check_beside(traces, steps, sum(sent_bytes))
     element_bytes, hook = _sent_as(steps)
     findings += examine(traces, num_ranks, Matching(matched=(), unmatched=()), {})
     return TracedJob(
@@ -106,19 +107,6 @@ def understand_traces(profiles: Sequence[RankProfile], world_size: int | None) -
     )
 
 
-def _check(profile: RankProfile) -> None:
-    trace = profile.trace
-    if not trace.windows or trace.windows[0].number == NO_STEP:
-        raise UnusableData(f"{trace.path} marks no steps; profile with a schedule, and call step() after each step")
-    if not trace.collectives:
-        raise UnusableData(f"{trace.path} holds no collective; it takes a trace of a DDP run")
-    if not profile.steps:
-        raise UnusableData(
-            f"{trace.path} holds no all-reduce that DDP launched during backward in a marked step; trace a DDP run with "
-            "ProfilerActivity.CPU (and record_shapes=True for gloo)"
-        )
-
-
 def _world_size(traces: Mapping[int, RankTrace], asked: int | None) -> int:
     named = {trace.header.world_size for trace in traces.values()} - {None}
     if len(named) > 1:
@@ -131,16 +119,6 @@ def _world_size(traces: Mapping[int, RankTrace], asked: int | None) -> int:
     if not max(traces) < found <= MAX_RANKS:
         raise UnusableData(f"rank {max(traces)} is not one of {found} ranks, of which there may be {MAX_RANKS}")
     return found
-
-
-def _check_groups(traces: Mapping[int, RankTrace], world_size: int) -> None:
-    """Refuse gradients that are summed over a part of the ranks, as beside model parallelism."""
-    for trace in traces.values():
-        sent = {trace.collectives[position].group_size for bucket in trace.buckets for position in bucket.collectives}
-        for size in sent - {None, world_size}:
-            raise UnusableData(
-                f"{trace.path} sums gradients over {size} of {world_size} ranks; DDP over all ranks is understood"
-            )
 
 
 def _common_steps(
@@ -285,12 +263,7 @@ def notes_of(job: TracedJob) -> Iterator[str]:
 def _others(job: TracedJob) -> list[str]:
     """Return the operations that ranks ran beside their buckets."""
     numbers = {step.number for step in job.all_steps}
-    found = set()
-    for trace in job.traces.values():
-        in_buckets = {position for bucket in trace.buckets for position in bucket.collectives}
-        beside = [one for position, one in enumerate(trace.collectives) if position not in in_buckets]
-        found |= {one.op for one in beside if one.step in numbers}
-    return sorted(found)
+    return sorted({one.op for trace in job.traces.values() for one in beside_buckets(trace, numbers)})
 
 
 def _word(text: str) -> str:

@@ -2,7 +2,8 @@
 
 On GPUs a collective is a communication kernel; what it moves stands in its own metadata, else in those of the annotation
 (`record_param_comms`, `nccl:all_reduce`) in which its launch call lies. gloo has no kernels: a collective is the annotation
-`gloo:all_reduce` on one of gloo's own threads, its size the product of its input's shape.
+`gloo:all_reduce` on one of gloo's own threads, its size the product of its input's shape; that of an all-gather is one rank's
+share of it.
 """
 
 from dataclasses import dataclass
@@ -106,10 +107,19 @@ def gloo_rows(events: Columns) -> NDArray[np.int64]:
     return rows[np.argsort(events.start_ns[rows], kind="stable")]
 
 
-def gloo_collectives(events: Columns, rows: NDArray[np.int64], steps: NDArray[np.int64]) -> tuple[Collective, ...]:
-    """Return the collectives that these rows of gloo's are."""
+def gloo_collectives(
+    events: Columns, rows: NDArray[np.int64], steps: NDArray[np.int64], group_size: int | None
+) -> tuple[Collective, ...]:
+    """Return the collectives that these rows of gloo's are; `group_size` is that of every process group, None where unknown."""
     return tuple(
-        _collective(events, row, op_in_words(events.names[events.name[row]]), events.details.get(row, Details()), step)
+        _collective(
+            events,
+            row,
+            op_in_words(events.names[events.name[row]]),
+            events.details.get(row, Details()),
+            step,
+            num_shares=group_size,
+        )
         for row, step in zip(rows.tolist(), steps.tolist(), strict=True)
     )
 
@@ -144,7 +154,9 @@ class _Annotations:
         return name, details
 
 
-def _collective(events: Columns, row: int, op: str, details: Details, step: int, words: str = "") -> Collective:
+def _collective(
+    events: Columns, row: int, op: str, details: Details, step: int, words: str = "", num_shares: int | None = None
+) -> Collective:
     ranks = rank_list(details.group_ranks)
     group_size = details.group_size or (len(ranks) if ranks else None)
     op = _by_sizes(details, group_size) if op == UNKNOWN_OP else op
@@ -155,7 +167,7 @@ def _collective(events: Columns, row: int, op: str, details: Details, step: int,
         start_ns=start_ns,
         end_ns=end_ns,
         step=step,
-        message_bytes=message_bytes(op, details),
+        message_bytes=message_bytes(op, details, num_shares),
         dtype=details.dtype or _one_type(details),
         group=label or "",
         group_ranks=ranks,

@@ -16,8 +16,8 @@ _MAX_DEVICES = 64
 class TraceHeader:
     """What the trace says about itself; None where it does not. `base_ns` is when its clock began, since 1970.
 
-    `has_subgroups` says that it names a process group that leaves ranks out. `device` is the model of the accelerators, all
-    models where there are several.
+    `has_subgroups` says that it names a process group that leaves ranks out, `group_size` how many ranks each of its groups has
+    where all have as many. `device` is the model of the accelerators, all models where there are several.
     """
 
     rank: int | None = None
@@ -26,6 +26,7 @@ class TraceHeader:
     host_name: str | None = None
     base_ns: int | None = None
     has_subgroups: bool = False
+    group_size: int | None = None
     device: str | None = None
 
 
@@ -38,13 +39,15 @@ def header_of(texts: list[bytes]) -> TraceHeader:
     own = own if isinstance(own, dict) else {}
     world_size = _count(own.get("world_size"), MAX_RANKS)
     groups = own.get("pg_config")
+    sizes = {_size_of(group) for group in groups} if isinstance(groups, list) else set()
     return TraceHeader(
         rank=_count(own.get("rank"), MAX_RANKS),
         world_size=world_size,
         backend=_word(own.get("backend")),
         host_name=_word(found.get("host_name")),
         base_ns=_count(found.get("baseTimeNanoseconds"), _MAX_BASE_NS),
-        has_subgroups=isinstance(groups, list) and any(_leaves_ranks_out(group, world_size) for group in groups),
+        has_subgroups=world_size is not None and any(size is not None and 0 < size < world_size for size in sizes),
+        group_size=sizes.pop() if len(sizes) == 1 else None,
         device=_device(found.get("deviceProperties")),
     )
 
@@ -56,9 +59,8 @@ def _device(properties: object) -> str | None:
     return _word(", ".join(sorted(map(str, names)))) or None
 
 
-def _leaves_ranks_out(group: object, world_size: int | None) -> bool:
-    size = _count(group.get("pg_size"), MAX_RANKS) if isinstance(group, dict) else None
-    return size is not None and world_size is not None and 0 < size < world_size
+def _size_of(group: object) -> int | None:
+    return _count(group.get("pg_size"), MAX_RANKS) if isinstance(group, dict) else None
 
 
 def fields(text: bytes) -> dict[str, Any]:

@@ -39,13 +39,19 @@ def is_known(category: str) -> bool:
     return category in known or LAUNCHES.fullmatch(category) is not None or _HOST.fullmatch(category) is not None
 
 
-def message_bytes(op: str, details: Details) -> int | None:
-    """Return the collective's size as nccl-tests counts it, or None where the trace does not say."""
+def message_bytes(op: str, details: Details, num_shares: int | None = None) -> int | None:
+    """Return the collective's size as nccl-tests counts it, or None where the trace does not say.
+
+    `num_shares` of an all-gather make the whole of it, of which the input is one.
+    """
     if details.in_elements is not None and (size := _element_bytes(details.dtype)) is not None:
         total = max(details.in_elements, details.out_elements or 0) * size
         return total if total < _MAX_MESSAGE_BYTES else None
     if op in OPERATIONS and not OPERATIONS[op].shared:
         return tensor_bytes(details.input_shapes, details.input_types)
+    if op == "all_gather" and num_shares is not None:
+        total = num_shares * (tensor_bytes(details.input_shapes, details.input_types) or 0)
+        return total if 0 < total < _MAX_MESSAGE_BYTES else None
     return None
 
 

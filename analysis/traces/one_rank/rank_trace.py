@@ -174,7 +174,7 @@ def _reduce_cpu(trace: Trace, found: Steps) -> RankTrace:
     work = merged(without(work, hooks), leaves)
     waits = _covered(events, np.flatnonzero(own & main & named))
     rows = gloo_rows(events)
-    called = gloo_collectives(events, rows, step_at(steps, events.start_ns[rows]))
+    called = gloo_collectives(events, rows, step_at(steps, events.start_ns[rows]), trace.header.group_size)
     units, collectives = unit_exchanges(events, partial(step_at, steps), called, None)
     return RankTrace(
         path=str(trace.path),

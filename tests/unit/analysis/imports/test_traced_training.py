@@ -182,6 +182,21 @@ def without(events: Events, *names: str) -> Events:
 TWICE = [*traced_step(1, 0), *[own | {"ts": own["ts"] + 30 * MS} for own in [
     event("user_annotation", "DistributedDataParallel.forward", 0, 1), event("cpu_op", AUTOGRAD + "Mm", 2, 3), *call(4, 7),
     *all_reduce(9, 10, launched_us=5, correlation=99)]]]  # fmt: skip
+
+
+def gathered_after(share: float) -> Events:
+    """Rank 0's trace, in each step of which the optimizer is followed by a gather of a share of the gradients' bytes."""
+    gathered = {"Collective name": "_allgather_base", "Out msg nelems": int(share * 2 * ELEMENTS)}
+    return traced_rank(0) + [
+        own | {"name": own["name"].replace("AllReduce_Sum_f32", "AllGather")}
+        for number in range(1, STEPS + 1)
+        for own in all_reduce(
+            (number * STEP_MS - 2) * MS, (number * STEP_MS - 1) * MS, launched_us=(number * STEP_MS - 3) * MS,
+            correlation=1000 + number, elements=int(share * ELEMENTS), **gathered,
+        )
+    ]  # fmt: skip
+
+
 REFUSED: dict[str, tuple[Events, dict[str, Any], str]] = {
     "no steps": (without(traced_rank(0), "ProfilerStep"), header(0), "marks no steps; profile with a schedule"),
     "no DDP": (without(traced_rank(0), "nccl"), header(0), "holds no collective"),
@@ -189,6 +204,7 @@ REFUSED: dict[str, tuple[Events, dict[str, Any], str]] = {
     "no sizes": (traced_rank(0, dtype="quark"), header(0), "do not tell the sizes"),
     "doubles": (traced_rank(0, dtype="Double"), header(0), "its buckets are of Double"),
     "two passes": (TWICE, header(0), "buckets from several backward passes"),
+    "parameters gathered": (gathered_after(1.0), header(0), "its ranks send 7.629 MiB a step by all_gather, as ZeRO and"),
     "no ranks": (traced_rank(0), header(None), "say --world-size N"),
     "rank beyond": (traced_rank(0), header(7), "rank 7 is not one of 2 ranks"),
     "too many": (traced_rank(0, **{"Group size": 900_000}), header(0, 900_000), "of which there may be 65536"),
@@ -206,6 +222,13 @@ def test_what_is_missing_is_named_in_one_sentence(case: str, tmp_path: Path, cap
     assert "REFUSED" in out
     assert "\x1b" not in out
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_little_that_is_sent_besides_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_trace(tmp_path / "t.json", gathered_after(0.2), header(0))
+    assert main(["import", str(path), "--out", str(tmp_path / "runs"), "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert any(note.startswith("all_gather outside DDP's buckets") for note in answer["notes"])
 
 
 def test_two_traces_of_a_rank_are_not_chosen_from(tmp_path: Path) -> None:

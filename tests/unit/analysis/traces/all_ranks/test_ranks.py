@@ -144,6 +144,17 @@ def test_what_names_no_group_is_of_all_ranks_only_if_every_group_is(tmp_path: Pa
     assert (analysis.collectives[0].busbw_bytes_per_s is None) == (num_matched == 0)
 
 
+@pytest.mark.parametrize(("sizes", "told_bytes"), [((2, 2), 8000), ((2, 1), None), ((2, None), None), ((), None), ((0,), None)])
+def test_gloo_tells_a_ranks_share_of_a_gather_which_groups_of_one_size_make_whole(
+    tmp_path: Path, sizes: tuple[int | None, ...], told_bytes: int | None
+) -> None:
+    gather = gloo_all_reduce(10, 20, elements=1000) | {"name": "gloo:all_gather"}
+    groups = [{"pg_name": str(number), "pg_size": size} for number, size in enumerate(sizes)]
+    about = {"distributedInfo": {"rank": 0, "world_size": 2, "pg_config": groups}}
+    trace = reduce_trace(read_trace(write_trace(tmp_path / "t.json", [profiler_step(1, 0, 100), gather], about)))
+    assert [(own.op, own.message_bytes) for own in trace.collectives] == [("all_gather", told_bytes)]
+
+
 def test_clocks_of_hosts_are_found_from_ends_in_spite_of_outliers() -> None:
     """Rank 1 runs 3 s and 50 parts in a million fast; rank 2 shares collectives with rank 1 alone; ends differ by 5 us."""
     noise = np.random.default_rng(0).integers(-5000, 5000, (60, 3))
