@@ -9,7 +9,8 @@ spoils one pair of it, a slow cable or route one pair alone.
    candidate.
 2. A pair belongs to the slower of its halves among the candidates, to nobody without one. A candidate's level is the mean
    of the pairs that belong to it, the others' rate that of the pairs which belong to nobody; what lies four deviations off is
-   no part of a mean. This is repeated until no pair changes hands.
+   no part of a mean, nor of the noise unless it is more than a quarter of its pairs. This is repeated until no pair changes
+   hands.
 3. A candidate is dropped unless its level is below the others' by `SLOW` and by Student's t at `ERROR` over all halves
    (Bonferroni), the deviation being that of all pairs about their levels. Of several the less certain half goes, then 2 again.
 4. A pair that in each of its rounds lies below its level by as much, of one pair, and by `SLOW` is a slow pair: a machine that

@@ -13,6 +13,7 @@ _MOST_BESIDE = 0.25  # of the gradients' bytes, that the ranks may send besides
 
 
 def check_profile(profile: RankProfile) -> None:
+    """Raise UnusableData where a rank's trace has no steps, no collective, or no buckets."""
     trace = profile.trace
     if not trace.windows or trace.windows[0].number == NO_STEP:
         raise UnusableData(f"{trace.path} marks no steps; profile with a schedule, and call step() after each step")
@@ -26,7 +27,7 @@ def check_profile(profile: RankProfile) -> None:
 
 
 def check_groups(traces: Mapping[int, RankTrace], world_size: int) -> None:
-    """Refuse gradients that are summed over a part of the ranks, as beside model parallelism."""
+    """Raise UnusableData for gradients that are summed over a part of the ranks, as beside model parallelism."""
     for trace in traces.values():
         sent = {trace.collectives[position].group_size for bucket in trace.buckets for position in bucket.collectives}
         for size in sent - {None, world_size}:
@@ -36,7 +37,7 @@ def check_groups(traces: Mapping[int, RankTrace], world_size: int) -> None:
 
 
 def check_beside(traces: Mapping[int, RankTrace], steps: Mapping[int, Sequence[ComputedStep]], bucket_bytes: int) -> None:
-    """Refuse ranks that send much besides gradients, as where parameters are gathered: a prediction would be without it."""
+    """Raise UnusableData for ranks that send much besides gradients, as where parameters are gathered: nobody predicts that."""
     beside = [one for rank, trace in traces.items() for one in beside_buckets(trace, {step.number for step in steps[rank]})]
     in_step = sum(one.message_bytes or 0 for one in beside) / sum(map(len, steps.values()))
     if in_step > _MOST_BESIDE * bucket_bytes:
