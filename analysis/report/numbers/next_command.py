@@ -46,6 +46,8 @@ def next_command(material: Material, decision: Decision) -> str:
         return f"{_again(material, profiles[-1], n)}: a run that checks what is predicted of {n} ranks"
     if not any(run.world_size > 1 for run in select(material.runs, kind="bench")):
         return "commprof bench --nproc 2: the wire, which advice needs; then commprof advise @train-n1 @bench-n2"
+    if all(own.too_disturbed is not None for own in material.predicted.predictions if own.model == "schedule"):
+        return f"{_afresh(material, profiles[-1])}: the same on a quiet machine"  # no saving can be told of these either
     sizes = " ".join(str(own.candidate.world_size) for own in decision.answers)
     return f"commprof advise {_named(material)} -n {sizes}: every change with what it saves, and from where on more ranks pay"
 

@@ -135,6 +135,16 @@ def test_a_disturbed_study_begins_again_elsewhere(tmp_path: Path) -> None:
     assert told.endswith(f"--out {tmp_path / 'again'}: the same on a quiet machine")
 
 
+def test_a_study_too_disturbed_for_intervals_begins_again_too(root: Path) -> None:
+    """No saving can be told of such a machine, so that there is nothing to be advised."""
+    material = gather([root])
+    assert material.predicted is not None
+    assert said_of(material).next_command.startswith("commprof advise ")
+    jumpy = [replace(own, interval_s=None, too_disturbed="its pace drifts") for own in material.predicted.predictions]
+    told = said_of(replace(material, predicted=replace(material.predicted, predictions=tuple(jumpy))))
+    assert told.next_command.endswith(": the same on a quiet machine")
+
+
 def test_runs_that_contradict_each_other_are_not_decided_on(tmp_path: Path) -> None:
     """Two ranks that take half of one rank's time for the same batch each."""
     folders = [add_train(tmp_path / "one", 1, 0.1), add_bench(tmp_path / "bench", 2), add_train(tmp_path / "two", 2, 0.05)]
