@@ -18,7 +18,7 @@ def document(commprof: Commprof, *paths: Path) -> dict[str, object]:
     assert done.returncode == 0, done.stderr
     events = read_events(merged)
     check_events(events)
-    check_sums(events, within_ns=1000)
+    check_sums(events, within_ns=1000, within=5e-4)
     found = json.loads(done.stdout)
     for budget in found["budgets"]:
         parts = sum(part for name, part in budget.items() if name.endswith("_s") and name != "wall_s")
