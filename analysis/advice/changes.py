@@ -10,6 +10,7 @@ rank as much is not taken for the merit of N.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from commprof.analysis.step.estimate import Estimate, Setting, estimate, interval, saved, speedup
 from commprof.analysis.step.inputs import SingleRank, StepInputs
@@ -45,18 +46,18 @@ def changes(inputs: StepInputs, single: SingleRank) -> list[Change]:
     best first of each kind. `single` is one rank's step.
     """
     now = estimate(inputs)
-    found = _judged(inputs, now, single, _candidates(inputs))
-    caps = _judged(inputs, now, single, _caps(inputs))
-    return _best_first([*found, *_best_first(caps)[:1]])
+    judged = partial(_judged, inputs, now, single, untold=too_disturbed(inputs, now) is not None)
+    return _best_first([*judged(_candidates(inputs)), *_best_first(judged(_caps(inputs)))[:1]])
 
 
 def _best_first(found: Iterable[Change]) -> list[Change]:
     return sorted(found, key=lambda own: (own.doubt != "", own.alters_learning, -own.seconds_saved))
 
 
-def _judged(inputs: StepInputs, now: Estimate, single: SingleRank, candidates: Iterable[_Candidate]) -> Iterator[Change]:
+def _judged(
+    inputs: StepInputs, now: Estimate, single: SingleRank, candidates: Iterable[_Candidate], *, untold: bool
+) -> Iterator[Change]:
     """Yield the candidates that save time."""
-    untold = too_disturbed(inputs, now) is not None
     for candidate in candidates:
         then = estimate(inputs, candidate.changed)
         saved_s = now.per_batch_s - then.per_batch_s

@@ -47,7 +47,7 @@ def header_of(texts: list[bytes]) -> TraceHeader:
         host_name=_word(found.get("host_name")),
         base_ns=_count(found.get("baseTimeNanoseconds"), _MAX_BASE_NS),
         has_subgroups=world_size is not None and any(size is not None and 0 < size < world_size for size in sizes),
-        group_size=sizes.pop() if len(sizes) == 1 else None,
+        group_size=next(iter(sizes)) if len(sizes) == 1 else None,
         device=_device(found.get("deviceProperties")),
     )
 
